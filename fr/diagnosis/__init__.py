@@ -1,0 +1,1 @@
+"""What a failed rollout says: token scores, junctions, problem-level features, labels."""

@@ -1,0 +1,1 @@
+"""Bounded test-time interventions: each fills a row of sampling parameters."""

@@ -1,0 +1,1 @@
+"""Which intervention for which failure: profiles, the training-free rule, honest evaluation."""

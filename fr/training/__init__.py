@@ -1,0 +1,1 @@
+"""Training on traces: data, losses, optimisation, checkpoints."""

@@ -1,0 +1,145 @@
+"""The records that rooms hand to each other. Axis letters: B rows, T tokens, V vocabulary, N problems."""
+
+import dataclasses
+
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+RIGHT, WRONG, UNPARSED, GRADER_ERROR = GRADES = ("right", "wrong", "unparsed", "grader_error")
+
+# A prompt is plain text, or chat messages ({"role": ..., "content": ...}) for the model's own template.
+Prompt = str | list[dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One question; `answer` is the reference, `meta` whatever the grader needs (JSON-able)."""
+
+    id: str
+    question: str
+    answer: str
+    task: str
+    meta: dict = dataclasses.field(default_factory=dict)
+
+
+@struct.dataclass
+class RowParams:
+    """Everything that a row of the batch may decide for itself: traced, so that no value compiles anything.
+
+    `operator`, `geodesic` and `detector` hold the codes of `fr.sampling.steering`; -1 pads token lists.
+    """
+
+    temperature: Float[Array, "B"]  # 0: greedy
+    top_p: Float[Array, "B"]
+    top_k: Int[Array, "B"]  # 0: off
+    operator: Int[Array, "B"]
+    alpha: Float[Array, "B"]  # the specialist's weight in the mixture
+    geodesic: Int[Array, "B"]
+    detector: Int[Array, "B"]
+    detector_width: Int[Array, "B"]  # tokens whose score is summed
+    threshold: Float[Array, "B"]  # the detector fires above it
+    warmup: Int[Array, "B"]  # and not before this many tokens
+    fire_position: Int[Array, "B"]  # >= 0: fire there, whatever the detector says
+    cov_mean: Float[Array, "B"]  # background of g_cov, for Z_cov
+    cov_sd: Float[Array, "B"]
+    local_temperature: Float[Array, "B"]
+    local_span: Int[Array, "B"]  # tokens that stay hot after the one that fires
+    switch_penalty: Float[Array, "B"]  # subtracted from the logits of switch tokens ...
+    switch_window: Int[Array, "B"]  # ... while the thought is younger than this many tokens (arXiv 2501.18585)
+    switch_tokens: Int[Array, "B W"]
+    forced: Int[Array, "B Q"]  # tokens to emit instead of drawing, in order
+    pause: Int[Array, "B P"]  # emitting one suspends the row until the work source speaks
+    stop: Int[Array, "B E"]
+    budget: Int[Array, "B"]  # tokens that the row may emit
+
+
+@struct.dataclass
+class TokenStats:
+    """Statistics of one emitted token each, float32: raw policy at temperature 1 unless said otherwise."""
+
+    logp: Float[Array, "..."]  # log-prob of the token, full vocabulary
+    entropy: Float[Array, "..."]  # nats
+    varentropy: Float[Array, "..."]  # variance of -log p under p
+    margin: Float[Array, "..."]  # p of the most likely token minus p of the second
+    top20_confidence: Float[Array, "..."]  # minus the mean of the 20 largest log-probs (arXiv 2508.15260)
+    self_certainty: Float[Array, "..."]  # KL(uniform || p) + log V (arXiv 2505.19590)
+    logit_var: Float[Array, "..."]  # V_t at the diagnosis temperature, top 100 (arXiv 2606.05145)
+    entropy_tau: Float[Array, "..."]  # entropy at the diagnosis temperature
+
+
+@struct.dataclass
+class LineageStats:
+    """Specialist against ancestor on one token each, at the diagnosis temperature (arXiv 2606.05145), float32."""
+
+    delta_path: Float[Array, "..."]  # log p_S(x) - log p_A(x)
+    g_cov: Float[Array, "..."]  # log of ancestor mass over specialist mass on the ancestor's 20 likeliest tokens
+    demotion: Float[Array, "..."]  # J = max(0, delta_path) + max(0, g_cov)
+    kl: Float[Array, "..."]  # KL(p_S || p_A) on the specialist's 100 likeliest tokens
+    z_path: Float[Array, "..."]  # delta_path, standardised by its mean and variance under p_S, floored at 0
+
+
+@struct.dataclass
+class Emission:
+    """What one decode step gives for each row; stacked to [steps, B] over a chunk."""
+
+    token: Int[Array, "..."]
+    valid: Bool[Array, "..."]  # the row was live: everything else on a dead row means nothing
+    forced: Bool[Array, "..."]  # from the forced queue, not sampled
+    fired: Bool[Array, "..."]  # the detector fired on this token
+    sample_logp: Float[Array, "..."]  # log-prob under the distribution that was drawn from
+    stats: TokenStats
+    lineage: LineageStats | None  # None without an ancestor in the loop
+
+
+@dataclasses.dataclass
+class Row:
+    """One rollout to make: prompt ids, the row's own key, and what it sets of RowParams (fields not named: default)."""
+
+    id: str
+    prompt: tuple[int, ...]
+    key: UInt[np.ndarray, "2"]
+    params: dict
+
+
+@dataclasses.dataclass
+class Rollout:
+    """One finished row on the host: arrays over its own emitted tokens, stop token included."""
+
+    row: Row
+    tokens: Int[np.ndarray, "T"]
+    forced: Bool[np.ndarray, "T"]
+    fired: Bool[np.ndarray, "T"]
+    sample_logp: Float[np.ndarray, "T"]
+    stats: dict[str, Float[np.ndarray, "T"]]  # by TokenStats (and LineageStats) field
+    truncated: bool  # spent its budget without a stop token
+    generated: int  # tokens decoded for it, rewound ones included
+
+    @property
+    def length(self) -> int:
+        """Number of tokens, T."""
+        return len(self.tokens)
+
+
+@struct.dataclass
+class TokenScores:
+    """Scores of given tokens [B, T]: 0 where `mask` is False (prompt and pad positions)."""
+
+    mask: Bool[Array, "B T"]
+    stats: TokenStats
+    lineage: LineageStats | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Positions processed, by kind; the price of a comparison. `ancestor` counts the second model's positions."""
+
+    prefill: int = 0
+    generated: int = 0
+    forced: int = 0
+    ancestor: int = 0
+    scored: int = 0
+    probe: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other))))
