@@ -1,0 +1,233 @@
+"""The attempts of a run, failures first of all: append-only Parquet shards that any table tool opens.
+
+A shard is the unit of work: written whole under a temporary name and renamed, so that a killed run redoes only
+the shards that it had not finished. The same attempts give the same bytes. Nothing here imports jax.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from fr.errors import UserError
+from fr.workdir import PathLike, write_whole
+
+VERSION = 1
+
+# The columns are spelled out because they are the file format; tests hold the names to the records of fr.types.
+TOKEN_STATS = (
+    "logp",
+    "entropy",
+    "varentropy",
+    "margin",
+    "top20_confidence",
+    "self_certainty",
+    "logit_var",
+    "entropy_tau",
+)
+LINEAGE_STATS = ("delta_path", "g_cov", "demotion", "kl", "z_path")
+COSTS = ("prefill", "generated", "forced", "ancestor", "scored", "probe")
+# What an attempt may set of RowParams, worth a column; null where it left the default.
+PARAMS = {
+    "temperature": pa.float64(),
+    "top_p": pa.float64(),
+    "top_k": pa.int32(),
+    "alpha": pa.float64(),
+    "geodesic": pa.int32(),
+    "detector": pa.int32(),
+    "threshold": pa.float64(),
+    "local_temperature": pa.float64(),
+    "local_span": pa.int32(),
+    "switch_penalty": pa.float64(),
+    "switch_window": pa.int32(),
+    "budget": pa.int32(),
+}
+_SINGLE = {
+    "row": pa.string(),
+    "problem": pa.string(),
+    "attempt": pa.int32(),
+    "task": pa.string(),
+    "specialist": pa.string(),
+    "ancestor": pa.string(),
+    "operator": pa.string(),
+    "seed": pa.int64(),
+    "text": pa.string(),
+    "grade": pa.string(),
+    "truncated": pa.bool_(),
+}
+_PER_TOKEN = {
+    "tokens": pa.int32(),
+    "forced": pa.bool_(),
+    "fired": pa.bool_(),
+    "sample_logp": pa.float32(),
+    **dict.fromkeys(TOKEN_STATS + LINEAGE_STATS, pa.float32()),
+}
+SCHEMA = pa.schema(
+    [
+        *_SINGLE.items(),
+        ("fire_position", pa.int32()),
+        *PARAMS.items(),
+        *((f"cost_{name}", pa.int64()) for name in COSTS),
+        ("key", pa.list_(pa.uint32())),
+        ("prompt", pa.list_(pa.int32())),
+        *((name, pa.list_(kind)) for name, kind in _PER_TOKEN.items()),
+    ],
+    metadata={"fr_store_version": str(VERSION)},
+)
+
+
+@dataclasses.dataclass
+class Attempt:
+    """One attempt at a problem, as it is kept: arrays are [T] over its own emitted tokens, stop token included."""
+
+    row: str
+    problem: str
+    attempt: int  # index among the problem's attempts by this operator
+    task: str
+    specialist: str  # the model that was sampled
+    ancestor: str  # "": none in the loop
+    operator: str
+    seed: int
+    text: str  # the new tokens, decoded
+    grade: str  # one of fr.types.GRADES
+    truncated: bool
+    params: dict[str, float]  # what it sets of RowParams; names of PARAMS
+    cost: "fr.types.Cost"  # noqa: F821 (a name for the reader: importing it would import jax)
+    key: np.ndarray  # uint32
+    prompt: np.ndarray  # int32, token ids
+    tokens: np.ndarray  # int32
+    forced: np.ndarray  # bool
+    fired: np.ndarray  # bool
+    sample_logp: np.ndarray  # float32
+    stats: dict[str, np.ndarray]  # float32: all of TOKEN_STATS; with an ancestor in the loop LINEAGE_STATS too
+
+    @property
+    def fire_position(self) -> int:
+        """Index of the first token on which the detector fired; -1 if it did not."""
+        return int(np.argmax(self.fired)) if np.any(self.fired) else -1
+
+
+def shard_path(folder: PathLike, index: int) -> epath.Path:
+    """Where shard `index` of the plan lies."""
+    return epath.Path(folder) / f"shard-{index:06d}.parquet"
+
+
+def write_shard(folder: PathLike, index: int, attempts: list[Attempt]) -> None:
+    """Write the attempts of shard `index`, its place in the plan of the whole run whichever process writes it.
+
+    Raises ValueError if the shard exists (the store is append-only) or an attempt does not fit the columns.
+    """
+    path = shard_path(folder, index)
+    if path.exists():
+        raise ValueError(f"{path} exists; the store is append-only")
+    for attempt in attempts:
+        _check(attempt)
+    table = pa.table([_column(attempts, field) for field in SCHEMA], schema=SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_whole(path, sink.getvalue().to_pybytes())
+
+
+def finished(folder: PathLike) -> set[int]:
+    """Indices of the shards that are whole; raises UserError if one is of another schema version."""
+    shards = _shards(folder)
+    for path in shards.values():
+        _load(path, columns=[])
+    return set(shards)
+
+
+def read_table(folder: PathLike, columns: list[str] | None = None) -> pa.Table:
+    """All attempts in shard order as an Arrow table with `columns` (all of SCHEMA if None); empty without shards.
+
+    Raises UserError if a shard cannot be read or is of another schema version.
+    """
+    columns = SCHEMA.names if columns is None else columns
+    empty = pa.schema([SCHEMA.field(name) for name in columns], SCHEMA.metadata).empty_table()
+    return pa.concat_tables([empty, *(_load(path, columns) for path in _shards(folder).values())])
+
+
+def read(folder: PathLike) -> list[Attempt]:
+    """All attempts in shard order; raises like `read_table`."""
+    from fr.types import Cost  # here, because fr.types needs jax and the rest of the store does not
+
+    table = read_table(folder)
+    single = {name: table[name].to_pylist() for name in (*_SINGLE, *PARAMS, *(f"cost_{c}" for c in COSTS))}
+    lists = {name: _arrays(table[name]) for name in ("key", "prompt", *_PER_TOKEN)}
+    return [
+        Attempt(
+            **{name: single[name][i] for name in _SINGLE},
+            params={name: single[name][i] for name in PARAMS if single[name][i] is not None},
+            cost=Cost(**{name: single[f"cost_{name}"][i] for name in COSTS}),
+            **{name: lists[name][i] for name in ("key", "prompt", "tokens", "forced", "fired", "sample_logp")},
+            stats={n: lists[n][i] for n in TOKEN_STATS + LINEAGE_STATS if lists[n][i] is not None},
+        )
+        for i in range(table.num_rows)
+    ]
+
+
+def _shards(folder: PathLike) -> dict[int, epath.Path]:
+    folder = epath.Path(folder)
+    if not folder.exists():
+        return {}
+    # fullmatch: a temporary file that a kill left is no shard
+    found = ((re.fullmatch(r"shard-(\d{6})\.parquet", path.name), path) for path in folder.iterdir())
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
+
+
+def _load(path: epath.Path, columns: list[str]) -> pa.Table:
+    with path.open("rb") as source:
+        try:
+            file = pq.ParquetFile(source)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{path} is no Parquet file; remove it, and its attempts are made again") from error
+        version = (file.schema_arrow.metadata or {}).get(b"fr_store_version", b"none").decode()
+        if version != str(VERSION):
+            raise UserError(
+                f"{path} has schema version {version}, this code reads {VERSION}; use another --workdir"
+            )
+        return file.read(columns=columns).select(columns)
+
+
+def _check(attempt: Attempt) -> None:
+    for kind, given, known in (
+        ("setting", attempt.params, PARAMS),
+        ("statistic", attempt.stats, TOKEN_STATS + LINEAGE_STATS),
+    ):
+        if unknown := set(given) - set(known):
+            raise ValueError(f"attempt {attempt.row}: no column for {kind} {min(unknown)}")
+
+
+def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
+    name = field.name
+    if name.startswith("cost_"):
+        values = [getattr(a.cost, name.removeprefix("cost_")) for a in attempts]
+    elif name in PARAMS:
+        values = [None if name not in a.params else np.asarray(a.params[name]).item() for a in attempts]
+    elif name in TOKEN_STATS:
+        values = [_per_token(a, name, a.stats[name]) for a in attempts]
+    elif name in LINEAGE_STATS:
+        values = [_per_token(a, name, a.stats[name]) if name in a.stats else None for a in attempts]
+    elif name in _PER_TOKEN:
+        values = [_per_token(a, name, getattr(a, name)) for a in attempts]
+    else:
+        values = [getattr(a, name) for a in attempts]
+    return pa.array(values, type=field.type)
+
+
+def _per_token(attempt: Attempt, name: str, values: np.ndarray) -> np.ndarray:
+    if np.shape(values) != (len(attempt.tokens),):
+        raise ValueError(
+            f"attempt {attempt.row}: {name} has shape {np.shape(values)} for {len(attempt.tokens)} tokens"
+        )
+    return np.asarray(values)
+
+
+def _arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    values = lists.values.to_numpy(zero_copy_only=False)
+    offsets = lists.offsets.to_numpy()
+    parts = [values[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
+    return [part if valid else None for part, valid in zip(parts, lists.is_valid().to_pylist())]
