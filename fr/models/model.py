@@ -1,0 +1,86 @@
+"""A loaded model: parameters, tokenizer and the plain forward pass."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from fr.errors import UserError
+from fr.models.config import ModelConfig
+from fr.models.transformer import Transformer
+from fr.types import Prompt
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Everything that a source of weights holds. Parameters are laid out as `init_params` does, stacked by layer."""
+
+    config: ModelConfig
+    params: dict
+    tokenizer: object | None  # of transformers; None: the source has none, and only ids go in
+    stop_tokens: tuple[int, ...] = ()  # any of them ends a text
+    name: str = ""  # the source, for errors and records
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Type of parameters and compute."""
+        return self.params["embed"]["embedding"].dtype
+
+    @property
+    def chat(self) -> bool:
+        """Whether the tokenizer has a template for chat messages."""
+        return self.tokenizer is not None and bool(self.tokenizer.chat_template)
+
+    def logits(
+        self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None
+    ) -> Float[Array, "B T V"]:
+        """The plain forward pass: float32 next-token logits, without a cache, compiled once per shape.
+
+        `mask` is False on pads, on either side; their own logits mean nothing.
+        """
+        tokens = jnp.asarray(tokens, jnp.int32)
+        mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
+        return _forward(self.config, self.dtype, self.params, tokens, mask)
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """Ids of plain text, or of chat messages in the model's own template, up to where the model is to speak.
+
+        Raises UserError where there is no tokenizer or no template, and for an id that has no embedding.
+        """
+        tokenizer = self._need_tokenizer()
+        if isinstance(prompt, str):
+            ids = tokenizer(prompt)["input_ids"]
+        elif not self.chat:
+            raise UserError(f"{self.name} has no chat template; give it plain text, not messages")
+        else:
+            ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+        if ids and max(ids) >= self.config.vocab:
+            raise UserError(
+                f"{self.name}: its tokenizer gives id {max(ids)}, its embedding has {self.config.vocab} rows"
+            )
+        return tuple(ids)
+
+    def decode(self, ids, special: bool = False) -> str:
+        """Text of ids, as they stand; `special` keeps control tokens such as an end of turn."""
+        ids = np.asarray(ids, np.int64).tolist()
+        return self._need_tokenizer().decode(
+            ids, skip_special_tokens=not special, clean_up_tokenization_spaces=False
+        )
+
+    def _need_tokenizer(self):
+        if self.tokenizer is None:
+            raise UserError(f"{self.name} has no tokenizer (tokenizer.json, tokenizer_config.json)")
+        return self.tokenizer
+
+
+def positions_of(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
+    """Positions that count a row's own tokens from 0 and are -1 on pads: the same whichever side pads are on."""
+    return jnp.where(mask, jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, -1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _forward(config: ModelConfig, dtype, params, tokens, mask) -> Float[Array, "B T V"]:
+    return Transformer(config, dtype).apply({"params": params}, tokens, positions_of(mask))[0]

@@ -1,0 +1,129 @@
+"""Folders as transformers writes them: `config.json` and safetensors, in one file or in shards with an index."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from etils import epath
+
+from fr.errors import UserError
+from fr.models.config import ModelConfig
+from fr.models.families import config_json
+from fr.models.weights import disassemble
+from fr.workdir import PathLike, write_json, write_whole
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def read_json(path: Path, optional: bool = False) -> dict:
+    """A JSON object; {} if it may be absent and is. Raises UserError that names the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if optional:
+            return {}
+        raise UserError(f"{path} is missing") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return value
+
+
+class SafetensorsFolder:
+    """The tensors of a folder, memory-mapped; see `weights.Tensors`. Raises UserError for a file that is broken."""
+
+    kind = "hf"
+
+    def __init__(self, folder: Path, tied: bool):
+        self.where = str(folder)
+        self._file = {}
+        for path in _files(folder):
+            opened = _open(path)
+            self._file |= {name: opened for name in opened.keys()}
+        if tied:
+            self._drop_tied_head()
+
+    def names(self) -> set[str]:
+        """Names of the tensors that are parameters."""
+        # Old exports of Llama carry the rotary frequencies, which the config determines.
+        return {n for n in self._file if not n.endswith("rotary_emb.inv_freq")}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor, without reading it."""
+        return tuple(self._file[name].get_slice(name).get_shape())
+
+    def read(self, name: str) -> np.ndarray:
+        """A tensor's values; bfloat16 as ml_dtypes has it."""
+        array = self._file[name].get_tensor(name)
+        if array.dtype.kind in "iub":
+            raise UserError(f"{self.where}: tensor {name} has type {array.dtype}, no floating one")
+        return array
+
+    def _drop_tied_head(self) -> None:
+        # Some exports write a tied head once more. One that differs from the embedding contradicts config.json,
+        # and which of the two is meant is not ours to guess.
+        head, embedding = "lm_head.weight", "model.embed_tokens.weight"
+        if head in self._file and embedding in self._file:
+            if not np.array_equal(self.read(head), self.read(embedding)):
+                raise UserError(
+                    f"{self.where}: {head} differs from {embedding} although config.json ties them; "
+                    'if the head is its own, set "tie_word_embeddings": false there'
+                )
+            del self._file[head]
+
+
+def _files(folder: Path) -> list[Path]:
+    # transformers reads the single file first, too.
+    if (folder / SINGLE).exists():
+        return [folder / SINGLE]
+    if not (folder / INDEX).exists():
+        raise UserError(f"{folder} holds neither {SINGLE} nor {INDEX}")
+    table = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise UserError(f"{folder / INDEX} has no weight_map")
+    return [folder / name for name in sorted(set(table.values()))]
+
+
+def _open(path: Path):
+    try:
+        return safetensors.safe_open(path, framework="numpy")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} is no whole safetensors file: {error}") from error
+
+
+def write_folder(folder: PathLike, config: ModelConfig, params: dict, stop_tokens: tuple[int, ...]) -> None:
+    """Write float32 safetensors and configs that transformers opens; every file whole, `config.json` last.
+
+    A save that is killed leaves a folder without `config.json`, which `load` refuses.
+    """
+    folder = epath.Path(folder)
+    (folder / "config.json").unlink(missing_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    _write_tensors(folder / SINGLE, list(disassemble(config, params)))
+    eos = {"eos_token_id": list(stop_tokens)} if stop_tokens else {}
+    write_json(folder / "generation_config.json", {"_from_model_config": False, **eos})
+    write_json(folder / "config.json", config_json(config, stop_tokens))
+
+
+def _write_tensors(path: epath.Path, tensors) -> None:
+    # The safetensors package wants all tensors at once; written one by one, a second copy never exists.
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape, _ in tensors:
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    temporary = path.parent / f".{path.name}.tmp"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, _, read in tensors:
+            file.write(read().astype("<f4", copy=False).tobytes())
+    temporary.replace(path)

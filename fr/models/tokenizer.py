@@ -1,0 +1,48 @@
+"""Text to token ids and back: a folder's own tokenizer, its files for an export, and the stop tokens."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from etils import epath
+
+from fr.errors import UserError
+from fr.workdir import PathLike, write_whole
+
+_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+
+
+def load_tokenizer(folder: Path):
+    """The transformers tokenizer of a folder, None if it holds none; raises UserError if it cannot be read."""
+    if not any((folder / name).exists() for name in _FILES):
+        return None
+    # transformers advises whoever has no torch to install it; nothing here wants it.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    # Imported where it is used: it takes a second or more.
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    # transformers and tokenizers raise bare Exceptions among others.
+    except Exception as error:
+        raise UserError(f"{folder}: its tokenizer cannot be read: {_first_line(error)}") from error
+
+
+def write_tokenizer(folder: PathLike, tokenizer) -> None:
+    """Write a tokenizer's files, each whole, so that `load_tokenizer` and transformers read it back."""
+    with tempfile.TemporaryDirectory() as local:
+        tokenizer.save_pretrained(local)
+        for path in sorted(Path(local).iterdir()):
+            write_whole(epath.Path(folder) / path.name, path.read_bytes())
+
+
+def stop_ids(*given) -> tuple[int, ...]:
+    """Sorted union of stop tokens, each given as an id, a list of ids, or None."""
+    ids = set()
+    for one in given:
+        ids |= set(one) if isinstance(one, (list, tuple)) else {one} - {None}
+    return tuple(sorted(ids))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
