@@ -76,7 +76,9 @@ class LineageStats:
     g_cov: Float[Array, "..."]  # log of ancestor mass over specialist mass on the ancestor's 20 likeliest tokens
     demotion: Float[Array, "..."]  # J = max(0, delta_path) + max(0, g_cov)
     kl: Float[Array, "..."]  # KL(p_S || p_A) on the specialist's 100 likeliest tokens
-    z_path: Float[Array, "..."]  # delta_path, standardised by its mean and variance under p_S, floored at 0
+    z_path: Float[Array, "..."]  # delta_path, standardised by path_mean and path_sd, floored at 0
+    path_mean: Float[Array, "..."]  # mean of the log ratio under p_S, on the same 100 tokens
+    path_sd: Float[Array, "..."]  # and its standard deviation
 
 
 @struct.dataclass

@@ -1,0 +1,78 @@
+"""From logits to one token a row: temperature, nucleus and top-k filters, and an exact draw from one uniform."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+_OFF = -1e30  # finite, so that a filtered row never makes NaN
+
+
+def temper(logits: Float[Array, "B V"], temperature: Float[Array, "B"]) -> Float[Array, "B V"]:
+    """Logits over temperature; a greedy row (temperature 0) keeps temperature 1, its argmax being the same."""
+    return logits / jnp.where(temperature > 0, temperature, 1.0)[:, None]
+
+
+def restrict(
+    logits: Float[Array, "B V"], top_p: Float[Array, "B"], top_k: Int[Array, "B"]
+) -> Float[Array, "B V"]:
+    """Keep the top_k likeliest tokens (0: all), then the smallest set of those with mass >= top_p (1: all).
+
+    Ties at an edge stay in together. Costs nothing while no row of the batch filters.
+    """
+    wanted = jnp.any(top_k > 0) | jnp.any(top_p < 1)
+    return jax.lax.cond(wanted, _restrict, lambda z, p, k: z, logits, top_p, top_k)
+
+
+def _restrict(logits, top_p, top_k):
+    ordered = -jnp.sort(-logits, axis=-1)
+    last = jnp.where(top_k > 0, jnp.minimum(top_k, logits.shape[-1]), logits.shape[-1]) - 1
+    kept = jnp.arange(logits.shape[-1]) <= last[:, None]
+    p = jax.nn.softmax(jnp.where(kept, ordered, _OFF), axis=-1)
+    # A token stays while the mass before it is short of top_p: the likeliest one always does.
+    kept &= (jnp.cumsum(p, axis=-1) - p < top_p[:, None]) | (top_p[:, None] >= 1)
+    edge = jnp.take_along_axis(ordered, jnp.sum(kept, axis=-1, keepdims=True) - 1, axis=-1)
+    return jnp.where(logits >= edge, logits, _OFF)
+
+
+def draw(
+    logits: Float[Array, "B V"], uniform: Float[Array, "B"], greedy: Bool[Array, "B"]
+) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+    """A token a row from softmax(logits) by inversion of one uniform (the argmax where greedy), and its log-prob.
+
+    Two levels, block sums and then one block, so that no row pays for a cumulative sum over the vocabulary.
+    """
+    peak = jnp.max(logits, axis=-1)
+    p = jnp.exp(logits - peak[:, None])
+    block = 1 << int(np.ceil(np.log2(np.sqrt(logits.shape[-1]))))
+    p = jnp.pad(p, ((0, 0), (0, -logits.shape[-1] % block)))
+    p = p.reshape(p.shape[0], -1, block)
+    sums = jnp.sum(p, axis=-1)
+    edges = jnp.cumsum(sums, axis=-1)
+    target = uniform * edges[:, -1]
+    chosen = _first_above(edges, target, sums)
+    before = jnp.where(chosen > 0, _at(edges, chosen - 1), 0.0)
+    inside = jnp.take_along_axis(p, chosen[:, None, None], axis=1)[:, 0]
+    offset = _first_above(jnp.cumsum(inside, axis=-1), target - before, inside)
+    token = jnp.where(greedy, jnp.argmax(logits, axis=-1), chosen * block + offset).astype(jnp.int32)
+    return token, _at(logits, token) - peak - jnp.log(edges[:, -1])
+
+
+def _first_above(edges, target, mass):
+    """First index whose cumulative mass exceeds the target, never one behind the last that has any mass."""
+    index = jnp.sum(edges <= target[:, None], axis=-1)
+    last = edges.shape[-1] - 1 - jnp.argmax(mass[:, ::-1] > 0, axis=-1)
+    return jnp.minimum(index, last)
+
+
+def _at(values, index):
+    return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]
+
+
+def uniforms(key: UInt[Array, "B 2"], index: Int[Array, "B"]) -> Float[Array, "B"]:
+    """One uniform in [0, 1) a row: the row's key folded with its own token index, whatever the batch."""
+
+    def one(data, i):
+        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(data, impl="threefry2x32"), i))
+
+    return jax.vmap(one)(key, index)

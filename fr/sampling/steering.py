@@ -1,0 +1,108 @@
+"""Steering as arithmetic on a row's numbers: when a row fires, and what is then emitted (arXiv 2606.05145)."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fr.sampling import logits as lg
+from fr.types import LineageStats, RowParams, TokenStats
+
+# RowParams.operator
+PLAIN, STEER_ONCE, STEER_DENSE, STEER_SAMPLED, HEAT = range(5)
+# RowParams.geodesic: path (e-mixture), coverage (m-mixture), the one with the larger Z at the fire, the other one
+PATH, COVERAGE, CHOSEN, OTHER = range(4)
+# RowParams.detector: J, max(Z_path, Z_cov), V (needs no ancestor)
+DEMOTION, Z_SCORE, LOGIT_VAR = range(3)
+
+RING = 16  # widest window that a detector can sum over
+
+
+def z_cov(lineage: LineageStats, rows: RowParams) -> Float[Array, "B"]:
+    """Z_cov = max(0, (g_cov - mean) / sd) against the problem's own background; sd 0 gives 0."""
+    z = (lineage.g_cov - rows.cov_mean) / jnp.where(rows.cov_sd > 0, rows.cov_sd, 1.0)
+    return jnp.where(rows.cov_sd > 0, jnp.maximum(z, 0.0), 0.0)
+
+
+def detector_score(rows: RowParams, stats: TokenStats, lineage: LineageStats | None) -> Float[Array, "B"]:
+    """What each row's detector sums up, for the token that was drawn."""
+    if lineage is None:
+        return stats.logit_var
+    z = jnp.maximum(lineage.z_path, z_cov(lineage, rows))
+    return jnp.select([rows.detector == DEMOTION, rows.detector == Z_SCORE], [lineage.demotion, z], stats.logit_var)
+
+
+def windowed(scores: Float[Array, "B W"], index: Int[Array, "B"], width: Int[Array, "B"]) -> Float[Array, "B"]:
+    """Sum of a ring of scores over the last `width` tokens, the one at `index` included."""
+    age = (index[:, None] - jnp.arange(RING)) % RING
+    return jnp.sum(jnp.where(age < width[:, None], scores, 0.0), axis=-1)
+
+
+def fires(
+    rows: RowParams, total: Float[Array, "B"], generated: Int[Array, "B"], fired: Bool[Array, "B"]
+) -> Bool[Array, "B"]:
+    """Rows that fire on this token: once, at their fixed position if they have one, else above their threshold."""
+    able = ((rows.operator == STEER_ONCE) | (rows.operator == HEAT)) & ~fired
+    detected = (generated >= rows.warmup) & (total > rows.threshold)
+    return able & jnp.where(rows.fire_position >= 0, generated == rows.fire_position, detected)
+
+
+def mix(
+    specialist: Float[Array, "B V"],
+    ancestor: Float[Array, "B V2"],
+    alpha: Float[Array, "B"],
+    temperature: Float[Array, "B"],
+    coverage: Bool[Array, "B"],
+) -> Float[Array, "B V"]:
+    """Ready-to-draw logits of the mixture: e (path) is a z_S + (1-a) z_A over T, m (coverage) log(a p_S + (1-a) p_A).
+
+    In the m-mixture p is at the row's temperature already and is not divided again. Ids that the ancestor lacks
+    are out of the mixture.
+    """
+    shared = min(specialist.shape[-1], ancestor.shape[-1])
+    s, a = lg.temper(specialist[:, :shared], temperature), lg.temper(ancestor[:, :shared], temperature)
+    w = alpha[:, None]
+    path = w * s + (1 - w) * a
+    # log 0 = -inf at the ends of alpha is what the sum wants: the other side alone is left.
+    log_w, log_v = jnp.log(w), jnp.log1p(-w)
+    both = jnp.logaddexp(jax.nn.log_softmax(s, -1) + log_w, jax.nn.log_softmax(a, -1) + log_v)
+    mixed = jnp.where(coverage[:, None], both, path)
+    return jnp.pad(mixed, ((0, 0), (0, specialist.shape[-1] - shared)), constant_values=-1e30)
+
+
+def by_coverage(rows: RowParams, lineage: LineageStats) -> Bool[Array, "B"]:
+    """Whether a row mixes by coverage, not by path: fixed, or the larger (or, as a control, smaller) Z."""
+    larger = z_cov(lineage, rows) > lineage.z_path
+    return jnp.select(
+        [rows.geodesic == PATH, rows.geodesic == COVERAGE, rows.geodesic == CHOSEN],
+        [jnp.zeros_like(larger), jnp.ones_like(larger), larger],
+        ~larger,
+    )
+
+
+def second_draw(
+    rows: RowParams,
+    fired: Bool[Array, "B"],
+    ready: Float[Array, "B V"],
+    specialist: Float[Array, "B V"],
+    ancestor: Float[Array, "B V2"] | None,
+    lineage: LineageStats | None,
+    uniform: Float[Array, "B"],
+) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+    """Token and log-prob of rows whose drawn token is discarded: heated, steered or dense ones.
+
+    `specialist` are the logits before temperature, `ready` those that the first draw used. A steered or
+    dense-greedy token is the mixture's argmax, its log-prob the mixture's.
+    """
+    heated = (rows.operator == HEAT) & fired
+    out = jnp.where(heated[:, None], lg.temper(specialist, rows.local_temperature), ready)
+    greedy = jnp.where(heated, rows.local_temperature, rows.temperature) <= 0
+    if ancestor is not None:
+        mixed = mix(specialist, ancestor, rows.alpha, rows.temperature, by_coverage(rows, lineage))
+        out = jnp.where((heated | (rows.operator == PLAIN))[:, None], out, mixed)
+        greedy |= (rows.operator == STEER_ONCE) | (rows.operator == STEER_DENSE)
+    return lg.draw(lg.restrict(out, rows.top_p, rows.top_k), uniform, greedy)
+
+
+def discards(rows: RowParams, fired: Bool[Array, "B"]) -> Bool[Array, "B"]:
+    """Rows whose drawn token is replaced by the second draw."""
+    return fired | (rows.operator == STEER_DENSE) | (rows.operator == STEER_SAMPLED)
