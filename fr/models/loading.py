@@ -1,28 +1,73 @@
-"""From the name of a model to the model: folders, hub ids and the names of models that travel with us."""
+"""From the name of a model to the model: folders, GGUF files, hub ids, and the models that travel with us."""
 
+import re
 from pathlib import Path
 
 from fr.errors import UserError
 from fr.models.families import model_config
+from fr.models.gguf_io import GGUFFile
+from fr.models.gguf_tokenizer import gguf_tokenizer
 from fr.models.model import Model
 from fr.models.precision import choose_dtype
 from fr.models.safetensors_io import SafetensorsFolder, read_json, write_folder
 from fr.models.tokenizer import load_tokenizer, stop_ids, write_tokenizer
 from fr.models.weights import assemble
+from fr.models.wheel import smollm2
 from fr.workdir import PathLike
+
+NAMED = {
+    "smollm2": smollm2,
+    "countdown": lambda: Path(__file__).parents[1] / "assets" / "countdown",
+}
 
 
 def load(source: PathLike, dtype=None) -> Model:
-    """A model from a folder of safetensors.
+    """A model from a folder of safetensors, a `.gguf` file, a hub id, or one of the names in `NAMED`.
 
     `dtype` (float32, bfloat16) overrides the policy of `precision`. Raises UserError, in one line, for whatever
     is missing, broken or does not fit.
     """
     dtype = choose_dtype(dtype)
-    path = Path(source)
+    path = _locate(str(source))
     if path.is_dir():
         return _load_folder(path, str(source), dtype)
-    raise UserError(f"model {str(source)!r} is no folder")
+    return _load_gguf(path, str(source), dtype)
+
+
+def save(
+    folder: PathLike, config, params: dict, tokenizer=None, stop_tokens: tuple[int, ...] | None = None
+) -> None:
+    """Write a model as float32 safetensors that `load` and transformers open; `stop_tokens`: the tokenizer's."""
+    if stop_tokens is None:
+        stop_tokens = stop_ids(tokenizer.eos_token_id if tokenizer else None)
+    if tokenizer is not None:
+        write_tokenizer(folder, tokenizer)
+    write_folder(folder, config, params, stop_tokens)
+
+
+def _locate(source: str) -> Path:
+    path = NAMED[source]() if source in NAMED else Path(source).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    if path.is_file():
+        raise UserError(f"model {source!r} is a file but no .gguf; give the folder of a safetensors file")
+    if source not in NAMED and path.suffix != ".gguf" and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        return _from_hub(source)
+    raise UserError(
+        f"model {source!r} is not there; give a folder of safetensors, a .gguf file, a hub id (owner/name), "
+        f"or one of: {', '.join(NAMED)}"
+    )
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]))
+    # The hub's errors share no base, and its HTTP library's come through.
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"model {name!r} is no folder here and cannot be had from the hub: {why}") from error
 
 
 def _load_folder(folder: Path, name: str, dtype) -> Model:
@@ -36,12 +81,10 @@ def _load_folder(folder: Path, name: str, dtype) -> Model:
     return Model(config, params, tokenizer, stop, name)
 
 
-def save(
-    folder: PathLike, config, params: dict, tokenizer=None, stop_tokens: tuple[int, ...] | None = None
-) -> None:
-    """Write a model as float32 safetensors that `load` and transformers open; `stop_tokens`: the tokenizer's."""
-    if stop_tokens is None:
-        stop_tokens = stop_ids(tokenizer.eos_token_id if tokenizer else None)
-    if tokenizer is not None:
-        write_tokenizer(folder, tokenizer)
-    write_folder(folder, config, params, stop_tokens)
+def _load_gguf(path: Path, name: str, dtype) -> Model:
+    file = GGUFFile(path)
+    tokenizer = gguf_tokenizer(file)
+    params = assemble(file.config, file, dtype)
+    ends = ("eos", "eot", "eom")  # of the text, of a turn, of a message
+    stop = stop_ids(*(file.get(f"tokenizer.ggml.{end}_token_id") for end in ends))
+    return Model(file.config, params, tokenizer, stop, name)

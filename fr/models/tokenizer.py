@@ -12,12 +12,16 @@ from fr.workdir import PathLike, write_whole
 _FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 
+def quiet_transformers() -> None:
+    """Keep transformers, when it is imported, from advising whoever has no torch to install it: nothing here wants it."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
 def load_tokenizer(folder: Path):
     """The transformers tokenizer of a folder, None if it holds none; raises UserError if it cannot be read."""
     if not any((folder / name).exists() for name in _FILES):
         return None
-    # transformers advises whoever has no torch to install it; nothing here wants it.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    quiet_transformers()
     # Imported where it is used: it takes a second or more.
     from transformers import AutoTokenizer
 

@@ -122,7 +122,8 @@ def assemble(config: ModelConfig, tensors: Tensors, dtype: jnp.dtype) -> dict:
             tensor = tensors.read(name)
             view = into.reshape(entry.file_shape(into.shape)[::-1] if entry.inputs else tensor.shape)
             view[...] = tensor.T if entry.inputs else tensor
-        flat[entry.path] = jnp.asarray(stacked)
+        # device_put, because jnp.asarray would compile a copy for each shape.
+        flat[entry.path] = jax.device_put(stacked)
     return traverse_util.unflatten_dict(flat, sep="/")
 
 

