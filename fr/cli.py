@@ -11,12 +11,12 @@ from fr.config import Config, freeze
 from fr.errors import UserError
 
 
-def define_flags(config: bool = True, workdir: bool = True) -> None:
-    """Define `--config` (a python file; single fields are overridden by `--config.a.b=c`) and `--workdir`."""
-    if config:
-        config_flags.DEFINE_config_file("config", None, "A file of configs/, e.g. configs/quickstart.py.")
-    if workdir:
-        flags.DEFINE_string("workdir", None, "Where results are written; a bucket path works too.")
+def define_flags(model: bool = True) -> None:
+    """Define `--config` (a python file; `--config.a.b=c` overrides one field), `--workdir` and `--model`."""
+    config_flags.DEFINE_config_file("config", None, "A file of configs/, e.g. configs/quickstart.py.")
+    flags.DEFINE_string("workdir", None, "Where results are written; a bucket path works too.")
+    if model:
+        flags.DEFINE_string("model", None, "Short for --config.specialist: a hub id, folder, .gguf file or smollm2.")
 
 
 def require(**given) -> None:
@@ -27,9 +27,12 @@ def require(**given) -> None:
 
 
 def frozen_config() -> Config:
-    """The parsed, validated, frozen config of `--config`."""
-    require(config=flags.FLAGS.config)
-    return freeze(flags.FLAGS.config)
+    """The parsed, validated, frozen config of `--config`, for a run in `--workdir`."""
+    given = flags.FLAGS
+    require(config=given.config, workdir=given.workdir)
+    if "model" in given and given.model:
+        given.config.specialist = given.model
+    return freeze(given.config)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ the shards that it had not finished. The same attempts give the same bytes. Noth
 
 import dataclasses
 import re
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,7 @@ TOKEN_STATS = (
     "logit_var",
     "entropy_tau",
 )
-LINEAGE_STATS = ("delta_path", "g_cov", "demotion", "kl", "z_path")
+LINEAGE_STATS = ("delta_path", "g_cov", "demotion", "kl", "z_path", "path_mean", "path_sd")
 COSTS = ("prefill", "generated", "forced", "ancestor", "scored", "probe")
 # What an attempt may set of RowParams, worth a column; null where it left the default.
 PARAMS = {
@@ -139,21 +140,24 @@ def finished(folder: PathLike) -> set[int]:
     return set(shards)
 
 
-def read_table(folder: PathLike, columns: list[str] | None = None) -> pa.Table:
-    """All attempts in shard order as an Arrow table with `columns` (all of SCHEMA if None); empty without shards.
+def read_table(
+    folder: PathLike, columns: list[str] | None = None, shards: Collection[int] | None = None
+) -> pa.Table:
+    """Attempts in shard order as an Arrow table: all `columns` of SCHEMA and all `shards` if None; may be empty.
 
     Raises UserError if a shard cannot be read or is of another schema version.
     """
     columns = SCHEMA.names if columns is None else columns
     empty = pa.schema([SCHEMA.field(name) for name in columns], SCHEMA.metadata).empty_table()
-    return pa.concat_tables([empty, *(_load(path, columns) for path in _shards(folder).values())])
+    chosen = [path for i, path in _shards(folder).items() if shards is None or i in shards]
+    return pa.concat_tables([empty, *(_load(path, columns) for path in chosen)])
 
 
-def read(folder: PathLike) -> list[Attempt]:
-    """All attempts in shard order; raises like `read_table`."""
+def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attempt]:
+    """Attempts in shard order, those of `shards` or all; raises like `read_table`."""
     from fr.types import Cost  # here, because fr.types needs jax and the rest of the store does not
 
-    table = read_table(folder)
+    table = read_table(folder, shards=shards)
     single = {name: table[name].to_pylist() for name in (*_SINGLE, *PARAMS, *(f"cost_{c}" for c in COSTS))}
     lists = {name: _arrays(table[name]) for name in ("key", "prompt", *_PER_TOKEN)}
     return [

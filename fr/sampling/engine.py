@@ -133,11 +133,13 @@ class Engine:
             finished = self._leave(slots, done.reshape(-1))
             state = self._resume(state, slots, paused.reshape(-1), source)
 
-    def sample(self, todo: Iterable[Row], progress: Callable[[int], object] = lambda count: None) -> list[Rollout]:
-        """Decode a fixed list of rows; the rollouts come back in its order."""
+    def sample(
+        self, todo: Iterable[Row], max_length: int = 0, progress: Callable[[int], object] = lambda count: None
+    ) -> list[Rollout]:
+        """Decode a fixed list of rows; the rollouts come back in its order. `max_length` 0: that of the rows."""
         todo = list(todo)
         source = ListSource(todo, progress)
-        self.run(source, max((len(r.prompt) + int(r.params["budget"]) for r in todo), default=1))
+        self.run(source, max_length or max((len(r.prompt) + int(r.params["budget"]) for r in todo), default=1))
         return source.rollouts
 
     def _admit(self, state: decode.DecodeState, slots: list, new: list[Row]) -> decode.DecodeState:

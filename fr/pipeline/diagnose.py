@@ -1,0 +1,41 @@
+"""Token scores of the failed rollouts, and the problem-level table that they make."""
+
+import dataclasses
+
+from tqdm import tqdm
+
+from fr import store
+from fr.errors import UserError
+from fr.pipeline.profiles import build_profiles
+from fr.pipeline.run import Run
+from fr.pipeline.sample import is_failure
+from fr.routing.profiles import write_profiles
+from fr.sampling.scoring import Scorer
+from fr.types import Cost
+
+
+def diagnose(run: Run) -> dict:
+    """Score every failed rollout into `scores/` and write `profiles.csv`, whose rates are still empty."""
+    into, rollouts = run.workdir / "scores", run.workdir / "rollouts"
+    have, sampled = store.finished(into), sorted(store.finished(rollouts))
+    if not sampled:
+        raise UserError(f"{rollouts} has no rollouts to diagnose; run scripts/sample.py first")
+    scorer = run.scorer()
+    for index in tqdm(sampled, desc="scores", unit="shard"):
+        if index not in have:
+            failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
+            store.write_shard(into, index, _score(failed, scorer, run))
+    profiles = build_profiles(run)
+    write_profiles(run.workdir / "profiles.csv", [profiles])
+    return {"failed_rollouts": int(profiles.n_failed.sum()), "failed_problems": len(profiles)}
+
+
+def _score(failed: list[store.Attempt], scorer: Scorer, run: Run) -> list[store.Attempt]:
+    """The same attempts with the scorer's statistics, and what scoring them cost."""
+    sequences = [[*a.prompt, *a.tokens] for a in failed]
+    scores = scorer.score(sequences, [len(a.prompt) for a in failed])
+    two = run.ancestor is not None
+    return [
+        dataclasses.replace(a, stats=s, cost=Cost(scored=len(tokens), ancestor=len(tokens) * two))
+        for a, s, tokens in zip(failed, scores, sequences)
+    ]

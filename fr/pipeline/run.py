@@ -1,0 +1,111 @@
+"""A run: its config, problems and models, and the folder that all stages of it share."""
+
+import dataclasses
+import functools
+from pathlib import PurePath
+
+import jax
+from etils import epath
+
+from fr import tasks
+from fr.config import Config, as_dict
+from fr.errors import UserError
+from fr.models import Model, load
+from fr.models.transformer import Transformer
+from fr.sampling.devices import Devices
+from fr.sampling.engine import Engine
+from fr.sampling.scoring import Scorer
+from fr.tasks.base import Task
+from fr.types import Problem
+from fr.workdir import PathLike, claim_workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A specialist, its ancestor where there is one, and the problems that it is asked."""
+
+    config: Config
+    workdir: epath.Path
+    task: Task
+    problems: list[Problem]
+    specialist: Model
+    ancestor: Model | None
+
+    @property
+    def ancestor_weight(self) -> float:
+        """Parameters of the ancestor over those of the specialist: the price of one of its positions."""
+        return _size(self.ancestor) / _size(self.specialist) if self.ancestor else 0.0
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What records call the two models: no paths, so that results do not depend on where a run lies."""
+        return PurePath(self.config.specialist or "specialist").name, PurePath(self.config.ancestor).name
+
+    @functools.cached_property
+    def devices(self) -> Devices:
+        """The local devices of this process."""
+        return Devices(self.config.sampling.devices)
+
+    def engine(self, with_ancestor: bool) -> Engine:
+        """The decoder of plain rows, or of rows that read the ancestor in the loop."""
+        c = self.config.sampling
+        return Engine(
+            *_module(self.specialist),
+            **(self._second() if with_ancestor else {}),
+            slots=c.slots,
+            chunk=c.chunk,
+            tau=self.config.diagnosis.tau,
+            devices=self.devices,
+        )
+
+    def scorer(self) -> Scorer:
+        """The scorer of given tokens, under both models where there are two."""
+        return Scorer(
+            *_module(self.specialist), **self._second(), tau=self.config.diagnosis.tau, devices=self.devices
+        )
+
+    def _second(self) -> dict:
+        if self.ancestor is None:
+            return {}
+        module, params = _module(self.ancestor)
+        return {"ancestor": module, "ancestor_params": params}
+
+
+def open_run(config: Config, workdir: PathLike) -> Run:
+    """Load what a run needs, then claim its folder: bad input leaves nothing behind.
+
+    Raises UserError for a task, model or folder that does not fit, and for an ancestor that reads other ids.
+    """
+    workdir = epath.Path(workdir)
+    task = tasks.make(config.task)
+    problems = task.problems(config.task.split, config.task.problems)
+    specialist = load(config.specialist or str(workdir / "specialist"))
+    ancestor = load(_ancestor_source(config, workdir)) if config.ancestor else None
+    if ancestor is not None:
+        _check_vocabularies(specialist, ancestor)
+    claim_workdir(workdir, as_dict(config))
+    return Run(config, workdir, task, problems, specialist, ancestor)
+
+
+def _ancestor_source(config: Config, workdir: epath.Path) -> str:
+    return str(workdir / "ancestor") if config.ancestor == "scratch" else config.ancestor
+
+
+def _check_vocabularies(specialist: Model, ancestor: Model) -> None:
+    ours, theirs = specialist.tokenizer.get_vocab(), ancestor.tokenizer.get_vocab()
+    for text in sorted(ours.keys() & theirs.keys()):
+        if ours[text] != theirs[text]:
+            raise UserError(
+                f"ancestor {ancestor.name}: token {text!r} has id {theirs[text]}, in {specialist.name} it has "
+                f"{ours[text]}; an ancestor must share the vocabulary"
+            )
+    if len(ours.keys() & theirs.keys()) < min(len(ours), len(theirs)):
+        raise UserError(f"ancestor {ancestor.name}: its vocabulary is not that of {specialist.name}")
+
+
+def _module(model: Model) -> tuple[Transformer, dict]:
+    return Transformer(model.config, model.dtype), model.params
+
+
+def _size(model: Model) -> int:
+    return sum(x.size for x in jax.tree.leaves(model.params))

@@ -1,0 +1,39 @@
+"""Rollouts of a task by the specialist."""
+
+from fr import store
+from fr.pipeline.attempts import make_attempts, plan_attempt
+from fr.pipeline.rates import rate
+from fr.pipeline.run import Run
+from fr.types import GRADES, RIGHT
+
+ROLLOUT = "rollout"  # operator name of plain samples that nothing has diagnosed yet
+
+
+def sample(run: Run) -> dict:
+    """Draw `sampling.rollouts` attempts at each problem into `rollouts/`; returns `summarise_rollouts`."""
+    plan = []
+    for problem in run.problems:
+        prompt = run.specialist.encode(run.task.prompt(problem))
+        for attempt in range(run.config.sampling.rollouts):
+            plan.append(plan_attempt(run, prompt, problem, ROLLOUT, attempt, {}, False))
+    make_attempts(run, plan, "rollouts")
+    return summarise_rollouts(run)
+
+
+def summarise_rollouts(run: Run) -> dict:
+    """Counts of problems, attempts and grades; the shares right (with its interval) and truncated."""
+    columns = ["problem", "grade", "truncated"]
+    problems, grades, truncated = store.read_table(run.workdir / "rollouts", columns).to_pydict().values()
+    return {
+        "problems": len(set(problems)),
+        "failed_problems": len({p for p, grade in zip(problems, grades) if is_failure(grade)}),
+        "rollouts": len(grades),
+        "grades": {grade: grades.count(grade) for grade in GRADES},
+        "accuracy": rate(problems, (grade == RIGHT for grade in grades), run.config),
+        "truncated": sum(truncated) / max(len(grades), 1),
+    }
+
+
+def is_failure(grade: str) -> bool:
+    """Whether an attempt failed; one whose grader broke is unknown, neither right nor failed."""
+    return grade in ("wrong", "unparsed")

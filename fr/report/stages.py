@@ -1,0 +1,35 @@
+"""What sampling and intervening left behind, as a person reads it in a terminal."""
+
+from fr.report.tables import number, span, table
+
+
+def render_rollouts(summary: dict) -> str:
+    """Counts and accuracy of the rollouts."""
+    accuracy, grades = summary["accuracy"], summary["grades"]
+    counts = ", ".join(f"{count} {grade.replace('_', ' ')}" for grade, count in grades.items() if count)
+    return (
+        f"  {summary['rollouts']} rollouts of {summary['problems']} problems: {_percent(accuracy)} right "
+        f"{_interval(accuracy)}; {counts}; {number(100 * summary['truncated'])} % truncated\n"
+        f"  {summary['failed_problems']} problems failed at least once"
+    )
+
+
+def render_attempts(summary: dict) -> str:
+    """Rescue rate, interval, attempts and share that fired, by operator."""
+    rows = [
+        [name, str(o["n"]), _percent(o), _interval(o), f"{number(100 * o['fired'])} %" if o["fired"] else "–"]
+        for name, o in summary["operators"].items()
+    ]
+    text = table(["operator", "attempts", "rescued", "95 % interval", "fired"], rows)
+    left_out = summary["without_ancestor_left_out"]
+    if left_out:
+        text += f"\n  no ancestor: {', '.join(left_out)} cannot run, and only logit_dispersion is known of the features"
+    return text
+
+
+def _percent(rate: dict) -> str:
+    return "n/a" if rate["mean"] is None else f"{number(100 * rate['mean'])} %"
+
+
+def _interval(rate: dict) -> str:
+    return "n/a" if rate["mean"] is None else span(100 * rate["low"], 100 * rate["high"])

@@ -1,0 +1,50 @@
+"""The whole way: from the ancestor to the specialist, its failures, their diagnosis, the operators and the routing table.
+
+    python scripts/reproduce.py --config=configs/quickstart.py --workdir=/tmp/quickstart
+
+Killed at any moment, the same command goes on where it was and ends with the same results. Leaves rollouts/,
+scores/, attempts/, profiles.csv, routing.json, plots/ and summary.json in --workdir.
+"""
+
+from absl import flags
+from etils import epath
+
+from fr import cli
+from fr.config import as_dict
+from fr.pipeline.diagnose import diagnose
+from fr.pipeline.intervene import intervene
+from fr.pipeline.route import route
+from fr.pipeline.run import open_run
+from fr.pipeline.sample import sample
+from fr.pipeline.train import train_lineage
+from fr.report.stages import render_attempts, render_rollouts
+from fr.workdir import write_json
+
+cli.define_flags()
+
+
+def main() -> None:
+    """Run every stage, printing what each leaves."""
+    config, workdir = cli.frozen_config(), epath.Path(flags.FLAGS.workdir)
+
+    # ---------------------------------------------------------------- models
+    train_lineage(config, workdir)
+    run = open_run(config, workdir)
+
+    # -------------------------------------------------------------- failures
+    rollouts = sample(run)
+    print(render_rollouts(rollouts))
+    failures = diagnose(run)
+    attempts = intervene(run)
+    print(render_attempts(attempts))
+
+    # --------------------------------------------------------------- routing
+    routing = route([workdir / "profiles.csv"], config, workdir)
+    print("\n" + "\n\n".join(routing["tables"]))
+    stages = {"rollouts": rollouts, "failures": failures, "attempts": attempts, "routing": routing["summary"]}
+    write_json(workdir / "summary.json", {"config": as_dict(config), **stages})
+    print(f"\n  summary.json, routing.json, profiles.csv, plots/, rollouts/, attempts/ are in {workdir}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

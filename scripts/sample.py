@@ -1,0 +1,24 @@
+"""Rollouts of a task by a model, graded and kept whole: `rollouts/*.parquet` in --workdir.
+
+    python scripts/sample.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+"""
+
+from absl import flags
+
+from fr import cli
+from fr.pipeline.run import open_run
+from fr.pipeline.sample import sample
+from fr.report.stages import render_rollouts
+
+cli.define_flags()
+
+
+def main() -> None:
+    """Sample and print the counts."""
+    config = cli.frozen_config()
+    run = open_run(config, flags.FLAGS.workdir)
+    print(render_rollouts(sample(run)))
+
+
+if __name__ == "__main__":
+    cli.run(main)
