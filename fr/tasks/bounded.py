@@ -1,0 +1,116 @@
+"""Calls to code that may hang, crash or eat memory, in a bounded pool of processes with a time limit.
+
+The workers are started by `python -m`, not by multiprocessing: its children run the parent's script again,
+jax and all, and a time-out in a thread cannot stop anything.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+from multiprocessing.connection import wait
+
+START_SECONDS = 120.0  # to import the function's module, on a machine that is busy
+
+
+class GraderFailure(Exception):
+    """The called function raised, hung or died: says nothing about its argument."""
+
+
+class Bounded:
+    """`call(*args)` runs `module:function` on JSON-able arguments in one of at most `workers` processes.
+
+    A call that passes `seconds` or kills its process is tried once more in a fresh process (a time-out
+    depends on the machine's load), then raises GraderFailure; a call that raises raises it at once. Safe to
+    use from threads.
+    """
+
+    def __init__(self, target: str, seconds: float = 10.0, workers: int | None = None):
+        self.target, self.seconds = target, seconds
+        self.workers = workers or min(4, os.cpu_count() or 1)
+        self._idle: queue.LifoQueue = queue.LifoQueue()
+        for _ in range(self.workers):
+            self._idle.put(None)  # a place; its process starts when it is first used
+        atexit.register(self.close)
+
+    def call(self, *args):
+        """The function's JSON-able result; raises GraderFailure."""
+        worker = self._idle.get()
+        try:
+            for last in (False, True):
+                try:
+                    worker = worker or _Worker(self.target, self.seconds)
+                    reply = worker.ask(args)
+                    break
+                except _Gone as error:
+                    worker = worker and worker.stop()
+                    if last:
+                        raise GraderFailure(f"{self.target}: {error}") from error
+        except BaseException:
+            # An interrupted worker would answer the next call with the reply to this one.
+            worker = worker and worker.stop()
+            raise
+        finally:
+            self._idle.put(worker)
+        if "error" in reply:
+            raise GraderFailure(f"{self.target}: {reply['error']}")
+        return reply["value"]
+
+    def close(self) -> None:
+        """Stop the processes that are idle; the next call starts new ones."""
+        places = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
+        for worker in places:
+            if worker:
+                worker.stop()
+            self._idle.put(None)
+
+
+class _Gone(Exception):
+    """A worker that hung or died."""
+
+
+class _Worker:
+    def __init__(self, target: str, seconds: float):
+        self.seconds = seconds
+        # -P: the worker sees what the parent sees, and not the current folder before it
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "fr.tasks.worker", target, str(seconds)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        try:
+            self._reply(START_SECONDS)
+        except _Gone:
+            self.stop()
+            raise
+
+    def ask(self, args) -> dict:
+        try:
+            self.process.stdin.write(json.dumps(args).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise _Gone("the process had ended") from None
+        return self._reply(self.seconds)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        # what a dead process did not read has nowhere to go
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def _reply(self, seconds: float) -> dict:
+        # A reply is written in one piece and short, so a ready pipe holds a whole line or the end.
+        if not wait([self.process.stdout], seconds):
+            raise _Gone(f"no answer in {seconds:g} s")
+        line = self.process.stdout.readline()
+        if not line:
+            raise _Gone("the process ended")
+        return json.loads(line)
