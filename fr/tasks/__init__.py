@@ -1,6 +1,13 @@
-"""Problems and graders; importing this files every task of the package in `TASKS`."""
+"""Problems and their graders. The modules of the tasks are imported when one is made, not before.
 
-from fr.tasks import countdown  # noqa: F401
-from fr.tasks.base import TASKS, Task
+So a grader process, which imports this package for `fr.tasks.worker`, pays for no jax.
+"""
 
-__all__ = ["TASKS", "Task"]
+
+def make(config: "fr.config.TaskConfig") -> "fr.tasks.base.Task":  # noqa: F821 (see above)
+    """The task that `config.name` names; raises UserError for an unknown name and for bad settings."""
+    # these register themselves
+    from fr.tasks import arithmetic, countdown, questions, word_problems  # noqa: F401
+    from fr.tasks.base import TASKS
+
+    return TASKS[config.name](config)
