@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, in a folder that belongs to one config. Buckets work (etils.epath)."""
+"""Files of a run: written whole or not at all, in a folder of one config; buckets work (etils.epath)."""
 
 import json
 
@@ -10,9 +10,10 @@ PathLike = str | epath.Path
 
 
 def write_whole(path: PathLike, data: bytes) -> None:
-    """Write `data` under a temporary name beside `path`, then rename: readers see the old file or the new one.
+    """Write `data` under a temporary name, then rename: readers see the old file or the new one.
 
-    The temporary name is a function of `path`, so what a killed run left is replaced when the file is written again.
+    The temporary name is a function of `path`, so what a killed run left is replaced when the file is written
+    again.
     """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,8 +28,9 @@ def write_json(path: PathLike, value) -> None:
 
 
 def to_json(value) -> str:
-    """JSON text with a fixed layout; raises ValueError on NaN and infinity, which JSON has not (write None)."""
-    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False, default=_plain) + "\n"
+    """JSON text with a fixed layout; raises ValueError on NaN and infinity (write None)."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False, default=_plain)
+    return f"{text}\n"
 
 
 def _plain(value):

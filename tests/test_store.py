@@ -1,4 +1,4 @@
-"""The store keeps every attempt bit by bit, in files that other tools open; a work folder belongs to one run."""
+"""The store keeps every attempt, in files that other tools open; a work folder belongs to one run."""
 
 import dataclasses
 import glob
@@ -83,7 +83,9 @@ def test_same_attempts_give_the_same_bytes(tmp_path):
     store.write_shard(tmp_path / "a", 0, ATTEMPTS)
     store.write_shard(tmp_path / "a", 1, [])
     store.write_shard(tmp_path / "b", 0, store.read(tmp_path / "a"))
-    assert store.shard_path(tmp_path / "a", 0).read_bytes() == store.shard_path(tmp_path / "b", 0).read_bytes()
+    assert (
+        store.shard_path(tmp_path / "a", 0).read_bytes() == store.shard_path(tmp_path / "b", 0).read_bytes()
+    )
 
 
 def test_folder_without_shards_is_empty(tmp_path):
@@ -163,7 +165,7 @@ def test_store_needs_no_jax():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# --- work folder ---------------------------------------------------------------------------------------------
+# --- work folder ---
 
 
 def test_json_is_sorted_and_strict(tmp_path):
