@@ -1,0 +1,212 @@
+"""Problem-level tables: what each failed problem looked like and how often each operator rescued it.
+
+The columns are those of the released failure profiles (arXiv 2606.05145), so that released and own tables
+meet the same router, plus `<operator>_n`, the attempts behind a rate. Whatever else a file holds is carried
+along.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, Int
+
+from fr.errors import UserError
+from fr.workdir import PathLike, write_whole
+
+FEATURES = ("spread", "concentration", "logit_dispersion")
+OPERATORS = ("retry", "sparse_steer", "sparse_steer_random", "local_temp", "dense_steer")
+REQUIRED = ("cell", "problem_id", "n_failed_rollouts", *FEATURES, *OPERATORS)
+_PRINTED = 1e-6  # a rate printed with six decimals is this near to successes / attempts
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """The failed problems of one cell (a model on a task), in file order.
+
+    `rates` are shares of attempts, in [0, 1]; `attempts` is None where the file does not say. A feature or an
+    operator that the cell lacks (no ancestor) is a column of NaN. `excluded` problems had no failed rollout
+    and are left out.
+    """
+
+    cell: str
+    problems: tuple[str, ...]
+    n_failed: Int[np.ndarray, "N"]
+    features: Float[np.ndarray, "N F"]  # FEATURES
+    operators: tuple[str, ...]
+    rates: Float[np.ndarray, "N O"]
+    attempts: Int[np.ndarray, "N O"] | None = None
+    extras: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # other columns, as text
+    excluded: int = 0
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def numbers(self, name: str) -> Float[np.ndarray, "N"] | None:
+        """An extra column as numbers; None where the cell lacks it or leaves it empty; raises UserError."""
+        if not any(self.extras.get(name, ())):
+            return None
+        return np.array([_number(text, f"cell {self.cell}, column {name!r}") for text in self.extras[name]])
+
+
+def read_profiles(path: PathLike) -> list[Profiles]:
+    """The cells of one CSV file, in order of appearance; raises UserError that names file and column."""
+    path = epath.Path(path)
+    try:
+        text = path.read_text().removeprefix("\ufeff")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a profile table ({_reason(error)})") from error
+    # strict: an open quote is an error, not a field that swallows the rest of the file.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = [{**row, "_where": f"{path}, line {reader.line_num}"} for row in reader]
+        header = list(reader.fieldnames or ())
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: is not CSV ({error})") from error
+    _check_header(path, header)
+    if not rows:
+        raise UserError(f"{path}: has no rows; a profile table holds one failed problem a line")
+    cells: dict[str, list[dict]] = {}
+    for row in rows:
+        if None in row or None in row.values():
+            raise UserError(f"{row['_where']}: has not the {len(header)} fields of the header")
+        cells.setdefault(row["cell"], []).append(row)
+    return [_cell(path, name, rows, header) for name, rows in cells.items()]
+
+
+def read_cells(paths: Sequence[PathLike]) -> list[Profiles]:
+    """The cells of several files; raises UserError if two of them hold the same cell."""
+    found: dict[str, PathLike] = {}
+    cells = []
+    for path in paths:
+        for profiles in read_profiles(path):
+            if profiles.cell in found:
+                raise UserError(f"{path}: cell {profiles.cell!r} is in {found[profiles.cell]} already")
+            found[profiles.cell] = path
+            cells.append(profiles)
+    return cells
+
+
+def write_profiles(path: PathLike, cells: Iterable[Profiles]) -> None:
+    """Write cells as one CSV file, whole or not at all; numbers read back exactly."""
+    cells = list(cells)
+    operators = list(dict.fromkeys([*OPERATORS, *(name for c in cells for name in c.operators)]))
+    counted = [f"{name}_n" for name in operators if any(c.attempts is not None for c in cells)]
+    extras = list(dict.fromkeys(name for c in cells for name in c.extras))
+    fixed = ["cell", "problem_id", "n_failed_rollouts", *FEATURES, *operators, *counted]
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, fixed + extras, restval="", lineterminator="\n")
+    writer.writeheader()
+    for cell in cells:
+        writer.writerows(_rows(cell))
+    write_whole(path, buffer.getvalue().encode())
+
+
+def _rows(cell: Profiles) -> Iterable[dict]:
+    for i, problem in enumerate(cell.problems):
+        row = {"cell": cell.cell, "problem_id": problem, "n_failed_rollouts": int(cell.n_failed[i])}
+        row |= {name: _text(value) for name, value in zip(FEATURES, cell.features[i])}
+        row |= {name: _text(value) for name, value in zip(cell.operators, cell.rates[i])}
+        if cell.attempts is not None:
+            tried = zip(cell.operators, cell.attempts[i], cell.rates[i])
+            row |= {f"{name}_n": "" if np.isnan(rate) else int(n) for name, n, rate in tried}
+        yield row | {name: values[i] for name, values in cell.extras.items()}
+
+
+def _check_header(path: epath.Path, header: list[str]) -> None:
+    if not header:
+        raise UserError(f"{path}: is empty; a profile table starts with a line of column names")
+    for name in REQUIRED:
+        if name not in header:
+            raise UserError(f"{path}: column {name!r} is missing (empty fields stand for what a cell lacks)")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise UserError(f"{path}: column {twice[0]!r} appears twice")
+
+
+def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> Profiles:
+    failed = [_count(row, "n_failed_rollouts") for row in rows]
+    excluded = sum(n == 0 for n in failed)
+    rows = [row for row, n in zip(rows, failed) if n > 0]
+    if not rows:
+        raise UserError(f"{path}: cell {name!r} has no problem with a failed rollout (n_failed_rollouts > 0)")
+    problems = tuple(row["problem_id"] for row in rows)
+    if len(set(problems)) < len(problems):
+        twice = next(p for p in problems if problems.count(p) > 1)
+        raise UserError(f"{path}: problem_id {twice!r} appears twice in cell {name!r}")
+    # An operator of our own is known by its column of attempts.
+    known = [c for c in header if c in OPERATORS or f"{c}_n" in header]
+    rates = {c: _column(rows, c) for c in known}
+    operators = tuple(c for c in known if not np.isnan(rates[c]).all())
+    _check_operators(path, name, operators, header)
+    features = np.stack([_column(rows, c) for c in FEATURES], axis=1)
+    if np.isnan(features).all():
+        raise UserError(f"{path}: cell {name!r} has none of the features {', '.join(FEATURES)}")
+    values = np.stack([rates[c] for c in operators], axis=1)
+    attempts = None
+    if any(row.get(f"{c}_n") for row in rows for c in operators):
+        attempts = np.array([[_count(row, f"{c}_n") for c in operators] for row in rows])
+    _check_rates(rows, operators, values, attempts)
+    taken = {*REQUIRED, *known, *(f"{c}_n" for c in known)}
+    extras = {c: tuple(row[c] for row in rows) for c in header if c not in taken}
+    n_failed = np.array([n for n in failed if n > 0])
+    return Profiles(name, problems, n_failed, features, operators, values, attempts, extras, excluded)
+
+
+def _check_operators(path: epath.Path, cell: str, operators: tuple[str, ...], header: list[str]) -> None:
+    if "retry" not in operators or len(operators) < 2:
+        raise UserError(f"{path}: cell {cell!r} needs rates of 'retry' and of one more operator")
+    counted = [f"{c}_n" in header for c in operators]
+    if any(counted) and not all(counted):
+        missing = operators[counted.index(False)]
+        raise UserError(
+            f"{path}: column '{missing}_n' is missing; attempts are given for all operators or none"
+        )
+
+
+def _check_rates(rows: list[dict], operators, rates: np.ndarray, attempts: np.ndarray | None) -> None:
+    for row, values, tried in zip(rows, rates, rates * 0 + 1 if attempts is None else attempts):
+        for name, rate, n in zip(operators, values, tried):
+            if not 0 <= rate <= 1:
+                raise UserError(f"{row['_where']}: {name} = {row[name]} is not a rate in [0, 1]")
+            if n < 1:
+                raise UserError(f"{row['_where']}: {name}_n = {int(n)} must be 1 or more")
+            if attempts is not None and abs(round(rate * n) - rate * n) > n * _PRINTED:
+                raise UserError(
+                    f"{row['_where']}: {name} = {row[name]} is no share of {name}_n = {int(n)} attempts"
+                )
+
+
+def _column(rows: list[dict], name: str) -> Float[np.ndarray, "N"]:
+    """Numbers of a column; NaN throughout if the cell leaves it empty (all problems have it or none)."""
+    if all(row[name] == "" for row in rows):
+        return np.full(len(rows), np.nan)
+    return np.array([_number(row[name], f"{row['_where']}, column {name!r}") for row in rows])
+
+
+def _count(row: dict, name: str) -> int:
+    value = _number(row[name], f"{row['_where']}, column {name!r}")
+    if value != int(value) or value < 0:
+        raise UserError(f"{row['_where']}, column {name!r}: {row[name]!r} is not a count")
+    return int(value)
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{where}: {text!r} is not a number") from None
+    if not np.isfinite(value):
+        raise UserError(f"{where}: {text!r} is not finite")
+    return value
+
+
+def _text(value: float) -> str:
+    return "" if np.isnan(value) else repr(float(value))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

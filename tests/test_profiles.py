@@ -1,0 +1,136 @@
+"""Profile tables: what is read, what is refused, and the attempts behind a printed rate."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from synthetic_profiles import make
+
+from fr.errors import UserError
+from fr.routing.attempts import fixed_rates, halve, recover_attempts, successes
+from fr.routing.profiles import OPERATORS, read_cells, read_profiles, write_profiles
+
+HEADER = "cell,problem_id,n_failed_rollouts,spread,concentration,logit_dispersion," + ",".join(OPERATORS)
+
+
+def same(a, b) -> bool:
+    """Field by field, NaN equal to NaN."""
+    pairs = ((getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+    return all(
+        np.array_equal(x, y, equal_nan=True) if isinstance(x, np.ndarray) else x == y for x, y in pairs
+    )
+
+
+def write(path, *rows, header=HEADER):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_what_is_written_reads_back_exactly(tmp_path):
+    cells = [make(problems=7, cell="a|x", retry_cost=12.5), make(problems=5, attempts=3, seed=1, cell="b|x")]
+    write_profiles(tmp_path / "p.csv", cells)
+    first, second = read_profiles(tmp_path / "p.csv")
+    assert same(first, cells[0])
+    assert same(dataclasses.replace(second, extras={}), cells[1])
+    assert first.numbers("retry_cost").tolist() == [12.5] * 7
+    assert second.numbers("retry_cost") is None and first.numbers("nothing") is None
+
+
+def test_a_cell_without_ancestor_has_fewer_operators_and_features(tmp_path):
+    lonely = make(problems=6, operators=("retry", "local_temp"), cell="lonely")
+    features = lonely.features.copy()
+    features[:, :2] = np.nan
+    lonely = dataclasses.replace(lonely, features=features)
+    write_profiles(tmp_path / "p.csv", [make(problems=4, cell="full"), lonely])
+    assert same(read_profiles(tmp_path / "p.csv")[1], lonely)
+
+
+def test_an_operator_of_our_own_is_known_by_its_attempts(tmp_path):
+    cell = make(problems=4, operators=(*OPERATORS, "dense_sampled"))
+    write_profiles(tmp_path / "p.csv", [cell])
+    assert read_profiles(tmp_path / "p.csv")[0].operators == (*OPERATORS, "dense_sampled")
+
+
+def test_problems_without_failure_are_left_out_and_counted(tmp_path):
+    path = write(tmp_path / "p.csv", "c,p0,0,,,,1,1,1,1,1", "c,p1,3,.1,.2,.3,0,0,0,0,0")
+    (cell,) = read_profiles(path)
+    assert cell.problems == ("p1",) and cell.excluded == 1
+
+
+GOOD = "c,p1,3,.1,.2,.3,0,0,0,0,0"
+
+
+@pytest.mark.parametrize(
+    "rows, header, told",
+    [
+        ([], HEADER, "no rows"),
+        ([GOOD], HEADER.replace(",spread", ""), "'spread' is missing"),
+        ([GOOD], HEADER.replace(",dense_steer", ""), "'dense_steer' is missing"),
+        ([GOOD], HEADER.replace("sparse_steer,", "retry,"), "'sparse_steer' is missing"),
+        ([GOOD + ",1"], HEADER + ",cell", "'cell' appears twice"),
+        (["c,p1,3,high,.2,.3,0,0,0,0,0"], HEADER, "'spread': 'high' is not a number"),
+        (["c,p1,3,nan,.2,.3,0,0,0,0,0"], HEADER, "'spread': 'nan' is not finite"),
+        (["c,p1,3,.1,.2,.3,0,0,0,0,1.5"], HEADER, "dense_steer = 1.5 is not a rate"),
+        (["c,p1,2.5,.1,.2,.3,0,0,0,0,1"], HEADER, "'2.5' is not a count"),
+        ([GOOD, "c,p2,3,,.2,.3,0,0,0,0,0"], HEADER, "line 3, column 'spread': '' is not a number"),
+        ([GOOD, GOOD], HEADER, "'p1' appears twice"),
+        (["c,p1,3,.1,.2,.3,0,0,0,0"], HEADER, "has not the 11 fields"),
+        (["c,p1,3,.1,.2,.3,,0,0,0,0"], HEADER, "needs rates of 'retry'"),
+        (["c,p1,0,.1,.2,.3,0,0,0,0,0"], HEADER, "no problem with a failed rollout"),
+        ([GOOD + ",4"], HEADER + ",retry_n", "'sparse_steer_n' is missing"),
+        (['c,"p1,3,.1'], HEADER, "is not CSV"),
+        (
+            ["c,p1,3,.1,.2,.3,0.3,0,0,0,0,4,4,4,4,4"],
+            HEADER + "".join(f",{o}_n" for o in OPERATORS),
+            "retry = 0.3 is no share of retry_n = 4",
+        ),
+    ],
+)
+def test_bad_tables_are_refused_in_one_line_that_names_file_and_fault(tmp_path, rows, header, told):
+    path = write(tmp_path / "bad.csv", *rows, header=header)
+    with pytest.raises(UserError) as refusal:
+        read_profiles(path)
+    assert told in str(refusal.value) and "bad.csv" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_missing_empty_and_repeated_files_are_refused(tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+    for name in ("none.csv", "empty.csv", "binary.csv"):
+        with pytest.raises(UserError, match=name):
+            read_profiles(tmp_path / name)
+    path = write(tmp_path / "p.csv", GOOD)
+    with pytest.raises(UserError, match="is in .* already"):
+        read_cells([path, path])
+
+
+def test_attempts_are_recovered_from_printed_rates():
+    rates = np.array([[0.444444, 0.25, 0.066667, 0.123457]])
+    profiles = dataclasses.replace(
+        make(problems=1, operators=("retry", "a", "b", "c")),
+        rates=rates,
+        attempts=None,
+        n_failed=np.array([9]),
+    )
+    # 4/9 fits the usual count; 1/4 and 1/15 take the smallest that fits; 0.123457 fits none up to 50.
+    assert recover_attempts(profiles).tolist() == [[9, 4, 15, 0]]
+
+
+def test_halves_are_disjoint_and_keep_every_success():
+    profiles = make(problems=30, attempts=9)
+    correct = successes(profiles.rates, profiles.attempts)
+    fixed = np.array([False, False, False, False, True])
+    one, other = halve(correct, profiles.attempts, fixed, splits=50, rng=np.random.default_rng(0))
+    here, there = np.round(one * 4), np.round(other * 5)
+    assert np.array_equal((here + there)[..., :4], np.broadcast_to(correct[:, :4], (50, 30, 4)))
+    assert np.array_equal(one[..., 4], other[..., 4]) and np.array_equal(one[0, :, 4], profiles.rates[:, 4])
+    # Hypergeometric, not binomial: the mean of the first half is 4/9 of the successes.
+    assert np.abs(here[..., :4].mean(axis=0) - correct[:, :4] * 4 / 9).max() < 0.6
+
+
+def test_only_rates_without_sampling_noise_are_fixed():
+    operators = ("retry", "dense_steer")
+    zero_one = np.array([[0.5, 1.0], [0.25, 0.0]])
+    assert fixed_rates(operators, zero_one, np.full((2, 2), 4)).tolist() == [False, True]
+    assert fixed_rates(operators, zero_one[:, ::-1], np.full((2, 2), 4)).tolist() == [False, False]
+    assert fixed_rates(operators, zero_one, np.array([[4, 1], [4, 1]])).tolist() == [False, True]
