@@ -1,0 +1,90 @@
+"""What the same money buys: the share of failed problems solved within a budget of forward positions."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fr.routing.attempts import fixed_rates, recover_attempts, successes
+from fr.routing.bootstrap import Estimate, estimate, resample_weights
+from fr.routing.profiles import Profiles
+
+_POINTS = 8  # of the curve
+
+
+def solved_within(
+    correct: Int[np.ndarray, "N"], attempts: Int[np.ndarray, "N"], tries: int
+) -> Float[np.ndarray, "N"]:
+    """Chance that one of `tries` attempts is correct, unbiased from `attempts` >= tries of them: the pass@k
+    estimator.
+
+    1 − C(n − k, a) / C(n, a), arXiv 2107.03374.
+    """
+    wrong = np.ones(len(correct))
+    for i in range(tries):
+        wrong *= np.maximum(attempts - correct - i, 0) / (attempts - i)
+    return 1 - wrong
+
+
+def costs(profiles: Profiles) -> dict[str, float] | None:
+    """Mean forward positions of one attempt of every operator, and under `diagnosis` of diagnosing one
+    problem.
+
+    From the columns `<operator>_cost` and `diagnosis_cost`: prompt, generated, forced, scored and probe
+    positions, the ancestor's weighted by its share of the specialist's parameters. None where a column is
+    missing.
+    """
+    columns = {name: profiles.numbers(f"{name}_cost") for name in (*profiles.operators, "diagnosis")}
+    if any(column is None for column in columns.values()):
+        return None
+    return {name: float(column.mean()) for name, column in columns.items()}
+
+
+def budget_curve(
+    profiles: Profiles,
+    route: Int[np.ndarray, "N"],
+    cost: dict[str, float],
+    resamples: int,
+    rng: np.random.Generator,
+) -> list[tuple[float, dict[str, Estimate]]]:
+    """Share of all failed problems solved within each budget, by policy; with a verifier, outcomes in [0, 1].
+
+    Nothing is selected on outcomes here. `route` [N] is charged the diagnosis before its first attempt; every
+    other policy repeats one operator and is charged its attempts alone. Budgets run, in equal ratios, from
+    the cheapest attempt to where some policy's recorded attempts run out; an empty list where attempts are
+    unknown.
+    """
+    attempts = recover_attempts(profiles)
+    if (attempts == 0).any():
+        return []
+    correct = successes(profiles.rates, attempts)
+    fixed = fixed_rates(profiles.operators, profiles.rates, attempts)
+    weights = resample_weights(len(profiles), resamples, rng)
+    weights /= weights.sum(axis=1, keepdims=True)
+    prices = np.array([cost[name] for name in profiles.operators])
+    # One more attempt than were recorded is where the estimator ends.
+    last = min(price * (attempts[:, o].min() + 1) for o, price in enumerate(prices) if not fixed[o])
+    curve = []
+    for budget in np.geomspace(prices.min(), np.nextafter(last, 0), _POINTS):
+        solved = np.stack(
+            [_solved(correct, attempts, fixed, o, budget // prices[o]) for o in range(len(prices))], axis=1
+        )
+        after = budget - cost["diagnosis"]
+        left = np.stack(
+            [_solved(correct, attempts, fixed, o, after // prices[o]) for o in range(len(prices))], axis=1
+        )
+        by_policy = {"routed": np.take_along_axis(left, route[:, None], axis=1)[:, 0]}
+        by_policy |= {name: solved[:, o] for o, name in enumerate(profiles.operators)}
+        curve.append(
+            (
+                float(budget),
+                {name: estimate(weights @ value, len(profiles)) for name, value in by_policy.items()},
+            )
+        )
+    return curve
+
+
+def _solved(correct, attempts, fixed, operator: int, tries: float) -> Float[np.ndarray, "N"]:
+    tries = max(0, int(tries))
+    if fixed[operator]:
+        # A second attempt would be the same attempt.
+        return (correct / attempts)[:, operator] * (tries > 0)
+    return solved_within(correct[:, operator], attempts[:, operator], tries)

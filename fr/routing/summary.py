@@ -1,0 +1,189 @@
+"""Everything that routing says about some cells, as one plain record."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from fr.config import Config, RoutingConfig
+from fr.diagnosis.labels import count_labels, label, permutation_null, unreached
+from fr.routing.attempts import DETERMINISTIC, recover_attempts, successes
+from fr.routing.bootstrap import Estimate
+from fr.routing.budget import budget_curve, costs
+from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
+from fr.routing.profiles import FEATURES, OPERATORS, Profiles
+from fr.routing.protocols import View, halves_view, repeats, source_view
+from fr.routing.rule import RULE, ZStatistics, rule_policy
+
+PROTOCOLS = ("source", "split_halves")
+
+
+def summarise(cells: Sequence[Profiles], config: Config) -> dict:
+    """What routing.json holds: {"cells": [...]}, in strict JSON values; rates and differences in percent.
+
+    A cell's numbers, its Holm adjustment aside, do not depend on the other cells.
+    """
+    views = [_views(profiles, config) for profiles in cells]
+    tables = [
+        {
+            name: _evaluate(profiles, name, view, config) if view else None
+            for name, view in zip(PROTOCOLS, pair)
+        }
+        for profiles, pair in zip(cells, views)
+    ]
+    for name in PROTOCOLS:
+        present = [table[name] for table in tables if table[name]]
+        for table, adjusted in zip(present, adjust([t["estimates"] for t in present])):
+            table["holm"] = adjusted
+    found = []
+    for profiles, pair, table in zip(cells, views, tables):
+        protocols = {
+            name: _protocol(profiles, view, **table[name]) if view else None
+            for name, view in zip(PROTOCOLS, pair)
+        }
+        found.append({**_cell(profiles, config), "protocols": protocols})
+    return {"cells": found}
+
+
+def _views(profiles: Profiles, config: Config) -> tuple[View, View | None]:
+    source = source_view(profiles, config.routing)
+    return source, halves_view(profiles, config.routing, _generator(profiles, config, "halves"))
+
+
+def _evaluate(profiles: Profiles, protocol: str, view: View, config: Config) -> dict:
+    routes = rule_routes(profiles, view)
+    if protocol == "split_halves":
+        del routes["z_population"]  # its z-statistics are over all failures anyway
+    rng = _generator(profiles, config, protocol)
+    estimates = evaluate(view, profiles.operators, routes, config.routing.bootstrap, rng)
+    return {"routes": routes, "estimates": estimates}
+
+
+def _protocol(
+    profiles: Profiles, view: View, routes: dict, estimates: dict[str, Estimate], holm: dict
+) -> dict:
+    routed = routes["routed"][np.isin(view.kept, view.calibration)]
+    counts = {name: int((routed == o).sum()) for o, name in enumerate(profiles.operators)}
+    rates = {name: percent(e.value) for name, e in estimates.items() if name != "oracle_high"}
+    halved = len(view.steerable) > 1
+    record = {
+        "problems": round(float(view.steerable.sum(axis=1).mean()), 6),
+        "rates": {**dict.fromkeys(OPERATORS), **rates},
+        "intervals": {name: [percent(end) for end in estimates[name].interval()] for name in rates},
+        "routes": counts,
+        "route_entropy": round(route_entropy(routed), 6) if len(routed) else None,
+        # In the source's protocol the oracle reads the rates that it is scored with: an upper end only.
+        "oracle_bracket": {
+            "low": rates["oracle"] if halved else None,
+            "high": percent(estimates["oracle_high"].value),
+        },
+        "power": {name: percent((estimates["routed"] - estimates[name]).detectable()) for name in FAMILY},
+        "z_statistics": ZStatistics.fit(profiles.features[view.calibration]).to_dict(),
+    }
+    if halved:
+        again, chance = repeats(view)
+        record |= {
+            "dropped": view.dropped,
+            "deterministic": list(view.fixed),
+            "repeats": {"seen": percent(again), "chance": percent(chance)},
+        }
+    for name in (*FAMILY, "random_operator", *(o for o in profiles.operators if o not in FAMILY)):
+        gap = estimates["routed"] - estimates[name]
+        record[f"routed_minus_{name}"] = difference(gap) | (
+            {"p_holm": round(holm[name], 6)} if name in holm else {}
+        )
+    return record
+
+
+def _cell(profiles: Profiles, config: Config) -> dict:
+    labels = label(profiles.rates, profiles.operators, config.routing.margin, config.routing.hard)
+    return {
+        "cell": profiles.cell,
+        "n": len(profiles),
+        "excluded": profiles.excluded,
+        "single_failure": int((profiles.n_failed == 1).sum()),
+        "labels": count_labels(labels),
+        "label_null": _null(profiles, config.routing, _generator(profiles, config, "null")),
+        "unreached": _unreached(profiles),
+        "cost": _cost(profiles, config),
+        "notes": _notes(profiles),
+    }
+
+
+def _null(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generator) -> dict | None:
+    attempts = recover_attempts(profiles)
+    drawn = [
+        o
+        for o, name in enumerate(profiles.operators)
+        if name not in DETERMINISTIC and attempts[:, o].max() > 1
+    ]
+    operators = tuple(profiles.operators[o] for o in drawn)
+    known = (attempts[:, drawn] > 0).all(axis=1)
+    if "retry" not in operators or len(operators) < 2 or not known.any():
+        return None
+    attempts = attempts[known][:, drawn]
+    correct = successes(profiles.rates[known][:, drawn], attempts)
+    null = permutation_null(
+        correct, attempts, operators, routing.margin, routing.hard, routing.permutations, rng
+    )
+    shares = {name: percent(null[name]) for name in ("seen", "mean", "low", "high")}
+    return {**shares, "p": round(null["p"], 6), "problems": int(known.sum()), "operators": list(operators)}
+
+
+def _unreached(profiles: Profiles) -> dict:
+    attempts = recover_attempts(profiles)
+    never, bound = unreached(profiles.rates, np.maximum(attempts, 1))
+    known = never & (attempts > 0).all(axis=1)
+    return {"n": int(never.sum()), "upper_bound": percent(np.median(bound[known])) if known.any() else None}
+
+
+def _cost(profiles: Profiles, config: Config) -> dict | None:
+    positions = costs(profiles)
+    if positions is None:
+        return None
+    everyone = rule_policy(profiles.operators, ZStatistics.fit(profiles.features))(profiles.features)
+    rng = _generator(profiles, config, "budget")
+    curve = budget_curve(profiles, everyone, positions, config.routing.bootstrap, rng)
+    points = [
+        {
+            "budget": round(budget, 6),
+            "solved": {name: percent(e.value) for name, e in solved.items()},
+            "routed_minus_retry": difference(solved["routed"] - solved["retry"]),
+        }
+        for budget, solved in curve
+    ]
+    return {"positions": {name: round(value, 6) for name, value in positions.items()}, "curve": points}
+
+
+def _notes(profiles: Profiles) -> list[str]:
+    notes = []
+    without = [name for name in (*FEATURES, *OPERATORS) if name not in profiles.operators]
+    without = [
+        f for f in without if f not in FEATURES or np.isnan(profiles.features[:, FEATURES.index(f)]).all()
+    ]
+    if without:
+        lines = [f for f, o in RULE.items() if f not in without and o in profiles.operators]
+        spare = "" if "sparse_steer_random" not in without else "; a failure without a positive z is retried"
+        notes.append(f"without {', '.join(without)}: the rule reads {', '.join(lines)} only{spare}")
+    if profiles.excluded:
+        notes.append(f"{profiles.excluded} problems had no failed rollout and are left out")
+    return notes
+
+
+def percent(share: float) -> float | None:
+    """A share as percent, to the six decimals that every machine agrees on; None for NaN."""
+    return None if np.isnan(share) else round(100 * float(share), 6)
+
+
+def difference(estimate: Estimate) -> dict:
+    """A difference of two estimates, in percentage points, with its 95 % interval and p."""
+    low, high = estimate.interval()
+    p = None if np.isnan(low) else round(estimate.p_value(), 6)
+    return {"mean": percent(estimate.value), "low": percent(low), "high": percent(high), "p": p}
+
+
+def _generator(profiles: Profiles, config: Config, purpose: str) -> np.random.Generator:
+    # A stream of its own for each cell and purpose: no number depends on what was computed before it.
+    return np.random.default_rng(
+        [config.seed, zlib.crc32(profiles.cell.encode()), zlib.crc32(purpose.encode())]
+    )
