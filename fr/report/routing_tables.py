@@ -1,0 +1,150 @@
+"""The routing summary of one cell as a person reads it in a terminal."""
+
+import numpy as np
+
+from fr.report.tables import number, scale, span, strip, table
+
+_NAMES = {
+    "no_fallback": "routed, no fallback",
+    "z_population": "routed, z over the cell",
+    "permuted": "routed, features shuffled",
+    "random_operator": "random operator",
+    "best_fixed": "best fixed operator",
+    "oracle": "oracle",
+}
+_PROTOCOLS = {"source": "source's protocol", "split_halves": "split halves"}
+
+
+def render_cell(cell: dict) -> str:
+    """Labels, rates in both protocols, differences and cost of one cell of `routing.json`."""
+    parts = [f"{cell['cell']}   {cell['n']} failed problems", *_notes(cell), "", _labels(cell)]
+    for name, title in _PROTOCOLS.items():
+        protocol = cell["protocols"][name]
+        parts += [
+            "",
+            _rates(title, protocol)
+            if protocol
+            else f"  {title}: n/a (attempts behind the rates are unknown)",
+        ]
+        if protocol:
+            parts += ["", _differences(protocol)]
+    return "\n".join([*parts, "", _cost(cell["cost"])])
+
+
+def _notes(cell: dict) -> list[str]:
+    return [f"  note: {note}" for note in cell["notes"]]
+
+
+def _labels(cell: dict) -> str:
+    null, labels, missed = cell["label_null"], cell["labels"], cell["unreached"]
+    rows = [
+        [
+            "steerable-hard",
+            str(labels["steerable"]),
+            "an operator beats retry by the margin, and retry mostly fails",
+        ],
+        ["resample", str(labels["resample"]), "retry works, or nothing beats it by the margin"],
+        ["beyond reach", str(labels["beyond"]), "no operator solved it; retry may have"],
+        ["unreached", str(missed["n"]), "nor did retry" + _bound(missed["upper_bound"])],
+    ]
+    text = table(["label", "n", ""], rows, left=(0, 2))
+    if null:
+        text += (
+            f"\n  chance: {number(null['mean'])} % {span(null['low'], null['high'])} would be called "
+            "steerable if operators did not differ;\n"
+            f"          seen {number(null['seen'])} % of {null['problems']} "
+            f"(p = {null['p']:.3f}, over {', '.join(null['operators'])})"
+        )
+    return text
+
+
+def _bound(percent: float | None) -> str:
+    return f": an attempt succeeds in less than {number(percent)} % (95 % bound)" if percent else ""
+
+
+def _rates(title: str, protocol: dict) -> str:
+    rates, intervals = protocol["rates"], protocol["intervals"]
+    always = [name for name in protocol["routes"] if rates.get(name) is not None]
+    end = 10 * np.ceil(max([10, *(high for _, high in intervals.values() if high is not None)]) / 10)
+    blocks = (
+        ["routed", "no_fallback", "z_population"],
+        ["best_fixed", "permuted", "random_operator"],
+        always,
+        ["oracle"],
+    )
+    rows = []
+    for block in blocks:
+        rows += [[]] if rows else []
+        for name in (name for name in block if name in rates):
+            plain = name if name in ("routed", "retry") else f"always {name}"
+            bar = strip(rates[name], *intervals[name], (0, end))
+            count = str(protocol["routes"].get(name, ""))
+            rows.append([_NAMES.get(name, plain), number(rates[name]), span(*intervals[name]), bar, count])
+    n = f"{title}, {number(protocol['problems'], 0)} steerable"
+    text = table([n, "%", "95 %", scale((0, end)), "routes"], rows, left=(0, 3))
+    bracket = protocol["oracle_bracket"]
+    if bracket["low"] is not None:
+        text += f"\n  a perfect router: between {number(bracket['low'])} and {number(bracket['high'])} %"
+    if protocol.get("repeats"):
+        again, chance = protocol["repeats"]["seen"], protocol["repeats"]["chance"]
+        text += (
+            f"\n  of what one half calls steerable the other does too: {number(again)} % "
+            f"(of all problems: {number(chance)} %)"
+        )
+    if protocol.get("dropped"):
+        text += f"\n  {protocol['dropped']} problems left out: fewer than 4 attempts, or an unknown number"
+    if protocol.get("deterministic"):
+        text += (
+            f"\n  the same rate in both halves, being deterministic: {', '.join(protocol['deterministic'])}"
+        )
+    return text
+
+
+def _differences(protocol: dict) -> str:
+    rows = []
+    pairs = {
+        key.removeprefix("routed_minus_"): value
+        for key, value in protocol.items()
+        if key.startswith("routed_minus_")
+    }
+    widest = max([1, *(abs(d[end]) for d in pairs.values() for end in ("low", "high") if d[end] is not None)])
+    bounds = (-float(np.ceil(widest)), float(np.ceil(widest)))
+    for name, d in pairs.items():
+        bar = strip(d["mean"], d["low"], d["high"], bounds)
+        p = f"{d['p_holm']:.3f}" if "p_holm" in d else ""
+        rows.append(
+            [
+                _NAMES.get(name, name),
+                number(d["mean"], sign=True),
+                span(d["low"], d["high"], sign=True),
+                bar,
+                p,
+            ]
+        )
+    text = table(["routed minus", "points", "95 %", scale(bounds), "Holm p"], rows, left=(0, 3))
+    power = protocol["power"]["best_fixed"]
+    return (
+        f"{text}\n  smallest lift over the best fixed operator seen with 80 % power: {number(power)} points"
+    )
+
+
+def _cost(cost: dict | None) -> str:
+    if cost is None:
+        return "  cost: n/a (the table has no <operator>_cost and diagnosis_cost columns)"
+    head = f"  cost: diagnosis {cost['positions']['diagnosis']:,.0f} forward positions a problem"
+    if not cost["curve"]:
+        return head
+    policies = list(cost["curve"][0]["solved"])
+    rows = [
+        [f"{point['budget']:,.0f}", *(number(point["solved"][name]) for name in policies), _gain(point)]
+        for point in cost["curve"]
+    ]
+    names = [_NAMES.get(name, name) for name in policies]
+    return f"{head}; of all failed problems, % solved within a budget\n" + table(
+        ["positions", *names, "routed − retry"], rows, left=()
+    )
+
+
+def _gain(point: dict) -> str:
+    d = point["routed_minus_retry"]
+    return f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}"

@@ -1,0 +1,32 @@
+"""Labels, the training-free rule, its baselines and their intervals, from problem-level profiles; needs no
+model.
+
+    python scripts/route.py --profiles=a.csv,b.csv --workdir=/tmp/route
+
+Without --profiles it reads the profiles.csv that diagnose and intervene left in --workdir.
+"""
+
+from absl import flags
+from etils import epath
+
+from fr import cli
+from fr.config import Config
+from fr.pipeline.route import route
+
+cli.define_flags()
+flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir.")
+
+
+def main() -> None:
+    """Evaluate, write, print."""
+    given = flags.FLAGS
+    cli.require(workdir=given.workdir)
+    config = cli.frozen_config() if given.config else Config()
+    files = given.profiles or [epath.Path(given.workdir) / "profiles.csv"]
+    result = route(files, config, given.workdir)
+    print("\n\n".join(result["tables"]))
+    print(f"\n  routing.json and plots/ are in {given.workdir}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
