@@ -22,12 +22,19 @@ def pick(values: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B
     return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]
 
 
+def likeliest(values: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B C"], Int[Array, "B C"]]:
+    """The `count` largest entries of each row (all, if there are fewer) and their ids, in descending order."""
+    # Behind a barrier: XLA merges a slice of the result into its top-k, and is left with a full sort (590 ms
+    # instead of 4 for 32 rows of 49,152 on two cores).
+    return jax.lax.optimization_barrier(jax.lax.top_k(values, min(count, values.shape[-1])))
+
+
 def token_stats(logits: Float[Array, "B V"], token: Int[Array, "B"], tau: Float[Array, ""]) -> TokenStats:
     """All single-model statistics of a token; see TokenStats for each one's definition and source."""
     lse = jax.nn.logsumexp(logits, axis=-1)
     p = jnp.exp(logits - lse[:, None])
     mean = jnp.sum(p * logits, axis=-1)
-    top = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))[0]
+    top, _ = likeliest(logits, TOP)
     p_top = jax.nn.softmax(top / tau, axis=-1)
     centred = top - jnp.sum(p_top * top, axis=-1, keepdims=True)
     return TokenStats(
@@ -69,9 +76,9 @@ def lineage_stats(
     s, a = _shared(specialist, ancestor)
     logp_s = jax.nn.log_softmax(s / tau, axis=-1)
     logp_a = jax.nn.log_softmax(a / tau, axis=-1)
-    top_a, ids_a = jax.lax.top_k(logp_a, min(ANCESTOR_TOP, a.shape[-1]))
+    top_a, ids_a = likeliest(logp_a, ANCESTOR_TOP)
     g_cov = jax.nn.logsumexp(top_a, -1) - jax.nn.logsumexp(jnp.take_along_axis(logp_s, ids_a, axis=-1), -1)
-    top_s, ids_s = jax.lax.top_k(logp_s, min(TOP, s.shape[-1]))
+    top_s, ids_s = likeliest(logp_s, TOP)
     ratio = top_s - jnp.take_along_axis(logp_a, ids_s, axis=-1)
     p = jax.nn.softmax(top_s, axis=-1)
     mean = jnp.sum(p * ratio, axis=-1)
