@@ -27,7 +27,7 @@ class TaskConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """How rollouts are drawn. Only `slots`, `chunk` and `devices` shape the compiled program."""
+    """How rollouts are drawn. Only `slots`, `chunk`, `prefill` and `devices` shape the compiled programs."""
 
     rollouts: int = 16  # G, rollouts of one problem
     temperature: float = 0.6
@@ -36,6 +36,7 @@ class SamplingConfig:
     max_new_tokens: int = 64
     slots: int = 64  # rows in flight on a device; constant, so that bytes do not depend on the device count
     chunk: int = 16  # decode steps between two looks of the host
+    prefill: int = 8  # prompts that are read at one time on a device
     devices: str = "auto"  # auto: pmap where there are several; one, pmap, shard_map
     shard_rows: int = 1024  # attempts of one store shard, the unit that is redone after a kill
 
@@ -99,6 +100,7 @@ class TrainingConfig:
     traces: tuple[tuple[str, float], ...] = (("natural", 0.55), ("answer_first", 0.25), ("anytime", 0.20))
     checkpoint_every: int = 200
     keep: int = 2  # newest checkpoints that stay
+    log_every: int = 10  # steps between two lines of metrics.jsonl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,13 +190,13 @@ def _check(ok: bool, name: str, value, wanted: str) -> None:
 def _validate(c: Config) -> None:
     for group, names in {
         "task": ("problems", "operands", "largest", "target", "terms", "digits"),
-        "sampling": ("rollouts", "max_new_tokens", "slots", "chunk", "shard_rows"),
+        "sampling": ("rollouts", "max_new_tokens", "slots", "chunk", "prefill", "shard_rows"),
         "diagnosis": ("tau", "width", "window"),
         "intervention": ("attempts", "local_span"),
         "routing": ("bootstrap", "splits", "permutations"),
         "architecture": ("width", "layers", "heads", "ff"),
-        "training": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep"),
-        "pretraining": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep"),
+        "training": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep", "log_every"),
+        "pretraining": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep", "log_every"),
     }.items():
         for name in names:
             value = getattr(getattr(c, group), name)

@@ -54,6 +54,7 @@ class Run:
             **(self._second() if with_ancestor else {}),
             slots=c.slots,
             chunk=c.chunk,
+            prefill=c.prefill,
             tau=self.config.diagnosis.tau,
             devices=self.devices,
         )

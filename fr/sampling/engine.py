@@ -12,8 +12,6 @@ from fr.sampling import decode, rows
 from fr.sampling.devices import Devices
 from fr.types import LineageStats, Rollout, Row, TokenStats
 
-_PROMPTS = 8  # prompts that one prefill reads on a device: fixed, so that it compiles once per length bucket
-
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
@@ -79,7 +77,7 @@ class _Slot:
 class Engine:
     """Decodes rows of one model (beside its ancestor, if given) on the local devices.
 
-    `slots` rows a device and `chunk` steps are the shape of the compiled program. Raises ValueError for a row
+    `slots` rows a device, `chunk` steps and `prefill` prompts at a time are the shapes of the compiled programs. Raises ValueError for a row
     that cannot fit the cache.
     """
 
@@ -92,11 +90,12 @@ class Engine:
         ancestor_params: dict | None = None,
         slots: int = 64,
         chunk: int = 16,
+        prefill: int = 8,
         tau: float = 0.6,
         devices: Devices | None = None,
     ):
         self.devices = devices or Devices()
-        self.slots, self._chunk = slots, chunk
+        self.slots, self._prompts = slots, prefill
         self._params = self.devices.replicate(decode.Models(params, ancestor_params))
         self._tau = np.full(self.devices.count, tau, np.float32)
         self._has_ancestor = ancestor is not None
@@ -143,7 +142,7 @@ class Engine:
         return source.rollouts
 
     def _admit(self, state: decode.DecodeState, slots: list, new: list[Row]) -> decode.DecodeState:
-        """Place new rows in free slots; each device reads at most _PROMPTS different prompts at a time."""
+        """Place new rows in free slots; each device reads at most `prefill` different prompts at a time."""
         free = [i for i, slot in enumerate(slots) if slot is None]
         placed = dict(zip(free, new))
         for row in new:
@@ -152,7 +151,7 @@ class Engine:
             batch, rest, prompts = {}, {}, [{} for _ in range(self.devices.count)]
             for slot, row in placed.items():
                 known = prompts[slot // self.slots]
-                if row.prompt in known or len(known) < _PROMPTS:
+                if row.prompt in known or len(known) < self._prompts:
                     known.setdefault(row.prompt, len(known))
                     batch[slot] = row
                 else:
@@ -174,10 +173,10 @@ class Engine:
         total = self.slots * self.devices.count
         longest = max(len(row.prompt) - 1 for row in batch.values())
         bucket = max(16, 1 << (longest - 1).bit_length() if longest > 1 else 16)
-        tokens = np.full((self.devices.count * _PROMPTS, bucket), -1, np.int32)
+        tokens = np.full((self.devices.count * self._prompts, bucket), -1, np.int32)
         for device, known in enumerate(prompts):
             for prompt, index in known.items():
-                tokens[device * _PROMPTS + index, : len(prompt) - 1] = prompt[:-1]
+                tokens[device * self._prompts + index, : len(prompt) - 1] = prompt[:-1]
         entry = decode.Entry(
             prompts=tokens,
             mask=np.zeros(total, bool),
