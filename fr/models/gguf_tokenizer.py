@@ -24,18 +24,19 @@ _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
 class Split:
     """How the text of a byte-level vocabulary was cut before its merges were learned."""
 
-    patterns: tuple[str, ...]  # applied one after the other
+    pattern: str
+    digits: bool = False  # every digit is cut off first
     whole_words: bool = False  # a piece that is in the vocabulary is taken without merging
     bos: bool = False  # texts begin with the bos token unless the file says otherwise
     nfc: bool = False
 
 
 # The values of tokenizer.ggml.pre, whose patterns are in llama.cpp's src/llama-vocab.cpp.
-_DIGITS = Split((r"\p{N}", _GPT2))
-_LLAMA = Split((_LLAMA3,), whole_words=True, bos=True)
-_QWEN = Split((_LLAMA3.replace("{1,3}", ""),), nfc=True)
+_DIGITS = Split(_GPT2, digits=True)
+_LLAMA = Split(_LLAMA3, whole_words=True, bos=True)
+_QWEN = Split(_LLAMA3.replace("{1,3}", ""), nfc=True)
 SPLITS = {
-    "gpt-2": Split((_GPT2,)),
+    "gpt-2": Split(_GPT2),
     "smollm": _DIGITS,
     "starcoder": _DIGITS,
     "llama-bpe": _LLAMA,
@@ -78,9 +79,10 @@ def _byte_level(file: GGUFFile, vocab: dict[str, int]) -> tuple[Tokenizer, bool]
     split = SPLITS[pre]
     merges = [tuple(merge.split(" ")) for merge in file.get("tokenizer.ggml.merges", [])]
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=split.whole_words))
-    cuts = [pre_tokenizers.Split(Regex(p), behavior="isolated") for p in split.patterns]
-    cuts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cuts)
+    digits = [pre_tokenizers.Digits(individual_digits=True)] if split.digits else []
+    words = pre_tokenizers.Split(Regex(split.pattern), behavior="isolated")
+    spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, words, spelling])
     tokenizer.decoder = decoders.ByteLevel()
     if split.nfc:
         tokenizer.normalizer = normalizers.NFC()

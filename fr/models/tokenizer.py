@@ -23,10 +23,13 @@ def load_tokenizer(folder: Path):
         return None
     quiet_transformers()
     # Imported where it is used: it takes a second or more.
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    # tokenizer.json is the whole tokenizer. AutoTokenizer may prefer the class that belongs to the model type, and
+    # with it other rules of splitting than those in the file.
+    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return kind.from_pretrained(str(folder), local_files_only=True)
     # transformers and tokenizers raise bare Exceptions among others.
     except Exception as error:
         raise UserError(f"{folder}: its tokenizer cannot be read: {_first_line(error)}") from error

@@ -212,4 +212,5 @@ class Transformer(nn.Module):
 def init_params(config: ModelConfig, key) -> dict:
     """Random float32 parameters of a decoder."""
     tokens = jnp.zeros((1, 2), jnp.int32)
-    return Transformer(config).init(key, tokens, jnp.arange(2)[None])["params"]
+    # Compiled as a whole: dozens of small programs would take longer.
+    return jax.jit(Transformer(config).init)(key, tokens, jnp.arange(2)[None])["params"]
