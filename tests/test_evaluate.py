@@ -197,6 +197,19 @@ def test_solved_within_is_the_unbiased_estimator():
     assert np.array_equal(solved_within(correct, attempts, 0), np.zeros(4))
 
 
+def test_a_deterministic_operator_gains_nothing_from_a_second_attempt():
+    profiles = make(problems=40, attempts=8, operators=("retry", "local_temp", "dense_steer"))
+    rates, attempts = profiles.rates.copy(), profiles.attempts.copy()
+    rates[:, 2], attempts[:, 2] = rates[:, 2] > 0.3, 1
+    profiles = dataclasses.replace(profiles, rates=rates, attempts=attempts)
+    cost = {"retry": 100.0, "local_temp": 100.0, "dense_steer": 100.0, "diagnosis": 0.0}
+    curve = budget_curve(profiles, np.zeros(40, int), cost, 10, np.random.default_rng(0))
+    assert [point["dense_steer"].value for _, point in curve] == pytest.approx(
+        [rates[:, 2].mean()] * len(curve)
+    )
+    assert curve[-1][1]["retry"].value == pytest.approx((rates[:, 0] > 0).mean())
+
+
 def test_the_router_pays_for_its_diagnosis():
     profiles = make(problems=40, attempts=8, effect=0.4)
     route = rule_routes(profiles, source_view(profiles, QUICK))["z_population"]
@@ -207,5 +220,6 @@ def test_the_router_pays_for_its_diagnosis():
     assert free[0][0] == 100 and free[-1][0] < 900
     for (budget, there), (_, here) in zip(free, paid):
         assert here["retry"].value == there["retry"].value
+        assert here["routed_sunk"].value == there["routed_sunk"].value == there["routed"].value
         assert here["routed"].value <= there["routed"].value and (budget >= 350 or here["routed"].value == 0)
     assert paid[-1][1]["routed"].value > 0.3

@@ -55,6 +55,8 @@ def test_problems_without_failure_are_left_out_and_counted(tmp_path):
     path = write(tmp_path / "p.csv", "c,p0,0,,,,1,1,1,1,1", "c,p1,3,.1,.2,.3,0,0,0,0,0")
     (cell,) = read_profiles(path)
     assert cell.problems == ("p1",) and cell.excluded == 1
+    write_profiles(path, [cell])
+    assert read_profiles(path)[0].excluded == 1
 
 
 GOOD = "c,p1,3,.1,.2,.3,0,0,0,0,0"

@@ -160,7 +160,7 @@ def _best_operator(profiles: Profiles, steerable: np.ndarray) -> dict[str, tuple
     rates = profiles.rates[:, arms]
     best = rates == rates.max(axis=1, keepdims=True)
     alone = steerable & (best.sum(axis=1) == 1)
-    groups = {"a tie": (steerable & ~alone, "#8a9099")}
+    groups = {"a tie": (steerable & ~alone, "#8a9099")} if (steerable & ~alone).any() else {}
     for i, arm in enumerate(arms):
         groups[profiles.operators[arm]] = (alone & best[:, i], _PALETTE[i % len(_PALETTE)])
     return groups

@@ -134,17 +134,28 @@ def _cost(cost: dict | None) -> str:
     head = f"  cost: diagnosis {cost['positions']['diagnosis']:,.0f} forward positions a problem"
     if not cost["curve"]:
         return head
-    policies = list(cost["curve"][0]["solved"])
-    rows = [
-        [f"{point['budget']:,.0f}", *(number(point["solved"][name]) for name in policies), _gain(point)]
-        for point in cost["curve"]
+    rows = []
+    for point in cost["curve"]:
+        solved = point["solved"]
+        best = max((name for name in solved if not name.startswith("routed")), key=solved.get)
+        gaps = [point["routed_minus_retry"], point["routed_sunk_minus_retry"]]
+        rows.append(
+            [
+                f"{point['budget']:,.0f}",
+                *(number(solved[name]) for name in ("routed", "routed_sunk", "retry")),
+                f"{number(solved[best])} {best}",
+                *(f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}" for d in gaps),
+            ]
+        )
+    header = [
+        "positions",
+        "routed",
+        "(paid)",
+        "retry",
+        "best in hindsight",
+        "routed − retry",
+        "(paid) − retry",
     ]
-    names = [_NAMES.get(name, name) for name in policies]
-    return f"{head}; of all failed problems, % solved within a budget\n" + table(
-        ["positions", *names, "routed − retry"], rows, left=()
+    return f"{head}; of all failed problems, % solved within a budget\n{table(header, rows, left=(4,))}\n" + (
+        "  (paid): the failures were diagnosed already"
     )
-
-
-def _gain(point: dict) -> str:
-    d = point["routed_minus_retry"]
-    return f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}"

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from fr.errors import UserError
 from fr.routing.attempts import fixed_rates, recover_attempts, successes
 from fr.routing.bootstrap import Estimate, estimate, resample_weights
 from fr.routing.profiles import Profiles
@@ -35,6 +36,11 @@ def costs(profiles: Profiles) -> dict[str, float] | None:
     columns = {name: profiles.numbers(f"{name}_cost") for name in (*profiles.operators, "diagnosis")}
     if any(column is None for column in columns.values()):
         return None
+    for name, column in columns.items():
+        if column.min() < 0 or (name != "diagnosis" and column.min() == 0):
+            raise UserError(
+                f"cell {profiles.cell}: {name}_cost = {column.min():g} is not a number of positions"
+            )
     return {name: float(column.mean()) for name, column in columns.items()}
 
 
@@ -47,10 +53,10 @@ def budget_curve(
 ) -> list[tuple[float, dict[str, Estimate]]]:
     """Share of all failed problems solved within each budget, by policy; with a verifier, outcomes in [0, 1].
 
-    Nothing is selected on outcomes here. `route` [N] is charged the diagnosis before its first attempt; every
-    other policy repeats one operator and is charged its attempts alone. Budgets run, in equal ratios, from
-    the cheapest attempt to where some policy's recorded attempts run out; an empty list where attempts are
-    unknown.
+    Nothing is selected on outcomes here. `routed`, by `route` [N], pays for the diagnosis before its first
+    attempt, `routed_sunk` finds it done; every other policy repeats one operator and pays its attempts alone.
+    Budgets run, in equal ratios, from the cheapest attempt to where some policy's recorded attempts run out;
+    the list is empty where attempts are unknown.
     """
     attempts = recover_attempts(profiles)
     if (attempts == 0).any():
@@ -61,30 +67,25 @@ def budget_curve(
     weights /= weights.sum(axis=1, keepdims=True)
     prices = np.array([cost[name] for name in profiles.operators])
     # One more attempt than were recorded is where the estimator ends.
-    last = min(price * (attempts[:, o].min() + 1) for o, price in enumerate(prices) if not fixed[o])
+    ends = [price * (attempts[:, o].min() + 1) for o, price in enumerate(prices) if not fixed[o]]
     curve = []
-    for budget in np.geomspace(prices.min(), np.nextafter(last, 0), _POINTS):
-        solved = np.stack(
-            [_solved(correct, attempts, fixed, o, budget // prices[o]) for o in range(len(prices))], axis=1
-        )
-        after = budget - cost["diagnosis"]
-        left = np.stack(
-            [_solved(correct, attempts, fixed, o, after // prices[o]) for o in range(len(prices))], axis=1
-        )
-        by_policy = {"routed": np.take_along_axis(left, route[:, None], axis=1)[:, 0]}
-        by_policy |= {name: solved[:, o] for o, name in enumerate(profiles.operators)}
-        curve.append(
-            (
-                float(budget),
-                {name: estimate(weights @ value, len(profiles)) for name, value in by_policy.items()},
-            )
-        )
+    for budget in np.geomspace(prices.min(), np.nextafter(min(ends, default=2 * prices.max()), 0), _POINTS):
+        solved = _solved(correct, attempts, fixed, budget // prices)
+        after = _solved(correct, attempts, fixed, (budget - cost["diagnosis"]) // prices)
+        outcomes = {
+            "routed": np.take_along_axis(after, route[:, None], axis=1)[:, 0],
+            "routed_sunk": np.take_along_axis(solved, route[:, None], axis=1)[:, 0],
+            **{name: solved[:, o] for o, name in enumerate(profiles.operators)},
+        }
+        estimates = {name: estimate(weights @ value, len(profiles)) for name, value in outcomes.items()}
+        curve.append((float(budget), estimates))
     return curve
 
 
-def _solved(correct, attempts, fixed, operator: int, tries: float) -> Float[np.ndarray, "N"]:
-    tries = max(0, int(tries))
-    if fixed[operator]:
-        # A second attempt would be the same attempt.
-        return (correct / attempts)[:, operator] * (tries > 0)
-    return solved_within(correct[:, operator], attempts[:, operator], tries)
+def _solved(correct, attempts, fixed, tries: Float[np.ndarray, "O"]) -> Float[np.ndarray, "N O"]:
+    solved = np.empty(correct.shape)
+    for o, affordable in enumerate(np.maximum(tries, 0).astype(int)):
+        # A second attempt of a deterministic operator would be the same attempt.
+        affordable = min(affordable, 1) if fixed[o] else affordable
+        solved[:, o] = solved_within(correct[:, o], attempts[:, o], affordable)
+    return solved

@@ -19,6 +19,7 @@ from fr.workdir import PathLike, write_whole
 
 FEATURES = ("spread", "concentration", "logit_dispersion")
 OPERATORS = ("retry", "sparse_steer", "sparse_steer_random", "local_temp", "dense_steer")
+EXCLUDED = "excluded_problems"  # of the cell, the same number on every line
 REQUIRED = ("cell", "problem_id", "n_failed_rollouts", *FEATURES, *OPERATORS)
 _PRINTED = 1e-6  # a rate printed with six decimals is this near to successes / attempts
 
@@ -96,7 +97,8 @@ def write_profiles(path: PathLike, cells: Iterable[Profiles]) -> None:
     operators = list(dict.fromkeys([*OPERATORS, *(name for c in cells for name in c.operators)]))
     counted = [f"{name}_n" for name in operators if any(c.attempts is not None for c in cells)]
     extras = list(dict.fromkeys(name for c in cells for name in c.extras))
-    fixed = ["cell", "problem_id", "n_failed_rollouts", *FEATURES, *operators, *counted]
+    left_out = [EXCLUDED] if any(c.excluded for c in cells) else []
+    fixed = ["cell", "problem_id", "n_failed_rollouts", *FEATURES, *operators, *counted, *left_out]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, fixed + extras, restval="", lineterminator="\n")
     writer.writeheader()
@@ -113,6 +115,8 @@ def _rows(cell: Profiles) -> Iterable[dict]:
         if cell.attempts is not None:
             tried = zip(cell.operators, cell.attempts[i], cell.rates[i])
             row |= {f"{name}_n": "" if np.isnan(rate) else int(n) for name, n, rate in tried}
+        if cell.excluded:
+            row[EXCLUDED] = cell.excluded
         yield row | {name: values[i] for name, values in cell.extras.items()}
 
 
@@ -129,7 +133,7 @@ def _check_header(path: epath.Path, header: list[str]) -> None:
 
 def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> Profiles:
     failed = [_count(row, "n_failed_rollouts") for row in rows]
-    excluded = sum(n == 0 for n in failed)
+    excluded = sum(n == 0 for n in failed) + (_count(rows[0], EXCLUDED) if rows[0].get(EXCLUDED) else 0)
     rows = [row for row, n in zip(rows, failed) if n > 0]
     if not rows:
         raise UserError(f"{path}: cell {name!r} has no problem with a failed rollout (n_failed_rollouts > 0)")
@@ -150,7 +154,7 @@ def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> P
     if any(row.get(f"{c}_n") for row in rows for c in operators):
         attempts = np.array([[_count(row, f"{c}_n") for c in operators] for row in rows])
     _check_rates(rows, operators, values, attempts)
-    taken = {*REQUIRED, *known, *(f"{c}_n" for c in known)}
+    taken = {*REQUIRED, EXCLUDED, *known, *(f"{c}_n" for c in known)}
     extras = {c: tuple(row[c] for row in rows) for c in header if c not in taken}
     n_failed = np.array([n for n in failed if n > 0])
     return Profiles(name, problems, n_failed, features, operators, values, attempts, extras, excluded)
@@ -158,7 +162,9 @@ def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> P
 
 def _check_operators(path: epath.Path, cell: str, operators: tuple[str, ...], header: list[str]) -> None:
     if "retry" not in operators or len(operators) < 2:
-        raise UserError(f"{path}: cell {cell!r} needs rates of 'retry' and of one more operator")
+        raise UserError(
+            f"{path}: cell {cell!r} needs rates of 'retry' and of one more operator (intervene gives them)"
+        )
     counted = [f"{c}_n" in header for c in operators]
     if any(counted) and not all(counted):
         missing = operators[counted.index(False)]

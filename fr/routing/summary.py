@@ -149,6 +149,7 @@ def _cost(profiles: Profiles, config: Config) -> dict | None:
             "budget": round(budget, 6),
             "solved": {name: percent(e.value) for name, e in solved.items()},
             "routed_minus_retry": difference(solved["routed"] - solved["retry"]),
+            "routed_sunk_minus_retry": difference(solved["routed_sunk"] - solved["retry"]),
         }
         for budget, solved in curve
     ]
