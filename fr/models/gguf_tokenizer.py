@@ -102,9 +102,9 @@ def _sentencepiece(file: GGUFFile, vocab: dict[str, int]) -> tuple[Tokenizer, bo
     model = models.BPE(vocab, _merges(vocab, rank), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)
     prefix = file.get("tokenizer.ggml.add_space_prefix", not gemma)
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
-        prepend_scheme="first" if prefix else "never", split=False
-    )
+    # As llama.cpp does: a space goes before the text and before what follows a control token.
+    spelling = [normalizers.Prepend("▁")] if prefix else []
+    tokenizer.normalizer = normalizers.Sequence([*spelling, normalizers.Replace(" ", "▁")])
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     tokenizer.decoder = decoders.Sequence(steps + ([decoders.Strip(" ", 1, 0)] if prefix else []))
     return tokenizer, True
