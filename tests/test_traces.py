@@ -9,7 +9,7 @@ from fr.config import TaskConfig
 from fr.tasks.countdown import Countdown
 from fr.tasks.countdown_checker import step_errors, steps
 from fr.tasks.countdown_solver import moves, solutions
-from fr.tasks.countdown_tokenizer import VOCABULARY, build, files
+from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer, word_level
 from fr.tasks.countdown_traces import TRACES
 from fr.types import RIGHT
 
@@ -70,9 +70,8 @@ def test_same_rng_same_trace():
 def test_tokenizer_roundtrip_one_token_a_number(tmp_path):
     from transformers import AutoTokenizer
 
-    for name, data in files().items():
-        (tmp_path / name).write_bytes(data)
-    theirs, ours = AutoTokenizer.from_pretrained(tmp_path), build()
+    countdown_tokenizer().save_pretrained(tmp_path)
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path), word_level()
     assert ours.get_vocab_size() == len(theirs) == VOCABULARY
     assert theirs.pad_token_id != theirs.eos_token_id
     texts = [f"{p.question} {text}" for p, text in zip(PROBLEMS, written("natural"))]

@@ -1,7 +1,5 @@
 """The vocabulary of the Countdown lineage: 128 words, one token a number."""
 
-import json
-
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from fr.tasks.countdown_checker import ANSWER
@@ -12,8 +10,8 @@ PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 _SIGNS = ("+", "-", "*", "/", "=", "(", ")", "->", ":", ",", "no", "up", "yes", ANSWER)
 
 
-def build() -> Tokenizer:
-    """A word-level tokenizer: words are separated by white space; ids 0, 1, 2 are pad, eos and unknown."""
+def word_level() -> Tokenizer:
+    """The tokenizer itself: words are separated by white space; ids 0, 1, 2 are pad, eos and unknown."""
     words = [PAD, EOS, UNKNOWN, *_SIGNS, *map(str, range(LARGEST + 1))]
     # A power of two rows for the embedding; the spare words are never produced.
     words += [f"<spare_{i}>" for i in range(VOCABULARY - len(words))]
@@ -23,17 +21,16 @@ def build() -> Tokenizer:
     return tokenizer
 
 
-def files() -> dict[str, bytes]:
-    """File name -> content of a tokenizer folder that `transformers.AutoTokenizer` opens."""
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": PAD,
-        "eos_token": EOS,
-        "unk_token": UNKNOWN,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 2048,
-    }
-    return {
-        "tokenizer.json": (build().to_str(pretty=True) + "\n").encode(),
-        "tokenizer_config.json": (json.dumps(config, indent=2) + "\n").encode(),
-    }
+def countdown_tokenizer() -> "transformers.PreTrainedTokenizerFast":  # noqa: F821
+    """The same in the form that `fr.models` holds and saves."""
+    # Imported where it is used: it takes a second or more.
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=word_level(),
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
+        model_max_length=2048,
+    )

@@ -1,0 +1,99 @@
+"""A lineage: an ancestor from random numbers, and a specialist trained from an ancestor."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from fr import tasks
+from fr.config import Config, TrainingConfig, as_dict
+from fr.errors import UserError
+from fr.models import Model, ModelConfig, load, save
+from fr.models.transformer import init_params
+from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.training.data import TraceData
+from fr.training.sft import init_state, make_step
+from fr.training.trainer import fit
+from fr.workdir import PathLike, claim_workdir
+
+
+def train_lineage(config: Config, workdir: PathLike) -> list[str]:
+    """Train what the config does not name: `ancestor/` if it is "scratch", `specialist/` if it is "".
+
+    With `training.steps` = 0 no specialist is trained. Models that are finished are left alone. Returns their folders.
+    """
+    ancestor, made = config.ancestor, []
+    if ancestor == "scratch":
+        ancestor = train_ancestor(config, workdir)
+        made.append(ancestor)
+    if not config.specialist and config.training.steps:
+        made.append(train_specialist(config, workdir, ancestor))
+    return made
+
+
+def train_ancestor(config: Config, workdir: PathLike) -> str:
+    """Train `architecture` on `pretraining`; returns the exported folder `workdir/ancestor`."""
+    folder = epath.Path(workdir) / "ancestor"
+    if not _finished(folder):
+        start = _from_scratch(config)
+        _train(start, config, config.pretraining, epath.Path(workdir), folder)
+    return str(folder)
+
+
+def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
+    """Train the model `ancestor` (any name that `load` takes) on `training`; returns `workdir/specialist`."""
+    folder = epath.Path(workdir) / "specialist"
+    if not ancestor:
+        raise UserError('config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"')
+    if not _finished(folder):
+        # Float32 masters, whatever the type that the ancestor is sampled in.
+        start = load(ancestor, dtype=jnp.float32)
+        _train(start, config, config.training, epath.Path(workdir), folder)
+    return str(folder)
+
+
+def _finished(folder: epath.Path) -> bool:
+    """An export ends with its config.json."""
+    return (folder / "config.json").exists()
+
+
+def _from_scratch(config: Config) -> Model:
+    shape, tokenizer = config.architecture, countdown_tokenizer()
+    decoder = ModelConfig(
+        vocab=VOCABULARY,
+        width=shape.width,
+        layers=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.heads,
+        head_dim=shape.width // shape.heads,
+        ff=shape.ff,
+    )
+    params = init_params(decoder, jax.random.key(config.seed))
+    return Model(decoder, params, tokenizer, (tokenizer.eos_token_id,), "scratch")
+
+
+def _train(start: Model, config: Config, training: TrainingConfig, workdir: epath.Path, folder: epath.Path) -> None:
+    """Train `start` on the task's traces and export it to `folder`, which keeps checkpoints and metrics too."""
+    data = _traces(start, config, training, folder.name)
+    state, step = init_state(start.params, training), make_step(start.config, training)
+    claim_workdir(workdir, as_dict(config))
+    state = fit(state, step, data.batch, training, folder)
+    save(folder, start.config, state.params, start.tokenizer, start.stop_tokens)
+
+
+def _traces(model: Model, config: Config, training: TrainingConfig, role: str) -> TraceData:
+    if config.task.name != "countdown":
+        raise UserError(f"config.task.name = {config.task.name!r} has no traces to train on; only 'countdown' has")
+    if model.tokenizer is None or not model.stop_tokens:
+        raise UserError(f"{model.name} has no tokenizer or no stop token, so it cannot learn from text")
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        ids = model.tokenizer(texts)["input_ids"]
+        if any(model.tokenizer.unk_token_id in row for row in ids):
+            raise UserError(f"{model.name} has no token for a word of the traces; lower config.task.largest or target")
+        return ids
+
+    task = tasks.make(dataclasses.replace(config.task, shots=0))
+    # A pad is masked by its position; its id is never read.
+    return TraceData(task, encode, model.stop_tokens[0], 0, training, f"{config.seed}/{role}")

@@ -1,0 +1,175 @@
+"""Training: packed batches, a loss checked by hand, and runs that end with the same bytes however often they die."""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fr.config import ArchitectureConfig, Config, TaskConfig, TrainingConfig
+from fr.errors import UserError
+from fr.metrics import MetricsWriter
+from fr.models import ModelConfig, load
+from fr.models.transformer import Transformer, init_params
+from fr.pipeline.train import train_ancestor, train_lineage
+from fr.tasks.countdown import Countdown
+from fr.tasks.countdown_tokenizer import word_level
+from fr.training import losses
+from fr.training.data import TraceData, pack
+from fr.training.sft import init_state, make_step
+
+TINY = ModelConfig(vocab=128, width=16, layers=2, heads=2, kv_heads=2, head_dim=8, ff=24)
+TRAINING = TrainingConfig(steps=12, batch=2, sequence=128, warmup_steps=2, checkpoint_every=3, log_every=2)
+CONFIG = Config(
+    ancestor="scratch",
+    architecture=ArchitectureConfig(width=16, layers=2, heads=2, ff=24),
+    pretraining=TRAINING,
+    training=dataclasses.replace(TRAINING, traces=(("correct", 1.0),), steps=4),
+)
+
+
+def traces(config=TRAINING, seed="0") -> TraceData:
+    tokenizer = word_level()
+    encode = lambda texts: [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+    return TraceData(Countdown(TaskConfig()), encode, 1, 0, config, seed)
+
+
+def test_packing_by_hand():
+    batch = pack([([5, 6], 1), ([7, 8, 9], 1), ([3] * 4, 2)], rows=2, width=5, pad=0)
+    assert batch.tokens.tolist() == [[3, 3, 3, 3, 0], [7, 8, 9, 5, 6]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, -1], [0, 1, 2, 0, 1]]
+    assert batch.segments.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 2, 2]]
+    assert batch.weights.tolist() == [[0, 0, 1, 1, 0], [0, 1, 1, 0, 1]]
+    with pytest.raises(UserError, match="6 tokens does not fit"):
+        pack([([1] * 6, 1)], rows=2, width=5, pad=0)
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    one, other = traces(), traces()
+    other.batch(3)
+    assert jax.tree.all(jax.tree.map(np.array_equal, one.batch(7), other.batch(7)))
+    assert not np.array_equal(one.batch(7).tokens, one.batch(8).tokens)
+    assert not np.array_equal(one.batch(7).tokens, traces(seed="1").batch(7).tokens)
+    assert np.mean(traces(dataclasses.replace(TRAINING, batch=24)).batch(0).positions >= 0) > 0.9
+
+
+def test_segments_of_a_row_do_not_see_each_other():
+    params = init_params(TINY, jax.random.key(0))
+    run = lambda batch: Transformer(TINY).apply(
+        {"params": params}, batch.tokens, batch.positions, None, batch.segments
+    )[0]
+    ids = [np.arange(20, 26).tolist(), np.arange(40, 49).tolist()]
+    together = pack([(row, 1) for row in ids], rows=1, width=16, pad=0)
+    alone = pack([(ids[0], 1)], rows=1, width=6, pad=0)
+    np.testing.assert_allclose(run(together)[0, 9:15], run(alone)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
+    batch = traces().batch(0)
+    params = init_params(TINY, jax.random.key(0))
+    logits = Transformer(TINY).apply({"params": params}, batch.tokens, batch.positions, None, batch.segments)[0]
+    logp = np.asarray(jax.nn.log_softmax(logits))
+    total, count = 0.0, 0
+    for row, t in np.argwhere(batch.weights):
+        total, count = total - logp[row, t - 1, batch.tokens[row, t]], count + 1
+    if pieces > 1:
+        monkeypatch.setattr(losses, "MAX_LOGITS", -(-2 * 127 * 128 // pieces))
+    _, metrics = make_step(TINY, TRAINING)(init_state(params, TRAINING), batch)
+    np.testing.assert_allclose(metrics["loss"], total / count, rtol=1e-5)
+    assert metrics["learnt"] == count
+
+
+def test_gradient_is_finite_and_pads_carry_none():
+    batch = traces().batch(0)
+    params = init_params(TINY, jax.random.key(0))
+    changed = batch.replace(tokens=np.where(batch.positions < 0, 77, batch.tokens))
+    step = make_step(TINY, TRAINING)
+    # The step eats its state.
+    norms = [
+        step(init_state(jax.tree.map(jnp.copy, params), TRAINING), one)[1]["grad_norm"] for one in (batch, changed)
+    ]
+    assert np.isfinite(norms[0]) and norms[0] == norms[1] > 0
+
+
+def test_training_learns():
+    config = dataclasses.replace(TRAINING, steps=60, batch=8, learning_rate=1e-2)
+    data, step = traces(config), make_step(TINY, config)
+    state, seen = init_state(init_params(TINY, jax.random.key(0)), config), []
+    for i in range(config.steps):
+        state, metrics = step(state, data.batch(i))
+        seen.append(float(metrics["loss"]))
+    assert np.mean(seen[-5:]) < 0.6 * seen[0]
+
+
+def test_metrics_are_cut_where_a_run_resumes(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 2, "loss": 1.0}\n{"step": 4, "loss": 0.5}\n{"step": 6, "lo')
+    writer = MetricsWriter(path, after=2)
+    writer.write(4, loss=0.25)
+    writer.close()
+    assert path.read_text() == '{"step": 2, "loss": 1.0}\n{"step": 4, "loss": 0.25}\n'
+    with pytest.raises(ValueError):
+        MetricsWriter(path, after=9).write(6, loss=float("nan"))
+
+
+_CHILD = """
+import sys, tests.test_training as t
+t.train_lineage(t.CONFIG, sys.argv[1])
+"""
+
+
+def _child(workdir: pathlib.Path) -> subprocess.Popen:
+    root = pathlib.Path(__file__).parent.parent
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    return subprocess.Popen([sys.executable, "-c", _CHILD, str(workdir)], env=environment, stderr=subprocess.DEVNULL)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    train_lineage(CONFIG, whole)
+    child = _child(killed)
+    # As soon as a line behind the first checkpoint is written: the kill falls into its write or shortly after it.
+    log = killed / "ancestor" / "metrics.jsonl"
+    while child.poll() is None and not (log.exists() and len(log.read_text().split("\n")) > 2):
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    # What a kill in the middle of a write leaves.
+    (killed / "ancestor" / "checkpoints" / "9.orbax-checkpoint-tmp-0").mkdir(parents=True, exist_ok=True)
+    train_lineage(CONFIG, killed)
+    for model in ("ancestor", "specialist"):
+        for name in ("metrics.jsonl", "model.safetensors", "config.json", "tokenizer.json"):
+            assert (killed / model / name).read_bytes() == (whole / model / name).read_bytes(), (model, name)
+        assert {p.name for p in (whole / model / "checkpoints").iterdir()} >= {"12" if model == "ancestor" else "4"}
+        assert len(list((whole / model / "checkpoints").glob("[0-9]*"))) <= 2
+        assert "seconds" not in (whole / model / "metrics.jsonl").read_text()
+
+
+def test_finished_models_are_left_alone_and_load(tmp_path):
+    folder = pathlib.Path(train_ancestor(CONFIG, tmp_path))
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert train_ancestor(CONFIG, tmp_path) == str(folder)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    model = load(folder)
+    assert model.stop_tokens == (1,) and model.encode("3 7 10 -> 49 :") and model.config.layers == 2
+
+
+def test_bad_input_is_refused(tmp_path):
+    with pytest.raises(UserError, match="more than warmup_steps"):
+        train_lineage(dataclasses.replace(CONFIG, pretraining=TrainingConfig(steps=5)), tmp_path)
+    with pytest.raises(UserError, match="both empty"):
+        train_lineage(dataclasses.replace(CONFIG, ancestor=""), tmp_path)
+    with pytest.raises(UserError, match="no traces"):
+        train_lineage(dataclasses.replace(CONFIG, task=TaskConfig(name="sums")), tmp_path)
+    with pytest.raises(UserError, match="unknown trace kind 'naturl'; did you mean 'natural'"):
+        bad = dataclasses.replace(TRAINING, traces=(("naturl", 1.0),))
+        train_lineage(dataclasses.replace(CONFIG, pretraining=bad), tmp_path)
+    assert not list(tmp_path.iterdir())
