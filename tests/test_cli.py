@@ -1,0 +1,151 @@
+"""Bad input ends with exit code 2 and one line on stderr that names the thing; nothing is written."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py") if "cli.define_flags(" in path.read_text())
+
+# What every script does before it computes. Faults of the config need no jax, hence the late imports.
+SCRIPT = """
+from absl import flags
+from fr import cli
+
+cli.define_flags()
+
+
+def main():
+    config = cli.frozen_config()
+    from fr import tasks
+    from fr.config import as_dict
+    from fr.workdir import claim_workdir
+
+    tasks.make(config.task).problems(config.task.split)
+    claim_workdir(flags.FLAGS.workdir, as_dict(config))
+    print("fine")
+
+
+cli.run(main)
+"""
+CONFIG = """
+from fr.config import default
+
+
+def get_config():
+    c = default()
+    c.task.name = "gcd"
+    {line}
+    return c
+"""
+
+
+LET_THROUGH = pytest.mark.xfail(
+    strict=True, reason="fr.cli.run ends with a traceback or does not name the file"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the script, a good config and configs with a fault."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for name, line in {
+        "good": "",
+        "misspelt": "c.task.prblems = 3",
+        "unknown": 'c.task.name = "gdc"',
+        "kind": 'c.sampling.temperature = "hot"',
+        "range": "c.sampling.top_p = 1.5",
+        "syntax": "c.task.name = = 1",
+        "questions": 'c.task.name = "questions"',
+    }.items():
+        (tmp_path / f"{name}.py").write_text(CONFIG.format(line=line))
+    (tmp_path / "no_function.py").write_text("x = 1\n")
+    return tmp_path
+
+
+def call(folder, *flags, script="script.py"):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, str(script), *flags], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(folder, *flags, script="script.py"):
+    """The one line that the call wrote."""
+    before = files(folder)
+    done = call(folder, *flags, script=script)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert files(folder) == before
+    assert not (folder / "run").exists()
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--config=misspelt.py"], ["prblems", "problems"]),
+        (["--config=good.py", "--config.task.prblems=3"], ["prblems"]),
+        (["--config=good.py", "--config.tsak.problems=3"], ["tsak"]),
+        (["--config=good.py", "--config.task.problems=many"], ["many"]),
+        (["--config=good.py", "--config.task.problems=0"], ["config.task.problems = 0 must be positive"]),
+        (
+            ["--config=good.py", "--config.task.split=tset"],
+            ["config.task.split = 'tset'", "did you mean 'test'"],
+        ),
+        (["--config=unknown.py"], ["unknown task 'gdc'", "did you mean 'gcd'"]),
+        (["--config=kind.py"], ["temperature"]),
+        (["--config=range.py"], ["config.sampling.top_p = 1.5 must be in (0, 1]"]),
+        pytest.param(["--config=none.py"], ["none.py"], marks=LET_THROUGH),
+        pytest.param(["--config=syntax.py"], ["syntax.py"], marks=LET_THROUGH),
+        pytest.param(["--config=no_function.py"], ["no_function.py"], marks=LET_THROUGH),
+        ([], ["--config is missing"]),
+        (["--config=good.py", "--wrokdir=x"], ["wrokdir"]),
+        (["--config=good.py", "more"], ["unexpected argument 'more'"]),
+    ],
+)
+def test_bad_settings(folder, flags, said):
+    line = refused(folder, *flags, *([] if "more" in flags else ["--workdir=run"]))
+    assert line.startswith("script.py: ")
+    assert not [part for part in said if part not in line], line
+
+
+def test_missing_workdir(folder):
+    assert "--workdir is missing" in refused(folder, "--config=good.py")
+
+
+def test_line_without_an_answer(folder):
+    (folder / "q.jsonl").write_text('{"question": "a", "answer": "1"}\n{"question": "b"}\n')
+    line = refused(folder, "--config=questions.py", "--config.task.path=q.jsonl", "--workdir=run")
+    assert "q.jsonl:2: field 'answer' is missing" in line
+
+
+def test_missing_question_file(folder):
+    line = refused(folder, "--config=questions.py", "--config.task.path=none.jsonl", "--workdir=run")
+    assert "config.task.path = 'none.jsonl'" in line
+
+
+def test_folder_of_another_run(folder):
+    first = call(folder, "--config=good.py", "--workdir=mine")
+    assert first.returncode == 0 and first.stdout == "fine\n", first.stderr
+    assert json.loads((folder / "mine" / "config.json").read_text())["task"]["name"] == "gcd"
+    line = refused(folder, "--config=good.py", "--workdir=mine", "--config.sampling.temperature=0.8")
+    assert "config.sampling.temperature is 0.6 there and 0.8 here; use another --workdir" in line
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_script_refuses_in_one_line(folder, script):
+    good = f"--config={folder / 'good.py'}"
+    line = refused(folder, good, "--workdir=run", "--config.task.prblems=3", script=script)
+    assert line.startswith(f"{script.name}: ") and "prblems" in line
+    assert "--workdir is missing" in refused(folder, good, script=script)

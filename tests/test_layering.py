@@ -1,0 +1,88 @@
+"""Imports go one way: a room may use itself and what stands on a lower step."""
+
+import ast
+import pathlib
+
+ROOT = pathlib.Path(__file__).parent.parent
+STEPS = [
+    {"errors"},
+    {"registry"},
+    {"config"},
+    {"types"},
+    {"workdir"},
+    {"metrics", "store"},
+    {"tasks", "models"},
+    {"sampling"},
+    {"diagnosis"},
+    {"interventions", "routing", "rewards"},
+    {"report", "training"},
+    {"pipeline"},
+]
+STEP = {room: i for i, step in enumerate(STEPS) for room in step}
+MAY = {"cli": {"cli", "config", "errors"}}  # the shell of the scripts, beside the steps
+
+
+def imports(path: pathlib.Path) -> list[tuple[int, str]]:
+    """(line, dotted name) of every import of a file, those inside functions included."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            found += [(node.lineno, f"{module}.{alias.name}") for alias in node.names]
+    return found
+
+
+def rooms() -> dict[pathlib.Path, str]:
+    """Every file of the package and the room that it is in."""
+    files = sorted((ROOT / "fr").rglob("*.py"))
+    return {f: f.relative_to(ROOT / "fr").parts[0].removesuffix(".py") for f in files}
+
+
+def names_of(path: pathlib.Path) -> set[str]:
+    """Top-level packages that a file imports."""
+    return {name.split(".")[0] for _, name in imports(path)}
+
+
+def test_every_room_has_its_step():
+    assert set(rooms().values()) - {"__init__"} <= STEP.keys() | MAY.keys()
+
+
+def test_no_import_runs_back():
+    back = []
+    for path, room in rooms().items():
+        for line, name in imports(path):
+            assert not name.startswith("."), f"{path}:{line}: relative import"
+            top, *rest = name.split(".")
+            if top != "fr" or not rest or rest[0] == "__version__":
+                continue
+            other = rest[0]
+            if room in MAY:
+                allowed = other in MAY[room]
+            else:
+                allowed = other == room or (other in STEP and STEP[other] < STEP.get(room, -1))
+            if not allowed:
+                back.append(f"{path.relative_to(ROOT)}:{line}: {room} must not import {other}")
+    assert not back, "\n".join(back)
+
+
+def test_sampling_sees_only_tokens():
+    seen = {(path.name, name.split(".")[1]) for path, room in rooms().items() if room == "sampling"
+            for _, name in imports(path) if name.startswith("fr.")}  # fmt: skip
+    assert not [pair for pair in seen if pair[1] in ("tasks", "store", "workdir")]
+
+
+def test_routing_and_the_store_need_no_jax():
+    files = [
+        path for path, room in rooms().items() if room in ("routing", "store", "workdir", "config", "cli")
+    ]
+    files += [path for path in [ROOT / "scripts" / "route.py"] if path.exists()]
+    heavy = {"jax", "flax", "optax", "orbax", "chex"}
+    assert not [(path.name, names_of(path) & heavy) for path in files if names_of(path) & heavy]
+
+
+def test_the_check_itself_sees_an_arrow_that_runs_back(tmp_path):
+    path = tmp_path / "x.py"
+    path.write_text("def f():\n    from fr import store\n    import fr.tasks.base\n")
+    assert imports(path) == [(2, "fr.store"), (3, "fr.tasks.base")]
