@@ -1,7 +1,7 @@
 """The attempts of a run, failures first of all: append-only Parquet shards that any table tool opens.
 
-A shard is the unit of work: written whole under a temporary name and renamed, so that a killed run redoes only
-the shards that it had not finished. The same attempts give the same bytes. Nothing here imports jax.
+A shard is the unit of work: written whole under a temporary name and renamed, so that a killed run redoes
+only the shards that it had not finished. The same attempts give the same bytes. Nothing here imports jax.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from fr.workdir import PathLike, write_whole
 
 VERSION = 1
 
-# The columns are spelled out because they are the file format; tests hold the names to the records of fr.types.
+# Spelled out because the columns are the file format; a test holds the names to the records of fr.types.
 TOKEN_STATS = (
     "logp",
     "entropy",
@@ -82,7 +82,7 @@ SCHEMA = pa.schema(
 
 @dataclasses.dataclass
 class Attempt:
-    """One attempt at a problem, as it is kept: arrays are [T] over its own emitted tokens, stop token included."""
+    """One attempt at a problem, as it is kept: arrays are [T] over its own tokens, stop token included."""
 
     row: str
     problem: str
@@ -103,7 +103,7 @@ class Attempt:
     forced: np.ndarray  # bool
     fired: np.ndarray  # bool
     sample_logp: np.ndarray  # float32
-    stats: dict[str, np.ndarray]  # float32: all of TOKEN_STATS; with an ancestor in the loop LINEAGE_STATS too
+    stats: dict[str, np.ndarray]  # float32: TOKEN_STATS; with an ancestor in the loop LINEAGE_STATS too
 
     @property
     def fire_position(self) -> int:
@@ -117,7 +117,7 @@ def shard_path(folder: PathLike, index: int) -> epath.Path:
 
 
 def write_shard(folder: PathLike, index: int, attempts: list[Attempt]) -> None:
-    """Write the attempts of shard `index`, its place in the plan of the whole run whichever process writes it.
+    """Write the attempts of shard `index`: its place in the plan of the whole run, of all processes.
 
     Raises ValueError if the shard exists (the store is append-only) or an attempt does not fit the columns.
     """
@@ -143,7 +143,7 @@ def finished(folder: PathLike) -> set[int]:
 def read_table(
     folder: PathLike, columns: list[str] | None = None, shards: Collection[int] | None = None
 ) -> pa.Table:
-    """Attempts in shard order as an Arrow table: all `columns` of SCHEMA and all `shards` if None; may be empty.
+    """Attempts in shard order as an Arrow table: all `columns` of SCHEMA and all `shards` if None.
 
     Raises UserError if a shard cannot be read or is of another schema version.
     """
@@ -165,7 +165,9 @@ def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attemp
             **{name: single[name][i] for name in _SINGLE},
             params={name: single[name][i] for name in PARAMS if single[name][i] is not None},
             cost=Cost(**{name: single[f"cost_{name}"][i] for name in COSTS}),
-            **{name: lists[name][i] for name in ("key", "prompt", "tokens", "forced", "fired", "sample_logp")},
+            **{
+                name: lists[name][i] for name in ("key", "prompt", "tokens", "forced", "fired", "sample_logp")
+            },
             stats={n: lists[n][i] for n in TOKEN_STATS + LINEAGE_STATS if lists[n][i] is not None},
         )
         for i in range(table.num_rows)
@@ -186,7 +188,7 @@ def _load(path: epath.Path, columns: list[str]) -> pa.Table:
         try:
             file = pq.ParquetFile(source)
         except pa.ArrowInvalid as error:
-            raise UserError(f"{path} is no Parquet file; remove it, and its attempts are made again") from error
+            raise UserError(f"{path} is no Parquet file; remove it to make its attempts again") from error
         version = (file.schema_arrow.metadata or {}).get(b"fr_store_version", b"none").decode()
         if version != str(VERSION):
             raise UserError(
