@@ -27,6 +27,7 @@ setup(
         "pyarrow",
         "safetensors",
         "scikit-learn",
+        "scipy",
         "tokenizers",
         "tqdm",
         "transformers>=5",

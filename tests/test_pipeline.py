@@ -1,0 +1,156 @@
+"""Stages of a run on a tiny random lineage: what they leave, what they charge, and what an interruption changes."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from fr import store
+from fr.config import Config, InterventionConfig, RoutingConfig, SamplingConfig, TaskConfig
+from fr.errors import UserError
+from fr.interventions import OPERATORS
+from fr.models import ModelConfig, save
+from fr.models.transformer import init_params
+from fr.pipeline.diagnose import diagnose
+from fr.pipeline.intervene import intervene
+from fr.pipeline.route import route
+from fr.pipeline.run import open_run
+from fr.pipeline.sample import sample
+from fr.routing.profiles import read_profiles
+from fr.sampling.engine import Engine
+from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+
+ATTEMPTS = 4
+
+
+def _save(folder, seed: int):
+    config = ModelConfig(vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64)
+    save(folder, config, init_params(config, jax.random.key(seed)), countdown_tokenizer())
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def lineage(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lineage")
+    return _save(folder / "child", 1), _save(folder / "parent", 2)
+
+
+def _config(specialist: str, ancestor: str) -> Config:
+    return Config(
+        specialist=specialist,
+        ancestor=ancestor,
+        task=TaskConfig(problems=6),
+        sampling=SamplingConfig(rollouts=3, slots=8, chunk=8, max_new_tokens=24, shard_rows=9, prefill=4),
+        intervention=InterventionConfig(attempts=ATTEMPTS),
+        routing=RoutingConfig(bootstrap=50, splits=10, permutations=10),
+    )
+
+
+def _stages(config: Config, workdir) -> dict:
+    run = open_run(config, workdir)
+    summaries = {"rollouts": sample(run), "failures": diagnose(run), "attempts": intervene(run)}
+    return {**summaries, "routing": route([workdir / "profiles.csv"], config, workdir)}
+
+
+@pytest.fixture(scope="module")
+def done(lineage, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "work"
+    config = _config(*lineage)
+    return config, workdir, _stages(config, workdir)
+
+
+def test_every_failure_meets_every_operator(done):
+    config, workdir, summaries = done
+    attempts = store.read(workdir / "attempts")
+    failed = {a.problem for a in store.read(workdir / "scores")}
+    assert summaries["failures"]["failed_problems"] == len(failed) > 0
+    for name in config.intervention.operators:
+        own = [a for a in attempts if a.operator == name]
+        expected = 1 if OPERATORS[name].deterministic else ATTEMPTS
+        assert {p: sum(a.problem == p for a in own) for p in failed} == dict.fromkeys(failed, expected)
+    (profiles,) = read_profiles(workdir / "profiles.csv")
+    assert set(profiles.operators) == set(config.intervention.operators) and len(profiles) == len(failed)
+
+
+def test_retry_does_not_pay_for_the_ancestor(done):
+    attempts = store.read(done[1] / "attempts")
+    assert {a.operator for a in attempts if not a.ancestor} == {"retry"}
+    assert all(bool(a.cost.ancestor) == bool(a.ancestor) for a in attempts)
+
+
+def test_cost_counts_positions(done):
+    for a in store.read(done[1] / "attempts"):
+        assert a.cost.prefill == len(a.prompt)
+        assert a.cost.generated + a.cost.forced == len(a.tokens)
+    for a in store.read(done[1] / "scores"):
+        assert a.cost.scored == a.cost.ancestor == len(a.prompt) + len(a.tokens)
+
+
+def test_attempts_differ_and_repeat(done, tmp_path):
+    config, workdir, _ = done
+    retries = [a for a in store.read(workdir / "attempts") if a.operator == "retry"]
+    assert len({tuple(a.tokens) for a in retries}) > len(retries) / 2
+    sample(open_run(config, tmp_path / "again"))
+    again, first = ((w / "rollouts" / "shard-000000.parquet").read_bytes() for w in (tmp_path / "again", workdir))
+    assert again == first
+
+
+def test_scores_are_those_of_the_loop(done):
+    """The specialist's half of the scores was computed while sampling, too."""
+    sampled = {a.row: a for a in store.read(done[1] / "rollouts")}
+    for scored in store.read(done[1] / "scores"):
+        for name in store.TOKEN_STATS:
+            np.testing.assert_allclose(scored.stats[name], sampled[scored.row].stats[name], atol=1e-4, err_msg=name)
+
+
+def test_interrupted_is_uninterrupted(done, tmp_path, monkeypatch):
+    config, workdir, _ = done
+    decode, calls = Engine.sample, []
+
+    def dies(self, *args, **kwargs):
+        calls.append(0)
+        if len(calls) in (2, 7):  # the second shard of rollouts, then one of attempts
+            raise KeyboardInterrupt
+        return decode(self, *args, **kwargs)
+
+    monkeypatch.setattr(Engine, "sample", dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            _stages(config, tmp_path)
+    _stages(config, tmp_path)
+    for folder in ("rollouts", "scores", "attempts"):
+        names = sorted(p.name for p in (workdir / folder).iterdir())
+        assert names == sorted(p.name for p in (tmp_path / folder).iterdir())
+        assert all((workdir / folder / n).read_bytes() == (tmp_path / folder / n).read_bytes() for n in names)
+    for name in ("profiles.csv", "routing.json"):
+        assert (workdir / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_without_an_ancestor(lineage, tmp_path):
+    config = dataclasses.replace(_config(*lineage), ancestor="")
+    summaries = _stages(config, tmp_path)
+    assert set(summaries["attempts"]["operators"]) == {"retry", "local_temp"}
+    assert "dense_steer" in summaries["attempts"]["without_ancestor_left_out"]
+    (profiles,) = read_profiles(tmp_path / "profiles.csv")
+    assert np.isnan(profiles.features[:, :2]).all() and np.isfinite(profiles.features[:, 2]).all()
+
+
+def test_another_vocabulary_is_refused(lineage, tmp_path):
+    tokenizer = countdown_tokenizer()
+    folder = tmp_path / "stranger"
+    _save(folder, 3)
+    text = (folder / "tokenizer.json").read_text()
+    first, second = (tokenizer.convert_ids_to_tokens(i) for i in (20, 21))
+    swapped = text.replace(f'"{first}": 20', f'"{second}": 20').replace(f'"{second}": 21', f'"{first}": 21')
+    assert swapped != text
+    (folder / "tokenizer.json").write_text(swapped)
+    with pytest.raises(UserError, match="must share the vocabulary"):
+        open_run(_config(lineage[0], str(folder)), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_another_config_is_refused(done):
+    config, workdir, _ = done
+    with pytest.raises(UserError, match="config.seed"):
+        open_run(dataclasses.replace(config, seed=1), workdir)
