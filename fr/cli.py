@@ -44,12 +44,16 @@ def run(main: Callable[[], None]) -> None:
     def parse(argv: Sequence[str]) -> list[str]:
         try:
             rest = app.parse_flags_with_usage(argv) if _asks_help(argv) else flags.FLAGS(list(argv))
+            # config_flags keeps quiet about a file that it did not find until somebody looks into the config.
+            getattr(flags.FLAGS["config"].value, "seed", None)
         except UserError as error:
             _refuse(error)
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (flags.Error, KeyError, TypeError, ValueError) as error:
             _refuse(error)
         except OSError as error:
-            _refuse(f"--config: cannot read {error.filename or error}: {error.strerror or 'no such file'}")
+            _refuse(f"--config: {str(error).strip().splitlines()[-1]}")
+        except (AttributeError, ImportError, NameError, SyntaxError) as error:
+            _refuse(f"{_config_file(argv)}{_message(error)}")
         if len(rest) > 1:
             _refuse(f"unexpected argument {rest[1]!r}; every setting is a --flag=value")
         return rest
@@ -67,7 +71,20 @@ def _asks_help(argv: Sequence[str]) -> bool:
     return any(word.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort") for word in argv[1:])
 
 
+def _config_file(argv: Sequence[str]) -> str:
+    """Where a fault in a config file's own code is: config_flags loads the file under a name of its own."""
+    given = [word.lstrip("-") for word in argv]
+    return next((f"--{word}: " for word in given if word.startswith("config=")), "")
+
+
 def _refuse(error) -> None:
-    line = " ".join(str(error).strip("'\"").split())
+    line = " ".join(_message(error).split())
     print(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
     sys.exit(2)
+
+
+def _message(error) -> str:
+    # ml_collections wraps its KeyErrors, and a KeyError shows its message as source, quotes and escapes included.
+    while isinstance(error, (AttributeError, KeyError)) and error.args:
+        error = error.args[0]
+    return str(error)

@@ -89,7 +89,6 @@ class RoutingConfig:
 class TrainingConfig:
     """Supervised training on traces; `traces` weighs the kinds that the task can write."""
 
-    algorithm: str = "sft"
     steps: int = 0
     batch: int = 24  # packed sequences a step
     sequence: int = 256  # tokens of a packed sequence
@@ -118,6 +117,7 @@ class Config:
     """One run: its models, task and every stage. `specialist` empty: trained from the ancestor by `training`."""
 
     seed: int = 0
+    algorithm: str = "sft"  # how scripts/train.py trains
     specialist: str = ""
     ancestor: str = ""  # "": none; "scratch": trained by `pretraining`; "countdown": the one in the package
     task: TaskConfig = TaskConfig()
@@ -205,7 +205,8 @@ def _validate(c: Config) -> None:
     _choice("sampling.devices", c.sampling.devices, ("auto", "one", "pmap", "shard_map"))
     _choice("diagnosis.detector", c.diagnosis.detector, ("demotion", "z"))
     _choice("diagnosis.form", c.diagnosis.form, ("showcase", "released"))
-    _choice("training.algorithm", c.training.algorithm, ("sft",))
+    _choice("algorithm", c.algorithm, ("sft",))
+    _check(c.task.shots >= 0, "task.shots", c.task.shots, "0 or more")
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
     _check(0 < c.sampling.top_p <= 1, "sampling.top_p", c.sampling.top_p, "in (0, 1]")
     _check(c.sampling.top_k >= 0, "sampling.top_k", c.sampling.top_k, "0 (off) or more")
