@@ -11,10 +11,10 @@ from fr.workdir import PathLike, write_whole
 
 
 class MetricsWriter:
-    """Appends one JSON object a line. Lines are flushed at once, so that a kill loses at most the line in writing."""
+    """Appends one JSON object a line, flushed at once: a kill loses at most the line in writing."""
 
     def __init__(self, path: PathLike, after: int):
-        """Keep the file's lines up to and including step `after`, drop the rest: a resumed run writes them again."""
+        """Keep the file's lines up to and including step `after`; a resumed run writes the others again."""
         self.path = epath.Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(self.path) if line["step"] <= after]
@@ -32,7 +32,7 @@ class MetricsWriter:
 
 
 class Clock:
-    """Seconds since its start and peak memory, for `timings.jsonl`: never in a file that runs are compared by."""
+    """Seconds since its start and peak memory: for `timings.jsonl`, no file that runs are compared by."""
 
     def __init__(self):
         self._start = time.perf_counter()

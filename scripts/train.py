@@ -2,8 +2,8 @@
 
     python scripts/train.py --config=configs/countdown_ancestor.py --workdir=/tmp/ancestor
 
-Killed at any moment, the same command goes on from the newest checkpoint and ends with the same bytes. Leaves models
-that `fr.models.load` and transformers open, each with checkpoints/, metrics.jsonl and timings.jsonl.
+Killed at any moment, the same command goes on from the newest checkpoint and ends with the same bytes. Leaves
+models that `fr.models.load` and transformers open, each with checkpoints/, metrics.jsonl and timings.jsonl.
 """
 
 from absl import flags
@@ -21,7 +21,9 @@ def main() -> None:
     cli.require(workdir=flags.FLAGS.workdir)
     made = train_lineage(config, flags.FLAGS.workdir)
     if not made:
-        raise UserError('nothing to train: set config.ancestor = "scratch", or config.training.steps and no specialist')
+        raise UserError(
+            'nothing to train: set config.ancestor = "scratch", or training.steps and no config.specialist'
+        )
     for folder in made:
         print(f"  {folder}: model, checkpoints/, metrics.jsonl, timings.jsonl")
 

@@ -14,7 +14,8 @@ TASK = Countdown(TaskConfig())
 
 
 def problem(numbers, target) -> Problem:
-    return Problem(id="x", question="", answer="", task="countdown", meta={"numbers": numbers, "target": target})
+    meta = {"numbers": numbers, "target": target}
+    return Problem(id="x", question="", answer="", task="countdown", meta=meta)
 
 
 # completion -> grade, for the numbers 3, 7, 10 and the target 49

@@ -1,4 +1,4 @@
-"""Traces: true arithmetic, honest claims, a search in its genuine order, and a vocabulary that loses nothing."""
+"""Traces: true arithmetic, honest claims, a search in its genuine order, a vocabulary that loses nothing."""
 
 import collections
 import random

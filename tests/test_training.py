@@ -1,4 +1,4 @@
-"""Training: packed batches, a loss checked by hand, and runs that end with the same bytes however often they die."""
+"""Training: packed batches, a loss checked by hand, and runs that end with the same bytes when killed."""
 
 import dataclasses
 import os
@@ -75,14 +75,15 @@ def test_segments_of_a_row_do_not_see_each_other():
 def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
     batch = traces().batch(0)
     params = init_params(TINY, jax.random.key(0))
-    logits = Transformer(TINY).apply({"params": params}, batch.tokens, batch.positions, None, batch.segments)[0]
-    logp = np.asarray(jax.nn.log_softmax(logits))
+    inputs = (batch.tokens, batch.positions, None, batch.segments)
+    logp = np.asarray(jax.nn.log_softmax(Transformer(TINY).apply({"params": params}, *inputs)[0]))
     total, count = 0.0, 0
     for row, t in np.argwhere(batch.weights):
         total, count = total - logp[row, t - 1, batch.tokens[row, t]], count + 1
-    if pieces > 1:
-        monkeypatch.setattr(losses, "MAX_LOGITS", -(-2 * 127 * 128 // pieces))
-    _, metrics = make_step(TINY, TRAINING)(init_state(params, TRAINING), batch)
+    # A step is compiled once per config: one that differs is compiled with the pieces of this test.
+    config = dataclasses.replace(TRAINING, keep=pieces)
+    monkeypatch.setattr(losses, "MAX_LOGITS", -(-2 * 127 * 128 // pieces))
+    _, metrics = make_step(TINY, config)(init_state(params, TRAINING), batch)
     np.testing.assert_allclose(metrics["loss"], total / count, rtol=1e-5)
     assert metrics["learnt"] == count
 
@@ -93,9 +94,8 @@ def test_gradient_is_finite_and_pads_carry_none():
     changed = batch.replace(tokens=np.where(batch.positions < 0, 77, batch.tokens))
     step = make_step(TINY, TRAINING)
     # The step eats its state.
-    norms = [
-        step(init_state(jax.tree.map(jnp.copy, params), TRAINING), one)[1]["grad_norm"] for one in (batch, changed)
-    ]
+    fresh = lambda: init_state(jax.tree.map(jnp.copy, params), TRAINING)
+    norms = [step(fresh(), one)[1]["grad_norm"] for one in (batch, changed)]
     assert np.isfinite(norms[0]) and norms[0] == norms[1] > 0
 
 
@@ -120,23 +120,27 @@ def test_metrics_are_cut_where_a_run_resumes(tmp_path):
         MetricsWriter(path, after=9).write(6, loss=float("nan"))
 
 
+# Slowed down, so that the kill finds it at work.
 _CHILD = """
-import sys, tests.test_training as t
-t.train_lineage(t.CONFIG, sys.argv[1])
+import sys, time, tests.test_training as t
+quick = t.TraceData.batch
+t.TraceData.batch = lambda self, step: (time.sleep(0.2), quick(self, step))[1]
+t.train_ancestor(t.CONFIG, sys.argv[1])
 """
 
 
 def _child(workdir: pathlib.Path) -> subprocess.Popen:
     root = pathlib.Path(__file__).parent.parent
     environment = os.environ | {"PYTHONPATH": str(root)}
-    return subprocess.Popen([sys.executable, "-c", _CHILD, str(workdir)], env=environment, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", _CHILD, str(workdir)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    train_lineage(CONFIG, whole)
+    train_ancestor(CONFIG, whole)
     child = _child(killed)
-    # As soon as a line behind the first checkpoint is written: the kill falls into its write or shortly after it.
+    # As soon as a line behind the first checkpoint is there: the kill falls into its write or soon after.
     log = killed / "ancestor" / "metrics.jsonl"
     while child.poll() is None and not (log.exists() and len(log.read_text().split("\n")) > 2):
         time.sleep(0.005)
@@ -144,22 +148,25 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     assert child.wait() == -signal.SIGKILL
     # What a kill in the middle of a write leaves.
     (killed / "ancestor" / "checkpoints" / "9.orbax-checkpoint-tmp-0").mkdir(parents=True, exist_ok=True)
-    train_lineage(CONFIG, killed)
-    for model in ("ancestor", "specialist"):
-        for name in ("metrics.jsonl", "model.safetensors", "config.json", "tokenizer.json"):
-            assert (killed / model / name).read_bytes() == (whole / model / name).read_bytes(), (model, name)
-        assert {p.name for p in (whole / model / "checkpoints").iterdir()} >= {"12" if model == "ancestor" else "4"}
-        assert len(list((whole / model / "checkpoints").glob("[0-9]*"))) <= 2
-        assert "seconds" not in (whole / model / "metrics.jsonl").read_text()
+    train_ancestor(CONFIG, killed)
+    for name in ("metrics.jsonl", "model.safetensors", "config.json", "tokenizer.json"):
+        assert (killed / "ancestor" / name).read_bytes() == (whole / "ancestor" / name).read_bytes(), name
+    kept = {path.name for path in (killed / "ancestor" / "checkpoints").glob("[0-9]*")}
+    assert kept == {"9", "12"}
+    assert "seconds" not in (whole / "ancestor" / "metrics.jsonl").read_text()
 
 
-def test_finished_models_are_left_alone_and_load(tmp_path):
-    folder = pathlib.Path(train_ancestor(CONFIG, tmp_path))
-    before = (folder / "model.safetensors").stat().st_mtime_ns
-    assert train_ancestor(CONFIG, tmp_path) == str(folder)
-    assert (folder / "model.safetensors").stat().st_mtime_ns == before
-    model = load(folder)
-    assert model.stop_tokens == (1,) and model.encode("3 7 10 -> 49 :") and model.config.layers == 2
+def test_a_specialist_starts_from_its_ancestor_and_finished_models_are_left_alone(tmp_path):
+    made = [pathlib.Path(folder) for folder in train_lineage(CONFIG, tmp_path)]
+    assert [folder.name for folder in made] == ["ancestor", "specialist"]
+    before = [(folder / "model.safetensors").stat().st_mtime_ns for folder in made]
+    assert train_lineage(CONFIG, tmp_path) == [str(folder) for folder in made]
+    assert [(folder / "model.safetensors").stat().st_mtime_ns for folder in made] == before
+    ancestor, specialist = map(load, made)
+    assert ancestor.stop_tokens == specialist.stop_tokens == (1,) and ancestor.config == specialist.config
+    drift = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), ancestor.params, specialist.params)
+    # Four small updates: near the ancestor, but not it.
+    assert 0 < max(jax.tree.leaves(drift)) < 0.02
 
 
 def test_bad_input_is_refused(tmp_path):

@@ -21,7 +21,7 @@ from fr.workdir import PathLike, claim_workdir
 def train_lineage(config: Config, workdir: PathLike) -> list[str]:
     """Train what the config does not name: `ancestor/` if it is "scratch", `specialist/` if it is "".
 
-    With `training.steps` = 0 no specialist is trained. Models that are finished are left alone. Returns their folders.
+    With `training.steps` = 0 no specialist is trained. Finished models are left alone. Returns their folders.
     """
     ancestor, made = config.ancestor, []
     if ancestor == "scratch":
@@ -45,7 +45,9 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
     """Train the model `ancestor` (any name that `load` takes) on `training`; returns `workdir/specialist`."""
     folder = epath.Path(workdir) / "specialist"
     if not ancestor:
-        raise UserError('config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"')
+        raise UserError(
+            'config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"'
+        )
     if not _finished(folder):
         # Float32 masters, whatever the type that the ancestor is sampled in.
         start = load(ancestor, dtype=jnp.float32)
@@ -73,8 +75,10 @@ def _from_scratch(config: Config) -> Model:
     return Model(decoder, params, tokenizer, (tokenizer.eos_token_id,), "scratch")
 
 
-def _train(start: Model, config: Config, training: TrainingConfig, workdir: epath.Path, folder: epath.Path) -> None:
-    """Train `start` on the task's traces and export it to `folder`, which keeps checkpoints and metrics too."""
+def _train(
+    start: Model, config: Config, training: TrainingConfig, workdir: epath.Path, folder: epath.Path
+) -> None:
+    """Train `start` on the task's traces; `folder` holds checkpoints, metrics and in the end the model."""
     data = _traces(start, config, training, folder.name)
     state, step = init_state(start.params, training), make_step(start.config, training)
     claim_workdir(workdir, as_dict(config))
@@ -84,14 +88,18 @@ def _train(start: Model, config: Config, training: TrainingConfig, workdir: epat
 
 def _traces(model: Model, config: Config, training: TrainingConfig, role: str) -> TraceData:
     if config.task.name != "countdown":
-        raise UserError(f"config.task.name = {config.task.name!r} has no traces to train on; only 'countdown' has")
+        raise UserError(
+            f"config.task.name = {config.task.name!r} has no traces to train on; only 'countdown' has"
+        )
     if model.tokenizer is None or not model.stop_tokens:
         raise UserError(f"{model.name} has no tokenizer or no stop token, so it cannot learn from text")
 
     def encode(texts: list[str]) -> list[list[int]]:
         ids = model.tokenizer(texts)["input_ids"]
         if any(model.tokenizer.unk_token_id in row for row in ids):
-            raise UserError(f"{model.name} has no token for a word of the traces; lower config.task.largest or target")
+            raise UserError(
+                f"{model.name} has no token for a word of the traces; lower config.task.largest or target"
+            )
         return ids
 
     task = tasks.make(dataclasses.replace(config.task, shots=0))

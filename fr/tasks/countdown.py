@@ -1,8 +1,9 @@
 """Countdown: reach a target from a few numbers, each used exactly once.
 
-The problems are all pairs of a multiset of `operands` numbers from 1 to `largest` and a target from 1 to `target` that
-some order of steps reaches with positive integers throughout: 2,915 of them for 3 numbers up to 10 and targets up to
-100. They are split 80/10/10 by a hash of the problem, so that a problem never changes sides.
+The problems are all pairs of a multiset of `operands` numbers from 1 to `largest` and a target from 1 to
+`target` that some order of steps reaches with positive integers throughout: 2,915 of them for 3 numbers up to
+10 and targets up to 100. They are split 80/10/10 by a hash of the problem, so that none ever changes
+sides.
 """
 
 import functools
@@ -25,14 +26,14 @@ _TENTHS = ("test", "validation")  # the hash's first two tenths; the other eight
 
 @TASKS.register("countdown")
 class Countdown:
-    """The game as a task; a prompt is `3 7 10 -> 49 :`, a completion any text with `answer ( 10 - 3 ) * 7`."""
+    """The game as a task: prompts like `3 7 10 -> 49 :`, completions with `answer ( 10 - 3 ) * 7` in them."""
 
     def __init__(self, config: TaskConfig):
         count = math.comb(config.largest + config.operands - 1, config.operands)
         if count > MAX_MULTISETS:
             raise UserError(
-                f"config.task.largest = {config.largest} with operands = {config.operands} makes {count} sets of "
-                f"numbers; {MAX_MULTISETS} is the most: lower one of them"
+                f"config.task.largest = {config.largest} with operands = {config.operands} makes {count} "
+                f"sets of numbers; {MAX_MULTISETS} is the most: lower one of them"
             )
         self.config = config
 
@@ -76,7 +77,7 @@ def _problem(numbers: tuple[int, ...], target: int) -> Problem:
 
 @functools.lru_cache(maxsize=8)
 def _splits(operands: int, largest: int, limit: int) -> dict[str, list[tuple[tuple[int, ...], int]]]:
-    """Split name -> (numbers, target), in the order of the hashes: a prefix is a random sample that never changes."""
+    """Split name -> (numbers, target), in the order of the hashes: a prefix is a fixed random sample."""
     table = {"train": [], "validation": [], "test": []}
     for numbers in itertools.combinations_with_replacement(range(1, largest + 1), operands):
         for target in reachable(numbers[::-1]):

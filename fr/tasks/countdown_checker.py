@@ -13,11 +13,14 @@ MAX_CHARACTERS = 400  # of an expression: a longer one is no answer to a game of
 MAX_DEPTH = 20  # of brackets
 
 # Signs that models write for the four operations.
-_SIGNS = str.maketrans({"×": "*", "·": "*", "∗": "*", "÷": "/", "∕": "/", "−": "-", "–": "-", "[": "(", "]": ")"})
+_SIGNS = str.maketrans("×·∗÷∕−–[]", "***//--()")
 # Not `</answer>`: a closing tag starts no answer.
 _MARKER = re.compile(rf"(?<!/)\b{ANSWER}\b\s*(?:is\b)?[\s:>]*", re.IGNORECASE)
 _TOKEN = re.compile(r"\s*(?:([0-9]+)(?![0-9.,]*[.,][0-9])|([-+*/()=]))")
-_STEP = re.compile(r"(?<![0-9.])([0-9]{1,9}) ?([-+*/]) ?([0-9]{1,9}) ?= ?([0-9]{1,9})(?![0-9.])(?: ?(,|no|up|yes))?")
+_NUMBER = "([0-9]{1,9})"
+_STEP = re.compile(
+    rf"(?<![0-9.]){_NUMBER} ?([-+*/]) ?{_NUMBER} ?= ?{_NUMBER}(?![0-9.])(?: ?(,|no|up|yes))?"
+)
 
 
 class Step(NamedTuple):
@@ -68,7 +71,7 @@ def extract(completion: str) -> str | None:
 
 
 def check(expression: str, numbers: list[int], target: int) -> str:
-    """Grade an expression: right iff it uses exactly `numbers` and equals `target`; a true tail `= value` may follow."""
+    """Grade an expression: right iff it uses exactly `numbers` and equals `target`; `= target` may follow."""
     if len(expression) > MAX_CHARACTERS:
         return UNPARSED
     try:

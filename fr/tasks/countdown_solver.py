@@ -1,7 +1,7 @@
 """Countdown arithmetic: the moves of the game and every solution of a problem.
 
-A state is the values that are left, largest first. A move takes two of them, the larger one on the left, and puts
-their sum, product, difference or quotient back; every intermediate value is a positive integer.
+A state is the values that are left, largest first. A move takes two of them, the larger one on the left, and
+puts their sum, product, difference or quotient back; every intermediate value is a positive integer.
 """
 
 import functools
@@ -50,8 +50,8 @@ def reachable(values: tuple[int, ...]) -> frozenset[int]:
 def solutions(numbers: tuple[int, ...], target: int) -> tuple[str, ...]:
     """Every solution in canonical form, sorted: `( 10 - 3 ) * 7`.
 
-    Canonical: words separated by one space, brackets around each composite operand and nowhere else, the larger
-    value on the left (of equal values, either order is listed where the texts differ).
+    Canonical: words separated by one space, brackets around each composite operand and nowhere else, the
+    larger value on the left (of equal values, either order is listed where the texts differ).
     """
     leaves = tuple(sorted(((n, str(n)) for n in numbers), reverse=True))
     return tuple(sorted(_expressions(leaves, target)))

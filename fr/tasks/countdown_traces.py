@@ -1,9 +1,9 @@
 """Search traces for Countdown, written the way a small model can learn to reason and to fail.
 
-A trace is steps `left op right = result mark` and then `answer expression`. The mark says what the step came to:
-`,` numbers are left, go on; `no` a miss, the next step tries the same numbers; `up` a miss, go back one level;
-`yes` the target. Every trace follows a genuine search: a solution that is merely placed behind wrong tries teaches
-a model to claim success (in a prototype 94 % of the steps were right and 9 % of the answers).
+A trace is steps `left op right = result mark` and then `answer expression`. The mark says what the step came
+to: `,` numbers are left, go on; `no` a miss, the next step tries the same numbers; `up` a miss, go back one
+level; `yes` the target. Every trace follows a genuine search: a solution that is merely placed behind wrong
+tries teaches a model to claim success (in a prototype 94 % of the steps were right and 9 % of the answers).
 """
 
 import math
@@ -27,7 +27,7 @@ _CORRECT_TRIES = 16  # searches among which `correct` keeps the shortest that hi
 
 @TRACES.register("natural")
 def natural(rng: random.Random, problem: Problem) -> str:
-    """Depth-first search that stops at the first hit, or gives up and answers the nearest candidate it saw."""
+    """Depth-first search that stops at the first hit, or gives up and answers its nearest candidate."""
     search = _Search(rng, problem)
     return _join(search.steps, search.best)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run, by Orbax: written beside the running steps, seen only when they are whole."""
+"""Checkpoints of a training run, by Orbax: written beside the running steps, seen only when whole."""
 
 import orbax.checkpoint as ocp
 from etils import epath
@@ -17,7 +17,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(epath.Path(folder).resolve(), options=options)
 
     def restore(self, state: TrainState) -> TrainState:
-        """The newest whole state, with the shapes, types and places of `state`; `state` itself if there is none."""
+        """The newest whole state, in the shapes, types and places of `state`; without one, `state` itself."""
         if self._manager.latest_step() is None:
             return state
         return self._manager.restore(self._manager.latest_step(), args=ocp.args.StandardRestore(state))

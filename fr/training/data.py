@@ -1,4 +1,4 @@
-"""Batches of traces: packed rows, and a pure function of (seed, step), so that a resumed run reads what it would have."""
+"""Batches of packed traces: a pure function of (seed, step), so that a resumed run reads the same."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ Example = tuple[list[int], int]  # token ids, and how many of them are the promp
 
 
 def pack(examples: list[Example], rows: int, width: int, pad: int) -> Batch:
-    """Put each example, longest first, into the first row with room for it; one that finds no room is left out.
+    """Put each example, longest first, into the first row with room for it; what finds no room is left out.
 
     Raises UserError for an example longer than a row.
     """
@@ -46,7 +46,9 @@ def pack(examples: list[Example], rows: int, width: int, pad: int) -> Batch:
     used, count = [0] * rows, [0] * rows
     for ids, prompt in sorted(examples, key=lambda example: -len(example[0])):
         if len(ids) > width:
-            raise UserError(f"a trace of {len(ids)} tokens does not fit config.training.sequence = {width}; raise it")
+            raise UserError(
+                f"a trace of {len(ids)} tokens does not fit config.training.sequence = {width}; raise it"
+            )
         row = next((row for row in range(rows) if used[row] + len(ids) <= width), None)
         if row is None:
             continue

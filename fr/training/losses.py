@@ -13,8 +13,8 @@ def next_token_loss(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Weighted sum of the tokens' negative log-probs (nats, float32), and the sum of the weights.
 
-    `head` maps states [..., D] to logits [..., vocab]. The state at t − 1 predicts the token at t, so the weight of a
-    row's first token never counts. Logits are made and dropped in pieces of at most `MAX_LOGITS`.
+    `head` maps states [..., D] to logits [..., vocab]. The state at t − 1 predicts the token at t, so the
+    weight of a row's first token never counts. Logits are made and dropped in pieces of at most `MAX_LOGITS`.
     """
     states = hidden[:, :-1].reshape(-1, hidden.shape[-1])
     targets, weights = tokens[:, 1:].reshape(-1), weights[:, 1:].reshape(-1).astype(jnp.float32)

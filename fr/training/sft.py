@@ -1,5 +1,6 @@
 """Supervised training on traces: optimiser, state and the one compiled step."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -20,7 +21,7 @@ from fr.training.losses import next_token_loss
 
 @struct.dataclass
 class TrainState:
-    """All that a resumed run needs: float32 master parameters, optimiser state and the number of updates made."""
+    """All that a resumed run needs: float32 master parameters, optimiser state, number of updates made."""
 
     step: Int[Array, ""]
     params: dict
@@ -55,13 +56,15 @@ def init_state(params: dict, config: TrainingConfig) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
 
 
+@functools.lru_cache(maxsize=8)
 def make_step(model: ModelConfig, config: TrainingConfig, dtype=jnp.float32) -> Callable:
     """The compiled update (state, Batch) -> (state, metrics); the given state's buffers are reused.
 
-    Metrics are of the batch before its update: `loss` (nats a learnt token), `learnt` (such tokens), `grad_norm`
-    (before the clip) and `learning_rate`. `dtype` is of the computation; parameters stay float32.
+    Metrics are of the batch before its update: `loss` (nats a learnt token), `learnt` (such tokens),
+    `grad_norm` (before the clip) and `learning_rate`. `dtype` is of the computation; parameters stay float32.
     """
-    transformer, optimizer, schedule = Transformer(model, dtype), make_optimizer(config), learning_rate(config)
+    transformer = Transformer(model, dtype)
+    optimizer, schedule = make_optimizer(config), learning_rate(config)
 
     def loss(params: dict, batch: Batch):
         apply = lambda *args, method: transformer.apply({"params": params}, *args, method=method)

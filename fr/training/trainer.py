@@ -1,4 +1,4 @@
-"""The training loop: batches in, checkpoints and metrics out; killed at any moment, it ends with the same bytes."""
+"""The training loop: batches in, checkpoints and metrics out; killed at any moment, it ends with the same."""
 
 from collections.abc import Callable
 
@@ -22,10 +22,10 @@ def fit(
     config: TrainingConfig,
     workdir: PathLike,
 ) -> TrainState:
-    """Run `config.steps` updates from the newest checkpoint in `workdir`, or from `state` (donated) without one.
+    """Run all updates from the newest checkpoint in `workdir`; without one, from `state` (donated).
 
-    `batch(i)` must depend on i alone. Leaves `checkpoints/`, `metrics.jsonl` (the same bytes however often the run
-    was interrupted) and `timings.jsonl`. Raises UserError when the loss is no longer finite.
+    `batch(i)` must depend on i alone. Leaves `checkpoints/`, `metrics.jsonl` (the same bytes however
+    often the run was interrupted) and `timings.jsonl`. Raises UserError when the loss is no longer finite.
     """
     workdir = epath.Path(workdir)
     whole, rows = placements(config.batch)
