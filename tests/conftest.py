@@ -1,5 +1,7 @@
 """What several test files share: a tiny random decoder, and a tokenizer of single characters."""
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fr.models import Model, ModelConfig
+from fr.models.transformer import Transformer
 from fr.models.weights import shapes
+from fr.sampling.devices import Devices
+from fr.sampling.engine import Engine
+from fr.sampling.rows import row_key
+from fr.types import Row
 
 CHARACTERS = "\n 0123456789+-*/()=<>.,:?" + "abcdefghijklmnopqrstuvwxyz" + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -39,7 +46,14 @@ def char_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_config(char_tokenizer) -> ModelConfig:
     """Two layers, grouped queries, a head size that is not width / heads."""
     return ModelConfig(
-        vocab=len(char_tokenizer), width=32, layers=2, heads=4, kv_heads=2, head_dim=16, ff=48, max_positions=512
+        vocab=len(char_tokenizer),
+        width=32,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=16,
+        ff=48,
+        max_positions=512,
     )
 
 
@@ -53,3 +67,39 @@ def tiny_params(tiny_config) -> dict:
 def tiny_model(tiny_config, tiny_params, char_tokenizer) -> Model:
     """The tiny decoder as `load` would hand it out."""
     return Model(tiny_config, tiny_params, char_tokenizer, (char_tokenizer.eos_token_id,), "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_ancestor(tiny_config, tiny_params) -> dict:
+    """Parameters near those of `tiny_params`: a model that it might have been trained from."""
+    other = random_params(tiny_config, seed=1)
+    return jax.tree.map(lambda ours, theirs: 0.8 * ours + 0.2 * theirs, tiny_params, other)
+
+
+@pytest.fixture(scope="session")
+def plain_engine(tiny_config, tiny_params) -> Engine:
+    """Four slots, chunks of four steps, no ancestor; one, so that the suite compiles it once."""
+    one = Devices("one")
+    return Engine(Transformer(tiny_config), tiny_params, slots=4, chunk=4, prefill=2, devices=one)
+
+
+@pytest.fixture(scope="session")
+def lineage_engine(tiny_config, tiny_params, tiny_ancestor) -> Engine:
+    """The same beside the ancestor."""
+    model, one = Transformer(tiny_config), Devices("one")
+    second = {"ancestor": model, "ancestor_params": tiny_ancestor}
+    return Engine(model, tiny_params, **second, slots=4, chunk=4, prefill=2, devices=one)
+
+
+def row(name: str, prompt: Sequence[int] = (5, 6, 7), **params) -> Row:
+    """A row whose key follows from its name."""
+    return Row(name, tuple(int(t) for t in prompt), row_key(0, name), params)
+
+
+@pytest.fixture(scope="session")
+def compilations() -> Callable[[], list[float]]:
+    """How long each program took that has been compiled since the fixture was made: a list that only grows."""
+    seen = []
+    count = lambda event, seconds, **_: seen.append(seconds) if "backend_compile" in event else None
+    jax.monitoring.register_event_duration_secs_listener(count)
+    return lambda: list(seen)

@@ -67,12 +67,18 @@ def write_gguf(path, config: ModelConfig, params: dict, arch: str = "llama", kin
     writer.add_key_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_rope_freq_base(config.rope_theta)
+    if config.window:
+        writer.add_sliding_window(config.window)
+        writer.add_attn_logit_softcapping(config.attention_softcap)
+        writer.add_final_logit_softcapping(config.logit_softcap)
     assert write_tokenizer(writer, kind) <= config.vocab
     names = _names(config)
     for name, _, read in disassemble(config, params):
         array = read()
         if arch == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
             array = permute(array, config.heads if "q_proj" in name else config.kv_heads)
+        if config.unit_offset and name.endswith("norm.weight"):
+            array = array + 1
         kind = quantised if array.ndim > 1 else gguf.GGMLQuantizationType.F32
         writer.add_tensor(names[name], gguf.quants.quantize(array, kind), raw_dtype=kind)
     edit(writer)

@@ -1,4 +1,4 @@
-"""A GGUF file gives the model, the tokenizer and the stop tokens that it was made from, or a line that says why not."""
+"""A GGUF file gives the model, tokenizer and stop tokens that it was made from, or says why not."""
 
 import dataclasses
 
@@ -56,6 +56,24 @@ def test_parameters_come_back(tmp_path, config, arch, traits):
     model = load(tmp_path / "a.gguf", "float32")
     assert model.config == config
     jax.tree.map(np.testing.assert_array_equal, model.params, params)
+
+
+def test_gemma_comes_back(tmp_path, config):
+    gemma = {"gelu": True, "scaled_embedding": True, "unit_offset": True, "post_norms": True}
+    own = {
+        "window": 24,
+        "full_every": 2,
+        "attention_softcap": 50.0,
+        "logit_softcap": 30.0,
+        "query_scale": 0.25,
+    }
+    config = dataclasses.replace(config, **gemma, **own)
+    params = random_params(config, 1)
+    write_gguf(tmp_path / "a.gguf", config, params, "gemma2", kind="llama")
+    model = load(tmp_path / "a.gguf", "float32")
+    assert model.config == config
+    # The 1 that the conversion adds to a norm costs its last bits.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), model.params, params)
 
 
 @pytest.mark.parametrize("kind", [Q.F16, Q.BF16, Q.Q8_0, Q.Q4_0, Q.Q4_1, Q.Q5_1])
@@ -129,7 +147,8 @@ def test_files_that_are_refused(tmp_path, config):
     extra = lambda writer: writer.add_tensor("blk.0.attn_sinks", np.ones(4, np.float32))
     write_gguf(path, config, params, edit=extra)
     assert "tensor blk.0.attn_sinks has no place" in _refusal(path)
-    write_gguf(path, config, params, edit=lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN))
+    yarn = lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    write_gguf(path, config, params, edit=yarn)
     assert "rope type 'yarn' is not supported" in _refusal(path)
     write_gguf(path, config, params, arch="qwen2")
     assert "tensor blk.0.attn_q.bias is missing" in _refusal(path)

@@ -1,4 +1,4 @@
-"""Logits of tiny models of every family against those of torch, kept in tests/golden (made by its make.py)."""
+"""Logits of tiny models of every family against those of torch, kept in tests/golden by its make.py."""
 
 from pathlib import Path
 

@@ -1,8 +1,13 @@
 """Parity with the torch classes of transformers in float32, tokenizers included (the extra `parity`)."""
 
+import copy
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
+from conftest import random_params
+from gguf_files import write_gguf
 from golden.make import MODELS, build
 
 from fr.models import load, save
@@ -11,17 +16,18 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
 
 TEXT = (
-    "A list of numbers can be combined in many ways. Start with 3, 7 and 8: the sum is 18, and 8 * (7 - 3) = 32.\n"
-    "\tTo reach 29, try 7 * 3 + 8 = 29; a second way is 8 + 21. Does 100 / 4 equal 25? Yes, and 25 - 1 is 24.\n\n"
+    "A list of numbers can be combined in many ways. Start with 3, 7 and 8: the sum is 18.\n"
+    "\tTo reach 29, try 7 * 3 + 8 = 29; a second way is 8 + 21. Does 100 / 4 equal 25?\n\n"
+    "Yes, and 25 - 1 is 24; so is 8 * (7 - 4). The rest is left to the reader, who may like it.\n"
 )
 
 
 def _torch_logits(model, tokens, mask=None):
     positions = None if mask is None else np.maximum(np.cumsum(mask, 1) - 1, 0)
-    as_tensor = lambda array: None if array is None else torch.tensor(array)
+    tensor = lambda array: None if array is None else torch.tensor(array)
     with torch.no_grad():
         out = model(
-            as_tensor(tokens), attention_mask=as_tensor(mask), position_ids=as_tensor(positions), use_cache=False
+            tensor(tokens), attention_mask=tensor(mask), position_ids=tensor(positions), use_cache=False
         )
     return out.logits.float().numpy()
 
@@ -34,7 +40,7 @@ def _largest_difference(ours, theirs, tokens, mask=None) -> float:
 
 
 def _cases(vocab: int, length: int):
-    """(name, tokens, mask): random ids whole, alone, and padded on either side by a different amount a row."""
+    """(name, tokens, mask): random ids whole, alone, and padded on either side, a row by its own amount."""
     tokens = np.random.default_rng(0).integers(0, vocab, (3, length))
     at, pads = np.arange(length)[None], np.array([[0], [7], [length // 3]])
     yield "whole", tokens, None
@@ -107,12 +113,26 @@ def smollm2():
 def test_smollm2_logits(smollm2):
     ours, theirs, _ = smollm2
     text = np.array([ours.encode(TEXT * 5)[:500]])
+    random = np.random.default_rng(0).integers(0, ours.config.vocab, (1, 500))
     assert text.shape == (1, 500)
-    cases = [("text", text, None), *_cases(ours.config.vocab, 200)]
-    for case, tokens, mask in cases:
-        worst = _largest_difference(ours, theirs, tokens, mask)
+    for case, tokens in (("text", text), ("random ids", random)):
+        worst = _largest_difference(ours, theirs, tokens)
         print(f"smollm2, {case}: {worst:.1e}")
         assert worst <= 1e-3
+
+
+@pytest.mark.slow
+def test_smollm2_logits_with_pads(smollm2):
+    # Row 2's second token passes through states of size 3,000 that cancel: torch in float32 is 7e-4 away from
+    # torch in float64 there. So the yardstick of these rows is what float32 itself loses.
+    ours, theirs, _ = smollm2
+    exact = copy.deepcopy(theirs).double()
+    for case, tokens, mask in _cases(ours.config.vocab, 200):
+        worst = _largest_difference(ours, theirs, tokens, mask)
+        real = np.ones(tokens.shape, bool) if mask is None else mask.astype(bool)
+        own = np.abs(_torch_logits(theirs, tokens, mask) - _torch_logits(exact, tokens, mask))[real].max()
+        print(f"smollm2, {case}: {worst:.1e}, torch's own rounding {own:.1e}")
+        assert worst <= max(1e-3, 3 * own)
 
 
 @pytest.mark.slow
@@ -126,26 +146,28 @@ def test_smollm2_greedy(smollm2):
 @pytest.mark.slow
 def test_smollm2_tokenizer(smollm2):
     ours, _, theirs = smollm2
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why? <|im_end|>"}]
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
     wanted = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert ours.encode(messages) == tuple(wanted)
-    for text in ("Isn't it  odd?\n\n\tnaïve façade 😀 日本語 <|im_start|>x", "def f(x):\n    return x**2", "a1b2c3"):
+    texts = (
+        "Isn't it  odd?\n\n\tnaïve façade 😀 日本語 <|im_start|>x",
+        "def f(x):\n    return x**2",
+        "a1b2c3",
+    )
+    for text in texts:
         assert ours.encode(text) == tuple(theirs(text).input_ids)
         assert ours.decode(ours.encode(text), special=True) == text
     # transformers cuts " 12" before its digits are parted, this vocabulary's training behind the space.
     assert [ours.decode([i]) for i in ours.encode("x  12")] == ["x", "  ", "1", "2"]
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_tokenizers_of_other_files(tmp_path, kind, tiny_config):
-    import dataclasses
-
-    from conftest import random_params
-    from gguf_files import write_gguf
+@pytest.mark.parametrize("kind, arch", [("gpt2", "llama"), ("llama", "llama"), ("llama", "gemma")])
+def test_tokenizers_of_other_files(tmp_path, kind, arch, tiny_config):
     from transformers import AutoTokenizer
 
-    config = dataclasses.replace(tiny_config, vocab=320)
-    write_gguf(tmp_path / "a.gguf", config, random_params(config), kind=kind)
+    gemma = dict.fromkeys(("gelu", "scaled_embedding", "unit_offset"), arch == "gemma")
+    config = dataclasses.replace(tiny_config, vocab=320, **gemma)
+    write_gguf(tmp_path / "a.gguf", config, random_params(config), arch, kind)
     ours, theirs = load(tmp_path / "a.gguf"), AutoTokenizer.from_pretrained(tmp_path, gguf_file="a.gguf")
     for text in ("hello wor the other", "the  cat, in a hat!", "é€ naïve", "<think>he</think>"):
         assert ours.encode(text) == tuple(theirs(text).input_ids)

@@ -85,7 +85,9 @@ def test_row_alone_is_row_in_a_batch(tiny_model, tokens):
 
 def test_scanned_is_unrolled(tiny_model, tokens):
     c, positions = tiny_model.config, positions_of(jnp.ones(tokens.shape, bool))
-    unrolled = jax.jit(Transformer(c, unroll=c.layers).apply)({"params": tiny_model.params}, tokens, positions)
+    unrolled = jax.jit(Transformer(c, unroll=c.layers).apply)(
+        {"params": tiny_model.params}, tokens, positions
+    )
     _close(unrolled[0], tiny_model.logits(tokens))
 
 

@@ -55,7 +55,8 @@ def test_save_then_load_is_bitwise(tmp_path, tiny_config, char_tokenizer, traits
     assert model.config == config and model.stop_tokens == (char_tokenizer.eos_token_id,)
     _same(model.params, params)
     text = "12 + 7 = 19\nso: yes"
-    assert model.decode(model.encode(text)) == text and model.encode(text) == tuple(char_tokenizer(text).input_ids)
+    assert model.encode(text) == tuple(char_tokenizer(text).input_ids)
+    assert model.decode(model.encode(text)) == text
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3"])

@@ -1,4 +1,4 @@
-"""Decoders and where they come from: `load` a model, `save` one, and the pure forward pass in `transformer`."""
+"""Decoders and where they come from: `load` a model, `save` one; `transformer` has the pure forward pass."""
 
 from fr.models.config import ModelConfig
 from fr.models.loading import load, save

@@ -137,7 +137,9 @@ def _rope(raw: dict, where: str) -> dict:
             names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
             fields["rope_scaling"] = RopeScaling(*(scaling[n] for n in names))
         elif kind != "default":
-            raise UserError(f"{where}: rope type {kind!r} is not supported; there are: default, linear, llama3")
+            raise UserError(
+                f"{where}: rope type {kind!r} is not supported; there are: default, linear, llama3"
+            )
     except KeyError as error:
         raise UserError(f"{where}: rope of type {kind!r} has no {error}") from error
     return fields
@@ -159,8 +161,8 @@ def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
     if config.rope_linear != 1.0:
         rope = {"rope_type": "linear", "factor": config.rope_linear}
     if s := config.rope_scaling:
-        rope = {"rope_type": "llama3", "factor": s.factor, "low_freq_factor": s.low, "high_freq_factor": s.high}
-        rope["original_max_position_embeddings"] = s.original
+        rope = {"rope_type": "llama3", "factor": s.factor, "original_max_position_embeddings": s.original}
+        rope |= {"low_freq_factor": s.low, "high_freq_factor": s.high}
     gelu = "gelu_pytorch_tanh" if config.gelu else "silu"
     out = {
         "architectures": [FAMILIES[name].model_class],

@@ -36,7 +36,7 @@ _ROPE_FACTORS = "rope_freqs.weight"
 
 
 class GGUFFile:
-    """An open GGUF file; see `weights.Tensors`. Raises UserError for a file that is broken or of another kind."""
+    """An open GGUF file; see `weights.Tensors`. Raises UserError for one that is broken or of another kind."""
 
     kind = "gguf"
 
@@ -54,7 +54,9 @@ class GGUFFile:
         self.architecture = self.get("general.architecture")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
-            raise UserError(f"{path}: architecture {self.architecture!r} is not supported; there are: {known}")
+            raise UserError(
+                f"{path}: architecture {self.architecture!r} is not supported; there are: {known}"
+            )
         self.config = self._config()
 
     def get(self, key: str, default=None):
@@ -74,7 +76,7 @@ class GGUFFile:
         """A tensor's float32 values in the order that transformers uses."""
         tensor = self._tensors[name]
         try:
-            # A plain view: slicing a memmap, which this does thousands of times, costs more than the arithmetic.
+            # A plain view: slicing a memmap, thousands of times here, costs more than the arithmetic.
             values = gguf.dequantize(tensor.data.view(np.ndarray), tensor.tensor_type)
         except NotImplementedError as error:
             kind = tensor.tensor_type.name
@@ -94,7 +96,9 @@ class GGUFFile:
         raw = {name: get(key) for key, name in _KEYS.items() if get(key) is not None}
         heads, width = raw.get("num_attention_heads"), raw.get("hidden_size")
         if not isinstance(heads, int) or not isinstance(width, int):
-            raise UserError(f"{self.where}: {arch}.attention.head_count or {arch}.embedding_length is no number")
+            raise UserError(
+                f"{self.where}: {arch}.attention.head_count or {arch}.embedding_length is no number"
+            )
         head_dim = get("attention.key_length") or get("rope.dimension_count") or width // heads
         scaled_by_width = (arch, raw.get("num_hidden_layers")) in _SCALED_BY_WIDTH
         embedding = "token_embd.weight"
@@ -116,10 +120,10 @@ class GGUFFile:
             factors = np.asarray(self._tensors[_ROPE_FACTORS].data, np.float64).ravel()
             return self._llama3(factors, head_dim, theta)
         kind = self.get(f"{self.architecture}.rope.scaling.type", "none")
-        return None if kind == "none" else {
-            "rope_type": kind,
-            "factor": self.get(f"{self.architecture}.rope.scaling.factor"),
-        }
+        if kind == "none":
+            return None
+        factor = self.get(f"{self.architecture}.rope.scaling.factor")
+        return {"rope_type": kind} | ({} if factor is None else {"factor": factor})
 
     def _llama3(self, factors: np.ndarray, head_dim: int, theta: float) -> dict:
         """The Llama-3 scaling that a file states only by its result, checked against that result."""
@@ -129,7 +133,9 @@ class GGUFFile:
         factor = float(factors.max())
         expected = 1 / ((1 - smooth) / factor + smooth)
         if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-4):
-            raise UserError(f"{self.where}: tensor {_ROPE_FACTORS} is no Llama-3 scaling of the rotary frequencies")
+            raise UserError(
+                f"{self.where}: tensor {_ROPE_FACTORS} is no Llama-3 scaling of the rotary frequencies"
+            )
         return {
             "rope_type": "llama3",
             "factor": factor,

@@ -1,7 +1,7 @@
 """The tokenizer that a GGUF file describes in its metadata, built with `tokenizers` alone.
 
-transformers can do this too, but wants torch for it, and splits the digits of SmolLM's vocabulary otherwise than
-its training did.
+transformers can do this too, but wants torch for it, and splits the digits of SmolLM's vocabulary otherwise
+than its training did.
 """
 
 import dataclasses
@@ -48,14 +48,16 @@ SPLITS = {
 
 
 def gguf_tokenizer(file: GGUFFile):
-    """The transformers tokenizer of a GGUF file, chat template included; raises UserError for an unknown kind."""
+    """The transformers tokenizer of a GGUF file, chat template too; raises UserError for an unknown kind."""
     quiet_transformers()
     from transformers import PreTrainedTokenizerFast
 
     kind, tokens = file.get("tokenizer.ggml.model"), file.get("tokenizer.ggml.tokens")
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
-        raise UserError(f"{file.where}: tokenizer {kind!r} is not supported; there are: {', '.join(builders)}")
+        raise UserError(
+            f"{file.where}: tokenizer {kind!r} is not supported; there are: {', '.join(builders)}"
+        )
     tokenizer, bos = builders[kind](file, {token: i for i, token in enumerate(tokens)})
     _add_special(tokenizer, file, tokens)
     names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
@@ -65,7 +67,9 @@ def gguf_tokenizer(file: GGUFFile):
         token = special["bos_token"]
         # An end token is never added, whatever the file says: a prompt is there to be continued.
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=[token, "$A"], pair=[token, "$A", token, "$B:1"], special_tokens=[(token, ids["bos_token"])]
+            single=[token, "$A"],
+            pair=[token, "$A", token, "$B:1"],
+            special_tokens=[(token, ids["bos_token"])],
         )
     template = file.get("tokenizer.chat_template")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **special)
@@ -97,7 +101,7 @@ def _sentencepiece(file: GGUFFile, vocab: dict[str, int]) -> tuple[Tokenizer, bo
         vocab = {"▁" * len(t) if t and not t.strip(" ") else t: i for t, i in vocab.items()}
         rank = {token: i for token, i in vocab.items()}
     else:
-        rank = {token: -score for token, score in zip(vocab, file.get("tokenizer.ggml.scores"))}
+        rank = {token: -score for token, score in zip(vocab, file.get("tokenizer.ggml.scores"), strict=True)}
     unknown = list(vocab)[file.get("tokenizer.ggml.unknown_token_id", 0)]
     model = models.BPE(vocab, _merges(vocab, rank), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)

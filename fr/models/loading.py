@@ -10,7 +10,7 @@ from fr.models.gguf_tokenizer import gguf_tokenizer
 from fr.models.model import Model
 from fr.models.precision import choose_dtype
 from fr.models.safetensors_io import SafetensorsFolder, read_json, write_folder
-from fr.models.tokenizer import load_tokenizer, stop_ids, write_tokenizer
+from fr.models.tokenizer import first_line, load_tokenizer, stop_ids, write_tokenizer
 from fr.models.weights import assemble
 from fr.models.wheel import smollm2
 from fr.workdir import PathLike
@@ -24,8 +24,8 @@ NAMED = {
 def load(source: PathLike, dtype=None) -> Model:
     """A model from a folder of safetensors, a `.gguf` file, a hub id, or one of the names in `NAMED`.
 
-    `dtype` (float32, bfloat16) overrides the policy of `precision`. Raises UserError, in one line, for whatever
-    is missing, broken or does not fit.
+    `dtype` (float32, bfloat16) overrides the policy of `precision`. Raises UserError, in one line, for
+    whatever is missing, broken or does not fit.
     """
     dtype = choose_dtype(dtype)
     path = _locate(str(source))
@@ -37,7 +37,10 @@ def load(source: PathLike, dtype=None) -> Model:
 def save(
     folder: PathLike, config, params: dict, tokenizer=None, stop_tokens: tuple[int, ...] | None = None
 ) -> None:
-    """Write a model as float32 safetensors that `load` and transformers open; `stop_tokens`: the tokenizer's."""
+    """Write a model as float32 safetensors, configs and tokenizer files that `load` and transformers open.
+
+    `stop_tokens`: the tokenizer's own, unless given. `folder` may be a bucket path; what else it holds stays.
+    """
     if stop_tokens is None:
         stop_tokens = stop_ids(tokenizer.eos_token_id if tokenizer else None)
     if tokenizer is not None:
@@ -62,11 +65,14 @@ def _locate(source: str) -> Path:
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    wanted = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    # Second copies of the weights, in subfolders or in their makers' own layout.
+    unwanted = ["*/*", "consolidated*"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]))
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
     # The hub's errors share no base, and its HTTP library's come through.
     except Exception as error:
-        why = " ".join(str(error).split())[:200]
+        why = first_line(error)
         raise UserError(f"model {name!r} is no folder here and cannot be had from the hub: {why}") from error
 
 

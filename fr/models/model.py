@@ -16,7 +16,7 @@ from fr.types import Prompt
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Everything that a source of weights holds. Parameters are laid out as `init_params` does, stacked by layer."""
+    """Everything that a source of weights holds; parameters are stacked by layer, as `init_params` lays them out."""
 
     config: ModelConfig
     params: dict
@@ -46,7 +46,7 @@ class Model:
         return _forward(self.config, self.dtype, self.params, tokens, mask)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        """Ids of plain text, or of chat messages in the model's own template, up to where the model is to speak.
+        """Ids of plain text, or of chat messages in the model's own template, up to where it is to speak.
 
         Raises UserError where there is no tokenizer or no template, and for an id that has no embedding.
         """
@@ -77,7 +77,7 @@ class Model:
 
 
 def positions_of(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
-    """Positions that count a row's own tokens from 0 and are -1 on pads: the same whichever side pads are on."""
+    """Positions that count a row's own tokens from 0, whichever side its pads are on; -1 on pads."""
     return jnp.where(mask, jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, -1)
 
 

@@ -1,4 +1,4 @@
-"""Folders as transformers writes them: `config.json` and safetensors, in one file or in shards with an index."""
+"""Folders as transformers writes them: `config.json` and safetensors, one file or shards with an index."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from fr.errors import UserError
 from fr.models.config import ModelConfig
 from fr.models.families import config_json
 from fr.models.weights import disassemble
-from fr.workdir import PathLike, write_json, write_whole
+from fr.workdir import PathLike, write_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -35,7 +35,7 @@ def read_json(path: Path, optional: bool = False) -> dict:
 
 
 class SafetensorsFolder:
-    """The tensors of a folder, memory-mapped; see `weights.Tensors`. Raises UserError for a file that is broken."""
+    """The tensors of a folder, memory-mapped; see `weights.Tensors`. Raises UserError for a broken file."""
 
     kind = "hf"
 
@@ -65,8 +65,8 @@ class SafetensorsFolder:
         return array
 
     def _drop_tied_head(self) -> None:
-        # Some exports write a tied head once more. One that differs from the embedding contradicts config.json,
-        # and which of the two is meant is not ours to guess.
+        # Some exports write a tied head once more. One that differs from the embedding contradicts
+        # config.json, and which of the two is meant is not ours to guess.
         head, embedding = "lm_head.weight", "model.embed_tokens.weight"
         if head in self._file and embedding in self._file:
             if not np.array_equal(self.read(head), self.read(embedding)):

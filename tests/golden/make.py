@@ -1,9 +1,9 @@
-"""Make the golden models and logits of this folder from the torch classes of transformers (needs the extra `parity`).
+"""Make this folder's golden models and logits with transformers' torch classes (needs the extra `parity`).
 
     python tests/golden/make.py
 
-One tiny random model a family, saved by transformers, and its float32 logits on a sequence that is long enough for a
-fault in the rotary positions to show.
+One tiny random model a family, saved by transformers, and its float32 logits on a sequence long enough for
+a fault in the rotary positions to show.
 """
 
 from pathlib import Path
