@@ -161,11 +161,11 @@ def test_smollm2_tokenizer(smollm2):
     assert [ours.decode([i]) for i in ours.encode("x  12")] == ["x", "  ", "1", "2"]
 
 
-@pytest.mark.parametrize("kind, arch", [("gpt2", "llama"), ("llama", "llama"), ("llama", "gemma")])
+@pytest.mark.parametrize("kind, arch", [("gpt2", "llama"), ("llama", "llama"), ("llama", "gemma2")])
 def test_tokenizers_of_other_files(tmp_path, kind, arch, tiny_config):
     from transformers import AutoTokenizer
 
-    gemma = dict.fromkeys(("gelu", "scaled_embedding", "unit_offset"), arch == "gemma")
+    gemma = dict.fromkeys(("gelu", "scaled_embedding", "unit_offset", "post_norms"), arch == "gemma2")
     config = dataclasses.replace(tiny_config, vocab=320, **gemma)
     write_gguf(tmp_path / "a.gguf", config, random_params(config), arch, kind)
     ours, theirs = load(tmp_path / "a.gguf"), AutoTokenizer.from_pretrained(tmp_path, gguf_file="a.gguf")

@@ -1,4 +1,4 @@
-"""What tells one decoder from another: numbers, booleans and per-layer data, never a branch on a family's name."""
+"""What tells one decoder from another: numbers, booleans, per-layer data; never a family's name."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """Llama-3 scaling of the rotary frequencies: low ones divided by `factor`, high ones kept, a ramp between."""
+    """Llama-3 scaling of rotary frequencies: low ones divided by `factor`, high ones kept, a ramp between."""
 
     factor: float
     low: float

@@ -36,7 +36,7 @@ _ROPE_FACTORS = "rope_freqs.weight"
 
 
 class GGUFFile:
-    """An open GGUF file; see `weights.Tensors`. Raises UserError for one that is broken or of another kind."""
+    """An open GGUF file; see `weights.Tensors`. Raises UserError for a broken one or another kind."""
 
     kind = "gguf"
 
@@ -44,7 +44,7 @@ class GGUFFile:
         self.where = str(path)
         try:
             reader = gguf.GGUFReader(path)
-            self.meta = {key: field for key, field in reader.fields.items()}
+            self.meta = dict(reader.fields)
             self._tensors = {t.name: t for t in reader.tensors}
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing") from error

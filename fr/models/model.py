@@ -16,7 +16,7 @@ from fr.types import Prompt
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Everything that a source of weights holds; parameters are stacked by layer, as `init_params` lays them out."""
+    """All that a source of weights holds; parameters are stacked by layer, as `init_params` lays them out."""
 
     config: ModelConfig
     params: dict

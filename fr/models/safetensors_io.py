@@ -14,6 +14,7 @@ from fr.models.families import config_json
 from fr.models.weights import disassemble
 from fr.workdir import PathLike, write_json
 
+FLOATS = ("F32", "BF16", "F16", "F64")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -59,10 +60,13 @@ class SafetensorsFolder:
 
     def read(self, name: str) -> np.ndarray:
         """A tensor's values; bfloat16 as ml_dtypes has it."""
-        array = self._file[name].get_tensor(name)
-        if array.dtype.kind in "iub":
-            raise UserError(f"{self.where}: tensor {name} has type {array.dtype}, no floating one")
-        return array
+        kind = self._file[name].get_slice(name).get_dtype()
+        if kind not in FLOATS:
+            known = ", ".join(FLOATS)
+            raise UserError(
+                f"{self.where}: tensor {name} has type {kind}, which cannot be read; only {known}"
+            )
+        return self._file[name].get_tensor(name)
 
     def _drop_tied_head(self) -> None:
         # Some exports write a tied head once more. One that differs from the embedding contradicts

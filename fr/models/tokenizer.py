@@ -25,8 +25,8 @@ def load_tokenizer(folder: Path):
     # Imported where it is used: it takes a second or more.
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    # tokenizer.json is the whole tokenizer. AutoTokenizer may prefer the class that belongs to the model type,
-    # and with it other rules of splitting than those in the file.
+    # tokenizer.json is the whole tokenizer. AutoTokenizer may prefer the class of the model type, and with
+    # it other rules of splitting than those in the file.
     kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
     try:
         return kind.from_pretrained(str(folder), local_files_only=True)

@@ -1,4 +1,4 @@
-"""The decoder: one Linen module for every family, layers stacked and scanned, the KV cache passed in and handed back."""
+"""The decoder: one Linen module for every family, layers stacked and scanned, KV cache passed in and out."""
 
 import functools
 
@@ -56,9 +56,7 @@ def rope(
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-def visible(
-    query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""]
-) -> Bool[Array, "B T S"]:
+def visible(query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""]) -> Bool[Array, "B T S"]:
     """Which keys a query sees: none of the future, none beyond the window, none of the pads (position -1).
 
     Four tokens behind one pad, window 3:   key  -1 0 1 2 3
@@ -156,7 +154,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A decoder-only transformer. `unroll` layers are inlined per scan step: slower to compile, faster to decode."""
+    """A decoder-only transformer; `unroll` layers are inlined per step: slower to compile, faster to run."""
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32

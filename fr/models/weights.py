@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import jax
@@ -127,12 +127,17 @@ def assemble(config: ModelConfig, tensors: Tensors, dtype: jnp.dtype) -> dict:
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def disassemble(config: ModelConfig, params: dict) -> Iterator[tuple[str, tuple[int, ...], "object"]]:
-    """(name, shape, function that gives the float32 array) of every safetensors tensor of a decoder."""
+def disassemble(
+    config: ModelConfig, params: dict
+) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
+    """(name, shape, function that gives the float32 array) of every safetensors tensor of a decoder.
+
+    Raises ValueError if the parameters are not those of the config.
+    """
     flat = traverse_util.flatten_dict(params, sep="/")
     for entry, shape in entries(config):
-        if flat[entry.path].shape != shape:
-            raise ValueError(f"{entry.path} has shape {flat[entry.path].shape}, the config says {shape}")
+        if entry.path not in flat or flat[entry.path].shape != shape:
+            raise ValueError(f"the config wants parameter {entry.path} of shape {shape}")
         layers = range(shape[0]) if "{}" in entry.hf else [None]
         for layer in layers:
             wanted = entry.file_shape(shape if layer is None else shape[1:])
