@@ -32,27 +32,27 @@ def likeliest(values: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B 
 def token_stats(logits: Float[Array, "B V"], token: Int[Array, "B"], tau: Float[Array, ""]) -> TokenStats:
     """All single-model statistics of a token; see TokenStats for each one's definition and source."""
     lse = jax.nn.logsumexp(logits, axis=-1)
-    p = jnp.exp(logits - lse[:, None])
-    mean = jnp.sum(p * logits, axis=-1)
+    logp = logits - lse[:, None]
+    entropy = _entropy(logp)
     top, _ = likeliest(logits, TOP)
     p_top = jax.nn.softmax(top / tau, axis=-1)
     centred = top - jnp.sum(p_top * top, axis=-1, keepdims=True)
     return TokenStats(
         logp=pick(logits, token) - lse,
-        entropy=lse - mean,
-        # -log p = lse - z, so its variance is that of z; the second pass keeps it exact for peaked rows.
-        varentropy=jnp.sum(p * jnp.square(logits - mean[:, None]), axis=-1),
+        entropy=entropy,
+        # A second pass, since E[x^2] - E[x]^2 loses the variance of peaked rows.
+        varentropy=jnp.sum(jnp.exp(logp) * jnp.square(logp + entropy[:, None]), axis=-1),
         margin=jnp.exp(top[:, 0] - lse) - jnp.exp(top[:, 1] - lse),
         top20_confidence=lse - jnp.mean(top[:, :CONFIDENCE_TOP], axis=-1),
         self_certainty=lse - jnp.mean(logits, axis=-1),
         logit_var=jnp.sum(p_top * jnp.square(centred), axis=-1),
-        entropy_tau=_entropy(logits / tau),
+        entropy_tau=_entropy(jax.nn.log_softmax(logits / tau, axis=-1)),
     )
 
 
-def _entropy(logits: Float[Array, "B V"]) -> Float[Array, "B"]:
-    lse = jax.nn.logsumexp(logits, axis=-1)
-    return lse - jnp.sum(jnp.exp(logits - lse[:, None]) * logits, axis=-1)
+def _entropy(logp: Float[Array, "B V"]) -> Float[Array, "B"]:
+    # Summed from log p: beside large logits, lse - E[z] loses what a peaked row's entropy has left.
+    return -jnp.sum(jnp.exp(logp) * logp, axis=-1)
 
 
 def delta_path(
