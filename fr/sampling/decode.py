@@ -67,6 +67,9 @@ class Edit:
     last: Int[Array, "B"]
     length: Int[Array, "B"]
     generated: Int[Array, "B"]
+    fired: Bool[Array, "B"]
+    hot: Int[Array, "B"]
+    thought: Int[Array, "B"]
     key: UInt[Array, "B 2"]
     forced: Int[Array, "B Q"]
 
@@ -137,18 +140,24 @@ def _fill(model: Transformer, params: dict, cache: KVCache, entry: Entry) -> KVC
 
 
 def edit(state: DecodeState, change: Edit) -> DecodeState:
-    """Release paused rows as the work source said; a rewound row keeps cache entries [0, length)."""
+    """Release paused rows as the work source said; a rewound row keeps cache entries [0, length).
+
+    Its detector's window starts anew: scores before the cut may have left the ring.
+    """
     take = lambda new, old: jnp.where(change.mask.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
-    zero = jnp.zeros_like(state.last)
+    rewound = (change.mask & (change.generated < state.generated))[:, None]
     return state.replace(
         last=take(change.last, state.last),
         length=take(change.length, state.length),
         generated=take(change.generated, state.generated),
         done=take(change.done, state.done),
         paused=state.paused & ~change.mask,
-        forced_at=take(zero, state.forced_at),
+        forced_at=take(jnp.zeros_like(state.forced_at), state.forced_at),
+        fired=take(change.fired, state.fired),
+        hot=take(change.hot, state.hot),
+        thought=take(change.thought, state.thought),
         key=take(change.key, state.key),
-        scores=take(jnp.zeros_like(state.scores), state.scores),
+        scores=jnp.where(rewound, 0.0, state.scores),
         rows=state.rows.replace(forced=take(change.forced, state.rows.forced)),
     )
 
@@ -192,7 +201,7 @@ def emit(
 ) -> tuple[DecodeState, Emission]:
     """One token a row from its logits: draw, detect, steer, force; and the row's bookkeeping."""
     rows, live = state.rows, ~(state.done | state.paused)
-    uniform = lg.uniforms(state.key, state.generated)
+    uniform, second_uniform = lg.uniforms(state.key, state.generated).T
     allowed = _penalise_switch(state, specialist)
     temperature = jnp.where(state.hot > 0, rows.local_temperature, rows.temperature)
     ready = lg.restrict(lg.temper(allowed, temperature), rows.top_p, rows.top_k)
@@ -200,11 +209,12 @@ def emit(
 
     moments = stats.token_stats(specialist, token, tau)
     lineage = None if ancestor is None else stats.lineage_stats(specialist, ancestor, token, tau)
-    score = steering.detector_score(rows, moments, lineage)
-    ring = state.scores.at[jnp.arange(score.shape[0]), state.generated % steering.RING].set(score)
-    total = steering.windowed(ring, state.generated, rows.detector_width)
     waiting = jnp.take_along_axis(rows.forced, state.forced_at[:, None], axis=-1, mode="fill", fill_value=-1)[:, 0]
     forced = waiting >= 0
+    # A forced token says nothing of the specialist: it adds nothing to the window, here and in calibration.
+    score = jnp.where(forced, 0.0, steering.detector_score(rows, moments, lineage))
+    ring = state.scores.at[jnp.arange(score.shape[0]), state.generated % steering.RING].set(score)
+    total = steering.windowed(ring, state.generated, rows.detector_width)
     fired = steering.fires(rows, total, state.generated, state.fired) & live & ~forced
 
     replaced = steering.discards(rows, fired)
@@ -212,7 +222,7 @@ def emit(
         jnp.any(replaced & live),
         lambda: _choose(
             replaced,
-            steering.second_draw(rows, fired, ready, allowed, ancestor, lineage, uniform),
+            steering.second_draw(rows, fired, ready, allowed, ancestor, lineage, second_uniform),
             (token, sample_logp),
         ),
         lambda: (token, sample_logp),

@@ -1,21 +1,26 @@
 """The host side of sampling: rows come from a work source into slots, and leave as finished rollouts."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from fr.models.transformer import Transformer
-from fr.sampling import decode, rows
+from fr.sampling import decode, rows, steering
 from fr.sampling.devices import Devices
 from fr.types import LineageStats, Rollout, Row, TokenStats
 
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """What a work source wants of a paused row: keep `cut` of its tokens (None: all), push tokens, or end it."""
+    """What a work source wants of a paused row: keep `cut` of its tokens (None: all), push tokens, or end it.
+
+    Pushed tokens come before those that still wait in the row's forced queue; a cut empties the queue.
+    """
 
     forced: tuple[int, ...] = ()
     cut: int | None = None
@@ -68,17 +73,37 @@ class _Slot:
     """A row in flight: pieces of its emissions, one a chunk, and the parameters that it runs under."""
 
     row: Row
+    forced: tuple[int, ...]  # what waits in its forced queue
     tokens: list[int] = dataclasses.field(default_factory=list)
     pieces: list[np.ndarray] = dataclasses.field(default_factory=list)  # [F, n] each
     decoded: int = 0
     rewinds: int = 0
 
+    def values(self) -> Float[np.ndarray, "F T"]:
+        """What its tokens came with, so far."""
+        return np.concatenate(self.pieces, axis=1)
+
+    def rewind(self, cut: int) -> None:
+        """Forget all but the first `cut` tokens, and what waited to be forced behind them."""
+        self.rewinds += cut < len(self.tokens)
+        self.pieces, self.tokens, self.forced = [self.values()[:, :cut]], self.tokens[:cut], ()
+
+    def memory(self) -> tuple[bool, int, int]:
+        """What the loop remembers behind the tokens that are left: fired, still hot, age of the thought."""
+        fires = np.flatnonzero(self.values()[2])
+        hot = 0
+        if len(fires) and rows.value(self.row, "operator") == steering.HEAT:
+            hot = max(0, rows.value(self.row, "local_span") - (len(self.tokens) - 1 - fires[-1]))
+        switches = np.flatnonzero(np.isin(self.tokens, self.row.params.get("switch_tokens", ())))
+        return bool(len(fires)), hot, len(self.tokens) - 1 - switches[-1] if len(switches) else len(self.tokens)
+
 
 class Engine:
     """Decodes rows of one model (beside its ancestor, if given) on the local devices.
 
-    `slots` rows a device, `chunk` steps and `prefill` prompts at a time are the shapes of the compiled programs. Raises ValueError for a row
-    that cannot fit the cache.
+    `slots` rows a device, `chunk` steps and `prefill` prompts at a time are the shapes of the compiled programs.
+    Raises ValueError for a row that cannot fit the cache, has nothing to read or to emit, or would steer without
+    an ancestor.
     """
 
     def __init__(
@@ -104,9 +129,10 @@ class Engine:
         self._enter = wrap(bound(decode.enter), donate=(1,))
         self._decode = wrap(bound(decode.decode_chunk, chunk), donate=(1,))
         self._edit = wrap(lambda params, *args: decode.edit(*args), donate=(1,))
-        self._init: Callable = lambda size: wrap(
-            lambda params, empty: decode.init_state(model, ancestor, empty, size)
-        )(self._params, self.devices.split(rows.defaults(self.devices.count * slots)))
+        # One compiled function a cache size: a run is a shard, and a fresh function would compile for each.
+        self._init = functools.cache(
+            lambda size: wrap(lambda params, empty: decode.init_state(model, ancestor, empty, size))
+        )
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -117,11 +143,15 @@ class Engine:
     def run(self, source: WorkSource, max_length: int) -> None:
         """Decode all that the source gives; prompts and budgets must fit `max_length` positions together."""
         self._size = -(-max_length // 64) * 64  # a few sizes, not one program for every length
-        state = self._init(self._size)
+        empty = self.devices.split(rows.defaults(self.slots * self.devices.count))
+        state = self._init(self._size)(self._params, empty)
         slots: list[_Slot | None] = [None] * (self.slots * self.devices.count)
         finished: list[Rollout] = []
         while True:
-            new = source.next(finished, sum(s is None for s in slots))
+            free = sum(s is None for s in slots)
+            new = source.next(finished, free)
+            if len(new) > free:
+                raise ValueError(f"the work source gave {len(new)} rows for {free} free slots")
             state = self._admit(state, slots, new)
             if not any(slots):
                 return
@@ -138,7 +168,7 @@ class Engine:
         """Decode a fixed list of rows; the rollouts come back in its order. `max_length` 0: that of the rows."""
         todo = list(todo)
         source = ListSource(todo, progress)
-        self.run(source, max_length or max((len(r.prompt) + int(r.params["budget"]) for r in todo), default=1))
+        self.run(source, max_length or max((len(r.prompt) + rows.value(r, "budget") for r in todo), default=1))
         return source.rollouts
 
     def _admit(self, state: decode.DecodeState, slots: list, new: list[Row]) -> decode.DecodeState:
@@ -158,14 +188,18 @@ class Engine:
                     rest[slot] = row
             state = self._enter(self._params, state, self.devices.split(self._entry(batch, prompts)))
             for slot, row in batch.items():
-                slots[slot] = _Slot(row)
+                slots[slot] = _Slot(row, tuple(row.params.get("forced", ())))
             placed = rest
         return state
 
     def _check(self, row: Row) -> None:
         if not row.prompt:
             raise ValueError(f"row {row.id}: its prompt is empty")
-        need = len(row.prompt) - 1 + int(row.params["budget"])
+        if rows.value(row, "budget") < 1:
+            raise ValueError(f"row {row.id}: a budget of {rows.value(row, 'budget')} tokens leaves nothing to emit")
+        if rows.value(row, "operator") in steering.NEEDS_ANCESTOR and not self._has_ancestor:
+            raise ValueError(f"row {row.id}: its operator mixes with an ancestor, and this engine has none")
+        need = len(row.prompt) - 1 + int(rows.value(row, "budget"))
         if need > self._size:
             raise ValueError(f"row {row.id}: prompt and budget need {need} cache entries, the cache has {self._size}")
 
@@ -210,6 +244,7 @@ class Engine:
                 slot.pieces.append(piece)
                 slot.tokens += piece[0].astype(int).tolist()
                 slot.decoded += int(counts[i])
+                slot.forced = slot.forced[int(piece[1].sum()) :]
 
     def _leave(self, slots: list, done: np.ndarray) -> list[Rollout]:
         finished = []
@@ -220,7 +255,7 @@ class Engine:
         return finished
 
     def _rollout(self, slot: _Slot) -> Rollout:
-        values = np.concatenate(slot.pieces, axis=1)
+        values = slot.values()
         tokens = values[0].astype(np.int32)
         return Rollout(
             row=slot.row,
@@ -229,7 +264,7 @@ class Engine:
             fired=values[2].astype(bool),
             sample_logp=values[3],
             stats=dict(zip(self.fields, values[4:])),
-            truncated=int(tokens[-1]) not in slot.row.params.get("stop", ()),
+            truncated=not (len(tokens) and int(tokens[-1]) in slot.row.params.get("stop", ())),
             generated=slot.decoded,
         )
 
@@ -245,6 +280,9 @@ class Engine:
             last=np.zeros(total, np.int32),
             length=np.zeros(total, np.int32),
             generated=np.zeros(total, np.int32),
+            fired=np.zeros(total, bool),
+            hot=np.zeros(total, np.int32),
+            thought=np.zeros(total, np.int32),
             key=np.zeros((total, 2), np.uint32),
             forced=np.full((total, rows.WIDTHS["forced"]), -1, np.int32),
         )
@@ -254,18 +292,18 @@ class Engine:
 
     def _edit_slot(self, change: decode.Edit, i: int, slot: _Slot, answer: Resume) -> None:
         row = slot.row
-        if answer.cut is not None and answer.cut < len(slot.tokens):
-            if answer.cut < 0:
-                raise ValueError(f"row {row.id}: cannot keep {answer.cut} tokens")
-            slot.pieces = [np.concatenate(slot.pieces, axis=1)[:, : answer.cut]]
-            slot.tokens = slot.tokens[: answer.cut]
-            slot.rewinds += 1
+        if answer.cut is not None:
+            if not 0 <= answer.cut <= len(slot.tokens):
+                raise ValueError(f"row {row.id}: cannot keep {answer.cut} of {len(slot.tokens)} tokens")
+            slot.rewind(answer.cut)
+        slot.forced = (*answer.forced, *slot.forced)
         sequence = [*row.prompt, *slot.tokens]
         change.mask[i] = True
         change.done[i] = answer.finish
         change.last[i] = sequence[-1]
         change.length[i] = len(sequence) - 1
         change.generated[i] = len(slot.tokens)
+        change.fired[i], change.hot[i], change.thought[i] = slot.memory()
         # After a rewind the same token indices are drawn again, and must not repeat their draws.
         change.key[i] = rows.row_key(slot.rewinds, *row.key) if slot.rewinds else row.key
-        change.forced[i] = rows.padded(answer.forced, "forced", row.id)
+        change.forced[i] = rows.padded(slot.forced, "forced", row.id)

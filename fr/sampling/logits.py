@@ -31,7 +31,7 @@ def _restrict(logits, top_p, top_k):
     p = jax.nn.softmax(jnp.where(kept, ordered, _OFF), axis=-1)
     # A token stays while the mass before it is short of top_p: the likeliest one always does.
     kept &= (jnp.cumsum(p, axis=-1) - p < top_p[:, None]) | (top_p[:, None] >= 1)
-    edge = jnp.take_along_axis(ordered, jnp.sum(kept, axis=-1, keepdims=True) - 1, axis=-1)
+    edge = jnp.take_along_axis(ordered, jnp.maximum(jnp.sum(kept, axis=-1, keepdims=True), 1) - 1, axis=-1)
     return jnp.where(logits >= edge, logits, _OFF)
 
 
@@ -59,20 +59,27 @@ def draw(
 
 
 def _first_above(edges, target, mass):
-    """First index whose cumulative mass exceeds the target, never one behind the last that has any mass."""
-    index = jnp.sum(edges <= target[:, None], axis=-1)
-    last = edges.shape[-1] - 1 - jnp.argmax(mass[:, ::-1] > 0, axis=-1)
-    return jnp.minimum(index, last)
+    """First index with mass whose cumulative mass exceeds the target; the last with mass if rounding leaves none.
+
+    Mass is asked for because a parallel cumulative sum may step up by an ulp where nothing was added.
+    """
+    index = jnp.arange(edges.shape[-1])
+    above = (edges > target[:, None]) & (mass > 0)
+    first = jnp.min(jnp.where(above, index, edges.shape[-1]), axis=-1)
+    return jnp.minimum(first, jnp.max(jnp.where(mass > 0, index, 0), axis=-1))
 
 
 def _at(values, index):
     return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]
 
 
-def uniforms(key: UInt[Array, "B 2"], index: Int[Array, "B"]) -> Float[Array, "B"]:
-    """One uniform in [0, 1) a row: the row's key folded with its own token index, whatever the batch."""
+def uniforms(key: UInt[Array, "B 2"], index: Int[Array, "B"]) -> Float[Array, "B 2"]:
+    """Two uniforms in [0, 1) a row: the row's key folded with its own token index, whatever the batch.
 
-    def one(data, i):
-        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(data, impl="threefry2x32"), i))
+    The second is for a token that replaces the first: whether it is replaced depends on the first uniform.
+    """
 
-    return jax.vmap(one)(key, index)
+    def two(data, i):
+        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(data, impl="threefry2x32"), i), (2,))
+
+    return jax.vmap(two)(key, index)

@@ -46,13 +46,18 @@ def defaults(rows: int) -> RowParams:
     return RowParams(**values, **lists)
 
 
+def value(row: Row, name: str):
+    """A number that the row sets, or its default."""
+    return row.params.get(name, _DEFAULTS[name])
+
+
 def fill(params: RowParams, slot: int, row: Row) -> None:
     """Write one row's own values (the rest: defaults) into its slot of a batch; raises ValueError on a misfit."""
     known = {f.name for f in dataclasses.fields(RowParams)}
     if extra := set(row.params) - known:
         raise ValueError(f"row {row.id}: {sorted(extra)} are no fields of RowParams")
-    for name, default in _DEFAULTS.items():
-        getattr(params, name)[slot] = row.params.get(name, default)
+    for name in _DEFAULTS:
+        getattr(params, name)[slot] = value(row, name)
     for name in WIDTHS:
         getattr(params, name)[slot] = padded(row.params.get(name, ()), name, row.id)
 

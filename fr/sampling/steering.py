@@ -9,6 +9,7 @@ from fr.types import LineageStats, RowParams, TokenStats
 
 # RowParams.operator
 PLAIN, STEER_ONCE, STEER_DENSE, STEER_SAMPLED, HEAT = range(5)
+NEEDS_ANCESTOR = (STEER_ONCE, STEER_DENSE, STEER_SAMPLED)
 # RowParams.geodesic: path (e-mixture), coverage (m-mixture), the one with the larger Z at the fire, the other one
 PATH, COVERAGE, CHOSEN, OTHER = range(4)
 # RowParams.detector: J, max(Z_path, Z_cov), V (needs no ancestor)

@@ -1,0 +1,189 @@
+"""The loop against a naive one, against itself in other batches, and against the scorer."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import row
+
+from fr.models.transformer import KVCache, Transformer
+from fr.sampling import decode, rows, steering
+from fr.sampling import logits as lg
+from fr.sampling.devices import Devices
+from fr.sampling.engine import Engine
+from fr.sampling.rows import row_key
+from fr.sampling.scoring import Scorer
+
+LONG = tuple(range(3, 20))  # 17 tokens
+PLAIN = [
+    row("one token", (5,), budget=9),
+    row("nucleus", (5, 9, 11, 4, 8), temperature=0.7, top_p=0.9, budget=12),
+    row("greedy", LONG, temperature=0.0, budget=10),
+    row("top-k", LONG, temperature=1.3, top_k=5, budget=7),
+    row("budget of one", (30, 31), budget=1),
+    row("penalised", LONG[:9], switch_penalty=2.0, switch_window=3, switch_tokens=tuple(range(40, 56)), budget=14),
+    row("forced", (8, 8), forced=(12, 40, 12), budget=11),
+    row("cold", LONG[2:8], temperature=0.3, budget=20),
+]
+# Thresholds and positions are such that each one fires; pairs share a key, so that only the operator differs.
+STEERED = [
+    row("heat", (7, 9), operator=steering.HEAT, fire_position=3, local_temperature=2.0, local_span=2, budget=10),
+    row("once", LONG, operator=steering.STEER_ONCE, threshold=0.3, warmup=2, detector_width=2, budget=12),
+    row("other", LONG, operator=steering.STEER_ONCE, threshold=0.3, warmup=2, geodesic=steering.OTHER, budget=12),
+    row("dense", (3,), operator=steering.STEER_DENSE, geodesic=steering.PATH, forced=(9, 10), budget=9),
+    row("sampled", LONG[:5], operator=steering.STEER_SAMPLED, alpha=0.5, geodesic=steering.COVERAGE, budget=9),
+]
+
+
+@pytest.fixture(scope="module")
+def forward(tiny_config, tiny_params):
+    """Logits [T, V] of a sequence, with neither cache nor batch."""
+    size = 80
+    apply = jax.jit(lambda tokens, at: Transformer(tiny_config).apply({"params": tiny_params}, tokens, at)[0][0])
+
+    def run(tokens):
+        padded = np.array([*tokens, *[-1] * (size - len(tokens))])
+        return np.asarray(apply(padded[None], np.where(padded >= 0, np.arange(size), -1)[None]))[: len(tokens)]
+
+    return run
+
+
+def naive(forward, r, stop=()):
+    """Tokens and sample_logp of a row: a full forward pass a token, filters and inversion in float64."""
+    value = lambda name: rows.value(r, name)
+    sequence, out, logps, thought = list(r.prompt), [], [], 0
+    while len(out) < value("budget") and not (out and out[-1] in stop):
+        z = forward(sequence)[-1].astype(np.float64)
+        switches = list(r.params.get("switch_tokens", ()))
+        z[switches] -= value("switch_penalty") * (thought < value("switch_window"))
+        z /= value("temperature") or 1.0
+        if value("top_k"):
+            z[z < np.sort(z)[-value("top_k")]] = -np.inf
+        p = np.exp(z - np.logaddexp.reduce(z))
+        order = np.argsort(-p)
+        p[order[np.cumsum(p[order]) - p[order] >= value("top_p")]] = 0
+        p /= p.sum()
+        u = float(lg.uniforms(jnp.asarray(r.key)[None], jnp.array([len(out)]))[0, 0])
+        token = int(np.searchsorted(np.cumsum(p), u, side="right")) if value("temperature") else int(p.argmax())
+        waiting = r.params.get("forced", ())[len(out) :]
+        token = waiting[0] if waiting else token
+        thought = 0 if token in switches else thought + 1
+        sequence.append(token)
+        out.append(token)
+        logps.append(np.log(p[token]))
+    return out, np.array(logps)
+
+
+def same(one, other, atol=0.0):
+    """Whether two rollouts are equal: tokens and flags always, numbers to `atol`."""
+    for name in ("tokens", "forced", "fired"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=f"{one.row.id} {name}")
+    assert one.truncated == other.truncated
+    for name, values in {**one.stats, "sample_logp": one.sample_logp}.items():
+        wanted = {**other.stats, "sample_logp": other.sample_logp}[name]
+        np.testing.assert_allclose(values, wanted, atol=atol, rtol=atol, err_msg=f"{one.row.id} {name}")
+
+
+def test_tokens_and_log_probs_of_a_naive_loop(plain_engine, forward):
+    for rollout in plain_engine.sample(PLAIN):
+        tokens, logps = naive(forward, rollout.row)
+        assert rollout.tokens.tolist() == tokens, rollout.row.id
+        np.testing.assert_allclose(rollout.sample_logp, logps, atol=1e-4, err_msg=rollout.row.id)
+        assert rollout.forced.tolist() == [i < len(rollout.row.params.get("forced", ())) for i in range(len(tokens))]
+
+
+def test_a_row_does_not_know_its_batch(lineage_engine, tiny_config, tiny_params, tiny_ancestor):
+    todo = PLAIN + STEERED
+    together = lineage_engine.sample(todo, 64)
+    assert sum(r.fired.sum() for r in together) == 3
+    for rollout, other in zip(together, lineage_engine.sample(todo[::-1], 64)[::-1]):
+        same(rollout, other, 1e-5)
+    for rollout in together:
+        same(rollout, lineage_engine.sample([rollout.row], 64)[0], 1e-5)
+    model, second = Transformer(tiny_config), {"ancestor": Transformer(tiny_config), "ancestor_params": tiny_ancestor}
+    single = Engine(model, tiny_params, **second, slots=1, chunk=3, prefill=1, devices=Devices("one"))
+    for rollout, other in zip(together, single.sample(todo, 128)):  # other shapes: B, chunk, cache
+        same(rollout, other, 1e-4)
+
+
+def test_statistics_of_the_loop_are_those_of_the_scorer(
+    plain_engine, lineage_engine, tiny_config, tiny_params, tiny_ancestor
+):
+    model = Transformer(tiny_config)
+    second = {"ancestor": model, "ancestor_params": tiny_ancestor}
+    for engine, more, todo in ((plain_engine, {}, PLAIN), (lineage_engine, second, PLAIN + STEERED)):
+        rollouts = engine.sample(todo, 64)
+        scorer = Scorer(model, tiny_params, **more, rows=4, devices=Devices("one"))
+        sequences = [[*r.row.prompt, *r.tokens] for r in rollouts]
+        for rollout, scores in zip(rollouts, scorer.score(sequences, [len(r.row.prompt) for r in rollouts])):
+            assert set(scores) == set(rollout.stats) == set(engine.fields)
+            for name, value in scores.items():
+                atol = 1e-3 if name == "z_path" else 1e-4  # a quotient by a small deviation
+                np.testing.assert_allclose(rollout.stats[name], value, atol=atol, rtol=1e-4, err_msg=name)
+    plain = rollouts[0]
+    np.testing.assert_allclose(plain.sample_logp, plain.stats["logp"], atol=1e-6)  # T = 1, no filter
+
+
+def test_scores_are_zero_where_nothing_was_asked(tiny_config, tiny_params):
+    scorer = Scorer(Transformer(tiny_config), tiny_params, rows=3, devices=Devices("one"))
+    whole = scorer.score([LONG, LONG[:5]], [1, 1])
+    late = scorer.score([LONG, LONG[:5]], [9, 5])
+    for name in whole[0]:
+        np.testing.assert_array_equal(late[0][name], whole[0][name][8:], err_msg=name)
+        assert late[1][name].shape == (0,)
+
+
+def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
+    lineage_engine.sample(PLAIN[:2], 64)
+    before = compilations()
+    jax.jit(lambda x: x + 1)(np.float32(len(before)))
+    assert len(compilations()) == len(before) + 1  # the count counts
+    before = compilations()
+    lineage_engine.sample(PLAIN + STEERED, 64)
+    changed = [row(f"{r.id}'", r.prompt[::-1], **{**r.params, "temperature": 0.9, "alpha": 0.2, "stop": (3, 4)})
+               for r in STEERED]  # fmt: skip
+    lineage_engine.sample(changed, 64)
+    assert compilations() == before
+
+
+def chunk_of(config, params, unroll):
+    """A chunk of three steps of a live, a done and a paused row: the state before and behind it, and emissions."""
+    model, batch = Transformer(config, unroll=unroll), rows.defaults(3)
+    cache = jax.eval_shape(lambda: decode.init_cache(config, 3, 16))
+    noise = np.random.default_rng(0).normal(size=cache.k.shape).astype(np.float32)
+    zeros = np.zeros(3, np.int32)
+    state = decode.DecodeState(
+        last=np.array([5, 6, 7], np.int32),
+        length=np.array([4, 9, 2], np.int32),
+        generated=zeros,
+        done=np.array([False, True, False]),
+        paused=np.array([False, False, True]),
+        forced_at=zeros,
+        fired=np.zeros(3, bool),
+        hot=zeros,
+        thought=zeros,
+        scores=np.zeros((3, steering.RING), np.float32),
+        key=np.stack([row_key(0, name) for name in "abc"]),
+        rows=batch,
+        cache=KVCache(noise, noise[::-1]),
+        ancestor_cache=None,
+    )
+    step = jax.jit(lambda p, s: decode.decode_chunk(model, None, 3, p, s, np.float32(0.6)))
+    return state, *step(decode.Models(params, None), state)
+
+
+def test_dead_rows_stand_still_and_unrolled_layers_are_scanned_ones(tiny_config, tiny_params):
+    before, after, emission = chunk_of(tiny_config, tiny_params, unroll=1)
+    assert emission.valid.tolist() == [[True, False, False]] * 3
+    fields = [f.name for f in dataclasses.fields(before) if f.name not in ("cache", "ancestor_cache", "rows")]
+    for name in fields:
+        np.testing.assert_array_equal(getattr(before, name)[1:], getattr(after, name)[1:], err_msg=name)
+    for old, new in ((before.cache.k, after.cache.k), (before.cache.v, after.cache.v)):
+        np.testing.assert_array_equal(old[:, 1:], new[:, 1:])
+        changed = np.flatnonzero((old[:, 0] != np.asarray(new[:, 0])).any(axis=(0, 2, 3)))
+        assert changed.tolist() == [4, 5, 6]  # the live row wrote its three entries, nothing else
+    _, unrolled, again = chunk_of(tiny_config, tiny_params, unroll=2)
+    assert after.last.tolist() == unrolled.last.tolist()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:, 0], b[:, 0], atol=1e-5), emission, again)

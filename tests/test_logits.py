@@ -1,0 +1,145 @@
+"""Draws and filters: an exact inversion of one uniform, against straightforward numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fr.sampling import logits as lg
+from fr.sampling.rows import row_key
+
+draw, restrict, temper = jax.jit(lg.draw), jax.jit(lg.restrict), jax.jit(lg.temper)
+BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+
+
+def reference(logits, temperature, top_p, top_k):
+    """Log-probs of the tempered, filtered distribution in float64; -inf where a token is out."""
+    z = logits.astype(np.float64) / (temperature or 1.0)
+    ordered = np.sort(z)[::-1]
+    if top_k:
+        z = np.where(z >= ordered[min(top_k, len(z)) - 1], z, -np.inf)
+    if top_p < 1:
+        # Top-k first, and by rank: what ties with the last of the k counts no mass here, but stays in.
+        ordered = ordered[: top_k or None]
+        p = np.exp(ordered - ordered[0])
+        before = np.concatenate([[0.0], np.cumsum(p / p.sum())[:-1]])
+        z = np.where(z >= ordered[before < top_p][-1], z, -np.inf)
+    return z - np.logaddexp.reduce(z)
+
+
+def alike(logits, uniform):
+    """The same logits in as many rows as there are uniforms."""
+    return np.broadcast_to(logits, (len(uniform), len(logits))), np.asarray(uniform, np.float32)
+
+
+def tokens_at(logits, uniform):
+    """Sampled tokens of one distribution at many uniforms."""
+    z, u = alike(logits, uniform)
+    return np.asarray(draw(z, u, np.zeros(len(u), bool))[0])
+
+
+@pytest.mark.parametrize("vocab", [2, 5, 64, 300])
+def test_a_uniform_is_inverted(vocab):
+    z = np.random.default_rng(vocab).normal(size=vocab).astype(np.float32) * 2
+    p = np.exp(reference(z, 1.0, 1.0, 0))
+    middle = np.cumsum(p) - p / 2
+    np.testing.assert_array_equal(tokens_at(z, middle), np.arange(vocab))
+
+
+@pytest.mark.parametrize("vocab", [2, 300])
+def test_draws_pass_chi_squared(vocab):
+    z = np.random.default_rng(7).normal(size=vocab).astype(np.float32)
+    keys = np.stack([row_key(0, i) for i in range(100)])
+    u = [lg.uniforms(jnp.asarray(keys), jnp.full(100, step))[:, 0] for step in range(200)]
+    expected = 20_000 * np.exp(reference(z, 1.0, 1.0, 0))
+    seen = np.bincount(tokens_at(z, np.concatenate(u)), minlength=vocab)
+    chi2, freedom = np.sum((seen - expected) ** 2 / expected), vocab - 1
+    assert abs(chi2 - freedom) < 4 * np.sqrt(2 * freedom)
+
+
+def test_the_two_uniforms_are_independent():
+    keys = np.stack([row_key(1, i) for i in range(4000)])
+    u = np.asarray(lg.uniforms(jnp.asarray(keys), jnp.zeros(4000, jnp.int32)))
+    assert abs(np.corrcoef(u.T)[0, 1]) < 4 / np.sqrt(4000)
+    assert ((0 <= u) & (u < 1)).all()
+
+
+def test_ends_of_the_unit_interval_fall_on_tokens_with_mass():
+    z = np.full(300, -1e30, np.float32)
+    z[[17, 40, 211]] = 0.0, 1.0, -1.0
+    np.testing.assert_array_equal(tokens_at(z, [0.0, 0.5, BELOW_ONE]), [17, 40, 211])
+    full = np.zeros(300, np.float32)
+    np.testing.assert_array_equal(tokens_at(full, [0.0, BELOW_ONE]), [0, 299])
+
+
+def test_no_token_without_mass_is_drawn_at_any_edge():
+    rng = np.random.default_rng(0)
+    z = np.where(rng.random(300) < 0.3, rng.normal(size=300), -1e30).astype(np.float32)
+    edges = np.cumsum(np.exp(reference(z, 1.0, 1.0, 0))).astype(np.float32)
+    near = [edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-1))]
+    u = np.clip(np.concatenate(near), 0, BELOW_ONE)
+    assert (z[tokens_at(z, u)] > -1e29).all()
+
+
+def test_a_step_of_rounding_is_not_mass():
+    # What a parallel cumulative sum may give: it rises by an ulp where nothing was added.
+    edges = jnp.array([[0.5, np.nextafter(np.float32(0.5), np.float32(1)), 1.0]])
+    mass = jnp.array([[0.5, 0.0, 0.5]])
+    assert lg._first_above(edges, jnp.array([0.5]), mass) == 2
+
+
+def test_greedy_takes_the_first_argmax_and_reports_its_log_prob():
+    z = np.array([[0.0, 3.0, 3.0, 1.0]], np.float32)
+    token, logp = draw(z, np.array([0.99], np.float32), np.array([True]))
+    assert token == 1
+    np.testing.assert_allclose(logp, reference(z[0], 1.0, 1.0, 0)[1], atol=1e-6)
+
+
+FILTERS = [(0.6, 1.0, 0), (1.7, 0.9, 0), (1.0, 1.0, 5), (0.5, 0.8, 12), (0.0, 0.5, 3), (1.0, 1e-6, 0),
+           (1.0, 1.0, 10_000), (2.0, 0.999, 1)]  # fmt: skip
+
+
+def test_log_prob_is_that_of_the_tempered_filtered_distribution():
+    z = np.random.default_rng(3).normal(size=(len(FILTERS), 300)).astype(np.float32) * 3
+    temperature, top_p, top_k = (np.array(column) for column in zip(*FILTERS))
+    ready = restrict(temper(z, temperature.astype(np.float32)), top_p.astype(np.float32), top_k)
+    wanted = np.stack([reference(row, *given) for row, given in zip(z, FILTERS)])
+    np.testing.assert_array_equal(np.asarray(ready) > -1e29, wanted > -np.inf)
+    for u in (0.01, 0.37, 0.93):
+        token, logp = draw(ready, np.full(len(z), u, np.float32), temperature <= 0)
+        np.testing.assert_allclose(logp, wanted[np.arange(len(z)), token], atol=2e-5)
+
+
+def kept(logits, top_p=1.0, top_k=0):
+    """Ids that a filter leaves."""
+    out = restrict(np.array([logits], np.float32), np.array([top_p], np.float32), np.array([top_k]))
+    return np.flatnonzero(np.asarray(out)[0] > -1e29).tolist()
+
+
+def test_filter_edges():
+    tied = [1.0, 2.0, 2.0, 0.0]
+    assert kept(tied, top_k=1) == [1, 2]  # ties at the edge stay in together
+    assert kept(tied, top_p=1e-9) == [1, 2]
+    assert kept(tied, top_p=0.0) == [1, 2]  # never empty
+    assert kept(tied, top_k=3) == [0, 1, 2]
+    assert kept(tied, top_k=4) == kept(tied, top_k=99) == kept(tied) == [0, 1, 2, 3]
+    assert kept([3.0, 1.0, 2.0, 0.0], top_p=1.0, top_k=2) == [0, 2]
+    # p = (.5, .3, .2): mass is taken until it reaches top_p, and top_p counts what top_k left.
+    three = np.log([0.5, 0.3, 0.2])
+    assert kept(three, top_p=0.49) == [0] and kept(three, top_p=0.51) == [0, 1] and kept(three, top_p=0.81) == [0, 1, 2]
+    assert kept(three, top_p=0.6, top_k=2) == [0] and kept(three, top_p=0.63, top_k=2) == [0, 1]
+
+
+def test_a_row_without_filters_keeps_its_bits_beside_one_that_filters():
+    z = np.random.default_rng(5).normal(size=(2, 300)).astype(np.float32)
+    out = restrict(z, np.array([1.0, 0.5], np.float32), np.array([0, 0]))
+    np.testing.assert_array_equal(out[0], z[0])
+    assert (np.asarray(out[1]) < -1e29).any()
+
+
+def test_filters_hide_behind_a_branch():
+    # A sort over the vocabulary must not run while no row filters: it may only stand inside the conditional.
+    z = jnp.zeros((2, 300))
+    outer = jax.make_jaxpr(lg.restrict)(z, jnp.ones(2), jnp.zeros(2, jnp.int32))
+    names = {equation.primitive.name for equation in outer.eqns}
+    assert "cond" in names and "sort" not in names

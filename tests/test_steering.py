@@ -1,0 +1,181 @@
+"""When a row fires and what it then emits, on hand-made logits and on the loop's own step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fr.models.transformer import Transformer
+from fr.sampling import decode, rows, stats, steering
+from fr.sampling.rows import row_key
+from fr.types import LineageStats, Row
+
+TAU = np.float32(0.6)
+B, V = 6, 300  # one shape, so that the step compiles once with an ancestor and once without
+mix, emit = jax.jit(steering.mix), jax.jit(decode.emit)
+
+
+def log_softmax(z):
+    z = np.asarray(z, np.float64)
+    return z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+
+
+def params(*settings):
+    """RowParams of a batch, one dict a row."""
+    batch = rows.defaults(len(settings))
+    for i, own in enumerate(settings):
+        rows.fill(batch, i, Row(str(i), (1,), row_key(0, i), own))
+    return batch
+
+
+@pytest.fixture(scope="module")
+def start(tiny_config):
+    """A function from at most B rows' settings to a state of live rows, without a cache: `emit` needs none."""
+
+    def make(*settings, seed=0):
+        settings = [*settings, *[{}] * (B - len(settings))]
+        state = decode.init_state(Transformer(tiny_config), None, params(*settings), 1)
+        keys = np.stack([row_key(seed, i) for i in range(B)])
+        return state.replace(cache=None, key=jnp.asarray(keys), done=jnp.zeros(B, bool))
+
+    return make
+
+
+def logits(seed, scale=3.0):
+    """Logits [B, V] of two models, rows alike."""
+    s, a = np.random.default_rng(seed).normal(size=(2, 1, V)).astype(np.float32) * scale
+    return s.repeat(B, 0), a.repeat(B, 0)
+
+
+def lineage(z_path=0.0, g_cov=0.0):
+    zeros = {f: jnp.zeros(1) for f in LineageStats.__dataclass_fields__}
+    return LineageStats(**{**zeros, "z_path": jnp.full(1, z_path), "g_cov": jnp.full(1, g_cov)})
+
+
+def test_mixtures_and_their_ends():
+    s, a = np.random.default_rng(0).normal(size=(2, 6, 300)).astype(np.float32) * 3
+    alpha = np.array([1, 0, 0.7, 1, 0, 0.7], np.float32)
+    temperature = np.array([0.5, 0.5, 0.5, 2.0, 2.0, 0.0], np.float32)
+    t = np.where(temperature > 0, temperature, 1)[:, None]
+    w = alpha[:, None].astype(np.float64)
+    path = mix(s, a, alpha, temperature, np.zeros(6, bool))
+    cover = mix(s, a, alpha, temperature, np.ones(6, bool))
+    np.testing.assert_allclose(log_softmax(path), log_softmax((w * s + (1 - w) * a) / t), atol=1e-5)
+    p_s, p_a = np.exp(log_softmax(s / t)), np.exp(log_softmax(a / t))
+    np.testing.assert_allclose(np.exp(log_softmax(cover)), w * p_s + (1 - w) * p_a, atol=1e-6)
+    for mixed in (path, cover):
+        np.testing.assert_allclose(log_softmax(mixed)[[0, 3]], log_softmax(s / t)[[0, 3]], atol=1e-5)
+        np.testing.assert_allclose(log_softmax(mixed)[[1, 4]], log_softmax(a / t)[[1, 4]], atol=1e-5)
+
+
+@pytest.mark.parametrize("coverage", [False, True])
+def test_ids_that_the_ancestor_lacks_are_out_of_the_mixture(coverage):
+    s, a = np.ones((1, 8), np.float32), np.ones((1, 5), np.float32)
+    mixed = mix(s, a, np.array([0.7], np.float32), np.ones(1, np.float32), np.array([coverage]))
+    np.testing.assert_allclose(np.exp(log_softmax(mixed))[0], [0.2] * 5 + [0] * 3, atol=1e-6)
+
+
+def test_the_ring_is_a_moving_sum():
+    scores = np.random.default_rng(1).random(40).astype(np.float32)
+    widths = np.arange(1, steering.RING + 1)
+    ring = np.zeros((len(widths), steering.RING), np.float32)
+    for t, score in enumerate(scores):
+        ring[:, t % steering.RING] = score
+        wanted = [scores[max(0, t - w + 1) : t + 1].sum(dtype=np.float64) for w in widths]
+        given = steering.windowed(ring, np.full(len(widths), t), widths)
+        np.testing.assert_allclose(given, wanted, rtol=1e-5)
+
+
+def test_which_mixture():
+    # Z_cov = (g - 1) / 0.5 = 2 against Z_path of 1 and 3; a background without spread leaves no Z_cov.
+    own = [dict(geodesic=g, cov_mean=1.0, cov_sd=0.5) for g in range(4)] + [dict(geodesic=steering.CHOSEN, cov_sd=0.0)]
+    take = lambda z: steering.by_coverage(params(*own), jax.tree.map(lambda x: x.repeat(5), lineage(z, 2.0))).tolist()
+    assert take(1.0) == [False, True, True, False, False]
+    assert take(3.0) == [False, True, False, True, False]
+
+
+def test_detectors(start):
+    own = [dict(detector=d, cov_mean=1.0, cov_sd=0.5) for d in range(3)]
+    s, a = np.random.default_rng(2).normal(size=(2, 3, 300)).astype(np.float32) * 3
+    moments = stats.token_stats(s, np.arange(3), TAU)
+    both = stats.lineage_stats(s, a, np.arange(3), TAU)
+    z = max(both.z_path[1], max(0, (both.g_cov[1] - 1.0) / 0.5))
+    given = steering.detector_score(params(*own), moments, both)
+    np.testing.assert_allclose(given, [both.demotion[0], z, moments.logit_var[2]], rtol=1e-6)
+    alone = steering.detector_score(params(*own), moments, None)  # without an ancestor the trigger is V
+    np.testing.assert_array_equal(alone, moments.logit_var)
+
+
+def test_a_row_fires_once_and_not_before_its_warm_up(start):
+    steer = dict(operator=steering.STEER_ONCE, threshold=-1.0)
+    state = start(dict(steer, warmup=3), dict(steer, warmup=0), dict(steer, fire_position=5), dict(threshold=-1.0),
+                  dict(steer, threshold=1e9), dict(steer, warmup=2, forced=(1, 2, 3, 4)))  # fmt: skip
+    fired = []
+    for step in range(8):
+        state, emission = emit(state, *logits(step), TAU)
+        fired.append(np.asarray(emission.fired))
+    at = [np.flatnonzero(column).tolist() for column in np.stack(fired).T]
+    assert at == [[3], [0], [5], [], [], [4]]  # a forced token cannot fire
+
+
+def test_steered_tokens_are_the_argmax_of_the_mixture_of_the_same_logits(start):
+    once = dict(operator=steering.STEER_ONCE, temperature=0.5, threshold=-1.0, warmup=0)
+    dense = dict(operator=steering.STEER_DENSE, temperature=0.5, alpha=0.4, geodesic=steering.PATH)
+    state = start(dict(once, geodesic=steering.PATH), dict(once, geodesic=steering.COVERAGE), dense)
+    s, a = logits(3)
+    state, emission = emit(state, s, a, TAU)
+    w = np.array([0.7, 0.7, 0.4])[:, None]
+    s, a = s[:3], a[:3]
+    path = log_softmax((w * s + (1 - w) * a) / 0.5)
+    cover = np.log(w * np.exp(log_softmax(s / 0.5)) + (1 - w) * np.exp(log_softmax(a / 0.5)))
+    mixed = np.stack([path[0], cover[1], path[2]])
+    best, at = mixed.max(-1), mixed.argmax(-1)
+    np.testing.assert_array_equal(emission.token[:3], at)
+    np.testing.assert_allclose(emission.sample_logp[:3], best, atol=1e-5)
+    np.testing.assert_allclose(emission.stats.logp[:3], log_softmax(s)[np.arange(3), at], atol=1e-5)
+    assert emission.fired.tolist() == [True, True] + [False] * 4
+    # The step behind the fire is plain again, the dense row is not.
+    state, emission = emit(state, *logits(3), TAU)
+    np.testing.assert_allclose(emission.sample_logp[0], log_softmax(s / 0.5)[0, emission.token[0]], atol=1e-5)
+    assert emission.token[2] == at[2]
+
+
+def test_local_temperature_heats_the_firing_token_and_its_span(start):
+    z, _ = logits(4)
+    heat = dict(operator=steering.HEAT, temperature=0.5, local_temperature=2.0, local_span=3, fire_position=2)
+    state = start(heat)
+    for step in range(8):
+        state, emission = emit(state, z, None, TAU)
+        hot = 2 <= step <= 2 + 3
+        wanted = log_softmax(z[0] / (2.0 if hot else 0.5))[emission.token[0]]
+        np.testing.assert_allclose(emission.sample_logp[0], wanted, atol=1e-5, err_msg=str(step))
+
+
+def test_a_replaced_token_does_not_remember_the_draw_that_fired(start):
+    # Only token 0 fires (its J is large); a redraw from the same uniform would find it again and again.
+    s, a = np.full((2, B, V), -1e4, np.float32)
+    s[:, :4], a[:, :4] = 0.0, [-3.0, 1.0, 1.0, 1.0]
+    heat = dict(operator=steering.HEAT, local_temperature=3.0, threshold=1.0, warmup=0)
+    fired, token = [], []
+    for seed in range(300):
+        _, emission = emit(start(*[heat] * B, seed=seed), s, a, TAU)
+        fired += emission.fired.tolist()
+        token += emission.token.tolist()
+    assert abs(np.mean(fired) - 0.25) < 0.05
+    share = np.bincount(np.array(token)[fired], minlength=4) / sum(fired)
+    np.testing.assert_allclose(share, 0.25, atol=0.1)
+
+
+def test_switch_penalty_ends_with_the_window(start):
+    z, _ = logits(5)
+    tip = dict(switch_penalty=3.0, switch_window=10, switch_tokens=(4, 9))
+    state = start(tip, tip, {}, dict(tip, forced=(9,)))
+    state = state.replace(thought=jnp.array([9, 10, 0, 5, 0, 0]), key=state.key.at[:].set(state.key[0]))
+    state, young = emit(state, z, None, TAU)
+    penalised = z[0].copy()
+    penalised[[4, 9]] -= 3.0
+    np.testing.assert_allclose(young.sample_logp[0], log_softmax(penalised)[young.token[0]], atol=1e-5)
+    # The raw statistics never see the penalty, and nothing sees it behind the window.
+    np.testing.assert_allclose(young.stats.logp[0], log_softmax(z[0])[young.token[0]], atol=1e-5)
+    jax.tree.map(lambda x: np.testing.assert_array_equal(x[1], x[2]), young)
+    assert state.thought.tolist()[:4] == [10, 11, 1, 0]  # a switch token starts a thought
