@@ -24,9 +24,10 @@ def pick(values: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B
 
 def likeliest(values: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B C"], Int[Array, "B C"]]:
     """The `count` largest entries of each row (all, if there are fewer) and their ids, in descending order."""
-    # Behind a barrier: XLA merges a slice of the result into its top-k, and is left with a full sort (590 ms
-    # instead of 4 for 32 rows of 49,152 on two cores).
-    return jax.lax.optimization_barrier(jax.lax.top_k(values, min(count, values.shape[-1])))
+    # Behind barriers: XLA merges a slice of the result into its top-k, and is left with a full sort (590 ms
+    # instead of 4 for 32 rows of 49,152 on two cores). One each: around the pair, XLA aborts under pmap.
+    top, ids = jax.lax.top_k(values, min(count, values.shape[-1]))
+    return jax.lax.optimization_barrier(top), jax.lax.optimization_barrier(ids)
 
 
 def token_stats(logits: Float[Array, "B V"], token: Int[Array, "B"], tau: Float[Array, ""]) -> TokenStats:
