@@ -50,9 +50,12 @@ def tokens_of(setting: float, lengths: Sequence[int]) -> int:
 
 
 def detector_scores(trace: Trace, detector: str, mean: float, sd: float) -> Float[np.ndarray, "T"]:
-    """The detector's score of each token: J, max(Z_path, Z_cov), or V without an ancestor."""
-    s = trace.scores
-    if not trace.has_ancestor:
+    """The detector's score of each token: J, max(Z_path, Z_cov), or V without an ancestor; 0 at forced tokens."""
+    return np.where(trace.sampled, _scores(trace.scores, detector, mean, sd), 0.0)
+
+
+def _scores(s: Scores, detector: str, mean: float, sd: float) -> Float[np.ndarray, "T"]:
+    if "demotion" not in s:
         return s["logit_var"]
     if detector == "demotion":
         return s["demotion"]
@@ -61,9 +64,13 @@ def detector_scores(trace: Trace, detector: str, mean: float, sd: float) -> Floa
 
 
 def windowed(scores: Float[np.ndarray, "T"], width: int) -> Float[np.ndarray, "T"]:
-    """Sum over the last `width` tokens, fewer at the start: what the loop's ring holds."""
-    total = np.cumsum(scores, dtype=np.float64)
-    return total - np.concatenate([np.zeros(min(width, len(total))), total[:-width]])
+    """Sum over the last `width` tokens, fewer at the start: what the loop's ring holds.
+
+    Each window is summed by itself: a difference of running sums leaves 1e-16 where all scores are 0, and a
+    threshold below 0 fires at once.
+    """
+    wide = np.concatenate([np.zeros(width - 1), scores])
+    return np.lib.stride_tricks.sliding_window_view(wide, width).sum(axis=-1)
 
 
 def calibrate(traces: Sequence[Trace], config: DiagnosisConfig) -> Calibration:

@@ -1,0 +1,79 @@
+"""What each operator writes into a row, and which of them a run without an ancestor may use."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import row
+
+from fr.config import Config
+from fr.diagnosis.junction import Calibration
+from fr.errors import UserError
+from fr.interventions import OPERATORS, Setting, register, select
+from fr.sampling import rows, steering
+
+CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7, lengths=(10, 30))
+DETECTOR = dict(detector=steering.DEMOTION, detector_width=1, threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7)
+ALL = Config().intervention.operators
+
+
+def fill(name, attempt=0, has_ancestor=True, config=Config(), problem="p"):
+    """The fields that an operator sets."""
+    return OPERATORS[name].fill(Setting(config, problem, attempt, CALIBRATION, has_ancestor))
+
+
+@pytest.mark.parametrize("name, wanted", [
+    ("retry", {}),
+    ("sparse_steer", dict(DETECTOR, operator=steering.STEER_ONCE, alpha=0.7, geodesic=steering.CHOSEN)),
+    ("wrong_geodesic", dict(DETECTOR, operator=steering.STEER_ONCE, alpha=0.7, geodesic=steering.OTHER)),
+    ("dense_steer", dict(operator=steering.STEER_DENSE, alpha=0.7, geodesic=steering.PATH)),
+    ("dense_sampled", dict(operator=steering.STEER_SAMPLED, alpha=0.7, geodesic=steering.PATH)),
+    ("local_temp", dict(DETECTOR, operator=steering.HEAT, local_temperature=1.0, local_span=16)),
+])  # fmt: skip
+def test_rows(name, wanted):
+    assert fill(name) == wanted
+    rows.fill(rows.defaults(1), 0, row("fits", **wanted))  # every name is a field of RowParams
+
+
+def test_detectors_by_setting():
+    by_z = dataclasses.replace(Config(), diagnosis=dataclasses.replace(Config().diagnosis, detector="z", width=5))
+    assert fill("sparse_steer", config=by_z)["detector"] == steering.Z_SCORE
+    assert fill("sparse_steer", config=by_z)["detector_width"] == 5
+    assert fill("local_temp", has_ancestor=False)["detector"] == steering.LOGIT_VAR
+
+
+def test_local_temperatures_take_turns():
+    assert [fill("local_temp", i)["local_temperature"] for i in range(7)] == [1.0, 1.5, 2.0, 1.0, 1.5, 2.0, 1.0]
+
+
+def test_random_positions_are_uniform_over_the_lengths():
+    positions = [fill("sparse_steer_random", i)["fire_position"] for i in range(2000)]
+    assert positions[:5] == [fill("sparse_steer_random", i)["fire_position"] for i in range(5)]
+    assert positions[:5] != [fill("sparse_steer_random", i, problem="q")["fire_position"] for i in range(5)]
+    # One failure in two has 10 tokens, the other 30: 1/20 + 1/60 a position up to 10, 1/60 behind it.
+    expected = 2000 * np.where(np.arange(30) < 10, 1 / 20 + 1 / 60, 1 / 60)
+    seen = np.bincount(positions, minlength=30)
+    assert len(seen) == 30
+    chi2 = np.sum((seen - expected) ** 2 / expected)
+    assert abs(chi2 - 29) < 4 * np.sqrt(2 * 29)
+    steer = {k: v for k, v in fill("sparse_steer_random").items() if k != "fire_position"}
+    assert steer == fill("sparse_steer")  # but for the place, it is the same steering
+
+
+def test_without_an_ancestor():
+    able, unable = select(ALL, has_ancestor=True)
+    assert [o.name for o in able] == list(ALL) and unable == []
+    able, unable = select(ALL, has_ancestor=False)
+    assert [o.name for o in able] == ["retry", "local_temp"]
+    assert set(unable) == set(ALL) - {"retry", "local_temp"}
+    for name in ALL:  # what cannot run without an ancestor is what the loop would refuse
+        assert OPERATORS[name].needs_ancestor == (fill(name).get("operator") in steering.NEEDS_ANCESTOR)
+    assert [o.name for o in select(ALL, True)[0] if o.uses_ancestor] == [n for n in ALL if n != "retry"]
+    assert [n for n in ALL if OPERATORS[n].deterministic] == ["dense_steer"]
+
+
+def test_a_name_is_taken_once_and_an_unknown_one_is_explained():
+    with pytest.raises(ValueError, match="'retry' is registered twice"):
+        register("retry")(lambda setting: {})
+    with pytest.raises(UserError, match="sparse_steer"):
+        select(("sparse_ster",), True)
