@@ -90,10 +90,10 @@ class TrainingConfig:
     """Supervised training on traces; `traces` weighs the kinds that the task can write."""
 
     steps: int = 0
-    batch: int = 24  # packed sequences a step
-    sequence: int = 256  # tokens of a packed sequence
-    learning_rate: float = 2e-3
-    warmup_steps: int = 50
+    batch: int = 16  # packed sequences a step
+    sequence: int = 128  # tokens of a packed sequence
+    learning_rate: float = 3e-3
+    warmup_steps: int = 100
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     traces: tuple[tuple[str, float], ...] = (("natural", 0.55), ("answer_first", 0.25), ("anytime", 0.20))
@@ -126,8 +126,10 @@ class Config:
     intervention: InterventionConfig = InterventionConfig()
     routing: RoutingConfig = RoutingConfig()
     architecture: ArchitectureConfig = ArchitectureConfig()
-    pretraining: TrainingConfig = TrainingConfig(steps=2000)
-    training: TrainingConfig = TrainingConfig(traces=(("correct", 1.0),), learning_rate=5e-4)
+    pretraining: TrainingConfig = TrainingConfig(steps=2400)
+    training: TrainingConfig = TrainingConfig(
+        steps=200, learning_rate=1e-3, warmup_steps=20, traces=(("correct", 1.0),)
+    )
 
 
 def default() -> ml_collections.ConfigDict:

@@ -19,7 +19,8 @@ TRACES = Registry("trace kind")
 
 LARGEST = 100  # no step goes beyond: the vocabulary has a token for each number up to here
 
-_GIVE_UP = (6, 10)  # fewest and most candidates of a search before it gives up
+# Fewest and most candidates of a search before it gives up. With three numbers, nine fit into 128 tokens for sure.
+_GIVE_UP = (6, 9)
 _CHILDREN = (1, 3)  # fewest and most tries from one state below the first level
 _NOISE = 0.5  # sd added to log(1 + distance to the target) when the last step is chosen
 _CORRECT_TRIES = 16  # searches among which `correct` keeps the shortest that hits
