@@ -20,7 +20,7 @@ from fr.models import ModelConfig, load
 from fr.models.transformer import Transformer, init_params
 from fr.pipeline.train import train_ancestor, train_lineage
 from fr.tasks.countdown import Countdown
-from fr.tasks.countdown_tokenizer import word_level
+from fr.tasks.countdown_tokenizer import countdown_tokenizer, word_level
 from fr.training import losses
 from fr.training.data import TraceData, pack
 from fr.training.sft import init_state, make_step
@@ -167,6 +167,16 @@ def test_a_specialist_starts_from_its_ancestor_and_finished_models_are_left_alon
     drift = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), ancestor.params, specialist.params)
     # Four small updates: near the ancestor, but not it.
     assert 0 < max(jax.tree.leaves(drift)) < 0.02
+
+
+def test_the_packaged_ancestor_knows_the_vocabulary_and_the_game():
+    model, ours = load("countdown"), countdown_tokenizer()
+    assert model.tokenizer.get_vocab() == ours.get_vocab() and model.stop_tokens == (ours.eos_token_id,)
+    # The last number of a sum, of a difference and of a product; then the mark of a hit.
+    hit = "9 * 4 = 36 , 36 - 10 = 26"
+    for text, word in (("9 + 4 =", "13"), ("9 - 4 =", "5"), ("9 * 4 =", "36"), (hit, "yes")):
+        logits = model.logits([model.encode(f"4 9 10 -> 26 : 10 - 9 = 1 , 4 * 1 = 4 up {text}")])
+        assert model.decode([int(logits[0, -1].argmax())]) == word
 
 
 def test_bad_input_is_refused(tmp_path):
