@@ -110,6 +110,19 @@ def test_log_prob_is_that_of_the_tempered_filtered_distribution():
         np.testing.assert_allclose(logp, wanted[np.arange(len(z)), token], atol=2e-5)
 
 
+@pytest.mark.parametrize("spread", [3.0, 0.1])  # an edge among the likeliest 1,024, and one behind them
+def test_filters_of_a_large_vocabulary(spread):
+    z = np.random.default_rng(6).normal(size=(6, 5000)).astype(np.float32) * spread
+    given = [(1.0, 0.9, 0), (1.0, 1.0, 0), (1.0, 0.7, 40), (1.0, 0.5, 0), (1.0, 1.0, 1024), (1.0, 0.9, 1500)]
+    for some in (slice(0, 5), slice(0, 6)):  # the last row always needs the whole order
+        _, top_p, top_k = (np.array(column) for column in zip(*given[some]))
+        ready = np.asarray(restrict(z[some], top_p.astype(np.float32), top_k))
+        for row, out, one in zip(z[some], ready, given[some]):
+            assert abs((out > -1e29).sum() - (reference(row, *one) > -np.inf).sum()) <= 1  # float32 mass
+            assert (out == np.where(out > -1e29, row, np.float32(-1e30))).all()
+            assert row[out > -1e29].min() > row[out < -1e29].max(initial=-np.inf)
+
+
 def kept(logits, top_p=1.0, top_k=0):
     """Ids that a filter leaves."""
     out = restrict(np.array([logits], np.float32), np.array([top_p], np.float32), np.array([top_k]))

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
+from fr.sampling.stats import likeliest
+
 _OFF = -1e30  # finite, so that a filtered row never makes NaN
+_FEW = 1024  # tokens among which an edge is looked for before the whole vocabulary is sorted
 
 
 def temper(logits: Float[Array, "B V"], temperature: Float[Array, "B"]) -> Float[Array, "B V"]:
@@ -25,14 +28,29 @@ def restrict(
 
 
 def _restrict(logits, top_p, top_k):
-    ordered = -jnp.sort(-logits, axis=-1)
-    last = jnp.where(top_k > 0, jnp.minimum(top_k, logits.shape[-1]), logits.shape[-1]) - 1
-    kept = jnp.arange(logits.shape[-1]) <= last[:, None]
-    p = jax.nn.softmax(jnp.where(kept, ordered, _OFF), axis=-1)
+    size = logits.shape[-1]
+    count = jnp.where(top_k > 0, jnp.minimum(top_k, size), size)
+    whole, (few, _) = count == size, likeliest(logits, _FEW)
+    total = jax.nn.logsumexp(logits, axis=-1)
+    covered = (top_p >= 1) | (jax.nn.logsumexp(few, axis=-1) - total > jnp.log(top_p))
+    # A sort of 32 rows of 49,152 takes as long as a whole step of a small model, and is hardly ever needed.
+    edge = jax.lax.cond(
+        jnp.all((count <= few.shape[-1]) | (whole & covered)),
+        lambda: _edge(few, count, whole, total, top_p),
+        lambda: _edge(-jnp.sort(-logits, axis=-1), count, whole, total, top_p),
+    )
+    everything = whole & (top_p >= 1)
+    return jnp.where((logits >= edge) | everything[:, None], logits, _OFF)
+
+
+def _edge(ordered, count, whole, total, top_p):
+    """The smallest logit [B, 1] that stays, from the largest ones in order; `total`: logsumexp of all of them."""
+    kept = jnp.arange(ordered.shape[-1]) < count[:, None]
+    of_kept = jax.nn.logsumexp(jnp.where(kept, ordered, _OFF), axis=-1)
+    p = jnp.exp(ordered - jnp.where(whole, total, of_kept)[:, None])
     # A token stays while the mass before it is short of top_p: the likeliest one always does.
     kept &= (jnp.cumsum(p, axis=-1) - p < top_p[:, None]) | (top_p[:, None] >= 1)
-    edge = jnp.take_along_axis(ordered, jnp.maximum(jnp.sum(kept, axis=-1, keepdims=True), 1) - 1, axis=-1)
-    return jnp.where(logits >= edge, logits, _OFF)
+    return jnp.take_along_axis(ordered, jnp.maximum(jnp.sum(kept, axis=-1, keepdims=True), 1) - 1, axis=-1)
 
 
 def draw(
