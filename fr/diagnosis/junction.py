@@ -64,13 +64,9 @@ def _scores(s: Scores, detector: str, mean: float, sd: float) -> Float[np.ndarra
 
 
 def windowed(scores: Float[np.ndarray, "T"], width: int) -> Float[np.ndarray, "T"]:
-    """Sum over the last `width` tokens, fewer at the start: what the loop's ring holds.
-
-    Each window is summed by itself: a difference of running sums leaves 1e-16 where all scores are 0, and a
-    threshold below 0 fires at once.
-    """
-    wide = np.concatenate([np.zeros(width - 1), scores])
-    return np.lib.stride_tricks.sliding_window_view(wide, width).sum(axis=-1)
+    """Sum over the last `width` tokens, fewer at the start: what the loop's ring holds."""
+    total = np.cumsum(scores, dtype=np.float64)
+    return total - np.concatenate([np.zeros(min(width, len(total))), total[:-width]])
 
 
 def calibrate(traces: Sequence[Trace], config: DiagnosisConfig) -> Calibration:
