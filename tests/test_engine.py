@@ -39,9 +39,10 @@ def test_stop_tokens_are_a_set_and_the_stop_token_is_kept(plain_engine):
     free = plain_engine.sample([row("free", budget=30)])[0]
     first, second = free.tokens[6], free.tokens[11]
     at = min(free.tokens.tolist().index(t) for t in (first, second))
-    stopped = plain_engine.sample([again(free.row, stop=(int(second), int(first)))])[0]
-    np.testing.assert_array_equal(stopped.tokens, free.tokens[: at + 1])
-    assert not stopped.truncated and free.truncated
+    for stop in ((int(second), int(first)), (int(first), int(second))):
+        stopped = plain_engine.sample([again(free.row, stop=stop)])[0]
+        np.testing.assert_array_equal(stopped.tokens, free.tokens[: at + 1])
+        assert not stopped.truncated and free.truncated
     # A pushed stop token ends the row too.
     pushed = plain_engine.sample([again(free.row, stop=(77,), forced=(9, 77, 9))])[0]
     assert pushed.tokens.tolist() == [9, 77] and not pushed.truncated
