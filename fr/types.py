@@ -125,7 +125,7 @@ class Rollout:
 
 @struct.dataclass
 class TokenScores:
-    """Scores of given tokens [B, T]: 0 where `mask` is False (prompt and pad positions)."""
+    """Scores of given tokens [B, T], counted from each row's first scored one; 0 where `mask` is False (pads)."""
 
     mask: Bool[Array, "B T"]
     stats: TokenStats

@@ -1,5 +1,6 @@
 """The one scorer: statistics of given tokens under one model or two, with the LM head in pieces."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -19,23 +20,30 @@ PIECE = 256  # tokens whose logits exist at one time: memory is PIECE * V, whate
 def score_tokens(
     model: Transformer,
     ancestor: Transformer | None,
+    width: int,
     params: Models,
     tokens: Int[Array, "B T"],
     start: Int[Array, "B"],
     tau: Float[Array, ""],
 ) -> TokenScores:
-    """Statistics [B, T] of tokens [start, end) of each row, given all tokens before each.
+    """Statistics [B, width] of the tokens of each row from `start` on, given all tokens before each.
 
-    Rows are padded on the right with -1. Column t speaks of token t, read from the logits at t - 1; columns
-    outside [start, end) are 0 and masked. Raises nothing; rows of pads come out masked.
+    Rows are padded on the right with -1; 1 <= start. Column i speaks of token start + i; columns behind the row's
+    end are 0 and masked. Prompts cost a forward pass but no logits.
     """
     positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
-    hidden = lambda m, p: m.apply({"params": p}, tokens, positions, method="hidden")[0][:, :-1]
-    states = [hidden(model, params.specialist)]
+    columns = start[:, None] + jnp.arange(width)
+    targets = jnp.take_along_axis(tokens, columns, axis=1, mode="fill", fill_value=-1)
+
+    def states(m: Transformer, p: dict):
+        hidden, _ = m.apply({"params": p}, tokens, positions, method="hidden")
+        # Token t is read from the state at t - 1.
+        window = jnp.take_along_axis(hidden, columns[:, :, None] - 1, axis=1, mode="clip")
+        return _pieces(window.reshape(-1, window.shape[-1]))
+
+    both = [states(model, params.specialist)]
     if ancestor is not None:
-        states.append(hidden(ancestor, params.ancestor))
-    targets = tokens[:, 1:].reshape(-1)
-    pieces = [_pieces(s.reshape(-1, s.shape[-1])) for s in states]
+        both.append(states(ancestor, params.ancestor))
 
     def piece(args):
         target, state, *second = args
@@ -46,15 +54,11 @@ def score_tokens(
         other = ancestor.apply({"params": params.ancestor}, second[0], method="head")
         return moments, stats.lineage_stats(logits, other, target, tau)
 
-    moments, lineage = jax.lax.map(piece, (_pieces(targets), *pieces))
-    columns = jnp.arange(tokens.shape[1])
-    mask = (columns >= jnp.maximum(start, 1)[:, None]) & (tokens >= 0)
-
-    def unfold(x):
-        whole = x.reshape(-1)[: targets.size].reshape(tokens.shape[0], -1)
-        return jnp.where(mask, jnp.pad(whole, ((0, 0), (1, 0))), 0.0)
-
-    return TokenScores(mask=mask, stats=jax.tree.map(unfold, moments), lineage=jax.tree.map(unfold, lineage))
+    moments, lineage = jax.lax.map(piece, (_pieces(targets.reshape(-1)), *both))
+    unfold = lambda x: jnp.where(targets >= 0, x.reshape(-1)[: targets.size].reshape(targets.shape), 0.0)
+    return TokenScores(
+        mask=targets >= 0, stats=jax.tree.map(unfold, moments), lineage=jax.tree.map(unfold, lineage)
+    )
 
 
 def _pieces(x: Float[Array, "N ..."]) -> Float[Array, "M P ..."]:
@@ -62,7 +66,7 @@ def _pieces(x: Float[Array, "N ..."]) -> Float[Array, "M P ..."]:
 
 
 class Scorer:
-    """Scores sequences of any length on the local devices: `rows` a device at a time, lengths in buckets of 64."""
+    """Scores sequences of any length on the local devices: `rows` a device at a time, lengths in buckets of 32."""
 
     def __init__(
         self,
@@ -79,7 +83,10 @@ class Scorer:
         self._rows = rows * self.devices.count
         self._tau = np.full(self.devices.count, tau, np.float32)
         self._params = self.devices.replicate(Models(params, ancestor_params))
-        self._score = self.devices.wrap(lambda *args: score_tokens(model, ancestor, *args))
+        # One compiled function a width: `width` is a shape, so it cannot be traced.
+        self._score = functools.cache(
+            lambda width: self.devices.wrap(lambda *args: score_tokens(model, ancestor, width, *args))
+        )
 
     def score(
         self,
@@ -87,9 +94,15 @@ class Scorer:
         starts: Sequence[int],
         progress: Callable[[int], object] = lambda count: None,
     ) -> list[dict[str, Float[np.ndarray, "T"]]]:
-        """For each sequence, every statistic of its tokens from its start on, as arrays by name."""
+        """For each sequence, every statistic of its tokens from its start on, as arrays by name.
+
+        Raises ValueError for a start outside [1, len(sequence)].
+        """
+        if any(not 1 <= first <= len(sequence) for sequence, first in zip(sequences, starts)):
+            raise ValueError("a sequence is scored from its second token at the earliest, from its end at the latest")
         # One bucket for all of a call: scores then do not depend on how sequences are grouped.
-        size = -(-max(map(len, sequences), default=1) // 64) * 64
+        size = _bucket(max(map(len, sequences), default=1))
+        width = _bucket(max((len(sequence) - first for sequence, first in zip(sequences, starts)), default=1))
         out = []
         for i in range(0, len(sequences), self._rows):
             part, begin = sequences[i : i + self._rows], starts[i : i + self._rows]
@@ -98,12 +111,17 @@ class Scorer:
             for b, (sequence, first) in enumerate(zip(part, begin)):
                 tokens[b, : len(sequence)] = sequence
                 start[b] = first
-            scores = jax.device_get(self._score(self._params, *self.devices.split((tokens, start)), self._tau))
+            scores = self._score(width)(self._params, *self.devices.split((tokens, start)), self._tau)
+            scores = jax.device_get(scores)
             columns = {**vars(scores.stats), **(vars(scores.lineage) if scores.lineage is not None else {})}
-            columns = {name: value.reshape(self._rows, size) for name, value in columns.items()}
+            columns = {name: value.reshape(self._rows, width) for name, value in columns.items()}
             out += [
-                {name: value[b, first : len(sequence)] for name, value in columns.items()}
+                {name: value[b, : len(sequence) - first] for name, value in columns.items()}
                 for b, (sequence, first) in enumerate(zip(part, begin))
             ]
             progress(len(part))
         return out
+
+
+def _bucket(length: int) -> int:
+    return -(-length // 32) * 32
