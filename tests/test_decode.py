@@ -23,17 +23,42 @@ PLAIN = [
     row("greedy", LONG, temperature=0.0, budget=10),
     row("top-k", LONG, temperature=1.3, top_k=5, budget=7),
     row("budget of one", (30, 31), budget=1),
-    row("penalised", LONG[:9], switch_penalty=2.0, switch_window=3, switch_tokens=tuple(range(40, 56)), budget=14),
+    row(
+        "penalised",
+        LONG[:9],
+        switch_penalty=2.0,
+        switch_window=3,
+        switch_tokens=tuple(range(40, 56)),
+        budget=14,
+    ),
     row("forced", (8, 8), forced=(12, 40, 12), budget=11),
     row("cold", LONG[2:8], temperature=0.3, budget=20),
 ]
 # Thresholds and positions are such that each one fires; pairs share a key, so that only the operator differs.
 STEERED = [
-    row("heat", (7, 9), operator=steering.HEAT, fire_position=3, local_temperature=2.0, local_span=2, budget=10),
+    row(
+        "heat",
+        (7, 9),
+        operator=steering.HEAT,
+        fire_position=3,
+        local_temperature=2.0,
+        local_span=2,
+        budget=10,
+    ),
     row("once", LONG, operator=steering.STEER_ONCE, threshold=0.3, warmup=2, detector_width=2, budget=12),
-    row("other", LONG, operator=steering.STEER_ONCE, threshold=0.3, warmup=2, geodesic=steering.OTHER, budget=12),
+    row(
+        "other",
+        LONG,
+        operator=steering.STEER_ONCE,
+        threshold=0.3,
+        warmup=2,
+        geodesic=steering.OTHER,
+        budget=12,
+    ),
     row("dense", (3,), operator=steering.STEER_DENSE, geodesic=steering.PATH, forced=(9, 10), budget=9),
-    row("sampled", LONG[:5], operator=steering.STEER_SAMPLED, alpha=0.5, geodesic=steering.COVERAGE, budget=9),
+    row(
+        "sampled", LONG[:5], operator=steering.STEER_SAMPLED, alpha=0.5, geodesic=steering.COVERAGE, budget=9
+    ),
 ]
 
 
@@ -41,11 +66,15 @@ STEERED = [
 def forward(tiny_config, tiny_params):
     """Logits [T, V] of a sequence, with neither cache nor batch."""
     size = 80
-    apply = jax.jit(lambda tokens, at: Transformer(tiny_config).apply({"params": tiny_params}, tokens, at)[0][0])
+    apply = jax.jit(
+        lambda tokens, at: Transformer(tiny_config).apply({"params": tiny_params}, tokens, at)[0][0]
+    )
 
     def run(tokens):
         padded = np.array([*tokens, *[-1] * (size - len(tokens))])
-        return np.asarray(apply(padded[None], np.where(padded >= 0, np.arange(size), -1)[None]))[: len(tokens)]
+        return np.asarray(apply(padded[None], np.where(padded >= 0, np.arange(size), -1)[None]))[
+            : len(tokens)
+        ]
 
     return run
 
@@ -66,7 +95,9 @@ def naive(forward, r, stop=()):
         p[order[np.cumsum(p[order]) - p[order] >= value("top_p")]] = 0
         p /= p.sum()
         u = float(lg.uniforms(jnp.asarray(r.key)[None], jnp.array([len(out)]))[0, 0])
-        token = int(np.searchsorted(np.cumsum(p), u, side="right")) if value("temperature") else int(p.argmax())
+        token = (
+            int(np.searchsorted(np.cumsum(p), u, side="right")) if value("temperature") else int(p.argmax())
+        )
         waiting = r.params.get("forced", ())[len(out) :]
         token = waiting[0] if waiting else token
         thought = 0 if token in switches else thought + 1
@@ -79,7 +110,9 @@ def naive(forward, r, stop=()):
 def same(one, other, atol=0.0):
     """Whether two rollouts are equal: tokens and flags always, numbers to `atol`."""
     for name in ("tokens", "forced", "fired"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=f"{one.row.id} {name}")
+        np.testing.assert_array_equal(
+            getattr(one, name), getattr(other, name), err_msg=f"{one.row.id} {name}"
+        )
     assert one.truncated == other.truncated
     for name, values in {**one.stats, "sample_logp": one.sample_logp}.items():
         wanted = {**other.stats, "sample_logp": other.sample_logp}[name]
@@ -91,7 +124,9 @@ def test_tokens_and_log_probs_of_a_naive_loop(plain_engine, forward):
         tokens, logps = naive(forward, rollout.row)
         assert rollout.tokens.tolist() == tokens, rollout.row.id
         np.testing.assert_allclose(rollout.sample_logp, logps, atol=1e-4, err_msg=rollout.row.id)
-        assert rollout.forced.tolist() == [i < len(rollout.row.params.get("forced", ())) for i in range(len(tokens))]
+        assert rollout.forced.tolist() == [
+            i < len(rollout.row.params.get("forced", ())) for i in range(len(tokens))
+        ]
 
 
 def test_a_row_does_not_know_its_batch(lineage_engine, tiny_config, tiny_params, tiny_ancestor):
@@ -102,7 +137,10 @@ def test_a_row_does_not_know_its_batch(lineage_engine, tiny_config, tiny_params,
         same(rollout, other, 1e-5)
     for rollout in together:
         same(rollout, lineage_engine.sample([rollout.row], 64)[0], 1e-5)
-    model, second = Transformer(tiny_config), {"ancestor": Transformer(tiny_config), "ancestor_params": tiny_ancestor}
+    model, second = (
+        Transformer(tiny_config),
+        {"ancestor": Transformer(tiny_config), "ancestor_params": tiny_ancestor},
+    )
     single = Engine(model, tiny_params, **second, slots=1, chunk=3, prefill=1, devices=Devices("one"))
     for rollout, other in zip(together, single.sample(todo, 128)):  # other shapes: B, chunk, cache
         same(rollout, other, 1e-4)
@@ -142,14 +180,14 @@ def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
     assert len(compilations()) == len(before) + 1  # the count counts
     before = compilations()
     lineage_engine.sample(PLAIN + STEERED, 64)
-    changed = [row(f"{r.id}'", r.prompt[::-1], **{**r.params, "temperature": 0.9, "alpha": 0.2, "stop": (3, 4)})
-               for r in STEERED]  # fmt: skip
+    new = {"temperature": 0.9, "alpha": 0.2, "stop": (3, 4)}
+    changed = [row(f"{r.id}'", r.prompt[::-1], **{**r.params, **new}) for r in STEERED]
     lineage_engine.sample(changed, 64)
     assert compilations() == before
 
 
 def chunk_of(config, params, unroll):
-    """A chunk of three steps of a live, a done and a paused row: the state before and behind it, and emissions."""
+    """A chunk of three steps of a live, a done and a paused row: states before and behind it, emissions."""
     model, batch = Transformer(config, unroll=unroll), rows.defaults(3)
     cache = jax.eval_shape(lambda: decode.init_cache(config, 3, 16))
     noise = np.random.default_rng(0).normal(size=cache.k.shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""One device, pmap and shard_map give the same rollouts and scores, on four simulated devices in one subprocess."""
+"""One device, pmap and shard_map give the same rollouts and scores: four simulated devices, one process."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ KINDS = ("one", "pmap", "shard_map")
 
 
 def work(out: str) -> None:
-    """In the subprocess: rollouts and scores of 16 rows for every kind, with and without an ancestor, as arrays."""
+    """In the subprocess: rollouts and scores of 16 rows for every kind, with and without an ancestor."""
     import jax
     from conftest import random_params, row
 
@@ -28,7 +28,10 @@ def work(out: str) -> None:
     config = ModelConfig(vocab=40, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, ff=24)
     model, params = Transformer(config), random_params(config)
     near = jax.tree.map(lambda a, b: 0.8 * a + 0.2 * b, params, random_params(config, 1))
-    plain = [row(str(i), range(1, 2 + 3 * i % 17), temperature=0.5 + i / 9, budget=3 + 5 * i % 14) for i in range(16)]
+    plain = [
+        row(str(i), range(1, 2 + 3 * i % 17), temperature=0.5 + i / 9, budget=3 + 5 * i % 14)
+        for i in range(16)
+    ]
     once = {"operator": steering.STEER_ONCE, "threshold": 0.2, "warmup": 2}
     steered = [row(r.id, r.prompt, **r.params, **(once if i % 2 else {})) for i, r in enumerate(plain)]
     arrays = {}
@@ -39,7 +42,9 @@ def work(out: str) -> None:
             engine = Engine(model, params, **second, slots=3, chunk=4, prefill=2, devices=devices)
             rollouts = engine.sample(todo, 64)
             scorer = Scorer(model, params, **second, rows=3, devices=devices)
-            scores = scorer.score([[*r.row.prompt, *r.tokens] for r in rollouts], [len(r.row.prompt) for r in rollouts])
+            scores = scorer.score(
+                [[*r.row.prompt, *r.tokens] for r in rollouts], [len(r.row.prompt) for r in rollouts]
+            )
             name = f"{kind}/{len(second)}"
             join = lambda parts: np.concatenate(list(parts))
             for field in ("tokens", "fired", "sample_logp"):

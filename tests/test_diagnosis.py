@@ -35,7 +35,9 @@ def test_spread_and_concentration():
     assert spread(j) == pytest.approx(3 / 5)
     assert [spread(j, t) for t in (1e-4, 1e-2)] == [pytest.approx(3 / 5), pytest.approx(2 / 5)]
     assert concentration(j) == pytest.approx(np.log10(1.5 / (2.005 / 5)))
-    assert concentration(trace([0, 0, 4, 0, 0, 0, 0, 0, 0, 0])) == pytest.approx(1)  # its bound: log10 of the length
+    assert concentration(trace([0, 0, 4, 0, 0, 0, 0, 0, 0, 0])) == pytest.approx(
+        1
+    )  # its bound: log10 of the length
     assert concentration(trace([0, 0, 0])) == 0  # nothing departs: floored over floored
     assert concentration(trace([2e-9, 0, 0])) == 0
 
@@ -99,11 +101,19 @@ def test_calibration_pools_sampled_tokens():
     given = calibrate(traces, CONFIG)
     pooled = np.concatenate([t.scores["demotion"][t.sampled] for t in traces])
     assert given.threshold == pytest.approx(np.quantile(pooled, 0.99))
-    assert (given.cov_mean, given.cov_sd) == (pytest.approx(background.mean()), pytest.approx(background.std()))
+    assert (given.cov_mean, given.cov_sd) == (
+        pytest.approx(background.mean()),
+        pytest.approx(background.std()),
+    )
     assert given.lengths == (30, 50) and given.warmup == 2
-    z = [np.maximum(t.scores["z_path"], (t.scores["g_cov"] - background.mean()) / background.std()) for t in traces]
+    z = [
+        np.maximum(t.scores["z_path"], (t.scores["g_cov"] - background.mean()) / background.std())
+        for t in traces
+    ]
     by_z = calibrate(traces, dataclasses.replace(CONFIG, detector="z"))
-    assert by_z.threshold == pytest.approx(np.quantile(np.concatenate([x[t.sampled] for x, t in zip(z, traces)]), 0.99))
+    assert by_z.threshold == pytest.approx(
+        np.quantile(np.concatenate([x[t.sampled] for x, t in zip(z, traces)]), 0.99)
+    )
     # A forced token adds nothing to the windows that hold it.
     scores = detector_scores(traces[0], "demotion", 0.0, 1.0)
     assert scores[1] == scores[5] == 0
@@ -125,7 +135,9 @@ def test_calibration_without_an_ancestor_and_without_failures():
 def test_the_loop_fires_where_the_scores_first_exceed_the_threshold(request, detector, width):
     has_ancestor = bool(detector)
     engine = request.getfixturevalue("lineage_engine" if has_ancestor else "plain_engine")
-    settings = dataclasses.replace(CONFIG, detector=detector or "demotion", width=width, quantile=0.9, warmup=3)
+    settings = dataclasses.replace(
+        CONFIG, detector=detector or "demotion", width=width, quantile=0.9, warmup=3
+    )
     settings = dataclasses.replace(settings, quantile_without_ancestor=0.9)
     budget = {"budget": 30, "forced": (9, 10, 11, 12)}
     plain = engine.sample([row(str(i), **budget) for i in range(8)], 64)

@@ -13,7 +13,9 @@ from fr.interventions import OPERATORS, Setting, register, select
 from fr.sampling import rows, steering
 
 CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7, lengths=(10, 30))
-DETECTOR = dict(detector=steering.DEMOTION, detector_width=1, threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7)
+DETECTOR = dict(
+    detector=steering.DEMOTION, detector_width=1, threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7
+)
 ALL = Config().intervention.operators
 
 
@@ -36,14 +38,24 @@ def test_rows(name, wanted):
 
 
 def test_detectors_by_setting():
-    by_z = dataclasses.replace(Config(), diagnosis=dataclasses.replace(Config().diagnosis, detector="z", width=5))
+    by_z = dataclasses.replace(
+        Config(), diagnosis=dataclasses.replace(Config().diagnosis, detector="z", width=5)
+    )
     assert fill("sparse_steer", config=by_z)["detector"] == steering.Z_SCORE
     assert fill("sparse_steer", config=by_z)["detector_width"] == 5
     assert fill("local_temp", has_ancestor=False)["detector"] == steering.LOGIT_VAR
 
 
 def test_local_temperatures_take_turns():
-    assert [fill("local_temp", i)["local_temperature"] for i in range(7)] == [1.0, 1.5, 2.0, 1.0, 1.5, 2.0, 1.0]
+    assert [fill("local_temp", i)["local_temperature"] for i in range(7)] == [
+        1.0,
+        1.5,
+        2.0,
+        1.0,
+        1.5,
+        2.0,
+        1.0,
+    ]
 
 
 def test_random_positions_are_uniform_over_the_lengths():

@@ -139,7 +139,11 @@ def test_filter_edges():
     assert kept([3.0, 1.0, 2.0, 0.0], top_p=1.0, top_k=2) == [0, 2]
     # p = (.5, .3, .2): mass is taken until it reaches top_p, and top_p counts what top_k left.
     three = np.log([0.5, 0.3, 0.2])
-    assert kept(three, top_p=0.49) == [0] and kept(three, top_p=0.51) == [0, 1] and kept(three, top_p=0.81) == [0, 1, 2]
+    assert (
+        kept(three, top_p=0.49) == [0]
+        and kept(three, top_p=0.51) == [0, 1]
+        and kept(three, top_p=0.81) == [0, 1, 2]
+    )
     assert kept(three, top_p=0.6, top_k=2) == [0] and kept(three, top_p=0.63, top_k=2) == [0, 1]
 
 

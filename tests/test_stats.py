@@ -96,7 +96,9 @@ def test_another_token_of_the_same_position():
     moved = stats.for_token(lineage_stats(s, a, drawn, TAU), stats.delta_path(s, a, emitted, TAU))
     fresh = lineage_stats(s, a, emitted, TAU)
     for name in NAMES[LineageStats]:
-        np.testing.assert_allclose(getattr(moved, name), getattr(fresh, name), rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(moved, name), getattr(fresh, name), rtol=1e-4, atol=1e-5, err_msg=name
+        )
 
 
 def test_uniform_distributions():
@@ -106,7 +108,9 @@ def test_uniform_distributions():
     np.testing.assert_allclose([flat.margin, flat.varentropy, flat.logit_var], 0, atol=1e-6)
     twenty = np.full((1, 300), -40.0, np.float32)
     twenty[:, 100:120] = 2.0
-    np.testing.assert_allclose(token_stats(twenty, np.array([100]), TAU).top20_confidence, np.log(20), rtol=1e-6)
+    np.testing.assert_allclose(
+        token_stats(twenty, np.array([100]), TAU).top20_confidence, np.log(20), rtol=1e-6
+    )
 
 
 def test_a_model_does_not_depart_from_itself():

@@ -30,7 +30,7 @@ def params(*settings):
 
 @pytest.fixture(scope="module")
 def start(tiny_config):
-    """A function from at most B rows' settings to a state of live rows, without a cache: `emit` needs none."""
+    """A function from rows' settings, at most B, to a state of live rows; `emit` needs no cache."""
 
     def make(*settings, seed=0):
         settings = [*settings, *[{}] * (B - len(settings))]
@@ -88,8 +88,12 @@ def test_the_ring_is_a_moving_sum():
 
 def test_which_mixture():
     # Z_cov = (g - 1) / 0.5 = 2 against Z_path of 1 and 3; a background without spread leaves no Z_cov.
-    own = [dict(geodesic=g, cov_mean=1.0, cov_sd=0.5) for g in range(4)] + [dict(geodesic=steering.CHOSEN, cov_sd=0.0)]
-    take = lambda z: steering.by_coverage(params(*own), jax.tree.map(lambda x: x.repeat(5), lineage(z, 2.0))).tolist()
+    own = [dict(geodesic=g, cov_mean=1.0, cov_sd=0.5) for g in range(4)] + [
+        dict(geodesic=steering.CHOSEN, cov_sd=0.0)
+    ]
+    take = lambda z: steering.by_coverage(
+        params(*own), jax.tree.map(lambda x: x.repeat(5), lineage(z, 2.0))
+    ).tolist()
     assert take(1.0) == [False, True, True, False, False]
     assert take(3.0) == [False, True, False, True, False]
 
@@ -108,8 +112,9 @@ def test_detectors(start):
 
 def test_a_row_fires_once_and_not_before_its_warm_up(start):
     steer = dict(operator=steering.STEER_ONCE, threshold=-1.0)
-    state = start(dict(steer, warmup=3), dict(steer, warmup=0), dict(steer, fire_position=5), dict(threshold=-1.0),
-                  dict(steer, threshold=1e9), dict(steer, warmup=2, forced=(1, 2, 3, 4)))  # fmt: skip
+    own = [{"warmup": 3}, {"warmup": 0}, {"fire_position": 5}, {"operator": steering.PLAIN}]
+    own += [{"threshold": 1e9}, {"warmup": 2, "forced": (1, 2, 3, 4)}]
+    state = start(*[{**steer, **more} for more in own])
     fired = []
     for step in range(8):
         state, emission = emit(state, *logits(step), TAU)

@@ -50,7 +50,7 @@ def tokens_of(setting: float, lengths: Sequence[int]) -> int:
 
 
 def detector_scores(trace: Trace, detector: str, mean: float, sd: float) -> Float[np.ndarray, "T"]:
-    """The detector's score of each token: J, max(Z_path, Z_cov), or V without an ancestor; 0 at forced tokens."""
+    """The detector's score of each token: J, max(Z_path, Z_cov), or V without an ancestor; 0 where forced."""
     return np.where(trace.sampled, _scores(trace.scores, detector, mean, sd), 0.0)
 
 

@@ -95,15 +95,16 @@ class _Slot:
         if len(fires) and rows.value(self.row, "operator") == steering.HEAT:
             hot = max(0, rows.value(self.row, "local_span") - (len(self.tokens) - 1 - fires[-1]))
         switches = np.flatnonzero(np.isin(self.tokens, self.row.params.get("switch_tokens", ())))
-        return bool(len(fires)), hot, len(self.tokens) - 1 - switches[-1] if len(switches) else len(self.tokens)
+        last = switches[-1] if len(switches) else -1
+        return bool(len(fires)), hot, len(self.tokens) - 1 - last
 
 
 class Engine:
     """Decodes rows of one model (beside its ancestor, if given) on the local devices.
 
-    `slots` rows a device, `chunk` steps and `prefill` prompts at a time are the shapes of the compiled programs.
-    Raises ValueError for a row that cannot fit the cache, has nothing to read or to emit, or would steer without
-    an ancestor.
+    `slots` rows a device, `chunk` steps and `prefill` prompts at a time are the shapes of the compiled
+    programs. Raises ValueError for a row that cannot fit the cache, has nothing to read or to emit, or would
+    steer without an ancestor.
     """
 
     def __init__(
@@ -168,7 +169,8 @@ class Engine:
         """Decode a fixed list of rows; the rollouts come back in its order. `max_length` 0: that of the rows."""
         todo = list(todo)
         source = ListSource(todo, progress)
-        self.run(source, max_length or max((len(r.prompt) + rows.value(r, "budget") for r in todo), default=1))
+        longest = max((len(r.prompt) + rows.value(r, "budget") for r in todo), default=1)
+        self.run(source, max_length or longest)
         return source.rollouts
 
     def _admit(self, state: decode.DecodeState, slots: list, new: list[Row]) -> decode.DecodeState:
@@ -196,7 +198,7 @@ class Engine:
         if not row.prompt:
             raise ValueError(f"row {row.id}: its prompt is empty")
         if rows.value(row, "budget") < 1:
-            raise ValueError(f"row {row.id}: a budget of {rows.value(row, 'budget')} tokens leaves nothing to emit")
+            raise ValueError(f"row {row.id}: a budget of {rows.value(row, 'budget')} leaves nothing to emit")
         if rows.value(row, "operator") in steering.NEEDS_ANCESTOR and not self._has_ancestor:
             raise ValueError(f"row {row.id}: its operator mixes with an ancestor, and this engine has none")
         need = len(row.prompt) - 1 + int(rows.value(row, "budget"))

@@ -77,7 +77,7 @@ def draw(
 
 
 def _first_above(edges, target, mass):
-    """First index with mass whose cumulative mass exceeds the target; the last with mass if rounding leaves none.
+    """First index with mass whose cumulative mass exceeds the target; the last with mass if there is none.
 
     Mass is asked for because a parallel cumulative sum may step up by an ulp where nothing was added.
     """
@@ -98,6 +98,7 @@ def uniforms(key: UInt[Array, "B 2"], index: Int[Array, "B"]) -> Float[Array, "B
     """
 
     def two(data, i):
-        return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(data, impl="threefry2x32"), i), (2,))
+        own = jax.random.fold_in(jax.random.wrap_key_data(data, impl="threefry2x32"), i)
+        return jax.random.uniform(own, (2,))
 
     return jax.vmap(two)(key, index)
