@@ -143,7 +143,7 @@ class Engine:
 
     def run(self, source: WorkSource, max_length: int) -> None:
         """Decode all that the source gives; prompts and budgets must fit `max_length` positions together."""
-        self._size = -(-max_length // 64) * 64  # a few sizes, not one program for every length
+        self._size = -(-max_length // 32) * 32  # a few sizes, not one program for every length
         empty = self.devices.split(rows.defaults(self.slots * self.devices.count))
         state = self._init(self._size)(self._params, empty)
         slots: list[_Slot | None] = [None] * (self.slots * self.devices.count)
