@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -28,16 +29,19 @@ SHORT = {
 COMPARED = ("summary.json", "routing.json", "profiles.csv")
 
 
-def _start(workdir: pathlib.Path) -> subprocess.Popen:
+LONGER = {"task.problems": 48, "training.steps": 120, "intervention.attempts": 4, "sampling.shard_rows": 96}
+
+
+def _start(workdir: pathlib.Path, settings: dict) -> subprocess.Popen:
     command = [sys.executable, "scripts/reproduce.py", "--config=configs/quickstart.py", f"--workdir={workdir}"]
-    command += [f"--config.{name}={value}" for name, value in SHORT.items()]
+    command += [f"--config.{name}={value}" for name, value in settings.items()]
     with open(workdir.with_suffix(".log"), "a") as log:
         # A group of its own, so that the kill reaches grader processes too.
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
 
-def _finish(workdir: pathlib.Path) -> None:
-    assert _start(workdir).wait(timeout=600) == 0, workdir.with_suffix(".log").read_text()[-2000:]
+def _finish(workdir: pathlib.Path, settings: dict) -> None:
+    assert _start(workdir, settings).wait(timeout=600) == 0, workdir.with_suffix(".log").read_text()[-2000:]
 
 
 def _results(workdir: pathlib.Path) -> dict[str, bytes]:
@@ -48,31 +52,28 @@ def _results(workdir: pathlib.Path) -> dict[str, bytes]:
     return {str(file.relative_to(workdir)): file.read_bytes() for file in files}
 
 
-def _killed_and_resumed(folder: pathlib.Path, seed: int, kills: int) -> None:
-    _finish(folder / "whole")
+def _killed_and_resumed(folder: pathlib.Path, settings: dict, seed: int, kills: int) -> None:
+    began = time.monotonic()
+    _finish(folder / "whole", settings)
+    # Behind start-up, so that each kill meets some stage at work; not so late that a resumed run could be done.
+    earliest, latest = 6.0, max(8.0, 0.35 * (time.monotonic() - began))
     generator = random.Random(seed)
-    moments = 0
-    while moments < kills:
-        process = _start(folder / "killed")
-        try:
-            process.wait(timeout=generator.uniform(4, 25))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            moments += 1
-        else:
-            assert process.returncode == 0
-            break  # it was done before the moment came
-    _finish(folder / "killed")
+    for _ in range(kills):
+        process = _start(folder / "killed", settings)
+        with pytest.raises(subprocess.TimeoutExpired):  # or it was done before its moment came
+            process.wait(timeout=generator.uniform(earliest, latest))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    _finish(folder / "killed", settings)
     whole, killed = _results(folder / "whole"), _results(folder / "killed")
     assert whole.keys() == killed.keys()
     assert [name for name in whole if whole[name] != killed[name]] == []
 
 
 def test_one_kill(tmp_path):
-    _killed_and_resumed(tmp_path, seed=1, kills=1)
+    _killed_and_resumed(tmp_path, SHORT, seed=1, kills=1)
 
 
 @pytest.mark.slow
 def test_five_kills(tmp_path):
-    _killed_and_resumed(tmp_path, seed=0, kills=5)
+    _killed_and_resumed(tmp_path, SHORT | LONGER, seed=0, kills=5)
