@@ -19,6 +19,7 @@ setup(
         "gguf",
         "jax>=0.10.2,<0.13",
         "jaxtyping",
+        "jinja2",  # chat templates; transformers asks for it when it meets one
         "matplotlib",
         "ml_collections",
         "numpy",

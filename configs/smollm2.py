@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct on letter counting, which it partly solves: no ancestor, so retry and local temperature only."""
+"""SmolLM2-135M-Instruct on letter counting, which it partly solves; without an ancestor two operators are left."""
 
 from fr.config import default
 

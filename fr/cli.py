@@ -16,7 +16,9 @@ def define_flags(model: bool = True) -> None:
     config_flags.DEFINE_config_file("config", None, "A file of configs/, e.g. configs/quickstart.py.")
     flags.DEFINE_string("workdir", None, "Where results are written; a bucket path works too.")
     if model:
-        flags.DEFINE_string("model", None, "Short for --config.specialist: a hub id, folder, .gguf file or smollm2.")
+        flags.DEFINE_string(
+            "model", None, "Short for --config.specialist: a hub id, folder, .gguf file or smollm2."
+        )
 
 
 def require(**given) -> None:

@@ -46,7 +46,9 @@ class RowParams:
     local_temperature: Float[Array, "B"]
     local_span: Int[Array, "B"]  # tokens that stay hot after the one that fires
     switch_penalty: Float[Array, "B"]  # subtracted from the logits of switch tokens ...
-    switch_window: Int[Array, "B"]  # ... while the thought is younger than this many tokens (arXiv 2501.18585)
+    switch_window: Int[
+        Array, "B"
+    ]  # ... while the thought is younger than this many tokens (arXiv 2501.18585)
     switch_tokens: Int[Array, "B W"]
     forced: Int[Array, "B Q"]  # tokens to emit instead of drawing, in order
     pause: Int[Array, "B P"]  # emitting one suspends the row until the work source speaks
@@ -73,7 +75,9 @@ class LineageStats:
     """Specialist against ancestor on one token each, at the diagnosis temperature (arXiv 2606.05145), float32."""
 
     delta_path: Float[Array, "..."]  # log p_S(x) - log p_A(x)
-    g_cov: Float[Array, "..."]  # log of ancestor mass over specialist mass on the ancestor's 20 likeliest tokens
+    g_cov: Float[
+        Array, "..."
+    ]  # log of ancestor mass over specialist mass on the ancestor's 20 likeliest tokens
     demotion: Float[Array, "..."]  # J = max(0, delta_path) + max(0, g_cov)
     kl: Float[Array, "..."]  # KL(p_S || p_A) on the specialist's 100 likeliest tokens
     z_path: Float[Array, "..."]  # delta_path, standardised by path_mean and path_sd, floored at 0
@@ -96,7 +100,7 @@ class Emission:
 
 @dataclasses.dataclass
 class Row:
-    """One rollout to make: prompt ids, the row's own key, and what it sets of RowParams (fields not named: default)."""
+    """One rollout to make: prompt ids, the row's own key, and which fields of RowParams are not the default."""
 
     id: str
     prompt: tuple[int, ...]

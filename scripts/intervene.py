@@ -1,6 +1,6 @@
 """Attempts of every operator on the failed problems in --workdir: `attempts/*.parquet`, `profiles.csv`.
 
-    python scripts/intervene.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+python scripts/intervene.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 """
 
 from absl import flags

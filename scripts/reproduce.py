@@ -1,4 +1,4 @@
-"""The whole way: from the ancestor to the specialist, its failures, their diagnosis, the operators and the routing table.
+"""The whole way: from the ancestor to its specialist, the failures, their diagnosis, operators and the routing table.
 
     python scripts/reproduce.py --config=configs/quickstart.py --workdir=/tmp/quickstart
 
@@ -10,14 +10,13 @@ from absl import flags
 from etils import epath
 
 from fr import cli
-from fr.config import as_dict
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.intervene import intervene
 from fr.pipeline.route import route
 from fr.pipeline.run import open_run
 from fr.pipeline.sample import sample
 from fr.pipeline.train import train_lineage
-from fr.report.stages import render_attempts, render_rollouts
+from fr.report.stages import render_attempts, render_failures, render_rollouts
 from fr.workdir import write_json
 
 cli.define_flags()
@@ -35,6 +34,7 @@ def main() -> None:
     rollouts = sample(run)
     print(render_rollouts(rollouts))
     failures = diagnose(run)
+    print(render_failures(failures))
     attempts = intervene(run)
     print(render_attempts(attempts))
 
@@ -42,7 +42,9 @@ def main() -> None:
     routing = route([workdir / "profiles.csv"], config, workdir)
     print("\n" + "\n\n".join(routing["tables"]))
     stages = {"rollouts": rollouts, "failures": failures, "attempts": attempts, "routing": routing["summary"]}
-    write_json(workdir / "summary.json", {"config": as_dict(config), **stages})
+    specialist, ancestor = run.names
+    names = {"specialist": specialist, "ancestor": ancestor, "task": config.task.name, "seed": config.seed}
+    write_json(workdir / "summary.json", {**names, **stages})
     print(f"\n  summary.json, routing.json, profiles.csv, plots/, rollouts/, attempts/ are in {workdir}")
 
 

@@ -1,6 +1,6 @@
 """Rollouts of a task by a model, graded and kept whole: `rollouts/*.parquet` in --workdir.
 
-    python scripts/sample.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+python scripts/sample.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 """
 
 from absl import flags

@@ -6,7 +6,7 @@ from conftest import row
 from test_decode import LONG, PLAIN, STEERED, same
 
 from fr.sampling import steering
-from fr.sampling.engine import ListSource, Resume
+from fr.sampling.work import ListSource, Resume
 from fr.types import Row
 
 

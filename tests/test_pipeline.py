@@ -92,7 +92,9 @@ def test_attempts_differ_and_repeat(done, tmp_path):
     retries = [a for a in store.read(workdir / "attempts") if a.operator == "retry"]
     assert len({tuple(a.tokens) for a in retries}) > len(retries) / 2
     sample(open_run(config, tmp_path / "again"))
-    again, first = ((w / "rollouts" / "shard-000000.parquet").read_bytes() for w in (tmp_path / "again", workdir))
+    again, first = (
+        (w / "rollouts" / "shard-000000.parquet").read_bytes() for w in (tmp_path / "again", workdir)
+    )
     assert again == first
 
 
@@ -101,7 +103,9 @@ def test_scores_are_those_of_the_loop(done):
     sampled = {a.row: a for a in store.read(done[1] / "rollouts")}
     for scored in store.read(done[1] / "scores"):
         for name in store.TOKEN_STATS:
-            np.testing.assert_allclose(scored.stats[name], sampled[scored.row].stats[name], atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(
+                scored.stats[name], sampled[scored.row].stats[name], atol=1e-4, err_msg=name
+            )
 
 
 def test_interrupted_is_uninterrupted(done, tmp_path, monkeypatch):

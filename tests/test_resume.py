@@ -33,7 +33,12 @@ LONGER = {"task.problems": 48, "training.steps": 120, "intervention.attempts": 4
 
 
 def _start(workdir: pathlib.Path, settings: dict) -> subprocess.Popen:
-    command = [sys.executable, "scripts/reproduce.py", "--config=configs/quickstart.py", f"--workdir={workdir}"]
+    command = [
+        sys.executable,
+        "scripts/reproduce.py",
+        "--config=configs/quickstart.py",
+        f"--workdir={workdir}",
+    ]
     command += [f"--config.{name}={value}" for name, value in settings.items()]
     with open(workdir.with_suffix(".log"), "a") as log:
         # A group of its own, so that the kill reaches grader processes too.

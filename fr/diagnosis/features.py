@@ -8,7 +8,8 @@ from fr.config import DiagnosisConfig
 from fr.diagnosis.junction import Trace, junction, tokens_of
 
 _FLOOR = 1e-8
-TOLERANCES = (0.0, 1e-4, 1e-2)  # J > 0 is numerically fragile; the source's tolerance is the first
+# J > 0 is numerically fragile: beside the source's tolerance of 0, how much of the spread outlives these.
+SPREADS = {"spread_1e-4": 1e-4, "spread_1e-2": 1e-2}
 
 
 def spread(trace: Trace, tolerance: float = 0.0) -> float:
@@ -52,8 +53,6 @@ def problem_features(traces: Sequence[Trace], config: DiagnosisConfig) -> dict[s
         features["spread"] = float(np.mean([spread(t) for t in traces]))
         features["concentration"] = float(np.mean([concentration(t) for t in traces]))
     features["logit_dispersion"] = logit_dispersion(traces, config)
-    for tolerance in TOLERANCES[1:] if traces[0].has_ancestor else ():
-        features[f"spread_{tolerance:.0e}".replace("e-0", "e-")] = float(
-            np.mean([spread(t, tolerance) for t in traces])
-        )
+    for name, tolerance in SPREADS.items() if traces[0].has_ancestor else ():
+        features[name] = float(np.mean([spread(t, tolerance) for t in traces]))
     return features

@@ -1,4 +1,4 @@
-"""Where a trace departs: the junction of a rollout, and the detector's calibration on a problem's failures (arXiv 2606.05145)."""
+"""Where a trace departs: its junction, and a detector's calibration on a problem's failures (arXiv 2606.05145)."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float
 
 from fr.config import DiagnosisConfig
 
-Scores = Mapping[str, Float[np.ndarray, "T"]]  # per-token statistics of one rollout, by field of TokenStats and LineageStats
+Scores = Mapping[
+    str, Float[np.ndarray, "T"]
+]  # per-token statistics of one rollout, by field of TokenStats and LineageStats
 
 
 @dataclasses.dataclass(frozen=True)

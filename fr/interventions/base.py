@@ -45,7 +45,9 @@ def register(
     """Decorator that files a `fill` function as an operator."""
 
     def add(fill: Callable[[Setting], dict]) -> Callable[[Setting], dict]:
-        OPERATORS.register(name)(Operator(name, fill, needs_ancestor, uses_ancestor or needs_ancestor, deterministic))
+        OPERATORS.register(name)(
+            Operator(name, fill, needs_ancestor, uses_ancestor or needs_ancestor, deterministic)
+        )
         return fill
 
     return add

@@ -1,4 +1,4 @@
-"""From a plan of rows to graded attempts in the store: shard by shard, so that a killed run loses one shard at most."""
+"""From a plan of rows to graded attempts in the store, shard by shard: a killed run loses one shard at most."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -39,7 +39,9 @@ def plan_attempt(
         **own,
     }
     key = row_key(run.config.seed, problem.id, operator, attempt)
-    return Planned(Row(f"{problem.id}/{operator}/{attempt}", prompt, key, params), problem, operator, attempt, reads)
+    return Planned(
+        Row(f"{problem.id}/{operator}/{attempt}", prompt, key, params), problem, operator, attempt, reads
+    )
 
 
 def make_attempts(run: Run, plan: Sequence[Planned], name: str) -> None:
@@ -54,7 +56,9 @@ def make_attempts(run: Run, plan: Sequence[Planned], name: str) -> None:
     engines = {}
     mine = range(jax.process_index(), len(shards), jax.process_count())
     total = sum(len(shards[i]) for i in mine)
-    with tqdm(total=total, initial=sum(len(shards[i]) for i in mine if i in have), desc=name, unit="row") as bar:
+    with tqdm(
+        total=total, initial=sum(len(shards[i]) for i in mine if i in have), desc=name, unit="row"
+    ) as bar:
         for i in mine:
             if i in have:
                 continue

@@ -5,11 +5,12 @@ import dataclasses
 from tqdm import tqdm
 
 from fr import store
+from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.pipeline.profiles import build_profiles
 from fr.pipeline.run import Run
 from fr.pipeline.sample import is_failure
-from fr.routing.profiles import write_profiles
+from fr.routing.profiles import FEATURES, write_profiles
 from fr.sampling.scoring import Scorer
 from fr.types import Cost
 
@@ -25,9 +26,14 @@ def diagnose(run: Run) -> dict:
         if index not in have:
             failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
             store.write_shard(into, index, _score(failed, scorer, run))
+    if not store.read_table(into, ["row"]).num_rows:
+        raise UserError(f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts")
     profiles = build_profiles(run)
     write_profiles(run.workdir / "profiles.csv", [profiles])
-    return {"failed_rollouts": int(profiles.n_failed.sum()), "failed_problems": len(profiles)}
+    counts = {"failed_rollouts": int(profiles.n_failed.sum()), "failed_problems": len(profiles)}
+    means = dict(zip(FEATURES, profiles.features.mean(axis=0).tolist()))
+    means |= {name: float(profiles.numbers(name).mean()) for name in SPREADS if name in profiles.extras}
+    return {**counts, "features": {name: None if value != value else value for name, value in means.items()}}
 
 
 def _score(failed: list[store.Attempt], scorer: Scorer, run: Run) -> list[store.Attempt]:

@@ -18,7 +18,7 @@ def intervene(run: Run) -> dict:
     operators, unable = select(config.intervention.operators, has_ancestor)
     traces = traces_by_problem(run.workdir / "scores")
     if not traces:
-        raise UserError(f"{run.workdir / 'scores'} has no failed rollout; run scripts/diagnose.py first, or ask more problems")
+        raise UserError(f"{run.workdir / 'scores'} has no failed rollout; run scripts/diagnose.py first")
     plan = []
     for problem in run.problems:
         if problem.id not in traces:

@@ -29,7 +29,9 @@ def build_profiles(run: Run) -> Profiles:
     problems = tuple(traces)
     features = [problem_features(traces[p], run.config.diagnosis) for p in problems]
     operators = [o.name for o in select(run.config.intervention.operators, run.ancestor is not None)[0]]
-    rollouts, scores, attempts = (_by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts"))
+    rollouts, scores, attempts = (
+        _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")
+    )
     tried = {o: [[a for a in attempts.get(p, []) if a["operator"] == o] for p in problems] for o in operators}
     columns = _nuisances([rollouts[p] for p in problems], [scores[p] for p in problems], run.ancestor_weight)
     for name in operators:
@@ -64,9 +66,13 @@ def _operator_columns(name: str, tried: list[list[dict]], weight: float) -> dict
     """Mean cost of an attempt and, for operators with a detector, the share of attempts that fired, per problem."""
     if not all(tried):
         return {}
-    columns = {f"{name}_cost": [float(np.mean([_positions(row, weight) for row in group])) for group in tried]}
+    columns = {
+        f"{name}_cost": [float(np.mean([_positions(row, weight) for row in group])) for group in tried]
+    }
     if any(row["fire_position"] >= 0 for group in tried for row in group):
-        columns[f"{name}_fired"] = [float(np.mean([row["fire_position"] >= 0 for row in group])) for group in tried]
+        columns[f"{name}_fired"] = [
+            float(np.mean([row["fire_position"] >= 0 for row in group])) for group in tried
+        ]
     return columns
 
 
@@ -80,7 +86,8 @@ def _nuisances(rollouts: list[list[dict]], failed: list[list[dict]], weight: flo
         "mean_length": [float(np.mean([length(row) for row in bad])) for bad in wrong],
         "truncated_share": [float(np.mean([row["truncated"] for row in bad])) for bad in wrong],
         "diagnosis_cost": [
-            sum(_positions(row, weight) for row in (*group, *scored)) for group, scored in zip(rollouts, failed)
+            sum(_positions(row, weight) for row in (*group, *scored))
+            for group, scored in zip(rollouts, failed)
         ],
     }
 

@@ -14,6 +14,15 @@ def render_rollouts(summary: dict) -> str:
     )
 
 
+def render_failures(summary: dict) -> str:
+    """How many failures were scored, and the mean of each feature over problems."""
+    means = ", ".join(f"{name} {number(mean, 3)}" for name, mean in summary["features"].items())
+    return (
+        f"  {summary['failed_rollouts']} failed rollouts of {summary['failed_problems']} problems scored\n"
+        f"  means over problems: {means}"
+    )
+
+
 def render_attempts(summary: dict) -> str:
     """Rescue rate, interval, attempts and share that fired, by operator."""
     rows = [
@@ -23,7 +32,8 @@ def render_attempts(summary: dict) -> str:
     text = table(["operator", "attempts", "rescued", "95 % interval", "fired"], rows)
     left_out = summary["without_ancestor_left_out"]
     if left_out:
-        text += f"\n  no ancestor: {', '.join(left_out)} cannot run, and only logit_dispersion is known of the features"
+        names = ", ".join(left_out)
+        text += f"\n  no ancestor: {names} cannot run, and of the features only logit_dispersion is known"
     return text
 
 

@@ -1,4 +1,4 @@
-"""The compiled side of sampling: rows enter behind a prefill, decode in chunks of fixed shape, and are edited while paused."""
+"""The compiled side of sampling: rows enter behind a prefill, decode in fixed chunks, and are edited while paused."""
 
 from collections.abc import Callable
 
@@ -209,7 +209,9 @@ def emit(
 
     moments = stats.token_stats(specialist, token, tau)
     lineage = None if ancestor is None else stats.lineage_stats(specialist, ancestor, token, tau)
-    waiting = jnp.take_along_axis(rows.forced, state.forced_at[:, None], axis=-1, mode="fill", fill_value=-1)[:, 0]
+    waiting = jnp.take_along_axis(rows.forced, state.forced_at[:, None], axis=-1, mode="fill", fill_value=-1)[
+        :, 0
+    ]
     forced = waiting >= 0
     # A forced token says nothing of the specialist: it adds nothing to the window, here and in calibration.
     score = jnp.where(forced, 0.0, steering.detector_score(rows, moments, lineage))

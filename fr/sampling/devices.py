@@ -21,7 +21,9 @@ class Devices:
         local = list(devices or jax.local_devices())
         self.kind = ("pmap" if len(local) > 1 else "one") if kind == "auto" else kind
         if self.kind not in ("one", "pmap", "shard_map"):
-            raise UserError(f"sampling.devices = {kind!r} is not known; there are: auto, one, pmap, shard_map")
+            raise UserError(
+                f"sampling.devices = {kind!r} is not known; there are: auto, one, pmap, shard_map"
+            )
         self.devices = local[:1] if self.kind == "one" else local
         self.mesh = Mesh(np.array(self.devices), ("data",))
 

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -12,60 +11,8 @@ from jaxtyping import Float
 from fr.models.transformer import Transformer
 from fr.sampling import decode, rows, steering
 from fr.sampling.devices import Devices
+from fr.sampling.work import ListSource, Resume, WorkSource
 from fr.types import LineageStats, Rollout, Row, TokenStats
-
-
-@dataclasses.dataclass(frozen=True)
-class Resume:
-    """What a work source wants of a paused row: keep `cut` of its tokens (None: all), push tokens, or end it.
-
-    Pushed tokens come before those that still wait in the row's forced queue; a cut empties the queue.
-    """
-
-    forced: tuple[int, ...] = ()
-    cut: int | None = None
-    finish: bool = False
-
-
-class WorkSource(Protocol):
-    """Where rows come from; sampling knows nothing else about why they exist."""
-
-    def next(self, finished: Sequence[Rollout], free: int) -> list[Row]:
-        """Hear what has finished and give at most `free` new rows; none, with no row in flight, ends the run."""
-
-    def resume(self, row: Row, tokens: np.ndarray) -> Resume:
-        """Speak for a row that emitted one of its pause tokens; `tokens` are all it has so far."""
-
-
-class ListSource:
-    """A fixed list of rows; what finishes is kept in the order of the list."""
-
-    def __init__(self, todo: Iterable[Row], progress: Callable[[int], object] = lambda count: None):
-        self._todo = list(todo)
-        self._order = {row.id: i for i, row in enumerate(self._todo)}
-        if len(self._order) != len(self._todo):
-            raise ValueError("two rows have the same id")
-        self._done: list[Rollout | None] = [None] * len(self._todo)
-        self._given = 0
-        self._progress = progress
-
-    def next(self, finished: Sequence[Rollout], free: int) -> list[Row]:
-        """The next rows of the list."""
-        for rollout in finished:
-            self._done[self._order[rollout.row.id]] = rollout
-        self._progress(len(finished))
-        given = self._todo[self._given : self._given + free]
-        self._given += len(given)
-        return given
-
-    def resume(self, row: Row, tokens: np.ndarray) -> Resume:
-        """A list has no say: the row goes on."""
-        return Resume()
-
-    @property
-    def rollouts(self) -> list[Rollout]:
-        """All rollouts, in the order of the list."""
-        return list(self._done)
 
 
 @dataclasses.dataclass
@@ -203,7 +150,9 @@ class Engine:
             raise ValueError(f"row {row.id}: its operator mixes with an ancestor, and this engine has none")
         need = len(row.prompt) - 1 + int(rows.value(row, "budget"))
         if need > self._size:
-            raise ValueError(f"row {row.id}: prompt and budget need {need} cache entries, the cache has {self._size}")
+            raise ValueError(
+                f"row {row.id}: prompt and budget need {need} cache entries, the cache has {self._size}"
+            )
 
     def _entry(self, batch: dict[int, Row], prompts: list[dict]) -> decode.Entry:
         total = self.slots * self.devices.count

@@ -99,7 +99,9 @@ class Scorer:
         Raises ValueError for a start outside [1, len(sequence)].
         """
         if any(not 1 <= first <= len(sequence) for sequence, first in zip(sequences, starts)):
-            raise ValueError("a sequence is scored from its second token at the earliest, from its end at the latest")
+            raise ValueError(
+                "a sequence is scored from its second token at the earliest, from its end at the latest"
+            )
         # One bucket for all of a call: scores then do not depend on how sequences are grouped.
         size = _bucket(max(map(len, sequences), default=1))
         width = _bucket(max((len(sequence) - first for sequence, first in zip(sequences, starts)), default=1))

@@ -1,4 +1,4 @@
-"""Statistics of next-token distributions, reduced from float32 logits; the same code serves the loop and the scorer."""
+"""Statistics of next-token distributions, reduced from float32 logits: one code for the loop and the scorer."""
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,10 @@ def _entropy(logp: Float[Array, "B V"]) -> Float[Array, "B"]:
 
 
 def delta_path(
-    specialist: Float[Array, "B V"], ancestor: Float[Array, "B V"], token: Int[Array, "B"], tau: Float[Array, ""]
+    specialist: Float[Array, "B V"],
+    ancestor: Float[Array, "B V"],
+    token: Int[Array, "B"],
+    tau: Float[Array, ""],
 ) -> Float[Array, "B"]:
     """log p_S(x) - log p_A(x) at temperature tau, on shared ids; 0 for a token that the ancestor does not have."""
     s, a = _shared(specialist, ancestor)
@@ -71,7 +74,10 @@ def demotion(delta: Float[Array, "..."], g_cov: Float[Array, "..."]) -> Float[Ar
 
 
 def lineage_stats(
-    specialist: Float[Array, "B V"], ancestor: Float[Array, "B V2"], token: Int[Array, "B"], tau: Float[Array, ""]
+    specialist: Float[Array, "B V"],
+    ancestor: Float[Array, "B V2"],
+    token: Int[Array, "B"],
+    tau: Float[Array, ""],
 ) -> LineageStats:
     """Specialist against ancestor at temperature tau (arXiv 2606.05145); vocabularies are cut to the shared ids."""
     s, a = _shared(specialist, ancestor)
@@ -98,7 +104,9 @@ def lineage_stats(
     )
 
 
-def z_path(delta: Float[Array, "..."], mean: Float[Array, "..."], sd: Float[Array, "..."]) -> Float[Array, "..."]:
+def z_path(
+    delta: Float[Array, "..."], mean: Float[Array, "..."], sd: Float[Array, "..."]
+) -> Float[Array, "..."]:
     """Z_path = max(0, (delta_path - mean) / (sd + 1e-6)), mean and sd of the log ratio under the specialist."""
     return jnp.maximum((delta - mean) / (sd + 1e-6), 0.0)
 
@@ -112,6 +120,8 @@ def for_token(lineage: LineageStats, delta: Float[Array, "B"]) -> LineageStats:
     )
 
 
-def _shared(s: Float[Array, "B V"], a: Float[Array, "B V2"]) -> tuple[Float[Array, "B U"], Float[Array, "B U"]]:
+def _shared(
+    s: Float[Array, "B V"], a: Float[Array, "B V2"]
+) -> tuple[Float[Array, "B U"], Float[Array, "B U"]]:
     size = min(s.shape[-1], a.shape[-1])
     return s[:, :size], a[:, :size]

@@ -29,10 +29,14 @@ def detector_score(rows: RowParams, stats: TokenStats, lineage: LineageStats | N
     if lineage is None:
         return stats.logit_var
     z = jnp.maximum(lineage.z_path, z_cov(lineage, rows))
-    return jnp.select([rows.detector == DEMOTION, rows.detector == Z_SCORE], [lineage.demotion, z], stats.logit_var)
+    return jnp.select(
+        [rows.detector == DEMOTION, rows.detector == Z_SCORE], [lineage.demotion, z], stats.logit_var
+    )
 
 
-def windowed(scores: Float[Array, "B W"], index: Int[Array, "B"], width: Int[Array, "B"]) -> Float[Array, "B"]:
+def windowed(
+    scores: Float[Array, "B W"], index: Int[Array, "B"], width: Int[Array, "B"]
+) -> Float[Array, "B"]:
     """Sum of a ring of scores over the last `width` tokens, the one at `index` included."""
     age = (index[:, None] - jnp.arange(RING)) % RING
     return jnp.sum(jnp.where(age < width[:, None], scores, 0.0), axis=-1)

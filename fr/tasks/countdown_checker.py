@@ -18,9 +18,7 @@ _SIGNS = str.maketrans("×·∗÷∕−–[]", "***//--()")
 _MARKER = re.compile(rf"(?<!/)\b{ANSWER}\b\s*(?:is\b)?[\s:>]*", re.IGNORECASE)
 _TOKEN = re.compile(r"\s*(?:([0-9]+)(?![0-9.,]*[.,][0-9])|([-+*/()=]))")
 _NUMBER = "([0-9]{1,9})"
-_STEP = re.compile(
-    rf"(?<![0-9.]){_NUMBER} ?([-+*/]) ?{_NUMBER} ?= ?{_NUMBER}(?![0-9.])(?: ?(,|no|up|yes))?"
-)
+_STEP = re.compile(rf"(?<![0-9.]){_NUMBER} ?([-+*/]) ?{_NUMBER} ?= ?{_NUMBER}(?![0-9.])(?: ?(,|no|up|yes))?")
 
 
 class Step(NamedTuple):

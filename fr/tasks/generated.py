@@ -1,5 +1,6 @@
 """What tasks share whose problems are made by rule: the space, its split, and worked examples in a chat."""
 
+import abc
 import functools
 import itertools
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class Item(NamedTuple):
     answer: str
 
 
-class GeneratedTask:
+class GeneratedTask(abc.ABC):
     """A task over a fixed space of `Item`s: subclasses set `name` and write `size` and `item`."""
 
     name: str
@@ -34,13 +35,13 @@ class GeneratedTask:
     def __init__(self, config: TaskConfig):
         self.config = config
 
+    @abc.abstractmethod
     def size(self) -> int:
         """How many items the space has."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def item(self, index: int) -> Item:
         """Item `index` of the space, a function of the index and the config only."""
-        raise NotImplementedError
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
         """The first `count` problems of a split in the order of their hashes; all of them if None."""
