@@ -40,8 +40,6 @@ def frozen_config() -> Config:
 def run(main: Callable[[], None]) -> None:
     """Run `main` under absl; bad input ends with one line on stderr and exit code 2."""
     logging.set_verbosity(logging.WARNING)
-    # Files that this process never reads twice are noise in a terminal; errors still show.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:

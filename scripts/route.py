@@ -13,7 +13,7 @@ from fr import cli
 from fr.config import Config
 from fr.pipeline.route import route
 
-cli.define_flags()
+cli.define_flags(model=False)
 flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir.")
 
 

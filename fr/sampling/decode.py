@@ -1,5 +1,6 @@
 """The compiled side of sampling: rows enter behind a prefill, decode in fixed chunks, and are edited while paused."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -101,7 +102,7 @@ def enter(
     model: Transformer, ancestor: Transformer | None, params: Models, state: DecodeState, entry: Entry
 ) -> DecodeState:
     """Prefill each prompt once, expand it to its rows' slots, and reset those slots."""
-    take = lambda new, old: jnp.where(entry.mask.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+    take = functools.partial(_take, entry.mask)
     zero = jnp.zeros_like(state.last)
     fresh = state.replace(
         last=entry.last,
@@ -125,6 +126,11 @@ def enter(
     return fields.replace(cache=cache, ancestor_cache=second)
 
 
+def _take(mask: Bool[Array, "B"], new: Float[Array, "B ..."], old: Float[Array, "B ..."]):
+    """Whole rows of `new` where the mask is set, of `old` elsewhere."""
+    return jnp.where(mask.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+
+
 def _fill(model: Transformer, params: dict, cache: KVCache, entry: Entry) -> KVCache:
     groups, size = entry.prompts.shape
     positions = jnp.where(entry.prompts >= 0, jnp.arange(size), -1)
@@ -144,7 +150,7 @@ def edit(state: DecodeState, change: Edit) -> DecodeState:
 
     Its detector's window starts anew: scores before the cut may have left the ring.
     """
-    take = lambda new, old: jnp.where(change.mask.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+    take = functools.partial(_take, change.mask)
     rewound = (change.mask & (change.generated < state.generated))[:, None]
     return state.replace(
         last=take(change.last, state.last),

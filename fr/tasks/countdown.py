@@ -7,7 +7,6 @@ sides.
 """
 
 import functools
-import hashlib
 import itertools
 import math
 import random
@@ -18,10 +17,10 @@ from fr.tasks.base import TASKS
 from fr.tasks.countdown_checker import check, extract
 from fr.tasks.countdown_solver import reachable, solutions
 from fr.tasks.countdown_traces import TRACES
+from fr.tasks.splits import SPLITS, digest, split_of
 from fr.types import GRADER_ERROR, UNPARSED, Problem
 
 MAX_MULTISETS = 50_000  # enumerated up front: about a minute of solving
-_TENTHS = ("test", "validation")  # the hash's first two tenths; the other eight are for training
 
 
 @TASKS.register("countdown")
@@ -78,14 +77,12 @@ def _problem(numbers: tuple[int, ...], target: int) -> Problem:
 @functools.lru_cache(maxsize=8)
 def _splits(operands: int, largest: int, limit: int) -> dict[str, list[tuple[tuple[int, ...], int]]]:
     """Split name -> (numbers, target), in the order of the hashes: a prefix is a fixed random sample."""
-    table = {"train": [], "validation": [], "test": []}
+    table = {split: [] for split in SPLITS}
     for numbers in itertools.combinations_with_replacement(range(1, largest + 1), operands):
         for target in reachable(numbers[::-1]):
             if target <= limit:
-                digest = hashlib.sha256(identity(numbers, target).encode()).digest()
-                tenth = int.from_bytes(digest[:8], "big") % 10
-                split = _TENTHS[tenth] if tenth < len(_TENTHS) else "train"
-                table[split].append((digest, numbers, target))
+                name = identity(numbers, target)
+                table[split_of(name)].append((digest(name), numbers, target))
     return {split: [row[1:] for row in sorted(rows)] for split, rows in table.items()}
 
 
