@@ -72,16 +72,18 @@ class GGUFFile:
         """Shape of a tensor, slowest axis first as in numpy."""
         return tuple(int(n) for n in reversed(self._tensors[name].shape))
 
-    def read(self, name: str) -> np.ndarray:
-        """A tensor's float32 values in the order that transformers uses."""
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """Float32 values of a slice of a tensor in the order that transformers uses; of q and k, whole heads."""
         tensor = self._tensors[name]
+        *rows, columns = index
         try:
-            # A plain view: slicing a memmap, thousands of times here, costs more than the arithmetic.
-            values = gguf.dequantize(tensor.data.view(np.ndarray), tensor.tensor_type)
+            # A plain view: slicing a memmap, thousands of times here, costs more than the arithmetic. Blocks of
+            # quantised values lie along a row, so that rows can be left out before they are dequantised.
+            stored = tensor.data.view(np.ndarray)[tuple(rows)]
+            values = gguf.dequantize(stored, tensor.tensor_type)[..., columns]
         except NotImplementedError as error:
             kind = tensor.tensor_type.name
             raise UserError(f"{self.where}: tensor {name} has type {kind}, which cannot be read") from error
-        values = values.reshape(self.shape(name)).astype(np.float32, copy=False)
         # Only the conversion of this architecture reorders, for ggml's rotation of neighbouring pairs.
         if self.architecture == "llama" and name.endswith(("attn_q.weight", "attn_k.weight")):
             values = unpermute(values, self.config.head_dim)

@@ -1,7 +1,11 @@
 """From the name of a model to the model: folders, GGUF files, hub ids, and the models that travel with us."""
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+from jax.sharding import Mesh
 
 from fr.errors import UserError
 from fr.models.families import model_config
@@ -21,17 +25,16 @@ NAMED = {
 }
 
 
-def load(source: PathLike, dtype=None) -> Model:
+def load(source: PathLike, dtype=None, mesh: Mesh | None = None, stacked: bool = True) -> Model:
     """A model from a folder of safetensors, a `.gguf` file, a hub id, or one of the names in `NAMED`.
 
-    `dtype` (float32, bfloat16) overrides the policy of `precision`. Raises UserError, in one line, for
-    whatever is missing, broken or does not fit.
+    `dtype` (float32, bfloat16) overrides the policy of `precision`. Parameters go to the default device, or
+    slice by slice to where `sharding` places them on a mesh of (data, model); layers are stacked, or a tuple of
+    trees. Raises UserError, in one line, for whatever is missing, broken or does not fit.
     """
-    dtype = choose_dtype(dtype)
     path = _locate(str(source))
-    if path.is_dir():
-        return _load_folder(path, str(source), dtype)
-    return _load_gguf(path, str(source), dtype)
+    read = functools.partial(assemble, dtype=choose_dtype(dtype), mesh=mesh, stacked=stacked)
+    return (_load_folder if path.is_dir() else _load_gguf)(path, str(source), read)
 
 
 def save(
@@ -76,21 +79,21 @@ def _from_hub(name: str) -> Path:
         raise UserError(f"model {name!r} is no folder here and cannot be had from the hub: {why}") from error
 
 
-def _load_folder(folder: Path, name: str, dtype) -> Model:
+def _load_folder(folder: Path, name: str, read: Callable[..., dict]) -> Model:
     raw = read_json(folder / "config.json")
     config = model_config(raw, str(folder / "config.json"))
     generation = read_json(folder / "generation_config.json", optional=True)
     tokenizer = load_tokenizer(folder)
-    params = assemble(config, SafetensorsFolder(folder, config.tied), dtype)
+    params = read(config, SafetensorsFolder(folder, config.tied))
     own = tokenizer.eos_token_id if tokenizer else None
     stop = stop_ids(generation.get("eos_token_id"), raw.get("eos_token_id"), own)
     return Model(config, params, tokenizer, stop, name)
 
 
-def _load_gguf(path: Path, name: str, dtype) -> Model:
+def _load_gguf(path: Path, name: str, read: Callable[..., dict]) -> Model:
     file = GGUFFile(path)
     tokenizer = gguf_tokenizer(file)
-    params = assemble(file.config, file, dtype)
+    params = read(file.config, file)
     ends = ("eos", "eot", "eom")  # of the text, of a turn, of a message
     stop = stop_ids(*(file.get(f"tokenizer.ggml.{end}_token_id") for end in ends))
     return Model(file.config, params, tokenizer, stop, name)

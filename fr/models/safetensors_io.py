@@ -1,5 +1,6 @@
 """Folders as transformers writes them: `config.json` and safetensors, one file or shards with an index."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -36,49 +37,74 @@ def read_json(path: Path, optional: bool = False) -> dict:
 
 
 class SafetensorsFolder:
-    """The tensors of a folder, memory-mapped; see `weights.Tensors`. Raises UserError for a broken file."""
+    """The tensors of a folder; see `weights.Tensors`. Raises UserError for a broken file.
+
+    A file is open while it is read from: what has been mapped of an open one counts as memory of the process.
+    """
 
     kind = "hf"
 
     def __init__(self, folder: Path, tied: bool):
         self.where = str(folder)
-        self._file = {}
+        self._tensors = {}
         for path in _files(folder):
-            opened = _open(path)
-            self._file |= {name: opened for name in opened.keys()}
+            with _open(path) as file:
+                self._tensors |= {name: _describe(path, file, name) for name in file.keys()}
         if tied:
             self._drop_tied_head()
 
     def names(self) -> set[str]:
         """Names of the tensors that are parameters."""
         # Old exports of Llama carry the rotary frequencies, which the config determines.
-        return {n for n in self._file if not n.endswith("rotary_emb.inv_freq")}
+        return {n for n in self._tensors if not n.endswith("rotary_emb.inv_freq")}
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, without reading it."""
-        return tuple(self._file[name].get_slice(name).get_shape())
+        return self._tensors[name].shape
 
-    def read(self, name: str) -> np.ndarray:
-        """A tensor's values; bfloat16 as ml_dtypes has it."""
-        kind = self._file[name].get_slice(name).get_dtype()
-        if kind not in FLOATS:
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """Values of a slice of a tensor; bfloat16 as ml_dtypes has it."""
+        tensor = self._tensors[name]
+        if tensor.kind not in FLOATS:
             known = ", ".join(FLOATS)
             raise UserError(
-                f"{self.where}: tensor {name} has type {kind}, which cannot be read; only {known}"
+                f"{self.where}: tensor {name} has type {tensor.kind}, which cannot be read; only {known}"
             )
-        return self._file[name].get_tensor(name)
+        with _open(tensor.path) as file:
+            return file.get_slice(name)[index]
 
     def _drop_tied_head(self) -> None:
         # Some exports write a tied head once more. One that differs from the embedding contradicts
         # config.json, and which of the two is meant is not ours to guess.
         head, embedding = "lm_head.weight", "model.embed_tokens.weight"
-        if head in self._file and embedding in self._file:
-            if not np.array_equal(self.read(head), self.read(embedding)):
+        if head in self._tensors and embedding in self._tensors:
+            if not self._equal(head, embedding):
                 raise UserError(
                     f"{self.where}: {head} differs from {embedding} although config.json ties them; "
                     'if the head is its own, set "tie_word_embeddings": false there'
                 )
-            del self._file[head]
+            del self._tensors[head]
+
+    def _equal(self, a: str, b: str) -> bool:
+        """Whether two tensors are one, a thousand rows at a time: these are the largest of a model."""
+        rows = self.shape(a)[0]
+        pieces = [(slice(i, min(i + 1000, rows)),) for i in range(0, rows, 1000)]
+        same = lambda index: np.array_equal(self.read(a, index), self.read(b, index))
+        return self.shape(a) == self.shape(b) and all(map(same, pieces))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """Where a tensor is, and what."""
+
+    path: Path
+    shape: tuple[int, ...]
+    kind: str
+
+
+def _describe(path: Path, file, name: str) -> _Stored:
+    tensor = file.get_slice(name)
+    return _Stored(path, tuple(tensor.get_shape()), tensor.get_dtype())
 
 
 def _files(folder: Path) -> list[Path]:

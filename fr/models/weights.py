@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from jax.sharding import Mesh
 
 from fr.errors import UserError
 from fr.models.config import ModelConfig
+from fr.models.sharding import host_buffer, make_array, sharding
 from fr.models.transformer import init_params
 
 
@@ -33,6 +35,26 @@ class Entry:
         if self.inputs:
             return math.prod(ours[self.inputs :]), math.prod(ours[: self.inputs])
         return ours if self.path in _EMBEDDINGS else (math.prod(ours),)
+
+    def file_index(self, ours: tuple[int, ...], index: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Slice of the tensor in the file that holds slice `index` of a parameter of shape `ours`."""
+        if self.inputs:
+            cut = self.inputs
+            return _span(ours[cut:], index[cut:]), _span(ours[:cut], index[:cut])
+        return index if self.path in _EMBEDDINGS else (_span(ours, index),)
+
+    @property
+    def layered(self) -> bool:
+        """Whether every layer has one."""
+        return "{}" in self.hf
+
+
+def _span(shape: tuple[int, ...], index: tuple[slice, ...]) -> slice:
+    """What a slice of several axes is once they are one."""
+    inner = math.prod(shape[1:])
+    whole = all(s == slice(0, n) for s, n in zip(index[1:], shape[1:]))
+    assert whole, f"{index} of {shape} is not contiguous: only the first of several axes can be divided"
+    return slice(index[0].start * inner, index[0].stop * inner)
 
 
 _EMBEDDINGS = ("embed/embedding", "head")
@@ -79,7 +101,7 @@ _FOUR_NORMS = (
 
 
 class Tensors(Protocol):
-    """The tensors of one checkpoint, read one at a time."""
+    """The tensors of one checkpoint, of which slices are read one at a time."""
 
     where: str  # names the checkpoint in errors
     kind: str  # hf or gguf: which names of the table it uses
@@ -90,8 +112,8 @@ class Tensors(Protocol):
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, without reading it."""
 
-    def read(self, name: str) -> np.ndarray:
-        """A tensor's values, in any floating type."""
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """Values of a slice of a tensor, in any floating type; `index` has a slice for every axis."""
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -109,22 +131,50 @@ def entries(config: ModelConfig) -> Iterator[tuple[Entry, tuple[int, ...]]]:
     assert not ours, f"parameters that the table lacks: {sorted(ours)}"
 
 
-def assemble(config: ModelConfig, tensors: Tensors, dtype: jnp.dtype) -> dict:
-    """Parameters of a decoder from a checkpoint; one stacked leaf and one tensor are in flight at a time.
+def assemble(
+    config: ModelConfig, tensors: Tensors, dtype: jnp.dtype, mesh: Mesh | None = None, stacked: bool = True
+) -> dict:
+    """Parameters of a decoder from a checkpoint, on the default device or divided over a mesh (`sharding`).
 
-    Raises UserError that names the first missing, unused or misshapen tensor.
+    On the host no more exists at a time than one device's slice of one leaf, and one tensor's part of it. Layers
+    are stacked, or a tuple of trees. Raises UserError that names the first missing, unused or misshapen tensor.
     """
     _check(config, tensors)
-    flat = {}
+    flat, layers = {}, [{} for _ in range(config.layers)]
     for entry, shape in entries(config):
-        stacked = np.empty(shape, dtype)
-        for name, into in _targets(entry, tensors.kind, stacked):
-            tensor = tensors.read(name)
+        leaf = functools.partial(_leaf, tensors, entry, dtype, mesh)
+        name = getattr(entry, tensors.kind)
+        if not entry.layered:
+            flat[entry.path] = leaf(shape, name)
+        elif stacked:
+            flat[entry.path] = leaf(shape[1:], [name.format(i) for i in range(config.layers)])
+        else:
+            for i, layer in enumerate(layers):
+                layer[entry.path.removeprefix("layers/")] = leaf(shape[1:], name.format(i))
+    params = traverse_util.unflatten_dict(flat, sep="/")
+    if not stacked:
+        params["layers"] = tuple(traverse_util.unflatten_dict(layer, sep="/") for layer in layers)
+    return params
+
+
+def _leaf(
+    tensors: Tensors, entry: Entry, dtype, mesh: Mesh | None, shape: tuple[int, ...], names: str | list[str]
+) -> jax.Array:
+    """A parameter of `shape`, or a stack of those of several names."""
+    stack = (len(names),) if isinstance(names, list) else ()
+    each = names if stack else [names]
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        index = index[len(stack) :]
+        out = host_buffer((len(each), *(s.stop - s.start for s in index)), dtype)
+        for name, into in zip(each, out):
+            tensor = tensors.read(name, entry.file_index(shape, index))
             view = into.reshape(entry.file_shape(into.shape)[::-1] if entry.inputs else tensor.shape)
             view[...] = tensor.T if entry.inputs else tensor
-        # device_put, because jnp.asarray would compile a copy for each shape.
-        flat[entry.path] = jax.device_put(stacked)
-    return traverse_util.unflatten_dict(flat, sep="/")
+        return out if stack else out[0]
+
+    whole = stack + shape
+    return make_array(whole, sharding(entry.path, whole, mesh) if mesh else None, read)
 
 
 def disassemble(
@@ -132,16 +182,29 @@ def disassemble(
 ) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
     """(name, shape, function that gives the float32 array) of every safetensors tensor of a decoder.
 
-    Raises ValueError if the parameters are not those of the config.
+    Layers are stacked, or a tuple of trees. Raises ValueError if the parameters are not those of the config.
     """
-    flat = traverse_util.flatten_dict(params, sep="/")
+    flat = _flatten(params)
     for entry, shape in entries(config):
-        if entry.path not in flat or flat[entry.path].shape != shape:
+        if entry.path not in flat or _shape(flat[entry.path]) != shape:
             raise ValueError(f"the config wants parameter {entry.path} of shape {shape}")
-        layers = range(shape[0]) if "{}" in entry.hf else [None]
+        layers = range(shape[0]) if entry.layered else [None]
         for layer in layers:
             wanted = entry.file_shape(shape if layer is None else shape[1:])
             yield entry.hf.format(layer), wanted, functools.partial(_to_file, flat[entry.path], entry, layer)
+
+
+def _flatten(params: dict) -> dict:
+    """Leaves by path; of layers that are trees of their own a list, which has an item a layer as a stack has."""
+    flat = traverse_util.flatten_dict(params, sep="/")
+    for layer in flat.pop("layers", ()):
+        for path, leaf in traverse_util.flatten_dict({"layers": layer}, sep="/").items():
+            flat.setdefault(path, []).append(leaf)
+    return flat
+
+
+def _shape(leaf) -> tuple[int, ...]:
+    return (len(leaf), *leaf[0].shape) if isinstance(leaf, list) else leaf.shape
 
 
 def _to_file(leaf, entry: Entry, layer: int | None) -> np.ndarray:
@@ -150,21 +213,11 @@ def _to_file(leaf, entry: Entry, layer: int | None) -> np.ndarray:
     return np.ascontiguousarray(array.reshape(wanted[::-1]).T if entry.inputs else array.reshape(wanted))
 
 
-def _targets(entry: Entry, kind: str, stacked: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """(tensor name, our array of one layer) of one row of the table."""
-    name = getattr(entry, kind)
-    if "{}" not in name:
-        yield name, stacked
-        return
-    for layer in range(stacked.shape[0]):
-        yield name.format(layer), stacked[layer]
-
-
 def _check(config: ModelConfig, tensors: Tensors) -> None:
     wanted = {}
     for entry, shape in entries(config):
         name = getattr(entry, tensors.kind)
-        each = range(config.layers) if "{}" in name else [None]
+        each = range(config.layers) if entry.layered else [None]
         wanted |= {name.format(i): entry.file_shape(shape if i is None else shape[1:]) for i in each}
     there = tensors.names()
     for name, shape in wanted.items():

@@ -5,62 +5,82 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from fr.errors import UserError
+from fr.models import sharding
 
 
 class Devices:
-    """Local devices and how to run on them. Every array but the parameters has a leading device axis.
+    """Local devices and how to run on them. Every array but the parameters has a leading axis of data shards.
 
     Process-local on purpose: no cross-host collective enters the token loop, so uneven queues cannot hang a pod.
+    `model` devices share one copy of the parameters and of a cache; how they do is left to the compiler, which
+    only `shard_map` can. Raises UserError for a kind that is not known, and for devices that cannot be divided.
     """
 
-    def __init__(self, kind: str = "auto", devices: list | None = None):
+    def __init__(self, kind: str = "auto", devices: list | None = None, model: int = 1):
         local = list(devices or jax.local_devices())
-        self.kind = ("pmap" if len(local) > 1 else "one") if kind == "auto" else kind
-        if self.kind not in ("one", "pmap", "shard_map"):
+        if kind == "auto":
+            kind = "shard_map" if model > 1 else "pmap" if len(local) > 1 else "one"
+        if kind not in ("one", "pmap", "shard_map"):
             raise UserError(
                 f"sampling.devices = {kind!r} is not known; there are: auto, one, pmap, shard_map"
             )
-        self.devices = local[:1] if self.kind == "one" else local
-        self.mesh = Mesh(np.array(self.devices), ("data",))
+        if model > 1 and kind != "shard_map":
+            raise UserError(
+                f"sampling.devices = {kind!r} gives every device a whole model; "
+                f"with sampling.model_axis = {model} use shard_map or auto"
+            )
+        if len(local) % model:
+            raise UserError(f"sampling.model_axis = {model} does not divide the {len(local)} local devices")
+        self.kind = kind
+        self.devices = local[:1] if kind == "one" else local
+        self.mesh = Mesh(np.array(self.devices).reshape(-1, model), sharding.AXES)
 
     @property
     def count(self) -> int:
-        """Devices in use, D."""
-        return len(self.devices)
+        """Data shards, D: each has a batch of its own, on one device or on those of a model axis."""
+        return self.mesh.shape["data"]
 
     def replicate(self, params):
-        """Put one copy of a tree on every device, once, so that no call has to."""
-        if self.kind == "pmap":
-            # A broadcast view: the host holds one copy, each device is sent its own.
-            stack = lambda x: np.broadcast_to(np.asarray(x), (self.count, *np.shape(x)))
-            return jax.device_put(jax.tree.map(stack, params), NamedSharding(self.mesh, P("data")))
-        return jax.device_put(params, NamedSharding(self.mesh, P()))
+        """Put one copy of a tree in every data shard, divided over its devices; nothing moves that is there."""
+        return sharding.place(params, self.mesh)
 
     def wrap(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
-        """Compile fn(params, *arrays): it sees one device's slice, without the device axis."""
+        """Compile fn(params, *arrays): it sees one data shard's slice, without the leading axis."""
         if self.kind == "pmap":
-            return jax.pmap(fn, devices=self.devices, donate_argnums=donate)
+            return self._pmap(fn, donate)
 
         @functools.wraps(fn)
         def local(params, *arrays):
-            squeezed = jax.tree.map(lambda x: x[0], arrays)
-            return jax.tree.map(lambda x: x[None], fn(params, *squeezed))
+            out = fn(params, *jax.tree.map(lambda x: x[0], arrays))
+            if self.kind == "shard_map":
+                out = sharding.constrain(out, self.mesh)
+            return jax.tree.map(lambda x: x[None], out)
 
-        if self.kind == "shard_map":
-            # Caches begin as zeros made inside, which the variance check would call replicated.
-            shard = lambda params, *arrays: jax.shard_map(
-                local,
-                mesh=self.mesh,
-                in_specs=(P(), *[P("data")] * len(arrays)),
-                out_specs=P("data"),
-                check_vma=False,
-            )(params, *arrays)
-            return jax.jit(shard, donate_argnums=donate)
-        return jax.jit(local, donate_argnums=donate)
+        if self.kind == "one":
+            return jax.jit(local, donate_argnums=donate)
+        # Caches begin as zeros made inside, which the variance check would call replicated.
+        shard = lambda params, *arrays: jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=(P(), *[P("data")] * len(arrays)),
+            out_specs=P("data"),
+            axis_names={"data"},
+            check_vma=False,
+        )(params, *arrays)
+        return jax.jit(shard, donate_argnums=donate)
+
+    def _pmap(self, fn: Callable, donate: tuple[int, ...]) -> Callable:
+        # Which arguments have the device axis depends on how many there are; a new pmap would compile anew.
+        program = functools.cache(
+            lambda count: jax.pmap(
+                fn, in_axes=(None, *[0] * count), devices=self.devices, donate_argnums=donate
+            )
+        )
+        return lambda params, *arrays: program(len(arrays))(params, *arrays)
 
     def split(self, tree):
         """Host arrays [D * B, ...] as [D, B, ...]."""

@@ -1,0 +1,96 @@
+"""Where parameters and caches lie on a mesh of (data, model): one table, and arrays made a slice at a time."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "model")
+
+# End of a path, and the axis, counted from the right, that the model axis divides: stacked and single layers have
+# the same rule. A layer's heads and its ff neurons stay together, so that one sum behind `o` and one behind `down`
+# is all that its devices exchange. What has no rule here (norms), or does not divide, is whole on every device.
+_DIVIDED = {
+    "attention/q/kernel": -2,  # [D, N, H]
+    "attention/k/kernel": -2,
+    "attention/v/kernel": -2,
+    "attention/q/bias": -2,
+    "attention/k/bias": -2,
+    "attention/v/bias": -2,
+    "attention/o/kernel": -3,  # [N, H, D]
+    "gate/kernel": -1,  # [D, F]
+    "up/kernel": -1,
+    "down/kernel": -2,  # [F, D]
+    "embed/embedding": -2,  # [V, D]
+    "head": -2,
+    "cache/layers/k": -3,  # [B, K, H, S]
+    "cache/layers/v": -3,  # [B, K, S, H]
+}
+
+
+def spec(path: str, shape: tuple[int, ...], parts: int) -> P:
+    """How an array is divided over a model axis of `parts` devices, by the names that lead to it (`a/b/c`)."""
+    names = "/" + "/".join(name for name in path.split("/") if not name.isdigit())
+    axis = next((axis for end, axis in _DIVIDED.items() if names.endswith("/" + end)), None)
+    if parts == 1 or axis is None or shape[axis] % parts:
+        return P()
+    return P(*[None] * (len(shape) + axis), "model")
+
+
+def sharding(path: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """The place of one array on a mesh of `AXES`; every data shard has a copy."""
+    return NamedSharding(mesh, spec(path, shape, mesh.shape["model"]))
+
+
+def place(tree, mesh: Mesh):
+    """Put every leaf of a tree where its path says; what is there already stays as it is."""
+    at = lambda path, leaf: sharding(_name(path), np.shape(leaf), mesh)
+    return jax.device_put(tree, jax.tree_util.tree_map_with_path(at, tree))
+
+
+def constrain(tree, mesh: Mesh):
+    """The same for what a program computes under `shard_map` with the model axis left to the compiler.
+
+    Without it the compiler chooses, a cache of zeros would lie whole on every device, and a state that comes back
+    with another layout than it left with would compile the program again.
+    """
+    at = lambda path, leaf: spec(_name(path), leaf.shape, mesh.shape["model"])
+    return jax.lax.with_sharding_constraint(tree, jax.tree_util.tree_map_with_path(at, tree))
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def make_array(
+    shape: tuple[int, ...],
+    place: NamedSharding | None,
+    read: Callable[[tuple[slice, ...]], np.ndarray],
+) -> jax.Array:
+    """An array of which this process holds its devices' slices; `read` is asked once for each, with full slices.
+
+    One slice is in flight at a time, and devices that hold the same one share a reading. `place` None: the
+    default device.
+    """
+    if place is None:
+        return jax.device_put(read(tuple(slice(0, n) for n in shape)))
+    holders = {}
+    for device, index in place.addressable_devices_indices_map(shape).items():
+        holders.setdefault(tuple(s.indices(n)[:2] for s, n in zip(index, shape)), []).append(device)
+    arrays = []
+    for bounds, devices in holders.items():
+        values = read(tuple(slice(*ends) for ends in bounds))
+        # Waited for, because a transfer keeps its source alive.
+        arrays += jax.block_until_ready([jax.device_put(values, device) for device in devices])
+    return jax.make_array_from_single_device_arrays(shape, place, arrays)
+
+
+def host_buffer(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """An empty host array that a CPU device can adopt: XLA copies one that is not aligned to 64 bytes."""
+    size, align = math.prod(shape) * np.dtype(dtype).itemsize, 64
+    memory = np.empty(size + align, np.uint8)
+    start = -memory.ctypes.data % align
+    return memory[start : start + size].view(dtype).reshape(shape)
