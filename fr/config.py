@@ -27,7 +27,7 @@ class TaskConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """How rollouts are drawn. Only `slots`, `chunk`, `prefill` and `devices` shape the compiled programs."""
+    """How rollouts are drawn. `slots`, `chunk`, `prefill`, `devices`, `model_axis` alone shape the programs."""
 
     rollouts: int = 16  # G, rollouts of one problem
     temperature: float = 0.6
@@ -38,6 +38,7 @@ class SamplingConfig:
     chunk: int = 16  # decode steps between two looks of the host
     prefill: int = 8  # prompts that are read at one time on a device
     devices: str = "auto"  # auto: pmap where there are several; one, pmap, shard_map
+    model_axis: int = 1  # devices that share one copy of a model: for those larger than a device
     shard_rows: int = 1024  # attempts of one store shard, the unit that is redone after a kill
 
 
@@ -192,7 +193,7 @@ def _check(ok: bool, name: str, value, wanted: str) -> None:
 def _validate(c: Config) -> None:
     for group, names in {
         "task": ("problems", "operands", "largest", "target", "terms", "digits"),
-        "sampling": ("rollouts", "max_new_tokens", "slots", "chunk", "prefill", "shard_rows"),
+        "sampling": ("rollouts", "max_new_tokens", "slots", "chunk", "prefill", "model_axis", "shard_rows"),
         "diagnosis": ("tau", "width", "window"),
         "intervention": ("attempts", "local_span"),
         "routing": ("bootstrap", "splits", "permutations"),

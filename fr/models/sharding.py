@@ -26,8 +26,8 @@ _DIVIDED = {
     "down/kernel": -2,  # [F, D]
     "embed/embedding": -2,  # [V, D]
     "head": -2,
-    "cache/layers/k": -3,  # [B, K, H, S]
-    "cache/layers/v": -3,  # [B, K, S, H]
+    "layers/k": -3,  # [B, K, H, S], of a cache
+    "layers/v": -3,  # [B, K, S, H]
 }
 
 

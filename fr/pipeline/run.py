@@ -1,7 +1,6 @@
 """A run: its config, problems and models, and the folder that all stages of it share."""
 
 import dataclasses
-import functools
 from pathlib import PurePath
 
 import jax
@@ -30,6 +29,7 @@ class Run:
     problems: list[Problem]
     specialist: Model
     ancestor: Model | None
+    devices: Devices  # the local ones of this process, on which the parameters are
 
     @property
     def ancestor_weight(self) -> float:
@@ -40,11 +40,6 @@ class Run:
     def names(self) -> tuple[str, str]:
         """What records call the two models: no paths, so that results do not depend on where a run lies."""
         return PurePath(self.config.specialist or "specialist").name, PurePath(self.config.ancestor).name
-
-    @functools.cached_property
-    def devices(self) -> Devices:
-        """The local devices of this process."""
-        return Devices(self.config.sampling.devices)
 
     def engine(self, with_ancestor: bool) -> Engine:
         """The decoder of plain rows, or of rows that read the ancestor in the loop."""
@@ -75,17 +70,19 @@ class Run:
 def open_run(config: Config, workdir: PathLike) -> Run:
     """Load what a run needs, then claim its folder: bad input leaves nothing behind.
 
-    Raises UserError for a task, model or folder that does not fit, and for an ancestor that reads other ids.
+    Parameters go straight to the devices that will use them. Raises UserError for a task, model, folder or mesh
+    that does not fit, and for an ancestor that reads other ids.
     """
     workdir = epath.Path(workdir)
     task = tasks.make(config.task)
     problems = task.problems(config.task.split, config.task.problems)
-    specialist = load(config.specialist or str(workdir / "specialist"))
-    ancestor = load(_ancestor_source(config, workdir)) if config.ancestor else None
+    devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
+    specialist = load(config.specialist or str(workdir / "specialist"), mesh=devices.mesh)
+    ancestor = load(_ancestor_source(config, workdir), mesh=devices.mesh) if config.ancestor else None
     if ancestor is not None:
         _check_vocabularies(specialist, ancestor)
     claim_workdir(workdir, as_dict(config))
-    return Run(config, workdir, task, problems, specialist, ancestor)
+    return Run(config, workdir, task, problems, specialist, ancestor, devices)
 
 
 def _ancestor_source(config: Config, workdir: epath.Path) -> str:
