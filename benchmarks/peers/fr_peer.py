@@ -1,0 +1,42 @@
+"""`fr`'s own engine, under the same protocol: as many slots as rows, each prompt read once for its rollouts."""
+
+import functools
+
+import jax
+import numpy as np
+from serve import batches, serve
+
+from fr.models import load as load_model
+from fr.models.transformer import Transformer
+from fr.sampling.devices import Devices
+from fr.sampling.engine import Engine
+from fr.sampling.rows import row_key
+from fr.types import Row
+
+
+def load(settings):
+    """The model of the folder, and an engine for each number of rows, with statistics and without."""
+    model = load_model(settings["folder"])
+    module = Transformer(model.config, model.dtype)
+
+    @functools.cache
+    def engine(rows, prompts, statistics):
+        return Engine(module, model.params, slots=rows, prefill=prompts, devices=Devices("one"))
+
+    def job(request):
+        rows = [prompt for batch in batches(request) for prompt in batch]
+        params = {"temperature": 1.0, "budget": request["new_tokens"]}
+        todo = [Row(str(i), tuple(p), row_key(request["seed"], i), params) for i, p in enumerate(rows)]
+        prompts = min(len(request["prompts"]), request["rows"])
+        found = engine(request["rows"], prompts, request["statistics"]).sample(todo)
+        tokens = [rollout.tokens.tolist() for rollout in found]
+        if not request["statistics"]:
+            return tokens, None, None
+        return tokens, *(np.concatenate([r.stats[name] for r in found]) for name in ("logp", "entropy"))
+
+    about = f"fr, jax {jax.__version__}, {model.dtype.name}, {jax.default_backend()}"
+    return job, f"{about}, all statistics of a token"
+
+
+if __name__ == "__main__":
+    serve(load)

@@ -1,0 +1,56 @@
+"""The drivers' side of the benchmark's protocol: JSON lines in, JSON lines out; standard library only.
+
+A driver is a file beside this one that calls `serve(load)`. The first line that it reads holds its settings, each
+further one a job; each gets one line back.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+
+
+def serve(load):
+    """Answer jobs until the input ends.
+
+    `load(settings)` gives `(job, about)`; `about` says in words how the system is used. `job(request)` gives
+    `(tokens, logp, entropy)`: the new tokens of each rollout, and an array of each statistic over all of them
+    (None unless `request["statistics"]`).
+    """
+    # What libraries print must not get between the lines: descriptor 1 becomes stderr, replies keep the real one.
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(**reply):
+        replies.write(json.dumps({**reply, "peak_rss_mb": peak_rss_mb()}) + "\n")
+        replies.flush()
+
+    job, about = load(json.loads(sys.stdin.readline()))
+    say(about=about)
+    for line in sys.stdin:
+        request = json.loads(line)
+        start = time.perf_counter()
+        tokens, logp, entropy = job(request)
+        seconds = time.perf_counter() - start
+        if any(len(row) != request["new_tokens"] for row in tokens):
+            raise ValueError(f"a rollout has {min(map(len, tokens))} tokens, not {request['new_tokens']}")
+        means = {"logp": float(logp.mean()), "entropy": float(entropy.mean())} if logp is not None else None
+        say(seconds=seconds, tokens=sum(map(len, tokens)), first=list(map(int, tokens[0])), means=means)
+
+
+def batches(request):
+    """The prompts of a job's rollouts, `rows` at a time: each prompt `rollouts` times, prompt by prompt."""
+    rows = [prompt for prompt in request["prompts"] for _ in range(request["rollouts"])][: request["limit"]]
+    return [rows[i : i + request["rows"]] for i in range(0, len(rows), request["rows"])]
+
+
+def peak_rss_mb():
+    """Peak resident memory of this process."""
+    try:
+        with open("/proc/self/status") as lines:
+            # Not ru_maxrss: there a child begins with what its parent had when it forked.
+            return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        unit = 1024**2 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
