@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from conftest import row
 
-from fr.models.transformer import KVCache, Transformer
+from fr.models.transformer import Transformer, init_cache, unstack
 from fr.sampling import decode, rows, steering
 from fr.sampling import logits as lg
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.sampling.scoring import Scorer
+from fr.sampling.slots import FLAGS
 
 LONG = tuple(range(3, 20))  # 17 tokens
 PLAIN = [
@@ -186,11 +187,10 @@ def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
     assert compilations() == before
 
 
-def chunk_of(config, params, unroll):
+def chunk_of(config, params):
     """A chunk of three steps of a live, a done and a paused row: states before and behind it, emissions."""
-    model, batch = Transformer(config, unroll=unroll), rows.defaults(3)
-    cache = jax.eval_shape(lambda: decode.init_cache(config, 3, 16))
-    noise = np.random.default_rng(0).normal(size=cache.k.shape).astype(np.float32)
+    model, batch = Transformer(config), rows.defaults(3)
+    draw, shape = np.random.default_rng(0), jax.eval_shape(lambda: init_cache(config, 3, 16))
     zeros = np.zeros(3, np.int32)
     state = decode.DecodeState(
         last=np.array([5, 6, 7], np.int32),
@@ -205,23 +205,36 @@ def chunk_of(config, params, unroll):
         scores=np.zeros((3, steering.RING), np.float32),
         key=np.stack([row_key(0, name) for name in "abc"]),
         rows=batch,
-        cache=KVCache(noise, noise[::-1]),
+        cache=jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), shape),
         ancestor_cache=None,
     )
     step = jax.jit(lambda p, s: decode.decode_chunk(model, None, 3, p, s, np.float32(0.6)))
     return state, *step(decode.Models(params, None), state)
 
 
-def test_dead_rows_stand_still_and_unrolled_layers_are_scanned_ones(tiny_config, tiny_params):
-    before, after, emission = chunk_of(tiny_config, tiny_params, unroll=1)
-    assert emission.valid.tolist() == [[True, False, False]] * 3
+def test_dead_rows_stand_still_and_a_stack_is_its_layers(tiny_config, tiny_params):
+    before, after, block = chunk_of(tiny_config, tiny_params)
+    assert block[:, FLAGS.index("valid")].tolist() == [[1, 0, 0]] * 3
     fields = [f.name for f in dataclasses.fields(before) if f.name not in ("cache", "ancestor_cache", "rows")]
     for name in fields:
         np.testing.assert_array_equal(getattr(before, name)[1:], getattr(after, name)[1:], err_msg=name)
-    for old, new in ((before.cache.k, after.cache.k), (before.cache.v, after.cache.v)):
-        np.testing.assert_array_equal(old[:, 1:], new[:, 1:])
-        changed = np.flatnonzero((old[:, 0] != np.asarray(new[:, 0])).any(axis=(0, 2, 3)))
-        assert changed.tolist() == [4, 5, 6]  # the live row wrote its three entries, nothing else
-    _, unrolled, again = chunk_of(tiny_config, tiny_params, unroll=2)
-    assert after.last.tolist() == unrolled.last.tolist()
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:, 0], b[:, 0], atol=1e-5), emission, again)
+    for old, new in zip(before.cache.layers, after.cache.layers):
+        for one, other in ((old.k.swapaxes(2, 3), np.asarray(new.k).swapaxes(2, 3)), (old.v, new.v)):
+            np.testing.assert_array_equal(one[1:], other[1:])
+            changed = np.flatnonzero((one[0] != np.asarray(other[0])).any(axis=(0, 2)))
+            assert changed.tolist() == [4, 5, 6]  # the live row wrote its three entries, nothing else
+    layers = {**tiny_params, "layers": unstack(tiny_params["layers"], tiny_config.layers)}
+    _, inlined, again = chunk_of(tiny_config, layers)
+    assert after.last.tolist() == inlined.last.tolist()
+    np.testing.assert_allclose(block[:, :, 0], again[:, :, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 9, 30])
+def test_a_cache_of_another_size_has_the_same_entries(tiny_config, tiny_params, size):
+    _, state, _ = chunk_of(tiny_config, tiny_params)
+    resized = jax.jit(decode.resize, static_argnums=1)(state, size)
+    assert resized.cache.size == size
+    for old, new in zip(state.cache.layers, resized.cache.layers):
+        both = min(16, size)
+        np.testing.assert_array_equal(old.k[..., :both], new.k[..., :both])
+        np.testing.assert_array_equal(old.v[:, :, :both], new.v[:, :, :both])

@@ -61,9 +61,8 @@ class ModelConfig:
 
 @struct.dataclass
 class LayerData:
-    """What differs from layer to layer, scanned beside the parameters."""
+    """What differs from layer to layer beside the parameters."""
 
-    index: Int[Array, "L"]
     window: Int[Array, "L"]  # tokens in sight, own one included
     inv_freq: Float[Array, "L H/2"]
 
@@ -74,7 +73,6 @@ def layer_data(config: ModelConfig) -> LayerData:
     window = [config.window if s else np.iinfo(np.int32).max for s in slides]
     freq = [_inv_freq(config, sliding=s) for s in slides]
     return LayerData(
-        index=jnp.arange(config.layers, dtype=jnp.int32),
         window=jnp.asarray(window, jnp.int32),
         inv_freq=jnp.asarray(np.stack(freq), jnp.float32),
     )

@@ -1,4 +1,4 @@
-"""The decoder: one Linen module for every family, layers stacked and scanned, KV cache passed in and out."""
+"""The decoder: one Linen module for every family, over whole sequences or a KV cache passed in and out."""
 
 import functools
 
@@ -12,22 +12,43 @@ from fr.models.config import LayerData, ModelConfig, layer_data
 
 
 @struct.dataclass
-class KVCache:
-    """Keys and values of all layers; entry s of a row belongs to its position s."""
+class LayerCache:
+    """Keys and values of one layer; entry s of a row belongs to its position s.
 
-    k: Float[Array, "L B S K H"]
-    v: Float[Array, "L B S K H"]
+    Keys lie with their entries innermost: a step's products then read memory in order, which on a CPU takes a
+    quarter of the time of the other way round.
+    """
+
+    k: Float[Array, "B K H S"]
+    v: Float[Array, "B K S H"]
+
+
+@struct.dataclass
+class KVCache:
+    """A buffer of its own for every layer: a stacked one would be sliced, which is to say copied, at every step."""
+
+    layers: tuple[LayerCache, ...]
 
     @property
     def size(self) -> int:
         """Entries of a row, S."""
-        return self.k.shape[2]
+        return self.layers[0].k.shape[-1]
 
 
 def init_cache(config: ModelConfig, rows: int, size: int, dtype=jnp.float32) -> KVCache:
     """An empty cache of `size` entries a row."""
-    shape = (config.layers, rows, size, config.kv_heads, config.head_dim)
-    return KVCache(k=jnp.zeros(shape, dtype), v=jnp.zeros(shape, dtype))
+    k, v = (config.kv_heads, config.head_dim, size), (config.kv_heads, size, config.head_dim)
+    empty = lambda shape: jnp.zeros((rows, *shape), dtype)
+    return KVCache(tuple(LayerCache(empty(k), empty(v)) for _ in range(config.layers)))
+
+
+@struct.dataclass
+class Branches:
+    """New tokens that continue prefixes of cached rows, in a tree, without being written to the cache."""
+
+    rows: Int[Array, "R"]  # the cached row of each sequence of new tokens
+    prefix: Int[Array, "R T"]  # a token sees the cache entries before this one
+    sees: Bool[Array, "R T T"]  # and these of the new tokens
 
 
 class RMSNorm(nn.Module):
@@ -72,32 +93,32 @@ def visible(query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array,
 
 def attend(
     q: Float[Array, "B T N H"],
-    k: Float[Array, "B S K H"],
-    v: Float[Array, "B S K H"],
+    k: Float[Array, "B K H S"],
+    v: Float[Array, "B K S H"],
     mask: Bool[Array, "B T S"],
     softcap: float,
 ) -> Float[Array, "B T N H"]:
     """Grouped-query attention; scores and softmax in float32. `q` is scaled already."""
     b, t, n, h = q.shape
-    q = q.reshape(b, t, k.shape[2], n // k.shape[2], h)
-    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
+    q = q.reshape(b, t, k.shape[1], n // k.shape[1], h)
+    scores = jnp.einsum("btkgh,bkhs->bkgts", q, k, preferred_element_type=jnp.float32)
     if softcap:
         scores = softcap * jnp.tanh(scores / softcap)
     # A finite floor: a pad sees no key at all, and its row must come out finite, not NaN.
     scores = jnp.where(mask[:, None, None], scores, -1e30)
     probs = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = jnp.einsum("bkgts,bskh->btkgh", probs, v)
+    out = jnp.einsum("bkgts,bksh->btkgh", probs, v)
     return out.reshape(b, t, n, h)
 
 
 class Attention(nn.Module):
-    """Self-attention of one layer, over its own tokens or over the cache that it writes first."""
+    """Self-attention of one layer: over its own tokens, over the cache that it writes first, or over branches."""
 
     config: ModelConfig
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, cache: KVCache | None, layer: LayerData, positions, segments):
+    def __call__(self, x, layer: LayerData, positions, segments, cache: LayerCache | None, branches):
         c = self.config
         dense = functools.partial(nn.DenseGeneral, dtype=self.dtype)
         q = dense((c.heads, c.head_dim), use_bias=c.qkv_bias, name="q")(x)
@@ -108,26 +129,46 @@ class Attention(nn.Module):
             k = RMSNorm(c.norm_eps, c.unit_offset, name="k_norm")(k)
         q = rope(q, positions, layer.inv_freq) * jnp.asarray(c.scale, q.dtype)
         k = rope(k, positions, layer.inv_freq)
-        keys = positions
-        if cache is not None:
-            cache = _write(cache, layer.index, positions, k, v)
-            k = jax.lax.dynamic_index_in_dim(cache.k, layer.index, keepdims=False)
-            v = jax.lax.dynamic_index_in_dim(cache.v, layer.index, keepdims=False)
-            # Every entry up to a query's own position is live, so an entry's index is all the mask needs.
-            keys = jnp.broadcast_to(jnp.arange(cache.size, dtype=jnp.int32), (x.shape[0], cache.size))
-        mask = visible(positions, keys, layer.window)
-        if segments is not None:
-            mask &= segments[:, :, None] == segments[:, None, :]
-        out = attend(q, k, v, mask, c.attention_softcap)
+        if branches is not None:
+            own, mask = _beside(cache, branches, layer.window, positions, k, v)
+        elif cache is not None:
+            own = cache = _write(cache, positions, k, v)
+            mask = visible(positions, _entries(x.shape[0], own.k.shape[-1]), layer.window)
+        else:
+            own = LayerCache(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))
+            mask = visible(positions, positions, layer.window)
+            if segments is not None:
+                mask &= segments[:, :, None] == segments[:, None, :]
+        out = attend(q, own.k, own.v, mask, c.attention_softcap)
         return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
 
 
-def _write(cache: KVCache, layer, positions, k, v) -> KVCache:
+def _write(cache: LayerCache, positions, k, v) -> LayerCache:
     """Put new keys and values at their rows' positions; pads (position -1) are dropped, never clamped."""
-    rows = jnp.arange(positions.shape[0])[:, None]
-    slots = jnp.where(positions < 0, cache.size, positions)
-    put = lambda into, new: into.at[layer, rows, slots].set(new.astype(into.dtype), mode="drop")
-    return cache.replace(k=put(cache.k, k), v=put(cache.v, v))
+    rows, size = jnp.arange(positions.shape[0])[:, None], cache.k.shape[-1]
+    slots = jnp.where(positions < 0, size, positions)
+    return LayerCache(
+        k=cache.k.at[rows, :, :, slots].set(k.astype(cache.k.dtype), mode="drop"),
+        v=cache.v.at[rows, :, slots].set(v.astype(cache.v.dtype), mode="drop"),
+    )
+
+
+def _entries(rows: int, size: int) -> Int[Array, "B S"]:
+    """Positions of cache entries: all up to a query's own are live, so their index is all that a mask needs."""
+    return jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (rows, size))
+
+
+def _beside(cache: LayerCache, branches: Branches, window, positions, k, v):
+    """Keys and values of the cached rows with those of new tokens behind them, and what each new token sees."""
+    old = jax.tree.map(lambda x: x[branches.rows], cache)
+    entries = _entries(positions.shape[0], old.k.shape[-1])
+    before = visible(positions, entries, window) & (entries[:, None] < branches.prefix[:, :, None])
+    among = visible(positions, positions, window) & branches.sees
+    both = LayerCache(
+        k=jnp.concatenate([old.k, k.transpose(0, 2, 3, 1).astype(old.k.dtype)], axis=-1),
+        v=jnp.concatenate([old.v, v.transpose(0, 2, 1, 3).astype(old.v.dtype)], axis=-2),
+    )
+    return both, jnp.concatenate([before, among], axis=-1)
 
 
 class Block(nn.Module):
@@ -137,28 +178,30 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, carry, layer: LayerData, positions, segments):
+    def __call__(self, x, layer: LayerData, positions, segments=None, cache=None, branches=None):
         c = self.config
-        x, cache = carry
         norm = functools.partial(RMSNorm, c.norm_eps, c.unit_offset)
         dense = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype)
-        h, cache = Attention(c, self.dtype, name="attention")(
-            norm(name="attention_norm")(x), cache, layer, positions, segments
-        )
+        attention = Attention(c, self.dtype, name="attention")
+        h, cache = attention(norm(name="attention_norm")(x), layer, positions, segments, cache, branches)
         x = x + (norm(name="attention_post_norm")(h) if c.post_norms else h)
         h = norm(name="ff_norm")(x)
         gate = dense(c.ff, name="gate")(h)
         gate = nn.gelu(gate, approximate=True) if c.gelu else nn.silu(gate)
         h = dense(c.width, name="down")(gate * dense(c.ff, name="up")(h))
-        return (x + (norm(name="ff_post_norm")(h) if c.post_norms else h), cache), None
+        return x + (norm(name="ff_post_norm")(h) if c.post_norms else h), cache
 
 
 class Transformer(nn.Module):
-    """A decoder-only transformer; `unroll` layers are inlined per step: slower to compile, faster to run."""
+    """A decoder-only transformer.
+
+    Parameters of its layers are stacked, `params["layers"]` one tree of leaves [L, ...], or a tuple of L trees (see
+    `unstack`). Whole sequences scan the stack, which compiles once for all layers; with a cache, or a tuple, the
+    layers are inlined.
+    """
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
-    unroll: int = 1
 
     def setup(self):
         c = self.config
@@ -169,7 +212,6 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
             length=c.layers,
-            unroll=self.unroll,
         )
         self.blocks = stacked(c, self.dtype, name="layers")
         self.final_norm = RMSNorm(c.norm_eps, c.unit_offset, name="final_norm")
@@ -182,8 +224,9 @@ class Transformer(nn.Module):
         positions: Int[Array, "B T"],
         cache: KVCache | None = None,
         segments: Int[Array, "B T"] | None = None,
+        branches: Branches | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-        """Final-norm states and the cache with these tokens in it.
+        """Final-norm states and the cache with these tokens in it (`branches`: the cache as it was).
 
         `positions` are cache entries; -1 marks a pad, which is neither written nor seen, and whose own output
         means nothing. Without a cache, tokens see each other (`segments`: only those of their own segment).
@@ -191,8 +234,22 @@ class Transformer(nn.Module):
         x = jnp.take(self.embed.embedding, jnp.maximum(tokens, 0), axis=0).astype(self.dtype)
         if self.config.scaled_embedding:
             x = x * jnp.asarray(self.config.width**0.5, x.dtype)
-        (x, cache), _ = self.blocks((x, cache), layer_data(self.config), positions, segments)
+        if cache is None and not isinstance(self.variables["params"].get("layers"), tuple):
+            x, _ = self.blocks(x, layer_data(self.config), positions, segments)
+        else:
+            x, cache = self._inlined(x, positions, segments, cache, branches)
         return self.final_norm(x), cache
+
+    def _inlined(self, x, positions, segments, cache, branches):
+        layers, block = self.variables["params"]["layers"], Block(self.config, self.dtype, parent=None)
+        each = layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
+        shared, caches = layer_data(self.config), []
+        for i, params in enumerate(each):
+            own = jax.tree.map(lambda leaf: leaf[i], shared)
+            old = None if cache is None else cache.layers[i]
+            x, new = block.apply({"params": params}, x, own, positions, segments, old, branches)
+            caches.append(new)
+        return x, None if cache is None else KVCache(tuple(caches))
 
     def head(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits, accumulated and returned in float32."""
@@ -205,6 +262,11 @@ class Transformer(nn.Module):
         """Logits [B, T, V] in float32, and the cache; see `hidden`."""
         x, cache = self.hidden(tokens, positions, cache, segments)
         return self.head(x), cache
+
+
+def unstack(layers: dict, count: int) -> tuple[dict, ...]:
+    """Stacked parameters of `count` layers as a tree each."""
+    return tuple(jax.tree.map(lambda leaf: leaf[i], layers) for i in range(count))
 
 
 def init_params(config: ModelConfig, key) -> dict:

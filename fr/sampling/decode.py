@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from fr.models.transformer import KVCache, Transformer, init_cache
+from fr.models.transformer import KVCache, LayerCache, Transformer, init_cache
 from fr.sampling import logits as lg
 from fr.sampling import stats, steering
 from fr.types import Emission, RowParams
@@ -47,15 +47,22 @@ class Models:
 
 
 @struct.dataclass
-class Entry:
-    """Rows to enter: prompts less their last token, read once each, and the slots that continue them."""
+class Prefixes:
+    """Prompts that have been read, less their last token: where the rows of a prompt get their cache from."""
 
-    prompts: Int[Array, "G P"]  # -1 pads on the right
-    mask: Bool[Array, "B"]  # slots that are entered
-    prompt: Int[Array, "B"]  # which of the G prompts
-    last: Int[Array, "B"]  # the prompt's last token
-    length: Int[Array, "B"]  # its length less one
-    key: UInt[Array, "B 2"]
+    specialist: KVCache
+    ancestor: KVCache | None
+
+
+@struct.dataclass
+class Entry:
+    """Rows to enter: R of them, a slot of B marks one that is not there."""
+
+    slot: Int[Array, "R"]
+    prompt: Int[Array, "R"]  # which of the prefixes
+    last: Int[Array, "R"]  # the prompt's last token
+    length: Int[Array, "R"]  # its length less one
+    key: UInt[Array, "R 2"]
     rows: RowParams
 
 
@@ -98,51 +105,94 @@ def init_state(model: Transformer, ancestor: Transformer | None, rows: RowParams
     )
 
 
-def enter(
-    model: Transformer, ancestor: Transformer | None, params: Models, state: DecodeState, entry: Entry
-) -> DecodeState:
-    """Prefill each prompt once, expand it to its rows' slots, and reset those slots."""
-    take = functools.partial(_take, entry.mask)
-    zero = jnp.zeros_like(state.last)
+def init_prefixes(model: Transformer, ancestor: Transformer | None, count: int, size: int) -> Prefixes:
+    """Room for `count` prompts of up to `size` + 1 tokens."""
+    cache = lambda m: None if m is None else init_cache(m.config, count, size, m.dtype)
+    return Prefixes(cache(model), cache(ancestor))
+
+
+def read(
+    model: Transformer,
+    ancestor: Transformer | None,
+    params: Models,
+    prefixes: Prefixes,
+    prompts: Int[Array, "G P"],
+    into: Int[Array, "G"],
+) -> Prefixes:
+    """Prefill prompts (-1 pads on the right) into the given places; a place beyond the last marks none."""
+
+    def fill(m: Transformer | None, p: dict, kept: KVCache | None):
+        if m is None:
+            return None
+        positions = jnp.where(prompts >= 0, jnp.arange(prompts.shape[1]), -1)
+        fresh = init_cache(m.config, *prompts.shape, m.dtype)
+        _, fresh = m.apply({"params": p}, prompts, positions, fresh, method="hidden")
+        return _put(kept, into, fresh, jnp.arange(prompts.shape[0]))
+
+    return Prefixes(
+        fill(model, params.specialist, prefixes.specialist),
+        fill(ancestor, params.ancestor, prefixes.ancestor),
+    )
+
+
+def enter(params: Models, state: DecodeState, prefixes: Prefixes, entry: Entry) -> DecodeState:
+    """Reset the slots of new rows and give each the cache of its prompt."""
+    zero = jnp.zeros_like(entry.last)
     fresh = state.replace(
         last=entry.last,
         length=entry.length,
         generated=zero,
-        done=jnp.zeros_like(state.done),
-        paused=jnp.zeros_like(state.paused),
+        done=zero.astype(bool),
+        paused=zero.astype(bool),
         forced_at=zero,
-        fired=jnp.zeros_like(state.fired),
+        fired=zero.astype(bool),
         hot=zero,
         thought=zero,
-        scores=jnp.zeros_like(state.scores),
+        scores=jnp.zeros((zero.size, steering.RING)),
         key=entry.key,
         rows=entry.rows,
         cache=None,
         ancestor_cache=None,
     )
-    fields = jax.tree.map(take, fresh, state.replace(cache=None, ancestor_cache=None))
-    cache = _fill(model, params.specialist, state.cache, entry)
-    second = None if ancestor is None else _fill(ancestor, params.ancestor, state.ancestor_cache, entry)
-    return fields.replace(cache=cache, ancestor_cache=second)
+    put = lambda old, new: old.at[entry.slot].set(new, mode="drop")
+    fields = jax.tree.map(put, state.replace(cache=None, ancestor_cache=None), fresh)
+    second = state.ancestor_cache
+    return fields.replace(
+        cache=_put(state.cache, entry.slot, prefixes.specialist, entry.prompt),
+        ancestor_cache=second and _put(second, entry.slot, prefixes.ancestor, entry.prompt),
+    )
 
 
-def _take(mask: Bool[Array, "B"], new: Float[Array, "B ..."], old: Float[Array, "B ..."]):
-    """Whole rows of `new` where the mask is set, of `old` elsewhere."""
-    return jnp.where(mask.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+def _put(into: KVCache, rows: Int[Array, "R"], given: KVCache, which: Int[Array, "R"]) -> KVCache:
+    """Write rows `which` of one cache over the beginnings of rows of another; rows beyond the last are dropped.
+
+    Entries that do not fit are pads: a row is let in only where its prompt fits.
+    """
+    size = min(into.size, given.size)
+
+    def layer(to: LayerCache, source: LayerCache) -> LayerCache:
+        k, v = source.k[which, :, :, :size], source.v[which, :, :size]
+        return LayerCache(
+            k=to.k.at[rows, :, :, :size].set(k, mode="drop"), v=to.v.at[rows, :, :size].set(v, mode="drop")
+        )
+
+    return KVCache(tuple(map(layer, into.layers, given.layers)))
 
 
-def _fill(model: Transformer, params: dict, cache: KVCache, entry: Entry) -> KVCache:
-    groups, size = entry.prompts.shape
-    positions = jnp.where(entry.prompts >= 0, jnp.arange(size), -1)
-    prefix = init_cache(model.config, groups, size, model.dtype)
-    _, prefix = model.apply({"params": params}, entry.prompts, positions, prefix, method="hidden")
-    into = min(size, cache.size)
+def resize(state: DecodeState, size: int) -> DecodeState:
+    """The same batch with caches of `size` entries: longer ones, or what is left of too long ones."""
 
-    def put(full: Float[Array, "L B S K H"], new: Float[Array, "L G P K H"]):
-        rows = new[:, entry.prompt, :into]
-        return full.at[:, :, :into].set(jnp.where(entry.mask[:, None, None, None], rows, full[:, :, :into]))
+    def change(cache: KVCache) -> KVCache:
+        more = size - cache.size
+        fit = lambda x, axis: (
+            jnp.pad(x, [(0, more * (i == axis)) for i in range(4)])
+            if more > 0
+            else jax.lax.slice_in_dim(x, 0, size, axis=axis)
+        )
+        return KVCache(tuple(LayerCache(fit(c.k, 3), fit(c.v, 2)) for c in cache.layers))
 
-    return KVCache(k=put(cache.k, prefix.k), v=put(cache.v, prefix.v))
+    second = state.ancestor_cache
+    return state.replace(cache=change(state.cache), ancestor_cache=second and change(second))
 
 
 def edit(state: DecodeState, change: Edit) -> DecodeState:
@@ -168,6 +218,11 @@ def edit(state: DecodeState, change: Edit) -> DecodeState:
     )
 
 
+def _take(mask: Bool[Array, "B"], new: Float[Array, "B ..."], old: Float[Array, "B ..."]):
+    """Whole rows of `new` where the mask is set, of `old` elsewhere."""
+    return jnp.where(mask.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+
+
 def decode_chunk(
     model: Transformer,
     ancestor: Transformer | None,
@@ -175,8 +230,8 @@ def decode_chunk(
     params: Models,
     state: DecodeState,
     tau: Float[Array, ""],
-) -> tuple[DecodeState, Emission]:
-    """`steps` tokens of every live row; emissions come stacked as [steps, B].
+) -> tuple[DecodeState, Float[Array, "steps F B"]]:
+    """`steps` tokens of every live row, and the fields of their emissions as one block (see `fields`).
 
     The length is fixed: a loop until all rows are done would tie every device to the slowest row.
     """
@@ -187,7 +242,10 @@ def decode_chunk(
         if ancestor is not None:
             second, ancestor_cache = _logits(ancestor, params.ancestor, state, state.ancestor_cache)
         state, emission = emit(state, specialist, second, tau)
-        return state.replace(cache=cache, ancestor_cache=ancestor_cache), emission
+        # One block: XLA copies a whole buffer for an update of a few hundred bytes, and the host fetches once.
+        # float32 holds every token id below 2**24 exactly.
+        block = jnp.stack([leaf.astype(jnp.float32) for leaf in jax.tree.leaves(emission)])
+        return state.replace(cache=cache, ancestor_cache=ancestor_cache), block
 
     return jax.lax.scan(step, state, None, length=steps)
 

@@ -6,44 +6,37 @@ from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
-from fr.models.transformer import Transformer
+from fr.models.transformer import Transformer, unstack
 from fr.sampling import decode, rows, steering
+from fr.sampling.admission import Admission, padded_length
 from fr.sampling.devices import Devices
+from fr.sampling.slots import Slot
 from fr.sampling.work import ListSource, Resume, WorkSource
 from fr.types import LineageStats, Rollout, Row, TokenStats
 
 
 @dataclasses.dataclass
-class _Slot:
-    """A row in flight: pieces of its emissions, one a chunk, and the parameters that it runs under."""
+class Counts:
+    """What an engine has done so far; a step is one of all slots."""
 
-    row: Row
-    forced: tuple[int, ...]  # what waits in its forced queue
-    tokens: list[int] = dataclasses.field(default_factory=list)
-    pieces: list[np.ndarray] = dataclasses.field(default_factory=list)  # [F, n] each
-    decoded: int = 0
-    rewinds: int = 0
+    full_steps: int = 0  # of chunks that began with a row in every slot
+    full_live: int = 0  # rows that were live in them, summed over steps
+    drain_steps: int = 0  # of chunks that began with a free slot, for want of rows
+    drain_live: int = 0
+    prompts: int = 0  # read
+    prompt_tokens: int = 0  # and their tokens, pads not counted
+    entered: int = 0  # rows
+    resized: int = 0  # times that the cache changed its size
 
-    def values(self) -> Float[np.ndarray, "F T"]:
-        """What its tokens came with, so far."""
-        return np.concatenate(self.pieces, axis=1)
 
-    def rewind(self, cut: int) -> None:
-        """Forget all but the first `cut` tokens, and what waited to be forced behind them."""
-        self.rewinds += cut < len(self.tokens)
-        self.pieces, self.tokens, self.forced = [self.values()[:, :cut]], self.tokens[:cut], ()
+@dataclasses.dataclass
+class _Chunk:
+    """A chunk that has run and that the host has not looked into: its block, who was where, who is done."""
 
-    def memory(self) -> tuple[bool, int, int]:
-        """What the loop remembers behind the tokens that are left: fired, still hot, age of the thought."""
-        fires = np.flatnonzero(self.values()[2])
-        hot = 0
-        if len(fires) and rows.value(self.row, "operator") == steering.HEAT:
-            hot = max(0, rows.value(self.row, "local_span") - (len(self.tokens) - 1 - fires[-1]))
-        switches = np.flatnonzero(np.isin(self.tokens, self.row.params.get("switch_tokens", ())))
-        last = switches[-1] if len(switches) else -1
-        return bool(len(fires)), hot, len(self.tokens) - 1 - last
+    block: jax.Array  # [D, steps, F, B]
+    owners: list[Slot | None]
+    done: np.ndarray | None = None
 
 
 class Engine:
@@ -68,18 +61,30 @@ class Engine:
         devices: Devices | None = None,
     ):
         self.devices = devices or Devices()
-        self.slots, self._prompts = slots, prefill
-        self._params = self.devices.replicate(decode.Models(params, ancestor_params))
+        self.slots, self.counts = slots, Counts()
+        self._chunk, self._has_ancestor = chunk, ancestor is not None
+        self._admission = Admission(self.devices.count, slots, prefill)
+        self._room = 0  # entries of a kept prompt
+        second = ancestor_params and _inlined(ancestor, ancestor_params)
+        self._params = self.devices.replicate(decode.Models(_inlined(model, params), second))
         self._tau = np.full(self.devices.count, tau, np.float32)
-        self._has_ancestor = ancestor is not None
+        self._programs(model, ancestor)
+
+    def _programs(self, model: Transformer, ancestor: Transformer | None) -> None:
         bound = lambda fn, *more: lambda *args: fn(model, ancestor, *more, *args)
         wrap = self.devices.wrap
-        self._enter = wrap(bound(decode.enter), donate=(1,))
-        self._decode = wrap(bound(decode.decode_chunk, chunk), donate=(1,))
+        self._decode = wrap(bound(decode.decode_chunk, self._chunk), donate=(1,))
+        self._read = wrap(bound(decode.read), donate=(1,))
+        self._enter = wrap(decode.enter, donate=(1,))
         self._edit = wrap(lambda params, *args: decode.edit(*args), donate=(1,))
-        # One compiled function a cache size: a run is a shard, and a fresh function would compile for each.
+        # One compiled function a size: a fresh function would compile anew for each run.
+        self._resize = functools.cache(lambda size: wrap(lambda params, state: decode.resize(state, size)))
         self._init = functools.cache(
             lambda size: wrap(lambda params, empty: decode.init_state(model, ancestor, empty, size))
+        )
+        kept = self._admission.kept
+        self._init_prefixes = functools.cache(
+            lambda size: wrap(lambda params, tau: decode.init_prefixes(model, ancestor, kept, size))
         )
 
     @property
@@ -89,26 +94,37 @@ class Engine:
         return tuple(names + [f.name for f in dataclasses.fields(LineageStats)] * self._has_ancestor)
 
     def run(self, source: WorkSource, max_length: int) -> None:
-        """Decode all that the source gives; prompts and budgets must fit `max_length` positions together."""
-        self._size = -(-max_length // 32) * 32  # a few sizes, not one program for every length
+        """Decode all that the source gives; prompts and budgets must fit `max_length` positions together.
+
+        The source hears of a rollout one chunk after its last token: the host takes a chunk apart while the
+        device runs the next one.
+        """
+        self._limit = -(-max_length // 32) * 32
+        self._size, self._room = min(cache_size(1), self._limit), 0
+        self._admission.forget()
         empty = self.devices.split(rows.defaults(self.slots * self.devices.count))
         state = self._init(self._size)(self._params, empty)
-        slots: list[_Slot | None] = [None] * (self.slots * self.devices.count)
-        finished: list[Rollout] = []
+        slots: list[Slot | None] = [None] * (self.slots * self.devices.count)
+        finished, last = [], None
         while True:
-            free = sum(s is None for s in slots)
-            new = source.next(finished, free)
-            if len(new) > free:
-                raise ValueError(f"the work source gave {len(new)} rows for {free} free slots")
-            state = self._admit(state, slots, new)
-            if not any(slots):
+            state = self._admit(state, slots, self._ask(source, finished, slots))
+            finished = []
+            if any(slots):
+                state = self._fit(state, slots)
+                state, block = self._decode(self._params, state, self._tau)
+                chunk = _Chunk(block, list(slots))
+            elif last is None:
                 return
-            state, emission = self._decode(self._params, state, self._tau)
-            flags = (state.done, state.paused)
-            emission, (done, paused) = jax.device_get((emission, flags))
-            self._collect(slots, emission)
-            finished = self._leave(slots, done.reshape(-1))
-            state = self._resume(state, slots, paused.reshape(-1), source)
+            else:
+                chunk = None
+            if last is not None:
+                finished = self._collect(last)
+            last = chunk
+            if chunk is not None:
+                chunk.done, paused = self._look(state, slots)
+                if paused:
+                    finished += self._collect(chunk)
+                    last, state = None, self._resume(state, slots, paused, source)
 
     def sample(
         self, todo: Iterable[Row], max_length: int = 0, progress: Callable[[int], object] = lambda count: None
@@ -120,26 +136,15 @@ class Engine:
         self.run(source, max_length or longest)
         return source.rollouts
 
-    def _admit(self, state: decode.DecodeState, slots: list, new: list[Row]) -> decode.DecodeState:
-        """Place new rows in free slots; each device reads at most `prefill` different prompts at a time."""
+    def _ask(self, source: WorkSource, finished: list[Rollout], slots: list) -> dict[int, Row]:
+        """New rows, by the slots that they will take."""
         free = [i for i, slot in enumerate(slots) if slot is None]
-        placed = dict(zip(free, new))
+        new = source.next(finished, len(free))
+        if len(new) > len(free):
+            raise ValueError(f"the work source gave {len(new)} rows for {len(free)} free slots")
         for row in new:
             self._check(row)
-        while placed:
-            batch, rest, prompts = {}, {}, [{} for _ in range(self.devices.count)]
-            for slot, row in placed.items():
-                known = prompts[slot // self.slots]
-                if row.prompt in known or len(known) < self._prompts:
-                    known.setdefault(row.prompt, len(known))
-                    batch[slot] = row
-                else:
-                    rest[slot] = row
-            state = self._enter(self._params, state, self.devices.split(self._entry(batch, prompts)))
-            for slot, row in batch.items():
-                slots[slot] = _Slot(row, tuple(row.params.get("forced", ())))
-            placed = rest
-        return state
+        return dict(zip(free, new))
 
     def _check(self, row: Row) -> None:
         if not row.prompt:
@@ -149,81 +154,85 @@ class Engine:
         if rows.value(row, "operator") in steering.NEEDS_ANCESTOR and not self._has_ancestor:
             raise ValueError(f"row {row.id}: its operator mixes with an ancestor, and this engine has none")
         need = len(row.prompt) - 1 + int(rows.value(row, "budget"))
-        if need > self._size:
+        if need > self._limit:
             raise ValueError(
-                f"row {row.id}: prompt and budget need {need} cache entries, the cache has {self._size}"
+                f"row {row.id}: prompt and budget need {need} cache entries, the cache has {self._limit}"
             )
 
-    def _entry(self, batch: dict[int, Row], prompts: list[dict]) -> decode.Entry:
-        total = self.slots * self.devices.count
-        longest = max(len(row.prompt) - 1 for row in batch.values())
-        bucket = max(16, 1 << (longest - 1).bit_length() if longest > 1 else 16)
-        tokens = np.full((self.devices.count * self._prompts, bucket), -1, np.int32)
-        for device, known in enumerate(prompts):
-            for prompt, index in known.items():
-                tokens[device * self._prompts + index, : len(prompt) - 1] = prompt[:-1]
-        entry = decode.Entry(
-            prompts=tokens,
-            mask=np.zeros(total, bool),
-            prompt=np.zeros(total, np.int32),
-            last=np.zeros(total, np.int32),
-            length=np.zeros(total, np.int32),
-            key=np.zeros((total, 2), np.uint32),
-            rows=rows.defaults(total),
+    def _admit(self, state: decode.DecodeState, slots: list, placed: dict[int, Row]) -> decode.DecodeState:
+        """Read the prompts that are not kept, then let the rows in."""
+        longest = max((padded_length(len(row.prompt) - 1) for row in placed.values()), default=0)
+        if longest > self._room:
+            self._room = longest
+            self._admission.forget()
+            self._prefixes = self._init_prefixes(longest)(self._params, self._tau)
+        if placed:
+            # Room for the prompts first: what does not fit the cache is not copied into it.
+            state = self._resized(state, max(len(row.prompt) for row in placed.values()))
+        for entering in self._admission.rounds(placed):
+            for tokens, into in entering.reads:
+                self.counts.prompts += int((into < self._admission.kept).sum())
+                self.counts.prompt_tokens += int((tokens >= 0).sum())
+                self._prefixes = self._read(self._params, self._prefixes, *self.devices.split((tokens, into)))
+            entry = self.devices.split(entering.entry)
+            state = self._enter(self._params, state, self._prefixes, entry)
+            for slot, row in entering.rows.items():
+                slots[slot] = Slot(row, tuple(row.params.get("forced", ())), len(row.prompt) - 1)
+        self.counts.entered += len(placed)
+        return state
+
+    def _fit(self, state: decode.DecodeState, slots: list[Slot | None]) -> decode.DecodeState:
+        """Give the cache the size that the next chunk needs: a step costs what its cache is long."""
+        need = max(min(slot.length + self._chunk, slot.need) for slot in slots if slot is not None)
+        # Not shorter at once: rows of unequal age would have it go up and down.
+        return self._resized(state, need, shrink=2 * cache_size(need) <= self._size)
+
+    def _resized(self, state: decode.DecodeState, need: int, shrink: bool = False) -> decode.DecodeState:
+        size = min(cache_size(need), self._limit)
+        if size > self._size or (shrink and size < self._size):
+            self.counts.resized += 1
+            self._size = size
+            return self._resize(size)(self._params, state)
+        return state
+
+    def _look(self, state: decode.DecodeState, slots: list[Slot | None]) -> tuple[np.ndarray, list[int]]:
+        """Wait for the chunk; free the slots of rows that are done. Returns who is done and who is paused."""
+        done, paused, length = (
+            x.reshape(-1) for x in jax.device_get((state.done, state.paused, state.length))
         )
-        for slot, row in batch.items():
-            entry.mask[slot] = True
-            entry.prompt[slot] = prompts[slot // self.slots][row.prompt]
-            entry.last[slot] = row.prompt[-1]
-            entry.length[slot] = len(row.prompt) - 1
-            entry.key[slot] = row.key
-            rows.fill(entry.rows, slot, row)
-        return entry
-
-    def _collect(self, slots: list, emission) -> None:
-        """Append what each live slot emitted in the last chunk."""
-        parts = [emission.token, emission.forced, emission.fired, emission.sample_logp]
-        parts += [getattr(emission.stats, f.name) for f in dataclasses.fields(TokenStats)]
-        if self._has_ancestor:
-            parts += [getattr(emission.lineage, f.name) for f in dataclasses.fields(LineageStats)]
-        # [F, D, steps, B] -> [F, D * B, steps]; float32 holds every token id below 2**24 exactly.
-        block = np.stack(parts).astype(np.float32).swapaxes(2, 3).reshape(len(parts), len(slots), -1)
-        counts = emission.valid.swapaxes(1, 2).reshape(len(slots), -1).sum(axis=1)
+        full = all(slot is not None for slot in slots)
+        before = sum(slot.length for slot in slots if slot is not None)
         for i, slot in enumerate(slots):
-            if slot is not None and counts[i]:
-                piece = block[:, i, : counts[i]].copy()
-                slot.pieces.append(piece)
-                slot.tokens += piece[0].astype(int).tolist()
-                slot.decoded += int(counts[i])
-                slot.forced = slot.forced[int(piece[1].sum()) :]
-
-    def _leave(self, slots: list, done: np.ndarray) -> list[Rollout]:
-        finished = []
-        for i, slot in enumerate(slots):
-            if slot is not None and done[i]:
-                finished.append(self._rollout(slot))
+            if slot is not None:
+                slot.length = int(length[i])
+        live = sum(slot.length for slot in slots if slot is not None) - before
+        if full:
+            self.counts.full_steps += self._chunk
+            self.counts.full_live += live
+        else:
+            self.counts.drain_steps += self._chunk
+            self.counts.drain_live += live
+        waiting = [i for i, slot in enumerate(slots) if slot is not None and paused[i]]
+        for i in range(len(slots)):
+            if done[i]:
                 slots[i] = None
+        return done, waiting
+
+    def _collect(self, chunk: _Chunk) -> list[Rollout]:
+        """Hand a chunk's emissions to the rows that made them; those that are done come back as rollouts."""
+        # [D, steps, F, B] -> [F, D * B, steps]
+        block = np.asarray(jax.device_get(chunk.block)).transpose(2, 0, 3, 1)
+        block = block.reshape(block.shape[0], len(chunk.owners), -1)
+        finished = []
+        for i, slot in enumerate(chunk.owners):
+            if slot is not None:
+                slot.collect(block[:, i])
+                if chunk.done[i]:
+                    finished.append(slot.rollout(self.fields))
         return finished
 
-    def _rollout(self, slot: _Slot) -> Rollout:
-        values = slot.values()
-        tokens = values[0].astype(np.int32)
-        return Rollout(
-            row=slot.row,
-            tokens=tokens,
-            forced=values[1].astype(bool),
-            fired=values[2].astype(bool),
-            sample_logp=values[3],
-            stats=dict(zip(self.fields, values[4:])),
-            truncated=not (len(tokens) and int(tokens[-1]) in slot.row.params.get("stop", ())),
-            generated=slot.decoded,
-        )
-
-    def _resume(self, state, slots: list, paused: np.ndarray, source: WorkSource) -> decode.DecodeState:
+    def _resume(self, state, slots: list, waiting: list[int], source: WorkSource) -> decode.DecodeState:
         """Ask the source about every paused row and send its edits back in one call."""
-        waiting = [i for i, slot in enumerate(slots) if slot is not None and paused[i]]
-        if not waiting:
-            return state
         total = len(slots)
         change = decode.Edit(
             mask=np.zeros(total, bool),
@@ -241,7 +250,7 @@ class Engine:
             self._edit_slot(change, i, slots[i], source.resume(slots[i].row, np.array(slots[i].tokens)))
         return self._edit(self._params, state, self.devices.split(change))
 
-    def _edit_slot(self, change: decode.Edit, i: int, slot: _Slot, answer: Resume) -> None:
+    def _edit_slot(self, change: decode.Edit, i: int, slot: Slot, answer: Resume) -> None:
         row = slot.row
         if answer.cut is not None:
             if not 0 <= answer.cut <= len(slot.tokens):
@@ -249,12 +258,26 @@ class Engine:
             slot.rewind(answer.cut)
         slot.forced = (*answer.forced, *slot.forced)
         sequence = [*row.prompt, *slot.tokens]
+        slot.length = len(sequence) - 1
         change.mask[i] = True
         change.done[i] = answer.finish
         change.last[i] = sequence[-1]
-        change.length[i] = len(sequence) - 1
+        change.length[i] = slot.length
         change.generated[i] = len(slot.tokens)
         change.fired[i], change.hot[i], change.thought[i] = slot.memory()
         # After a rewind the same token indices are drawn again, and must not repeat their draws.
         change.key[i] = rows.row_key(slot.rewinds, *row.key) if slot.rewinds else row.key
         change.forced[i] = rows.padded(slot.forced, "forced", row.id)
+
+
+def cache_size(need: int) -> int:
+    """Entries of a cache that holds `need`: powers of two and, from 96 on, three quarters of them."""
+    power = max(32, 1 << max(need - 1, 0).bit_length())
+    return power * 3 // 4 if power >= 128 and need <= power * 3 // 4 else power
+
+
+def _inlined(model: Transformer, params: dict) -> dict:
+    """Parameters as the loop wants them: on a CPU a layer that is sliced off a stack is copied, at every step."""
+    if jax.default_backend() != "cpu" or isinstance(params["layers"], tuple):
+        return params
+    return {**params, "layers": unstack(params["layers"], model.config.layers)}
