@@ -10,7 +10,8 @@ from fr.sampling import stats
 from fr.types import LineageStats, TokenStats
 
 TAU = np.float32(0.6)
-token_stats, lineage_stats = jax.jit(stats.token_stats), jax.jit(stats.lineage_stats)
+token_stats = jax.jit(lambda z, token, tau: stats.token_stats(stats.read(z, tau), token))
+lineage_stats = jax.jit(lambda s, a, token, tau: stats.lineage_stats(stats.read(s, tau), stats.read(a, tau), token))
 NAMES = {cls: [f.name for f in dataclasses.fields(cls)] for cls in (TokenStats, LineageStats)}
 
 
@@ -93,7 +94,7 @@ def test_another_token_of_the_same_position():
     rng = np.random.default_rng(1)
     s, a = rng.normal(size=(2, 8, 300)).astype(np.float32) * 3
     drawn, emitted = rng.integers(300, size=(2, 8))
-    moved = stats.for_token(lineage_stats(s, a, drawn, TAU), stats.delta_path(s, a, emitted, TAU))
+    moved = stats.for_token(lineage_stats(s, a, drawn, TAU), stats.delta_path(stats.read(s, TAU), stats.read(a, TAU), emitted))
     fresh = lineage_stats(s, a, emitted, TAU)
     for name in NAMES[LineageStats]:
         np.testing.assert_allclose(

@@ -101,8 +101,8 @@ def test_which_mixture():
 def test_detectors(start):
     own = [dict(detector=d, cov_mean=1.0, cov_sd=0.5) for d in range(3)]
     s, a = np.random.default_rng(2).normal(size=(2, 3, 300)).astype(np.float32) * 3
-    moments = stats.token_stats(s, np.arange(3), TAU)
-    both = stats.lineage_stats(s, a, np.arange(3), TAU)
+    moments = stats.token_stats(stats.read(s, TAU), np.arange(3))
+    both = stats.lineage_stats(stats.read(s, TAU), stats.read(a, TAU), np.arange(3))
     z = max(both.z_path[1], max(0, (both.g_cov[1] - 1.0) / 0.5))
     given = steering.detector_score(params(*own), moments, both)
     np.testing.assert_allclose(given, [both.demotion[0], z, moments.logit_var[2]], rtol=1e-6)

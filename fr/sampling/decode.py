@@ -266,17 +266,19 @@ def emit(
     """One token a row from its logits: draw, detect, steer, force; and the row's bookkeeping."""
     rows, live = state.rows, ~(state.done | state.paused)
     uniform, second_uniform = lg.uniforms(state.key, state.generated).T
-    allowed = _penalise_switch(state, specialist)
-    temperature = jnp.where(state.hot > 0, rows.local_temperature, rows.temperature)
-    ready = lg.restrict(lg.temper(allowed, temperature), rows.top_p, rows.top_k)
-    token, sample_logp = lg.draw(ready, uniform, temperature <= 0)
-
-    moments = stats.token_stats(specialist, token, tau)
-    lineage = None if ancestor is None else stats.lineage_stats(specialist, ancestor, token, tau)
     waiting = jnp.take_along_axis(rows.forced, state.forced_at[:, None], axis=-1, mode="fill", fill_value=-1)[
         :, 0
     ]
     forced = waiting >= 0
+    token, sample_logp, forced_logp = _first_draw(state, specialist, uniform, waiting)
+
+    reading = stats.read(specialist, tau)
+    moments = stats.token_stats(reading, token)
+    if ancestor is None:
+        theirs, lineage = None, None
+    else:
+        theirs = stats.read(ancestor, tau)
+        lineage = stats.lineage_stats(reading, theirs, token)
     # A forced token says nothing of the specialist: it adds nothing to the window, here and in calibration.
     score = jnp.where(forced, 0.0, steering.detector_score(rows, moments, lineage))
     ring = state.scores.at[jnp.arange(score.shape[0]), state.generated % steering.RING].set(score)
@@ -288,29 +290,56 @@ def emit(
         jnp.any(replaced & live),
         lambda: _choose(
             replaced,
-            steering.second_draw(rows, fired, ready, allowed, ancestor, lineage, second_uniform),
+            steering.second_draw(
+                rows, fired, _penalise_switch(state, specialist), ancestor, lineage, second_uniform
+            ),
             (token, sample_logp),
         ),
         lambda: (token, sample_logp),
     )
     # Forced tokens come last: nothing may overrule what was pushed.
     token = jnp.where(forced, waiting, token)
-    sample_logp = jnp.where(forced, stats.log_prob(ready, token), sample_logp)
-    moments = moments.replace(logp=stats.log_prob(specialist, token))
+    sample_logp = jnp.where(forced, forced_logp, sample_logp)
+    moments = moments.replace(logp=stats.log_prob(reading, token))
     if lineage is not None:
-        lineage = stats.for_token(lineage, stats.delta_path(specialist, ancestor, token, tau))
+        lineage = stats.for_token(lineage, stats.delta_path(reading, theirs, token))
     emission = Emission(token, live, forced & live, fired, sample_logp, moments, lineage)
     return _advance(state, emission, ring), emission
+
+
+def _first_draw(
+    state: DecodeState, logits: Float[Array, "B V"], uniform: Float[Array, "B"], waiting: Int[Array, "B"]
+) -> tuple[Int[Array, "B"], Float[Array, "B"], Float[Array, "B"]]:
+    """The token that each row draws by its own rules, its log-prob, and that of the token that waits."""
+    rows = state.rows
+    temperature = jnp.where(state.hot > 0, rows.local_temperature, rows.temperature)
+    greedy = temperature <= 0
+
+    def drawn(z, t):
+        token, logp = lg.draw(z, uniform, greedy, t)
+        return token, logp, lg.other_log_prob(z, t, token, logp, waiting)
+
+    def altered_draw():
+        z = lg.temper(_penalise_switch(state, logits), temperature)
+        return drawn(lg.restrict(z, rows.top_p, rows.top_k), jnp.ones_like(temperature))
+
+    # Rows without a filter or a penalty take the same numbers whoever is beside them, and no copy of the logits.
+    altered = (rows.top_p < 1) | (rows.top_k > 0) | _young(state)
+    plain = drawn(logits, temperature)
+    return jax.lax.cond(jnp.any(altered), lambda: _choose(altered, altered_draw(), plain), lambda: plain)
 
 
 def _choose(replaced, second, first):
     return tuple(jnp.where(replaced, a, b) for a, b in zip(second, first))
 
 
+def _young(state: DecodeState) -> Bool[Array, "B"]:
+    return (state.rows.switch_penalty > 0) & (state.thought < state.rows.switch_window)
+
+
 def _penalise_switch(state: DecodeState, logits: Float[Array, "B V"]) -> Float[Array, "B V"]:
     """Thought-switch penalty (TIP, arXiv 2501.18585), while the current thought is young."""
-    rows = state.rows
-    young = (rows.switch_penalty > 0) & (state.thought < rows.switch_window)
+    rows, young = state.rows, _young(state)
 
     def penalise(z):
         at = jnp.where(rows.switch_tokens >= 0, rows.switch_tokens, z.shape[-1])

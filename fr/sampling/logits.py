@@ -2,18 +2,22 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from fr.sampling.stats import likeliest
+from fr.sampling.columns import column_sums, columns, first_of, likeliest, pick
 
 _OFF = -1e30  # finite, so that a filtered row never makes NaN
+_GROUP = 64  # columns whose mass is first taken together
 _FEW = 1024  # tokens among which an edge is looked for before the whole vocabulary is sorted
 
 
 def temper(logits: Float[Array, "B V"], temperature: Float[Array, "B"]) -> Float[Array, "B V"]:
     """Logits over temperature; a greedy row (temperature 0) keeps temperature 1, its argmax being the same."""
-    return logits / jnp.where(temperature > 0, temperature, 1.0)[:, None]
+    return logits / _divisor(temperature)[:, None]
+
+
+def _divisor(temperature):
+    return jnp.where(temperature > 0, temperature, 1.0)
 
 
 def restrict(
@@ -54,26 +58,55 @@ def _edge(ordered, count, whole, total, top_p):
 
 
 def draw(
-    logits: Float[Array, "B V"], uniform: Float[Array, "B"], greedy: Bool[Array, "B"]
+    logits: Float[Array, "B V"],
+    uniform: Float[Array, "B"],
+    greedy: Bool[Array, "B"],
+    temperature: Float[Array, "B"] | float = 1.0,
 ) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
-    """A token a row from softmax(logits) by inversion of one uniform (the argmax where greedy), and its log-prob.
+    """A token a row from softmax(logits / temperature) by inversion of one uniform, and its log-prob.
 
-    Two levels, block sums and then one block, so that no row pays for a cumulative sum over the vocabulary.
+    Where greedy: the first argmax, at the temperature as `temper` has it. Tokens are in the order of columns; three
+    levels (groups of columns, columns, entries), so that no row pays for a cumulative sum over the vocabulary.
     """
-    peak = jnp.max(logits, axis=-1)
-    p = jnp.exp(logits - peak[:, None])
-    block = 1 << int(np.ceil(np.log2(np.sqrt(logits.shape[-1]))))
-    p = jnp.pad(p, ((0, 0), (0, -logits.shape[-1] % block)))
-    p = p.reshape(p.shape[0], -1, block)
-    sums = jnp.sum(p, axis=-1)
-    edges = jnp.cumsum(sums, axis=-1)
-    target = uniform * edges[:, -1]
-    chosen = _first_above(edges, target, sums)
-    before = jnp.where(chosen > 0, _at(edges, chosen - 1), 0.0)
-    inside = jnp.take_along_axis(p, chosen[:, None, None], axis=1)[:, 0]
-    offset = _first_above(jnp.cumsum(inside, axis=-1), target - before, inside)
-    token = jnp.where(greedy, jnp.argmax(logits, axis=-1), chosen * block + offset).astype(jnp.int32)
-    return token, _at(logits, token) - peak - jnp.log(edges[:, -1])
+    z = columns(logits)
+    peak = jnp.max(z, axis=(1, 2))
+    scale = jax.lax.reduce_precision(1 / _divisor(temperature * jnp.ones_like(peak)), 8, 23)
+    above = jax.lax.reduce_precision(peak, 8, 23)
+    mass = lambda z: jnp.exp((z - above[:, None, None]) * scale[:, None, None])
+    of_columns = column_sums(mass(z))
+    width = of_columns.shape[-1]
+    grouped = jnp.pad(of_columns, ((0, 0), (0, -width % _GROUP))).reshape(len(logits), -1, _GROUP)
+    of_groups = jnp.sum(grouped, axis=-1)
+    total = jnp.sum(of_groups, axis=-1)
+
+    group, target = _invert(of_groups, uniform * total)
+    inside = jnp.take_along_axis(grouped, group[:, None, None], axis=1)[:, 0]
+    place, target = _invert(inside, target)
+    column = group * _GROUP + place
+    entries = mass(jnp.take_along_axis(z, column[:, None, None], axis=2))[:, :, 0]
+    run, _ = _invert(entries, target)
+    best = lambda: first_of(logits, peak)
+    token = jnp.where(greedy, jax.lax.cond(jnp.any(greedy), best, lambda: column), run * width + column)
+    token = token.astype(jnp.int32)
+    return token, (pick(logits, token) - peak) * scale - jnp.log(total)
+
+
+def other_log_prob(
+    logits: Float[Array, "B V"],
+    temperature: Float[Array, "B"],
+    token: Int[Array, "B"],
+    logp: Float[Array, "B"],
+    other: Int[Array, "B"],
+) -> Float[Array, "B"]:
+    """Log-prob of another token of the distribution that `token` was drawn from with log-prob `logp`."""
+    return logp + (pick(logits, other) - pick(logits, token)) / _divisor(temperature)
+
+
+def _invert(mass, target):
+    """The entry [B] in which a target falls that is counted along the row, and what is left of the target there."""
+    edges = jnp.cumsum(mass, axis=-1)
+    chosen = _first_above(edges, target, mass)
+    return chosen, target - jnp.where(chosen > 0, pick(edges, chosen - 1), 0.0)
 
 
 def _first_above(edges, target, mass):
@@ -85,10 +118,6 @@ def _first_above(edges, target, mass):
     above = (edges > target[:, None]) & (mass > 0)
     first = jnp.min(jnp.where(above, index, edges.shape[-1]), axis=-1)
     return jnp.minimum(first, jnp.max(jnp.where(mass > 0, index, 0), axis=-1))
-
-
-def _at(values, index):
-    return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]
 
 
 def uniforms(key: UInt[Array, "B 2"], index: Int[Array, "B"]) -> Float[Array, "B 2"]:

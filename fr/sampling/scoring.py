@@ -48,11 +48,12 @@ def score_tokens(
     def piece(args):
         target, state, *second = args
         logits = model.apply({"params": params.specialist}, state, method="head")
-        moments = stats.token_stats(logits, target, tau)
+        reading = stats.read(logits, tau)
+        moments = stats.token_stats(reading, target)
         if ancestor is None:
             return moments, None
         other = ancestor.apply({"params": params.ancestor}, second[0], method="head")
-        return moments, stats.lineage_stats(logits, other, target, tau)
+        return moments, stats.lineage_stats(reading, stats.read(other, tau), target)
 
     moments, lineage = jax.lax.map(piece, (_pieces(targets.reshape(-1)), *both))
     unfold = lambda x: jnp.where(targets >= 0, x.reshape(-1)[: targets.size].reshape(targets.shape), 0.0)

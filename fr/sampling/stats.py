@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Float, Int
 
+from fr.sampling.columns import columns, likeliest, pick, two_sums
 from fr.types import LineageStats, TokenStats
 
 TOP = 100  # the source renormalises V and KL on this many tokens (arXiv 2606.05145)
@@ -11,61 +13,95 @@ ANCESTOR_TOP = 20  # its set A_t
 CONFIDENCE_TOP = 20  # of DeepConf (arXiv 2508.15260)
 
 
-def log_prob(logits: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B"]:
-    """Log-prob of one token a row, full vocabulary."""
-    return pick(logits, token) - jax.nn.logsumexp(logits, axis=-1)
+@struct.dataclass
+class Reading:
+    """What statistics and log-probs take from the whole of a row's logits: read once, whatever the token.
+
+    Everything is relative to the largest logit: the mass of a softmax lies within about log V of it, so sums of
+    squares lose no digits, and a common offset of the logits none either.
+    """
+
+    logits: Float[Array, "B V"]
+    tau: Float[Array, ""]
+    peak: Float[Array, "B"]  # the largest logit
+    log_total: Float[Array, "B"]  # logsumexp less the peak
+    log_total_tau: Float[Array, "B"]  # the same of the logits over tau
+    entropy: Float[Array, "B"]
+    varentropy: Float[Array, "B"]
+    entropy_tau: Float[Array, "B"]
+    mean: Float[Array, "B"]  # of the logits
+    top: Float[Array, "B C"]  # the TOP largest logits, in descending order
+    ids: Int[Array, "B C"]
 
 
-def pick(values: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B"]:
-    """The entry of each row that `token` names; ids beyond the vocabulary take its last entry."""
-    index = jnp.clip(token, 0, values.shape[-1] - 1)
-    return jnp.take_along_axis(values, index[:, None], axis=-1)[:, 0]
-
-
-def likeliest(values: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B C"], Int[Array, "B C"]]:
-    """The `count` largest entries of each row (all, if there are fewer) and their ids, in descending order."""
-    # Behind barriers: XLA merges a slice of the result into its top-k, and is left with a full sort (590 ms
-    # instead of 4 for 32 rows of 49,152 on two cores). One each: around the pair, XLA aborts under pmap.
-    top, ids = jax.lax.top_k(values, min(count, values.shape[-1]))
-    return jax.lax.optimization_barrier(top), jax.lax.optimization_barrier(ids)
-
-
-def token_stats(logits: Float[Array, "B V"], token: Int[Array, "B"], tau: Float[Array, ""]) -> TokenStats:
-    """All single-model statistics of a token; see TokenStats for each one's definition and source."""
-    lse = jax.nn.logsumexp(logits, axis=-1)
-    logp = logits - lse[:, None]
-    entropy = _entropy(logp)
-    top, _ = likeliest(logits, TOP)
-    p_top = jax.nn.softmax(top / tau, axis=-1)
-    centred = top - jnp.sum(p_top * top, axis=-1, keepdims=True)
-    return TokenStats(
-        logp=pick(logits, token) - lse,
-        entropy=entropy,
-        # A second pass, since E[x^2] - E[x]^2 loses the variance of peaked rows.
-        varentropy=jnp.sum(jnp.exp(logp) * jnp.square(logp + entropy[:, None]), axis=-1),
-        margin=jnp.exp(top[:, 0] - lse) - jnp.exp(top[:, 1] - lse),
-        top20_confidence=lse - jnp.mean(top[:, :CONFIDENCE_TOP], axis=-1),
-        self_certainty=lse - jnp.mean(logits, axis=-1),
-        logit_var=jnp.sum(p_top * jnp.square(centred), axis=-1),
-        entropy_tau=_entropy(jax.nn.log_softmax(logits / tau, axis=-1)),
+def read(logits: Float[Array, "B V"], tau: Float[Array, ""]) -> Reading:
+    """Read float32 logits at temperature 1 and at the diagnosis temperature."""
+    z = columns(logits)
+    peak = jnp.max(z, axis=(1, 2))
+    # Rounding to what it is: XLA:CPU would otherwise write out the peak as wide as the columns.
+    x = z - jax.lax.reduce_precision(peak, 8, 23)[:, None, None]
+    e, e_tau, half = jnp.exp(x), jnp.exp(x / tau), x * jnp.exp(x / 2)
+    total, first = two_sums(e, x * e)
+    # Not from the exponential above: shared between passes it would be stored.
+    second, _ = two_sums(half * half, x)
+    total_tau, first_tau = two_sums(e_tau, x * e_tau)
+    mean = first / total
+    top, ids = likeliest(logits, TOP)
+    return Reading(
+        logits=logits,
+        tau=tau,
+        peak=peak,
+        log_total=jnp.log(total),
+        log_total_tau=jnp.log(total_tau),
+        entropy=jnp.log(total) - mean,
+        varentropy=jnp.maximum(second / total - jnp.square(mean), 0.0),
+        entropy_tau=jnp.log(total_tau) - first_tau / total_tau / tau,
+        mean=jnp.mean(logits, axis=-1),
+        top=top,
+        ids=ids,
     )
 
 
-def _entropy(logp: Float[Array, "B V"]) -> Float[Array, "B"]:
-    # Summed from log p: beside large logits, lse - E[z] loses what a peaked row's entropy has left.
-    return -jnp.sum(jnp.exp(logp) * logp, axis=-1)
+def log_prob(reading: Reading, token: Int[Array, "B"]) -> Float[Array, "B"]:
+    """Log-prob of one token a row, full vocabulary."""
+    return pick(reading.logits, token) - reading.peak - reading.log_total
 
 
-def delta_path(
-    specialist: Float[Array, "B V"],
-    ancestor: Float[Array, "B V"],
-    token: Int[Array, "B"],
-    tau: Float[Array, ""],
-) -> Float[Array, "B"]:
+def token_stats(reading: Reading, token: Int[Array, "B"]) -> TokenStats:
+    """All single-model statistics of a token; see TokenStats for each one's definition and source."""
+    top = reading.top - reading.peak[:, None]
+    p = jnp.exp(top - reading.log_total[:, None])
+    p_top = jax.nn.softmax(top / reading.tau, axis=-1)
+    centred = top - jnp.sum(p_top * top, axis=-1, keepdims=True)
+    return TokenStats(
+        logp=log_prob(reading, token),
+        entropy=reading.entropy,
+        varentropy=reading.varentropy,
+        margin=p[:, 0] - p[:, 1],
+        top20_confidence=reading.log_total - jnp.mean(top[:, :CONFIDENCE_TOP], axis=-1),
+        self_certainty=reading.log_total - (reading.mean - reading.peak),
+        logit_var=jnp.sum(p_top * jnp.square(centred), axis=-1),
+        entropy_tau=reading.entropy_tau,
+    )
+
+
+def delta_path(specialist: Reading, ancestor: Reading, token: Int[Array, "B"]) -> Float[Array, "B"]:
     """log p_S(x) - log p_A(x) at temperature tau, on shared ids; 0 for a token that the ancestor does not have."""
     s, a = _shared(specialist, ancestor)
-    delta = log_prob(s / tau, token) - log_prob(a / tau, token)
-    return jnp.where(token < s.shape[-1], delta, 0.0)
+    delta = _at_tau(s, pick(s.logits, token)[:, None]) - _at_tau(a, pick(a.logits, token)[:, None])
+    return jnp.where(token < s.logits.shape[-1], delta[:, 0], 0.0)
+
+
+def _at_tau(reading: Reading, logits: Float[Array, "B K"]) -> Float[Array, "B K"]:
+    """Log-probs at temperature tau of some of a row's logits."""
+    return (logits - reading.peak[:, None]) / reading.tau - reading.log_total_tau[:, None]
+
+
+def _shared(specialist: Reading, ancestor: Reading) -> tuple[Reading, Reading]:
+    """Both on the ids that both have; a side that is cut is read anew."""
+    size = min(specialist.logits.shape[-1], ancestor.logits.shape[-1])
+    cut = lambda side: side if side.logits.shape[-1] == size else read(side.logits[:, :size], side.tau)
+    return cut(specialist), cut(ancestor)
 
 
 def demotion(delta: Float[Array, "..."], g_cov: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -73,26 +109,20 @@ def demotion(delta: Float[Array, "..."], g_cov: Float[Array, "..."]) -> Float[Ar
     return jnp.maximum(delta, 0.0) + jnp.maximum(g_cov, 0.0)
 
 
-def lineage_stats(
-    specialist: Float[Array, "B V"],
-    ancestor: Float[Array, "B V2"],
-    token: Int[Array, "B"],
-    tau: Float[Array, ""],
-) -> LineageStats:
+def lineage_stats(specialist: Reading, ancestor: Reading, token: Int[Array, "B"]) -> LineageStats:
     """Specialist against ancestor at temperature tau (arXiv 2606.05145); vocabularies are cut to the shared ids."""
     s, a = _shared(specialist, ancestor)
-    logp_s = jax.nn.log_softmax(s / tau, axis=-1)
-    logp_a = jax.nn.log_softmax(a / tau, axis=-1)
-    top_a, ids_a = likeliest(logp_a, ANCESTOR_TOP)
-    g_cov = jax.nn.logsumexp(top_a, -1) - jax.nn.logsumexp(jnp.take_along_axis(logp_s, ids_a, axis=-1), -1)
-    top_s, ids_s = likeliest(logp_s, TOP)
-    ratio = top_s - jnp.take_along_axis(logp_a, ids_s, axis=-1)
+    ids_a, ids_s = a.ids[:, :ANCESTOR_TOP], s.ids
+    others = lambda side, ids: _at_tau(side, jnp.take_along_axis(side.logits, ids, axis=-1))
+    top_a, top_s = _at_tau(a, a.top[:, :ANCESTOR_TOP]), _at_tau(s, s.top)
+    g_cov = jax.nn.logsumexp(top_a, -1) - jax.nn.logsumexp(others(s, ids_a), -1)
+    ratio = top_s - others(a, ids_s)
     p = jax.nn.softmax(top_s, axis=-1)
     mean = jnp.sum(p * ratio, axis=-1)
     spread = jnp.sqrt(jnp.sum(p * jnp.square(ratio - mean[:, None]), axis=-1))
     # Renormalising both sides on the same ids shifts the mean log ratio by the ratio of their masses.
     mass = jax.nn.logsumexp(top_s, -1) - jax.nn.logsumexp(top_s - ratio, -1)
-    delta = jnp.where(token < s.shape[-1], pick(logp_s, token) - pick(logp_a, token), 0.0)
+    delta = delta_path(s, a, token)
     return LineageStats(
         delta_path=delta,
         g_cov=g_cov,
@@ -118,10 +148,3 @@ def for_token(lineage: LineageStats, delta: Float[Array, "B"]) -> LineageStats:
         demotion=demotion(delta, lineage.g_cov),
         z_path=z_path(delta, lineage.path_mean, lineage.path_sd),
     )
-
-
-def _shared(
-    s: Float[Array, "B V"], a: Float[Array, "B V2"]
-) -> tuple[Float[Array, "B U"], Float[Array, "B U"]]:
-    size = min(s.shape[-1], a.shape[-1])
-    return s[:, :size], a[:, :size]

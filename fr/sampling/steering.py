@@ -87,7 +87,6 @@ def by_coverage(rows: RowParams, lineage: LineageStats) -> Bool[Array, "B"]:
 def second_draw(
     rows: RowParams,
     fired: Bool[Array, "B"],
-    ready: Float[Array, "B V"],
     specialist: Float[Array, "B V"],
     ancestor: Float[Array, "B V2"] | None,
     lineage: LineageStats | None,
@@ -95,12 +94,12 @@ def second_draw(
 ) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
     """Token and log-prob of rows whose drawn token is discarded: heated, steered or dense ones.
 
-    `specialist` are the logits before temperature, `ready` those that the first draw used. A steered or
-    dense-greedy token is the mixture's argmax, its log-prob the mixture's.
+    `specialist` are the logits before temperature. A steered or dense-greedy token is the mixture's argmax, its
+    log-prob the mixture's.
     """
     heated = (rows.operator == HEAT) & fired
-    out = jnp.where(heated[:, None], lg.temper(specialist, rows.local_temperature), ready)
-    greedy = jnp.where(heated, rows.local_temperature, rows.temperature) <= 0
+    temperature = jnp.where(heated, rows.local_temperature, rows.temperature)
+    out, greedy = lg.temper(specialist, temperature), temperature <= 0
     if ancestor is not None:
         mixed = mix(specialist, ancestor, rows.alpha, rows.temperature, by_coverage(rows, lineage))
         out = jnp.where((heated | (rows.operator == PLAIN))[:, None], out, mixed)
