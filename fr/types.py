@@ -108,6 +108,37 @@ class Row:
     params: dict
 
 
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What to ask of a finished row: how likely certain answers are, were it cut here and made to answer.
+
+    Each cut keeps that many of the row's own tokens, and the cue follows them. An answer's ids end with the stop
+    token; a set of answers is an event, so no two of them may be the same.
+    """
+
+    cuts: tuple[int, ...]
+    cue: tuple[int, ...]
+    answers: dict[str, tuple[tuple[int, ...], ...]]  # by name of the set: "own", "gold"
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidence:
+    """What a probe found: log-probs of whole answers behind every cut, raw policy at temperature 1."""
+
+    cuts: Int[np.ndarray, "C"]
+    logp: dict[str, Float[np.ndarray, "C A"]]  # by name of the set
+    lengths: dict[str, Int[np.ndarray, "A"]]  # tokens of each answer
+    positions: int  # processed for it
+
+    def probability(self, name: str) -> Float[np.ndarray, "C"]:
+        """Probability that a forced answer is one of the set: what sampling it would give on average."""
+        return np.exp(self.logp[name]).sum(axis=1)
+
+    def mean_logp(self, name: str) -> Float[np.ndarray, "C"]:
+        """Log-prob a token of the answer of the set that has most of it (arXiv 2510.22255)."""
+        return (self.logp[name] / self.lengths[name]).max(axis=1)
+
+
 @dataclasses.dataclass
 class Rollout:
     """One finished row on the host: arrays over its own emitted tokens, stop token included."""
@@ -120,6 +151,7 @@ class Rollout:
     stats: dict[str, Float[np.ndarray, "T"]]  # by TokenStats (and LineageStats) field
     truncated: bool  # spent its budget without a stop token
     generated: int  # tokens decoded for it, rewound ones included
+    confidence: Confidence | None = None  # None: its work source did not ask
 
     @property
     def length(self) -> int:

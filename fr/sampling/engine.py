@@ -8,11 +8,12 @@ import jax
 import numpy as np
 
 from fr.models.transformer import Transformer, unstack
-from fr.sampling import decode, rows, steering
+from fr.sampling import decode, probes, rows, steering
 from fr.sampling.admission import Admission, padded_length
+from fr.sampling.confidence import Prober
 from fr.sampling.devices import Devices
 from fr.sampling.slots import Slot
-from fr.sampling.work import ListSource, Resume, WorkSource
+from fr.sampling.work import ListSource, Plan, Resume, WorkSource
 from fr.types import LineageStats, Rollout, Row, TokenStats
 
 
@@ -28,6 +29,8 @@ class Counts:
     prompt_tokens: int = 0  # and their tokens, pads not counted
     entered: int = 0  # rows
     resized: int = 0  # times that the cache changed its size
+    probe_tokens: int = 0  # of forced answers that were scored
+    probe_padded: int = 0  # what the shapes made of them
 
 
 @dataclasses.dataclass
@@ -77,6 +80,7 @@ class Engine:
         self._read = wrap(bound(decode.read), donate=(1,))
         self._enter = wrap(decode.enter, donate=(1,))
         self._edit = wrap(lambda params, *args: decode.edit(*args), donate=(1,))
+        self._probe = wrap(lambda params, *args: probes.score(model, params.specialist, *args))
         # One compiled function a size: a fresh function would compile anew for each run.
         self._resize = functools.cache(lambda size: wrap(lambda params, state: decode.resize(state, size)))
         self._init = functools.cache(
@@ -97,48 +101,53 @@ class Engine:
         """Decode all that the source gives; prompts and budgets must fit `max_length` positions together.
 
         The source hears of a rollout one chunk after its last token: the host takes a chunk apart while the
-        device runs the next one.
+        device runs the next one. Where the source has a `plan`, a finished row keeps its slot for that chunk,
+        and what it asks for comes with the rollout, another chunk later.
         """
         self._limit = -(-max_length // 32) * 32
         self._size, self._room = min(cache_size(1), self._limit), 0
         self._admission.forget()
+        plan = getattr(source, "plan", None)
+        self._prober = Prober(self.devices, self.slots, plan, self._probe)
         empty = self.devices.split(rows.defaults(self.slots * self.devices.count))
         state = self._init(self._size)(self._params, empty)
         slots: list[Slot | None] = [None] * (self.slots * self.devices.count)
         finished, last = [], None
         while True:
             state = self._admit(state, slots, self._ask(source, finished, slots))
-            finished = []
             if any(slots):
                 state = self._fit(state, slots)
                 state, block = self._decode(self._params, state, self._tau)
                 chunk = _Chunk(block, list(slots))
-            elif last is None:
+            elif last is None and not self._prober.flying:
                 return
             else:
                 chunk = None
-            if last is not None:
-                finished = self._collect(last)
+            finished = self._collect(last, state)
             last = chunk
             if chunk is not None:
                 chunk.done, paused = self._look(state, slots)
                 if paused:
-                    finished += self._collect(chunk)
+                    finished += self._collect(chunk, state)
                     last, state = None, self._resume(state, slots, paused, source)
 
     def sample(
-        self, todo: Iterable[Row], max_length: int = 0, progress: Callable[[int], object] = lambda count: None
+        self,
+        todo: Iterable[Row],
+        max_length: int = 0,
+        progress: Callable[[int], object] = lambda count: None,
+        plan: Plan | None = None,
     ) -> list[Rollout]:
         """Decode a fixed list of rows; the rollouts come back in its order. `max_length` 0: that of the rows."""
         todo = list(todo)
-        source = ListSource(todo, progress)
+        source = ListSource(todo, progress, plan)
         longest = max((len(r.prompt) + rows.value(r, "budget") for r in todo), default=1)
         self.run(source, max_length or longest)
         return source.rollouts
 
     def _ask(self, source: WorkSource, finished: list[Rollout], slots: list) -> dict[int, Row]:
         """New rows, by the slots that they will take."""
-        free = [i for i, slot in enumerate(slots) if slot is None]
+        free = [i for i, slot in enumerate(slots) if slot is None and i not in self._prober.held]
         new = source.next(finished, len(free))
         if len(new) > len(free):
             raise ValueError(f"the work source gave {len(new)} rows for {len(free)} free slots")
@@ -184,6 +193,7 @@ class Engine:
     def _fit(self, state: decode.DecodeState, slots: list[Slot | None]) -> decode.DecodeState:
         """Give the cache the size that the next chunk needs: a step costs what its cache is long."""
         need = max(min(slot.length + self._chunk, slot.need) for slot in slots if slot is not None)
+        need = max(need, *self._prober.held.values(), 0)
         # Not shorter at once: rows of unequal age would have it go up and down.
         return self._resized(state, need, shrink=2 * cache_size(need) <= self._size)
 
@@ -200,7 +210,7 @@ class Engine:
         done, paused, length = (
             x.reshape(-1) for x in jax.device_get((state.done, state.paused, state.length))
         )
-        full = all(slot is not None for slot in slots)
+        full = all(slot is not None or i in self._prober.held for i, slot in enumerate(slots))
         before = sum(slot.length for slot in slots if slot is not None)
         for i, slot in enumerate(slots):
             if slot is not None:
@@ -214,12 +224,20 @@ class Engine:
             self.counts.drain_live += live
         waiting = [i for i, slot in enumerate(slots) if slot is not None and paused[i]]
         for i in range(len(slots)):
-            if done[i]:
+            if done[i] and slots[i] is not None:
+                self._prober.hold(i, slots[i].length)
                 slots[i] = None
         return done, waiting
 
-    def _collect(self, chunk: _Chunk) -> list[Rollout]:
-        """Hand a chunk's emissions to the rows that made them; those that are done come back as rollouts."""
+    def _collect(self, chunk: _Chunk | None, state: decode.DecodeState) -> list[Rollout]:
+        """Hand a chunk's emissions to the rows that made them; returns the rollouts that are complete."""
+        finished = [] if chunk is None else self._ended(chunk)
+        complete = self._prober.exchange(self._params, state.cache, finished)
+        self.counts.probe_tokens, self.counts.probe_padded = self._prober.used, self._prober.padded
+        return complete
+
+    def _ended(self, chunk: _Chunk) -> list[tuple[int, Rollout]]:
+        """The rows that are done after a chunk, by slot."""
         # [D, steps, F, B] -> [F, D * B, steps]
         block = np.asarray(jax.device_get(chunk.block)).transpose(2, 0, 3, 1)
         block = block.reshape(block.shape[0], len(chunk.owners), -1)
@@ -228,7 +246,7 @@ class Engine:
             if slot is not None:
                 slot.collect(block[:, i])
                 if chunk.done[i]:
-                    finished.append(slot.rollout(self.fields))
+                    finished.append((i, slot.rollout(self.fields)))
         return finished
 
     def _resume(self, state, slots: list, waiting: list[int], source: WorkSource) -> decode.DecodeState:

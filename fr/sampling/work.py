@@ -6,7 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from fr.types import Rollout, Row
+from fr.types import Probe, Rollout, Row
+
+# What to ask of a finished row, from the row and its tokens; None: nothing.
+Plan = Callable[[Row, np.ndarray], Probe | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,10 @@ class Resume:
 
 
 class WorkSource(Protocol):
-    """Where rows come from; sampling knows nothing else about why they exist."""
+    """Where rows come from; sampling knows nothing else about why they exist.
+
+    A source may have a `plan` too: its rollouts then carry the `confidence` that it asked for.
+    """
 
     def next(self, finished: Sequence[Rollout], free: int) -> list[Row]:
         """Hear what has finished and give at most `free` new rows; none, with no row in flight, ends the run."""
@@ -34,7 +40,13 @@ class WorkSource(Protocol):
 class ListSource:
     """A fixed list of rows; what finishes is kept in the order of the list."""
 
-    def __init__(self, todo: Iterable[Row], progress: Callable[[int], object] = lambda count: None):
+    def __init__(
+        self,
+        todo: Iterable[Row],
+        progress: Callable[[int], object] = lambda count: None,
+        plan: Plan | None = None,
+    ):
+        self.plan = plan
         self._todo = list(todo)
         self._order = {row.id: i for i, row in enumerate(self._todo)}
         if len(self._order) != len(self._todo):

@@ -1,0 +1,114 @@
+"""Confidence probes beside the plain forward pass, beside sampling, and beside a run without them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from conftest import row
+from test_decode import LONG, same
+from test_engine import again
+
+from fr.sampling import sampled_confidence
+from fr.sampling.confidence import LENGTHS
+from fr.types import Probe
+
+CUE = (20, 21, 22)
+ANSWERS = {"own": ((30, 31, 1),), "gold": ((30, 32, 33, 34, 1), (30, 31, 1), (7, 1), (30, 31, 40, 1), (1,))}
+ROWS_TO_PROBE = [
+    row(str(i), LONG[: 1 + (5 * i) % 17], budget=1 + (7 * i) % 40, temperature=1.0) for i in range(14)
+]
+
+
+def plan(r, tokens) -> Probe:
+    """No cut, one in the middle twice, all tokens; some rows ask for less, one for nothing."""
+    n, i = len(tokens), int(r.id)
+    if i == 3:
+        return None
+    answers = ANSWERS if i % 2 else {"own": ANSWERS["own"]}
+    return Probe((0, n // 2, n // 2, n), CUE if i % 3 else (), answers)
+
+
+def naive(model, rollout, probe) -> dict:
+    """The same by one uncached pass for every cut and answer."""
+    found = {}
+    for name, answers in probe.answers.items():
+        table = []
+        for cut in probe.cuts:
+            seen = [*rollout.row.prompt, *rollout.tokens[:cut].tolist(), *probe.cue]
+            line = []
+            for answer in answers:
+                tokens = np.zeros((1, 128), np.int32)
+                tokens[0, : len(seen) + len(answer)] = [*seen, *answer]
+                logp = np.asarray(jax.nn.log_softmax(model.logits(tokens)))[0]
+                line.append(sum(logp[len(seen) + j - 1, token] for j, token in enumerate(answer)))
+            table.append(line)
+        found[name] = np.array(table)
+    return found
+
+
+@pytest.fixture(scope="module")
+def probed(plain_engine):
+    """Rollouts of many rows through few slots, by ListSource and plan."""
+    return plain_engine.sample(ROWS_TO_PROBE, 64, plan=plan)
+
+
+def check(model, rollout, probe):
+    """Compare a rollout's confidence with the naive one."""
+    found, wanted = rollout.confidence, naive(model, rollout, probe)
+    assert found.cuts.tolist() == list(probe.cuts) and set(found.logp) == set(probe.answers)
+    for name, answers in probe.answers.items():
+        np.testing.assert_allclose(found.logp[name], wanted[name], atol=1e-4)
+        np.testing.assert_allclose(found.probability(name), np.exp(wanted[name]).sum(1), atol=1e-4)
+        mean = np.max(wanted[name] / [len(answer) for answer in answers], axis=1)
+        np.testing.assert_allclose(found.mean_logp(name), mean, atol=1e-4)
+
+
+def test_probes_are_the_plain_forward_pass(probed, tiny_model):
+    assert probed[3].confidence is None
+    for rollout in probed:
+        if rollout.confidence is not None:
+            check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
+
+
+def test_positions_are_those_of_shared_beginnings(probed):
+    # First token, cue, then 30 31 40 / 32 33 34 / 7 behind every cut: `own` is among them, 1 is only a target.
+    assert probed[1].confidence.positions == len({0, probed[1].length // 2, probed[1].length}) * (1 + 3 + 7)
+    assert probed[6].confidence.positions == 3 * (1 + 0 + 2)
+
+
+def test_probing_changes_no_rollout(probed, plain_engine):
+    for rollout, plain in zip(probed, plain_engine.sample(ROWS_TO_PROBE, 64)):
+        assert plain.confidence is None
+        same(rollout, plain, 1e-6)
+
+
+def test_a_cache_that_shrinks_keeps_what_waits(plain_engine, tiny_model):
+    # Beside the long row's last chunks there are only short ones: without it they would need half the cache.
+    todo = [row("0", LONG, budget=40), *(row(str(i), budget=5 + i % 3) for i in range(4, 30))]
+    before = plain_engine.counts.resized
+    for rollout in plain_engine.sample(todo, 64, plan=plan):
+        check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
+    assert plain_engine.counts.resized - before >= 2
+
+
+def test_sampled_shares_converge_to_probabilities(plain_engine, tiny_model):
+    rollout = plain_engine.sample([row("asked", LONG, budget=12)], 64)[0]
+    # Answers of a likely token and an end, or of an end at once: more than one sequence has room for.
+    likely = np.argsort(np.asarray(tiny_model.logits([[*LONG, *rollout.tokens[:6], *CUE]]))[0, -1])[
+        ::-1
+    ].tolist()
+    ends, firsts = likely[1:9:2], likely[0:50:2]
+    answers = (*((end,) for end in ends), *((a, end) for a in firsts for end in ends if a not in ends))
+    stop = again(rollout.row, stop=tuple(ends))
+    probe = Probe((0, 6, rollout.length), CUE, {"gold": answers})
+    assert len(answers) > LENGTHS[-1] - 40
+    asked = plain_engine.sample([again(rollout.row)], 64, plan=lambda *_: probe)[0]
+    exact = asked.confidence.probability("gold")
+    rows = sampled_confidence.forced_rows(dataclasses.replace(rollout, row=stop), probe, 0, samples=300)
+    rows = [again(r, budget=2) for r in rows]
+    share = sampled_confidence.shares(
+        plain_engine.sample(rows, 64), lambda t: tuple(t) in answers, samples=300
+    )
+    assert (np.abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / 300)).all()
+    assert (exact > 0.1).all() and (exact < 0.9).all()
