@@ -11,7 +11,7 @@ from gguf_files import byte_level_vocabulary, sentencepiece_vocabulary, write_gg
 
 from fr.errors import UserError
 from fr.models import load
-from fr.models.config import RopeScaling, layer_data
+from fr.models.config import RopeScaling, rotary
 from fr.models.gguf_io import unpermute
 
 Q = gguf.GGMLQuantizationType
@@ -88,7 +88,7 @@ def test_quantised_types_come_near(tmp_path, config, kind):
 def test_llama3_scaling_is_recovered_from_its_factors(tmp_path, config):
     scaled = dataclasses.replace(config, rope_theta=5e5, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192))
     plain = dataclasses.replace(scaled, rope_scaling=None)
-    factors = np.asarray(layer_data(plain).inv_freq[0] / layer_data(scaled).inv_freq[0], np.float32)
+    factors = rotary(plain)[0] / rotary(scaled)[0]
     add = lambda factors: lambda writer: writer.add_tensor("rope_freqs.weight", factors)
     write_gguf(tmp_path / "a.gguf", scaled, random_params(scaled), edit=add(factors))
     found = load(tmp_path / "a.gguf").config.rope_scaling

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
@@ -64,18 +63,22 @@ class LayerData:
     """What differs from layer to layer beside the parameters."""
 
     window: Int[Array, "L"]  # tokens in sight, own one included
-    inv_freq: Float[Array, "L H/2"]
+    rope: Int[Array, "L"]  # which of the decoder's rotary frequencies
 
 
 def layer_data(config: ModelConfig) -> LayerData:
     """Per-layer constants of a decoder."""
-    slides = [config.slides(i) for i in range(config.layers)]
-    window = [config.window if s else np.iinfo(np.int32).max for s in slides]
-    freq = [_inv_freq(config, sliding=s) for s in slides]
-    return LayerData(
-        window=jnp.asarray(window, jnp.int32),
-        inv_freq=jnp.asarray(np.stack(freq), jnp.float32),
-    )
+    slides = np.array([config.slides(i) for i in range(config.layers)])
+    window = np.where(slides, config.window, np.iinfo(np.int32).max)
+    return LayerData(window.astype(np.int32), slides.astype(np.int32) * (len(rotary(config)) - 1))
+
+
+def rotary(config: ModelConfig) -> Float[np.ndarray, "R H/2"]:
+    """Rotary frequencies: those of full layers and, where they have their own, of sliding ones."""
+    kinds = [_inv_freq(config, sliding=False)]
+    if config.window and config.local_rope_theta:
+        kinds.append(_inv_freq(config, sliding=True))
+    return np.stack(kinds).astype(np.float32)
 
 
 def _inv_freq(config: ModelConfig, sliding: bool) -> Float[np.ndarray, "H/2"]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from fr.models.config import LayerData, ModelConfig, layer_data
+from fr.models.config import LayerData, ModelConfig, layer_data, rotary
 
 
 @struct.dataclass
@@ -66,13 +66,24 @@ class RMSNorm(nn.Module):
         return (wide * (scale + 1.0 if self.unit_offset else scale)).astype(x.dtype)
 
 
-def rope(
-    x: Float[Array, "B T N H"], positions: Int[Array, "B T"], inv_freq: Float[Array, "H/2"]
-) -> Float[Array, "B T N H"]:
-    """Rotate the two halves of each head by the token's position (arXiv 2104.09864)."""
+@struct.dataclass
+class Rotation:
+    """Sines and cosines of every position, by kind of rotary frequency: once a pass, for all layers and heads."""
+
+    sin: Float[Array, "R B T H/2"]
+    cos: Float[Array, "R B T H/2"]
+
+
+def rotation(positions: Int[Array, "B T"], inv_freq: Float[Array, "R H/2"]) -> Rotation:
+    """The rotations of tokens at these positions (arXiv 2104.09864)."""
     # float32: bfloat16 has no odd integers above 256, so neighbouring positions would be rotated alike.
-    angles = positions[..., None].astype(jnp.float32) * inv_freq
-    sin, cos = jnp.sin(angles)[:, :, None], jnp.cos(angles)[:, :, None]
+    angles = positions[..., None].astype(jnp.float32) * inv_freq[:, None, None]
+    return Rotation(jnp.sin(angles), jnp.cos(angles))
+
+
+def rope(x: Float[Array, "B T N H"], sin: Float[Array, "B T H/2"], cos: Float[Array, "B T H/2"]) -> Array:
+    """Rotate the two halves of each head."""
+    sin, cos = sin[:, :, None], cos[:, :, None]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
@@ -100,15 +111,18 @@ def attend(
 ) -> Float[Array, "B T N H"]:
     """Grouped-query attention; scores and softmax in float32. `q` is scaled already."""
     b, t, n, h = q.shape
-    q = q.reshape(b, t, k.shape[1], n // k.shape[1], h)
-    scores = jnp.einsum("btkgh,bkhs->bkgts", q, k, preferred_element_type=jnp.float32)
+    groups = k.shape[1]
+    # Queries first and a head's together: a product with the cache on its left takes three times as long on a CPU.
+    q = q.reshape(b, t, groups, n // groups, h).transpose(0, 2, 3, 1, 4).reshape(b, groups, -1, h)
+    product = functools.partial(jax.lax.dot_general, dimension_numbers=(((3,), (2,)), ((0, 1), (0, 1))))
+    scores = product(q, k, preferred_element_type=jnp.float32).reshape(b, groups, -1, t, k.shape[-1])
     if softcap:
         scores = softcap * jnp.tanh(scores / softcap)
     # A finite floor: a pad sees no key at all, and its row must come out finite, not NaN.
     scores = jnp.where(mask[:, None, None], scores, -1e30)
     probs = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = jnp.einsum("bkgts,bksh->btkgh", probs, v)
-    return out.reshape(b, t, n, h)
+    out = product(probs.reshape(b, groups, -1, k.shape[-1]), v)
+    return out.reshape(b, groups, -1, t, h).transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
 
 
 class Attention(nn.Module):
@@ -118,7 +132,7 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, layer: LayerData, positions, segments, cache: LayerCache | None, branches):
+    def __call__(self, x, layer: LayerData, turn: Rotation, positions, segments, cache, branches):
         c = self.config
         dense = functools.partial(nn.DenseGeneral, dtype=self.dtype)
         q = dense((c.heads, c.head_dim), use_bias=c.qkv_bias, name="q")(x)
@@ -127,8 +141,9 @@ class Attention(nn.Module):
         if c.qk_norm:
             q = RMSNorm(c.norm_eps, c.unit_offset, name="q_norm")(q)
             k = RMSNorm(c.norm_eps, c.unit_offset, name="k_norm")(k)
-        q = rope(q, positions, layer.inv_freq) * jnp.asarray(c.scale, q.dtype)
-        k = rope(k, positions, layer.inv_freq)
+        sin, cos = turn.sin[layer.rope], turn.cos[layer.rope]
+        q = rope(q, sin, cos) * jnp.asarray(c.scale, q.dtype)
+        k = rope(k, sin, cos)
         if branches is not None:
             own, mask = _beside(cache, branches, layer.window, positions, k, v)
         elif cache is not None:
@@ -178,12 +193,14 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, layer: LayerData, positions, segments=None, cache=None, branches=None):
+    def __call__(self, x, layer: LayerData, turn, positions, segments=None, cache=None, branches=None):
         c = self.config
         norm = functools.partial(RMSNorm, c.norm_eps, c.unit_offset)
         dense = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype)
         attention = Attention(c, self.dtype, name="attention")
-        h, cache = attention(norm(name="attention_norm")(x), layer, positions, segments, cache, branches)
+        h, cache = attention(
+            norm(name="attention_norm")(x), layer, turn, positions, segments, cache, branches
+        )
         x = x + (norm(name="attention_post_norm")(h) if c.post_norms else h)
         h = norm(name="ff_norm")(x)
         gate = dense(c.ff, name="gate")(h)
@@ -210,7 +227,7 @@ class Transformer(nn.Module):
             Block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.layers,
         )
         self.blocks = stacked(c, self.dtype, name="layers")
@@ -234,20 +251,21 @@ class Transformer(nn.Module):
         x = jnp.take(self.embed.embedding, jnp.maximum(tokens, 0), axis=0).astype(self.dtype)
         if self.config.scaled_embedding:
             x = x * jnp.asarray(self.config.width**0.5, x.dtype)
+        turn = rotation(positions, rotary(self.config))
         if cache is None and not isinstance(self.variables["params"].get("layers"), tuple):
-            x, _ = self.blocks(x, layer_data(self.config), positions, segments)
+            x, _ = self.blocks(x, layer_data(self.config), turn, positions, segments)
         else:
-            x, cache = self._inlined(x, positions, segments, cache, branches)
+            x, cache = self._inlined(x, turn, positions, segments, cache, branches)
         return self.final_norm(x), cache
 
-    def _inlined(self, x, positions, segments, cache, branches):
+    def _inlined(self, x, turn, positions, segments, cache, branches):
         layers, block = self.variables["params"]["layers"], Block(self.config, self.dtype, parent=None)
         each = layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
         shared, caches = layer_data(self.config), []
         for i, params in enumerate(each):
             own = jax.tree.map(lambda leaf: leaf[i], shared)
             old = None if cache is None else cache.layers[i]
-            x, new = block.apply({"params": params}, x, own, positions, segments, old, branches)
+            x, new = block.apply({"params": params}, x, own, turn, positions, segments, old, branches)
             caches.append(new)
         return x, None if cache is None else KVCache(tuple(caches))
 

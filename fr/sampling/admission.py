@@ -70,7 +70,7 @@ class Admission:
         return known.pop(next(prefix for prefix in known if prefix not in wanted))
 
     def _reads(self, wanted: list[dict]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Prompts of one padded length together: one a call, or `prefill` where that many wait."""
+        """Prompts of one padded length together, in groups of a power of two, at most `prefill` a call."""
         shapes: dict[int, list[list]] = {}
         for device, prompts in enumerate(wanted):
             for prefix, unread in prompts.items():
@@ -79,7 +79,7 @@ class Admission:
                     queues[device].append(prefix)
         for length, queues in sorted(shapes.items()):
             while waiting := max(map(len, queues)):
-                group = self._prefill if 2 * waiting >= self._prefill else 1
+                group = min(self._prefill, 1 << (waiting - 1).bit_length())
                 tokens = np.full((len(wanted) * group, length), -1, np.int32)
                 into = np.full(len(wanted) * group, self.kept, np.int32)
                 for device, queue in enumerate(queues):
