@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from fr.sampling import stats
+from fr.sampling.columns import likeliest
 from fr.types import LineageStats, TokenStats
 
 TAU = np.float32(0.6)
 token_stats = jax.jit(lambda z, token, tau: stats.token_stats(stats.read(z, tau), token))
-lineage_stats = jax.jit(lambda s, a, token, tau: stats.lineage_stats(stats.read(s, tau), stats.read(a, tau), token))
+lineage_stats = jax.jit(
+    lambda s, a, token, tau: stats.lineage_stats(stats.read(s, tau), stats.read(a, tau), token)
+)
 NAMES = {cls: [f.name for f in dataclasses.fields(cls)] for cls in (TokenStats, LineageStats)}
 
 
@@ -76,7 +79,43 @@ def test_token_stats(vocab):
     compare(token_stats(z, token, TAU), wanted, NAMES[TokenStats])
 
 
-@pytest.mark.parametrize("vocab, other", [(300, 300), (50, 50), (300, 130), (50, 300)])
+def hard_rows(vocab):
+    """Peaked, flat, spread and two-sided rows, each with and without a large offset."""
+    rng = np.random.default_rng(vocab)
+    noise = rng.normal(size=vocab)
+    below = lambda depth: np.where(np.arange(vocab) == vocab // 3, 0.0, -depth)  # one token above all others
+    rows = [noise * 0.01, noise, noise * 4, noise * 30, below(0.1), below(3), below(np.log(vocab)), below(40)]
+    return np.concatenate([rows, np.add(rows, 1e4), np.add(rows, -1e4)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("vocab", [300, 4999, 5000])
+def test_moments_of_hard_rows_keep_their_digits(vocab):
+    z = hard_rows(vocab)
+    token = np.random.default_rng(0).integers(vocab, size=len(z))
+    given = token_stats(z, token, TAU)
+    # The reference squares before it subtracts: in float64, and of numbers without the offset.
+    wanted = [reference_token(row.astype(np.float64) - row.max(), t) for row, t in zip(z, token)]
+    for name in NAMES[TokenStats]:
+        expected = np.array([row[name] for row in wanted])
+        np.testing.assert_allclose(getattr(given, name), expected, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("vocab", [40, 128, 1999, 49_152, 50_021])
+@pytest.mark.parametrize("count", [20, 100])
+def test_the_likeliest_are_those_of_a_sort(vocab, count):
+    rng = np.random.default_rng(vocab)
+    normal = rng.normal(size=vocab)
+    few = np.where(np.arange(vocab) % 1000 == 39, 1.0, -1e30)  # fewer than are asked for
+    z = np.stack([normal, np.round(normal), 0 * normal, few, np.sort(normal)]).astype(np.float32)
+    top, ids = jax.jit(likeliest, static_argnums=1)(z, count)
+    np.testing.assert_array_equal(top, np.sort(z, axis=-1)[:, ::-1][:, :count])
+    np.testing.assert_array_equal(np.take_along_axis(z, np.asarray(ids), axis=-1), top)
+    assert all(len(set(row)) == len(row) for row in ids.tolist())
+
+
+@pytest.mark.parametrize(
+    "vocab, other", [(300, 300), (50, 50), (300, 130), (50, 300), (5000, 5000), (4999, 4800)]
+)
 def test_lineage_stats(vocab, other):
     rng = np.random.default_rng(vocab + other)
     s = (rng.normal(size=(16, vocab)) * 3).astype(np.float32)
@@ -94,7 +133,9 @@ def test_another_token_of_the_same_position():
     rng = np.random.default_rng(1)
     s, a = rng.normal(size=(2, 8, 300)).astype(np.float32) * 3
     drawn, emitted = rng.integers(300, size=(2, 8))
-    moved = stats.for_token(lineage_stats(s, a, drawn, TAU), stats.delta_path(stats.read(s, TAU), stats.read(a, TAU), emitted))
+    moved = stats.for_token(
+        lineage_stats(s, a, drawn, TAU), stats.delta_path(stats.read(s, TAU), stats.read(a, TAU), emitted)
+    )
     fresh = lineage_stats(s, a, emitted, TAU)
     for name in NAMES[LineageStats]:
         np.testing.assert_allclose(

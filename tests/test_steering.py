@@ -184,3 +184,23 @@ def test_switch_penalty_ends_with_the_window(start):
     np.testing.assert_allclose(young.stats.logp[0], log_softmax(z[0])[young.token[0]], atol=1e-5)
     jax.tree.map(lambda x: np.testing.assert_array_equal(x[1], x[2]), young)
     assert state.thought.tolist()[:4] == [10, 11, 1, 0]  # a switch token starts a thought
+
+
+def test_a_plain_row_keeps_its_bits_beside_filters_and_penalties(start):
+    z, _ = logits(6)
+    _, alone = emit(start(), z, None, TAU)
+    tip = dict(switch_penalty=3.0, switch_window=10, switch_tokens=(4, 9))
+    _, beside = emit(start({}, dict(top_p=0.5), dict(top_k=3), tip), z, None, TAU)
+    for own, other in zip(jax.tree.leaves(alone), jax.tree.leaves(beside)):
+        np.testing.assert_array_equal(np.asarray(own)[[0, 4, 5]], np.asarray(other)[[0, 4, 5]])
+    assert (alone.sample_logp[1:4] != beside.sample_logp[1:4]).all()
+
+
+def test_a_forced_token_has_the_log_prob_of_what_is_drawn_from(start):
+    z, _ = logits(7)
+    best = int(z[0].argmax())
+    _, emission = emit(start(*[dict(forced=(best,), temperature=0.7, top_k=k) for k in (0, 5)]), z, None, TAU)
+    kept = np.sort(z[0])[-5:] / 0.7
+    wanted = [log_softmax(z[0] / 0.7)[best], log_softmax(kept)[-1]]
+    np.testing.assert_allclose(emission.sample_logp[:2], wanted, atol=1e-5)
+    assert emission.token[:2].tolist() == [best, best]

@@ -4,26 +4,33 @@ XLA:CPU vectorises and threads a reduction over the runs, but not one along the 
 is a few thousand numbers, and its likeliest tokens are all in the columns with the largest maxima.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-RUNS = 24  # about: 100 columns then have as many entries as 50,000 tokens have columns
-SMALL = 4096  # a smaller vocabulary is one run
+RUNS = (
+    24  # about: 49,152 tokens are 2,048 columns, a step's worth for two cores and few enough for what follows
+)
+SMALL = 4096  # a smaller vocabulary is summed as one run
 PAD = -1e30  # finite: its exponential is 0, and so is what that is multiplied with
 
 
-def runs(size: int) -> int:
-    """How many runs a vocabulary of `size` is cut into: a divisor of it near RUNS, where it has one."""
-    near = [n for n in range(RUNS // 2, 2 * RUNS) if size % n == 0]
-    return 1 if size < SMALL else min(near, key=lambda n: abs(n - RUNS), default=RUNS)
+def columns(values: Float[Array, "B V"], near: int = RUNS, pad: float = PAD) -> Float[Array, "B N W"]:
+    """The same entries as N runs of W tokens: token n * W + w is entry n of column w.
 
-
-def columns(values: Float[Array, "B V"]) -> Float[Array, "B N W"]:
-    """The same entries as N runs of W tokens: token n * W + w is entry n of column w. The last run may be padded."""
+    N divides V and is near `near`, where there is such a number; otherwise it is `near`, and the last run is padded.
+    """
     batch, size = values.shape
-    n = runs(size)
-    return jnp.pad(values, ((0, 0), (0, -size % n)), constant_values=PAD).reshape(batch, n, -1)
+    divisors = [n for n in range(near // 2 + 1, 2 * near) if size % n == 0]
+    n = min(divisors, key=lambda n: abs(n - near), default=near)
+    return jnp.pad(values, ((0, 0), (0, -size % n)), constant_values=pad).reshape(batch, n, -1)
+
+
+def summable(values: Float[Array, "B V"]) -> Float[Array, "B N W"]:
+    """The columns of a row that is summed: one entry each in a small vocabulary."""
+    return columns(values, 1 if values.shape[-1] < SMALL else RUNS)
 
 
 def two_sums(
@@ -48,16 +55,26 @@ def _sums(first, second):
 def likeliest(values: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B C"], Int[Array, "B C"]]:
     """The `count` largest entries of each row (all, if there are fewer) and their ids, in descending order.
 
-    Exact: an entry outside the `count` columns with the largest maxima is no larger than any of those maxima.
+    Exact: no entry outside the `count` columns with the largest maxima is larger than one of these maxima.
     """
-    z = columns(values)
-    batch, n, width = z.shape
-    if n == 1 or width < 4 * count:
-        return _top(values, min(count, values.shape[-1]))
-    _, column = _top(jnp.max(z, axis=1), count)
-    ids = (jnp.arange(n)[:, None] * width + column[:, None, :]).reshape(batch, -1)
-    top, at = _top(jnp.take_along_axis(z.reshape(batch, -1), ids, axis=-1), count)
-    return top, jnp.take_along_axis(ids, at, axis=-1)
+    size = values.shape[-1]
+    near = math.isqrt(size // count)  # as many columns as entries in `count` of them
+    if near < 4:
+        return _top(values, min(count, size))
+    z = columns(values, near, -jnp.inf)
+    peaks, column = likeliest(jnp.max(z, axis=1), count)
+    inside = jnp.take_along_axis(z, column[:, None], axis=2)
+    run = jnp.arange(z.shape[1], dtype=jnp.int32)[:, None]
+    first = jnp.min(jnp.where(inside == peaks[:, None], run, z.shape[1]), axis=1)
+    # The maxima stand first and in order: hardly an entry behind them then enters the top-k, and entries are cheap
+    # where they do not.
+    rest = jnp.where(run == first[:, None], -jnp.inf, inside)
+    ids = (
+        jnp.concatenate([first[:, None], jnp.broadcast_to(run, inside.shape)], axis=1) * z.shape[2]
+        + column[:, None]
+    )
+    top, at = _top(jnp.concatenate([peaks[:, None], rest], axis=1).reshape(len(values), -1), count)
+    return top, jnp.take_along_axis(ids.reshape(len(values), -1), at, axis=-1)
 
 
 def _top(values, count):
@@ -74,7 +91,7 @@ def pick(values: Float[Array, "B V"], token: Int[Array, "B"]) -> Float[Array, "B
 
 
 def first_of(values: Float[Array, "B V"], wanted: Float[Array, "B"]) -> Int[Array, "B"]:
-    """The smallest id of an entry that equals `wanted`."""
-    z = columns(values)
+    """The smallest id of an entry that equals `wanted`, one of the row's."""
+    z = summable(values)
     ids = jnp.arange(z[0].size, dtype=jnp.int32).reshape(z.shape[1:])
     return jnp.min(jnp.where(z == wanted[:, None, None], ids, ids[-1, -1]), axis=(1, 2))

@@ -277,7 +277,7 @@ def emit(
     if ancestor is None:
         theirs, lineage = None, None
     else:
-        theirs = stats.read(ancestor, tau)
+        theirs = stats.read(ancestor, tau, stats.ANCESTOR_TOP)
         lineage = stats.lineage_stats(reading, theirs, token)
     # A forced token says nothing of the specialist: it adds nothing to the window, here and in calibration.
     score = jnp.where(forced, 0.0, steering.detector_score(rows, moments, lineage))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from fr.sampling.columns import column_sums, columns, first_of, likeliest, pick
+from fr.sampling.columns import column_sums, first_of, likeliest, pick, summable
 
 _OFF = -1e30  # finite, so that a filtered row never makes NaN
 _GROUP = 64  # columns whose mass is first taken together
@@ -68,7 +68,7 @@ def draw(
     Where greedy: the first argmax, at the temperature as `temper` has it. Tokens are in the order of columns; three
     levels (groups of columns, columns, entries), so that no row pays for a cumulative sum over the vocabulary.
     """
-    z = columns(logits)
+    z = summable(logits)
     peak = jnp.max(z, axis=(1, 2))
     scale = jax.lax.reduce_precision(1 / _divisor(temperature * jnp.ones_like(peak)), 8, 23)
     above = jax.lax.reduce_precision(peak, 8, 23)

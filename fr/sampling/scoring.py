@@ -53,7 +53,7 @@ def score_tokens(
         if ancestor is None:
             return moments, None
         other = ancestor.apply({"params": params.ancestor}, second[0], method="head")
-        return moments, stats.lineage_stats(reading, stats.read(other, tau), target)
+        return moments, stats.lineage_stats(reading, stats.read(other, tau, stats.ANCESTOR_TOP), target)
 
     moments, lineage = jax.lax.map(piece, (_pieces(targets.reshape(-1)), *both))
     unfold = lambda x: jnp.where(targets >= 0, x.reshape(-1)[: targets.size].reshape(targets.shape), 0.0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from fr.sampling.columns import columns, likeliest, pick, two_sums
+from fr.sampling.columns import PAD, likeliest, pick, summable, two_sums
 from fr.types import LineageStats, TokenStats
 
 TOP = 100  # the source renormalises V and KL on this many tokens (arXiv 2606.05145)
@@ -29,24 +29,27 @@ class Reading:
     entropy: Float[Array, "B"]
     varentropy: Float[Array, "B"]
     entropy_tau: Float[Array, "B"]
-    mean: Float[Array, "B"]  # of the logits
-    top: Float[Array, "B C"]  # the TOP largest logits, in descending order
+    mean: Float[Array, "B"]  # of the logits less the peak
+    top: Float[Array, "B C"]  # the largest logits, in descending order
     ids: Int[Array, "B C"]
 
 
-def read(logits: Float[Array, "B V"], tau: Float[Array, ""]) -> Reading:
-    """Read float32 logits at temperature 1 and at the diagnosis temperature."""
-    z = columns(logits)
+def read(logits: Float[Array, "B V"], tau: Float[Array, ""], top: int = TOP) -> Reading:
+    """Read float32 logits at temperature 1 and at the diagnosis temperature, and the `top` largest of them.
+
+    What nobody asks of a reading costs nothing under `jit`. An ancestor needs the ANCESTOR_TOP largest.
+    """
+    z = summable(logits)
     peak = jnp.max(z, axis=(1, 2))
     # Rounding to what it is: XLA:CPU would otherwise write out the peak as wide as the columns.
     x = z - jax.lax.reduce_precision(peak, 8, 23)[:, None, None]
     e, e_tau, half = jnp.exp(x), jnp.exp(x / tau), x * jnp.exp(x / 2)
     total, first = two_sums(e, x * e)
     # Not from the exponential above: shared between passes it would be stored.
-    second, _ = two_sums(half * half, x)
+    second, above = two_sums(half * half, jnp.where(x > PAD / 2, x, 0.0))
     total_tau, first_tau = two_sums(e_tau, x * e_tau)
     mean = first / total
-    top, ids = likeliest(logits, TOP)
+    largest, ids = likeliest(logits, top)
     return Reading(
         logits=logits,
         tau=tau,
@@ -56,8 +59,8 @@ def read(logits: Float[Array, "B V"], tau: Float[Array, ""]) -> Reading:
         entropy=jnp.log(total) - mean,
         varentropy=jnp.maximum(second / total - jnp.square(mean), 0.0),
         entropy_tau=jnp.log(total_tau) - first_tau / total_tau / tau,
-        mean=jnp.mean(logits, axis=-1),
-        top=top,
+        mean=above / logits.shape[-1],
+        top=largest,
         ids=ids,
     )
 
@@ -79,7 +82,7 @@ def token_stats(reading: Reading, token: Int[Array, "B"]) -> TokenStats:
         varentropy=reading.varentropy,
         margin=p[:, 0] - p[:, 1],
         top20_confidence=reading.log_total - jnp.mean(top[:, :CONFIDENCE_TOP], axis=-1),
-        self_certainty=reading.log_total - (reading.mean - reading.peak),
+        self_certainty=reading.log_total - reading.mean,
         logit_var=jnp.sum(p_top * jnp.square(centred), axis=-1),
         entropy_tau=reading.entropy_tau,
     )
@@ -100,7 +103,9 @@ def _at_tau(reading: Reading, logits: Float[Array, "B K"]) -> Float[Array, "B K"
 def _shared(specialist: Reading, ancestor: Reading) -> tuple[Reading, Reading]:
     """Both on the ids that both have; a side that is cut is read anew."""
     size = min(specialist.logits.shape[-1], ancestor.logits.shape[-1])
-    cut = lambda side: side if side.logits.shape[-1] == size else read(side.logits[:, :size], side.tau)
+    cut = lambda side: (
+        side if side.logits.shape[-1] == size else read(side.logits[:, :size], side.tau, side.top.shape[-1])
+    )
     return cut(specialist), cut(ancestor)
 
 
