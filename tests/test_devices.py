@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +17,6 @@ KINDS = ("one", "pmap", "shard_map")
 
 def work(out: str) -> None:
     """In the subprocess: rollouts and scores of 16 rows for every kind, with and without an ancestor."""
-    import jax
     from conftest import random_params, row
 
     from fr.models import ModelConfig
@@ -88,6 +88,14 @@ def test_several_devices_are_one(arrays, kind, models):
 def test_the_rows_that_were_compared_do_something(arrays):
     assert arrays["one/2/fired"].sum() >= 4
     assert len(set(arrays["one/0/tokens"].tolist())) > 20
+
+
+def test_what_cannot_be_divided_is_explained():
+    local = jax.local_devices()[:1]
+    with pytest.raises(UserError, match="sampling.model_axis = 2 does not divide the 1 local devices"):
+        Devices(devices=local, model=2)
+    with pytest.raises(UserError, match="with sampling.model_axis = 2 use shard_map or auto"):
+        Devices("pmap", local * 2, model=2)
 
 
 def test_an_unknown_kind_is_explained():

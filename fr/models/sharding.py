@@ -61,6 +61,17 @@ def constrain(tree, mesh: Mesh):
     return jax.lax.with_sharding_constraint(tree, jax.tree_util.tree_map_with_path(at, tree))
 
 
+def whole(x: jax.Array) -> jax.Array:
+    """The array on every device of the model axis; itself where a program has no such axis.
+
+    For logits. Behind them the rows of a data shard decide what is computed, and a collective in a branch that
+    another data shard does not take can wait for it for ever; one gather also costs less than those of every sort,
+    sum and maximum over a divided vocabulary.
+    """
+    axes = jax.sharding.get_abstract_mesh().axis_names
+    return jax.lax.with_sharding_constraint(x, P()) if "model" in axes else x
+
+
 def _name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 

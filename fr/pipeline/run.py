@@ -77,8 +77,9 @@ def open_run(config: Config, workdir: PathLike) -> Run:
     task = tasks.make(config.task)
     problems = task.problems(config.task.split, config.task.problems)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    specialist = load(config.specialist or str(workdir / "specialist"), mesh=devices.mesh)
-    ancestor = load(_ancestor_source(config, workdir), mesh=devices.mesh) if config.ancestor else None
+    place = {"mesh": devices.mesh, "stacked": devices.stacked}
+    specialist = load(config.specialist or str(workdir / "specialist"), **place)
+    ancestor = load(_ancestor_source(config, workdir), **place) if config.ancestor else None
     if ancestor is not None:
         _check_vocabularies(specialist, ancestor)
     claim_workdir(workdir, as_dict(config))

@@ -44,6 +44,11 @@ class Devices:
         """Data shards, D: each has a batch of its own, on one device or on those of a model axis."""
         return self.mesh.shape["data"]
 
+    @property
+    def stacked(self) -> bool:
+        """Whether decoding reads layers off a stack; on a CPU one that is sliced off is copied, at every step."""
+        return self.devices[0].platform != "cpu"
+
     def replicate(self, params):
         """Put one copy of a tree in every data shard, divided over its devices; nothing moves that is there."""
         return sharding.place(params, self.mesh)
