@@ -17,6 +17,7 @@ STEPS = [
     {"interventions", "routing", "rewards"},
     {"report", "training"},
     {"pipeline"},
+    {"benchmark"},
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 MAY = {"cli": {"cli", "config", "errors"}}  # the shell of the scripts, beside the steps

@@ -20,15 +20,15 @@ def load(settings):
     module = Transformer(model.config, model.dtype)
 
     @functools.cache
-    def engine(rows, prompts, statistics):
-        return Engine(module, model.params, slots=rows, prefill=prompts, devices=Devices("one"))
+    def engine(rows, statistics):
+        options = {**settings["engine"], "slots": rows, "statistics": statistics}
+        return Engine(module, model.params, **options, devices=Devices("one"))
 
     def job(request):
         rows = [prompt for batch in batches(request) for prompt in batch]
         params = {"temperature": 1.0, "budget": request["new_tokens"]}
         todo = [Row(str(i), tuple(p), row_key(request["seed"], i), params) for i, p in enumerate(rows)]
-        prompts = min(len(request["prompts"]), request["rows"])
-        found = engine(request["rows"], prompts, request["statistics"]).sample(todo)
+        found = engine(request["rows"], request["statistics"]).sample(todo)
         tokens = [rollout.tokens.tolist() for rollout in found]
         if not request["statistics"]:
             return tokens, None, None

@@ -1,0 +1,1 @@
+"""Speed, measured: `fr` beside its peers and beside what the machine could do at most."""

@@ -1,0 +1,58 @@
+"""What everybody is timed on: prompts of one length, so many rollouts of each, so many new tokens."""
+
+import dataclasses
+import hashlib
+import itertools
+
+from fr import tasks
+from fr.config import TaskConfig
+from fr.errors import UserError
+from fr.models import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """Questions of a task, cut to one length; no token ends a text, so that all decode the same number."""
+
+    task: str
+    problems: int
+    rollouts: int  # of each problem
+    new_tokens: int
+    prompt_tokens: int
+    batches: int = 4  # a number of rows is timed on so many batches at most: one row alone would take hours
+
+    @property
+    def total(self) -> int:
+        """Rollouts of the whole job."""
+        return self.problems * self.rollouts
+
+    def limit(self, rows: int) -> int:
+        """Rollouts that a batch of `rows` is timed on."""
+        return min(self.total, self.batches * rows)
+
+    def prompts(self, model: Model) -> list[list[int]]:
+        """Ids of the prompts, [problems][prompt_tokens]; raises UserError if the task has too few problems."""
+        found = tasks.make(TaskConfig(name=self.task)).problems("test", self.problems)
+        if len(found) < self.problems:
+            raise UserError(
+                f"task {self.task} has {len(found)} test problems, the benchmark wants {self.problems}"
+            )
+        return [self._cut(model, found[i:] + found[:i]) for i in range(self.problems)]
+
+    def _cut(self, model: Model, problems: list) -> list[int]:
+        ids = []
+        # A question may be shorter than a prompt is to be: the next ones follow it.
+        for problem in itertools.cycle(problems):
+            ids += model.encode(f" {problem.question}" if ids else problem.question)
+            if len(ids) >= self.prompt_tokens:
+                return ids[: self.prompt_tokens]
+
+    def record(self, prompts: list[list[int]]) -> dict:
+        """What the JSON says of the workload; the digest tells whether two runs read the same prompts."""
+        digest = hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
+        return {**dataclasses.asdict(self), "prompts_sha256": digest, "temperature": 1.0}
+
+
+DEFAULT = Workload("word_problems", problems=8, rollouts=16, new_tokens=64, prompt_tokens=32)
+FULL = dataclasses.replace(DEFAULT, problems=64, new_tokens=128, batches=64 * 16)
+SHORT = Workload("countdown", problems=2, rollouts=8, new_tokens=16, prompt_tokens=8)
