@@ -86,10 +86,7 @@ def measure(
     On an accelerator numpy is left out. Raises SystemFailed if that interpreter's run fails.
     """
     draw = np.random.default_rng(0)
-    matrix = lambda i, o: draw.standard_normal((i, o), np.float32) / np.float32(i) ** 0.5
-    # Weights of their own for every layer, as in a model: one layer's would stay in the caches.
-    layers = [{name: matrix(*s) for name, s in shapes(config).items()} for _ in range(config.layers)]
-    head = matrix(config.width, config.vocab)
+    layers, head = matrices(config, draw)
     placed = jax.tree.map(lambda x: jnp.asarray(x, dtype), (layers, head))
     step = jax.jit(functools.partial(products, concatenate=jnp.concatenate))
     found = {}
@@ -107,6 +104,14 @@ def measure(
         for size in rows:
             found[size]["torch"] = Times(tuple(theirs["products"][str(size)]))
     return Machine(read_bytes, read, found)
+
+
+def matrices(config: ModelConfig, draw: np.random.Generator) -> tuple[list[dict], np.ndarray]:
+    """Random matrices of every layer and of the head, for `products`."""
+    matrix = lambda i, o: draw.standard_normal((i, o), np.float32) / np.float32(i) ** 0.5
+    # Weights of their own for every layer, as in a model: one layer's would stay in the caches.
+    layers = [{name: matrix(*s) for name, s in shapes(config).items()} for _ in range(config.layers)]
+    return layers, matrix(config.width, config.vocab)
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:

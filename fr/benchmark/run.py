@@ -5,7 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from fr.benchmark import occupancy, scoring  # noqa: F401 (they register their parts)
+from fr.benchmark import occupancy, probes, scoring  # noqa: F401 (they register their parts)
 from fr.benchmark.machine import cores, machine
 from fr.benchmark.parts import PARTS, Bench, Part
 from fr.benchmark.peers import Field, Result

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from fr.models.transformer import KVCache
 from fr.sampling import probes
 from fr.sampling.devices import Devices
 from fr.sampling.work import Plan
@@ -134,7 +135,7 @@ class _Flight:
 class Prober:
     """Keeps finished rows in their slots until their probe has been sent, and rollouts until it is back.
 
-    `plan` is the work source's, None if it never asks; `program` the compiled `probes.score`.
+    `plan` is the work source's, None if it never asks; `program` gives log-probs for a cache and `probes.Trees`.
     """
 
     def __init__(
@@ -160,8 +161,12 @@ class Prober:
         if self._plan is not None:
             self.held[slot] = length
 
-    def exchange(self, params, cache, finished: Sequence[tuple[int, Rollout]]) -> list[Rollout]:
-        """Send the probes of rollouts (by slot) that have been collected; returns those that are complete."""
+    def exchange(self, cache: KVCache, finished: Sequence[tuple[int, Rollout]]) -> list[Rollout]:
+        """Send the probes of rollouts (by slot) that have been collected; returns those that are complete.
+
+        They are scored behind prefixes of `cache`, [D, ...] as the engine holds it; what they find comes with the
+        next call.
+        """
         complete = self._land()
         for slot, rollout in finished:
             probe = self._plan(rollout.row, rollout.tokens) if self._plan is not None else None
@@ -170,7 +175,7 @@ class Prober:
                 complete.append(rollout)
             else:
                 self._planned.append(_Waiting(rollout, slot, probe))
-        self._send(params, cache)
+        self._send(cache)
         return complete
 
     def _land(self) -> list[Rollout]:
@@ -184,7 +189,7 @@ class Prober:
         self._planned, self._flights = [], []
         return landed
 
-    def _send(self, params, cache) -> None:
+    def _send(self, cache: KVCache) -> None:
         """One pass over everything that is planned, in as many calls as its shapes take."""
         queues = [[] for _ in range(self._devices.count)]
         for waiting in self._planned:
@@ -193,12 +198,11 @@ class Prober:
             queues[waiting.slot // self._slots].append(blocks)
         if not any(map(any, queues)):
             return
-        size = cache.layers[0].k.shape[-1]
-        length = _length([block for queue in queues for blocks in queue for block in blocks], queues, size)
+        length = _length(queues, cache.size)
         sequences = [_packed(queue, length) for queue in queues]
         for start, count in _calls(max(map(len, sequences))):
             trees, blocks = self._fill([s[start : start + count] for s in sequences], count, length)
-            logp = self._program(params, cache, self._devices.split(trees))
+            logp = self._program(cache, self._devices.split(trees))
             self._flights.append(_Flight(logp, blocks))
             self.used += sum(len(block.tree.tokens) for block in blocks)
             self.padded += len(sequences) * count * length
@@ -259,9 +263,9 @@ def _packed(queue: list[list[_Block]], length: int) -> list[list[_Block]]:
     return sequences
 
 
-def _length(blocks: list[_Block], queues: list[list[list[_Block]]], size: int) -> int:
-    """The length of sequences that takes least time."""
-    longest = max(block.tree.size for block in blocks)
+def _length(queues: list[list[list[_Block]]], size: int) -> int:
+    """The length of sequences that takes least time with a cache of `size` entries."""
+    longest = max(block.tree.size for queue in queues for blocks in queue for block in blocks)
     fits = [n for n in LENGTHS if n >= longest] or [-(-longest // LENGTHS[-1]) * LENGTHS[-1]]
     count = lambda n: sum(rows for _, rows in _calls(max(len(_packed(queue, n)) for queue in queues)))
     return min(fits, key=lambda n: count(n) * (n + size / _COPY))

@@ -107,8 +107,7 @@ class Engine:
         self._limit = -(-max_length // 32) * 32
         self._size, self._room = min(cache_size(1), self._limit), 0
         self._admission.forget()
-        plan = getattr(source, "plan", None)
-        self._prober = Prober(self.devices, self.slots, plan, self._probe)
+        self._prober = self.prober(getattr(source, "plan", None))
         empty = self.devices.split(rows.defaults(self.slots * self.devices.count))
         state = self._init(self._size)(self._params, empty)
         slots: list[Slot | None] = [None] * (self.slots * self.devices.count)
@@ -144,6 +143,10 @@ class Engine:
         longest = max((len(r.prompt) + rows.value(r, "budget") for r in todo), default=1)
         self.run(source, max_length or longest)
         return source.rollouts
+
+    def prober(self, plan: Plan | None) -> Prober:
+        """What sends the probes of this engine's finished rows."""
+        return Prober(self.devices, self.slots, plan, functools.partial(self._probe, self._params))
 
     def _ask(self, source: WorkSource, finished: list[Rollout], slots: list) -> dict[int, Row]:
         """New rows, by the slots that they will take."""
@@ -232,7 +235,7 @@ class Engine:
     def _collect(self, chunk: _Chunk | None, state: decode.DecodeState) -> list[Rollout]:
         """Hand a chunk's emissions to the rows that made them; returns the rollouts that are complete."""
         finished = [] if chunk is None else self._ended(chunk)
-        complete = self._prober.exchange(self._params, state.cache, finished)
+        complete = self._prober.exchange(state.cache, finished)
         self.counts.probe_tokens, self.counts.probe_padded = self._prober.used, self._prober.padded
         return complete
 

@@ -6,8 +6,9 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from fr.models.transformer import Branches, KVCache, Transformer
+from fr.sampling import stats
 
-PIECE = 64  # log-probs whose logits exist at one time
+PIECE = 128  # log-probs whose logits exist at one time; products of fewer rows are far from their peak
 
 
 @struct.dataclass
@@ -55,8 +56,9 @@ def score(model: Transformer, params: dict, cache: KVCache, trees: Trees) -> Flo
     def piece(i, logp):
         at, target = (jax.lax.dynamic_slice(x, (i * PIECE,), (PIECE,)) for x in (trees.at, trees.targets))
         logits = model.apply({"params": params}, states[at], method="head")
-        chosen = jnp.take_along_axis(logits, jnp.maximum(target, 0)[:, None], axis=-1)[:, 0]
-        value = jnp.where(target >= 0, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
+        # A log-prob alone asks nothing of the diagnosis temperature.
+        value = stats.log_prob(stats.read(logits, jnp.float32(1.0)), jnp.maximum(target, 0))
+        value = jnp.where(target >= 0, value, 0.0)
         return jax.lax.dynamic_update_slice(logp, value, (i * PIECE,))
 
     # As many pieces as there are targets for: a head costs as much as several layers.
