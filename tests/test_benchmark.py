@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from fr.benchmark import occupancy, roofline
+from fr.benchmark.parts import PARTS, Bench
 from fr.benchmark.peers import Field, Result
 from fr.benchmark.products import products
 from fr.benchmark.report import figures_table, roofline_lines, systems_table, verdict
-from fr.benchmark.run import Settings, benchmark
-from fr.benchmark.sizes import STATED
+from fr.benchmark.run import Found, Settings, benchmark
+from fr.benchmark.sizes import SHORT, STATED
 from fr.benchmark.systems import DRIVERS, Command, peer_command
 from fr.benchmark.timing import Times
 from fr.benchmark.workload import Workload
@@ -158,19 +159,23 @@ def schema(record: dict) -> None:
             assert rates.keys() == {"tokens_per_s", "with_stats"} and min(rates.values()) > 0
 
 
-def test_one_part_leaves_a_whole_record():
-    found = benchmark(Settings("countdown", "short", parts=("roofline",), rows=(4,), repeats=1), QUIET)
-    assert not found.failed
+def test_a_part_leaves_a_whole_record(tiny_model):
+    bench = Bench(tiny_model, PROMPTS, rows=4, repeats=1, sizes=SHORT, torch=None, options={"chunk": 8})
+    parts = {"roofline": PARTS["roofline"](bench)}
+    systems = {"fr": result(r8=1.0)}
+    found = Found(Settings("tiny", "short"), JOB.record(PROMPTS), systems, parts, {}, verdict(systems, parts))
     schema(found.record())
-    assert found.verdict["fr_over_best_peer"] is None and "fr was not measured" in found.verdict["why"]
-    assert "floor" in roofline_lines(found.parts["roofline"].record)
+    assert "transformers was not measured" in found.verdict["why"]
+    assert found.verdict["roofline_fraction"] == found.record()["roofline"]["fraction"]
+    assert "floor" in roofline_lines(parts["roofline"].record)
+    assert "share of the roofline" in figures_table(found.verdict, parts, {}, True)
 
 
 @pytest.mark.slow
 def test_the_short_form_measures_everything():
     found = benchmark(Settings("countdown", "short", repeats=1), QUIET)
     assert not found.failed and found.systems["fr"].error is None
-    assert found.parts.keys() == {"roofline", "statistics", "ancestor", "context", "occupancy", "scoring"}
+    assert found.parts.keys() == {"roofline", "statistics", "ancestor", "context", "occupancy", "probes", "scoring"}
     schema(found.record())
     assert found.parts["scoring"].record["above_parameters_gb"] > 0
     counts = found.parts["occupancy"].record["counts"]
