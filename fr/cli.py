@@ -1,5 +1,6 @@
 """What every script shares: flags, one-line errors with exit code 2, and the frozen config."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,12 +13,23 @@ from fr.errors import UserError
 
 
 def define_flags(model: bool = True) -> None:
-    """Define `--config` (a python file; `--config.a.b=c` overrides one field), `--workdir` and `--model`."""
+    """Define `--config` (a python file; `--config.a.b=c` overrides one field) and `--workdir`.
+
+    With `model` also `--model` and the flags of a run by several processes.
+    """
     config_flags.DEFINE_config_file("config", None, "A file of configs/, e.g. configs/quickstart.py.")
     flags.DEFINE_string("workdir", None, "Where results are written; a bucket path works too.")
     if model:
         flags.DEFINE_string(
             "model", None, "Short for --config.specialist: a hub id, folder, .gguf file or smollm2."
+        )
+        flags.DEFINE_string(
+            "processes", None, "Processes of the run: a number, or auto (TPU pod, Slurm, Open MPI)."
+        )
+        flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+        flags.DEFINE_string("coordinator", None, "Address of process 0, host:port, the same for all.")
+        flags.DEFINE_integer(
+            "heartbeat", 60, "Seconds until a process that is not heard of counts as gone.", lower_bound=1
         )
 
 
@@ -60,11 +72,25 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(_) -> None:
         try:
-            main()
+            with _job():
+                main()
         except UserError as error:
             _refuse(error)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _job() -> contextlib.AbstractContextManager:
+    """Several processes where the flags ask for them."""
+    given = flags.FLAGS
+    if "processes" not in given or (given.processes, given.process, given.coordinator) == (None, None, None):
+        return contextlib.nullcontext()
+    if given.processes is None:
+        raise UserError("--process and --coordinator are for a run of several; say --processes=N too")
+    from fr import processes  # here, because it needs jax and scripts/route.py does not
+
+    settings = processes.settings(given.processes, given.process, given.coordinator)
+    return processes.job(settings, given.heartbeat)
 
 
 def _asks_help(argv: Sequence[str]) -> bool:

@@ -5,7 +5,7 @@ python scripts/diagnose.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 
 from absl import flags
 
-from fr import cli
+from fr import cli, processes
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.run import open_run
 from fr.report.stages import render_failures
@@ -16,7 +16,7 @@ cli.define_flags()
 def main() -> None:
     """Score and say how much."""
     run = open_run(cli.frozen_config(), flags.FLAGS.workdir)
-    print(render_failures(diagnose(run)))
+    processes.say(render_failures(diagnose(run)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ scores/, attempts/, profiles.csv, routing.json, plots/ and summary.json in --wor
 from absl import flags
 from etils import epath
 
-from fr import cli
+from fr import cli, processes
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.intervene import intervene
 from fr.pipeline.route import route
@@ -32,13 +32,15 @@ def main() -> None:
 
     # -------------------------------------------------------------- failures
     rollouts = sample(run)
-    print(render_rollouts(rollouts))
+    processes.say(render_rollouts(rollouts))
     failures = diagnose(run)
-    print(render_failures(failures))
+    processes.say(render_failures(failures))
     attempts = intervene(run)
-    print(render_attempts(attempts))
+    processes.say(render_attempts(attempts))
 
     # --------------------------------------------------------------- routing
+    if not processes.is_first():
+        return
     routing = route([workdir / "profiles.csv"], config, workdir)
     print("\n" + "\n\n".join(routing["tables"]))
     stages = {"rollouts": rollouts, "failures": failures, "attempts": attempts, "routing": routing["summary"]}

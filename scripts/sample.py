@@ -5,7 +5,7 @@ python scripts/sample.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 
 from absl import flags
 
-from fr import cli
+from fr import cli, processes
 from fr.pipeline.run import open_run
 from fr.pipeline.sample import sample
 from fr.report.stages import render_rollouts
@@ -17,7 +17,7 @@ def main() -> None:
     """Sample and print the counts."""
     config = cli.frozen_config()
     run = open_run(config, flags.FLAGS.workdir)
-    print(render_rollouts(sample(run)))
+    processes.say(render_rollouts(sample(run)))
 
 
 if __name__ == "__main__":

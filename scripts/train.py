@@ -8,7 +8,7 @@ models that `fr.models.load` and transformers open, each with checkpoints/, metr
 
 from absl import flags
 
-from fr import cli
+from fr import cli, processes
 from fr.errors import UserError
 from fr.pipeline.train import train_lineage
 
@@ -25,7 +25,7 @@ def main() -> None:
             'nothing to train: set config.ancestor = "scratch", or training.steps and no config.specialist'
         )
     for folder in made:
-        print(f"  {folder}: model, checkpoints/, metrics.jsonl, timings.jsonl")
+        processes.say(f"  {folder}: model, checkpoints/, metrics.jsonl, timings.jsonl")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = [
     {"errors"},
-    {"registry"},
+    {"registry", "processes"},
     {"config"},
     {"types"},
     {"workdir"},
@@ -20,7 +20,7 @@ STEPS = [
     {"benchmark"},
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
-MAY = {"cli": {"cli", "config", "errors"}}  # the shell of the scripts, beside the steps
+MAY = {"cli": {"cli", "config", "errors", "processes"}}  # the shell of the scripts, beside the steps
 
 
 def imports(path: pathlib.Path) -> list[tuple[int, str]]:

@@ -3,11 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
-from fr import store
+from fr import processes, store
 from fr.pipeline.run import Run
 from fr.sampling.rows import row_key
 from fr.tasks.grading import grade_all
@@ -45,28 +44,26 @@ def plan_attempt(
 
 
 def make_attempts(run: Run, plan: Sequence[Planned], name: str) -> None:
-    """Make every attempt of the plan that the folder `name` does not have. Each process makes its own shards.
+    """Make every attempt of the plan that the folder `name` does not have; each process makes its share of them.
 
-    A shard holds only rows that read the ancestor, or only rows that do not: the latter never pay for it.
+    Returns when the folder is whole. A shard holds only rows that read the ancestor, or only rows that do not:
+    the latter never pay for it.
     """
     shards = _shards(plan, run.config.sampling.shard_rows)
     folder = run.workdir / name
     have = store.finished(folder)
     longest = max((len(p.row.prompt) + p.row.params["budget"] for p in plan), default=1)
     engines = {}
-    mine = range(jax.process_index(), len(shards), jax.process_count())
-    total = sum(len(shards[i]) for i in mine)
-    with tqdm(
-        total=total, initial=sum(len(shards[i]) for i in mine if i in have), desc=name, unit="row"
-    ) as bar:
+    mine = processes.share(name, [i for i in range(len(shards)) if i not in have])
+    rows = sum(len(shards[i]) for i in mine)
+    with tqdm(total=rows, desc=processes.label(name), unit="row") as bar:
         for i in mine:
-            if i in have:
-                continue
             reads = shards[i][0].reads_ancestor
             if reads not in engines:
                 engines[reads] = run.engine(reads)
             rollouts = engines[reads].sample([p.row for p in shards[i]], longest, bar.update)
             store.write_shard(folder, i, _records(run, shards[i], rollouts))
+    processes.wait(name)
 
 
 def _shards(plan: Sequence[Planned], size: int) -> list[list[Planned]]:

@@ -4,7 +4,7 @@ import dataclasses
 
 from tqdm import tqdm
 
-from fr import store
+from fr import processes, store
 from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.pipeline.profiles import build_profiles
@@ -16,20 +16,25 @@ from fr.types import Cost
 
 
 def diagnose(run: Run) -> dict:
-    """Score every failed rollout into `scores/` and write `profiles.csv`, whose rates are still empty."""
+    """Score every failed rollout into `scores/` and write `profiles.csv`, whose rates are still empty.
+
+    Each process scores its share of the shards; process 0 writes the table, and all return the same counts.
+    """
     into, rollouts = run.workdir / "scores", run.workdir / "rollouts"
     have, sampled = store.finished(into), sorted(store.finished(rollouts))
     if not sampled:
         raise UserError(f"{rollouts} has no rollouts to diagnose; run scripts/sample.py first")
     scorer = run.scorer()
-    for index in tqdm(sampled, desc="scores", unit="shard"):
-        if index not in have:
-            failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
-            store.write_shard(into, index, _score(failed, scorer, run))
+    mine = processes.share("scores", [index for index in sampled if index not in have])
+    for index in tqdm(mine, desc=processes.label("scores"), unit="shard"):
+        failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
+        store.write_shard(into, index, _score(failed, scorer, run))
+    processes.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
         raise UserError(f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts")
     profiles = build_profiles(run)
-    write_profiles(run.workdir / "profiles.csv", [profiles])
+    if processes.is_first():
+        write_profiles(run.workdir / "profiles.csv", [profiles])
     counts = {"failed_rollouts": int(profiles.n_failed.sum()), "failed_problems": len(profiles)}
     means = dict(zip(FEATURES, profiles.features.mean(axis=0).tolist()))
     means |= {name: float(profiles.numbers(name).mean()) for name in SPREADS if name in profiles.extras}

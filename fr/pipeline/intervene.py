@@ -1,6 +1,6 @@
 """Attempts of every operator on the failed problems."""
 
-from fr import store
+from fr import processes, store
 from fr.diagnosis.junction import calibrate
 from fr.errors import UserError
 from fr.interventions import Setting, select
@@ -32,7 +32,8 @@ def intervene(run: Run) -> dict:
                 own = operator.fill(setting)
                 plan.append(plan_attempt(run, prompt, problem, operator.name, attempt, own, reads))
     make_attempts(run, plan, "attempts")
-    write_profiles(run.workdir / "profiles.csv", [build_profiles(run)])
+    if processes.is_first():
+        write_profiles(run.workdir / "profiles.csv", [build_profiles(run)])
     return {"operators": _by_operator(run), "without_ancestor_left_out": unable}
 
 

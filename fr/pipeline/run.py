@@ -6,7 +6,7 @@ from pathlib import PurePath
 import jax
 from etils import epath
 
-from fr import tasks
+from fr import processes, tasks
 from fr.config import Config, as_dict
 from fr.errors import UserError
 from fr.models import Model, load
@@ -82,7 +82,7 @@ def open_run(config: Config, workdir: PathLike) -> Run:
     ancestor = load(_ancestor_source(config, workdir), **place) if config.ancestor else None
     if ancestor is not None:
         _check_vocabularies(specialist, ancestor)
-    claim_workdir(workdir, as_dict(config))
+    processes.in_turn("workdir", lambda: claim_workdir(workdir, as_dict(config)))
     return Run(config, workdir, task, problems, specialist, ancestor, devices)
 
 

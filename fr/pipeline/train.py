@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from fr import tasks
+from fr import processes, tasks
 from fr.config import Config, TrainingConfig, as_dict
 from fr.errors import UserError
 from fr.models import Model, ModelConfig, load, save
@@ -22,6 +22,7 @@ def train_lineage(config: Config, workdir: PathLike) -> list[str]:
     """Train what the config does not name: `ancestor/` if it is "scratch", `specialist/` if it is "".
 
     With `training.steps` = 0 no specialist is trained. Finished models are left alone. Returns their folders.
+    Of several processes the first one trains, on its own devices, and the others wait.
     """
     ancestor, made = config.ancestor, []
     if ancestor == "scratch":
@@ -35,9 +36,10 @@ def train_lineage(config: Config, workdir: PathLike) -> list[str]:
 def train_ancestor(config: Config, workdir: PathLike) -> str:
     """Train `architecture` on `pretraining`; returns the exported folder `workdir/ancestor`."""
     folder = epath.Path(workdir) / "ancestor"
-    if not _finished(folder):
+    if processes.is_first() and not _finished(folder):
         start = _from_scratch(config)
         _train(start, config, config.pretraining, epath.Path(workdir), folder)
+    processes.wait(folder.name)
     return str(folder)
 
 
@@ -48,10 +50,11 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
         raise UserError(
             'config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"'
         )
-    if not _finished(folder):
+    if processes.is_first() and not _finished(folder):
         # Float32 masters, whatever the type that the ancestor is sampled in.
         start = load(ancestor, dtype=jnp.float32)
         _train(start, config, config.training, epath.Path(workdir), folder)
+    processes.wait(folder.name)
     return str(folder)
 
 

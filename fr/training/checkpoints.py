@@ -11,10 +11,18 @@ class Checkpoints:
     """The newest `keep` states of a run, one folder each, named by their step."""
 
     def __init__(self, folder: PathLike, keep: int):
-        # What a killed run left half-written has a temporary name: it is never a step, and goes now.
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-        # Orbax takes absolute paths only.
-        self._manager = ocp.CheckpointManager(epath.Path(folder).resolve(), options=options)
+        # Orbax takes absolute paths only, and makes no folder for a part of the processes.
+        folder = epath.Path(folder).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=False,
+            # What a killed run left half-written has a temporary name: it is never a step, and goes now.
+            cleanup_tmp_directories=True,
+            # The process that trains saves alone: others would have to meet it at barriers of Orbax's own.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
+        )
+        self._manager = ocp.CheckpointManager(folder, options=options)
 
     def restore(self, state: TrainState) -> TrainState:
         """The newest whole state, in the shapes, types and places of `state`; without one, `state` itself."""

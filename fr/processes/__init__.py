@@ -1,0 +1,5 @@
+"""One run by several processes of `jax.distributed`: their shares, where they wait, and how they end together."""
+
+from fr.processes.job import in_turn, is_first, job, label, say, settings, share, wait
+
+__all__ = ["in_turn", "is_first", "job", "label", "say", "settings", "share", "wait"]

@@ -1,0 +1,233 @@
+"""Several processes of one run: the bytes of one process, and an end in one line where one of them is lost."""
+
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from fr import processes
+from fr.errors import UserError
+from fr.models import ModelConfig, save
+from fr.models.transformer import init_params
+from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHORT = {
+    "task.problems": 10,
+    "sampling.rollouts": 4,
+    "sampling.slots": 8,
+    "sampling.shard_rows": 8,
+    "sampling.max_new_tokens": 32,
+    "intervention.attempts": 2,
+    "routing.bootstrap": 50,
+    "routing.splits": 10,
+    "routing.permutations": 10,
+}
+TRAINED = {
+    "training.steps": 30,
+    "training.batch": 4,
+    "training.warmup_steps": 5,
+    "training.checkpoint_every": 5,
+}
+AGAIN = "so this process ends too; start the same command again for every process"
+
+
+def _address() -> str:
+    with socket.create_server(("", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def _start(commands: list[list[str]]) -> list[subprocess.Popen]:
+    pipe = subprocess.PIPE
+    return [subprocess.Popen(c, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) for c in commands]
+
+
+def _script(name: str, workdir: pathlib.Path, settings: dict, count: int = 1) -> list[subprocess.Popen]:
+    command = [sys.executable, f"scripts/{name}.py", "--config=configs/quickstart.py", f"--workdir={workdir}"]
+    command += [f"--config.{name}={value}" for name, value in settings.items()]
+    if count == 1:
+        return _start([command])
+    command += [f"--processes={count}", f"--coordinator={_address()}", "--heartbeat=20"]
+    return _start([[*command, f"--process={i}"] for i in range(count)])
+
+
+def _finish(running: list[subprocess.Popen]) -> list[str]:
+    """Standard output of every process of a run that must succeed."""
+    told = [process.communicate(timeout=500) for process in running]
+    assert not any(process.returncode for process in running), told
+    return [out for out, _ in told]
+
+
+def _lines(errors: str) -> list[str]:
+    """What stderr holds beside progress bars, which are drawn over."""
+    return [
+        line
+        for line in re.split(r"[\r\n]+", errors)
+        if line and not re.search(r"(row|shard|step)/s|/step", line)
+    ]
+
+
+def _kill(running: list[subprocess.Popen], victim: int, folder: pathlib.Path) -> str:
+    """The only line that the survivor of two processes ends with; `victim` is killed when `folder` has a shard."""
+    while not list(folder.glob("shard-*")):
+        assert [process.poll() for process in running] == [None, None]
+        time.sleep(0.02)
+    running[victim].send_signal(signal.SIGKILL)
+    running[victim].communicate()
+    survivor = running[1 - victim]
+    _, errors = survivor.communicate(timeout=100)
+    assert survivor.returncode not in (0, 2)
+    lines = _lines(errors)
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def _results(workdir: pathlib.Path) -> dict[str, bytes]:
+    kept = ("*.parquet", "*.csv", "*.png", "*.json", "*.safetensors")
+    files = [file for pattern in kept for file in workdir.rglob(pattern) if "checkpoints" not in file.parts]
+    return {str(file.relative_to(workdir)): file.read_bytes() for file in sorted(files)}
+
+
+def _assert_equal(ours: pathlib.Path, theirs: pathlib.Path) -> None:
+    ours, theirs = _results(ours), _results(theirs)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> dict:
+    """Settings of a short run by a random model."""
+    folder = tmp_path_factory.mktemp("models") / "child"
+    config = ModelConfig(vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64)
+    save(folder, config, init_params(config, jax.random.key(1)), countdown_tokenizer())
+    return {**SHORT, "specialist": folder, "ancestor": ""}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Every process compiles."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+def test_killed_and_started_again_it_is_one_process(tiny, tmp_path):
+    _finish(_script("sample", tmp_path / "one", tiny))
+    several = tmp_path / "several"
+    line = _kill(_script("sample", several, tiny, count=2), 0, several / "rollouts")
+    assert line.startswith("sample.py: process 0 is gone") and AGAIN in line
+    # One process more than there are shards left to make.
+    missing = 5 - len(list((several / "rollouts").glob("shard-*")))
+    told = _finish(_script("sample", several, tiny, count=max(missing, 1) + 1))
+    assert "40 rollouts of 10 problems" in told[0] and not any(told[1:])
+    _assert_equal(several, tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["rollouts", "scores", "attempts"])
+def test_the_whole_way_killed_in_any_stage(folder, tmp_path):
+    """Trained by one, decoded by two, one of them killed, then whole: what one process leaves."""
+    settings, several = SHORT | TRAINED, tmp_path / "several"
+    _finish(_script("reproduce", tmp_path / "one", settings))
+    line = _kill(_script("reproduce", several, settings, count=2), 1, several / folder)
+    assert line.startswith("reproduce.py: process 1 is gone") and AGAIN in line
+    told = _finish(_script("reproduce", several, settings, count=2))
+    assert "summary.json" in told[0] and not told[1]
+    _assert_equal(several, tmp_path / "one")
+
+
+@pytest.mark.parametrize(("raised", "code"), [("UserError", 2), ("ValueError", 1)])
+def test_what_one_process_raises_ends_the_others(raised, code):
+    source = f"""if True:
+        from fr import processes
+        from fr.errors import UserError
+        with processes.job(processes.settings("2", {{index}}, "{_address()}"), 60):
+            if {{index}} == 1:
+                raise {raised}("the reason")
+            processes.wait("a barrier")
+    """
+    began = time.monotonic()
+    running = _start([[sys.executable, "-c", source.format(index=index)] for index in range(2)])
+    (_, waiting), (_, failing) = [process.communicate(timeout=100) for process in running]
+    assert [process.returncode for process in running] == [code, code]
+    (line,) = _lines(waiting)
+    assert "process 1" in line and "the reason" in line and raised in _lines(failing)[-1]
+    assert time.monotonic() - began < 55  # behind no heartbeat's end
+
+
+# As jaxlib 0.10.2 and 0.12.0.1 wrote them, shortened.
+SILENT = """E1122 15:05:30.647554   14116 coordination_service.cc:1549] [21] Use error polling: UNAVAILABLE:
+1
+The tasks have crashed. Check the task logs for an earlier error.
+E1122 15:05:30.649113   14127 coordination_service_agent.cc:289] Polled an error from coordination service.
+F1122 15:05:30.649220   14127 client.h:80] Terminating process because the JAX distributed service detected \
+fatal errors. absl::Status: UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):
+2
+1
+The tasks have crashed. Check the task logs for an earlier error.
+
+RPC: /xla.coordination.CoordinationService/PollForError
+*** Check failure stack trace: ***
+    @     0x7f6dea240634  absl::lts_20260107::log_internal::LogMessage::SendToLog()
+"""
+LEADERLESS = """F1122 15:07:32.823531   14988 client.h:86] Terminating process because the JAX distributed service \
+detected fatal errors. absl::Status: UNAVAILABLE: Failed to send RPC to coordination service. Either the leader task
+:UNAVAILABLE:Stream removed (Socket closed)
+"""
+ABSENT = """F1122 15:07:32.823531   14988 client.h:86] Terminating process because the JAX distributed service \
+detected fatal errors. absl::Status: DEADLINE_EXCEEDED: Deadline Exceeded
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        (SILENT, "process 2, 1 is gone (killed, or not heard of for 60 s)"),
+        (LEADERLESS, "process 0 is gone (killed, or out of reach)"),
+        (ABSENT, "another process is gone or was never there (DEADLINE_EXCEEDED: Deadline Exceeded)"),
+    ],
+)
+def test_the_witness_makes_one_line_of_an_abort(written, means):
+    other = "W1122 15:05:30.647554   14116 cpu_executable.cc:1] slow\n"
+    assert _witness(other + written) == f"{other}\nx.py: {means}, so this process ends too; again\n"
+
+
+def test_the_witness_loses_nothing_else():
+    mild = SILENT[: SILENT.index("F1122")]
+    assert _witness(f"a\n{mild}") == f"a\n{mild}"
+
+
+def _witness(written: str) -> str:
+    command = [sys.executable, "fr/processes/witness.py", "x.py", "60", "again"]
+    return subprocess.run(command, cwd=ROOT, input=written, capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("auto", 1, None), "--processes=auto"),
+        (("two", 0, "a:1"), "--processes = 'two'"),
+        (("0", 0, "a:1"), "--processes = '0'"),
+        (("2", None, "a:1"), "--process = None"),
+        (("2", 2, "a:1"), "--process = 2"),
+        (("2", 0, None), "--coordinator = None"),
+        (("2", 0, "host"), "--coordinator = 'host'"),
+    ],
+)
+def test_flags_that_do_not_fit_are_named(given, named):
+    with pytest.raises(UserError, match=named):
+        processes.settings(*given)
+
+
+def test_a_taken_port_is_named():
+    with socket.create_server(("", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "scripts/sample.py", "--config=configs/quickstart.py", "--workdir=unused"]
+        command += ["--processes=2", "--process=0", f"--coordinator={address}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and f"--coordinator = '{address}'" in done.stderr
+    assert len(_lines(done.stderr)) == 1
