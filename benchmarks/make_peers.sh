@@ -3,9 +3,10 @@
 #
 #     benchmarks/make_peers.sh FOLDER [PYTHON]
 #
-# An environment that is there already is kept. llama.cpp is compiled for this machine, which takes minutes.
+# An environment that is there already is kept. llama.cpp is compiled for this machine, which takes minutes; for a
+# GPU set CMAKE_ARGS as its own page says (CUDA: -DGGML_CUDA=on).
 set -euo pipefail
-[ $# -ge 1 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
 python=${2:-python3}
 

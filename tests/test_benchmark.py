@@ -175,7 +175,15 @@ def test_a_part_leaves_a_whole_record(tiny_model):
 def test_the_short_form_measures_everything():
     found = benchmark(Settings("countdown", "short", repeats=1), QUIET)
     assert not found.failed and found.systems["fr"].error is None
-    assert found.parts.keys() == {"roofline", "statistics", "ancestor", "context", "occupancy", "probes", "scoring"}
+    assert found.parts.keys() == {
+        "roofline",
+        "statistics",
+        "ancestor",
+        "context",
+        "occupancy",
+        "probes",
+        "scoring",
+    }
     schema(found.record())
     assert found.parts["scoring"].record["above_parameters_gb"] > 0
     counts = found.parts["occupancy"].record["counts"]

@@ -39,4 +39,4 @@ def load(settings):
 
 
 if __name__ == "__main__":
-    serve(load)
+    serve(load, lambda: (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"))

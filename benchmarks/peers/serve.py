@@ -11,19 +11,21 @@ import sys
 import time
 
 
-def serve(load):
+def serve(load, device_bytes=lambda: None):
     """Answer jobs until the input ends.
 
     `load(settings)` gives `(job, about)`; `about` says in words how the system is used. `job(request)` gives
     `(tokens, logp, entropy)`: the new tokens of each rollout, and an array of each statistic over all of them
-    (None unless `request["statistics"]`).
+    (None unless `request["statistics"]`). `device_bytes()` is the peak of an accelerator's memory, None without one.
     """
     # What libraries print must not get between the lines: descriptor 1 becomes stderr, replies keep the real one.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
     def say(**reply):
-        replies.write(json.dumps({**reply, "peak_rss_mb": peak_rss_mb()}) + "\n")
+        device = device_bytes()
+        memory = {"peak_rss_mb": peak_rss_mb(), "peak_device_mb": device and device / 1024**2}
+        replies.write(json.dumps({**reply, **memory}) + "\n")
         replies.flush()
 
     job, about = load(json.loads(sys.stdin.readline()))

@@ -72,4 +72,4 @@ def load(settings):
 
 
 if __name__ == "__main__":
-    serve(load)
+    serve(load, lambda: torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None)

@@ -18,6 +18,7 @@ class Result:
     batch: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
     compile_s: dict[int, float] = dataclasses.field(default_factory=dict)
     peak_rss_mb: float | None = None
+    peak_device_mb: float | None = None  # None without an accelerator
     means: dict | None = None  # of the statistics: alike between systems that draw from the same distribution
     error: str | None = None
 
@@ -38,6 +39,7 @@ class Result:
             "batch": {str(rows): rates for rows, rates in self.batch.items()},
             "compile_s": self.compile_s.get(best[0]) if best else None,
             "peak_rss_mb": self.peak_rss_mb,
+            "peak_device_mb": self.peak_device_mb,
             "means": self.means,
             "error": self.error,
         }
@@ -106,7 +108,7 @@ class Field:
 
     def _note(self, name: str, reply: dict) -> None:
         result = self.results[name]
-        result.peak_rss_mb = reply["peak_rss_mb"]
+        result.peak_rss_mb, result.peak_device_mb = reply["peak_rss_mb"], reply["peak_device_mb"]
         result.means = reply["means"] or result.means
 
     def _guarded(self, name: str, act: Callable[[], dict | None]) -> dict | None:

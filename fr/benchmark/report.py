@@ -67,13 +67,12 @@ def systems_table(systems: dict[str, Result]) -> str:
         for kind, label in (("tokens_per_s", "without"), ("with_stats", "with")):
             best = result.best(kind)
             cells = [_rate(result.batch.get(size, {}).get(kind), best and best[0] == size) for size in sizes]
-            first = kind == "tokens_per_s"
-            tail = (
-                [number(result.record()["compile_s"]), number(result.peak_rss_mb, 0)] if first else ["", ""]
-            )
+            first, memory = kind == "tokens_per_s", result.peak_device_mb or result.peak_rss_mb
+            tail = [number(result.record()["compile_s"]), number(memory, 0)] if first else ["", ""]
             rows.append([name if first else "", label, *cells, *tail])
-    failed = [f"  {name} failed: {result.error}" for name, result in systems.items() if result.error]
-    return "\n".join([table(header, rows, left=(0, 1)), *failed])
+    notes = [f"  {name}: {result.about}" for name, result in systems.items() if result.about]
+    notes += [f"  {name} failed: {result.error}" for name, result in systems.items() if result.error]
+    return "\n".join([table(header, rows, left=(0, 1)), *notes])
 
 
 def _rate(rate: float | None, best: bool | None) -> str:
