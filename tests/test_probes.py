@@ -1,17 +1,25 @@
 """Confidence probes beside the plain forward pass, beside sampling, and beside a run without them."""
 
 import dataclasses
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from conftest import row
+from conftest import random_params, row
 from test_decode import LONG, same
 from test_engine import again
 
-from fr.sampling import sampled_confidence
-from fr.sampling.confidence import LENGTHS
-from fr.types import Probe
+from fr.models import ModelConfig
+from fr.models.transformer import Transformer, init_cache
+from fr.sampling import probes, sampled_confidence
+from fr.sampling.confidence import LENGTHS, ROWS, Prober
+from fr.sampling.devices import Devices
+from fr.types import Probe, Rollout
 
 CUE = (20, 21, 22)
 ANSWERS = {"own": ((30, 31, 1),), "gold": ((30, 32, 33, 34, 1), (30, 31, 1), (7, 1), (30, 31, 40, 1), (1,))}
@@ -105,10 +113,81 @@ def test_sampled_shares_converge_to_probabilities(plain_engine, tiny_model):
     assert len(answers) > LENGTHS[-1] - 40
     asked = plain_engine.sample([again(rollout.row)], 64, plan=lambda *_: probe)[0]
     exact = asked.confidence.probability("gold")
-    rows = sampled_confidence.forced_rows(dataclasses.replace(rollout, row=stop), probe, 0, samples=300)
+    rows = sampled_confidence.forced_rows(dataclasses.replace(rollout, row=stop), probe, 0, samples=150)
     rows = [again(r, budget=2) for r in rows]
     share = sampled_confidence.shares(
-        plain_engine.sample(rows, 64), lambda t: tuple(t) in answers, samples=300
+        plain_engine.sample(rows, 64), lambda t: tuple(t) in answers, samples=150
     )
-    assert (np.abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / 300)).all()
+    assert (np.abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / 150)).all()
     assert (exact > 0.1).all() and (exact < 0.9).all()
+
+
+def exchanges(kind: str, count: int) -> list:
+    """Confidence of 6 made-up rollouts in 8 slots on `count` devices, from one cache, in two exchanges."""
+    config = ModelConfig(vocab=40, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ff=24)
+    params = random_params(config)
+    devices, model = Devices(kind), Transformer(config)
+    assert devices.count == count
+    program = devices.wrap(lambda p, *args: probes.score(model, p, *args))
+    draw = np.random.default_rng(0)
+    cache = jax.tree.map(lambda x: draw.standard_normal(x.shape, np.float32), init_cache(config, 8, 32))
+    finished = []
+    for slot in (0, 1, 2, 3, 5, 7):
+        tokens = draw.integers(0, 40, 3 + slot).astype(np.int32)
+        made = Rollout(row(str(slot), (5, 6)), tokens, None, None, None, {}, True, len(tokens))
+        finished.append((slot, made))
+
+    def plan(row, tokens):
+        answers = {"own": ((7, 8, 1),), "gold": ((7, 9, 1), (3, 1))}
+        return Probe((0, 2, len(tokens)), tuple(range(int(row.id))), answers)
+
+    prober = Prober(devices, 8 // count, plan, functools.partial(program, devices.replicate(params)))
+    split = devices.split(cache)
+    assert prober.exchange(split, finished[:5]) == []
+    landed = prober.exchange(split, finished[5:]) + prober.exchange(split, [])
+    assert [r.row.id for r in landed] == [f.row.id for _, f in finished] and not prober.flying
+    return [r.confidence for r in landed]
+
+
+def work() -> None:
+    """In the subprocess: what one device finds, four find too."""
+    one = exchanges("one", 1)
+    for kind in ("pmap", "shard_map"):
+        for given, wanted in zip(exchanges(kind, 4), one):
+            assert given.positions == wanted.positions
+            for name in ("own", "gold"):
+                np.testing.assert_allclose(given.logp[name], wanted.logp[name], atol=1e-5)
+
+
+def test_several_devices_are_one():
+    here = Path(__file__).parent
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    env["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here), env.get("PYTHONPATH", "")])
+    code = "import test_probes; test_probes.work()"
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=300)
+
+
+def test_a_probe_that_cannot_be_is_refused_by_name(plain_engine):
+    bad = {
+        "cuts it at 4, it has 3 tokens": Probe((4,), CUE, ANSWERS),
+        "answers 'gold' of its probe must be": Probe((0,), CUE, {"gold": ((3, 1), (3, 1))}),
+        "answers 'none' of its probe must be": Probe((0,), CUE, {"none": ()}),
+    }
+    for why, asked in bad.items():
+        with pytest.raises(ValueError, match=f"row bad: .*{why}"):
+            plain_engine.sample([row("bad", budget=3)], 64, plan=lambda *_: asked)
+
+
+def test_programs_are_few(plain_engine, compilations):
+    before = len(compilations())
+    draw = np.random.default_rng(0)
+    size = lambda: tuple(draw.integers(0, 40, draw.integers(1, 30)).tolist())
+
+    def any_plan(row, tokens):
+        cuts = tuple(draw.integers(0, len(tokens) + 1, draw.integers(1, 9)).tolist())
+        return Probe(cuts, size(), {"own": (size(),), "gold": tuple({size() for _ in range(9)})})
+
+    todo = [row(str(i), budget=1 + i % 20) for i in range(60)]
+    plain_engine.sample(todo, 64, plan=any_plan)
+    assert 0 < len(compilations()) - before <= len(ROWS) * len(LENGTHS)
