@@ -94,7 +94,7 @@ class Emission:
     forced: Bool[Array, "..."]  # from the forced queue, not sampled
     fired: Bool[Array, "..."]  # the detector fired on this token
     sample_logp: Float[Array, "..."]  # log-prob under the distribution that was drawn from
-    stats: TokenStats
+    stats: TokenStats | None  # None where nobody asks for statistics
     lineage: LineageStats | None  # None without an ancestor in the loop
 
 

@@ -208,7 +208,7 @@ def chunk_of(config, params):
         cache=jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), shape),
         ancestor_cache=None,
     )
-    step = jax.jit(lambda p, s: decode.decode_chunk(model, None, 3, p, s, np.float32(0.6)))
+    step = jax.jit(lambda p, s: decode.decode_chunk(model, None, 3, True, p, s, np.float32(0.6)))
     return state, *step(decode.Models(params, None), state)
 
 
@@ -238,3 +238,15 @@ def test_a_cache_of_another_size_has_the_same_entries(tiny_config, tiny_params, 
         both = min(16, size)
         np.testing.assert_array_equal(old.k[..., :both], new.k[..., :both])
         np.testing.assert_array_equal(old.v[:, :, :both], new.v[:, :, :both])
+
+
+def test_without_statistics_rows_are_drawn_alike(plain_engine, tiny_config, tiny_params):
+    one = Devices("one")
+    bare = Engine(Transformer(tiny_config), tiny_params, slots=4, chunk=4, statistics=False, devices=one)
+    for rollout, other in zip(bare.sample(PLAIN, 64), plain_engine.sample(PLAIN, 64)):
+        np.testing.assert_array_equal(rollout.tokens, other.tokens, err_msg=rollout.row.id)
+        np.testing.assert_array_equal(rollout.forced, other.forced, err_msg=rollout.row.id)
+        np.testing.assert_allclose(rollout.sample_logp, other.sample_logp, atol=1e-5)
+        assert rollout.stats == {}
+    with pytest.raises(ValueError, match="row heat: its operator reads statistics"):
+        bare.sample(STEERED[:1])

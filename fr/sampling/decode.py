@@ -227,13 +227,15 @@ def decode_chunk(
     model: Transformer,
     ancestor: Transformer | None,
     steps: int,
+    statistics: bool,
     params: Models,
     state: DecodeState,
     tau: Float[Array, ""],
 ) -> tuple[DecodeState, Float[Array, "steps F B"]]:
-    """`steps` tokens of every live row, and the fields of their emissions as one block (see `fields`).
+    """`steps` tokens of every live row, and the fields of their emissions as one block, in the order of `Emission`.
 
-    The length is fixed: a loop until all rows are done would tie every device to the slowest row.
+    Without `statistics` rows are drawn and nothing else: no detector, no steering, no ancestor. The length
+    is fixed: a loop until all rows are done would tie every device to the slowest row.
     """
 
     def step(state: DecodeState, _):
@@ -241,7 +243,7 @@ def decode_chunk(
         second, ancestor_cache = None, None
         if ancestor is not None:
             second, ancestor_cache = _logits(ancestor, params.ancestor, state, state.ancestor_cache)
-        state, emission = emit(state, specialist, second, tau)
+        state, emission = emit(state, specialist, second, tau) if statistics else draw_only(state, specialist)
         # One block: XLA copies a whole buffer for an update of a few hundred bytes, and the host fetches once.
         # float32 holds every token id below 2**24 exactly.
         block = jnp.stack([leaf.astype(jnp.float32) for leaf in jax.tree.leaves(emission)])
@@ -266,9 +268,7 @@ def emit(
     """One token a row from its logits: draw, detect, steer, force; and the row's bookkeeping."""
     rows, live = state.rows, ~(state.done | state.paused)
     uniform, second_uniform = lg.uniforms(state.key, state.generated).T
-    waiting = jnp.take_along_axis(rows.forced, state.forced_at[:, None], axis=-1, mode="fill", fill_value=-1)[
-        :, 0
-    ]
+    waiting = _waiting(state)
     forced = waiting >= 0
     token, sample_logp, forced_logp = _first_draw(state, specialist, uniform, waiting)
 
@@ -305,6 +305,24 @@ def emit(
         lineage = stats.for_token(lineage, stats.delta_path(reading, theirs, token))
     emission = Emission(token, live, forced & live, fired, sample_logp, moments, lineage)
     return _advance(state, emission, ring), emission
+
+
+def draw_only(state: DecodeState, logits: Float[Array, "B V"]) -> tuple[DecodeState, Emission]:
+    """One token a row from its logits, drawn or forced, with its log-prob and nothing else."""
+    live, waiting = ~(state.done | state.paused), _waiting(state)
+    forced = waiting >= 0
+    token, sample_logp, forced_logp = _first_draw(
+        state, logits, lg.uniforms(state.key, state.generated)[:, 0], waiting
+    )
+    token, sample_logp = _choose(forced, (waiting, forced_logp), (token, sample_logp))
+    emission = Emission(token, live, forced & live, jnp.zeros_like(live), sample_logp, None, None)
+    return _advance(state, emission, state.scores), emission
+
+
+def _waiting(state: DecodeState) -> Int[Array, "B"]:
+    """The token at the head of each row's forced queue; -1 where it is empty."""
+    at = state.forced_at[:, None]
+    return jnp.take_along_axis(state.rows.forced, at, axis=-1, mode="fill", fill_value=-1)[:, 0]
 
 
 def _first_draw(

@@ -46,8 +46,9 @@ class Engine:
     """Decodes rows of one model (beside its ancestor, if given) on the local devices.
 
     `slots` rows a device, `chunk` steps and `prefill` prompts at a time are the shapes of the compiled
-    programs. Raises ValueError for a row that cannot fit the cache, has nothing to read or to emit, or would
-    steer without an ancestor.
+    programs. Without `statistics` rollouts carry tokens and their `sample_logp` alone, and rows are plain ones.
+    Raises ValueError for a row that cannot fit the cache, has nothing to read or to emit, or would steer by
+    what the engine does not have.
     """
 
     def __init__(
@@ -61,10 +62,13 @@ class Engine:
         chunk: int = 16,
         prefill: int = 8,
         tau: float = 0.6,
+        statistics: bool = True,
         devices: Devices | None = None,
     ):
+        if ancestor is not None and not statistics:
+            raise ValueError("an ancestor in the loop is there for its statistics; leave it out or keep them")
         self.devices = devices or Devices()
-        self.slots, self.counts = slots, Counts()
+        self.slots, self.counts, self._statistics = slots, Counts(), statistics
         self._chunk, self._has_ancestor = chunk, ancestor is not None
         self._admission = Admission(self.devices.count, slots, prefill)
         self._room = 0  # entries of a kept prompt
@@ -76,7 +80,7 @@ class Engine:
     def _programs(self, model: Transformer, ancestor: Transformer | None) -> None:
         bound = lambda fn, *more: lambda *args: fn(model, ancestor, *more, *args)
         wrap = self.devices.wrap
-        self._decode = wrap(bound(decode.decode_chunk, self._chunk), donate=(1,))
+        self._decode = wrap(bound(decode.decode_chunk, self._chunk, self._statistics), donate=(1,))
         self._read = wrap(bound(decode.read), donate=(1,))
         self._enter = wrap(decode.enter, donate=(1,))
         self._edit = wrap(lambda params, *args: decode.edit(*args), donate=(1,))
@@ -94,6 +98,8 @@ class Engine:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the per-token statistics of a rollout."""
+        if not self._statistics:
+            return ()
         names = [f.name for f in dataclasses.fields(TokenStats)]
         return tuple(names + [f.name for f in dataclasses.fields(LineageStats)] * self._has_ancestor)
 
@@ -163,6 +169,8 @@ class Engine:
             raise ValueError(f"row {row.id}: its prompt is empty")
         if rows.value(row, "budget") < 1:
             raise ValueError(f"row {row.id}: a budget of {rows.value(row, 'budget')} leaves nothing to emit")
+        if rows.value(row, "operator") != steering.PLAIN and not self._statistics:
+            raise ValueError(f"row {row.id}: its operator reads statistics, and this engine keeps none")
         if rows.value(row, "operator") in steering.NEEDS_ANCESTOR and not self._has_ancestor:
             raise ValueError(f"row {row.id}: its operator mixes with an ancestor, and this engine has none")
         need = len(row.prompt) - 1 + int(rows.value(row, "budget"))
