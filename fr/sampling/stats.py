@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from fr.sampling.columns import PAD, likeliest, pick, summable, two_sums
+from fr.sampling.columns import column_sums, likeliest, pick, summable, two_sums
 from fr.types import LineageStats, TokenStats
 
 TOP = 100  # the source renormalises V and KL on this many tokens (arXiv 2606.05145)
@@ -46,7 +46,7 @@ def read(logits: Float[Array, "B V"], tau: Float[Array, ""], top: int = TOP) -> 
     e, e_tau, half = jnp.exp(x), jnp.exp(x / tau), x * jnp.exp(x / 2)
     total, first = two_sums(e, x * e)
     # Not from the exponential above: shared between passes it would be stored.
-    second, above = two_sums(half * half, jnp.where(x > PAD / 2, x, 0.0))
+    second = jnp.sum(column_sums(half * half), axis=-1)
     total_tau, first_tau = two_sums(e_tau, x * e_tau)
     mean = first / total
     largest, ids = likeliest(logits, top)
@@ -59,7 +59,7 @@ def read(logits: Float[Array, "B V"], tau: Float[Array, ""], top: int = TOP) -> 
         entropy=jnp.log(total) - mean,
         varentropy=jnp.maximum(second / total - jnp.square(mean), 0.0),
         entropy_tau=jnp.log(total_tau) - first_tau / total_tau / tau,
-        mean=above / logits.shape[-1],
+        mean=jnp.mean(logits, axis=-1) - peak,
         top=largest,
         ids=ids,
     )
