@@ -1,12 +1,19 @@
 """Files of a run: written whole or not at all, in a folder of one config; buckets work (etils.epath)."""
 
 import json
+import os
+from pathlib import Path
 
 from etils import epath
 
 from fr.errors import UserError
 
 PathLike = str | epath.Path
+
+
+def cache_folder() -> Path:
+    """What is fetched or made once for all runs lies here: `$FR_CACHE`, or `~/.cache/fr`."""
+    return Path(os.environ.get("FR_CACHE") or Path.home() / ".cache" / "fr")
 
 
 def write_whole(path: PathLike, data: bytes) -> None:

@@ -10,7 +10,7 @@ STEPS = [
     {"config"},
     {"types"},
     {"workdir"},
-    {"metrics", "store"},
+    {"metrics", "programs", "store"},
     {"tasks", "models"},
     {"sampling"},
     {"diagnosis"},

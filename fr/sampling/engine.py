@@ -78,21 +78,26 @@ class Engine:
         self._programs(model, ancestor)
 
     def _programs(self, model: Transformer, ancestor: Transformer | None) -> None:
-        bound = lambda fn, *more: lambda *args: fn(model, ancestor, *more, *args)
-        wrap = self.devices.wrap
-        self._decode = wrap(bound(decode.decode_chunk, self._chunk, self._statistics), donate=(1,))
-        self._read = wrap(bound(decode.read), donate=(1,))
-        self._enter = wrap(decode.enter, donate=(1,))
-        self._edit = wrap(lambda params, *args: decode.edit(*args), donate=(1,))
-        self._probe = wrap(lambda params, *args: probes.score(model, params.specialist, *args))
+        def program(name: str, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
+            fn.__name__ = name  # for the compile log
+            return self.devices.wrap(fn, donate)
+
+        both, kept, steps, statistics = (model, ancestor), self._admission.kept, self._chunk, self._statistics
+        chunk = lambda *args: decode.decode_chunk(*both, steps, statistics, *args)
+        self._decode = program("decode", chunk, donate=(1,))
+        self._read = program("read", lambda *args: decode.read(*both, *args), donate=(1,))
+        self._enter = program("enter", lambda *args: decode.enter(*args), donate=(1,))
+        self._edit = program("edit", lambda params, *args: decode.edit(*args), donate=(1,))
+        self._probe = program("probe", lambda params, *args: probes.score(model, params.specialist, *args))
         # One compiled function a size: a fresh function would compile anew for each run.
-        self._resize = functools.cache(lambda size: wrap(lambda params, state: decode.resize(state, size)))
-        self._init = functools.cache(
-            lambda size: wrap(lambda params, empty: decode.init_state(model, ancestor, empty, size))
+        self._resize = functools.cache(
+            lambda size: program("resize", lambda params, state: decode.resize(state, size))
         )
-        kept = self._admission.kept
+        self._init = functools.cache(
+            lambda size: program("init", lambda params, empty: decode.init_state(*both, empty, size))
+        )
         self._init_prefixes = functools.cache(
-            lambda size: wrap(lambda params, tau: decode.init_prefixes(model, ancestor, kept, size))
+            lambda size: program("prefixes", lambda params, tau: decode.init_prefixes(*both, kept, size))
         )
 
     @property
