@@ -6,9 +6,9 @@ import jax
 import numpy as np
 from serve import batches, serve
 
+from fr.benchmark.timing import spread
 from fr.models import load as load_model
 from fr.models.transformer import Transformer
-from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.types import Row
@@ -21,8 +21,8 @@ def load(settings):
 
     @functools.cache
     def engine(rows, statistics):
-        options = {**settings["engine"], "slots": rows, "statistics": statistics}
-        return Engine(module, model.params, **options, devices=Devices("one"))
+        options = {**settings["engine"], **spread(rows), "statistics": statistics}
+        return Engine(module, model.params, **options)
 
     def job(request):
         rows = [prompt for batch in batches(request) for prompt in batch]
@@ -34,7 +34,8 @@ def load(settings):
             return tokens, None, None
         return tokens, *(np.concatenate([r.stats[name] for r in found]) for name in ("logp", "entropy"))
 
-    about = f"fr, jax {jax.__version__}, {model.dtype.name}, {jax.default_backend()}"
+    devices = f"{jax.local_device_count()} {jax.default_backend()} devices"
+    about = f"fr, jax {jax.__version__}, {model.dtype.name}, {devices}"
     return job, f"{about}, all statistics of a token"
 
 

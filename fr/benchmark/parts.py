@@ -9,11 +9,10 @@ import jax.numpy as jnp
 
 from fr.benchmark import roofline
 from fr.benchmark.sizes import Sizes
-from fr.benchmark.timing import Times, decode_step, in_turn
+from fr.benchmark.timing import Times, decode_step, in_turn, spread
 from fr.models import Model
 from fr.models.transformer import Transformer
 from fr.registry import Registry
-from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 
 PARTS = Registry("part")
@@ -61,18 +60,15 @@ class Bench:
         """The engine that most parts time: all statistics, no ancestor. One, because it compiles for long."""
         return self.engine()
 
-    def engine(self, **more) -> Engine:
-        """An engine of `rows` slots on the first device."""
+    def engine(self, rows: int = 0, **more) -> Engine:
+        """An engine of so many rows in all; 0: of `self.rows`."""
         module = Transformer(self.model.config, self.model.dtype)
-        return Engine(
-            module,
-            self.model.params,
-            **{"slots": self.rows, "devices": Devices("one"), **self.options, **more},
-        )
+        return Engine(module, self.model.params, **spread(rows or self.rows), **self.options, **more)
 
     def step(self, engine: Engine, prompts: list[list[int]] | None = None) -> Callable[[], float]:
         """A job that gives the seconds of one decode step of that engine."""
-        return decode_step(engine, prompts or self.prompts, engine.slots, *self.sizes.steps)
+        rows = engine.slots * engine.devices.count
+        return decode_step(engine, prompts or self.prompts, rows, *self.sizes.steps)
 
 
 @PARTS.register("roofline")
@@ -127,7 +123,7 @@ def context_part(bench: Bench) -> Part:
     lengths, rows = bench.sizes.contexts, min(bench.rows, bench.sizes.context_rows)
     text = [token for prompt in bench.prompts for token in prompt]
     prompt = lambda length: [(text * (length // len(text) + 1))[:length]]
-    engine = bench.engine(slots=rows)
+    engine = bench.engine(rows)
     jobs = {str(length): bench.step(engine, prompt(length)) for length in lengths}
     steps = in_turn(jobs, bench.repeats)
     seconds = [steps[str(length)].median for length in lengths]

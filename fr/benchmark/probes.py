@@ -82,13 +82,15 @@ def probes_part(bench: Bench) -> Part:
 
 def _pass(bench: Bench, rollouts: list[Rollout], probe: Probe) -> Callable[[], object]:
     """A job: everything from the plans of finished rows to their confidence. What the cache holds takes no time."""
+    engine, model = bench.plain, bench.model
     size = cache_size(len(bench.prompts[0]) + TOKENS)
-    empty = init_cache(bench.model.config, bench.rows, size, bench.model.dtype)
-    cache = jax.tree.map(lambda x: x[None], empty)
-    prober = bench.plain.prober(lambda row, tokens: probe)
+    empty = engine.devices.wrap(lambda params, _: init_cache(model.config, engine.slots, size, model.dtype))
+    cache, shares = empty({}, np.zeros(engine.devices.count)), engine.devices.count
+    slots = [i % shares * engine.slots + i // shares for i in range(len(rollouts))]
+    prober = engine.prober(lambda row, tokens: probe)
 
     def job():
-        prober.exchange(cache, list(enumerate(rollouts)))
+        prober.exchange(cache, list(zip(slots, rollouts)))
         return prober.exchange(cache, [])
 
     return job

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.types import Row
@@ -71,3 +72,14 @@ def decode_step(
         engine.sample(todo, max_length=len(prompts[0]) + long)
 
     return lambda: (clocked(lambda: run(long))() - clocked(lambda: run(short))()) / (long - short)
+
+
+_LEAST = 32  # rows of a device: fewer waste more on reading the weights again than a second device gives
+
+
+def spread(rows: int) -> dict:
+    """Devices and slots of an engine of `rows` rows in all: divided over all local devices where that pays."""
+    devices = Devices()
+    if rows % devices.count or rows < _LEAST * devices.count:
+        return {"devices": Devices("one"), "slots": rows}
+    return {"devices": devices, "slots": rows // devices.count}
