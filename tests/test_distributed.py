@@ -66,11 +66,8 @@ def _finish(running: list[subprocess.Popen]) -> list[str]:
 
 def _lines(errors: str) -> list[str]:
     """What stderr holds beside progress bars, which are drawn over."""
-    return [
-        line
-        for line in re.split(r"[\r\n]+", errors)
-        if line and not re.search(r"(row|shard|step)/s|/step", line)
-    ]
+    pieces = re.split(r"[\r\n]+", errors)
+    return [line for line in pieces if line and "%|" not in line and "/s]" not in line]
 
 
 def _kill(running: list[subprocess.Popen], victim: int, folder: pathlib.Path) -> str:

@@ -1,10 +1,4 @@
-"""A job of several processes on one `--workdir`: process 0 leads, and what ends one of them ends all.
-
-They meet at the barriers and in the key-value store of jax's coordination service. These are host calls, the
-same on CPU, GPU and TPU, and they fail when a process is gone; `multihost_utils.sync_global_devices` runs a
-collective on every device instead, which would hang, and which uneven queues of work must not be tied to.
-jax has no public name for the service's client yet.
-"""
+"""A job of several processes on one `--workdir`: process 0 leads, and what ends one of them ends all."""
 
 import atexit
 import contextlib
@@ -15,18 +9,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-from jax._src import distributed
 
 from fr.errors import UserError
+from fr.processes.barriers import FOREVER, GRACE, client, index, is_first, wait
 
 AGAIN = "start the same command again for every process: finished shards are kept"
-_FOREVER = 10**9  # milliseconds: a process that is gone is noticed by its heartbeat, not by a barrier's limit
-_GRACE = 10  # seconds that the end of a process may wait for the others to hear of it
 _ENDING = "fr/ending"  # the key that a process writes when it fails, and process 0 when all is done
 
 
@@ -71,72 +62,15 @@ def job(given: dict, heartbeat: int) -> Iterator[None]:
         atexit.register(_leave, _code(error))
         raise
     if is_first():
-        _client().key_value_set(_ENDING, "")
-    heeding.join(_GRACE)
-
-
-def is_first() -> bool:
-    """Whether this process leads: it trains, claims the folder, writes what there is one of, and prints."""
-    return distributed.global_state.process_id == 0
-
-
-def say(text: str) -> None:
-    """Print once a job."""
-    if is_first():
-        print(text, flush=True)
-
-
-def label(name: str) -> str:
-    """The name of a progress bar; it says whose it is where there are several processes."""
-    several = distributed.global_state.num_processes > 1
-    return f"{name}, process {distributed.global_state.process_id}" if several else name
-
-
-def wait(name: str) -> None:
-    """Wait until every process has come to the barrier `name`; a name serves once a job."""
-    if _client():
-        _ask(_client().wait_at_barrier, name)
-
-
-def in_turn(name: str, call: Callable[[], None]) -> None:
-    """Call on process 0, and on the others when that is done."""
-    if is_first():
-        call()
-    wait(name)
-    if not is_first():
-        call()
-
-
-def share(name: str, work: Sequence[int]) -> list[int]:
-    """This process's part of `work`: every n-th item of what process 0 has in hand; `name` serves once a job.
-
-    Process 0's list counts, because another process may look at the store when shards are being written.
-    """
-    if not _client():
-        return list(work)
-    key = f"fr/share/{name}"
-    if is_first():
-        _client().key_value_set(key, json.dumps(list(work)))
-    agreed = json.loads(_ask(_client().blocking_key_value_get, key))
-    return agreed[distributed.global_state.process_id :: distributed.global_state.num_processes]
-
-
-def _client():
-    return distributed.global_state.client
-
-
-def _ask(call: Callable, name: str):
-    try:
-        return call(name, _FOREVER)
-    except jax.errors.JaxRuntimeError:
-        # A process is gone: the runtime's own thread ends this one in a moment, and the witness says why.
-        time.sleep(_GRACE)
-        raise
+        client().key_value_set(_ENDING, "")
+    heeding.join(GRACE)
 
 
 def _connect(given: dict, heartbeat: int) -> None:
     # That service takes SIGTERM for a notice, after which the process would go on.
     jax.config.update("jax_enable_preemption_service", False)
+    # On GPUs the tuning of kernels waits for every process to compile the same program: here each has its own.
+    os.environ["XLA_FLAGS"] = f"--xla_gpu_shard_autotuning=false {os.environ.get('XLA_FLAGS', '')}"
     if given and given["process_id"] == 0:
         _check_port(given["coordinator_address"])
     try:
@@ -180,14 +114,14 @@ def _watch_stderr(heartbeat: int) -> None:
 def _heed() -> None:
     """End this process when another one says that it fails."""
     try:
-        text = _client().blocking_key_value_get(_ENDING, _FOREVER)
+        text = client().blocking_key_value_get(_ENDING, FOREVER)
     except jax.errors.JaxRuntimeError:
         return  # as in `_ask`
     failure = json.loads(text or "{}")
-    if failure and failure["process"] != distributed.global_state.process_id:
+    if failure and failure["process"] != index():
         print(f"\n{failure['line']}", file=sys.stderr)  # below a progress bar
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            _client().wait_at_barrier(_ENDING, _GRACE * 1000)
+            client().wait_at_barrier(_ENDING, GRACE * 1000)
         _leave(failure["code"])
 
 
@@ -196,13 +130,13 @@ def _announce(error: BaseException, heeding: threading.Thread) -> None:
     message = " ".join(str(error).split())
     refused = isinstance(error, UserError)
     line = f": {message}" if refused else f" failed ({type(error).__name__}: {message}); {AGAIN}"
-    line = f"{_program()}: process {distributed.global_state.process_id}{line}"
-    failure = {"process": distributed.global_state.process_id, "code": _code(error), "line": line}
+    line = f"{_program()}: process {index()}{line}"
+    failure = {"process": index(), "code": _code(error), "line": line}
     try:
-        _client().key_value_set(_ENDING, json.dumps(failure))
-        _client().wait_at_barrier(_ENDING, _GRACE * 1000)
+        client().key_value_set(_ENDING, json.dumps(failure))
+        client().wait_at_barrier(_ENDING, GRACE * 1000)
     except jax.errors.JaxRuntimeError:
-        heeding.join(_GRACE)  # another one was faster, and ends this one
+        heeding.join(GRACE)  # another one was faster, and ends this one
 
 
 def _code(error: BaseException) -> int:
