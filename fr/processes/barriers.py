@@ -1,0 +1,82 @@
+"""Where the processes of a job meet: barriers, shares of the work, and what only process 0 does.
+
+They meet in jax's coordination service. Its barriers and its key-value store are host calls, the same on CPU, GPU
+and TPU, and they fail when a process is gone. `multihost_utils.sync_global_devices` runs a collective on
+every device instead: it would hang there, and needs all devices where decoding is local. jax has no public name
+for the service's client yet. Without a job there is one process, and nothing waits.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+from jax._src import distributed
+
+FOREVER = 10**9  # milliseconds: a process that is gone is noticed by its heartbeat, not by a barrier's limit
+GRACE = 10  # seconds that the end of a process may wait for the others to hear of it
+
+
+def index() -> int:
+    """The number of this process, from 0."""
+    return distributed.global_state.process_id
+
+
+def client():
+    """The client of jax's coordination service; None without a job."""
+    return distributed.global_state.client
+
+
+def is_first() -> bool:
+    """Whether this process leads: it trains, claims the folder, writes what there is one of, and prints."""
+    return index() == 0
+
+
+def say(text: str) -> None:
+    """Print once a job."""
+    if is_first():
+        print(text, flush=True)
+
+
+def label(name: str) -> str:
+    """The name of a progress bar; it says whose it is where there are several processes."""
+    several = distributed.global_state.num_processes > 1
+    return f"{name}, process {index()}" if several else name
+
+
+def wait(name: str) -> None:
+    """Wait until every process has come to the barrier `name`; a name serves once a job."""
+    if client():
+        _ask(client().wait_at_barrier, name)
+
+
+def in_turn(name: str, call: Callable[[], None]) -> None:
+    """Call on process 0, and on the others when that is done."""
+    if is_first():
+        call()
+    wait(name)
+    if not is_first():
+        call()
+
+
+def share(name: str, work: Sequence[int]) -> list[int]:
+    """This process's part of `work`: every n-th item of what process 0 has in hand; `name` serves once a job.
+
+    Process 0's list counts, because another process may look at the store when shards are being written.
+    """
+    if not client():
+        return list(work)
+    key = f"fr/share/{name}"
+    if is_first():
+        client().key_value_set(key, json.dumps(list(work)))
+    agreed = json.loads(_ask(client().blocking_key_value_get, key))
+    return agreed[index() :: distributed.global_state.num_processes]
+
+
+def _ask(call: Callable, name: str):
+    try:
+        return call(name, FOREVER)
+    except jax.errors.JaxRuntimeError:
+        # A process is gone: the runtime's own thread ends this one in a moment, and the witness says why.
+        time.sleep(GRACE)
+        raise
