@@ -16,6 +16,9 @@ class Result:
 
     about: str = ""
     batch: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
+    sought: dict[int, dict[str, float]] = dataclasses.field(
+        default_factory=dict
+    )  # the same, from one short run
     compile_s: dict[int, float] = dataclasses.field(default_factory=dict)
     peak_rss_mb: float | None = None
     peak_device_mb: float | None = None  # None without an accelerator
@@ -24,7 +27,8 @@ class Result:
 
     def best(self, kind: str) -> tuple[int, float] | None:
         """(rows, tokens/s) at the number of rows that suits it best."""
-        found = [(rows, rates[kind]) for rows, rates in self.batch.items() if kind in rates]
+        rates = self.batch or self.sought
+        found = [(rows, rate[kind]) for rows, rate in rates.items() if kind in rate]
         return max(found, key=lambda pair: pair[1]) if found else None
 
     def best_rows(self) -> list[int]:
@@ -37,6 +41,7 @@ class Result:
         return {
             "about": self.about,
             "batch": {str(rows): rates for rows, rates in self.batch.items()},
+            "sought": {str(rows): rates for rows, rates in self.sought.items()},
             "compile_s": self.compile_s.get(best[0]) if best else None,
             "peak_rss_mb": self.peak_rss_mb,
             "peak_device_mb": self.peak_device_mb,
@@ -61,10 +66,14 @@ class Field:
         for system in self._running.values():
             system.stop()
 
-    def forget(self) -> None:
-        """Drop what was measured so far; failures stay."""
+    def seek(
+        self, workload: Workload, prompts: list[list[int]], rows: dict[str, Sequence[int]]
+    ) -> dict[str, list[int]]:
+        """The numbers of rows that suit each system best, by one run each of a short workload."""
+        self.measure(workload, prompts, rows, repeats=1)
         for result in self.results.values():
-            result.batch, result.compile_s = {}, {}
+            result.sought, result.batch = result.batch, {}
+        return {name: result.best_rows() for name, result in self.results.items()}
 
     def measure(
         self, workload: Workload, prompts: list[list[int]], rows: dict[str, Sequence[int]], repeats: int

@@ -59,14 +59,17 @@ def _why(systems: dict[str, Result]) -> str | None:
 
 
 def systems_table(systems: dict[str, Result]) -> str:
-    """Tokens/s of every system by number of rows, without and with statistics; `*` marks its best."""
-    sizes = sorted({size for result in systems.values() for size in result.batch})
+    """Tokens/s of every system by number of rows, without and with statistics.
+
+    `*` marks a system's best, `~` what one short run gave when its best was sought.
+    """
+    sizes = sorted({size for result in systems.values() for size in {*result.batch, *result.sought}})
     header = ["tokens/s", "statistics", *(f"{size} rows" for size in sizes), "compile s", "peak MB"]
     rows = []
     for name, result in systems.items():
         for kind, label in (("tokens_per_s", "without"), ("with_stats", "with")):
             best = result.best(kind)
-            cells = [_rate(result.batch.get(size, {}).get(kind), best and best[0] == size) for size in sizes]
+            cells = [_rate(result, size, kind, best) for size in sizes]
             first, memory = kind == "tokens_per_s", result.peak_device_mb or result.peak_rss_mb
             tail = [number(result.record()["compile_s"]), number(memory, 0)] if first else ["", ""]
             rows.append([name if first else "", label, *cells, *tail])
@@ -75,8 +78,11 @@ def systems_table(systems: dict[str, Result]) -> str:
     return "\n".join([table(header, rows, left=(0, 1)), *notes])
 
 
-def _rate(rate: float | None, best: bool | None) -> str:
-    return "–" if rate is None else number(rate) + ("*" if best else " ")
+def _rate(result: Result, size: int, kind: str, best: tuple[int, float] | None) -> str:
+    if (rate := result.batch.get(size, {}).get(kind)) is not None:
+        return number(rate) + ("*" if best and best[0] == size else " ")
+    sought = result.sought.get(size, {}).get(kind)
+    return "–" if sought is None else number(sought) + "~"
 
 
 def figures_table(found: dict, parts: dict[str, Part], failed: dict[str, str], short: bool) -> str:

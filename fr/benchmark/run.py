@@ -13,7 +13,7 @@ from fr.benchmark.report import OURS, rows_of_verdict, verdict
 from fr.benchmark.sizes import SHORT as SHORT_SIZES
 from fr.benchmark.sizes import STATED
 from fr.benchmark.systems import DRIVERS, Command, peer_command
-from fr.benchmark.workload import DEFAULT, FULL, SHORT, Workload
+from fr.benchmark.workload import DEFAULT, FULL, SEEK, SHORT, Workload
 from fr.errors import UserError
 from fr.models import Model, load, save
 from fr.models.tokenizer import first_line
@@ -115,10 +115,7 @@ def _systems(
         gguf = str(smollm2()) if settings.model == "smollm2" else settings.model
         given = {"folder": folder, "gguf": gguf, "threads": cores(), "engine": settings.engine}
         with Field(commands, given, say) as field:
-            if settings.form == "full":
-                # The long job is timed once for each system, so what suits it best is sought on the usual one.
-                field.measure(DEFAULT, DEFAULT.prompts(model), sizes, repeats=1)
-                sizes = {name: result.best_rows() for name, result in field.results.items()}
-                field.forget()
+            if len(rows) > 1:
+                sizes = field.seek(SEEK, SEEK.prompts(model), sizes)
             field.measure(workload, workload.prompts(model), sizes, settings.repeats)
             return field.results

@@ -55,4 +55,5 @@ class Workload:
 
 DEFAULT = Workload("word_problems", problems=8, rollouts=16, new_tokens=64, prompt_tokens=32)
 FULL = dataclasses.replace(DEFAULT, problems=64, new_tokens=128, batches=64 * 16)
+SEEK = dataclasses.replace(DEFAULT, new_tokens=16, batches=1)  # which number of rows suits a system best
 SHORT = Workload("countdown", problems=2, rollouts=8, new_tokens=16, prompt_tokens=8)
