@@ -18,7 +18,7 @@ from fr.types import Confidence, Probe, Rollout
 ROWS = (4, 16)  # sequences of a call on one device
 LENGTHS = (32, 64, 96, 128)  # their tokens; a tree that is longer has one of its own
 
-_COPY = 32  # cache entries whose copying takes as long as a token: a sequence copies its row's
+_COPY = 64  # cache entries whose copying takes as long as a token: a sequence copies its row's
 
 
 @dataclasses.dataclass(frozen=True)
