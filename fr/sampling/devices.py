@@ -67,15 +67,19 @@ class Devices:
 
         if self.kind == "one":
             return jax.jit(local, donate_argnums=donate)
-        # Caches begin as zeros made inside, which the variance check would call replicated.
-        shard = lambda params, *arrays: jax.shard_map(
-            local,
-            mesh=self.mesh,
-            in_specs=(P(), *[P("data")] * len(arrays)),
-            out_specs=P("data"),
-            axis_names={"data"},
-            check_vma=False,
-        )(params, *arrays)
+
+        @functools.wraps(fn)
+        def shard(params, *arrays):
+            return jax.shard_map(
+                local,
+                mesh=self.mesh,
+                in_specs=(P(), *[P("data")] * len(arrays)),
+                out_specs=P("data"),
+                axis_names={"data"},
+                # Caches begin as zeros made inside, which the variance check would call replicated.
+                check_vma=False,
+            )(params, *arrays)
+
         return jax.jit(shard, donate_argnums=donate)
 
     def _pmap(self, fn: Callable, donate: tuple[int, ...]) -> Callable:
