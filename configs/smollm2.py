@@ -14,7 +14,6 @@ def get_config():
     c.sampling.max_new_tokens = 64
     c.sampling.slots = 32
     c.sampling.chunk = 8
-    c.sampling.prefill = 1
     c.sampling.shard_rows = 128
     c.intervention.operators = ("retry", "local_temp")
     c.intervention.attempts = 10

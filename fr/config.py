@@ -39,7 +39,9 @@ class SamplingConfig:
     prefill: int = 8  # prompts that are read at one time on a device
     devices: str = "auto"  # auto: pmap where there are several; one, pmap, shard_map
     model_axis: int = 1  # devices that share one copy of a model: for those larger than a device
-    shard_rows: int = 1024  # attempts of one store shard, the unit that is redone after a kill
+    shard_rows: int = (
+        4096  # attempts of one store shard, the unit that is redone after a kill; 64 for every slot
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,6 @@ KEPT = (
     8  # prompts that a device keeps; rows come problem by problem, so the last ones are those that come again
 )
 AT_ONCE = 8  # rows that enter a device in one call: few in the steady state, and its cost is theirs alone
-_SHORTEST = 16  # prompts are padded to powers of two from here on
 
 
 @dataclasses.dataclass
@@ -75,7 +74,7 @@ class Admission:
         for device, prompts in enumerate(wanted):
             for prefix, unread in prompts.items():
                 if unread:
-                    queues = shapes.setdefault(padded_length(len(prefix)), [[] for _ in wanted])
+                    queues = shapes.setdefault(decode.cache_size(len(prefix)), [[] for _ in wanted])
                     queues[device].append(prefix)
         for length, queues in sorted(shapes.items()):
             while waiting := max(map(len, queues)):
@@ -112,8 +111,3 @@ class Admission:
             entry.key[at] = row.key
             rows.fill(entry.rows, at, row)
         return entry
-
-
-def padded_length(length: int) -> int:
-    """What a prompt of `length` tokens is padded to: a power of two."""
-    return max(_SHORTEST, 1 << max(length - 1, 0).bit_length())

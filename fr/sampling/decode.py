@@ -82,6 +82,15 @@ class Edit:
     forced: Int[Array, "B Q"]
 
 
+def cache_size(need: int) -> int:
+    """Entries of a cache, or of a padded prompt, that holds `need`: few sizes, since each is a program of its own.
+
+    Powers of two and, from 96 on, three quarters of them.
+    """
+    power = max(32, 1 << max(need - 1, 0).bit_length())
+    return power * 3 // 4 if power >= 128 and need <= power * 3 // 4 else power
+
+
 def init_state(model: Transformer, ancestor: Transformer | None, rows: RowParams, size: int) -> DecodeState:
     """An empty batch: every slot free, caches of `size` entries. `rows` gives the widths."""
     b = rows.temperature.shape[0]

@@ -9,8 +9,9 @@ import numpy as np
 
 from fr.models.transformer import Transformer, unstack
 from fr.sampling import decode, probes, rows, steering
-from fr.sampling.admission import Admission, padded_length
+from fr.sampling.admission import Admission
 from fr.sampling.confidence import Prober
+from fr.sampling.decode import cache_size
 from fr.sampling.devices import Devices
 from fr.sampling.slots import Slot
 from fr.sampling.work import ListSource, Plan, Resume, WorkSource
@@ -186,7 +187,7 @@ class Engine:
 
     def _admit(self, state: decode.DecodeState, slots: list, placed: dict[int, Row]) -> decode.DecodeState:
         """Read the prompts that are not kept, then let the rows in."""
-        longest = max((padded_length(len(row.prompt) - 1) for row in placed.values()), default=0)
+        longest = max((cache_size(len(row.prompt) - 1) for row in placed.values()), default=0)
         if longest > self._room:
             self._room = longest
             self._admission.forget()
@@ -302,12 +303,6 @@ class Engine:
         # After a rewind the same token indices are drawn again, and must not repeat their draws.
         change.key[i] = rows.row_key(slot.rewinds, *row.key) if slot.rewinds else row.key
         change.forced[i] = rows.padded(slot.forced, "forced", row.id)
-
-
-def cache_size(need: int) -> int:
-    """Entries of a cache that holds `need`: powers of two and, from 96 on, three quarters of them."""
-    power = max(32, 1 << max(need - 1, 0).bit_length())
-    return power * 3 // 4 if power >= 128 and need <= power * 3 // 4 else power
 
 
 def _inlined(model: Transformer, params: dict) -> dict:
