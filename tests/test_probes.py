@@ -17,8 +17,9 @@ from test_engine import again
 from fr.models import ModelConfig
 from fr.models.transformer import Transformer, init_cache
 from fr.sampling import probes, sampled_confidence
-from fr.sampling.confidence import LENGTHS, ROWS, Prober
+from fr.sampling.confidence import Prober
 from fr.sampling.devices import Devices
+from fr.sampling.packing import LENGTHS, ROWS
 from fr.types import Probe, Rollout
 
 CUE = (20, 21, 22)
@@ -33,6 +34,8 @@ def plan(r, tokens) -> Probe:
     n, i = len(tokens), int(r.id)
     if i == 3:
         return None
+    if i == 9:
+        return Probe((), CUE, ANSWERS)
     answers = ANSWERS if i % 2 else {"own": ANSWERS["own"]}
     return Probe((0, n // 2, n // 2, n), CUE if i % 3 else (), answers)
 
@@ -51,7 +54,7 @@ def naive(model, rollout, probe) -> dict:
                 logp = np.asarray(jax.nn.log_softmax(model.logits(tokens)))[0]
                 line.append(sum(logp[len(seen) + j - 1, token] for j, token in enumerate(answer)))
             table.append(line)
-        found[name] = np.array(table)
+        found[name] = np.array(table).reshape(-1, len(answers))
     return found
 
 
