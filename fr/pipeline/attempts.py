@@ -113,4 +113,5 @@ def _cost(rollout: Rollout, reads_ancestor: bool) -> Cost:
         generated=rollout.generated - forced,
         forced=forced,
         ancestor=(prompt + rollout.generated) * reads_ancestor,
+        probe=rollout.confidence.positions if rollout.confidence else 0,
     )
