@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import random_params, row
 from test_decode import LONG, same
-from test_engine import again
+from test_engine import Script, again
 
 from fr.models import ModelConfig
 from fr.models.transformer import Transformer, init_cache
@@ -20,6 +20,7 @@ from fr.sampling import probes, sampled_confidence
 from fr.sampling.confidence import Prober
 from fr.sampling.devices import Devices
 from fr.sampling.packing import LENGTHS, ROWS
+from fr.sampling.work import Resume
 from fr.types import Probe, Rollout
 
 CUE = (20, 21, 22)
@@ -101,6 +102,19 @@ def test_a_cache_that_shrinks_keeps_what_waits(plain_engine, tiny_model):
     for rollout in plain_engine.sample(todo, 64, plan=plan):
         check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
     assert plain_engine.counts.resized - before >= 2
+
+
+def test_rows_that_pause_and_rewind_are_probed_as_they_end(plain_engine, tiny_model):
+    forced = (*range(9, 17), 50)
+    todo = [row("0", LONG, budget=20, pause=(50,), forced=forced), row("1", LONG, budget=9, pause=(60,))]
+    source = Script(
+        [*todo, row("2", pause=(50,), forced=forced)], [Resume(cut=3), Resume(cut=2, finish=True)]
+    )
+    source.plan = plan
+    plain_engine.run(source, 64)
+    assert len(source.heard) >= 2 and 2 in [rollout.length for rollout in source.rollouts]
+    for rollout in source.rollouts:
+        check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
 
 
 def test_sampled_shares_converge_to_probabilities(plain_engine, tiny_model):
