@@ -88,7 +88,8 @@ class Field:
 
     def _one_kind(self, names: list[str], kind: str, job: dict, repeats: int) -> None:
         size, seconds = job["rows"], {name: [] for name in names}
-        first = {name: self._ask(name, {**job, "limit": size, "seed": 0}) for name in names}
+        # The whole job: a batch that follows another may have shapes that the first one has not.
+        first = {name: self._ask(name, {**job, "seed": 0}) for name in names}
         for seed in range(1, repeats + 1):
             for name in names:
                 if reply := self._ask(name, {**job, "seed": seed}):
@@ -101,8 +102,7 @@ class Field:
             if len(seconds[name]) == repeats:
                 median, result = statistics.median(seconds[name]), self.results[name]
                 result.batch.setdefault(size, {})[kind] = job["limit"] * job["new_tokens"] / median
-                # The first run decodes one batch, the later ones `limit` rows.
-                spent = first[name]["seconds"] - median * size / job["limit"]
+                spent = first[name]["seconds"] - median
                 result.compile_s[size] = max(0.0, spent) + result.compile_s.get(size, 0.0)
 
     def _start(self, command: Command, settings: dict) -> None:
