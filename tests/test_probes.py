@@ -108,7 +108,7 @@ def test_rows_that_pause_and_rewind_are_probed_as_they_end(plain_engine, tiny_mo
     forced = (*range(9, 17), 50)
     todo = [row("0", LONG, budget=20, pause=(50,), forced=forced), row("1", LONG, budget=9, pause=(60,))]
     source = Script(
-        [*todo, row("2", pause=(50,), forced=forced)], [Resume(cut=3), Resume(cut=2, finish=True)]
+        [*todo, row("2", budget=20, pause=(50,), forced=forced)], [Resume(cut=3), Resume(cut=2, finish=True)]
     )
     source.plan = plan
     plain_engine.run(source, 64)
