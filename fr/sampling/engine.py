@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from fr.models.transformer import Transformer, unstack
-from fr.sampling import decode, probes, rows, steering
+from fr.sampling import decode, edits, probes, rows, steering
 from fr.sampling.admission import Admission
 from fr.sampling.confidence import Prober
 from fr.sampling.decode import cache_size
 from fr.sampling.devices import Devices
 from fr.sampling.slots import Slot
-from fr.sampling.work import ListSource, Plan, Resume, WorkSource
+from fr.sampling.work import ListSource, Plan, WorkSource
 from fr.types import LineageStats, Rollout, Row, TokenStats
 
 
@@ -140,7 +140,7 @@ class Engine:
                 chunk.done, paused = self._look(state, slots)
                 if paused:
                     finished += self._collect(chunk, state)
-                    last, state = None, self._resume(state, slots, paused, source)
+                    last, state = None, self._edited(state, edits.ask(source, slots, paused))
 
     def sample(
         self,
@@ -246,6 +246,9 @@ class Engine:
                 slots[i] = None
         return done, waiting
 
+    def _edited(self, state: decode.DecodeState, change: decode.Edit) -> decode.DecodeState:
+        return self._edit(self._params, state, self.devices.split(change))
+
     def _collect(self, chunk: _Chunk | None, state: decode.DecodeState) -> list[Rollout]:
         """Hand a chunk's emissions to the rows that made them; returns the rollouts that are complete."""
         finished = [] if chunk is None else self._ended(chunk)
@@ -265,44 +268,6 @@ class Engine:
                 if chunk.done[i]:
                     finished.append((i, slot.rollout(self.fields)))
         return finished
-
-    def _resume(self, state, slots: list, waiting: list[int], source: WorkSource) -> decode.DecodeState:
-        """Ask the source about every paused row and send its edits back in one call."""
-        total = len(slots)
-        change = decode.Edit(
-            mask=np.zeros(total, bool),
-            done=np.zeros(total, bool),
-            last=np.zeros(total, np.int32),
-            length=np.zeros(total, np.int32),
-            generated=np.zeros(total, np.int32),
-            fired=np.zeros(total, bool),
-            hot=np.zeros(total, np.int32),
-            thought=np.zeros(total, np.int32),
-            key=np.zeros((total, 2), np.uint32),
-            forced=np.full((total, rows.WIDTHS["forced"]), -1, np.int32),
-        )
-        for i in waiting:
-            self._edit_slot(change, i, slots[i], source.resume(slots[i].row, np.array(slots[i].tokens)))
-        return self._edit(self._params, state, self.devices.split(change))
-
-    def _edit_slot(self, change: decode.Edit, i: int, slot: Slot, answer: Resume) -> None:
-        row = slot.row
-        if answer.cut is not None:
-            if not 0 <= answer.cut <= len(slot.tokens):
-                raise ValueError(f"row {row.id}: cannot keep {answer.cut} of {len(slot.tokens)} tokens")
-            slot.rewind(answer.cut)
-        slot.forced = (*answer.forced, *slot.forced)
-        sequence = [*row.prompt, *slot.tokens]
-        slot.length = len(sequence) - 1
-        change.mask[i] = True
-        change.done[i] = answer.finish
-        change.last[i] = sequence[-1]
-        change.length[i] = slot.length
-        change.generated[i] = len(slot.tokens)
-        change.fired[i], change.hot[i], change.thought[i] = slot.memory()
-        # After a rewind the same token indices are drawn again, and must not repeat their draws.
-        change.key[i] = rows.row_key(slot.rewinds, *row.key) if slot.rewinds else row.key
-        change.forced[i] = rows.padded(slot.forced, "forced", row.id)
 
 
 def _inlined(model: Transformer, params: dict) -> dict:
