@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fr.errors import UserError
@@ -66,7 +66,8 @@ class Devices:
             return jax.tree.map(lambda x: x[None], out)
 
         if self.kind == "one":
-            return jax.jit(local, donate_argnums=donate)
+            # Named, or what a program makes without the parameters would lie elsewhere by name and compile the next anew.
+            return jax.jit(local, donate_argnums=donate, out_shardings=NamedSharding(self.mesh, P()))
 
         @functools.wraps(fn)
         def shard(params, *arrays):
