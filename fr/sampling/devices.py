@@ -66,7 +66,7 @@ class Devices:
             return jax.tree.map(lambda x: x[None], out)
 
         if self.kind == "one":
-            # Named, or what a program makes without the parameters would lie elsewhere by name and compile the next anew.
+            # A place with a name: what is made without the parameters has none, and would compile the next anew.
             return jax.jit(local, donate_argnums=donate, out_shardings=NamedSharding(self.mesh, P()))
 
         @functools.wraps(fn)
