@@ -9,7 +9,7 @@ import pytest
 from conftest import row
 
 from fr.models.transformer import Transformer, init_cache, unstack
-from fr.sampling import decode, rows, steering
+from fr.sampling import batch, decode, rows, steering
 from fr.sampling import logits as lg
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
@@ -189,10 +189,10 @@ def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
 
 def chunk_of(config, params):
     """A chunk of three steps of a live, a done and a paused row: states before and behind it, emissions."""
-    model, batch = Transformer(config), rows.defaults(3)
+    model, plain = Transformer(config), rows.defaults(3)
     draw, shape = np.random.default_rng(0), jax.eval_shape(lambda: init_cache(config, 3, 16))
     zeros = np.zeros(3, np.int32)
-    state = decode.DecodeState(
+    state = batch.DecodeState(
         last=np.array([5, 6, 7], np.int32),
         length=np.array([4, 9, 2], np.int32),
         generated=zeros,
@@ -204,12 +204,12 @@ def chunk_of(config, params):
         thought=zeros,
         scores=np.zeros((3, steering.RING), np.float32),
         key=np.stack([row_key(0, name) for name in "abc"]),
-        rows=batch,
+        rows=plain,
         cache=jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), shape),
         ancestor_cache=None,
     )
     step = jax.jit(lambda p, s: decode.decode_chunk(model, None, 3, True, p, s, np.float32(0.6)))
-    return state, *step(decode.Models(params, None), state)
+    return state, *step(batch.Models(params, None), state)
 
 
 def test_dead_rows_stand_still_and_a_stack_is_its_layers(tiny_config, tiny_params):
@@ -232,7 +232,7 @@ def test_dead_rows_stand_still_and_a_stack_is_its_layers(tiny_config, tiny_param
 @pytest.mark.parametrize("size", [16, 9, 30])
 def test_a_cache_of_another_size_has_the_same_entries(tiny_config, tiny_params, size):
     _, state, _ = chunk_of(tiny_config, tiny_params)
-    resized = jax.jit(decode.resize, static_argnums=1)(state, size)
+    resized = jax.jit(batch.resize, static_argnums=1)(state, size)
     assert resized.cache.size == size
     for old, new in zip(state.cache.layers, resized.cache.layers):
         both = min(16, size)

@@ -1,6 +1,11 @@
-"""One device, pmap and shard_map give the same rollouts and scores: four simulated devices, one process."""
+"""One device, pmap, shard_map and models divided over devices give the same rollouts and scores.
 
+Four simulated devices, one process.
+"""
+
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +17,20 @@ import pytest
 from fr.errors import UserError
 from fr.sampling.devices import Devices
 
-KINDS = ("one", "pmap", "shard_map")
+# Kind, and devices that share a model: 2 data shards of 2 devices, and 1 of 4, which two kv heads do not fill.
+CASES = {
+    "one": ("one", 1),
+    "pmap": ("pmap", 1),
+    "shard_map": ("shard_map", 1),
+    "2 x 2": ("shard_map", 2),
+    "1 x 4": ("auto", 4),
+}
+DIVIDED = ("2 x 2", "1 x 4")
+ROWS, VOCAB, WIDTH = 3, 40, 16
 
 
 def work(out: str) -> None:
-    """In the subprocess: rollouts and scores of 16 rows for every kind, with and without an ancestor."""
+    """In the subprocess: rollouts and scores of 16 rows in every case, beside an ancestor."""
     from conftest import random_params, row
 
     from fr.models import ModelConfig
@@ -25,34 +39,86 @@ def work(out: str) -> None:
     from fr.sampling.engine import Engine
     from fr.sampling.scoring import Scorer
 
-    config = ModelConfig(vocab=40, width=16, layers=2, heads=2, kv_heads=1, head_dim=8, ff=24)
+    config = ModelConfig(vocab=VOCAB, width=WIDTH, layers=2, heads=4, kv_heads=2, head_dim=8, ff=24)
     model, params = Transformer(config), random_params(config)
     near = jax.tree.map(lambda a, b: 0.8 * a + 0.2 * b, params, random_params(config, 1))
-    plain = [
-        row(str(i), range(1, 2 + 3 * i % 17), temperature=0.5 + i / 9, budget=3 + 5 * i % 14)
+    once = {"operator": steering.STEER_ONCE, "threshold": 0.2, "warmup": 2}
+    todo = [
+        row(
+            str(i),
+            range(1, 2 + 3 * i % 17),
+            temperature=0.5 + i / 9,
+            budget=3 + 5 * i % 14,
+            **(once if i % 2 else {}),
+        )
         for i in range(16)
     ]
-    once = {"operator": steering.STEER_ONCE, "threshold": 0.2, "warmup": 2}
-    steered = [row(r.id, r.prompt, **r.params, **(once if i % 2 else {})) for i, r in enumerate(plain)]
     arrays = {}
-    for kind in KINDS:
-        devices = Devices(kind)
-        assert devices.count == (1 if kind == "one" else 4)
-        for second, todo in (({}, plain), ({"ancestor": model, "ancestor_params": near}, steered)):
-            engine = Engine(model, params, **second, slots=3, chunk=4, prefill=2, devices=devices)
-            rollouts = engine.sample(todo, 64)
-            scorer = Scorer(model, params, **second, rows=3, devices=devices)
-            scores = scorer.score(
-                [[*r.row.prompt, *r.tokens] for r in rollouts], [len(r.row.prompt) for r in rollouts]
-            )
-            name = f"{kind}/{len(second)}"
-            join = lambda parts: np.concatenate(list(parts))
-            for field in ("tokens", "fired", "sample_logp"):
-                arrays[f"{name}/{field}"] = join(getattr(r, field) for r in rollouts)
-            for field in engine.fields:
-                arrays[f"{name}/loop {field}"] = join(r.stats[field] for r in rollouts)
-                arrays[f"{name}/score {field}"] = join(s[field] for s in scores)
+    for case, (kind, parts) in CASES.items():
+        devices = Devices(kind, model=parts)
+        assert devices.count == (1 if kind == "one" else 4 // parts)
+        both = {"ancestor": model, "ancestor_params": near, "devices": devices}
+        engine = Engine(model, params, **both, slots=ROWS, chunk=4, prefill=2)
+        steps = watch(engine)
+        rollouts = engine.sample(todo, 64)
+        scores = Scorer(model, params, **both, rows=3).score(
+            [[*r.row.prompt, *r.tokens] for r in rollouts], [len(r.row.prompt) for r in rollouts]
+        )
+        join = lambda parts: np.concatenate(list(parts))
+        for field in ("tokens", "fired", "sample_logp"):
+            arrays[f"{case}/{field}"] = join(getattr(r, field) for r in rollouts)
+        for field in engine.fields:
+            arrays[f"{case}/loop {field}"] = join(r.stats[field] for r in rollouts)
+            arrays[f"{case}/score {field}"] = join(s[field] for s in scores)
+        if case in DIVIDED:
+            decode, arguments = steps
+            arrays[f"{case} share"] = [share(arguments[0]), share(arguments[1].cache)]
+            for kind, sizes in exchanged(decode.lower(*arguments).compile().as_text()).items():
+                arrays[f"{case} {kind}"] = sizes
     np.savez(out, **arrays)
+
+
+def watch(engine) -> list:
+    """The engine's decoding program and, once it has run, its arguments as shapes with their places.
+
+    Arrays of the same shapes have the same places at every call: other ones would compile a program again.
+    """
+    seen, known = [engine._decode], {}
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
+
+    def spied(name: str, program):
+        def call(*arguments):
+            placed = jax.tree.map(place, arguments)
+            leaves = jax.tree.leaves(placed)
+            assert known.setdefault((name, *(x.shape for x in leaves)), leaves) == leaves
+            if name == "_decode":
+                seen[1:] = [placed]
+            return program(*arguments)
+
+        return call
+
+    for name in ("_read", "_enter", "_decode"):
+        setattr(engine, name, spied(name, getattr(engine, name)))
+    return seen
+
+
+def share(tree) -> float:
+    """Which part of one data shard's arrays is on a device of it."""
+    leaves = [x for x in jax.tree.leaves(tree) if x.ndim]
+    data = lambda x: x.shape[0] if "data" in x.sharding.spec else 1
+    whole = sum(math.prod(x.shape) / data(x) for x in leaves)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) for x in leaves) / whole
+
+
+def exchanged(hlo: str) -> dict[str, list[int]]:
+    """Elements of what the devices of a program exchange in its loop and in branches, by kind of exchange."""
+    inside = re.sub(r"^ENTRY .*?^}", "", hlo, flags=re.DOTALL | re.MULTILINE)
+    found = {}
+    kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+    for shapes, kind in re.findall(rf"= (.*) ({kinds})(?:-start)?\(", inside):
+        sizes = [math.prod(map(int, dims.split(","))) for dims in re.findall(r"\[([\d,]+)\]", shapes)]
+        found.setdefault(kind, []).extend(sizes)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -65,29 +131,47 @@ def arrays(tmp_path_factory):
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     env["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here), env.get("PYTHONPATH", "")])
     code = f"import test_devices; test_devices.work({str(out)!r})"
-    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=600)
     return dict(np.load(out))
 
 
-@pytest.mark.parametrize("models", [0, 2])
-@pytest.mark.parametrize("kind", KINDS[1:])
-def test_several_devices_are_one(arrays, kind, models):
-    fields = [key.split("/")[2] for key in arrays if key.startswith(f"one/{models}/")]
-    assert len(fields) == 3 + 2 * (15 if models else 8)
+@pytest.mark.parametrize("case", list(CASES)[1:])
+def test_several_devices_are_one(arrays, case):
+    fields = [key.split("/")[1] for key in arrays if key.startswith("one/")]
+    assert len(fields) == 3 + 2 * 15
     for field in fields:
-        given, wanted = arrays[f"{kind}/{models}/{field}"], arrays[f"one/{models}/{field}"]
+        given, wanted = arrays[f"{case}/{field}"], arrays[f"one/{field}"]
         if field in ("tokens", "fired"):
             np.testing.assert_array_equal(given, wanted, err_msg=field)
         # A plain program and a partitioned one are fused apart, which shows in the last bits; two of the
         # partitioned kind are one program.
         atol = 1e-4 if "z_path" in field else 1e-5
         np.testing.assert_allclose(given, wanted, atol=atol, rtol=1e-5, err_msg=field)
-        np.testing.assert_array_equal(given, arrays[f"pmap/{models}/{field}"], err_msg=field)
+        if case not in DIVIDED:
+            np.testing.assert_array_equal(given, arrays[f"pmap/{field}"], err_msg=field)
 
 
 def test_the_rows_that_were_compared_do_something(arrays):
-    assert arrays["one/2/fired"].sum() >= 4
-    assert len(set(arrays["one/0/tokens"].tolist())) > 20
+    assert arrays["one/fired"].sum() >= 4
+    assert len(set(arrays["one/tokens"].tolist())) > 20
+
+
+def test_a_divided_model_is_divided(arrays):
+    # Norms are whole everywhere, and what belongs to two kv heads is on four devices.
+    (params, cache), (params_of_four, cache_of_four) = (arrays[f"{case} share"] for case in DIVIDED)
+    assert 1 / 2 < params < 0.53 and 1 / 4 < params_of_four < 0.4
+    assert cache == 1 / 2 and cache_of_four == 1
+
+
+@pytest.mark.parametrize("case", DIVIDED)
+def test_a_step_exchanges_states_and_logits_only(arrays, case):
+    # Of each model its logits once. A branch that gathers, or anything that all data shards must come to, can
+    # wait for ever for one whose rows go another way.
+    assert {key for key in arrays if key.startswith(f"{case} ")} == {
+        f"{case} {what}" for what in ("share", "all-gather", "all-reduce")
+    }
+    assert arrays[f"{case} all-gather"].tolist() == [ROWS * VOCAB] * 2
+    assert set(arrays[f"{case} all-reduce"].tolist()) == {ROWS * WIDTH}
 
 
 def test_what_cannot_be_divided_is_explained():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fr.models.transformer import Transformer
-from fr.sampling import decode, rows, stats, steering
+from fr.sampling import batch, decode, rows, stats, steering
 from fr.sampling.rows import row_key
 from fr.types import LineageStats, Row
 
@@ -34,7 +34,7 @@ def start(tiny_config):
 
     def make(*settings, seed=0):
         settings = [*settings, *[{}] * (B - len(settings))]
-        state = decode.init_state(Transformer(tiny_config), None, params(*settings), 1)
+        state = batch.init_state(Transformer(tiny_config), None, params(*settings), 1)
         keys = np.stack([row_key(seed, i) for i in range(B)])
         return state.replace(cache=None, key=jnp.asarray(keys), done=jnp.zeros(B, bool))
 

@@ -13,7 +13,7 @@ from fr.benchmark.products import products
 from fr.benchmark.timing import clocked, in_turn
 from fr.models import ModelConfig
 from fr.models.transformer import init_cache
-from fr.sampling.decode import cache_size
+from fr.sampling.batch import cache_size
 from fr.sampling.rows import row_key
 from fr.sampling.sampled_confidence import BUDGET, SAMPLES, forced_rows
 from fr.types import Probe, Rollout, Row

@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from fr.models.config import LayerData, ModelConfig, layer_data, rotary
+from fr.models.sharding import whole
 
 
 @struct.dataclass
@@ -273,6 +274,7 @@ class Transformer(nn.Module):
         """Logits, accumulated and returned in float32."""
         table = self.embed.embedding if self.config.tied else self.unembed
         logits = jnp.einsum("...d,vd->...v", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+        logits = whole(logits)
         cap = self.config.logit_softcap
         return cap * jnp.tanh(logits / cap) if cap else logits
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int
 
-from fr.sampling import decode, rows
+from fr.sampling import batch, rows
 from fr.types import Row
 
 KEPT = (
@@ -20,7 +20,7 @@ class Round:
     """Prompts to read, each call's tokens [D * G, P] and places [D * G], and the rows that then can enter."""
 
     reads: list[tuple[Int[np.ndarray, "G P"], Int[np.ndarray, "G"]]]
-    entry: decode.Entry
+    entry: batch.Entry
     rows: dict[int, Row]  # by slot
 
 
@@ -74,7 +74,7 @@ class Admission:
         for device, prompts in enumerate(wanted):
             for prefix, unread in prompts.items():
                 if unread:
-                    queues = shapes.setdefault(decode.cache_size(len(prefix)), [[] for _ in wanted])
+                    queues = shapes.setdefault(batch.cache_size(len(prefix)), [[] for _ in wanted])
                     queues[device].append(prefix)
         for length, queues in sorted(shapes.items()):
             while waiting := max(map(len, queues)):
@@ -88,10 +88,10 @@ class Admission:
                     del queue[:group]
                 yield tokens, into
 
-    def _entry(self, now: dict[int, Row], places: dict[int, int]) -> decode.Entry:
+    def _entry(self, now: dict[int, Row], places: dict[int, int]) -> batch.Entry:
         width = min(AT_ONCE, self._slots)
         total = self._devices * width
-        entry = decode.Entry(
+        entry = batch.Entry(
             slot=np.full(total, self._slots, np.int32),
             prompt=np.zeros(total, np.int32),
             last=np.zeros(total, np.int32),

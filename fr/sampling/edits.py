@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from fr.sampling import decode, rows
+from fr.sampling import batch, rows
 from fr.sampling.slots import Slot
 from fr.sampling.work import Resume, WorkSource
 
 
-def ask(source: WorkSource, slots: list[Slot | None], paused: list[int]) -> decode.Edit:
+def ask(source: WorkSource, slots: list[Slot | None], paused: list[int]) -> batch.Edit:
     """Let the source speak for every paused row; the rows' slots change with their edits.
 
     Raises ValueError for a cut behind a row's end and for a forced queue that does not fit.
     """
     total = len(slots)
-    change = decode.Edit(
+    change = batch.Edit(
         mask=np.zeros(total, bool),
         done=np.zeros(total, bool),
         last=np.zeros(total, np.int32),
@@ -30,7 +30,7 @@ def ask(source: WorkSource, slots: list[Slot | None], paused: list[int]) -> deco
     return change
 
 
-def _edit(change: decode.Edit, i: int, slot: Slot, answer: Resume) -> None:
+def _edit(change: batch.Edit, i: int, slot: Slot, answer: Resume) -> None:
     row = slot.row
     if answer.cut is not None:
         if not 0 <= answer.cut <= len(slot.tokens):

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from fr.models.transformer import Transformer, unstack
-from fr.sampling import decode, edits, probes, rows, steering
+from fr.sampling import batch, decode, edits, probes, rows, steering
 from fr.sampling.admission import Admission
+from fr.sampling.batch import cache_size
 from fr.sampling.confidence import Prober
-from fr.sampling.decode import cache_size
 from fr.sampling.devices import Devices
 from fr.sampling.slots import Slot
 from fr.sampling.work import ListSource, Plan, WorkSource
@@ -73,8 +73,8 @@ class Engine:
         self._chunk, self._has_ancestor = chunk, ancestor is not None
         self._admission = Admission(self.devices.count, slots, prefill)
         self._room = 0  # entries of a kept prompt
-        second = ancestor_params and _inlined(ancestor, ancestor_params)
-        self._params = self.devices.replicate(decode.Models(_inlined(model, params), second))
+        second = ancestor_params and self._layered(ancestor, ancestor_params)
+        self._params = self.devices.replicate(batch.Models(self._layered(model, params), second))
         self._tau = np.full(self.devices.count, tau, np.float32)
         self._programs(model, ancestor)
 
@@ -86,20 +86,25 @@ class Engine:
         both, kept, steps, statistics = (model, ancestor), self._admission.kept, self._chunk, self._statistics
         chunk = lambda *args: decode.decode_chunk(*both, steps, statistics, *args)
         self._decode = program("decode", chunk, donate=(1,))
-        self._read = program("read", lambda *args: decode.read(*both, *args), donate=(1,))
-        self._enter = program("enter", lambda *args: decode.enter(*args), donate=(1,))
-        self._edit = program("edit", lambda params, *args: decode.edit(*args), donate=(1,))
+        self._read = program("read", lambda *args: batch.read(*both, *args), donate=(1,))
+        self._enter = program("enter", lambda *args: batch.enter(*args), donate=(1,))
+        self._edit = program("edit", lambda params, *args: batch.edit(*args), donate=(1,))
         self._probe = program("probe", lambda params, *args: probes.score(model, params.specialist, *args))
         # One compiled function a size: a fresh function would compile anew for each run.
         self._resize = functools.cache(
-            lambda size: program("resize", lambda params, state: decode.resize(state, size))
+            lambda size: program("resize", lambda params, state: batch.resize(state, size))
         )
         self._init = functools.cache(
-            lambda size: program("init", lambda params, empty: decode.init_state(*both, empty, size))
+            lambda size: program("init", lambda params, empty: batch.init_state(*both, empty, size))
         )
         self._init_prefixes = functools.cache(
-            lambda size: program("prefixes", lambda params, tau: decode.init_prefixes(*both, kept, size))
+            lambda size: program("prefixes", lambda params, tau: batch.init_prefixes(*both, kept, size))
         )
+
+    def _layered(self, model: Transformer, params: dict) -> dict:
+        if self.devices.stacked or isinstance(params["layers"], tuple):
+            return params
+        return {**params, "layers": unstack(params["layers"], model.config.layers)}
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -185,7 +190,7 @@ class Engine:
                 f"row {row.id}: prompt and budget need {need} cache entries, the cache has {self._limit}"
             )
 
-    def _admit(self, state: decode.DecodeState, slots: list, placed: dict[int, Row]) -> decode.DecodeState:
+    def _admit(self, state: batch.DecodeState, slots: list, placed: dict[int, Row]) -> batch.DecodeState:
         """Read the prompts that are not kept, then let the rows in."""
         longest = max((cache_size(len(row.prompt) - 1) for row in placed.values()), default=0)
         if longest > self._room:
@@ -207,14 +212,14 @@ class Engine:
         self.counts.entered += len(placed)
         return state
 
-    def _fit(self, state: decode.DecodeState, slots: list[Slot | None]) -> decode.DecodeState:
+    def _fit(self, state: batch.DecodeState, slots: list[Slot | None]) -> batch.DecodeState:
         """Give the cache the size that the next chunk needs: a step costs what its cache is long."""
         need = max(min(slot.length + self._chunk, slot.need) for slot in slots if slot is not None)
         need = max(need, *self._prober.held.values(), 0)
         # Not shorter at once: rows of unequal age would have it go up and down.
         return self._resized(state, need, shrink=2 * cache_size(need) <= self._size)
 
-    def _resized(self, state: decode.DecodeState, need: int, shrink: bool = False) -> decode.DecodeState:
+    def _resized(self, state: batch.DecodeState, need: int, shrink: bool = False) -> batch.DecodeState:
         size = min(cache_size(need), self._limit)
         if size > self._size or (shrink and size < self._size):
             self.counts.resized += 1
@@ -222,7 +227,7 @@ class Engine:
             return self._resize(size)(self._params, state)
         return state
 
-    def _look(self, state: decode.DecodeState, slots: list[Slot | None]) -> tuple[np.ndarray, list[int]]:
+    def _look(self, state: batch.DecodeState, slots: list[Slot | None]) -> tuple[np.ndarray, list[int]]:
         """Wait for the chunk; free the slots of rows that are done. Returns who is done and who is paused."""
         done, paused, length = (
             x.reshape(-1) for x in jax.device_get((state.done, state.paused, state.length))
@@ -246,10 +251,10 @@ class Engine:
                 slots[i] = None
         return done, waiting
 
-    def _edited(self, state: decode.DecodeState, change: decode.Edit) -> decode.DecodeState:
+    def _edited(self, state: batch.DecodeState, change: batch.Edit) -> batch.DecodeState:
         return self._edit(self._params, state, self.devices.split(change))
 
-    def _collect(self, chunk: _Chunk | None, state: decode.DecodeState) -> list[Rollout]:
+    def _collect(self, chunk: _Chunk | None, state: batch.DecodeState) -> list[Rollout]:
         """Hand a chunk's emissions to the rows that made them; returns the rollouts that are complete."""
         finished = [] if chunk is None else self._ended(chunk)
         complete = self._prober.exchange(state.cache, finished)
@@ -268,10 +273,3 @@ class Engine:
                 if chunk.done[i]:
                     finished.append((i, slot.rollout(self.fields)))
         return finished
-
-
-def _inlined(model: Transformer, params: dict) -> dict:
-    """Parameters as the loop wants them: on a CPU a layer that is sliced off a stack is copied, at every step."""
-    if jax.default_backend() != "cpu" or isinstance(params["layers"], tuple):
-        return params
-    return {**params, "layers": unstack(params["layers"], model.config.layers)}

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from fr.models.transformer import Transformer
 from fr.sampling import stats
-from fr.sampling.decode import Models
+from fr.sampling.batch import Models
 from fr.sampling.devices import Devices
 from fr.types import TokenScores
 
