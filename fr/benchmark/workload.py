@@ -19,7 +19,7 @@ class Workload:
     rollouts: int  # of each problem
     new_tokens: int
     prompt_tokens: int
-    batches: int = 4  # a number of rows is timed on so many batches at most: one row alone would take hours
+    batches: int = 1  # a number of rows is timed on so many batches at most: one row alone would take hours
 
     @property
     def total(self) -> int:
