@@ -19,7 +19,7 @@ class Workload:
     rollouts: int  # of each problem
     new_tokens: int
     prompt_tokens: int
-    batches: int = 1  # a number of rows is timed on so many batches at most: one row alone would take hours
+    batches: int = 4  # a number of rows is timed on so many batches at most: one row alone would take hours
 
     @property
     def total(self) -> int:
@@ -53,7 +53,7 @@ class Workload:
         return {**dataclasses.asdict(self), "prompts_sha256": digest, "temperature": 1.0}
 
 
-DEFAULT = Workload("word_problems", problems=8, rollouts=16, new_tokens=64, prompt_tokens=32)
+DEFAULT = Workload("word_problems", problems=8, rollouts=16, new_tokens=64, prompt_tokens=32, batches=1)
 FULL = dataclasses.replace(DEFAULT, problems=64, new_tokens=128, batches=64 * 16)
-SEEK = dataclasses.replace(DEFAULT, new_tokens=16, batches=1)  # which number of rows suits a system best
+SEEK = dataclasses.replace(DEFAULT, new_tokens=16)  # which number of rows suits a system best
 SHORT = Workload("countdown", problems=2, rollouts=8, new_tokens=16, prompt_tokens=8)
