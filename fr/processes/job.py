@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def job(given: dict, heartbeat: int) -> Iterator[None]:
         wait("end")
     except BaseException as error:
         _announce(error, heeding)
-        # Runs behind the error's own line and before jax's clean-up, which would wait for the others.
+        # Behind the error's own line, and before jax's clean-up, which would wait for the others to finish.
         atexit.register(_leave, _code(error))
         raise
     if is_first():
@@ -120,21 +121,18 @@ def _heed() -> None:
     failure = json.loads(text or "{}")
     if failure and failure["process"] != index():
         print(f"\n{failure['line']}", file=sys.stderr)  # below a progress bar
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            client().wait_at_barrier(_ENDING, GRACE * 1000)
         _leave(failure["code"])
 
 
 def _announce(error: BaseException, heeding: threading.Thread) -> None:
-    """Tell the others, and wait until they have heard."""
-    message = " ".join(str(error).split())
+    """Tell the others."""
+    message = " ".join(str(error).split())[:300]  # some hold a program
     refused = isinstance(error, UserError)
     line = f": {message}" if refused else f" failed ({type(error).__name__}: {message}); {AGAIN}"
     line = f"{_program()}: process {index()}{line}"
     failure = {"process": index(), "code": _code(error), "line": line}
     try:
         client().key_value_set(_ENDING, json.dumps(failure))
-        client().wait_at_barrier(_ENDING, GRACE * 1000)
     except jax.errors.JaxRuntimeError:
         heeding.join(GRACE)  # another one was faster, and ends this one
 
@@ -144,8 +142,13 @@ def _code(error: BaseException) -> int:
 
 
 def _leave(code: int) -> None:
+    """End this process once all have heard and said why, that of the coordination service last."""
     sys.stdout.flush()
     sys.stderr.flush()
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        client().wait_at_barrier(_ENDING, GRACE * 1000)
+    if is_first():
+        time.sleep(1)
     os._exit(code)
 
 

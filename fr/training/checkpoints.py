@@ -1,5 +1,6 @@
 """Checkpoints of a training run, by Orbax: written beside the running steps, seen only when whole."""
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -33,7 +34,8 @@ class Checkpoints:
     def save(self, step: int, state: TrainState) -> None:
         """Copy the state and write it in the background; waits for the write before it."""
         if step != self._manager.latest_step():
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            # From the host: of several processes, Orbax refuses what lies on the devices of one. It copies at once.
+            self._manager.save(step, args=ocp.args.StandardSave(jax.device_get(state)))
 
     def close(self) -> None:
         """Wait until everything is written."""
