@@ -153,6 +153,8 @@ def test_what_one_process_raises_ends_the_others(raised, code):
         from fr import processes
         from fr.errors import UserError
         with processes.job(processes.settings("2", {{index}}, "{_address()}"), 60):
+            # What process 0 has in hand counts, whatever this one saw.
+            assert processes.share("work", [[3, 1, 4, 1, 5], []][{{index}}]) == [[3, 4, 5], [1, 1]][{{index}}]
             if {{index}} == 1:
                 raise {raised}("the reason")
             processes.wait("a barrier")
