@@ -5,7 +5,10 @@ import pytest
 from conftest import row
 from test_decode import LONG, PLAIN, STEERED, same
 
+from fr.models.transformer import Transformer
 from fr.sampling import steering
+from fr.sampling.devices import Devices
+from fr.sampling.engine import Engine
 from fr.sampling.work import ListSource, Resume
 from fr.types import Row
 
@@ -153,6 +156,19 @@ def test_a_rewound_row_draws_anew_and_may_fire_anew(plain_engine):
     kept, _ = paused(plain_engine, again(free.row, pause=(mark,)), Resume(cut=7))
     np.testing.assert_array_equal(kept.tokens[:7], free.tokens[:7])
     assert np.flatnonzero(kept.fired).tolist() == [5]  # it was kept: once is enough
+
+
+def test_a_run_compiles_nothing_that_a_like_one_before_could_have(tiny_config, tiny_params, compilations):
+    engine = Engine(
+        Transformer(tiny_config), tiny_params, slots=4, chunk=4, prefill=2, devices=Devices("one")
+    )
+    # A long row that has the cache grow, and short ones that end before it in the first run, after it in the second.
+    rows = lambda shorts: [row("long", budget=60), *(row(str(i), budget=8) for i in range(shorts))]
+    engine.sample(rows(18), 64)
+    grown, seen = engine.counts.resized, len(compilations())
+    engine.sample(rows(60), 64)
+    assert grown == 1 and engine.counts.resized - grown == 2, "the cache grew, and shrank for the last rows"
+    assert compilations()[seen:] == []
 
 
 def test_a_source_may_end_a_row(plain_engine):

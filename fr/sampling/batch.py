@@ -89,6 +89,14 @@ def cache_size(need: int) -> int:
     return power * 3 // 4 if power >= 128 and need <= power * 3 // 4 else power
 
 
+def cache_sizes(limit: int) -> tuple[int, ...]:
+    """All sizes of caches that grow up to `limit` entries, the smallest first, `limit` the last."""
+    sizes = [min(cache_size(1), limit)]
+    while sizes[-1] < limit:
+        sizes.append(min(cache_size(sizes[-1] + 1), limit))
+    return tuple(sizes)
+
+
 def init_state(model: Transformer, ancestor: Transformer | None, rows: RowParams, size: int) -> DecodeState:
     """An empty batch: every slot free, caches of `size` entries. `rows` gives the widths."""
     b = rows.temperature.shape[0]

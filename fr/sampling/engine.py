@@ -72,7 +72,7 @@ class Engine:
         self.slots, self.counts, self._statistics = slots, Counts(), statistics
         self._chunk, self._has_ancestor = chunk, ancestor is not None
         self._admission = Admission(self.devices.count, slots, prefill)
-        self._room = 0  # entries of a kept prompt
+        self._room = self._largest = 0  # entries of a kept prompt, and of the longest cache so far
         second = ancestor_params and self._layered(ancestor, ancestor_params)
         self._params = self.devices.replicate(batch.Models(self._layered(model, params), second))
         self._tau = np.full(self.devices.count, tau, np.float32)
@@ -122,7 +122,8 @@ class Engine:
         and what it asks for comes with the rollout, another chunk later.
         """
         self._limit = -(-max_length // 32) * 32
-        self._size, self._room = min(cache_size(1), self._limit), 0
+        self._sizes = batch.cache_sizes(self._limit)
+        self._size, self._room = self._sizes[0], 0
         self._admission.forget()
         self._prober = self.prober(getattr(source, "plan", None))
         empty = self.devices.split(rows.defaults(self.slots * self.devices.count))
@@ -220,11 +221,17 @@ class Engine:
         return self._resized(state, need, shrink=2 * cache_size(need) <= self._size)
 
     def _resized(self, state: batch.DecodeState, need: int, shrink: bool = False) -> batch.DecodeState:
-        size = min(cache_size(need), self._limit)
-        if size > self._size or (shrink and size < self._size):
+        at, to = (self._sizes.index(size) for size in (self._size, min(cache_size(need), self._limit)))
+        # One size after the other: programs for neighbours only, so that a run soon has them all.
+        while at < to or (shrink and at > to):
+            last, at = at, at + (1 if at < to else -1)
             self.counts.resized += 1
-            self._size = size
-            return self._resize(size)(self._params, state)
+            self._size = self._sizes[at]
+            state = self._resize(self._size)(self._params, state)
+            if self._size > self._largest:
+                # The way back is compiled now: when it will be wanted is chance, and a run would stop for it.
+                self._largest = self._size
+                self._resize(self._sizes[last])(self._params, state)
         return state
 
     def _look(self, state: batch.DecodeState, slots: list[Slot | None]) -> tuple[np.ndarray, list[int]]:
