@@ -1,6 +1,7 @@
 """Every setting and its one default; a config file holds only what differs from these."""
 
 import dataclasses
+import math
 import typing
 
 import ml_collections
@@ -89,6 +90,22 @@ class RoutingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How a model is measured; sampling as in arXiv 2605.24396, and the other fields of `sampling` as they are."""
+
+    temperature: float = 0.7
+    top_p: float = 0.98
+    samples: int = 128  # attempts at each problem
+    ks: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)  # of pass@k; those above `samples` are left out
+    cuts: int = 11  # of a chain: 0, 10, ... 100 %
+    premature: float = 0.4  # confidence whose rank correlation with its cut is lower came too early
+    bins: int = 10  # of a calibration error
+    sampled: bool = False  # sample answers behind the cuts too, to compare with scored confidence
+    sampled_attempts: int = 2  # attempts at each problem that are compared
+    answers: int = 10  # sampled behind a cut
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """Supervised training on traces; `traces` weighs the kinds that the task can write."""
 
@@ -103,6 +120,26 @@ class TrainingConfig:
     checkpoint_every: int = 200
     keep: int = 2  # newest checkpoints that stay
     log_every: int = 10  # steps between two lines of metrics.jsonl
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardsConfig:
+    """The mix of reward terms, how the confidence that they read is measured, and the terms' own constants."""
+
+    terms: tuple[tuple[str, float], ...] = (("correctness", 1.0),)  # name, weight; a weight of 0 only logs
+    normalise: tuple[tuple[str, str], ...] = ()  # name, group or batch; of others the values stay as they are
+    placement: tuple[tuple[str, str], ...] = ()  # name, reward or advantage; of others the term's own
+    confidence: str = "scored"  # scored: probes of the live cache; sampled: forced answers are drawn
+    cuts: int = 6  # 0, 20, ... 100 % of the reasoning (arXiv 2605.24396)
+    samples: int = 10  # answers behind a cut, where they are sampled
+    shuffle_seed: int = 0  # of the order of weights in the control `pcs_shuffled`
+    discount: float = 1.0  # gamma of PACR, a step of the reasoning
+    window: int = 16  # tokens of a DeepConf group; 2,048 in arXiv 2508.15260, whose chains are long
+    ngram: int = 8  # tokens of what counts as a repetition: more than a step of Countdown has
+    length_free: int = 48  # tokens without a penalty
+    length_span: int = 16  # tokens behind them over which it grows to 1
+    switch_words: tuple[str, ...] = ("no", "up")  # Countdown's; of prose ("alternatively", "wait")
+    thought_words: int = 8  # a thought that is left before it has that many words is left early
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +165,8 @@ class Config:
     diagnosis: DiagnosisConfig = DiagnosisConfig()
     intervention: InterventionConfig = InterventionConfig()
     routing: RoutingConfig = RoutingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    rewards: RewardsConfig = RewardsConfig()
     architecture: ArchitectureConfig = ArchitectureConfig()
     pretraining: TrainingConfig = TrainingConfig(steps=2400)
     training: TrainingConfig = TrainingConfig(
@@ -199,6 +238,8 @@ def _validate(c: Config) -> None:
         "diagnosis": ("tau", "width", "window"),
         "intervention": ("attempts", "local_span"),
         "routing": ("bootstrap", "splits", "permutations"),
+        "evaluation": ("samples", "cuts", "bins", "sampled_attempts", "answers"),
+        "rewards": ("samples", "discount", "window", "ngram", "length_span", "thought_words"),
         "architecture": ("width", "layers", "heads", "ff"),
         "training": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep", "log_every"),
         "pretraining": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep", "log_every"),
@@ -211,11 +252,15 @@ def _validate(c: Config) -> None:
     _choice("diagnosis.detector", c.diagnosis.detector, ("demotion", "z"))
     _choice("diagnosis.form", c.diagnosis.form, ("showcase", "released"))
     _choice("algorithm", c.algorithm, ("sft",))
+    _validate_rewards(c.rewards)
     _check(c.task.shots >= 0, "task.shots", c.task.shots, "0 or more")
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
     _check(0 < c.sampling.top_p <= 1, "sampling.top_p", c.sampling.top_p, "in (0, 1]")
     _check(c.sampling.top_k >= 0, "sampling.top_k", c.sampling.top_k, "0 (off) or more")
     _check(c.diagnosis.width <= 16, "diagnosis.width", c.diagnosis.width, "at most 16")
+    _check(c.evaluation.temperature >= 0, "evaluation.temperature", c.evaluation.temperature, "0 or more")
+    _check(0 < c.evaluation.top_p <= 1, "evaluation.top_p", c.evaluation.top_p, "in (0, 1]")
+    _check(min(c.evaluation.ks, default=0) > 0, "evaluation.ks", c.evaluation.ks, "positive numbers")
     _check(0 < c.diagnosis.quantile < 1, "diagnosis.quantile", c.diagnosis.quantile, "in (0, 1)")
     _check(0 <= c.intervention.alpha <= 1, "intervention.alpha", c.intervention.alpha, "in [0, 1]")
     _check(
@@ -224,6 +269,20 @@ def _validate(c: Config) -> None:
         c.architecture.width,
         f"a multiple of architecture.heads = {c.architecture.heads}",
     )
+
+
+def _validate_rewards(r: RewardsConfig) -> None:
+    """What can be said without the names of the terms, which `fr.rewards` knows."""
+    _choice("rewards.confidence", r.confidence, ("scored", "sampled"))
+    _check(r.cuts >= 2, "rewards.cuts", r.cuts, "2 or more")
+    _check(r.discount <= 1, "rewards.discount", r.discount, "at most 1")
+    _check(r.length_free >= 0, "rewards.length_free", r.length_free, "0 or more")
+    _check(bool(r.terms), "rewards.terms", r.terms, "one term or more")
+    for name, weight in r.terms:
+        _check(0 <= weight < math.inf, f"rewards.terms: the weight of {name!r}", weight, "0 (only logs) or more")
+    for field, known in {"normalise": ("group", "batch"), "placement": ("reward", "advantage")}.items():
+        for name, value in getattr(r, field):
+            _choice(f"rewards.{field}: that of {name!r}", value, known)
 
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
