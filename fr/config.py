@@ -277,9 +277,10 @@ def _validate_rewards(r: RewardsConfig) -> None:
     _check(r.cuts >= 2, "rewards.cuts", r.cuts, "2 or more")
     _check(r.discount <= 1, "rewards.discount", r.discount, "at most 1")
     _check(r.length_free >= 0, "rewards.length_free", r.length_free, "0 or more")
-    _check(bool(r.terms), "rewards.terms", r.terms, "one term or more")
+    names = [name for name, _ in r.terms]
+    _check(0 < len(names) == len(set(names)), "rewards.terms", r.terms, "one term or more, each once")
     for name, weight in r.terms:
-        _check(0 <= weight < math.inf, f"rewards.terms: the weight of {name!r}", weight, "0 (only logs) or more")
+        _check(0 <= weight < math.inf, f"rewards.terms: weight of {name!r}", weight, "0 (only logs) or more")
     for field, known in {"normalise": ("group", "batch"), "placement": ("reward", "advantage")}.items():
         for name, value in getattr(r, field):
             _choice(f"rewards.{field}: that of {name!r}", value, known)

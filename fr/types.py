@@ -159,6 +159,49 @@ class Rollout:
         return len(self.tokens)
 
 
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """Confidence in one set of answers, the row's own or the right ones, behind every cut of its reasoning."""
+
+    probability: Float[np.ndarray, "B C"]  # of a forced answer of the set; sampled: the share
+    mean_logp: Float[np.ndarray, "B C"]  # log-prob a token of the likeliest one; 0 where answers were sampled
+    known: Bool[np.ndarray, "B"]  # False: nothing was asked of the row
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """All that reference answers gave; reward terms see it only if they declare `needs_gold`."""
+
+    grades: tuple[str, ...]  # of GRADES, one a row
+    answers: tuple[str, ...]  # the references
+    confidence: Trajectory | None = None  # in the right answers; None: no term asked for it
+
+    @property
+    def right(self) -> Float[np.ndarray, "B"]:
+        """1 where the grade is right, else 0."""
+        return np.array([grade == RIGHT for grade in self.grades], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardBatch:
+    """What reward terms read: finished rows on the host, problem by problem, `group` of each."""
+
+    tokens: Int[np.ndarray, "B T"]  # -1 pads on the right
+    mask: Bool[np.ndarray, "B T"]  # sampled tokens: the stop token is in, forced ones and pads are out
+    length: Int[np.ndarray, "B"]
+    truncated: Bool[np.ndarray, "B"]  # spent its budget without a stop token
+    answer: Int[np.ndarray, "B 2"]  # first token of the own answer and what follows it; 0, 0: none
+    texts: tuple[str, ...]  # decoded, without the stop token
+    problems: tuple[Problem, ...]  # one a row; terms without `needs_gold` see no answer and no meta
+    stats: dict[str, Float[np.ndarray, "B T"]]  # by TokenStats field; 0 at pads
+    sample_logp: Float[np.ndarray, "B T"]
+    cuts: Int[np.ndarray, "B C"] | None  # tokens kept at each cut; None: no term asked for confidence
+    own: Trajectory | None
+    truth: Truth | None  # None: withheld
+    group: int  # rows of one problem
+    step: int
+
+
 @struct.dataclass
 class TokenScores:
     """Scores of given tokens [B, T], counted from each row's first scored one; 0 where `mask` is False (pads)."""
