@@ -9,6 +9,8 @@ import ml_collections
 from fr.errors import UserError
 from fr.registry import suggest
 
+ALGORITHMS = ("sft", "grpo", "dr_grpo", "dapo", "gspo", "reinforce", "dpo")
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
@@ -123,6 +125,66 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """Policy optimisation (METHOD.md 3): `prompts` x `rollouts` rows a step; what shapes a run of `algorithm`."""
+
+    steps: int = 0
+    prompts: int = 32  # problems of a step
+    rollouts: int = 8  # G, of one problem
+    temperature: float = 1.0  # of the rollouts
+    max_new_tokens: int = 64  # of a rollout; also the fixed length that token sums are divided by
+    updates: int = 1  # passes over the rollouts of a step
+    minibatches: int = 1  # parameter updates of one pass
+    microbatch: int = 0  # rows of one backward pass; 0: all of a minibatch
+    remat: bool = False  # layers are computed again in the backward pass instead of kept
+    dtype: str = ""  # of the computation, float32 or bfloat16; "": what suits the device
+    model_axis: int = 1  # devices that share one copy of the parameters
+    learning_rate: float = 1.5e-4
+    schedule: str = "constant"  # behind the warm-up; or cosine, to zero
+    warmup_steps: int = 0  # of parameter updates
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    clip_low: float = 0.0  # the ratio is clipped below 1 - clip_low; 0: the algorithm's own
+    clip_high: float = 0.0  # and above 1 + clip_high
+    ratio_logp: str = "raw"  # log-probs in ratio and KL: raw, or sample (at the rollouts' temperature)
+    kl: float = 0.0  # weight of the k3 estimate of the KL from the ancestor
+    entropy: float = 0.0  # weight of the entropy bonus
+    covariance: str = ""  # clip or kl: what is done to the tokens that cost most entropy (arXiv 2505.22617)
+    covariance_share: float = 2e-4  # of tokens that it is done to
+    covariance_bounds: tuple[float, float] = (1.0, 5.0)  # clip: the covariances that a token is drawn from
+    covariance_kl: float = 1.0  # kl: weight of |log ratio| on them
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters in place of all parameters (arXiv 2106.09685)."""
+
+    rank: int = 0  # 0: all parameters are trained
+    alpha: float = 32.0  # an adapter's product is scaled by alpha / rank
+    targets: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceConfig:
+    """Training on pairs of a better and a worse completion, by DPO or a Bradley-Terry reward."""
+
+    steps: int = 0
+    pairs: int = 32  # of a step
+    loss: str = "dpo"  # dpo (arXiv 2305.18290), or reward: a scalar head is trained
+    beta: float = 0.1  # dpo: scale of the log ratios to the ancestor
+    margin: float = 0.0  # weight of a pair's own margin; RLSF takes 1 (arXiv 2507.21931)
+    microbatch: int = 0  # rows of one backward pass, two a pair; 0: all
+    remat: bool = False
+    dtype: str = ""
+    model_axis: int = 1
+    learning_rate: float = 5e-5
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class RewardsConfig:
     """The mix of reward terms, how the confidence that they read is measured, and the terms' own constants."""
 
@@ -157,7 +219,7 @@ class Config:
     """One run: its models, task and every stage. `specialist` empty: trained from the ancestor by `training`."""
 
     seed: int = 0
-    algorithm: str = "sft"  # how scripts/train.py trains
+    algorithm: str = "sft"  # how scripts/train.py trains: one of ALGORITHMS
     specialist: str = ""
     ancestor: str = ""  # "": none; "scratch": trained by `pretraining`; "countdown": the one in the package
     task: TaskConfig = TaskConfig()
@@ -165,6 +227,9 @@ class Config:
     diagnosis: DiagnosisConfig = DiagnosisConfig()
     intervention: InterventionConfig = InterventionConfig()
     routing: RoutingConfig = RoutingConfig()
+    policy: PolicyConfig = PolicyConfig()
+    lora: LoraConfig = LoraConfig()
+    preference: PreferenceConfig = PreferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     rewards: RewardsConfig = RewardsConfig()
     architecture: ArchitectureConfig = ArchitectureConfig()
@@ -251,7 +316,10 @@ def _validate(c: Config) -> None:
     _choice("sampling.devices", c.sampling.devices, ("auto", "one", "pmap", "shard_map"))
     _choice("diagnosis.detector", c.diagnosis.detector, ("demotion", "z"))
     _choice("diagnosis.form", c.diagnosis.form, ("showcase", "released"))
-    _choice("algorithm", c.algorithm, ("sft",))
+    _choice("algorithm", c.algorithm, ALGORITHMS)
+    _validate_policy(c.policy)
+    _validate_lora(c.lora)
+    _validate_preference(c.preference)
     _validate_rewards(c.rewards)
     _check(c.task.shots >= 0, "task.shots", c.task.shots, "0 or more")
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
@@ -269,6 +337,42 @@ def _validate(c: Config) -> None:
         c.architecture.width,
         f"a multiple of architecture.heads = {c.architecture.heads}",
     )
+
+
+def _validate_optimiser(where: str, c) -> None:
+    """What policy optimisation and pairs have in common."""
+    for name in ("steps", "microbatch", "warmup_steps", "weight_decay"):
+        _check(getattr(c, name) >= 0, f"{where}.{name}", getattr(c, name), "0 or more")
+    for name in ("learning_rate", "clip_norm", "model_axis"):
+        _check(getattr(c, name) > 0, f"{where}.{name}", getattr(c, name), "positive")
+    _choice(f"{where}.schedule", c.schedule, ("constant", "cosine"))
+    _choice(f"{where}.dtype", c.dtype, ("", "float32", "bfloat16"))
+
+
+def _validate_policy(c: PolicyConfig) -> None:
+    _validate_optimiser("policy", c)
+    for name in ("prompts", "rollouts", "temperature", "max_new_tokens", "updates", "minibatches"):
+        _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
+    for name in ("clip_low", "clip_high", "kl", "entropy", "covariance_kl"):
+        _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
+    _check(c.clip_low < 1, "policy.clip_low", c.clip_low, "below 1")
+    _check(0 < c.covariance_share <= 1, "policy.covariance_share", c.covariance_share, "in (0, 1]")
+    _choice("policy.ratio_logp", c.ratio_logp, ("raw", "sample"))
+    _choice("policy.covariance", c.covariance, ("", "clip", "kl"))
+
+
+def _validate_lora(c: LoraConfig) -> None:
+    _check(c.rank >= 0, "lora.rank", c.rank, "0 (off) or more")
+    _check(c.alpha > 0, "lora.alpha", c.alpha, "positive")
+    _check(len(c.targets) > 0, "lora.targets", c.targets, "one part of a layer or more")
+
+
+def _validate_preference(c: PreferenceConfig) -> None:
+    _validate_optimiser("preference", c)
+    _choice("preference.loss", c.loss, ("dpo", "reward"))
+    _check(c.pairs > 0, "preference.pairs", c.pairs, "positive")
+    _check(c.beta > 0, "preference.beta", c.beta, "positive")
+    _check(c.margin >= 0, "preference.margin", c.margin, "0 or more")
 
 
 def _validate_rewards(r: RewardsConfig) -> None:
