@@ -152,7 +152,18 @@ class PolicyConfig:
     covariance: str = ""  # clip or kl: what is done to the tokens that cost most entropy (arXiv 2505.22617)
     covariance_share: float = 2e-4  # of tokens that it is done to
     covariance_bounds: tuple[float, float] = (1.0, 5.0)  # clip: the covariances that a token is drawn from
-    covariance_kl: float = 1.0  # kl: weight of |log ratio| on them
+    covariance_kl: float = 1.0  # kl: weight of     rounds: int = 4  # of drawing for one step, where problems of one outcome are drawn again (dapo)
+    eval_every: int = 10  # steps between two looks at held-out problems; 0: none
+    eval_problems: int = 64  # of the validation split
+    eval_rollouts: int = 4  # of each
+    eval_temperature: float = 0.6
+    checkpoint_every: int = 5  # steps; a look at held-out problems has a checkpoint of its own
+    keep: int = 2  # newest checkpoints that stay, beside the best one
+    log_every: int = 1  # steps between two lines of metrics.jsonl
+    alarm_entropy: float = 0.1  # share of the first entropy; alarms say what to do, and do nothing
+    alarm_kl: float = 1.0  # nats a token from the ancestor
+    alarm_repetition: float = 0.5  # share of n-grams that a completion had before
+|log ratio| on them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,6 +364,10 @@ def _validate_policy(c: PolicyConfig) -> None:
     _validate_optimiser("policy", c)
     for name in ("prompts", "rollouts", "temperature", "max_new_tokens", "updates", "minibatches"):
         _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
+    for name in ("rounds", "eval_problems", "eval_rollouts", "checkpoint_every", "keep", "log_every"):
+        _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
+    for name in ("eval_every", "eval_temperature", "alarm_entropy", "alarm_kl", "alarm_repetition"):
+        _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
     for name in ("clip_low", "clip_high", "kl", "entropy", "covariance_kl"):
         _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
     _check(c.clip_low < 1, "policy.clip_low", c.clip_low, "below 1")
