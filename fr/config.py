@@ -152,7 +152,8 @@ class PolicyConfig:
     covariance: str = ""  # clip or kl: what is done to the tokens that cost most entropy (arXiv 2505.22617)
     covariance_share: float = 2e-4  # of tokens that it is done to
     covariance_bounds: tuple[float, float] = (1.0, 5.0)  # clip: the covariances that a token is drawn from
-    covariance_kl: float = 1.0  # kl: weight of     rounds: int = 4  # of drawing for one step, where problems of one outcome are drawn again (dapo)
+    covariance_kl: float = 1.0  # kl: weight of |log ratio| on them
+    rounds: int = 4  # of drawing for one step, where problems of one outcome are drawn again (dapo)
     eval_every: int = 10  # steps between two looks at held-out problems; 0: none
     eval_problems: int = 64  # of the validation split
     eval_rollouts: int = 4  # of each
@@ -163,7 +164,6 @@ class PolicyConfig:
     alarm_entropy: float = 0.1  # share of the first entropy; alarms say what to do, and do nothing
     alarm_kl: float = 1.0  # nats a token from the ancestor
     alarm_repetition: float = 0.5  # share of n-grams that a completion had before
-|log ratio| on them
 
 
 @dataclasses.dataclass(frozen=True)
