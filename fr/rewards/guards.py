@@ -1,0 +1,55 @@
+"""Penalties of what training on other terms drifts into: length, repetition, thoughts that are left early."""
+
+import numpy as np
+from jaxtyping import Float
+
+from fr.config import RewardsConfig
+from fr.rewards.base import term
+from fr.types import RewardBatch
+
+
+@term("length")
+def length(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
+    """0 up to `length_free` tokens, then down to -1 over `length_span` more; -1 for a truncated row.
+
+    DAPO's soft punishment of long rows (arXiv 2503.14476), whose largest length is `length_free` + `length_span`.
+    """
+    over = (batch.length - config.length_free) / config.length_span
+    return -np.where(batch.truncated, 1.0, np.clip(over, 0.0, 1.0))
+
+
+@term("repetition")
+def repetition(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
+    """Minus the share of `ngram`-token stretches that the row has had before, in (-1, 0] (ours)."""
+    return np.array(
+        [-_repeated(row[mask].tolist(), config.ngram) for row, mask in zip(batch.tokens, batch.mask)]
+    )
+
+
+@term("thought_switch")
+def thought_switch(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
+    """Minus the share of thoughts that a switch word ends within `thought_words` words, in [-1, 0].
+
+    Ours: the source (TIP, arXiv 2501.18585) lowers the logits of switch words while a thought is young; this is
+    the same wish as a reward.
+    """
+    return np.array([-_left_early(text, config) for text in batch.texts])
+
+
+def _repeated(tokens: list[int], n: int) -> float:
+    """Share of the n-grams of a row that are not new."""
+    total = len(tokens) - n + 1
+    return 1 - len(set(zip(*(tokens[i:] for i in range(n))))) / total if total > 0 else 0.0
+
+
+def _left_early(text: str, config: RewardsConfig) -> float:
+    """Share of the thoughts of a text that are left early; several switch words in a row are one switch."""
+    switches = {word.casefold() for word in config.switch_words}
+    ages = [0]
+    for word in text.casefold().split():
+        if word.strip(".,:;!?") not in switches:
+            ages[-1] += 1
+        elif ages[-1]:
+            ages.append(0)
+    early = sum(age < config.thought_words for age in ages[:-1])
+    return early / max(sum(age > 0 for age in ages), 1)

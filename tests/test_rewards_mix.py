@@ -1,0 +1,272 @@
+"""Mixes of reward terms: normalisation, placement, what is logged, what is refused, and terms from a file."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from reward_batches import GROUP, ROWS, TOKENS, batch, trajectory
+
+from fr.config import Config, RewardsConfig, as_dict, freeze
+from fr.errors import UserError
+from fr.rewards import TERMS, Mix, import_terms, term
+from fr.rewards.groups import standardised
+from fr.types import RIGHT, WRONG, Truth
+
+ONE = {"terms": (("x", 1.0),)}
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """What a test files is gone after it."""
+    monkeypatch.setattr(TERMS, "_entries", dict(TERMS._entries))
+
+
+def read(of=None, **config):
+    """What a mix makes of a batch."""
+    return Mix(RewardsConfig(**config)).read(of or batch())
+
+
+def constant(name, values, **declared):
+    """A term that gives these values."""
+    term(name, **declared)(lambda batch, config: values)
+
+
+def refused(*words, of=None, **config):
+    """Asserts that a mix or a batch is refused with one line that has all of these words."""
+    with pytest.raises(UserError) as error:
+        read(of, **config)
+    assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), error.value
+
+
+def test_a_mix_by_hand():
+    a, b, dense = (
+        np.arange(8.0),
+        np.array([1, 1, 1, 0, 0, 0, 0, 0.0]),
+        np.ones((ROWS, TOKENS)) * np.arange(TOKENS),
+    )
+    constant("a", a)
+    constant("b", b, placement="advantage")
+    constant("dense", dense, placement="advantage")
+    one = batch()
+    mixed = read(one, terms=(("a", 2.0), ("b", 3.0), ("dense", 0.5), ("correctness", 1.0)))
+    np.testing.assert_allclose(mixed.reward, 2 * a + [1, 0, 0, 1, 0, 0, 1 / 3, 1])
+    np.testing.assert_allclose(mixed.advantage, (3 * b[:, None] + 0.5 * dense) * one.mask)
+    assert mixed.reward.dtype == mixed.advantage.dtype == np.float32
+    assert list(mixed.terms) == ["a", "b", "dense", "correctness"]
+    np.testing.assert_array_equal(mixed.terms["dense"], dense * one.mask)
+    means = [(row * mask).sum() / mask.sum() for row, mask in zip(dense, one.mask)]
+    assert mixed.metrics["reward/a"] == 3.5 and mixed.metrics["reward/dense"] == pytest.approx(np.mean(means))
+    assert mixed.metrics["reward"] == pytest.approx(7 + 10 / 24)
+
+
+def test_a_term_goes_where_the_config_puts_it():
+    terms = (("correctness", 1.0), ("pcs", 1.0))
+    plain, own = read(terms=terms[:1]), read(terms=terms)
+    moved = read(terms=terms, placement=(("pcs", "reward"),))
+    shaped = own.terms["pcs"]
+    np.testing.assert_array_equal(own.reward, plain.reward)
+    np.testing.assert_allclose(own.advantage, shaped[:, None] * batch().mask, atol=1e-6)
+    np.testing.assert_allclose(moved.reward, plain.reward + shaped, atol=1e-6)
+    assert not moved.advantage.any() and not plain.advantage.any()
+
+
+def test_a_value_for_each_token_counts_as_a_reward_with_its_mean():
+    dense = np.random.default_rng(0).random((ROWS, TOKENS))
+    constant("x", dense)
+    one = batch()
+    np.testing.assert_allclose(
+        read(one, **ONE).reward, [d[m].mean() for d, m in zip(dense, one.mask)], rtol=1e-6
+    )
+
+
+def test_a_weight_of_nothing_only_logs():
+    plain = read()
+    logged = read(terms=(("correctness", 1.0), ("pcs", 0.0), ("entropy", 0.0)))
+    np.testing.assert_array_equal(plain.reward, logged.reward)
+    assert not logged.advantage.any() and logged.terms["pcs"].any() and logged.metrics["reward/entropy"] < 0
+    assert Mix(RewardsConfig(terms=(("pcs", 0.0),))).sets == ("gold",)
+
+
+def test_seven_against_one():
+    values = np.array([1.0] * 7 + [0.0])
+    for given in (values, 1e6 + values, 5 * values):
+        got = standardised(given, np.ones(8, bool), 8)
+        np.testing.assert_allclose(got, [1 / np.sqrt(7)] * 7 + [-np.sqrt(7)], rtol=1e-6)
+    # What is almost the same is not stretched: by the plain quotient it would look like the above.
+    assert np.abs(standardised(1e-5 * values, np.ones(8, bool), 8)).max() < 0.01
+
+
+def test_normalisation_among_a_group_and_a_batch():
+    values = np.array([1, 2, 3, 4, 10, 10, 10, 10.0])
+    constant("x", values)
+    by_group = read(**ONE, normalise=(("x", "group"),)).reward
+    np.testing.assert_allclose(
+        by_group, [*(np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(1.25)), 0, 0, 0, 0], rtol=1e-6
+    )
+    by_batch = read(**ONE, normalise=(("x", "batch"),)).reward
+    np.testing.assert_allclose(by_batch, (values - values.mean()) / values.std(), rtol=1e-6)
+
+
+def test_normalisation_of_tokens_counts_sampled_ones():
+    one, dense = batch(), np.random.default_rng(0).random((ROWS, TOKENS))
+    constant("x", np.where(one.mask, dense, 7), placement="advantage")
+    got = read(one, **ONE, normalise=(("x", "group"),)).advantage
+    for rows in (slice(0, GROUP), slice(GROUP, None)):
+        inside = got[rows][one.mask[rows]]
+        assert inside.mean() == pytest.approx(0, abs=1e-6) and inside.std() == pytest.approx(1, rel=1e-5)
+    assert not got[~one.mask].any()
+
+
+@pytest.mark.parametrize("grades, confidence, flat, confidence_only", [
+    ((RIGHT,) * 8, [0.5] * 8, 1.0, 0.0),
+    ((WRONG,) * 8, [0.5, 0.4] * 4, 0.0, 1.0),
+    ((WRONG,) * 8, [0.5, 0.5 + 1e-5] * 4, 1.0, 0.0),  # numerical noise is no difference
+    ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5, 0.4] * 4, 0.0, 0.5),
+    ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5] * 8, 0.5, 0.0),
+])  # fmt: skip
+@pytest.mark.parametrize("placement", ["reward", "advantage"])
+def test_groups_that_teach_nothing_or_confidence_alone(grades, confidence, flat, confidence_only, placement):
+    late = np.array([[0, 0, 0, 0, 0, c] for c in confidence])
+    one = batch(truth=Truth(grades, ("",) * ROWS, trajectory(late)))
+    seen = read(one, terms=(("correctness", 1.0), ("pcs", 1.0)), placement=(("pcs", placement),)).metrics
+    assert (seen["groups/flat"], seen["groups/confidence_only"]) == (flat, confidence_only)
+
+
+def test_which_confidence_must_be_measured():
+    sets = lambda *names: Mix(RewardsConfig(terms=tuple((name, 1.0) for name in names))).sets
+    assert sets("correctness", "rlsf") == ()
+    assert sets("pcs", "pacr") == ("gold",) and sets("pcs", "late_confidence") == ("own", "gold")
+    with pytest.raises(ValueError, match="pcs: the batch has no confidence in gold"):
+        read(batch(truth=dataclasses.replace(batch().truth, confidence=None)), terms=(("pcs", 1.0),))
+
+
+def test_terms_see_what_they_declare():
+    seen = {}
+    for name, declared in (("blind", False), ("x", True)):
+        look = lambda batch, config, name=name: seen.update({name: batch}) or np.zeros(ROWS)
+        term(name, needs_gold=declared)(look)
+    read(terms=(("blind", 1.0), ("x", 1.0)))
+    assert seen["blind"].truth is None and seen["x"].truth is not None
+    assert "gold" not in repr(seen["blind"].problems) and "gold" in repr(seen["x"].problems)
+    assert [p.question for p in seen["blind"].problems] == [p.question for p in seen["x"].problems]
+
+
+def test_mixes_that_are_refused():
+    refused("'pcs_golden'", *TERMS, terms=(("pcs_golden", 1.0),))
+    refused("rewards.normalise", "'pcs'", normalise=(("pcs", "group"),))
+    refused("rewards.placement", "'pcs'", placement=(("pcs", "reward"),))
+    refused("'pacr'", "scored", terms=(("pacr", 1.0),), confidence="sampled")
+    assert Mix(RewardsConfig(terms=(("pcs", 1.0),), confidence="sampled")).sets == ("gold",)
+
+
+@pytest.mark.parametrize("field, value", [
+    ("terms", ()),
+    ("terms", (("pcs", 1.0), ("pcs", 2.0))),
+    ("terms", (("pcs", -1.0),)),
+    ("terms", (("pcs", float("nan")),)),
+    ("normalise", (("pcs", "rank"),)),
+    ("placement", (("pcs", "loss"),)),
+    ("confidence", "guessed"),
+    ("cuts", 1),
+    ("window", 0),
+    ("discount", 1.5),
+])  # fmt: skip
+def test_settings_that_are_refused(field, value):
+    given = as_dict(Config())
+    given["rewards"][field] = value
+    with pytest.raises(UserError, match=f"config.rewards.{field}"):
+        freeze(given)
+
+
+def at(row, found):
+    """Zeros, but for one row."""
+    return [found if i == row else 0.0 for i in range(ROWS)]
+
+
+@pytest.mark.parametrize("values, words", [
+    (np.zeros(5), ("row 5", "p1", "(8,)", "(8, 12)", "(5,)")),
+    (np.zeros((8, 11)), ("row 0", "p0", "(8, 11)")),
+    (np.zeros(9), ("row 0", "(9,)")),
+    (np.float64(1), ("row 0", "()")),
+    (None, ("row 0",)),
+    ("good", ("row 0",)),
+    (at(6, None), ("row 6", "p1", "nan")),
+    (at(6, "good"), ("row 6", "p1")),
+    (at(6, [1.0, 2.0]), ("row 6", "p1")),
+    (at(2, np.nan), ("row 2", "p0", "nan")),
+    (at(5, -np.inf), ("row 5", "p1", "-inf")),
+    (at(5, 1e300), ("row 5", "p1", "1e+300")),
+    ([at(6, np.nan)[:8] + [0.0] * 4] * ROWS, ("row 0", "token 6", "nan")),
+])  # fmt: skip
+def test_values_that_are_refused_by_term_and_row(values, words):
+    constant("x", values)
+    refused("'x'", *words, of=batch(mask=np.ones((ROWS, TOKENS), bool)), **ONE)
+
+
+def test_what_lies_off_sampled_tokens_is_not_read():
+    one = batch()
+    constant("x", np.where(one.mask, 1.0, np.nan), placement="advantage")
+    np.testing.assert_array_equal(read(one, **ONE).advantage, one.mask)
+
+
+def test_a_term_that_fails_says_where():
+    term("x")(lambda batch, config: 1 / 0)
+    refused("'x'", "test_rewards_mix.py:", "ZeroDivisionError", **ONE)
+    term("grades")(lambda batch, config: batch.truth.right)
+    refused("'grades'", "needs_gold=True", terms=(("grades", 1.0),))
+    term("few")(lambda batch: np.zeros(ROWS))
+    refused("'few'", "TypeError", terms=(("few", 1.0),))
+
+
+def test_declarations_that_are_refused():
+    with pytest.raises(UserError, match="needs_gold=True"):
+        term("x", needs_confidence="gold")
+    with pytest.raises(UserError, match="'truth' must be one of '', 'own', 'gold'"):
+        term("x", needs_confidence="truth")
+    with pytest.raises(UserError, match="placement = 'loss'"):
+        term("x", placement="loss")
+    with pytest.raises(ValueError, match="'pcs' is registered twice"):
+        term("pcs")(lambda batch, config: np.zeros(ROWS))
+
+
+OWN_FILE = '''"""Reward terms of my own."""
+
+from fr.rewards import term
+
+
+@term("short_answer")
+def short_answer(batch, config):
+    """Minus the number of tokens of the answer, in tens."""
+    first, end = batch.answer.T
+    return -(end - first) / 10
+'''
+
+
+def test_terms_from_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "my_terms.py"
+    file.write_text(OWN_FILE)
+    assert import_terms(str(file)) == ["short_answer"]
+    mixed = read(terms=(("correctness", 1.0), ("short_answer", 0.5)))
+    np.testing.assert_allclose(mixed.reward, read().reward - 0.1)
+    assert TERMS["short_answer"].fn.__doc__.startswith("Minus")
+
+
+@pytest.mark.parametrize("text, words", [
+    (None, ("no such file",)),
+    ("", ("files no reward term",)),
+    ("x = 1\nx +\n", ("my_terms.py:2", "SyntaxError")),
+    ("import nothing_of_this_name\n", ("my_terms.py:1", "ModuleNotFoundError", "nothing_of_this_name")),
+    ("def f():\n    raise KeyError('two\\nlines')\nf()\n", ("my_terms.py:2", "KeyError")),
+    (OWN_FILE.replace("short_answer", "pcs"), ("my_terms.py:6", "'pcs' is registered twice")),
+    (OWN_FILE.replace('"short_answer"', '"x", placement="loss"'), ("my_terms.py:6", "placement = 'loss'")),
+])  # fmt: skip
+def test_files_that_are_refused(tmp_path, text, words):
+    file = tmp_path / "my_terms.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError) as error:
+        import_terms(str(file))
+    line = str(error.value)
+    assert "\n" not in line and line.startswith("--reward_module=") and all(word in line for word in words), (
+        line
+    )
