@@ -16,7 +16,7 @@ from etils import epath
 from fr.errors import UserError
 from fr.workdir import PathLike, write_whole
 
-VERSION = 1
+VERSION = 2
 
 # Spelled out because the columns are the file format; a test holds the names to the records of fr.types.
 TOKEN_STATS = (
@@ -31,6 +31,8 @@ TOKEN_STATS = (
 )
 LINEAGE_STATS = ("delta_path", "g_cov", "demotion", "kl", "z_path", "path_mean", "path_sd")
 COSTS = ("prefill", "generated", "forced", "ancestor", "scored", "probe")
+# What a probe found behind every cut: of "own" and "gold" answers their probability, and the log-prob a token.
+CONFIDENCE = ("own_probability", "own_mean_logp", "gold_probability", "gold_mean_logp")
 # What an attempt may set of RowParams, worth a column; null where it left the default.
 PARAMS = {
     "temperature": pa.float64(),
@@ -66,6 +68,7 @@ _PER_TOKEN = {
     "sample_logp": pa.float32(),
     **dict.fromkeys(TOKEN_STATS + LINEAGE_STATS, pa.float32()),
 }
+_PER_CUT = {"cuts": pa.int32(), **dict.fromkeys(CONFIDENCE, pa.float32())}
 SCHEMA = pa.schema(
     [
         *_SINGLE.items(),
@@ -74,7 +77,7 @@ SCHEMA = pa.schema(
         *((f"cost_{name}", pa.int64()) for name in COSTS),
         ("key", pa.list_(pa.uint32())),
         ("prompt", pa.list_(pa.int32())),
-        *((name, pa.list_(kind)) for name, kind in _PER_TOKEN.items()),
+        *((name, pa.list_(kind)) for name, kind in (_PER_TOKEN | _PER_CUT).items()),
     ],
     metadata={"fr_store_version": str(VERSION)},
 )
@@ -104,6 +107,8 @@ class Attempt:
     fired: np.ndarray  # bool
     sample_logp: np.ndarray  # float32
     stats: dict[str, np.ndarray]  # float32: TOKEN_STATS; with an ancestor in the loop LINEAGE_STATS too
+    # int32 and float32, [C]: `cuts` and those of CONFIDENCE that were asked for; empty without a probe
+    confidence: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def fire_position(self) -> int:
@@ -159,7 +164,7 @@ def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attemp
 
     table = read_table(folder, shards=shards)
     single = {name: table[name].to_pylist() for name in (*_SINGLE, *PARAMS, *(f"cost_{c}" for c in COSTS))}
-    lists = {name: _arrays(table[name]) for name in ("key", "prompt", *_PER_TOKEN)}
+    lists = {name: _arrays(table[name]) for name in ("key", "prompt", *_PER_TOKEN, *_PER_CUT)}
     return [
         Attempt(
             **{name: single[name][i] for name in _SINGLE},
@@ -169,6 +174,7 @@ def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attemp
                 name: lists[name][i] for name in ("key", "prompt", "tokens", "forced", "fired", "sample_logp")
             },
             stats={n: lists[n][i] for n in TOKEN_STATS + LINEAGE_STATS if lists[n][i] is not None},
+            confidence={n: lists[n][i] for n in _PER_CUT if lists[n][i] is not None},
         )
         for i in range(table.num_rows)
     ]
@@ -201,9 +207,12 @@ def _check(attempt: Attempt) -> None:
     for kind, given, known in (
         ("setting", attempt.params, PARAMS),
         ("statistic", attempt.stats, TOKEN_STATS + LINEAGE_STATS),
+        ("confidence", attempt.confidence, tuple(_PER_CUT)),
     ):
         if unknown := set(given) - set(known):
             raise ValueError(f"attempt {attempt.row}: no column for {kind} {min(unknown)}")
+    if len({np.shape(values) for values in attempt.confidence.values()}) > 1:
+        raise ValueError(f"attempt {attempt.row}: its confidence must have a value for every cut")
 
 
 def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
@@ -216,6 +225,8 @@ def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
         values = [_per_token(a, name, a.stats[name]) for a in attempts]
     elif name in LINEAGE_STATS:
         values = [_per_token(a, name, a.stats[name]) if name in a.stats else None for a in attempts]
+    elif name in _PER_CUT:
+        values = [a.confidence.get(name) for a in attempts]
     elif name in _PER_TOKEN:
         values = [_per_token(a, name, getattr(a, name)) for a in attempts]
     else:

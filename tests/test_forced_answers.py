@@ -8,7 +8,7 @@ from fr import tasks
 from fr.config import TaskConfig
 from fr.tasks.countdown_solver import solutions
 from fr.tasks.countdown_tokenizer import countdown_tokenizer
-from fr.tasks.forced_answers import CUTS, probe
+from fr.tasks.forced_answers import CUTS, SETS, answer_span, probe
 from fr.types import RIGHT, Problem
 
 TRACE = "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes answer ( 10 - 3 ) * 7"
@@ -70,6 +70,26 @@ def test_without_an_own_answer_there_is_gold(countdown, text, stop, last):
     _, problem, codec = countdown
     asked = probe(problem, (*codec.encode(text), *stop), codec)
     assert set(asked.answers) == {"gold"} and asked.cuts[0] == 0 and asked.cuts[-1] == last
+
+
+def test_a_span_is_where_the_own_answer_is(countdown):
+    _, problem, codec = countdown
+    ids = (*codec.encode(TRACE), 1)
+    start, end = answer_span(problem, ids, codec)
+    assert codec.decode(ids[start:end]) == "( 10 - 3 ) * 7" and end == len(ids) - 1
+    assert (ids[start:],) == probe(problem, ids, codec).answers["own"]
+    for text, stop in ((TRACE, ()), (TRACE.split(" answer")[0], (1,)), ("answer", (1,)), ("", ())):
+        assert answer_span(problem, (*codec.encode(text), *stop), codec) == (0, 0)
+
+
+def test_only_what_is_asked_for_is_probed(countdown):
+    _, problem, codec = countdown
+    ids = (*codec.encode(TRACE), 1)
+    both = probe(problem, ids, codec)
+    for name in SETS:
+        one = probe(problem, ids, codec, sets=(name,))
+        assert one.answers == {name: both.answers[name]} and (one.cuts, one.cue) == (both.cuts, both.cue)
+    assert probe(problem, ids[:-1], codec, sets=("own",)) is None
 
 
 def test_chat_answers_follow_the_cue(tiny_model):

@@ -15,8 +15,14 @@ from fr import store, workdir
 from fr.errors import UserError
 from fr.types import Cost, LineageStats, TokenStats
 
+CONFIDENCE = {
+    "cuts": np.array([0, 2, 2], np.int32),
+    "own_probability": np.array([0, 0.5, 1], np.float32),
+    "own_mean_logp": np.array([-9, -2, 0], np.float32),
+}
 
-def attempt(index: int, length: int, lineage: bool = False) -> store.Attempt:
+
+def attempt(index: int, length: int, lineage: bool = False, probed: bool = False) -> store.Attempt:
     random = np.random.default_rng(index)
     names = store.TOKEN_STATS + (store.LINEAGE_STATS if lineage else ())
     fired = np.zeros(length, bool)
@@ -42,16 +48,17 @@ def attempt(index: int, length: int, lineage: bool = False) -> store.Attempt:
         fired=fired,
         sample_logp=np.full(length, -np.inf, np.float32),
         stats={name: random.normal(size=length).astype(np.float32) for name in names},
+        confidence=CONFIDENCE if probed else {},
     )
 
 
-ATTEMPTS = [attempt(0, 4), attempt(1, 0), attempt(2, 6, lineage=True), attempt(3, 1)]
+ATTEMPTS = [attempt(0, 4), attempt(1, 0, probed=True), attempt(2, 6, lineage=True), attempt(3, 1)]
 
 
 def same(a: store.Attempt, b: store.Attempt) -> None:
     for field in dataclasses.fields(store.Attempt):
         x, y = getattr(a, field.name), getattr(b, field.name)
-        if field.name == "stats":
+        if field.name in ("stats", "confidence"):
             assert x.keys() == y.keys()
             assert all(x[n].dtype == y[n].dtype and np.array_equal(x[n], y[n]) for n in x)
         elif isinstance(x, np.ndarray):
@@ -124,13 +131,20 @@ def test_what_does_not_fit_is_refused(tmp_path):
         store.write_shard(tmp_path, 0, [short])
     with pytest.raises(ValueError, match="colour"):
         store.write_shard(tmp_path, 0, [unknown])
+    for bad, why in (
+        ({"x_probability": np.zeros(2)}, "x_prob"),
+        ({"cuts": np.zeros(2), "own_mean_logp": np.zeros(3)}, "every cut"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            store.write_shard(tmp_path, 0, [dataclasses.replace(ATTEMPTS[0], confidence=bad)])
     assert not list(tmp_path.iterdir())
 
 
 def test_other_versions_and_other_files_are_refused(tmp_path):
     path = store.shard_path(tmp_path, 3)
-    other = store.SCHEMA.with_metadata({"fr_store_version": "99"}).empty_table()
-    for table, found in ((other, "99"), (pa.table({"row": ["x"]}), "none")):
+    of = lambda version: store.SCHEMA.with_metadata({"fr_store_version": version}).empty_table()
+    # 1 had no confidence.
+    for table, found in ((of("99"), "99"), (of("1"), "1"), (pa.table({"row": ["x"]}), "none")):
         pq.write_table(table, path)
         for look in (store.finished, store.read):
             with pytest.raises(UserError, match=f"shard-000003.parquet has schema version {found}"):
