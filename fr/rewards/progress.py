@@ -29,8 +29,7 @@ def pacr(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B T"]:
     scaled = _min_max(returns, real, batch.group)
     # [B, T]: how many cuts a token lies behind; none, and all of them, are no step.
     behind = (batch.cuts[:, None, :] <= np.arange(batch.tokens.shape[1])[:, None]).sum(axis=2)
-    dense = np.take_along_axis(np.pad(scaled, ((0, 0), (1, 1))), behind, axis=1)
-    return np.where(batch.mask, dense, 0.0)
+    return np.take_along_axis(np.pad(scaled, ((0, 0), (1, 1))), behind, axis=1)
 
 
 @term("pacr_sparse", needs_gold=True, needs_confidence="gold", needs_logp=True)
