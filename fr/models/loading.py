@@ -8,10 +8,13 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from fr.errors import UserError
+from fr.models.adapters import merge
+from fr.models.config import ModelConfig
 from fr.models.families import model_config
 from fr.models.gguf_io import GGUFFile
 from fr.models.gguf_tokenizer import gguf_tokenizer
 from fr.models.model import Model
+from fr.models.orbax_io import Held, is_checkpoint, outline_of, read_adapters, read_trained
 from fr.models.precision import choose_dtype
 from fr.models.safetensors_io import SafetensorsFolder, read_json, write_folder
 from fr.models.tokenizer import first_line, load_tokenizer, stop_ids, write_tokenizer
@@ -26,7 +29,7 @@ NAMED = {
 
 
 def load(source: PathLike, dtype=None, mesh: Mesh | None = None, stacked: bool = True) -> Model:
-    """A model from a folder of safetensors, a `.gguf` file, a hub id, or one of the names in `NAMED`.
+    """A model from a folder of safetensors, a `.gguf` file, a checkpoint of ours, a hub id, or a name in `NAMED`.
 
     `dtype` (float32, bfloat16) overrides the policy of `precision`. Parameters go to the default device, or
     slice by slice to where `sharding` places them on a mesh of (data, model); layers are stacked, or a tuple of
@@ -34,7 +37,20 @@ def load(source: PathLike, dtype=None, mesh: Mesh | None = None, stacked: bool =
     """
     path = _locate(str(source))
     read = functools.partial(assemble, dtype=choose_dtype(dtype), mesh=mesh, stacked=stacked)
-    return (_load_folder if path.is_dir() else _load_gguf)(path, str(source), read)
+    kind = _load_gguf if path.is_file() else _load_checkpoint if is_checkpoint(path) else _load_folder
+    return kind(path, str(source), read)
+
+
+def read_shape(source: PathLike) -> tuple[ModelConfig, object | None]:
+    """The config of a model and its tokenizer, None if it has none; of a folder or hub id no weights are read.
+
+    Raises UserError as `load` does.
+    """
+    path = _locate(str(source), weights=False)
+    if not path.is_dir():
+        file = GGUFFile(path)
+        return file.config, gguf_tokenizer(file)
+    return _described(outline_of(path) if is_checkpoint(path) else path)[:2]
 
 
 def save(
@@ -51,24 +67,24 @@ def save(
     write_folder(folder, config, params, stop_tokens)
 
 
-def _locate(source: str) -> Path:
+def _locate(source: str, weights: bool = True) -> Path:
     path = NAMED[source]() if source in NAMED else Path(source).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():
         raise UserError(f"model {source!r} is a file but no .gguf; give the folder of a safetensors file")
     if source not in NAMED and path.suffix != ".gguf" and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        return _from_hub(source)
+        return _from_hub(source, weights)
     raise UserError(
         f"model {source!r} is not there; give a folder of safetensors, a .gguf file, a hub id (owner/name), "
         f"or one of: {', '.join(NAMED)}"
     )
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    wanted = ["*.json", "*.model", "*.jinja", "*.txt"] + ["*.safetensors"] * weights
     # Second copies of the weights, in subfolders or in their makers' own layout.
     unwanted = ["*/*", "consolidated*"]
     try:
@@ -80,14 +96,27 @@ def _from_hub(name: str) -> Path:
 
 
 def _load_folder(folder: Path, name: str, read: Callable[..., dict]) -> Model:
+    config, tokenizer, stop = _described(folder)
+    return Model(config, read(config, SafetensorsFolder(folder, config.tied)), tokenizer, stop, name)
+
+
+def _load_checkpoint(folder: Path, name: str, read: Callable[..., dict]) -> Model:
+    outline = outline_of(folder)
+    config, tokenizer, stop = _described(outline)
+    params, (base, lora) = read_trained(folder), read_adapters(outline)
+    if base:
+        params = merge(load(base, dtype="float32").params, params, lora)
+    return Model(config, read(config, Held(str(folder), config, params)), tokenizer, stop, name)
+
+
+def _described(folder: Path) -> tuple[ModelConfig, object | None, tuple[int, ...]]:
+    """The config, the tokenizer and the stop tokens of a folder."""
     raw = read_json(folder / "config.json")
     config = model_config(raw, str(folder / "config.json"))
     generation = read_json(folder / "generation_config.json", optional=True)
     tokenizer = load_tokenizer(folder)
-    params = read(config, SafetensorsFolder(folder, config.tied))
     own = tokenizer.eos_token_id if tokenizer else None
-    stop = stop_ids(generation.get("eos_token_id"), raw.get("eos_token_id"), own)
-    return Model(config, params, tokenizer, stop, name)
+    return config, tokenizer, stop_ids(generation.get("eos_token_id"), raw.get("eos_token_id"), own)
 
 
 def _load_gguf(path: Path, name: str, read: Callable[..., dict]) -> Model:

@@ -137,7 +137,12 @@ def write_folder(folder: PathLike, config: ModelConfig, params: dict, stop_token
     (folder / "config.json").unlink(missing_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
     _write_tensors(folder / SINGLE, list(disassemble(config, params)))
-    eos = {"eos_token_id": list(stop_tokens)} if stop_tokens else {}
+    write_configs(folder, config, stop_tokens)
+
+
+def write_configs(folder: PathLike, config: ModelConfig, stop_tokens: tuple[int, ...]) -> None:
+    """Write what a decoder is, but its parameters; `config.json` last."""
+    folder, eos = epath.Path(folder), {"eos_token_id": list(stop_tokens)} if stop_tokens else {}
     write_json(folder / "generation_config.json", {"_from_model_config": False, **eos})
     write_json(folder / "config.json", config_json(config, stop_tokens))
 
