@@ -1,7 +1,7 @@
 """From a plan of rows to graded attempts in the store, shard by shard: a killed run loses one shard at most."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -9,8 +9,12 @@ from tqdm import tqdm
 from fr import processes, store
 from fr.pipeline.run import Run
 from fr.sampling.rows import row_key
+from fr.sampling.work import Plan
 from fr.tasks.grading import grade_all
-from fr.types import Cost, Problem, Rollout, Row
+from fr.types import Confidence, Cost, Probe, Problem, Rollout, Row
+
+# What to ask of a finished attempt, from its problem and tokens; None: nothing.
+Ask = Callable[[Problem, np.ndarray], Probe | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Planned:
     operator: str
     attempt: int
     reads_ancestor: bool
+    cue: int = 0  # tokens at the end of the prompt that the grader reads before the new text
 
 
 def plan_attempt(
@@ -43,11 +48,11 @@ def plan_attempt(
     )
 
 
-def make_attempts(run: Run, plan: Sequence[Planned], name: str) -> None:
+def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None = None) -> None:
     """Make every attempt of the plan that the folder `name` does not have; each process makes its share of them.
 
-    Returns when the folder is whole. A shard holds only rows that read the ancestor, or only rows that do not:
-    the latter never pay for it.
+    Returns when the folder is whole. What `ask` wants to know of an attempt is found while that is in the cache. A
+    shard holds only rows that read the ancestor, or only rows that do not: the latter never pay for it.
     """
     shards = _shards(plan, run.config.sampling.shard_rows)
     folder = run.workdir / name
@@ -61,7 +66,9 @@ def make_attempts(run: Run, plan: Sequence[Planned], name: str) -> None:
             reads = shards[i][0].reads_ancestor
             if reads not in engines:
                 engines[reads] = run.engine(reads)
-            rollouts = engines[reads].sample([p.row for p in shards[i]], longest, bar.update)
+            rollouts = engines[reads].sample(
+                [p.row for p in shards[i]], longest, bar.update, _plan(shards[i], ask)
+            )
             store.write_shard(folder, i, _records(run, shards[i], rollouts))
     processes.wait(name)
 
@@ -72,11 +79,24 @@ def _shards(plan: Sequence[Planned], size: int) -> list[list[Planned]]:
     return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
 
+def _plan(planned: Sequence[Planned], ask: Ask | None) -> Plan | None:
+    """The question in the form that the engine takes."""
+    problems = {p.row.id: p.problem for p in planned}
+    return None if ask is None else lambda row, tokens: ask(problems[row.id], tokens)
+
+
 def _records(run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]) -> list[store.Attempt]:
-    # The new text, without the stop token; a pushed token is part of it.
-    texts = [run.specialist.decode(r.tokens if r.truncated else r.tokens[:-1]) for r in rollouts]
-    grades = grade_all(run.task, [(p.problem, text) for p, text in zip(planned, texts)])
+    # Without the stop token; a pushed token is part of the text.
+    new = [r.tokens if r.truncated else r.tokens[:-1] for r in rollouts]
+    texts = [run.specialist.decode(tokens) for tokens in new]
+    read = [_with_cue(run, *each) for each in zip(planned, new, texts)]
+    grades = grade_all(run.task, [(p.problem, text) for p, text in zip(planned, read)])
     return [_record(run, *each) for each in zip(planned, rollouts, texts, grades)]
+
+
+def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
+    """What the grader reads: a forced answer means nothing without the cue that asked for it."""
+    return run.specialist.decode((*planned.row.prompt[-planned.cue :], *tokens)) if planned.cue else text
 
 
 def _record(run: Run, planned: Planned, rollout: Rollout, text: str, grade: str) -> store.Attempt:
@@ -102,7 +122,17 @@ def _record(run: Run, planned: Planned, rollout: Rollout, text: str, grade: str)
         fired=rollout.fired,
         sample_logp=rollout.sample_logp,
         stats=rollout.stats,
+        confidence=_confidence(rollout.confidence),
     )
+
+
+def _confidence(found: Confidence | None) -> dict[str, np.ndarray]:
+    """Columns of the store."""
+    if found is None:
+        return {}
+    columns = {f"{name}_probability": found.probability(name) for name in found.logp}
+    columns |= {f"{name}_mean_logp": found.mean_logp(name) for name in found.logp}
+    return {"cuts": found.cuts, **columns}
 
 
 def _cost(rollout: Rollout, reads_ancestor: bool) -> Cost:

@@ -1,0 +1,33 @@
+"""Measure a model: accuracy, pass@k, calibration, and whether its confidence comes before its reasoning.
+
+    python scripts/evaluate.py --config=configs/quickstart.py --workdir=/tmp/before --model=countdown
+    python scripts/evaluate.py --config=configs/quickstart.py --workdir=/tmp/after --model=/tmp/run/specialist \
+        --against=/tmp/before
+
+Killed at any moment, the same command goes on where it was. `--config.evaluation.sampled=True` samples answers
+behind the cuts too, as the papers do, and compares. Leaves evaluation/ and evaluation.json in --workdir.
+"""
+
+from absl import flags
+
+from fr import cli, processes
+from fr.pipeline.evaluate import evaluate
+from fr.pipeline.run import open_run
+from fr.report.evaluation_tables import render_evaluation
+
+cli.define_flags()
+flags.DEFINE_string(
+    "against", None, "The --workdir of another evaluation: differences are paired by problem."
+)
+
+
+def main() -> None:
+    """Evaluate, print and write."""
+    given = flags.FLAGS
+    run = open_run(cli.frozen_config(), given.workdir)
+    processes.say(render_evaluation(evaluate(run, given.against)))
+    processes.say(f"\n  evaluation.json and evaluation/ are in {given.workdir}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,128 @@
+"""An evaluation of the packaged ancestor: its figures counted anew, its two signals, and what a kill changes."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from fr import store
+from fr.config import Config, EvaluationConfig, RoutingConfig, SamplingConfig, TaskConfig
+from fr.errors import UserError
+from fr.pipeline.evaluate import evaluate
+from fr.pipeline.run import open_run
+from fr.report.evaluation_tables import render_evaluation
+from fr.sampling.engine import Engine
+from fr.tasks.countdown_checker import step_errors
+
+CONFIG = Config(
+    specialist="countdown",
+    task=TaskConfig(problems=5),
+    sampling=SamplingConfig(slots=16, chunk=16, max_new_tokens=64, shard_rows=30),
+    evaluation=EvaluationConfig(samples=8, ks=(1, 2, 8, 16), cuts=5, sampled=True, answers=20),
+    routing=RoutingConfig(bootstrap=50),
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished evaluation: its folder, its result, and its attempts."""
+    workdir = tmp_path_factory.mktemp("evaluation") / "first"
+    result = evaluate(open_run(CONFIG, workdir))
+    return workdir, result, store.read(workdir / "evaluation")
+
+
+def test_figures_counted_anew(done):
+    workdir, result, attempts = done
+    assert json.loads((workdir / "evaluation.json").read_text()) == json.loads(json.dumps(result))
+    mean = {name: figure["mean"] for name, figure in result["figures"].items()}
+    right = np.array([a.grade == "right" for a in attempts])
+    assert len(right) == 40 and 0 < right.mean() < 1
+    by_problem = right.reshape(5, 8)
+    np.testing.assert_allclose(mean["accuracy"], right.mean())
+    np.testing.assert_allclose(
+        [mean["pass@1"], mean["pass@8"]], [right.mean(), by_problem.any(axis=1).mean()]
+    )
+    np.testing.assert_allclose(mean["truncated"], np.mean([a.truncated for a in attempts]))
+    assert "pass@16" not in mean
+    flawed = [step_errors(a.text).wrong > 0 for a in attempts if a.grade == "right"]
+    np.testing.assert_allclose(mean["flawed"], np.mean(flawed))
+    for figure in result["figures"].values():
+        assert figure["low"] <= figure["mean"] <= figure["high"]
+
+
+def test_premature_and_flat_shares_are_of_attempts_with_an_answer(done):
+    _, result, attempts = done
+    rows = [a.confidence["own_probability"] for a in attempts if "own_probability" in a.confidence]
+    assert 10 < len(rows) < 40 and all(len(row) == 5 for row in rows)
+    flat = [len(set(np.round(row, 3))) == 1 for row in rows]
+    early = [not f and spearmanr(np.round(r, 3), np.arange(5))[0] < 0.4 for r, f in zip(rows, flat)]
+    figures = result["figures"]
+    np.testing.assert_allclose(figures["flat"]["mean"], np.mean(flat))
+    np.testing.assert_allclose(figures["premature"]["mean"], np.mean(early))
+    np.testing.assert_allclose(figures["answered"]["mean"], len(rows) / 40)
+
+
+def test_reliability_is_the_error(done):
+    _, result, attempts = done
+    for name in ("own", "span"):
+        bins = [b for b in result["reliability"][name] if b["attempts"]]
+        weight = np.array([b["attempts"] for b in bins])
+        error = np.average([abs(b["right"] - b["confidence"]) for b in bins], weights=weight)
+        np.testing.assert_allclose(result["figures"][f"ece_{name}"]["mean"], error)
+        assert weight.sum() == sum("own_probability" in a.confidence for a in attempts)
+
+
+def test_scored_confidence_is_what_sampling_gives(done):
+    workdir, result, attempts = done
+    signals, answers = result["signals"], store.read(workdir / "answers")
+    assert {a.operator for a in answers} == {"forced_answer"} and signals["attempts"] == 10
+    for name in ("own", "gold"):
+        found = signals[name]
+        # Hundreds of draws: the means agree, and the correlation is what the noise of a share leaves of 1.
+        assert abs(found["scored"] - found["sampled"]) < 0.05
+        assert found["correlation"] > found["largest_possible"] - 0.1
+    scored = sum(a.cost.probe for a in attempts if a.attempt < 2)
+    prompts = {(a.problem, a.row.rsplit("/", 1)[0]): len(a.prompt) for a in answers}
+    generated = sum(len(a.tokens) for a in answers)
+    assert signals["tokens"] == {"scored": scored, "sampled": generated + sum(prompts.values())}
+
+
+def test_interrupted_is_uninterrupted(done, tmp_path, monkeypatch):
+    workdir, _, _ = done
+    decode, calls = Engine.sample, []
+
+    def dies(self, *args, **kwargs):
+        calls.append(0)
+        if len(calls) in (2, 4):  # the second shard of attempts, then one of sampled answers
+            raise KeyboardInterrupt
+        return decode(self, *args, **kwargs)
+
+    monkeypatch.setattr(Engine, "sample", dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(open_run(CONFIG, tmp_path))
+    evaluate(open_run(CONFIG, tmp_path))
+    files = [
+        p.relative_to(workdir) for p in workdir.rglob("*") if p.is_file() and "compilations" not in p.name
+    ]
+    assert len(files) > 5
+    for name in files:
+        assert (tmp_path / name).read_bytes() == (workdir / name).read_bytes(), name
+
+
+def test_a_model_against_itself_and_against_other_problems(done, tmp_path):
+    workdir, result, _ = done
+    again = evaluate(open_run(CONFIG, workdir), against=workdir)
+    assert again["figures"] == result["figures"]
+    for row in again["against"]["figures"].values():
+        assert row["difference"] == row["low"] == row["high"] == 0 and row["p"] == 1
+    page = render_evaluation(again)
+    assert "pass@8" in page and "difference" in page and "mean sampled" in page
+    fewer = dataclasses.replace(CONFIG, task=TaskConfig(problems=4))
+    with pytest.raises(UserError, match="was asked other problems"):
+        evaluate(open_run(fewer, tmp_path), against=workdir)
+    with pytest.raises(UserError, match="evaluation_problems.json is missing"):
+        evaluate(open_run(fewer, tmp_path), against=tmp_path / "none")
+    assert not store.finished(tmp_path / "evaluation")
