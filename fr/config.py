@@ -115,6 +115,7 @@ class TrainingConfig:
     batch: int = 16  # packed sequences a step
     sequence: int = 128  # tokens of a packed sequence
     learning_rate: float = 3e-3
+    schedule: str = "cosine"  # behind the warm-up, to zero; or constant
     warmup_steps: int = 100
     weight_decay: float = 0.1
     clip_norm: float = 1.0
@@ -122,6 +123,11 @@ class TrainingConfig:
     checkpoint_every: int = 200
     keep: int = 2  # newest checkpoints that stay
     log_every: int = 10  # steps between two lines of metrics.jsonl
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Parameter updates of a run."""
+        return self.steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +171,11 @@ class PolicyConfig:
     alarm_kl: float = 1.0  # nats a token from the ancestor
     alarm_repetition: float = 0.5  # share of n-grams that a completion had before
 
+    @property
+    def optimizer_steps(self) -> int:
+        """Parameter updates of a run."""
+        return self.steps * self.updates * self.minibatches
+
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
@@ -184,6 +195,10 @@ class PreferenceConfig:
     loss: str = "dpo"  # dpo (arXiv 2305.18290), or reward: a scalar head is trained
     beta: float = 0.1  # dpo: scale of the log ratios to the ancestor
     margin: float = 0.0  # weight of a pair's own margin; RLSF takes 1 (arXiv 2507.21931)
+    problems: int = 256  # training problems that are asked for candidates, of which pairs are made (RLSF)
+    candidates: int = 10  # of each
+    source: str = "sampled"  # of candidates; or branches: the likeliest first tokens, and greedy from there
+    confident: float = 0.9  # least confidence in the answer of the better one
     microbatch: int = 0  # rows of one backward pass, two a pair; 0: all
     remat: bool = False
     dtype: str = ""
@@ -193,6 +208,14 @@ class PreferenceConfig:
     warmup_steps: int = 0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
+    checkpoint_every: int = 20
+    keep: int = 2  # newest checkpoints that stay
+    log_every: int = 1  # steps between two lines of metrics.jsonl
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Parameter updates of a run."""
+        return self.steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -385,7 +408,10 @@ def _validate_lora(c: LoraConfig) -> None:
 def _validate_preference(c: PreferenceConfig) -> None:
     _validate_optimiser("preference", c)
     _choice("preference.loss", c.loss, ("dpo", "reward"))
-    _check(c.pairs > 0, "preference.pairs", c.pairs, "positive")
+    for name in ("pairs", "problems", "candidates", "checkpoint_every", "keep", "log_every"):
+        _check(getattr(c, name) > 0, f"preference.{name}", getattr(c, name), "positive")
+    _choice("preference.source", c.source, ("sampled", "branches"))
+    _check(0 <= c.confident <= 1, "preference.confident", c.confident, "in [0, 1]")
     _check(c.beta > 0, "preference.beta", c.beta, "positive")
     _check(c.margin >= 0, "preference.margin", c.margin, "0 or more")
 

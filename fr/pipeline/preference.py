@@ -1,0 +1,186 @@
+"""Training on a model's own answers, ranked by its confidence in them: no reference answer is read (RLSF)."""
+
+import dataclasses
+import functools
+import math
+import random
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Int
+
+from fr import processes, programs, store, tasks
+from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig, as_dict
+from fr.diagnosis.calibration import answer_confidence
+from fr.errors import UserError
+from fr.models import Model, load, save, sharding
+from fr.models.adapters import merge
+from fr.models.orbax_io import save_outline
+from fr.models.precision import choose_dtype
+from fr.models.transformer import Transformer
+from fr.pipeline.attempts import Planned, make_attempts, plan_attempt
+from fr.pipeline.run import Run
+from fr.sampling.branches import first_tokens
+from fr.sampling.devices import Devices
+from fr.tasks.forced_answers import answer_span
+from fr.training.lora import init_adapters
+from fr.training.policy import make_logps
+from fr.training.preference import PreferenceBatch, check_preference, make_preference_update
+from fr.training.state import TrainState, init_state, place_batch, training_mesh
+from fr.training.trainer import Step, fit
+from fr.workdir import PathLike, claim_workdir
+
+_FOLDER = "candidates"
+_BUCKET = 32  # lengths are rounded up to it
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """M completions, and P pairs of them; columns of [M, W] count a completion's tokens."""
+
+    tokens: Int[np.ndarray, "M T"]  # prompt and completion; -1 pads on the right
+    start: Int[np.ndarray, "M"]
+    mask: Bool[np.ndarray, "M W"]
+    places: Int[np.ndarray, "P 2"]  # of the better one and of the worse
+    margin: Float[np.ndarray, "P"]
+
+    def batch(self, chosen: Sequence[int], ref_logp: Float[np.ndarray, "M W"]) -> PreferenceBatch:
+        """The rows of some pairs, the better one of each before the worse."""
+        rows, margin = self.places[chosen].reshape(-1), self.margin[chosen]
+        return PreferenceBatch(self.tokens[rows], self.start[rows], self.mask[rows], margin, ref_logp[rows])
+
+
+def train_preferences(config: Config, workdir: PathLike, ancestor: str) -> str:
+    """Train the model `ancestor` by DPO on pairs of its own answers; returns `workdir/specialist`.
+
+    Candidates for problems of the training split go to `candidates/`, a share from each process; the first one
+    trains. A finished model is left alone. Raises UserError for settings that do not fit, and without a pair.
+    """
+    folder = epath.Path(workdir) / "specialist"
+    if (folder / "config.json").exists():
+        return str(folder)
+    if config.preference.loss != "dpo":
+        raise UserError(
+            f"config.preference.loss = {config.preference.loss!r} trains no model that answers; use 'dpo'"
+        )
+    devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
+    mesh = training_mesh(config.preference.model_axis, devices.devices)
+    check_preference(config.preference, mesh)
+    pairs = _pairs(config, epath.Path(workdir), ancestor, devices)
+    if processes.is_first():
+        _train(config, ancestor, pairs, mesh, folder)
+    processes.wait(folder.name)
+    return str(folder)
+
+
+def confident_pairs(confidence: Sequence[float], least: float) -> list[tuple[int, int, float]]:
+    """(better, worse, margin) of all candidates of a problem that confidence tells apart (arXiv 2507.21931).
+
+    The better one has the larger confidence, `least` or more; the margin is exp of the difference. NaN, that of a
+    candidate without an answer, pairs with nothing [ours].
+    """
+    each = list(enumerate(confidence))
+    return [(i, j, math.exp(a - b)) for i, a in each for j, b in each if a > b and a >= least]
+
+
+def _pairs(config: Config, workdir: epath.Path, ancestor: str, devices: Devices) -> Pairs:
+    """Ask the ancestor for candidates and pair them; what it is sampled with goes when they are there."""
+    programs.keep()
+    task = tasks.make(config.task)
+    problems = task.problems("train", config.preference.problems)
+    model = load(ancestor, mesh=devices.mesh, stacked=devices.stacked)
+    processes.in_turn("preferences", lambda: claim_workdir(workdir, as_dict(config)))
+    named = dataclasses.replace(config, specialist=ancestor, ancestor="")
+    run = Run(named, workdir, task, problems, model, None, devices)
+    make_attempts(run, _plan(run), _FOLDER)
+    return make_pairs(run, store.read(workdir / _FOLDER))
+
+
+def _plan(run: Run) -> list[Planned]:
+    """Candidates: samples under the run's settings, or greedy from each of the likeliest first tokens."""
+    c, model = run.config.preference, run.specialist
+    prompts = [model.encode(run.task.prompt(problem)) for problem in run.problems]
+    own = [[{}] * c.candidates] * len(prompts)
+    if c.source == "branches":
+        found = first_tokens(Transformer(model.config, model.dtype), model.params, prompts, c.candidates)
+        own = [[{"temperature": 0.0, "forced": (token,)} for token in row] for row in found.tolist()]
+    return [
+        plan_attempt(run, prompt, problem, c.source, i, params, False)
+        for problem, prompt, each in zip(run.problems, prompts, own)
+        for i, params in enumerate(each)
+    ]
+
+
+def make_pairs(run: Run, candidates: Sequence[store.Attempt]) -> Pairs:
+    """Pair the candidates of each problem by their confidence; raises UserError if there is none to pair."""
+    problems = {problem.id: problem for problem in run.problems}
+    confidence, groups = [], {}
+    for place, a in enumerate(candidates):
+        span = answer_span(problems[a.problem], a.tokens, run.specialist)
+        confidence.append(answer_confidence(a.stats["margin"], span))
+        groups.setdefault(a.problem, []).append(place)
+    found = []
+    for group in groups.values():
+        pairs = confident_pairs([confidence[i] for i in group], run.config.preference.confident)
+        found += [(group[better], group[worse], margin) for better, worse, margin in pairs]
+    if not found:
+        raise UserError(
+            f"no two of {len(candidates)} candidates make a pair (the highest confidence is "
+            f"{np.nanmax([0.0, *confidence]):.2f}); lower config.preference.confident"
+        )
+    processes.say(f"  {len(found)} pairs of {len(candidates)} candidates for {len(problems)} problems")
+    places, margin = np.array([pair[:2] for pair in found]), np.array([pair[2] for pair in found], np.float32)
+    return Pairs(*_table(candidates), places, margin)
+
+
+def _table(candidates: Sequence[store.Attempt]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens, starts and masks of completions as arrays of one shape: another would be another program."""
+    start = np.array([len(a.prompt) for a in candidates], np.int32)
+    length = np.array([len(a.tokens) for a in candidates], np.int32)
+    bucket = lambda count: -(-int(count) // _BUCKET) * _BUCKET
+    tokens = np.full((len(start), bucket((start + length).max())), -1, np.int32)
+    for row, a in zip(tokens, candidates):
+        row[: len(a.prompt) + len(a.tokens)] = [*a.prompt, *a.tokens]
+    return tokens, start, np.arange(bucket(length.max())) < length[:, None]
+
+
+def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epath.Path) -> None:
+    """Train on the pairs; `folder` holds what `fit` leaves and in the end the model."""
+    c, lora = config.preference, config.lora
+    # Masters in float32; what adapters stand beside never changes.
+    start = load(ancestor, dtype=choose_dtype(c.dtype or None) if lora.rank else jnp.float32, mesh=mesh)
+    reference = _reference(start, pairs, c, mesh)
+    update = make_preference_update(start.config, c, lora, mesh)
+    trained = init_adapters(start.config, lora, jax.random.key(config.seed)) if lora.rank else start.params
+    frozen = start.params if lora.rank else None
+    total = len(pairs.places)
+    draw = lambda epoch: random.Random(f"{config.seed}/pairs/{epoch}").sample(range(total), total)
+    order = functools.cache(draw)
+
+    def advance(index: int, state: TrainState, past: Sequence[dict]) -> Step:
+        # Every pair once before any comes again.
+        chosen = [order(i // total)[i % total] for i in range(index * c.pairs, (index + 1) * c.pairs)]
+        return Step(*update(state, place_batch(pairs.batch(chosen, reference), mesh), frozen))
+
+    programs.compile_log().write_to(folder / "compilations.jsonl")
+    save_outline(folder, start, ancestor, lora)
+    state = fit(sharding.place(init_state(trained, c), mesh), advance, c, folder)
+    params = merge(start.params, state.params, lora) if lora.rank else state.params
+    save(folder, start.config, params, start.tokenizer, start.stop_tokens)
+
+
+def _reference(start: Model, pairs: Pairs, config: PreferenceConfig, mesh: Mesh) -> Float[np.ndarray, "M W"]:
+    """Log-probs of all completions under the ancestor, as many at a time as an update takes."""
+    rows, width = config.microbatch or 2 * config.pairs, pairs.mask.shape[1]
+    logps = make_logps(start.config, PolicyConfig(dtype=config.dtype), LoraConfig(), mesh)
+    found = []
+    for first in range(0, len(pairs.start), rows):
+        # The last ones are read twice rather than in a shape of their own.
+        part = np.minimum(np.arange(first, first + rows), len(pairs.start) - 1)
+        placed = place_batch((pairs.tokens[part], pairs.start[part]), mesh)
+        found.append(jax.device_get(logps(start.params, *placed, width)))
+    return np.concatenate(found)[: len(pairs.start)]
