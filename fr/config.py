@@ -239,6 +239,15 @@ class RewardsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """Trainings that scripts/study.py compares: every arm with every seed."""
+
+    arms: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()  # name, and (setting, value) that it changes
+    seeds: tuple[int, ...] = (0, 1, 2)
+    primary: tuple[str, ...] = ()  # arm, reference, figure: named before anything has run; (): all is exploration
+
+
+@dataclasses.dataclass(frozen=True)
 class ArchitectureConfig:
     """Shape of a model made from scratch."""
 
@@ -266,6 +275,7 @@ class Config:
     preference: PreferenceConfig = PreferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     rewards: RewardsConfig = RewardsConfig()
+    study: StudyConfig = StudyConfig()
     architecture: ArchitectureConfig = ArchitectureConfig()
     pretraining: TrainingConfig = TrainingConfig(steps=2400)
     training: TrainingConfig = TrainingConfig(
@@ -355,6 +365,7 @@ def _validate(c: Config) -> None:
     _validate_lora(c.lora)
     _validate_preference(c.preference)
     _validate_rewards(c.rewards)
+    _validate_study(c.study)
     _check(c.task.shots >= 0, "task.shots", c.task.shots, "0 or more")
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
     _check(0 < c.sampling.top_p <= 1, "sampling.top_p", c.sampling.top_p, "in (0, 1]")
@@ -429,6 +440,15 @@ def _validate_rewards(r: RewardsConfig) -> None:
     for field, known in {"normalise": ("group", "batch"), "placement": ("reward", "advantage")}.items():
         for name, value in getattr(r, field):
             _choice(f"rewards.{field}: that of {name!r}", value, known)
+
+
+def _validate_study(c: StudyConfig) -> None:
+    arms = [name for name, _ in c.arms]
+    _check(len(arms) == len(set(arms)), "study.arms", arms, "different names")
+    _check(0 < len(c.seeds) == len(set(c.seeds)), "study.seeds", c.seeds, "one seed or more, each once")
+    _check(len(c.primary) in (0, 3), "study.primary", c.primary, "an arm, its reference and a figure, or empty")
+    for name in c.primary[:2]:
+        _choice("study.primary", name, tuple(arms))
 
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:

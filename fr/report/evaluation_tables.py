@@ -1,5 +1,7 @@
 """An evaluation as a person reads it in a terminal."""
 
+import functools
+
 from fr.report.tables import number, span, table
 
 _NAMES = {
@@ -16,6 +18,16 @@ _NAMES = {
 }
 _PERCENT = 100.0
 _SCALES = {"length": 1.0}  # the others are shares
+
+
+def label(figure: str) -> str:
+    """What a table calls a figure."""
+    return _NAMES.get(figure, figure)
+
+
+def scaled(figure: str, value: float | None) -> float | None:
+    """A figure as a table shows it: shares in percent."""
+    return None if value is None else value * _SCALES.get(figure, _PERCENT)
 
 
 def render_evaluation(result: dict) -> str:
@@ -36,12 +48,12 @@ def _figures(result: dict) -> str:
         header += [other["workdir"], "difference", "95 %", "p"]
     rows = []
     for name, figure in result["figures"].items():
-        scaled = lambda value: None if value is None else value * _SCALES.get(name, _PERCENT)
-        row = [_NAMES.get(name, name), number(scaled(figure["mean"]))]
-        row.append(span(scaled(figure["low"]), scaled(figure["high"])))
+        show = functools.partial(scaled, name)
+        row = [label(name), number(show(figure["mean"]))]
+        row.append(span(show(figure["low"]), show(figure["high"])))
         if there := other["figures"].get(name):
-            row += [number(scaled(there["there"])), number(scaled(there["difference"]), sign=True)]
-            row += [span(scaled(there["low"]), scaled(there["high"]), sign=True), number(there["p"], 3)]
+            row += [number(show(there["there"])), number(show(there["difference"]), sign=True)]
+            row += [span(show(there["low"]), show(there["high"]), sign=True), number(there["p"], 3)]
         rows.append(row + [""] * (len(header) - len(row)))
     return table(header, rows)
 

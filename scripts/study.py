@@ -1,0 +1,86 @@
+"""Compare trainings: every arm of config.study with every seed is trained, evaluated, and compared with the others.
+
+    python scripts/study.py --config=configs/countdown_pcs_study.py --workdir=/tmp/study --jobs=2
+
+An arm is a name and the settings that it changes; its trainings are scripts/train.py and scripts/evaluate.py, one
+process each, in WORKDIR/ARM/seed-N, where log.txt is what they say. Killed at any moment, the same command goes
+on. Leaves study.json in --workdir.
+"""
+
+import concurrent.futures
+import pathlib
+import subprocess
+import sys
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+from tqdm import tqdm
+
+from fr import cli
+from fr.config import Config
+from fr.errors import UserError
+from fr.pipeline.study import EVALUATED, summarise, unit
+from fr.report.study_tables import render_study
+from fr.workdir import write_json
+
+cli.define_flags()
+flags.DEFINE_integer("jobs", 1, "Trainings that run at one time.", lower_bound=1)
+flags.DEFINE_string("reward_module", None, "As of scripts/train.py.")
+
+HERE = pathlib.Path(__file__).parent
+
+
+def main() -> None:
+    """Train and evaluate what is not there yet, then compare."""
+    config, given = cli.frozen_config(), flags.FLAGS
+    if not config.study.arms:
+        raise UserError("config.study.arms is empty: name the settings that are compared")
+    todo = [(arm, seed) for seed in config.study.seeds for arm, _ in config.study.arms]
+    with (
+        concurrent.futures.ThreadPoolExecutor(given.jobs) as pool,
+        tqdm(total=len(todo), desc="trainings", unit="training") as bar,
+    ):
+        jobs = [pool.submit(train_and_evaluate, config, given.workdir, *each) for each in todo]
+        for job in concurrent.futures.as_completed(jobs):
+            if error := job.exception():
+                pool.shutdown(cancel_futures=True)
+                raise error
+            bar.update()
+    result = summarise(config, given.workdir)
+    write_json(epath.Path(given.workdir) / "study.json", result)
+    print(f"{render_study(result)}\n\n  study.json is in {given.workdir}")
+
+
+def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
+    """Both scripts for one arm and seed, in its own folder; what is finished is left alone."""
+    folder = unit(workdir, arm, seed)
+    if (folder / EVALUATED / "evaluation.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    changes = {**dict(dict(config.study.arms)[arm]), "seed": str(seed)}
+    shared = [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}"]
+    shared += [f"--config.{name}={value}" for name, value in changes.items()]
+    module = flags.FLAGS.reward_module
+    run("train.py", [*shared, f"--workdir={folder}"] + [f"--reward_module={module}"] * bool(module), folder)
+    # The same draws for every training: only their models differ.
+    shared[-1] = f"--config.seed={config.seed}"
+    run(
+        "evaluate.py",
+        [*shared, f"--workdir={folder / EVALUATED}", f"--model={folder / 'specialist'}"],
+        folder,
+    )
+
+
+def run(script: str, arguments: list[str], folder: epath.Path) -> None:
+    """One script in a process of its own; raises UserError with its last line if it fails."""
+    log = folder / "log.txt"
+    with log.open("a") as out:
+        done = subprocess.run([sys.executable, HERE / script, *arguments], stdout=out, stderr=out)
+    if done.returncode:
+        last = (log.read_text().strip().splitlines() or ["no word"])[-1]
+        raise UserError(f"{folder}: {last} (all of it is in {log})")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,98 @@
+"""Trainings compared over seeds and problems, on sums that are made here."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fr.config import Config, StudyConfig
+from fr.errors import UserError
+from fr.pipeline.measures import Measures
+from fr.pipeline.study import EVALUATED, summarise, unit
+from fr.report.study_tables import render_study
+
+ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
+
+
+def config(seeds: int, primary=("better", "plain", "accuracy")) -> Config:
+    """A study of two arms."""
+    return Config(study=StudyConfig(arms=ARMS, seeds=tuple(range(seeds)), primary=primary))
+
+
+def write(workdir, seeds: int, lift: float, spread: float, problems: int = 300, samples: int = 32) -> None:
+    """Evaluations in which `better` is ahead by `lift`, and a seed moves both arms, and each, by `spread`."""
+    draw = np.random.default_rng(0)
+    ids = tuple(str(i) for i in range(problems))
+    hard = draw.uniform(0.2, 0.6, problems)
+    for seed in range(seeds):
+        shared = draw.normal(0, spread)
+        for arm, more in (("plain", 0.0), ("better", lift)):
+            p = np.clip(hard + more + shared + draw.normal(0, spread / 8), 0, 1)
+            right = np.stack([draw.binomial(samples, p), np.full(problems, samples)], axis=1).astype(float)
+            # A figure that nothing carries: no attempt had an answer.
+            empty = np.zeros((problems, 2))
+            folder = unit(workdir, arm, seed)
+            Measures(ids, {"accuracy": right, "premature": empty}, {}).write(folder / EVALUATED)
+            lines = [{"step": 1, "rollout_tokens": 100 + seed, "probe_tokens": 7 * (arm == "better")}] * 2
+            (folder / "specialist").mkdir()
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (folder / "specialist" / "metrics.jsonl").write_text(text)
+
+
+def row(result: dict, figure: str = "accuracy") -> dict:
+    """The difference of a figure."""
+    return next(r for r in result["differences"] if r["figure"] == figure)
+
+
+def test_a_planted_lift_is_found_and_pairing_takes_away_what_arms_share(tmp_path):
+    write(tmp_path, seeds=6, lift=0.10, spread=0.08)
+    result = summarise(config(6), tmp_path)
+    found = row(result)
+    assert found["low"] > 0 and found["low"] < 0.10 < found["high"] and found["p"] < 0.05
+    assert found["primary"] and not row(result, "premature")["primary"]
+    # Each arm alone is known far less well than their difference.
+    alone = result["arms"]["plain"]["figures"]["accuracy"]
+    assert alone["high"] - alone["low"] > 1.5 * (found["high"] - found["low"])
+    by_seed = result["arms"]["better"]["by_seed"]["accuracy"]
+    assert result["arms"]["better"]["figures"]["accuracy"]["mean"] == pytest.approx(np.mean(by_seed))
+
+
+def test_without_a_lift_the_interval_has_zero(tmp_path):
+    write(tmp_path, seeds=6, lift=0.0, spread=0.05)
+    found = row(summarise(config(6), tmp_path))
+    assert found["low"] < 0 < found["high"] and found["p"] > 0.05
+
+
+def test_seeds_are_resampled_too(tmp_path):
+    write(tmp_path, seeds=4, lift=0.1, spread=0.0)
+    quiet = row(summarise(config(4), tmp_path))
+    write(tmp_path / "loud", seeds=4, lift=0.1, spread=0.3)
+    loud = row(summarise(config(4), tmp_path / "loud"))
+    assert loud["high"] - loud["low"] > 2 * (quiet["high"] - quiet["low"])
+
+
+def test_what_a_training_spent_is_a_mean_over_seeds(tmp_path):
+    write(tmp_path, seeds=3, lift=0.1, spread=0.0)
+    arms = summarise(config(3), tmp_path)["arms"]
+    assert arms["better"]["tokens"] == {
+        "prompt_tokens": 0.0,
+        "rollout_tokens": pytest.approx(202.0),
+        "probe_tokens": pytest.approx(14.0),
+    }
+    assert arms["plain"]["tokens"]["probe_tokens"] == 0.0
+
+
+def test_the_table_says_what_was_chosen_beforehand_and_what_is_not_known(tmp_path):
+    write(tmp_path, seeds=3, lift=0.1, spread=0.0)
+    text = render_study(summarise(config(3), tmp_path))
+    lines = [line for line in text.splitlines() if line.strip().startswith("better − plain")]
+    assert lines[0].endswith("primary") and lines[1].endswith("exploratory") and "n/a" in lines[1]
+    result = summarise(config(3, primary=()), tmp_path)
+    assert not any(r["primary"] for r in result["differences"])
+
+
+def test_trainings_that_were_asked_other_problems_are_refused(tmp_path):
+    write(tmp_path, seeds=2, lift=0.1, spread=0.0)
+    Measures(("other",), {"accuracy": np.ones((1, 2))}, {}).write(unit(tmp_path, "plain", 1) / EVALUATED)
+    with pytest.raises(UserError, match="'plain' was not asked the same problems"):
+        summarise(config(2), tmp_path)
