@@ -1,9 +1,12 @@
 """Numbers of a run as lines of JSON, and where clocks and memory are kept apart from them."""
 
+import contextlib
+import importlib.util
 import json
 import resource
 import sys
 import time
+from collections.abc import Iterator
 
 from etils import epath
 
@@ -17,18 +20,43 @@ class MetricsWriter:
         """Keep the file's lines up to and including step `after`; a resumed run writes the others again."""
         self.path = epath.Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in _lines(self.path) if line["step"] <= after]
-        write_whole(self.path, "".join(map(_text, kept)).encode())
+        self.lines = [line for line in _lines(self.path) if line["step"] <= after]
+        write_whole(self.path, "".join(map(_text, self.lines)).encode())
         self._file = self.path.open("a")
 
     def write(self, step: int, **values: float) -> None:
         """Append `values` of a step; raises ValueError on NaN and infinity."""
-        self._file.write(_text({"step": step, **values}))
+        line = {"step": step, **values}
+        self._file.write(_text(line))
         self._file.flush()
+        self.lines.append(line)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+class Board:
+    """The same numbers for TensorBoard, in a folder of their own; nothing where tensorboardX is not installed."""
+
+    def __init__(self, folder: PathLike, after: int):
+        """Steps behind `after` that a killed run has written are hidden."""
+        self._writer = None
+        if importlib.util.find_spec("tensorboardX"):
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder), purge_step=after + 1)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Add the values of a step."""
+        if self._writer:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer:
+            self._writer.close()
 
 
 class Clock:
@@ -43,6 +71,20 @@ class Clock:
         # Linux counts in KiB, macOS in bytes.
         scale = 2**20 if sys.platform == "darwin" else 2**10
         return {"seconds": round(time.perf_counter() - self._start, 3), "peak_mib": round(peak / scale, 1)}
+
+
+class Stages:
+    """Seconds of the stages of one step, summed by name."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        """Count the block as part of a stage; what it starts on a device must have ended in it."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
 
 
 def _text(values: dict) -> str:

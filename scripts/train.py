@@ -1,28 +1,41 @@
 """Train the models of a lineage that the config does not name: `ancestor/` and `specialist/` in --workdir.
 
     python scripts/train.py --config=configs/countdown_ancestor.py --workdir=/tmp/ancestor
+    python scripts/train.py --config=configs/countdown_grpo.py --workdir=/tmp/grpo
 
-Killed at any moment, the same command goes on from the newest checkpoint and ends with the same bytes. Leaves
-models that `fr.models.load` and transformers open, each with checkpoints/, metrics.jsonl and timings.jsonl.
+`--config.algorithm` says how the specialist is made of its ancestor. Killed at any moment, the same command goes
+on from the newest checkpoint and ends with the same bytes. Leaves models that `fr.models.load` and transformers
+open, each with checkpoints/, metrics.jsonl and timings.jsonl.
 """
 
 from absl import flags
 
 from fr import cli, processes
 from fr.errors import UserError
+from fr.pipeline.dry_run import dry_run
 from fr.pipeline.train import train_lineage
+from fr.rewards import import_terms
 
 cli.define_flags()
+flags.DEFINE_string(
+    "reward_module", None, "A python file with reward terms of your own: @fr.rewards.term(name)."
+)
+flags.DEFINE_bool("dry_run", False, "Print the bytes that every device would hold, and train nothing.")
 
 
 def main() -> None:
     """Train, and say where the models are."""
     config = cli.frozen_config()
-    cli.require(workdir=flags.FLAGS.workdir)
+    if flags.FLAGS.reward_module:
+        import_terms(flags.FLAGS.reward_module)
+    if flags.FLAGS.dry_run:
+        processes.say(dry_run(config))
+        return
     made = train_lineage(config, flags.FLAGS.workdir)
     if not made:
         raise UserError(
-            'nothing to train: set config.ancestor = "scratch", or training.steps and no config.specialist'
+            'nothing to train: set config.ancestor = "scratch", or the steps of the algorithm (training.steps, '
+            "policy.steps, preference.steps) and no config.specialist"
         )
     for folder in made:
         processes.say(f"  {folder}: model, checkpoints/, metrics.jsonl, timings.jsonl")

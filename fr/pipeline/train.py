@@ -10,25 +10,29 @@ from fr import processes, tasks
 from fr.config import Config, TrainingConfig, as_dict
 from fr.errors import UserError
 from fr.models import Model, ModelConfig, load, save
+from fr.models.orbax_io import save_outline
 from fr.models.transformer import init_params
+from fr.pipeline.policy import train_policy
+from fr.pipeline.preference import train_preferences
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
 from fr.training.data import TraceData
-from fr.training.sft import init_state, make_step
-from fr.training.trainer import fit
+from fr.training.sft import make_step, placements
+from fr.training.state import TrainState, init_state
+from fr.training.trainer import Step, fit
 from fr.workdir import PathLike, claim_workdir
 
 
 def train_lineage(config: Config, workdir: PathLike) -> list[str]:
     """Train what the config does not name: `ancestor/` if it is "scratch", `specialist/` if it is "".
 
-    With `training.steps` = 0 no specialist is trained. Finished models are left alone. Returns their folders.
+    Without steps of its algorithm no specialist is trained. Finished models are left alone. Returns their folders.
     Of several processes the first one trains, on its own devices, and the others wait.
     """
     ancestor, made = config.ancestor, []
     if ancestor == "scratch":
         ancestor = train_ancestor(config, workdir)
         made.append(ancestor)
-    if not config.specialist and config.training.steps:
+    if not config.specialist and _steps(config):
         made.append(train_specialist(config, workdir, ancestor))
     return made
 
@@ -44,18 +48,28 @@ def train_ancestor(config: Config, workdir: PathLike) -> str:
 
 
 def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
-    """Train the model `ancestor` (any name that `load` takes) on `training`; returns `workdir/specialist`."""
+    """Train the model `ancestor` (any name that `load` takes) by `algorithm`; returns `workdir/specialist`."""
     folder = epath.Path(workdir) / "specialist"
     if not ancestor:
         raise UserError(
             'config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"'
         )
+    if config.algorithm == "dpo":
+        return train_preferences(config, workdir, ancestor)
     if processes.is_first() and not _finished(folder):
-        # Float32 masters, whatever the type that the ancestor is sampled in.
-        start = load(ancestor, dtype=jnp.float32)
-        _train(start, config, config.training, epath.Path(workdir), folder)
+        if config.algorithm == "sft":
+            # Float32 masters, whatever the type that the ancestor is sampled in.
+            start = load(ancestor, dtype=jnp.float32)
+            _train(start, config, config.training, epath.Path(workdir), folder)
+        else:
+            train_policy(config, workdir, ancestor, folder)
     processes.wait(folder.name)
     return str(folder)
+
+
+def _steps(config: Config) -> int:
+    """Steps of the specialist's training."""
+    return {"sft": config.training, "dpo": config.preference}.get(config.algorithm, config.policy).steps
 
 
 def _finished(folder: epath.Path) -> bool:
@@ -84,8 +98,14 @@ def _train(
     """Train `start` on the task's traces; `folder` holds checkpoints, metrics and in the end the model."""
     data = _traces(start, config, training, folder.name)
     state, step = init_state(start.params, training), make_step(start.config, training)
+    whole, rows = placements(training.batch)
+
+    def advance(i: int, state: TrainState, _) -> Step:
+        return Step(*step(state, jax.device_put(data.batch(i), rows)))
+
     claim_workdir(workdir, as_dict(config))
-    state = fit(state, step, data.batch, training, folder)
+    save_outline(folder, start)
+    state = fit(jax.device_put(state, whole), advance, training, folder)
     save(folder, start.config, state.params, start.tokenizer, start.stop_tokens)
 
 

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fr.models.transformer import Transformer, unstack
@@ -77,6 +78,7 @@ class Engine:
         self._params = self.devices.replicate(batch.Models(self._layered(model, params), second))
         self._tau = np.full(self.devices.count, tau, np.float32)
         self._programs(model, ancestor)
+        self._bring = self._transfer(model)
 
     def _programs(self, model: Transformer, ancestor: Transformer | None) -> None:
         def program(name: str, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
@@ -106,6 +108,15 @@ class Engine:
             return params
         return {**params, "layers": unstack(params["layers"], model.config.layers)}
 
+    def _transfer(self, model: Transformer) -> Callable[[dict], dict]:
+        """The one program that gives parameters the layout, types and places of those that are decoded with."""
+        types = jax.tree.map(lambda leaf: leaf.dtype, self._params.specialist)
+        places = jax.tree.map(lambda leaf: leaf.sharding, self._params.specialist)
+        # A copy: what is the same would be shared, and training reuses its buffers.
+        cast = lambda leaf, kind: jnp.copy(leaf).astype(kind)
+        bring = lambda params: jax.tree.map(cast, self._layered(model, params), types)
+        return jax.jit(bring, out_shardings=places)
+
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the per-token statistics of a rollout."""
@@ -113,6 +124,13 @@ class Engine:
             return ()
         names = [f.name for f in dataclasses.fields(TokenStats)]
         return tuple(names + [f.name for f in dataclasses.fields(LineageStats)] * self._has_ancestor)
+
+    def update(self, params: dict) -> None:
+        """Decode with these parameters of the same model from the next run on.
+
+        They may be stacked, of another type, and divided otherwise over the same devices. Nothing compiles anew.
+        """
+        self._params = self._params.replace(specialist=self._bring(params))
 
     def run(self, source: WorkSource, max_length: int) -> None:
         """Decode all that the source gives; prompts and budgets must fit `max_length` positions together.

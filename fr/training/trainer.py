@@ -1,61 +1,128 @@
-"""The training loop: batches in, checkpoints and metrics out; killed at any moment, it ends with the same."""
+"""The training loop: steps in, checkpoints and metrics out; killed at any moment, it ends with the same."""
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import jax
 from etils import epath
 from tqdm import tqdm
 
-from fr.config import TrainingConfig
 from fr.errors import UserError
-from fr.metrics import Clock, MetricsWriter
+from fr.metrics import Board, Clock, MetricsWriter, Stages
 from fr.training.checkpoints import Checkpoints
-from fr.training.data import Batch
-from fr.training.sft import TrainState, placements
+from fr.training.state import TrainState
 from fr.workdir import PathLike
 
 
-def fit(
-    state: TrainState,
-    step: Callable[[TrainState, Batch], tuple[TrainState, dict]],
-    batch: Callable[[int], Batch],
-    config: TrainingConfig,
-    workdir: PathLike,
-) -> TrainState:
-    """Run all updates from the newest checkpoint in `workdir`; without one, from `state` (donated).
+class Pace(Protocol):
+    """How long a run is and what it leaves on its way: a part of TrainingConfig and of PolicyConfig."""
 
-    `batch(i)` must depend on i alone. Leaves `checkpoints/`, `metrics.jsonl` (the same bytes however
-    often the run was interrupted) and `timings.jsonl`. Raises UserError when the loss is no longer finite.
+    steps: int
+    checkpoint_every: int
+    keep: int
+    log_every: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What one step hands back: the state behind it, scalars by name, and what no two runs have in common."""
+
+    state: TrainState
+    metrics: dict  # on the device or not; fetched only for a line of metrics.jsonl
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of its stages
+    alarms: tuple[str, ...] = ()  # lines for whoever watches
+
+
+@dataclasses.dataclass(frozen=True)
+class Exam:
+    """What is measured on held-out problems before the first step, every so many steps, and behind the last."""
+
+    every: int
+    measure: Callable[[TrainState], dict]
+    score: str  # which of its values tells the best checkpoint
+
+
+# The step's index from 0, the state and the lines that metrics.jsonl has so far.
+Advance = Callable[[int, TrainState, Sequence[dict]], Step]
+
+
+def fit(
+    state: TrainState, advance: Advance, pace: Pace, folder: PathLike, exam: Exam | None = None
+) -> TrainState:
+    """Make all steps from the newest checkpoint in `folder` on; without one, from `state` (which may be donated).
+
+    A step must depend on its arguments alone. Leaves `checkpoints/`, `metrics.jsonl` (the same bytes however
+    often the run was interrupted) and `timings.jsonl`. Raises UserError when a metric is no longer finite; the
+    checkpoints before it stay.
     """
-    workdir = epath.Path(workdir)
-    whole, rows = placements(config.batch)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
-    state = checkpoints.restore(jax.device_put(state, whole))
-    first = int(state.step)
-    metrics = MetricsWriter(workdir / "metrics.jsonl", after=first)
-    timings, clock = MetricsWriter(workdir / "timings.jsonl", after=first), Clock()
-    # A checkpoint of step n is written after the metrics lines up to n: truncation at n loses none.
-    with tqdm(initial=first, total=config.steps, desc=workdir.name, unit="step", mininterval=1.0) as bar:
-        for i in range(first, config.steps):
-            state, measured = step(state, jax.device_put(batch(i), rows))
-            done = i + 1
-            if done % config.log_every == 0 or done == config.steps:
-                values = _fetch(measured, done)
-                metrics.write(done, **values)
-                timings.write(done, **clock.read())
-                bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
-            if done % config.checkpoint_every == 0 or done == config.steps:
-                checkpoints.save(done, state)
+    folder = epath.Path(folder)
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints", pace.keep)))
+        first = checkpoints.latest
+        state = checkpoints.restore(state)
+        # A checkpoint of step n is written after the lines up to n: truncation at n loses none. Line 0 has no
+        # checkpoint.
+        journal = stack.enter_context(contextlib.closing(_Journal(folder, first or -1)))
+        bar = stack.enter_context(
+            tqdm(initial=first, total=pace.steps, desc=folder.name, unit="step", mininterval=1.0)
+        )
+        if exam and not first:
+            journal.write(0, _fetch(exam.measure(state), 0, 0), {})
+        for done in range(first + 1, pace.steps + 1):
+            step = advance(done - 1, state, journal.lines)
+            state, last = step.state, done == pace.steps
+            for line in step.alarms:
+                bar.write(f"step {done}: {line}")
+            stages, held_out = Stages(), {}
+            if exam and (last or done % exam.every == 0):
+                with stages.time("held out"):
+                    held_out = exam.measure(state)
+            saves = last or held_out or done % pace.checkpoint_every == 0
+            if saves or done % pace.log_every == 0:
+                values = _fetch(step.metrics | held_out, done, checkpoints.latest)
+                if held_out or last or done % pace.log_every == 0:
+                    journal.write(done, values, step.seconds | stages.seconds)
+                shown = {name: f"{values[name]:.3f}" for name in ("loss", "accuracy") if name in values}
+                bar.set_postfix(shown, refresh=False)
+            if saves:
+                checkpoints.save(done, state, held_out[exam.score] if held_out else None)
             bar.update()
-    checkpoints.close()
-    metrics.close()
-    timings.close()
     return state
 
 
-def _fetch(measured: dict, step: int) -> dict[str, float]:
+class _Journal:
+    """What a run writes of its steps: what repeats to the byte, what does not, and a board to look at."""
+
+    def __init__(self, folder: epath.Path, after: int):
+        self._metrics = MetricsWriter(folder / "metrics.jsonl", after)
+        self._timings, self._clock = MetricsWriter(folder / "timings.jsonl", after), Clock()
+        self._board = Board(folder / "board", after)
+
+    @property
+    def lines(self) -> Sequence[dict]:
+        """The lines of metrics.jsonl."""
+        return self._metrics.lines
+
+    def write(self, step: int, values: dict[str, float], seconds: dict[str, float]) -> None:
+        """A line in each file."""
+        self._metrics.write(step, **values)
+        live = sum(x.nbytes for x in jax.live_arrays()) / 2**20
+        self._timings.write(step, **self._clock.read(), buffers_mib=round(live, 1), **seconds)
+        self._board.write(step, values)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._metrics, self._timings, self._board):
+            file.close()
+
+
+def _fetch(measured: dict, step: int, latest: int) -> dict[str, float]:
     values = {name: float(value) for name, value in jax.device_get(measured).items()}
-    # NaN is not equal to itself, and infinity minus itself is NaN.
-    if values["loss"] - values["loss"] != 0:
-        raise UserError(f"the loss is {values['loss']} at step {step}; lower config.training.learning_rate")
+    for name, value in values.items():
+        # NaN is not equal to itself, and infinity minus itself is NaN.
+        if value - value != 0:
+            kept = f"checkpoint {latest} is kept" if latest else "there is no checkpoint yet"
+            raise UserError(f"{name} is {value} at step {step}; lower the learning_rate ({kept})")
     return values

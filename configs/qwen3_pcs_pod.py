@@ -1,0 +1,31 @@
+"""The mathematics set-up of arXiv 2605.24396 on a pod: Qwen3-1.7B by GRPO, shaping in the advantages."""
+
+from fr.config import default
+
+
+def get_config():
+    """Give `--config.task.path` a file of questions and answers (.jsonl or .parquet)."""
+    c = default()
+    c.algorithm = "grpo"
+    c.ancestor = "Qwen/Qwen3-1.7B"
+    c.task.name = "questions"
+    c.rewards.terms = (("correctness", 1.0), ("pcs", 1.0))
+    c.policy.steps = 402
+    c.policy.prompts = 128
+    c.policy.rollouts = 5
+    c.policy.minibatches = 2  # of 64 prompts
+    c.policy.microbatch = 32
+    c.policy.remat = True
+    c.policy.dtype = "bfloat16"
+    c.policy.model_axis = 4
+    c.policy.learning_rate = 1e-6
+    c.policy.kl = 1e-3
+    c.policy.entropy = 1e-3
+    c.policy.max_new_tokens = 1024
+    c.policy.eval_every = 20
+    c.policy.checkpoint_every = 20
+    c.evaluation.samples = 128
+    c.sampling.max_new_tokens = 1024
+    c.sampling.slots = 128
+    c.sampling.chunk = 32
+    return c

@@ -1,0 +1,200 @@
+"""Policy optimisation: rollouts, grades, confidence, rewards, advantages and updates, step by step."""
+
+import functools
+import random
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+
+from fr import programs, tasks
+from fr.config import Config, LoraConfig, as_dict
+from fr.errors import UserError
+from fr.metrics import Stages
+from fr.models import Model, load, save, sharding
+from fr.models.adapters import merge
+from fr.models.orbax_io import save_outline
+from fr.models.precision import choose_dtype
+from fr.models.transformer import Transformer
+from fr.pipeline.rollouts import Sampler
+from fr.pipeline.step_metrics import alarms, entropy_fit, held_out_metrics, rollout_metrics
+from fr.rewards import Mix
+from fr.sampling.devices import Devices
+from fr.sampling.engine import Engine
+from fr.tasks.base import Task
+from fr.training.algorithms import ALGORITHMS, advantages
+from fr.training.lora import init_adapters
+from fr.training.policy import PolicyBatch, check_policy, make_logps, make_update
+from fr.training.state import TrainState, init_state, place_batch, training_mesh
+from fr.training.trainer import Exam, Step, fit
+from fr.types import Problem, RewardBatch
+from fr.workdir import PathLike, claim_workdir
+
+
+def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathLike) -> None:
+    """Train the model `ancestor` by `config.algorithm` on `config.rewards`; `folder` holds what `fit` leaves.
+
+    In the end also the model. Raises UserError, before anything is written, for settings that do not fit together.
+    """
+    programs.keep()
+    mix, task = Mix(config.rewards), tasks.make(config.task)
+    devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
+    mesh = training_mesh(config.policy.model_axis, devices.devices)
+    check_policy(config.policy, mesh)
+    # Masters in float32; what adapters stand beside never changes.
+    kind = choose_dtype(config.policy.dtype or None) if config.lora.rank else jnp.float32
+    start = load(ancestor, dtype=kind, mesh=mesh)
+    if start.tokenizer is None or not start.stop_tokens:
+        raise UserError(f"{ancestor} has no tokenizer or no stop token, so it cannot be asked problems")
+    learner = Learner(config, start, task, mix, devices, mesh)
+    state = learner.state()
+    claim_workdir(workdir, as_dict(config))
+    save_outline(folder, start, ancestor, config.lora)
+    programs.compile_log().write_to(epath.Path(folder) / "compilations.jsonl")
+    exam = Exam(config.policy.eval_every, learner.measure, "held_out/accuracy")
+    state = fit(state, learner.advance, config.policy, folder, exam if exam.every else None)
+    save(folder, start.config, learner.merged(state), start.tokenizer, start.stop_tokens)
+
+
+class Learner:
+    """The parts of a step, made once: a step is a function of its index and of the state alone."""
+
+    def __init__(self, config: Config, start: Model, task: Task, mix: Mix, devices: Devices, mesh: Mesh):
+        c = config.policy
+        self.config, self._start, self._mix, self._mesh = config, start, mix, mesh
+        self._algorithm = ALGORITHMS[config.algorithm]
+        self._update = make_update(start.config, self._algorithm, c, config.lora, mesh)
+        self._merge = jax.jit(functools.partial(merge, config=config.lora))
+        problems = {
+            "train": task.problems("train"),
+            "validation": task.problems("validation", c.eval_problems) if c.eval_every else [],
+        }
+        self._held_out: list[Problem] = problems["validation"]
+        if c.eval_every and not self._held_out:
+            raise UserError(
+                f"{config.task.name} has no validation problems to look at; set config.policy.eval_every = 0"
+            )
+        self._sampler = Sampler(config, task, start, _engine(config, start, devices), problems)
+        self._drawing = -1  # updates behind the parameters that the engine has
+        self._ancestor = None
+        if c.kl:
+            # A copy: the state's buffers are used again. Adapters have their ancestor beside them.
+            dtype = choose_dtype(c.dtype or None)
+            copy = lambda x: jnp.copy(x).astype(dtype)
+            self._ancestor = start.params if config.lora.rank else jax.tree.map(copy, start.params)
+            self._logps = make_logps(start.config, c, LoraConfig(), mesh)
+
+    def state(self) -> TrainState:
+        """The state before the first update; without adapters it is made of the start's own parameters."""
+        model, lora = self._start, self.config.lora
+        key = jax.random.key(self.config.seed)
+        trained = init_adapters(model.config, lora, key) if lora.rank else model.params
+        return sharding.place(init_state(trained, self.config.policy), self._mesh)
+
+    def merged(self, state: TrainState) -> dict:
+        """All parameters of a state's model."""
+        return self._merge(self._start.params, state.params) if self.config.lora.rank else state.params
+
+    def advance(self, index: int, state: TrainState, past: Sequence[dict]) -> Step:
+        """One step: `policy.prompts` groups of rollouts are drawn and learnt from."""
+        step, stages = index + 1, Stages()
+        self._bring(state, stages)
+        groups, found, cost = self._sampler.draw(step, self._algorithm.resample, self._mix.sets, stages)
+        with stages.time("rewards"):
+            batch = self._sampler.batch(groups, found, step)
+            mixed = self._mix.read(batch)
+            worth = advantages(mixed.reward, batch.group, self._algorithm)[:, None] + mixed.advantage
+        prompts = [attempt.rollout.row.prompt for group in groups for attempt in group]
+        rows = self._rows(batch, prompts, worth, stages)
+        with stages.time("update"):
+            state, learnt = self._learn(state, rows, step)
+        values = learnt | mixed.metrics | rollout_metrics(batch, cost, self.config)
+        values |= entropy_fit(past, values)
+        return Step(state, values, stages.seconds, alarms(past, values, self.config.policy))
+
+    def measure(self, state: TrainState) -> dict[str, float]:
+        """Accuracy on held-out problems; their keys are always the same, so that only parameters tell looks apart."""
+        c, stages = self.config.policy, Stages()
+        self._bring(state, stages)
+        asked = (self._held_out, c.eval_rollouts, c.eval_temperature, "held out")
+        groups, _ = self._sampler.ask(*asked, sets=(), stages=stages)
+        return held_out_metrics(groups)
+
+    def _bring(self, state: TrainState, stages: Stages) -> None:
+        """Give the sampler the parameters of a state, unless it has them."""
+        updates = int(state.step)
+        if updates != self._drawing:
+            with stages.time("transfer"):
+                self._sampler.engine.update(self.merged(state))
+            self._drawing = updates
+
+    def _rows(
+        self,
+        batch: RewardBatch,
+        prompts: Sequence[Sequence[int]],
+        worth: Float[np.ndarray, "B W"],
+        stages: Stages,
+    ) -> PolicyBatch:
+        """What the update reads, of one shape whatever was drawn: another shape would be another program."""
+        tokens = np.full((len(prompts), self._sampler.length), -1, np.int32)
+        start = np.array([len(prompt) for prompt in prompts], np.int32)
+        for row, prompt, completion, length in zip(tokens, prompts, batch.tokens, batch.length):
+            row[: len(prompt)] = prompt
+            row[len(prompt) : len(prompt) + length] = completion[:length]
+        raw = self.config.policy.ratio_logp == "raw"
+        old = batch.stats["logp"] if raw else batch.sample_logp
+        reference = None
+        if self._ancestor is not None:
+            with stages.time("reference"):
+                reference = self._reference(tokens, start)
+        return PolicyBatch(tokens, start, batch.mask, old, np.where(batch.mask, worth, 0.0), reference)
+
+    def _reference(
+        self, tokens: Int[np.ndarray, "B T"], start: Int[np.ndarray, "B"]
+    ) -> Float[np.ndarray, "B W"]:
+        """Log-probs under the ancestor, as many rows at a time as an update takes."""
+        c = self.config.policy
+        parts = len(tokens) // (c.microbatch or len(tokens) // c.minibatches)
+        some = [
+            self._logps(self._ancestor, *place_batch(part, self._mesh), self._sampler.width)
+            for part in zip(np.split(tokens, parts), np.split(start, parts))
+        ]
+        return np.concatenate(jax.device_get(some))
+
+    def _learn(self, state: TrainState, rows: PolicyBatch, step: int) -> tuple[TrainState, dict[str, float]]:
+        """All updates of a step. Metrics are means over them, but peaks; `logp_gap` is of the first one alone.
+
+        Before any update it is the largest difference between a log-prob in the sampler's loop and the same scored
+        again.
+        """
+        frozen, seen = self._start.params if self.config.lora.rank else None, []
+        for part in self._minibatches(rows, step):
+            state, metrics = self._update(state, place_batch(part, self._mesh), frozen)
+            seen.append(metrics)
+        seen = jax.device_get(seen)
+        values = {name: float(np.mean([metrics[name] for metrics in seen])) for name in seen[0]}
+        values["ratio_max"] = float(max(metrics["ratio_max"] for metrics in seen))
+        return state, values | {"logp_gap": float(seen[0]["logp_gap"])}
+
+    def _minibatches(self, rows: PolicyBatch, step: int) -> Iterator[PolicyBatch]:
+        c, count = self.config.policy, len(rows.start)
+        for epoch in range(c.updates):
+            order = random.Random(f"{self.config.seed}/minibatches/{step}/{epoch}").sample(
+                range(count), count
+            )
+            for part in np.split(np.array(order), c.minibatches):
+                yield jax.tree.map(lambda x: x[part], rows)
+
+
+def _engine(config: Config, model: Model, devices: Devices) -> Engine:
+    """The sampler, in the type that suits the devices."""
+    c, dtype = config.sampling, choose_dtype()
+    params = jax.tree.map(lambda x: x.astype(dtype), model.params)
+    shape = {"slots": c.slots, "chunk": c.chunk, "prefill": c.prefill}
+    return Engine(
+        Transformer(model.config, dtype), params, **shape, tau=config.diagnosis.tau, devices=devices
+    )

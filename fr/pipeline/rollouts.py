@@ -1,0 +1,182 @@
+"""Rollouts to learn from: which problems a step has, what the sampler makes of them, and how rewards see that."""
+
+import dataclasses
+import itertools
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from fr.config import Config
+from fr.errors import UserError
+from fr.metrics import Stages
+from fr.models import Model
+from fr.pipeline.trajectories import Trajectories, sampled, scored, scoring_plan
+from fr.sampling.engine import Engine
+from fr.sampling.rows import row_key
+from fr.tasks.base import Task
+from fr.tasks.forced_answers import answer_span
+from fr.tasks.grading import grade_all
+from fr.types import RIGHT, Cost, Problem, RewardBatch, Rollout, Row, Truth
+
+BUCKET = 16  # lengths are rounded up to it
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """A graded rollout; its text goes without the stop token."""
+
+    problem: Problem
+    rollout: Rollout
+    text: str
+    grade: str
+
+    @property
+    def right(self) -> bool:
+        """Whether it is known to be right."""
+        return self.grade == RIGHT
+
+
+Group = list[Attempt]  # those at one problem
+
+
+class Sampler:
+    """Asks an engine problems and grades what it says: a function of what is asked and of the parameters alone."""
+
+    def __init__(
+        self, config: Config, task: Task, codec: Model, engine: Engine, problems: dict[str, list[Problem]]
+    ):
+        self.config, self.engine = config, engine
+        self._task, self._codec, self._pool = task, codec, problems["train"]
+        count = config.policy.prompts
+        if len(self._pool) < count:
+            raise UserError(f"config.policy.prompts = {count}, and there are {len(self._pool)} to train on")
+        everything = itertools.chain.from_iterable(problems.values())
+        self._prompts = {problem.id: codec.encode(task.prompt(problem)) for problem in everything}
+        # The longest there is, not that of a step: every length has programs of its own.
+        self._longest = max(map(len, self._prompts.values()))
+
+    @property
+    def width(self) -> int:
+        """Tokens that there is room for behind a prompt."""
+        return _bucket(self.config.policy.max_new_tokens)
+
+    @property
+    def length(self) -> int:
+        """Tokens that there is room for in a row, prompt included."""
+        return _bucket(self._longest + self.config.policy.max_new_tokens)
+
+    def draw(
+        self, step: int, again: bool, sets: Sequence[str], stages: Stages
+    ) -> tuple[list[Group], Trajectories, Cost]:
+        """`policy.prompts` groups for a step, confidence in `sets` along their attempts, and what all that cost.
+
+        With `again`, a problem whose attempts are all right or all not makes room for another one, in
+        `policy.rounds` rounds at most; places that are empty then go to such problems (DAPO, arXiv 2503.14476).
+        """
+        c = self.config.policy
+        # A string seeds Python's generator through SHA-512: no two (seed, step) share a stream.
+        live = sets if self.config.rewards.confidence == "scored" else ()
+        order = iter(random.Random(f"{self.config.seed}/policy/{step}").sample(self._pool, len(self._pool)))
+        kept, alike, cost = [], [], Cost()
+        for _ in range(c.rounds if again else 1):
+            if len(kept) == c.prompts:
+                break
+            asked = list(itertools.islice(order, c.prompts - len(kept)))
+            groups, more = self.ask(asked, c.rollouts, c.temperature, f"step {step}", live, stages)
+            cost += more
+            for group in groups:
+                mixed = 0 < sum(attempt.right for attempt in group) < len(group)
+                (kept if mixed or not again else alike).append(group)
+        groups = kept + alike[: c.prompts - len(kept)]
+        found = self._confidence(groups, sets, stages)
+        return groups, found, cost + Cost(probe=found.positions)
+
+    def ask(
+        self,
+        problems: Sequence[Problem],
+        count: int,
+        temperature: float,
+        name: str,
+        sets: Sequence[str],
+        stages: Stages,
+    ) -> tuple[list[Group], Cost]:
+        """`count` attempts at each problem; `name` is a part of their keys."""
+        c = self.config
+        params = {
+            "temperature": temperature,
+            "top_p": c.sampling.top_p,
+            "top_k": c.sampling.top_k,
+            "stop": self._codec.stop_tokens,
+            "budget": c.policy.max_new_tokens,
+        }
+        owners = [problem for problem in problems for _ in range(count)]
+        rows = [
+            Row(f"{p.id}/{name}/{i}", self._prompts[p.id], row_key(c.seed, p.id, name, i), params)
+            for p in problems
+            for i in range(count)
+        ]
+        owner = {row.id: problem for row, problem in zip(rows, owners)}
+        plan = scoring_plan(owner, self._codec, sets, c.rewards) if sets else None
+        read = self.engine.counts.prompt_tokens
+        with stages.time("rollouts"):
+            rollouts = self.engine.sample(rows, self._longest + c.policy.max_new_tokens, plan=plan)
+        with stages.time("grades"):
+            texts = [self._codec.decode(r.tokens if r.truncated else r.tokens[:-1]) for r in rollouts]
+            grades = grade_all(self._task, list(zip(owners, texts)))
+        attempts = [Attempt(*each) for each in zip(owners, rollouts, texts, grades)]
+        cost = Cost(
+            prefill=self.engine.counts.prompt_tokens - read,
+            generated=sum(r.generated for r in rollouts),
+            probe=sum(r.confidence.positions for r in rollouts if r.confidence),
+        )
+        return [attempts[i : i + count] for i in range(0, len(attempts), count)], cost
+
+    def _confidence(self, groups: Sequence[Group], sets: Sequence[str], stages: Stages) -> Trajectories:
+        """Confidence along the attempts, by the way that `rewards.confidence` names."""
+        c = self.config
+        asked = [(attempt.problem, attempt.rollout) for group in groups for attempt in group]
+        if not sets:
+            return Trajectories()
+        if c.rewards.confidence == "scored":
+            return scored([rollout for _, rollout in asked], sets, c.rewards)
+        longest = self._longest + c.policy.max_new_tokens
+        with stages.time("forced answers"):
+            return sampled(self.engine, self._task, self._codec, asked, sets, longest, c.rewards, c.seed)
+
+    def batch(self, groups: Sequence[Group], trajectories: Trajectories, step: int) -> RewardBatch:
+        """What rewards read of a step's attempts."""
+        attempts = list(itertools.chain.from_iterable(groups))
+        rollouts = [attempt.rollout for attempt in attempts]
+        spans = [answer_span(a.problem, a.rollout.tokens, self._codec) for a in attempts]
+        return RewardBatch(
+            tokens=self._table([r.tokens for r in rollouts], fill=-1),
+            mask=self._table([~r.forced for r in rollouts]),
+            length=np.array([r.length for r in rollouts], np.int32),
+            truncated=np.array([r.truncated for r in rollouts]),
+            answer=np.array(spans, np.int32),
+            texts=tuple(a.text for a in attempts),
+            problems=tuple(a.problem for a in attempts),
+            stats={name: self._table([r.stats[name] for r in rollouts]) for name in self.engine.fields},
+            sample_logp=self._table([r.sample_logp for r in rollouts]),
+            cuts=trajectories.cuts,
+            own=trajectories.own,
+            truth=Truth(
+                grades=tuple(a.grade for a in attempts),
+                answers=tuple(a.problem.answer for a in attempts),
+                confidence=trajectories.gold,
+            ),
+            group=self.config.policy.rollouts,
+            step=step,
+        )
+
+    def _table(self, rows: Sequence[np.ndarray], fill=0) -> np.ndarray:
+        """Rows of unequal length as one array [B, width]."""
+        table = np.full((len(rows), self.width), fill, rows[0].dtype)
+        for line, row in zip(table, rows):
+            line[: len(row)] = row
+        return table
+
+
+def _bucket(length: int) -> int:
+    return -(-length // BUCKET) * BUCKET

@@ -1,0 +1,420 @@
+"""The loop of policy optimisation on a tiny random model: what it leaves, what it repeats, and where it stops."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fr.config import Config, LoraConfig, PolicyConfig, RewardsConfig, SamplingConfig, TaskConfig
+from fr.errors import UserError
+from fr.metrics import Board
+from fr.models import ModelConfig, load, save
+from fr.models.transformer import Transformer, init_params
+from fr.pipeline.policy import Learner
+from fr.pipeline.rollouts import Sampler
+from fr.pipeline.step_metrics import alarms, entropy_fit
+from fr.pipeline.train import train_lineage
+from fr.sampling.devices import Devices
+from fr.sampling.engine import Engine
+from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.training.checkpoints import Checkpoints
+from fr.training.state import TrainState
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHAPE = ModelConfig(vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64)
+COMPARED = ("metrics.jsonl", "model.safetensors", "config.json", "tokenizer.json")
+
+
+def settings(ancestor: str) -> Config:
+    """Four steps of 4 x 4 rollouts. Correctness teaches a random model nothing; how sure it is does."""
+    return Config(
+        algorithm="grpo",
+        ancestor=ancestor,
+        task=TaskConfig(name="countdown"),
+        sampling=SamplingConfig(slots=8, chunk=8, prefill=4),
+        rewards=RewardsConfig(terms=(("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.0)), cuts=3),
+        policy=PolicyConfig(
+            steps=4,
+            prompts=4,
+            rollouts=4,
+            max_new_tokens=24,
+            minibatches=2,
+            kl=0.01,
+            learning_rate=1e-3,
+            eval_every=2,
+            eval_problems=3,
+            eval_rollouts=4,
+            checkpoint_every=1,
+        ),
+    )
+
+
+def change(config: Config, **policy) -> Config:
+    """The same config with other settings of the policy."""
+    return dataclasses.replace(config, policy=dataclasses.replace(config.policy, **policy))
+
+
+@pytest.fixture(scope="module")
+def ancestor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ancestor") / "random"
+    save(folder, SHAPE, init_params(SHAPE, jax.random.key(3)), countdown_tokenizer())
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(ancestor, tmp_path_factory):
+    config, workdir = settings(ancestor), tmp_path_factory.mktemp("run") / "work"
+    train_lineage(config, workdir)
+    return config, workdir / "specialist"
+
+
+def lines(folder: pathlib.Path, name: str = "metrics.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_a_line_says_all_of_a_step(trained):
+    config, folder = trained
+    first, *steps = lines(folder)
+    assert first.keys() == {"step"} | {
+        f"held_out/{name}" for name in ("accuracy", "pass@2", "pass@4", "truncated")
+    }
+    wanted = {"loss", "entropy", "kl", "clip_share", "grad_norm", "logp_gap", "reward", "reward/correctness",
+              "reward/self_certainty", "reward/pcs", "groups/flat", "groups/confidence_only", "accuracy", "solved",
+              "length", "truncated", "repetition", "step_errors", "premature", "prompt_tokens", "rollout_tokens",
+              "probe_tokens"}  # fmt: skip
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert all(wanted <= line.keys() for line in steps)
+    assert [line["step"] for line in steps if "held_out/accuracy" in line] == [2, 4]
+    assert {"fit/a", "fit/b"} <= steps[-1].keys()
+    assert not any("seconds" in name or "mib" in name for line in steps for name in line)
+    assert {"seconds", "peak_mib", "buffers_mib", "rollouts", "update"} <= lines(folder, "timings.jsonl")[
+        -1
+    ].keys()
+
+
+def test_a_log_prob_of_the_loop_is_that_of_the_update(trained):
+    for line in lines(trained[1])[1:]:
+        assert line["logp_gap"] < 1e-4
+        assert line["rollout_tokens"] == 16 * line["length"]
+
+
+def test_what_is_learnt_is_what_is_exported_and_sampled(trained):
+    config, folder = trained
+    steps = lines(folder)[1:]
+    # How sure the model is grows, and the model is another one.
+    assert steps[-1]["reward/self_certainty"] > steps[0]["reward/self_certainty"]
+    assert 0 < steps[0]["kl"] < steps[-1]["kl"]
+    before, after = load(config.ancestor), load(folder)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), before.params, after.params)
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def test_nothing_is_compiled_behind_the_first_steps(ancestor, tmp_path, compilations):
+    config = change(settings(ancestor), steps=6, eval_every=0)
+    seen, advance = [], Learner.advance
+
+    def counted(self, *args):
+        seen.append(len(compilations()))
+        return advance(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "advance", counted)
+        train_lineage(config, tmp_path)
+    assert seen[0] < seen[2] and seen[3:] == [seen[3]] * 3
+
+
+# ------------------------------------------------------------------- what repeats
+
+
+def test_interrupted_is_uninterrupted(trained, tmp_path, monkeypatch):
+    config, whole = trained
+    advance, calls = Learner.advance, []
+
+    def dies(self, index, *args):
+        calls.append(index)
+        if calls in ([0], [0, 0, 1, 2, 3]):
+            raise KeyboardInterrupt
+        return advance(self, index, *args)
+
+    monkeypatch.setattr(Learner, "advance", dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_lineage(config, tmp_path)
+    train_lineage(config, tmp_path)
+    assert calls == [0, 0, 1, 2, 3, 3]
+    for name in COMPARED:
+        assert (tmp_path / "specialist" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def start(config: Config, workdir: pathlib.Path) -> subprocess.Popen:
+    """The same run by the script, in a process of its own."""
+    path = workdir.with_suffix(".py")
+    plain = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    text = ["from fr.config import default", "def get_config():", "    c = default()"]
+    for name, value in plain.items():
+        if dataclasses.is_dataclass(value):
+            text += [f"    c.{name}.{k} = {v!r}" for k, v in dataclasses.asdict(value).items()]
+        else:
+            text.append(f"    c.{name} = {value!r}")
+    path.write_text("\n".join([*text, "    return c"]))
+    command = [sys.executable, "scripts/train.py", f"--config={path}", f"--workdir={workdir}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with open(workdir.with_suffix(".log"), "a") as log:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def kill(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_resumed_equals_uninterrupted(trained, tmp_path):
+    config, whole = trained
+    process, log = start(config, tmp_path / "killed"), tmp_path / "killed" / "specialist" / "metrics.jsonl"
+    # With the line of a step its checkpoint is begun: the kill finds it in writing.
+    while process.poll() is None and not (log.exists() and len(log.read_text().split("\n")) > 3):
+        time.sleep(0.005)
+    assert process.poll() is None, (tmp_path / "killed.log").read_text()[-2000:]
+    kill(process)
+    train_lineage(config, tmp_path / "killed")
+    for name in COMPARED:
+        assert (log.parent / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_five_kills_at_random(ancestor, tmp_path):
+    config = change(settings(ancestor), steps=60)
+    began = time.monotonic()
+    assert start(config, tmp_path / "whole").wait() == 0
+    took, generator = time.monotonic() - began, random.Random(0)
+    for _ in range(5):
+        process = start(config, tmp_path / "killed")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=generator.uniform(0.3 * took, 0.6 * took))
+        kill(process)
+    assert start(config, tmp_path / "killed").wait() == 0
+    for name in COMPARED:
+        one, other = (tmp_path / run / "specialist" / name for run in ("whole", "killed"))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
+    state = TrainState(jnp.zeros((), jnp.int32), {"w": jnp.zeros(3)}, ())
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step, score in ((1, 0.2), (2, 0.7), (3, None), (4, 0.3), (5, None)):
+        checkpoints.save(
+            step, state.replace(step=jnp.int32(step), params={"w": jnp.full(3, float(step))}), score
+        )
+    checkpoints.close()
+    assert {path.name for path in tmp_path.glob("[0-9]*")} == {"2", "5"}
+    again = Checkpoints(tmp_path, keep=1)
+    assert again.latest == 5 and again.restore(state).params["w"].tolist() == [5.0] * 3
+    again.save(6, state, 0.1)
+    again.close()
+    assert {path.name for path in tmp_path.glob("[0-9]*")} == {"2", "6"}
+    other = Checkpoints(tmp_path, keep=1)
+    with pytest.raises(UserError, match="6 is no checkpoint of this model"):
+        other.restore(state.replace(params={"w": jnp.zeros(4)}))
+    other.close()
+
+
+# --------------------------------------------------------------------- the sampler
+
+
+def rollouts(engine: Engine) -> list[list[int]]:
+    from conftest import row
+
+    done = engine.sample([row(str(i), (5, 6, 7 + i), budget=8, temperature=1.0) for i in range(6)], 32)
+    return [r.tokens.tolist() for r in done]
+
+
+@pytest.mark.parametrize("kind", ["one", "pmap", "shard_map"])
+def test_an_engine_goes_on_with_other_parameters(tiny_config, tiny_params, tiny_ancestor, kind, compilations):
+    model, one = Transformer(tiny_config), Devices(kind)
+    make = lambda params: Engine(model, params, slots=4, chunk=4, prefill=2, devices=one)
+    wanted, engine = rollouts(make(tiny_ancestor)), make(tiny_params)
+    assert rollouts(engine) != wanted
+    other = jax.tree.map(jnp.copy, tiny_ancestor)
+    engine.update(other)
+    before = len(compilations())
+    # What training does to its buffers.
+    jax.tree.map(lambda x: x.delete(), other)
+    assert rollouts(engine) == wanted
+    assert len(compilations()) == before
+
+
+def test_problems_of_a_step_follow_from_seed_and_step(trained):
+    config, _ = trained
+    sampler = _sampler(config)
+    asked = lambda step: [group[0].problem.id for group in _draw(sampler, step)[0]]
+    assert asked(3) == asked(3) != asked(4)
+    assert len(set(asked(3))) == config.policy.prompts
+
+
+def test_problems_of_one_outcome_make_room(trained, monkeypatch):
+    config, _ = trained
+    # Problems of even hash are right every second time; the others always wrong.
+    even = lambda problem: sum(problem.id.encode()) % 2 == 0
+    grade = lambda self, problem, text: "right" if even(problem) and len(text) % 2 else "wrong"
+    monkeypatch.setattr("fr.tasks.countdown.Countdown.grade", grade)
+    sampler = _sampler(change(config, rounds=3))
+    plain, _, once = _draw(sampler, 1)
+    groups, _, cost = _draw(sampler, 1, again=True)
+    right = [sum(attempt.right for attempt in group) for group in groups]
+    assert len(groups) == len(plain) == 4
+    assert sum(0 < n < 4 for n in right) > sum(0 < sum(a.right for a in g) < 4 for g in plain)
+    assert cost.generated > once.generated
+    assert len({group[0].problem.id for group in groups}) == 4
+
+
+def _sampler(config: Config) -> Sampler:
+    from fr import tasks
+
+    model, task = load(config.ancestor), tasks.make(config.task)
+    engine = Engine(
+        Transformer(model.config), model.params, slots=8, chunk=8, prefill=4, devices=Devices("one")
+    )
+    return Sampler(config, task, model, engine, {"train": task.problems("train"), "validation": []})
+
+
+def _draw(sampler: Sampler, step: int, again: bool = False, sets=()):
+    from fr.metrics import Stages
+
+    return sampler.draw(step, again, sets, Stages())
+
+
+def test_confidence_may_be_sampled_instead(ancestor, tmp_path):
+    config = change(settings(ancestor), steps=1, eval_every=0)
+    rewards = dataclasses.replace(config.rewards, confidence="sampled", samples=2)
+    train_lineage(dataclasses.replace(config, rewards=rewards), tmp_path)
+    (line,) = lines(tmp_path / "specialist")
+    # Two answers behind each of three cuts of sixteen rows, each behind a prompt of its own.
+    assert line["probe_tokens"] > 16 * 3 * 2 * 7 and line["reward/pcs"] == 0
+
+
+@pytest.mark.slow
+def test_sampled_confidence_is_scored_confidence_on_average():
+    config = Config(
+        ancestor="countdown",
+        rewards=RewardsConfig(cuts=3, samples=16),
+        policy=PolicyConfig(prompts=3, rollouts=2, max_new_tokens=96),
+    )
+    sampled = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, confidence="sampled"))
+    sets = ("own", "gold")
+    groups, one, cheap = _draw(_sampler(config), 1, sets=sets)
+    others, two, dear = _draw(_sampler(sampled), 1, sets=sets)
+    assert [a.text for g in groups for a in g] == [a.text for g in others for a in g]
+    np.testing.assert_array_equal(one.cuts, two.cuts)
+    for name in sets:
+        a, b = getattr(one, name), getattr(two, name)
+        np.testing.assert_array_equal(a.known, b.known)
+        # Sixteen draws of a probability near one half have a deviation of an eighth.
+        assert np.abs(a.probability - b.probability)[a.known].mean() < 0.12, name
+    assert dear.probe > 10 * cheap.probe
+
+
+# ------------------------------------------------------------------ what is measured
+
+
+def test_the_entropy_fit_finds_its_curve():
+    past = [{"step": 0, "held_out/accuracy": 0.5}]
+    for entropy in (0.9, 0.5, 0.2):
+        past.append({"entropy": entropy, "accuracy": -0.3 * math.exp(entropy) + 1.1})
+    fitted = entropy_fit(past[:-1], past[-1])
+    assert fitted == {"fit/a": pytest.approx(0.3), "fit/b": pytest.approx(1.1)}
+    assert entropy_fit(past[:2], past[2]) == {}
+    assert entropy_fit([past[1]] * 2, past[1]) == {}
+
+
+def test_an_alarm_says_once_what_to_do():
+    config = PolicyConfig(alarm_entropy=0.5, alarm_kl=0.1, alarm_repetition=0.2)
+    well = {"entropy": 1.0, "kl": 0.0, "repetition": 0.0}
+    bad = {"entropy": 0.4, "kl": 0.2, "repetition": 0.25}
+    lines = alarms([{"step": 0}, well], bad, config)
+    # Without a step before, no entropy can have fallen.
+    assert len(lines) == 3 and alarms([], bad, config) == lines[1:]
+    assert "policy.entropy" in lines[0] and "policy.kl" in lines[1] and "rewards.terms" in lines[2]
+    assert alarms([well, bad], bad, config) == () == alarms([well], well, config)
+
+
+def test_a_board_gets_the_same_numbers(monkeypatch, tmp_path):
+    seen = []
+    writer = lambda folder, purge_step: types.SimpleNamespace(
+        add_scalar=lambda *args: seen.append(args), close=lambda: seen.append((folder, purge_step))
+    )
+    monkeypatch.setitem(
+        sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=writer, __spec__=True)
+    )
+    board = Board(tmp_path, 4)
+    board.write(5, {"loss": 0.5})
+    board.close()
+    assert seen == [("loss", 0.5, 5), (str(tmp_path), 5)]
+
+
+# ------------------------------------------------------------------------ refusals
+
+
+def test_nan_stops_and_leaves_the_last_good_checkpoint(ancestor, tmp_path, monkeypatch):
+    learn = Learner._learn
+
+    def breaks(self, state, rows, step):
+        state, values = learn(self, state, rows, step)
+        return state, values | ({"loss": math.nan} if step == 3 else {})
+
+    monkeypatch.setattr(Learner, "_learn", breaks)
+    with pytest.raises(
+        UserError, match=r"loss is nan at step 3; lower the learning_rate \(checkpoint 2 is kept\)"
+    ):
+        train_lineage(settings(ancestor), tmp_path)
+    folder = tmp_path / "specialist"
+    assert max(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*")) == 2
+    assert lines(folder)[-1]["step"] == 2 and not (folder / "model.safetensors").exists()
+
+
+def test_bad_input_leaves_nothing(ancestor, tmp_path):
+    good = settings(ancestor)
+    for bad, why in (
+        (change(good, prompts=3000), "config.policy.prompts = 3000"),
+        (change(good, minibatches=3), "do not divide into minibatches"),
+        (
+            dataclasses.replace(good, rewards=RewardsConfig(terms=(("corectness", 1.0),))),
+            "unknown reward term",
+        ),
+        (dataclasses.replace(good, ancestor="nowhere"), "is not there"),
+        (dataclasses.replace(good, lora=LoraConfig(rank=2, targets=("quary",))), "is no part of a layer"),
+    ):
+        with pytest.raises(UserError, match=why):
+            train_lineage(bad, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------ adapters
+
+
+def test_adapters_train_and_are_merged(ancestor, tmp_path):
+    config = dataclasses.replace(change(settings(ancestor), steps=2, minibatches=1), lora=LoraConfig(rank=2))
+    train_lineage(config, tmp_path)
+    steps = lines(tmp_path / "specialist")[1:]
+    assert steps[0]["kl"] == pytest.approx(0, abs=1e-6) and steps[1]["kl"] > 0
+    # Had the sampler not got the merged parameters, its log-probs would differ from those of the update.
+    assert all(line["logp_gap"] < 1e-4 for line in steps)
+    before, after = load(ancestor).params, load(tmp_path / "specialist").params
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, after)
+    assert not moved["embed"]["embedding"] and moved["layers"]["attention"]["q"]["kernel"]
