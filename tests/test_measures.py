@@ -79,3 +79,8 @@ def test_early_late_and_flat_confidence():
     assert flat.tolist() == [False, False, False, True, True]
     np.testing.assert_allclose(rho[:2], [1, -1])
     assert rho[2] < 0.4 and np.isnan(rho[3:]).all()
+
+
+def test_a_correlation_that_equals_a_threshold_is_not_below_it():
+    rho, _ = premature(np.array([[0.2, 0.5, 0.1, 0.6], [0.3, 0.1, 0.6, 0.5]]))
+    np.testing.assert_array_equal(rho, [0.4, 0.6])

@@ -71,6 +71,7 @@ def test_its_checkpoints_are_models(trained):
     assert last.encode("3 7 10 -> 49 :") == export.encode("3 7 10 -> 49 :")
 
 
+@pytest.mark.slow
 def test_branches_begin_with_the_likeliest_tokens_and_go_on_greedily(tmp_path):
     preference = dataclasses.replace(CONFIG.preference, source="branches", steps=1, problems=2, candidates=3)
     config = dataclasses.replace(CONFIG, preference=dataclasses.replace(preference, confident=0.0))

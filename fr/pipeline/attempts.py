@@ -58,17 +58,11 @@ def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None 
     folder = run.workdir / name
     have = store.finished(folder)
     longest = max((len(p.row.prompt) + p.row.params["budget"] for p in plan), default=1)
-    engines = {}
     mine = processes.share(name, [i for i in range(len(shards)) if i not in have])
-    rows = sum(len(shards[i]) for i in mine)
-    with tqdm(total=rows, desc=processes.label(name), unit="row") as bar:
+    with tqdm(total=sum(len(shards[i]) for i in mine), desc=processes.label(name), unit="row") as bar:
         for i in mine:
-            reads = shards[i][0].reads_ancestor
-            if reads not in engines:
-                engines[reads] = run.engine(reads)
-            rollouts = engines[reads].sample(
-                [p.row for p in shards[i]], longest, bar.update, _plan(shards[i], ask)
-            )
+            rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
+            rollouts = run.engine(shards[i][0].reads_ancestor).sample(rows, longest, bar.update, asked)
             store.write_shard(folder, i, _records(run, shards[i], rollouts))
     processes.wait(name)
 

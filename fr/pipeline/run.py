@@ -30,6 +30,7 @@ class Run:
     specialist: Model
     ancestor: Model | None
     devices: Devices  # the local ones of this process, on which the parameters are
+    _engines: dict[bool, Engine] = dataclasses.field(default_factory=dict)  # with the ancestor, or without
 
     @property
     def ancestor_weight(self) -> float:
@@ -42,7 +43,12 @@ class Run:
         return PurePath(self.config.specialist or "specialist").name, PurePath(self.config.ancestor).name
 
     def engine(self, with_ancestor: bool) -> Engine:
-        """The decoder of plain rows, or of rows that read the ancestor in the loop."""
+        """The decoder of plain rows, or of rows that read the ancestor in the loop; all stages have the same one."""
+        if with_ancestor not in self._engines:
+            self._engines[with_ancestor] = self._engine(with_ancestor)
+        return self._engines[with_ancestor]
+
+    def _engine(self, with_ancestor: bool) -> Engine:
         c = self.config.sampling
         return Engine(
             *_module(self.specialist),
