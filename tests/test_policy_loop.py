@@ -22,6 +22,7 @@ from fr.errors import UserError
 from fr.metrics import Board
 from fr.models import ModelConfig, load, save
 from fr.models.transformer import Transformer, init_params
+from fr.pipeline.dry_run import dry_run
 from fr.pipeline.policy import Learner
 from fr.pipeline.rollouts import Sampler
 from fr.pipeline.step_metrics import alarms, entropy_fit
@@ -403,6 +404,31 @@ def test_bad_input_leaves_nothing(ancestor, tmp_path):
         with pytest.raises(UserError, match=why):
             train_lineage(bad, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_script_refuses_in_one_line(tmp_path):
+    terms = tmp_path / "mine.py"
+    terms.write_text("import fr.rewards")
+    given = [
+        "--config=configs/countdown_grpo.py",
+        f"--reward_module={terms}",
+        f"--workdir={tmp_path / 'work'}",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "scripts/train.py", *given]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "files no reward term" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "work").exists()
+
+
+def test_a_dry_run_reads_shapes_alone(ancestor, tmp_path):
+    (tmp_path / "config.json").write_bytes((pathlib.Path(ancestor) / "config.json").read_bytes())
+    config = dataclasses.replace(settings(ancestor), ancestor=str(tmp_path))
+    table = dry_run(config)
+    assert "assumed, without a tokenizer" in table and "optimiser" in table and "in all, a device" in table
+    assert "the longest of 256" in dry_run(settings(ancestor))
+    with pytest.raises(UserError, match="knows policy optimisation alone"):
+        dry_run(dataclasses.replace(config, algorithm="sft"))
 
 
 # ------------------------------------------------------------------------ adapters
