@@ -19,11 +19,12 @@ from fr.metrics import MetricsWriter
 from fr.models import ModelConfig, load
 from fr.models.transformer import Transformer, init_params
 from fr.pipeline.train import train_ancestor, train_lineage
+from fr.sampling import pieces as head_pieces
 from fr.tasks.countdown import Countdown
 from fr.tasks.countdown_tokenizer import countdown_tokenizer, word_level
-from fr.training import losses
 from fr.training.data import TraceData, pack
-from fr.training.sft import init_state, make_step
+from fr.training.sft import make_step
+from fr.training.state import init_state
 
 TINY = ModelConfig(vocab=128, width=16, layers=2, heads=2, kv_heads=2, head_dim=8, ff=24)
 TRAINING = TrainingConfig(steps=12, batch=2, sequence=128, warmup_steps=2, checkpoint_every=3, log_every=2)
@@ -82,7 +83,7 @@ def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
         total, count = total - logp[row, t - 1, batch.tokens[row, t]], count + 1
     # A step is compiled once per config: one that differs is compiled with the pieces of this test.
     config = dataclasses.replace(TRAINING, keep=pieces)
-    monkeypatch.setattr(losses, "MAX_LOGITS", -(-2 * 127 * 128 // pieces))
+    monkeypatch.setattr(head_pieces, "LOGITS", -(-2 * 127 * 128 // pieces))
     _, metrics = make_step(TINY, config)(init_state(params, TRAINING), batch)
     np.testing.assert_allclose(metrics["loss"], total / count, rtol=1e-5)
     assert metrics["learnt"] == count

@@ -45,10 +45,15 @@ def sharding(path: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, spec(path, shape, mesh.shape["model"]))
 
 
+def places(tree, mesh: Mesh):
+    """The place of every leaf of a tree of arrays, or of their shapes, by its path."""
+    at = lambda path, leaf: sharding(_name(path), np.shape(leaf), mesh)
+    return jax.tree_util.tree_map_with_path(at, tree)
+
+
 def place(tree, mesh: Mesh):
     """Put every leaf of a tree where its path says; what is there already stays as it is."""
-    at = lambda path, leaf: sharding(_name(path), np.shape(leaf), mesh)
-    return jax.device_put(tree, jax.tree_util.tree_map_with_path(at, tree))
+    return jax.device_put(tree, places(tree, mesh))
 
 
 def constrain(tree, mesh: Mesh):

@@ -220,13 +220,14 @@ class Transformer(nn.Module):
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False  # the layers of a stack are computed again in a backward pass instead of kept
 
     def setup(self):
         c = self.config
         self.embed = nn.Embed(c.vocab, c.width, name="embed")
         stacked = nn.scan(
-            Block,
-            variable_axes={"params": 0},
+            nn.remat(Block, prevent_cse=False) if self.remat else Block,
+            variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.layers,
@@ -260,15 +261,19 @@ class Transformer(nn.Module):
         return self.final_norm(x), cache
 
     def _inlined(self, x, turn, positions, segments, cache, branches):
-        layers, block = self.variables["params"]["layers"], Block(self.config, self.dtype, parent=None)
-        each = layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
+        block = Block(self.config, self.dtype, parent=None)
+        each = {name: self._each(tree["layers"]) for name, tree in self.variables.items() if "layers" in tree}
         shared, caches = layer_data(self.config), []
-        for i, params in enumerate(each):
+        for i in range(self.config.layers):
             own = jax.tree.map(lambda leaf: leaf[i], shared)
             old = None if cache is None else cache.layers[i]
-            x, new = block.apply({"params": params}, x, own, turn, positions, segments, old, branches)
+            layer = {name: trees[i] for name, trees in each.items()}
+            x, new = block.apply(layer, x, own, turn, positions, segments, old, branches)
             caches.append(new)
         return x, None if cache is None else KVCache(tuple(caches))
+
+    def _each(self, layers) -> tuple[dict, ...]:
+        return layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
 
     def head(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits, accumulated and returned in float32."""

@@ -12,9 +12,10 @@ from fr.models.transformer import Transformer
 from fr.sampling import stats
 from fr.sampling.batch import Models
 from fr.sampling.devices import Devices
+from fr.sampling.pieces import by_pieces, token_reading
 from fr.types import TokenScores
 
-PIECE = 256  # tokens whose logits exist at one time: memory is PIECE * V, whatever B * T is
+SCORES = 2**27  # attention scores of a layer, 512 MiB in float32: of long rows fewer are scored at a time
 
 
 def score_tokens(
@@ -31,22 +32,13 @@ def score_tokens(
     Rows are padded on the right with -1; 1 <= start. Column i speaks of token start + i; columns behind the row's
     end are 0 and masked. Prompts cost a forward pass but no logits.
     """
-    positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
-    columns = start[:, None] + jnp.arange(width)
-    targets = jnp.take_along_axis(tokens, columns, axis=1, mode="fill", fill_value=-1)
-
-    def states(m: Transformer, p: dict):
-        hidden, _ = m.apply({"params": p}, tokens, positions, method="hidden")
-        # Token t is read from the state at t - 1.
-        window = jnp.take_along_axis(hidden, columns[:, :, None] - 1, axis=1, mode="clip")
-        return _pieces(window.reshape(-1, window.shape[-1]))
-
-    both = [states(model, params.specialist)]
+    targets, states = window(model, {"params": params.specialist}, tokens, start, width)
+    arrays, vocab = [targets.reshape(-1), states], model.config.vocab
     if ancestor is not None:
-        both.append(states(ancestor, params.ancestor))
+        arrays.append(window(ancestor, {"params": params.ancestor}, tokens, start, width)[1])
+        vocab += ancestor.config.vocab
 
-    def piece(args):
-        target, state, *second = args
+    def read(target, state, *second):
         logits = model.apply({"params": params.specialist}, state, method="head")
         reading = stats.read(logits, tau)
         moments = stats.token_stats(reading, target)
@@ -55,19 +47,52 @@ def score_tokens(
         other = ancestor.apply({"params": params.ancestor}, second[0], method="head")
         return moments, stats.lineage_stats(reading, stats.read(other, tau, stats.ANCESTOR_TOP), target)
 
-    moments, lineage = jax.lax.map(piece, (_pieces(targets.reshape(-1)), *both))
-    unfold = lambda x: jnp.where(targets >= 0, x.reshape(-1)[: targets.size].reshape(targets.shape), 0.0)
+    moments, lineage = by_pieces(read, vocab, arrays)
+    unfold = lambda x: jnp.where(targets >= 0, x.reshape(targets.shape), 0.0)
     return TokenScores(
         mask=targets >= 0, stats=jax.tree.map(unfold, moments), lineage=jax.tree.map(unfold, lineage)
     )
 
 
-def _pieces(x: Float[Array, "N ..."]) -> Float[Array, "M P ..."]:
-    return jnp.pad(x, ((0, -x.shape[0] % PIECE),) + ((0, 0),) * (x.ndim - 1)).reshape(-1, PIECE, *x.shape[1:])
+def token_logps(
+    model: Transformer,
+    variables: dict,
+    tokens: Int[Array, "B T"],
+    start: Int[Array, "B"],
+    width: int,
+    temperature: float = 1.0,
+    shards: int = 1,
+) -> tuple[Float[Array, "B W"], Float[Array, "B W"]]:
+    """Log-prob at `temperature`, and raw entropy, of the tokens of each row from `start` on: the scorer of losses.
+
+    `variables` hold "params" and whatever else the model reads. Has a gradient, of which logits cost a piece of
+    memory too; `shards` is the number of devices that the rows are spread over.
+    """
+    targets, states = window(model, variables, tokens, start, width)
+
+    def read(target, state):
+        return token_reading(model.apply(variables, state, method="head"), target, temperature)
+
+    both = by_pieces(read, model.config.vocab, (targets.reshape(-1), states), shards)
+    return jax.tree.map(lambda x: jnp.where(targets >= 0, x.reshape(targets.shape), 0.0), both)
+
+
+def window(
+    model: Transformer, variables: dict, tokens: Int[Array, "B T"], start: Int[Array, "B"], width: int
+) -> tuple[Int[Array, "B W"], Float[Array, "N D"]]:
+    """The `width` tokens of each row from `start` on (-1 behind its end), and the states that predict them."""
+    positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
+    columns = start[:, None] + jnp.arange(width)
+    take = lambda x, at, **how: jax.vmap(lambda row, index: row.at[index].get(**how))(x, at)
+    targets = take(tokens, columns, mode="fill", fill_value=-1)
+    hidden, _ = model.apply(variables, tokens, positions, method="hidden")
+    # Token t is read from the state at t - 1.
+    states = take(hidden, columns - 1, mode="clip")
+    return targets, states.reshape(-1, states.shape[-1])
 
 
 class Scorer:
-    """Scores sequences of any length on the local devices: `rows` a device at a time, lengths in buckets of 32."""
+    """Scores sequences on the local devices: up to `rows` a device at a time, lengths in buckets of 32."""
 
     def __init__(
         self,
@@ -81,7 +106,8 @@ class Scorer:
         devices: Devices | None = None,
     ):
         self.devices = devices or Devices()
-        self._rows = rows * self.devices.count
+        self._most = rows
+        self._heads = max(m.config.heads for m in (model, ancestor) if m is not None)
         self._tau = np.full(self.devices.count, tau, np.float32)
         self._params = self.devices.replicate(Models(params, ancestor_params))
         # One compiled function a width: `width` is a shape, so it cannot be traced.
@@ -106,24 +132,29 @@ class Scorer:
         # One bucket for all of a call: scores then do not depend on how sequences are grouped.
         size = _bucket(max(map(len, sequences), default=1))
         width = _bucket(max((len(sequence) - first for sequence, first in zip(sequences, starts)), default=1))
-        out = []
-        for i in range(0, len(sequences), self._rows):
-            part, begin = sequences[i : i + self._rows], starts[i : i + self._rows]
-            tokens = np.full((self._rows, size), -1, np.int32)
-            start = np.ones(self._rows, np.int32)
+        out, rows = [], self._rows(size)
+        for i in range(0, len(sequences), rows):
+            part, begin = sequences[i : i + rows], starts[i : i + rows]
+            tokens = np.full((rows, size), -1, np.int32)
+            start = np.ones(rows, np.int32)
             for b, (sequence, first) in enumerate(zip(part, begin)):
                 tokens[b, : len(sequence)] = sequence
                 start[b] = first
             scores = self._score(width)(self._params, *self.devices.split((tokens, start)), self._tau)
             scores = jax.device_get(scores)
             columns = {**vars(scores.stats), **(vars(scores.lineage) if scores.lineage is not None else {})}
-            columns = {name: value.reshape(self._rows, width) for name, value in columns.items()}
+            columns = {name: value.reshape(rows, width) for name, value in columns.items()}
             out += [
                 {name: value[b, : len(sequence) - first] for name, value in columns.items()}
                 for b, (sequence, first) in enumerate(zip(part, begin))
             ]
             progress(len(part))
         return out
+
+    def _rows(self, size: int) -> int:
+        """Sequences of one pass, over all devices: a power of two of them a device, where memory has the say."""
+        fit = max(1, SCORES // (self._heads * size**2))
+        return min(self._most, 1 << (fit.bit_length() - 1)) * self.devices.count
 
 
 def _bucket(length: int) -> int:

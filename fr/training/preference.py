@@ -1,0 +1,118 @@
+"""Training on pairs: DPO on the model itself, or a Bradley-Terry reward, a scalar head on its last state."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from fr.config import LoraConfig, PreferenceConfig
+from fr.models.config import ModelConfig
+from fr.models.precision import choose_dtype
+from fr.models.transformer import Transformer
+from fr.sampling.scoring import token_logps
+from fr.training.lora import applied, variables
+from fr.training.state import Measured, check_rows, compile_update
+
+
+@struct.dataclass
+class PreferenceBatch:
+    """Pairs of completions: row 2p is the better one of pair p, row 2p + 1 the worse; laid out as a PolicyBatch."""
+
+    tokens: Int[Array, "B T"]
+    start: Int[Array, "B"]
+    mask: Bool[Array, "B W"]
+    margin: Float[Array, "P"]  # by how much the reward of the better one should be larger (arXiv 2507.21931)
+    ref_logp: Float[Array, "B W"] | None = None  # of the ancestor; DPO needs it
+
+
+@struct.dataclass
+class _Weighed:
+    batch: PreferenceBatch
+    weights: Float[Array, "P"]
+
+
+def bradley_terry(
+    better: Float[Array, "P"], worse: Float[Array, "P"], margin: Float[Array, "P"] | float = 0.0
+) -> Float[Array, "P"]:
+    """-log sigmoid(better - worse - margin), the loss of a pair of rewards; the margin is RLSF's (2507.21931)."""
+    return jax.nn.softplus(worse + margin - better)
+
+
+def check_preference(config: PreferenceConfig, mesh: Mesh) -> None:
+    """Raise UserError, naming the numbers, unless the rows of a step divide; a pair stays on one device."""
+    what = f"config.preference.pairs x 2 = {config.pairs} x 2"
+    check_rows(2 * config.pairs, config.microbatch, mesh, what, unit=2)
+
+
+def init_head(model: ModelConfig) -> dict:
+    """The scalar head of a reward that is 0 everywhere; what is trained is {"model": ..., "reward": this}."""
+    return {"kernel": jnp.zeros(model.width)}
+
+
+@functools.lru_cache(maxsize=8)
+def make_preference_update(
+    model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+) -> Callable:
+    """The compiled update (state, PreferenceBatch, frozen=None) -> (state, metrics), as `policy.make_update`.
+
+    DPO (arXiv 2305.18290): the reward of a completion is beta (log p - log p_ref), summed over its masked tokens.
+    Metrics, means over pairs: `loss`, `accuracy` (the better one has the larger reward), `gap` (by how much).
+    """
+    reward = (
+        _dpo_reward(model, config, lora, mesh) if config.loss == "dpo" else _head_reward(model, config, lora)
+    )
+
+    def loss(trained: dict, frozen: dict | None, weighed: _Weighed):
+        better, worse = reward(trained, frozen, weighed.batch).reshape(-1, 2).T
+        losses = bradley_terry(better, worse, config.margin * weighed.batch.margin)
+        share = lambda x: jnp.sum(weighed.weights * x)
+        return share(losses), Measured({"accuracy": share(better > worse), "gap": share(better - worse)}, {})
+
+    def prepare(batch: PreferenceBatch, step):
+        # A pair without tokens fills up a batch.
+        real = jnp.any(batch.mask, axis=1).reshape(-1, 2).any(axis=1).astype(jnp.float32)
+        return _Weighed(batch, real / jnp.maximum(jnp.sum(real), 1.0))
+
+    return compile_update(loss, config, mesh, prepare, config.microbatch)
+
+
+@functools.lru_cache(maxsize=8)
+def make_rewards(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig) -> Callable:
+    """Compiled (trained, PreferenceBatch, frozen=None) -> rewards [B] of a trained scalar head."""
+    reward = _head_reward(model, config, lora)
+    return jax.jit(lambda trained, batch, frozen=None: reward(trained, frozen, batch))
+
+
+def _dpo_reward(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh) -> Callable:
+    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
+
+    def reward(trained: dict, frozen: dict | None, batch: PreferenceBatch) -> Float[Array, "B"]:
+        if batch.ref_logp is None:
+            raise ValueError("DPO needs ref_logp in the batch")
+        width, shards = batch.mask.shape[1], mesh.shape["data"]
+        with applied(lora):
+            read = variables(trained, frozen, lora)
+            logp, _ = token_logps(transformer, read, batch.tokens, batch.start, width, 1.0, shards)
+        return config.beta * jnp.sum(jnp.where(batch.mask, logp - batch.ref_logp, 0.0), axis=1)
+
+    return reward
+
+
+def _head_reward(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig) -> Callable:
+    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
+
+    def reward(trained: dict, frozen: dict | None, batch: PreferenceBatch) -> Float[Array, "B"]:
+        tokens = batch.tokens
+        positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
+        with applied(lora):
+            read = variables(trained["model"], frozen, lora)
+            hidden, _ = transformer.apply(read, tokens, positions, method="hidden")
+        last = jnp.maximum(jnp.sum(tokens >= 0, axis=1) - 1, 0)
+        states = jax.vmap(lambda row, at: row[at])(hidden, last)
+        return states.astype(jnp.float32) @ trained["reward"]["kernel"]
+
+    return reward

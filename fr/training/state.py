@@ -1,0 +1,168 @@
+"""The state of a training run, its optimiser, and the one compiled update that every loss goes through."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from flax.traverse_util import path_aware_map
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from fr.config import PolicyConfig, PreferenceConfig, TrainingConfig
+from fr.errors import UserError
+from fr.models import sharding
+
+Settings = TrainingConfig | PolicyConfig | PreferenceConfig
+
+
+@struct.dataclass
+class TrainState:
+    """All that a resumed run needs: what is trained (float32), the optimiser's moments, number of updates made."""
+
+    step: Int[Array, ""]
+    params: dict  # all parameters, or adapters
+    optimizer: optax.OptState
+
+
+@struct.dataclass
+class Measured:
+    """What a loss says of some rows: shares add up over the rows of a batch, of peaks the largest counts."""
+
+    shares: dict[str, Float[Array, ""]]
+    peaks: dict[str, Float[Array, ""]]
+
+
+def learning_rate(config: Settings) -> optax.Schedule:
+    """Learning rate by the number of updates made: linear warm-up, then constant or a cosine to zero.
+
+    Raises UserError if a cosine has no updates left after the warm-up.
+    """
+    peak, warm, updates = config.learning_rate, config.warmup_steps, config.optimizer_steps
+    if config.schedule == "constant":
+        return optax.linear_schedule(0.0, peak, warm) if warm else optax.constant_schedule(peak)
+    if updates <= warm:
+        raise UserError(
+            f"steps of training = {updates} must be more than warmup_steps = {warm} for a cosine schedule"
+        )
+    if not warm:
+        return optax.cosine_decay_schedule(peak, updates)
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warm, updates)
+
+
+def make_optimizer(config: Settings) -> optax.GradientTransformation:
+    """AdamW behind a clip by global norm; norms' scales do not decay."""
+    decays = lambda params: path_aware_map(lambda path, _: path[-1] != "scale", params)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        # 0.95: of a run of a few thousand steps, 0.999 would average the second moment over most.
+        optax.adamw(learning_rate(config), b2=0.95, weight_decay=config.weight_decay, mask=decays),
+    )
+
+
+def init_state(params: dict, config: Settings) -> TrainState:
+    """The state before the first update."""
+    return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+
+
+def training_mesh(model_axis: int = 1, devices: list | None = None) -> Mesh:
+    """All devices of all processes (or those given) as (data, model); raises UserError if they do not divide."""
+    devices = devices or jax.devices()
+    if len(devices) % model_axis:
+        raise UserError(f"model_axis = {model_axis} does not divide {len(devices)} devices")
+    return Mesh(np.array(devices).reshape(-1, model_axis), sharding.AXES)
+
+
+def check_rows(rows: int, microbatch: int, mesh: Mesh, what: str, unit: int = 1) -> None:
+    """Raise UserError unless an update's rows divide into microbatches, and those over the mesh, `unit`s whole.
+
+    `what` says where the rows come from.
+    """
+    shards, part = mesh.shape["data"], microbatch or rows
+    if rows % part:
+        raise UserError(f"{what} = {rows} rows do not divide into microbatches of {part}")
+    if part % (shards * unit):
+        where = f"{what} = {rows} rows" if part == rows else f"a microbatch of {part} rows"
+        raise UserError(
+            f"{where} does not divide among {shards} data shards ({mesh.size} devices, "
+            f"model_axis {mesh.shape['model']}); use a multiple of {shards * unit}"
+        )
+
+
+def place_batch(batch, mesh: Mesh):
+    """Put a batch on the mesh, its rows spread over the data axis."""
+    return jax.device_put(batch, NamedSharding(mesh, P("data")))
+
+
+def compile_update(
+    loss: Callable[[dict, dict | None, object], tuple[Float[Array, ""], Measured]],
+    config: Settings,
+    mesh: Mesh | None = None,
+    prepare: Callable[[object, Int[Array, ""]], object] = lambda batch, step: batch,
+    microbatch: int = 0,
+) -> Callable:
+    """The compiled update (state, batch, frozen=None) -> (state, metrics); the given state's buffers are reused.
+
+    `loss(trained, frozen, batch)` is a sum over the rows that it is given, so that microbatches add up to the batch:
+    what depends on all of it (denominators) is put into the batch by `prepare(batch, updates made)`. Metrics are of
+    the batch before its update: the loss, all that it measured, `grad_norm` (before the clip), `learning_rate`.
+    """
+    optimizer, rate = make_optimizer(config), learning_rate(config)
+    gradient = jax.value_and_grad(loss, has_aux=True)
+
+    def update(state: TrainState, batch, frozen: dict | None = None):
+        batch = prepare(batch, state.step)
+        (value, measured), grads = _over_parts(
+            lambda part: gradient(state.params, frozen, part), batch, microbatch, mesh
+        )
+        changes, moments = optimizer.update(grads, state.optimizer, state.params)
+        metrics = {
+            "loss": value,
+            **measured.shares,
+            **measured.peaks,
+            "grad_norm": optax.global_norm(grads),
+            "learning_rate": rate(state.step),
+        }
+        new = TrainState(state.step + 1, optax.apply_updates(state.params, changes), moments)
+        return _pinned(new, mesh), metrics
+
+    return jax.jit(update, donate_argnums=0)
+
+
+def _pinned(tree, mesh: Mesh | None):
+    """Every leaf where `sharding.place` puts it: a state that came back elsewhere would compile the update again."""
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, sharding.places(tree, mesh))
+
+
+def _over_parts(gradient: Callable, batch, microbatch: int, mesh: Mesh | None):
+    """`gradient` of the whole batch, taken `microbatch` rows at a time; a part has as many rows of each device."""
+    rows = len(jax.tree.leaves(batch)[0])
+    shards, parts = mesh.shape["data"] if mesh else 1, rows // (microbatch or rows)
+    if parts == 1:
+        return gradient(batch)
+
+    def cut(x):
+        x = x.reshape(shards, parts, -1, *x.shape[1:])
+        x = jnp.moveaxis(x, 1, 0).reshape(parts, -1, *x.shape[3:])
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(None, "data"))) if mesh else x
+
+    def add(total, part):
+        (value, measured), grads = gradient(part)
+        (old_value, old), old_grads = total
+        peaks = jax.tree.map(jnp.maximum, old.peaks, measured.peaks)
+        value, shares, grads = jax.tree.map(
+            jnp.add, (old_value, old.shares, old_grads), (value, measured.shares, grads)
+        )
+        return ((value, Measured(shares, peaks)), _pinned(grads, mesh)), None
+
+    batch = jax.tree.map(cut, batch)
+    shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], batch))
+    (value, measured), grads = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    lowest = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), measured.peaks)
+    start = ((value, measured.replace(peaks=lowest)), _pinned(grads, mesh))
+    return jax.lax.scan(add, start, batch)[0]
