@@ -11,7 +11,7 @@ from fr import store
 from fr.config import Config, EvaluationConfig, RoutingConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.pipeline.evaluate import evaluate
-from fr.pipeline.run import open_run
+from fr.pipeline.run import Run, open_run
 from fr.report.evaluation_tables import render_evaluation
 from fr.sampling.engine import Engine
 from fr.tasks.countdown_checker import step_errors
@@ -131,3 +131,8 @@ def test_a_model_against_itself_and_against_other_problems(done, tmp_path):
     with pytest.raises(UserError, match="evaluation_problems.json is missing"):
         evaluate(open_run(fewer, tmp_path), against=tmp_path / "none")
     assert not store.finished(tmp_path / "evaluation")
+
+
+def test_a_checkpoint_is_called_by_its_run_and_step():
+    config = Config(specialist="/tmp/x/specialist/checkpoints/60", ancestor="/tmp/y/base")
+    assert Run(config, None, None, [], None, None, None).names == ("specialist/60", "base")

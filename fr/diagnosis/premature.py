@@ -21,6 +21,4 @@ def premature(
     index = np.arange(ranks.shape[1]) - (ranks.shape[1] - 1) / 2
     spread = np.sqrt((ranks**2).sum(axis=1) * (index**2).sum())
     flat = spread == 0
-    # Rounded: of few cuts many have the same value, and a threshold may be one of them.
-    rho = np.round(ranks @ index / np.where(flat, 1.0, spread), 9)
-    return np.where(flat, np.nan, rho), flat
+    return np.where(flat, np.nan, ranks @ index / np.where(flat, 1.0, spread)), flat

@@ -40,7 +40,7 @@ class Run:
     @property
     def names(self) -> tuple[str, str]:
         """What records call the two models: no paths, so that results do not depend on where a run lies."""
-        return PurePath(self.config.specialist or "specialist").name, PurePath(self.config.ancestor).name
+        return _name(self.config.specialist or "specialist"), _name(self.config.ancestor)
 
     def engine(self, with_ancestor: bool) -> Engine:
         """The decoder of plain rows, or of rows that read the ancestor in the loop; all stages have the same one."""
@@ -93,6 +93,12 @@ def open_run(config: Config, workdir: PathLike) -> Run:
     own = f"-{jax.process_index()}" if jax.process_index() else ""
     programs.compile_log().write_to(workdir / f"compilations{own}.jsonl")
     return Run(config, workdir, task, problems, specialist, ancestor, devices)
+
+
+def _name(source: str) -> str:
+    path = PurePath(source)
+    # A checkpoint is called by its step.
+    return f"{path.parent.parent.name}/{path.name}" if path.parent.name == "checkpoints" else path.name
 
 
 def _ancestor_source(config: Config, workdir: epath.Path) -> str:
