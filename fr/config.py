@@ -89,6 +89,18 @@ class RoutingConfig:
     bootstrap: int = 2000  # resamples of an interval
     splits: int = 200  # random halvings of the attempts
     permutations: int = 200  # of the label null
+    posterior: int = 200  # draws of every problem's true rates
+    folds: int = 5  # of problems, for what is learned
+    inner_folds: int = 4  # of the training problems, for the settings of the head
+    objective: str = "rescue"  # of the head: expected rescue of its soft policy, or binomial (likelihood)
+    hidden: int = 0  # units of the head's hidden layer; 0: linear in its columns
+    seeds: int = 2  # heads whose scores are averaged
+    steps: int = 120  # parameter updates of a head
+    learning_rate: float = 0.1  # at the first of them; cosine to 0
+    entropy: float = 0.01  # weight of the soft policy's entropy, in rescues a nat
+    ridges: tuple[float, ...] = (0.001, 0.01, 0.1)  # candidates for the weight of the head's squared kernels
+    caution: float = 2.0  # standard errors by which the head must have gained before it leaves the fixed choice
+    price: float = 0.0  # rescues that a retry must be worth; above 0 the head may stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,7 +358,7 @@ def _validate(c: Config) -> None:
         "sampling": ("rollouts", "max_new_tokens", "slots", "chunk", "prefill", "model_axis", "shard_rows"),
         "diagnosis": ("tau", "width", "window"),
         "intervention": ("attempts", "local_span"),
-        "routing": ("bootstrap", "splits", "permutations"),
+        "routing": ("bootstrap", "splits", "permutations", "posterior", "seeds", "steps", "learning_rate"),
         "evaluation": ("samples", "cuts", "bins", "sampled_attempts", "answers"),
         "rewards": ("samples", "discount", "window", "ngram", "length_span", "thought_words"),
         "architecture": ("width", "layers", "heads", "ff"),
@@ -361,6 +373,7 @@ def _validate(c: Config) -> None:
     _choice("diagnosis.detector", c.diagnosis.detector, ("demotion", "z"))
     _choice("diagnosis.form", c.diagnosis.form, ("showcase", "released"))
     _choice("algorithm", c.algorithm, ALGORITHMS)
+    _validate_routing(c.routing)
     _validate_policy(c.policy)
     _validate_lora(c.lora)
     _validate_preference(c.preference)
@@ -382,6 +395,15 @@ def _validate(c: Config) -> None:
         c.architecture.width,
         f"a multiple of architecture.heads = {c.architecture.heads}",
     )
+
+
+def _validate_routing(c: RoutingConfig) -> None:
+    for name in ("hidden", "entropy", "caution", "price"):
+        _check(getattr(c, name) >= 0, f"routing.{name}", getattr(c, name), "0 or more")
+    for name in ("folds", "inner_folds"):
+        _check(getattr(c, name) > 1, f"routing.{name}", getattr(c, name), "2 or more")
+    _check(min(c.ridges, default=0) > 0, "routing.ridges", c.ridges, "positive numbers")
+    _choice("routing.objective", c.objective, ("rescue", "binomial"))
 
 
 def _validate_optimiser(where: str, c) -> None:

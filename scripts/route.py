@@ -1,9 +1,10 @@
-"""Labels, the training-free rule, its baselines and their intervals, from problem-level profiles; needs no
-model.
+"""Labels, the training-free rule, the learned head, their baselines and intervals, from problem-level profiles;
+needs no model.
 
     python scripts/route.py --profiles=a.csv,b.csv --workdir=/tmp/route
 
-Without --profiles it reads the profiles.csv that diagnose and intervene left in --workdir.
+Without --profiles it reads the profiles.csv that diagnose and intervene left in --workdir. With --nohead nothing
+is trained: seconds instead of minutes.
 """
 
 from absl import flags
@@ -15,6 +16,7 @@ from fr.pipeline.route import route
 
 cli.define_flags(model=False)
 flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir.")
+flags.DEFINE_bool("head", True, "Train the learned heads and judge them too.")
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
     cli.require(workdir=given.workdir)
     config = cli.frozen_config() if given.config else Config()
     files = given.profiles or [epath.Path(given.workdir) / "profiles.csv"]
-    result = route(files, config, given.workdir)
+    result = route(files, config, given.workdir, given.head, lambda text: print(text, end="\n\n", flush=True))
     print("\n\n".join(result["tables"]))
     print(f"\n  routing.json and plots/ are in {given.workdir}")
 

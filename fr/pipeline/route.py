@@ -1,25 +1,40 @@
-"""From profile tables to routing.json, plots and printable tables; needs no model and no jax."""
+"""From profile tables to routing.json, plots and printable tables; needs no model, and jax for the head only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 from etils import epath
 
 from fr.config import Config
 from fr.errors import UserError
+from fr.report.policy_tables import render_policies, render_power
 from fr.report.routing_tables import render_cell
-from fr.routing.profiles import read_cells
-from fr.routing.summary import summarise
+from fr.routing.learn import READS, train_head
+from fr.routing.pool import make_pool, make_populations
+from fr.routing.profiles import Profiles, read_cells
+from fr.routing.summary import measure_certainty, summarise
 from fr.workdir import PathLike, write_json, write_whole
 
 
-def route(files: Sequence[PathLike], config: Config, workdir: PathLike) -> dict:
+def route(
+    files: Sequence[PathLike],
+    config: Config,
+    workdir: PathLike,
+    heads: bool = False,
+    announce: Callable[[str], None] | None = None,
+) -> dict:
     """Evaluate routing on every cell of `files`; write `routing.json` and `plots/*.png` under `workdir`.
 
-    Returns {"summary": what routing.json holds, "tables": one text a cell}. The same files and config give
-    the same bytes. Raises UserError on a bad file, before anything is written.
+    With `heads` the learned ones are judged too, and one trained on all problems is left in `head/`.
+    `announce` is told the power of the data before anything is judged. Returns {"summary": what routing.json
+    holds, "tables": texts}. The same files and config give the same bytes. Raises UserError on a bad file,
+    before anything is written.
     """
     cells = read_cells(files)
-    summary = summarise(cells, config)
+    known = measure_certainty(cells, config)
+    if announce:
+        announce(render_power([(p.cell, c.record if c else None) for p, c in zip(cells, known)]))
+    summary = summarise(cells, config, heads, known)
     # Here, so that bad input is refused before the second that matplotlib takes to import.
     from fr.report.plots import draw_landscape, draw_rescue
 
@@ -32,6 +47,18 @@ def route(files: Sequence[PathLike], config: Config, workdir: PathLike) -> dict:
         for name, image in plots.items():
             write_whole(epath.Path(workdir) / "plots" / name, image)
         write_json(epath.Path(workdir) / "routing.json", summary)
+        if heads:
+            _keep_head(cells, config, epath.Path(workdir) / "head")
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror or error})") from error
-    return {"summary": summary, "tables": [render_cell(cell) for cell in summary["cells"]]}
+    tables = [render_cell(cell) for cell in summary["cells"]]
+    return {"summary": summary, "tables": [*tables, render_policies(summary)]}
+
+
+def _keep_head(cells: Sequence[Profiles], config: Config, folder: epath.Path) -> None:
+    """Save a head that has learned from every failed problem, for `--policy=head` of other failures."""
+    pool = make_pool(cells)
+    everything = make_populations(pool, [None] * len(cells), config.routing)["all"]
+    rows = np.ones(len(pool), bool)
+    rng = np.random.default_rng(config.seed)
+    train_head(pool, everything, rows, READS["head"], config.routing, rng)[0].save(folder)

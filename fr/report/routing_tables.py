@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fr.report.policy_tables import render_certainty
 from fr.report.tables import number, scale, span, strip, table
 
 _NAMES = {
@@ -18,6 +19,7 @@ _PROTOCOLS = {"source": "source's protocol", "split_halves": "split halves"}
 def render_cell(cell: dict) -> str:
     """Labels, rates in both protocols, differences and cost of one cell of `routing.json`."""
     parts = [f"{cell['cell']}   {cell['n']} failed problems", *_notes(cell), "", _labels(cell)]
+    parts += ["", render_certainty(cell["certainty"])]
     for name, title in _PROTOCOLS.items():
         protocol = cell["protocols"][name]
         parts += [
@@ -85,6 +87,7 @@ def _rates(title: str, protocol: dict) -> str:
     bracket = protocol["oracle_bracket"]
     if bracket["low"] is not None:
         text += f"\n  a perfect router: between {number(bracket['low'])} and {number(bracket['high'])} %"
+        text += f", {number(bracket['expected'])} % by the model of true rates" if bracket["expected"] else ""
     if protocol.get("repeats"):
         again, chance = protocol["repeats"]["seen"], protocol["repeats"]["chance"]
         text += (

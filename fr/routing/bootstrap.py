@@ -73,6 +73,11 @@ def estimate(values: Float[np.ndarray, "R+1"], problems: float) -> Estimate:
     return Estimate(float(values[0]), values[1:], problems)
 
 
+def percent(share: float) -> float | None:
+    """A share as percent, to the six decimals that every machine agrees on; None for NaN."""
+    return None if np.isnan(share) else round(100 * float(share), 6)
+
+
 def effective(weights: Float[np.ndarray, "N"]) -> float:
     """Kish's number of equally weighted problems that are worth as much: (Σ w)² / Σ w²."""
     return float(weights.sum() ** 2 / max((weights**2).sum(), 1e-12))

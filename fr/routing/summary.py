@@ -1,5 +1,6 @@
 """Everything that routing says about some cells, as one plain record."""
 
+import functools
 import zlib
 from collections.abc import Sequence
 
@@ -8,9 +9,12 @@ import numpy as np
 from fr.config import Config, RoutingConfig
 from fr.diagnosis.labels import count_labels, label, permutation_null, unreached
 from fr.routing.attempts import DETERMINISTIC, recover_attempts, successes
-from fr.routing.bootstrap import Estimate
+from fr.routing.bootstrap import Estimate, percent
 from fr.routing.budget import budget_curve, costs
+from fr.routing.certainty import Certainty, certainty
+from fr.routing.compare import compare
 from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
+from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import FEATURES, OPERATORS, Profiles
 from fr.routing.protocols import View, halves_view, repeats, source_view
 from fr.routing.rule import RULE, ZStatistics, rule_policy
@@ -18,11 +22,24 @@ from fr.routing.rule import RULE, ZStatistics, rule_policy
 PROTOCOLS = ("source", "split_halves")
 
 
-def summarise(cells: Sequence[Profiles], config: Config) -> dict:
-    """What routing.json holds: {"cells": [...]}, in strict JSON values; rates and differences in percent.
+def measure_certainty(cells: Sequence[Profiles], config: Config) -> list[Certainty | None]:
+    """What the attempts of each cell can show: before any policy is judged."""
+    return [certainty(p, config.routing, _generator(p.cell, config, "certainty")) for p in cells]
 
-    A cell's numbers, its Holm adjustment aside, do not depend on the other cells.
+
+def summarise(
+    cells: Sequence[Profiles],
+    config: Config,
+    heads: bool = False,
+    known: Sequence[Certainty | None] | None = None,
+) -> dict:
+    """What routing.json holds, in strict JSON values; rates and differences in percent.
+
+    `cells` have the source's protocol and split halves; `rates`, `comparisons` and `unsupported` are of every
+    policy out of fold, the learned heads among them if `heads` (needs jax). `known` is `measure_certainty`'s.
+    A cell's own numbers, its Holm adjustment aside, do not depend on the other cells.
     """
+    known = measure_certainty(cells, config) if known is None else known
     views = [_views(profiles, config) for profiles in cells]
     tables = [
         {
@@ -36,31 +53,62 @@ def summarise(cells: Sequence[Profiles], config: Config) -> dict:
         for table, adjusted in zip(present, adjust([t["estimates"] for t in present])):
             table["holm"] = adjusted
     found = []
-    for profiles, pair, table in zip(cells, views, tables):
+    for profiles, pair, table, sure in zip(cells, views, tables, known):
         protocols = {
-            name: _protocol(profiles, view, **table[name]) if view else None
+            name: _protocol(profiles, view, sure, **table[name]) if view else None
             for name, view in zip(PROTOCOLS, pair)
         }
-        found.append({**_cell(profiles, config), "protocols": protocols})
-    return {"cells": found}
+        record = {"certainty": sure.record if sure else None, "protocols": protocols}
+        found.append({**_cell(profiles, config), **record})
+    pool = make_pool(cells)
+    populations = make_populations(pool, [halves for _, halves in views], config.routing)
+    generator = functools.partial(_generator, "", config)
+    compared = compare(pool, populations, config.routing, generator, heads)
+    compared["comparisons"] = _as_rows(found) + compared["comparisons"]
+    return {"cells": found, **compared}
+
+
+def _as_rows(cells: list[dict]) -> list[dict]:
+    """The rule's differences in the source's protocol and in split halves, as rows like the out-of-fold ones."""
+    names = {"best_fixed": "best_fixed_per_cell", "sparse_steer_random": "always_sparse_steer_random"}
+    rows = []
+    for cell in cells:
+        for protocol, record in cell["protocols"].items():
+            for reference in (
+                names | dict.fromkeys(("retry", "permuted", "random_operator")) if record else ()
+            ):
+                gap = record.get(f"routed_minus_{reference}")
+                if gap is None:
+                    continue
+                row = {"protocol": protocol, "population": "steerable", "policy": "rule"}
+                row |= {"reference": names.get(reference, reference), "cell": cell["cell"]}
+                row |= {"diff": gap["mean"], **{key: gap[key] for key in ("low", "high", "p")}}
+                row |= {"n": record["problems"], "cost": None}
+                rows.append(row | ({"p_holm": gap["p_holm"]} if "p_holm" in gap else {}))
+    return rows
 
 
 def _views(profiles: Profiles, config: Config) -> tuple[View, View | None]:
     source = source_view(profiles, config.routing)
-    return source, halves_view(profiles, config.routing, _generator(profiles, config, "halves"))
+    return source, halves_view(profiles, config.routing, _generator(profiles.cell, config, "halves"))
 
 
 def _evaluate(profiles: Profiles, protocol: str, view: View, config: Config) -> dict:
     routes = rule_routes(profiles, view)
     if protocol == "split_halves":
         del routes["z_population"]  # its z-statistics are over all failures anyway
-    rng = _generator(profiles, config, protocol)
+    rng = _generator(profiles.cell, config, protocol)
     estimates = evaluate(view, profiles.operators, routes, config.routing.bootstrap, rng)
     return {"routes": routes, "estimates": estimates}
 
 
 def _protocol(
-    profiles: Profiles, view: View, routes: dict, estimates: dict[str, Estimate], holm: dict
+    profiles: Profiles,
+    view: View,
+    known: Certainty | None,
+    routes: dict,
+    estimates: dict[str, Estimate],
+    holm: dict,
 ) -> dict:
     routed = routes["routed"][np.isin(view.kept, view.calibration)]
     counts = {name: int((routed == o).sum()) for o, name in enumerate(profiles.operators)}
@@ -75,6 +123,7 @@ def _protocol(
         # In the source's protocol the oracle reads the rates that it is scored with: an upper end only.
         "oracle_bracket": {
             "low": rates["oracle"] if halved else None,
+            "expected": _expected(view, known),
             "high": percent(estimates["oracle_high"].value),
         },
         "power": {name: percent((estimates["routed"] - estimates[name]).detectable()) for name in FAMILY},
@@ -95,6 +144,12 @@ def _protocol(
     return record
 
 
+def _expected(view: View, known: Certainty | None) -> float | None:
+    """E[max_o p_o] over the problems that count, as often as they do."""
+    mass = view.steerable.mean(axis=0)
+    return percent(float(mass @ known.oracle[view.kept]) / mass.sum()) if known and mass.any() else None
+
+
 def _cell(profiles: Profiles, config: Config) -> dict:
     labels = label(profiles.rates, profiles.operators, config.routing.margin, config.routing.hard)
     return {
@@ -103,7 +158,7 @@ def _cell(profiles: Profiles, config: Config) -> dict:
         "excluded": profiles.excluded,
         "single_failure": int((profiles.n_failed == 1).sum()),
         "labels": count_labels(labels),
-        "label_null": _null(profiles, config.routing, _generator(profiles, config, "null")),
+        "label_null": _null(profiles, config.routing, _generator(profiles.cell, config, "null")),
         "unreached": _unreached(profiles),
         "cost": _cost(profiles, config),
         "notes": _notes(profiles),
@@ -142,7 +197,7 @@ def _cost(profiles: Profiles, config: Config) -> dict | None:
     if positions is None:
         return None
     everyone = rule_policy(profiles.operators, ZStatistics.fit(profiles.features))(profiles.features)
-    rng = _generator(profiles, config, "budget")
+    rng = _generator(profiles.cell, config, "budget")
     curve = budget_curve(profiles, everyone, positions, config.routing.bootstrap, rng)
     points = [
         {
@@ -171,11 +226,6 @@ def _notes(profiles: Profiles) -> list[str]:
     return notes
 
 
-def percent(share: float) -> float | None:
-    """A share as percent, to the six decimals that every machine agrees on; None for NaN."""
-    return None if np.isnan(share) else round(100 * float(share), 6)
-
-
 def difference(estimate: Estimate) -> dict:
     """A difference of two estimates, in percentage points, with its 95 % interval and p."""
     low, high = estimate.interval()
@@ -183,8 +233,6 @@ def difference(estimate: Estimate) -> dict:
     return {"mean": percent(estimate.value), "low": percent(low), "high": percent(high), "p": p}
 
 
-def _generator(profiles: Profiles, config: Config, purpose: str) -> np.random.Generator:
+def _generator(cell: str, config: Config, purpose: str) -> np.random.Generator:
     # A stream of its own for each cell and purpose: no number depends on what was computed before it.
-    return np.random.default_rng(
-        [config.seed, zlib.crc32(profiles.cell.encode()), zlib.crc32(purpose.encode())]
-    )
+    return np.random.default_rng([config.seed, zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())])

@@ -1,0 +1,154 @@
+"""Every policy of `routing.json` side by side, out of fold, as a person reads it in a terminal."""
+
+import numpy as np
+
+from fr.report.tables import number, scale, span, strip, table
+
+_PROTOCOLS = {
+    "kfold": "k-fold by problem",
+    "leave_cell_out": "leave one cell out",
+    "leave_family_out": "leave one family out",
+}
+_POPULATIONS = {"all": "all failed", "steerable": "steerable", "steerable_halves": "split halves"}
+_NAMES = {
+    "head": "learned head",
+    "head_signals": "head without nuisances",
+    "head_nuisances": "head on nuisances only",
+    "head_prompt": "head on the prompt only",
+    "head_intercept": "head on nothing",
+    "rule_no_fallback": "rule, no fallback",
+    "rule_subset": "rule, z over the steerable",
+    "rule_subset_no_fallback": "the same, no fallback",
+    "best_fixed_per_cell": "best fixed, per cell",
+    "best_fixed_per_task": "best fixed, per family",
+    "best_fixed": "best fixed, one for all",
+    "random_operator": "random operator",
+    "permuted": "its features shuffled",
+}
+_BLOCKS = (
+    ("head", "head_signals", "head_nuisances", "head_prompt", "head_intercept"),
+    ("rule", "rule_no_fallback", "rule_subset", "rule_subset_no_fallback"),
+    ("best_fixed_per_cell", "best_fixed_per_task", "best_fixed", "random_operator", "retry"),
+)
+
+
+def render_power(cells: list[tuple[str, dict | None]]) -> str:
+    """What the attempts of each (cell, certainty) can show, to be read before any policy is judged."""
+    rows = []
+    for name, known in cells:
+        if known is None:
+            rows.append([name, *["n/a"] * 6])
+            continue
+        power = known["power"]
+        needed = [f"{row['10']:,} / {row['100']:,}" for row in power["needed"]]
+        found = [str(power["problems"]), str(power["attempts"]), number(power["detectable"])]
+        rows.append([name, *found, *needed])
+    header = ["cell", "problems", "attempts", "points seen", "needed: 2 points", "5 points", "10 points"]
+    return (
+        "what the attempts can show: lift over a fixed operator seen with 80 % power, and the problems that\n"
+        "smaller ones need at 10 / 100 attempts an operator, for a router that departs on every problem\n"
+        + table(header, rows)
+    )
+
+
+def render_policies(summary: dict) -> str:
+    """Rates, differences and Holm p of every policy under each out-of-fold protocol, over all cells."""
+    why = {entry["protocol"]: entry["why"] for entry in summary["unsupported"]}
+    parts = []
+    for protocol, title in _PROTOCOLS.items():
+        if protocol in why:
+            parts.append(f"{title}: n/a ({why[protocol]})")
+            continue
+        parts += [
+            _rates(summary, protocol, title),
+            _differences(summary, protocol),
+            _cells(summary, protocol),
+        ]
+    return "\n\n".join(parts)
+
+
+def render_certainty(known: dict | None) -> str:
+    """True rates, oracle and labels of one cell under the hierarchical model."""
+    if known is None:
+        return "  true rates: n/a (attempts behind the rates are unknown)"
+    rows = [
+        [name, number(label["expected"]), number(label["posterior"]), str(label["sure"])]
+        for name, label in known["labels"].items()
+    ]
+    text = (
+        f"  true rates (hierarchical binomial model): best fixed operator {number(known['best_fixed'])} %, "
+        f"a perfect router {number(known['oracle'])} %\n"
+    )
+    text += table(["label", "expected", "mean posterior of those given, %", "of 90 % and more"], rows)
+    same = ", ".join(f"{row['attempts']}: {number(row['same'], 0)} %" for row in known["stability"])
+    return f"{text}\n  two sets of n attempts an operator give a problem the same label at n = {same}"
+
+
+def _rates(summary: dict, protocol: str, title: str) -> str:
+    found = {
+        (row["population"], row["policy"]): row
+        for row in summary["rates"]
+        if row["protocol"] == protocol and row["cell"] == "all cells"
+    }
+    shown = [name for name in _POPULATIONS if (name, "retry") in found]
+    header = [f"{title}, all cells"]
+    for name in shown:
+        header += [f"{_POPULATIONS[name]}, {found[name, 'retry']['n']}", "95 %"]
+    rows = []
+    for block in _BLOCKS:
+        rows += [[]] if rows else []
+        for policy in block:
+            if ("all", policy) not in found:
+                continue
+            row = [_NAMES.get(policy, policy)]
+            for name in shown:
+                rate = found.get((name, policy))
+                row += [number(rate["rate"]), span(rate["low"], rate["high"])] if rate else ["n/a", ""]
+            entropy, departs = (found["all", policy][key] for key in ("route_entropy", "departures"))
+            rows.append([*row, number(entropy, 2) if entropy is not None else "", number(departs, 0)])
+    return table([*header, "entropy", "departs, %"], rows)
+
+
+def _differences(summary: dict, protocol: str) -> str:
+    rows = [
+        row
+        for row in summary["comparisons"]
+        if row["protocol"] == protocol and row["cell"] == "all cells" and row["population"] == "all"
+    ]
+    rows = [row for row in rows if "p_holm" in row]
+    return _drawn(
+        ["all failed problems", "minus"],
+        [
+            ([_NAMES.get(row["policy"], row["policy"]), _NAMES.get(row["reference"], row["reference"])], row)
+            for row in rows
+        ],
+    )
+
+
+def _cells(summary: dict, protocol: str) -> str:
+    rows = [
+        row
+        for row in summary["comparisons"]
+        if row["protocol"] == protocol
+        and row["cell"] != "all cells"
+        and row["population"] == "all"
+        and row["policy"] in ("head", "rule")
+        and row["reference"] == "best_fixed_per_cell"
+    ]
+    return _drawn(
+        ["minus best fixed, per cell", "cell"],
+        [([_NAMES.get(row["policy"], row["policy"]), row["cell"]], row) for row in rows],
+    )
+
+
+def _drawn(header: list[str], rows: list[tuple[list[str], dict]]) -> str:
+    ends = [abs(row[end]) for _, row in rows for end in ("low", "high") if row[end] is not None]
+    bound = float(np.ceil(max([1, *ends])))
+    lines = []
+    for names, row in rows:
+        bar = strip(row["diff"], row["low"], row["high"], (-bound, bound), width=31)
+        p = f"{row['p_holm']:.3f}" if row.get("p_holm") is not None else ""
+        gap = [number(row["diff"], sign=True), span(row["low"], row["high"], sign=True)]
+        lines.append([*names, *gap, bar, p])
+    titles = [*header, "points", "95 %", scale((-bound, bound), width=31), "Holm p"]
+    return table(titles, lines, left=(0, 1, 4))

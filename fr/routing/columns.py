@@ -1,0 +1,71 @@
+"""What a learned router may read of a failed problem: one registry of named columns."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from fr.registry import Registry
+from fr.routing.profiles import FEATURES, Profiles
+
+KINDS = ("signal", "nuisance")  # needs the diagnosis; known from the rollouts alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A named number of every failed problem; `read` gives None where a cell lacks it."""
+
+    kind: str
+    read: Callable[[Profiles], Float[np.ndarray, "N"] | None]
+
+
+COLUMNS = Registry("column")
+
+
+def register_column(name: str, kind: str) -> Callable:
+    """Decorator that files `read(profiles)` under `name`; raises ValueError on a kind that is not of KINDS."""
+    if kind not in KINDS:
+        raise ValueError(f"column {name!r}: kind {kind!r} is none of {', '.join(KINDS)}")
+    return lambda read: COLUMNS.register(name)(Column(kind, read))
+
+
+def _feature(index: int) -> Callable:
+    def read(profiles: Profiles) -> Float[np.ndarray, "N"] | None:
+        values = profiles.features[:, index]
+        return None if np.isnan(values).all() else values
+
+    return read
+
+
+for _index, _name in enumerate(FEATURES):
+    register_column(_name, "signal")(_feature(_index))
+for _name in ("mean_length", "truncated_share"):
+    register_column(_name, "nuisance")(lambda profiles, name=_name: profiles.numbers(name))
+
+
+@register_column("failed_share", "nuisance")
+def failed_share(profiles: Profiles) -> Float[np.ndarray, "N"]:
+    """Share of a problem's rollouts that failed; without their number, of the most that any problem has [ours]."""
+    known = profiles.numbers("failed_share")
+    return profiles.n_failed / profiles.n_failed.max() if known is None else known
+
+
+def read_columns(cells: Sequence[Profiles]) -> dict[str, Float[np.ndarray, "N"]]:
+    """Every registered column that some cell has, over the problems of all `cells`; NaN where a cell lacks it."""
+    found = {}
+    for name in COLUMNS:
+        parts = [COLUMNS[name].read(profiles) for profiles in cells]
+        if any(part is not None for part in parts):
+            absent = [np.full(len(profiles), np.nan) for profiles in cells]
+            found[name] = np.concatenate([a if p is None else p for p, a in zip(parts, absent)])
+    return found
+
+
+def standardise(
+    values: Float[np.ndarray, "N"], mean: float | None, sd: float | None
+) -> Float[np.ndarray, "N"]:
+    """Standard scores; 0, which says nothing, where the statistics or a value are unknown or nothing varies."""
+    if mean is None or not sd:
+        return np.zeros(len(values))
+    return np.nan_to_num((values - mean) / sd)

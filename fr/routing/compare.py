@@ -1,0 +1,168 @@
+"""Who rescues more: paired rows of {policy, protocol, reference, diff, low, high, n, cost}, over many cells."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fr.config import RoutingConfig
+from fr.routing.bootstrap import Estimate, effective, estimate, holm, percent
+from fr.routing.budget import costs
+from fr.routing.evaluate import route_entropy
+from fr.routing.folds import OUT_OF_FOLD, Fold, make_folds, resample_problems
+from fr.routing.policies import DIAGNOSED, out_of_fold, random_operator, shuffled, values_of
+from fr.routing.pool import Pool, Population
+
+EVERYWHERE = "all cells"
+# What each policy is held against; `permuted` is itself with its features shuffled over the problems of a cell.
+REFERENCES = {
+    "head": ("best_fixed_per_cell", "permuted", "head_nuisances", "head_prompt", "rule", "retry",
+             "random_operator", "best_fixed_per_task", "best_fixed", "head_intercept"),
+    "head_signals": ("best_fixed_per_cell", "permuted", "head_prompt"),
+    "head_nuisances": ("best_fixed_per_cell", "permuted", "head_prompt"),
+    "head_prompt": ("best_fixed_per_cell",),
+    "head_intercept": ("best_fixed",),
+    "rule": ("best_fixed_per_cell", "permuted", "retry", "random_operator", "best_fixed_per_task",
+             "best_fixed", "always_sparse_steer_random"),
+    "rule_no_fallback": ("best_fixed_per_cell", "permuted", "retry"),
+    "rule_subset": ("best_fixed_per_cell", "permuted", "retry"),
+    "rule_subset_no_fallback": ("best_fixed_per_cell", "permuted", "retry"),
+    "best_fixed_per_cell": ("retry", "best_fixed_per_task", "best_fixed"),
+}  # fmt: skip
+# Declared before any row was seen: Holm runs over these, pooled, in each protocol and population.
+FAMILY = tuple(
+    [("head", reference) for reference in REFERENCES["head"][:5]]
+    + [("rule", reference) for reference in ("best_fixed_per_cell", "permuted", "retry")]
+)
+
+
+def compare(
+    pool: Pool,
+    populations: dict[str, Population],
+    routing: RoutingConfig,
+    generator,
+    heads: bool,
+) -> dict:
+    """{"rates", "comparisons", "unsupported"}: every policy under every out-of-fold protocol, by cell and pooled.
+
+    `generator(purpose)` gives a random stream. Routes are held fixed in the resamples: intervals are over
+    problems, not over trainings.
+    """
+    found: dict = {"rates": [], "comparisons": [], "unsupported": []}
+    weights = _weights(pool, routing.bootstrap, generator("rows"))
+    for protocol in OUT_OF_FOLD:
+        folds = make_folds(pool, protocol, routing.folds, generator(protocol))
+        if isinstance(folds, str):
+            found["unsupported"].append({"protocol": protocol, "why": folds})
+            continue
+        for name, population in populations.items():
+            routes = out_of_fold(pool, population, folds, routing, generator(f"{protocol} {name}"), heads)
+            where = {"protocol": protocol, "population": name}
+            for row in _rows(pool, population, routes, folds, weights):
+                found[row.pop("table")].append(where | row)
+            found["comparisons"] = _adjusted(found["comparisons"], where)
+    return found
+
+
+def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], weights: dict) -> list[dict]:
+    rows = []
+    values = {name: values_of(population.values, choice) for name, choice in routes.items()}
+    values["random_operator"] = random_operator(pool, population.values)
+    for name in REFERENCES:
+        if name in routes:
+            values[f"{name} permuted"] = shuffled(pool, population, routes[name], folds)
+    for cell, (held, resampled) in weights.items():
+        mass = population.mass[held]
+        if not mass.any():
+            continue
+        carried = effective(mass)
+        means = {
+            name: _mean(value[held], mass, resampled, carried)
+            for name, value in values.items()
+            if not np.isnan(value[held]).any()
+        }
+        n = int((mass > 0).sum())
+        for name, mean in means.items():
+            if name in routes or name == "random_operator":
+                rows.append(_rate(pool, population, held, name, mean, routes, cell, n))
+        for name, references in REFERENCES.items():
+            for reference in references:
+                other = f"{name} permuted" if reference == "permuted" else reference
+                if name in means and other in means:
+                    cost = _cost(pool, held, mass, routes[name], name)
+                    row = {"policy": name, "reference": reference, "cell": cell}
+                    gap = _gap(means[name] - means[other])
+                    rows.append({"table": "comparisons", **row, **gap, "n": n, "cost": cost})
+    return rows
+
+
+def _gap(gap: Estimate) -> dict:
+    low, high = gap.interval()
+    p = None if np.isnan(low) else round(gap.p_value(), 6)
+    return {"diff": percent(gap.value), "low": percent(low), "high": percent(high), "p": p}
+
+
+def _mean(values, mass, resampled, carried: float) -> Estimate:
+    with np.errstate(invalid="ignore"):
+        return estimate((resampled @ values) / (resampled @ mass), carried)
+
+
+def _weights(
+    pool: Pool, resamples: int, rng: np.random.Generator
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Rows, and resamples of their problems, of every cell and of all together."""
+    found = {}
+    for c, profiles in enumerate(pool.cells):
+        rows = np.flatnonzero(pool.cell == c)
+        found[profiles.cell] = rows, resample_problems(pool, rows, resamples, rng)
+    rows = np.arange(len(pool))
+    return {EVERYWHERE: (rows, resample_problems(pool, rows, resamples, rng))} | found
+
+
+def _rate(pool, population, held, name: str, mean: Estimate, routes: dict, cell: str, n: int) -> dict:
+    low, high = mean.interval()
+    row = {"table": "rates", "policy": name, "cell": cell, "rate": percent(mean.value)}
+    row |= {"low": percent(low), "high": percent(high), "n": n}
+    if name not in routes:
+        return row | {"cost": None, "route_entropy": None, "departures": None, "routes": None}
+    counted = population.mass[held] > 0
+    choice, fixed = routes[name][held][counted], routes["best_fixed_per_cell"][held][counted]
+    names = (*pool.operators, "stop")
+    return row | {
+        "cost": _cost(pool, held, population.mass[held], routes[name], name),
+        "route_entropy": round(route_entropy(choice), 6),
+        "departures": percent(float((choice != fixed).mean())),
+        "routes": {names[o]: int((choice == o).sum()) for o in np.unique(choice)},
+    }
+
+
+def _cost(pool: Pool, held, mass, choice: np.ndarray, name: str) -> float | None:
+    """Mean forward positions of the chosen attempt, and of the diagnosis where the policy reads failures."""
+    total = 0.0
+    for c in np.unique(pool.cell[held]):
+        known = costs(pool.cells[c])
+        if known is None:
+            return None
+        here = pool.cell[held] == c
+        prices = np.array([known.get(operator, 0.0) for operator in (*pool.operators, "stop")])
+        read = (
+            known["diagnosis"]
+            if name.removesuffix("_no_fallback").removesuffix("_subset") in DIAGNOSED
+            else 0.0
+        )
+        total += (mass[here] * (prices[choice[held][here]] + read)).sum()
+    return round(float(total / mass.sum()), 6)
+
+
+def _adjusted(rows: Sequence[dict], where: dict) -> list[dict]:
+    """Holm over FAMILY among the pooled rows of one protocol and population."""
+    family = [
+        row
+        for row in rows
+        if row["cell"] == EVERYWHERE
+        and all(row[key] == value for key, value in where.items())
+        and (row["policy"], row["reference"]) in FAMILY
+        and row["p"] is not None
+    ]
+    for row, adjusted in zip(family, holm([row["p"] for row in family])):
+        row["p_holm"] = round(adjusted, 6)
+    return list(rows)

@@ -1,0 +1,100 @@
+"""Several cells as one table, and the populations of problems that a policy can be judged on."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from fr.config import RoutingConfig
+from fr.diagnosis.labels import STEERABLE, label
+from fr.routing.attempts import recover_attempts
+from fr.routing.profiles import Profiles
+from fr.routing.protocols import View
+
+POPULATIONS = ("all", "steerable", "steerable_halves")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Failed problems of all cells over the union of their operators; what a cell lacks is marked."""
+
+    cells: tuple[Profiles, ...]
+    operators: tuple[str, ...]
+    cell: Int[np.ndarray, "N"]  # index into `cells`
+    problem: Int[np.ndarray, "N"]  # the same number for the same problem_id of the same family
+    family: Int[np.ndarray, "N"]
+    families: tuple[str, ...]
+    available: Bool[np.ndarray, "N O"]
+    rates: Float[np.ndarray, "N O"]  # 0 where not available
+    attempts: Int[np.ndarray, "N O"]  # 0 where not available, 1 where unknown
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """How much each problem counts, and what each operator rescues there, times that."""
+
+    mass: Float[np.ndarray, "N"]
+    values: Float[np.ndarray, "N O"]
+
+    @property
+    def rates(self) -> Float[np.ndarray, "N O"]:
+        """Rescue rates of the problems that count, 0 for the others."""
+        return self.values / np.where(self.mass > 0, self.mass, 1)[:, None]
+
+
+def family_of(profiles: Profiles) -> str:
+    """Column `family`, or else the task: column `task`, or what stands behind the bar of `model|task`."""
+    for name in ("family", "task"):
+        if any(profiles.extras.get(name, ())):
+            return profiles.extras[name][0]
+    return profiles.cell.rsplit("|", 1)[-1]
+
+
+def make_pool(cells: Sequence[Profiles]) -> Pool:
+    """The cells as one table, in their order."""
+    operators = tuple(dict.fromkeys(name for profiles in cells for name in profiles.operators))
+    families = tuple(dict.fromkeys(family_of(profiles) for profiles in cells))
+    rates, attempts, available = [], [], []
+    for profiles in cells:
+        at = [operators.index(name) for name in profiles.operators]
+        shape = (len(profiles), len(operators))
+        there, here, tried = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape, int)
+        there[:, at], here[:, at] = True, profiles.rates
+        tried[:, at] = np.maximum(recover_attempts(profiles), 1)
+        rates.append(here), attempts.append(tried), available.append(there)
+    cell = np.repeat(np.arange(len(cells)), [len(profiles) for profiles in cells])
+    family = np.array([families.index(family_of(profiles)) for profiles in cells])[cell]
+    keys = [f"{f} {p}" for f, p in zip(family, (p for profiles in cells for p in profiles.problems))]
+    problem = np.unique(keys, return_inverse=True)[1]
+    stacked = (np.concatenate(part) for part in (available, rates, attempts))
+    return Pool(tuple(cells), operators, cell, problem, family, families, *stacked)
+
+
+def make_populations(
+    pool: Pool, halves: Sequence[View | None], routing: RoutingConfig
+) -> dict[str, Population]:
+    """`all`: every failed problem, selected on nothing. `steerable`: those that the source's labels choose,
+    by the very rates that score them. `steerable_halves`: as often as one half of the attempts calls a
+    problem steerable, it is scored by the other half; problems of unknown attempts never count.
+    """
+    shape = pool.rates.shape
+    steerable, mass, values = np.zeros(shape[0]), np.zeros(shape[0]), np.zeros(shape)
+    for c, (profiles, view) in enumerate(zip(pool.cells, halves)):
+        rows = np.flatnonzero(pool.cell == c)
+        at = [pool.operators.index(name) for name in profiles.operators]
+        labels = label(profiles.rates, profiles.operators, routing.margin, routing.hard)
+        steerable[rows] = labels == STEERABLE
+        if view is not None:
+            mass[rows[view.kept]] = view.steerable.mean(axis=0)
+            scored = (view.scoring * view.steerable[..., None]).mean(axis=0)
+            values[np.ix_(rows[view.kept], at)] = scored
+    every = {
+        "all": Population(np.ones(shape[0]), pool.rates),
+        "steerable": Population(steerable, pool.rates * steerable[:, None]),
+        "steerable_halves": Population(mass, values),
+    }
+    return {name: every[name] for name in POPULATIONS if every[name].mass.any()}
