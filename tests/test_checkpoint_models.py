@@ -106,6 +106,7 @@ def test_what_is_no_checkpoint_of_a_model_is_refused(full, tiny_model, tmp_path)
 
     copy = shutil.copytree(f"{full}/..", tmp_path / "run" / "checkpoints") / "40"
     assert "outline, which describes its model, is missing" in refusal(copy)
+    assert refusal(copy.parent).endswith("is a folder of checkpoints; name one of: 40")
     wider = dataclasses.replace(tiny_model, config=dataclasses.replace(tiny_model.config, width=40))
     save_outline(tmp_path / "run", wider)
     assert "does not fit its outline" in refusal(copy)

@@ -14,7 +14,7 @@ from fr.models.families import model_config
 from fr.models.gguf_io import GGUFFile
 from fr.models.gguf_tokenizer import gguf_tokenizer
 from fr.models.model import Model
-from fr.models.orbax_io import Held, is_checkpoint, outline_of, read_adapters, read_trained
+from fr.models.orbax_io import Held, checkpoints_in, is_checkpoint, outline_of, read_adapters, read_trained
 from fr.models.precision import choose_dtype
 from fr.models.safetensors_io import SafetensorsFolder, read_json, write_folder
 from fr.models.tokenizer import first_line, load_tokenizer, stop_ids, write_tokenizer
@@ -69,6 +69,8 @@ def save(
 
 def _locate(source: str, weights: bool = True) -> Path:
     path = NAMED[source]() if source in NAMED else Path(source).expanduser()
+    if steps := checkpoints_in(path):
+        raise UserError(f"model {source!r} is a folder of checkpoints; name one of: {', '.join(steps)}")
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():

@@ -25,6 +25,14 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / _MARK).exists()
 
 
+def checkpoints_in(folder: Path) -> list[str]:
+    """Names of the steps in a folder `checkpoints`; none if it is another one."""
+    if not folder.is_dir():
+        return []
+    found = (path.name for path in folder.iterdir() if path.name.isdigit() and is_checkpoint(path))
+    return sorted(found, key=int)
+
+
 def outline_of(checkpoint: Path) -> Path:
     """Where the configs and the tokenizer of a checkpoint's model are; raises UserError if they are not."""
     outline = checkpoint.absolute().parent.parent / _OUTLINE
