@@ -15,9 +15,9 @@ def get_config():
     c.policy.prompts = 32
     c.policy.rollouts = 8
     c.policy.microbatch = 32  # a third faster on a CPU than all 256 rows at once
-    c.policy.learning_rate = 1.5e-4
-    c.policy.max_new_tokens = 96
+    c.policy.learning_rate = 3e-4
+    c.policy.max_new_tokens = 128  # it learns to search longer: of 96 a fifth of its attempts spent all
     c.policy.eval_problems = 128
-    c.sampling.max_new_tokens = 96
+    c.sampling.max_new_tokens = 128
     c.sampling.slots = 128
     return c

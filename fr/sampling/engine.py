@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Iterable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fr.models.transformer import Transformer, unstack
@@ -112,8 +111,7 @@ class Engine:
         """The one program that gives parameters the layout, types and places of those that are decoded with."""
         types = jax.tree.map(lambda leaf: leaf.dtype, self._params.specialist)
         places = jax.tree.map(lambda leaf: leaf.sharding, self._params.specialist)
-        # A copy: what is the same would be shared, and training reuses its buffers.
-        cast = lambda leaf, kind: jnp.copy(leaf).astype(kind)
+        cast = lambda leaf, kind: leaf.astype(kind)
         bring = lambda params: jax.tree.map(cast, self._layered(model, params), types)
         return jax.jit(bring, out_shardings=places)
 
