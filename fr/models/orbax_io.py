@@ -78,7 +78,8 @@ def read_trained(checkpoint: Path) -> dict:
             return handler.restore(folder, args=args)["params"]
     # Orbax and what it stands on share no base of their errors.
     except Exception as error:
-        raise UserError(f"{checkpoint} cannot be read as a checkpoint: {first_line(error)}") from error
+        why = first_line(error).split(" [tensorstore")[0]
+        raise UserError(f"{checkpoint} cannot be read as a checkpoint: {why}") from error
 
 
 class Held:
