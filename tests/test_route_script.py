@@ -9,9 +9,10 @@ import sys
 import pytest
 from synthetic_profiles import make
 
-from fr.config import Config
+from fr.config import Config, RoutingConfig
 from fr.pipeline.route import route
-from fr.routing.profiles import write_profiles
+from fr.routing.learn import Head
+from fr.routing.profiles import OPERATORS, write_profiles
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -31,9 +32,18 @@ def profiles(tmp_path_factory):
     return path
 
 
-def test_tables_plots_and_json_need_no_config(profiles, tmp_path):
+# As few fits as show that every part is there; the settings' own values are minutes of a busy machine.
+SHORT = RoutingConfig(bootstrap=100, splits=10, folds=2, inner_folds=2, seeds=1, steps=20, ridges=(0.01,))
+
+
+def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     (tmp_path / "profiles.csv").write_bytes(profiles.read_bytes())
-    result = run(f"--workdir={tmp_path}")
+    config = tmp_path.parent / "short.py"
+    changed = "".join(f"    c.routing.{f} = {getattr(SHORT, f)!r}\n" for f in vars(SHORT))
+    config.write_text(
+        f"from fr.config import default\n\ndef get_config():\n    c = default()\n{changed}    return c\n"
+    )
+    result = run(f"--config={config}", f"--workdir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert "model|task" in result.stdout and "split halves" in result.stdout and "Holm p" in result.stdout
     text = (tmp_path / "routing.json").read_text()
@@ -43,13 +53,16 @@ def test_tables_plots_and_json_need_no_config(profiles, tmp_path):
     assert "without sparse_steer, sparse_steer_random, dense_steer" in result.stdout
     assert cells[1]["protocols"]["source"]["rates"]["dense_steer"] is None
     assert cells[0]["cost"] is None and cells[1]["cost"]["curve"][0]["solved"]["routed"] == 0
-    names = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    names = sorted(path.name for path in tmp_path.rglob("*") if path.is_file() and "head" not in path.parts)
     plots = [f"{kind}_{cell}.png" for kind in ("landscape", "rescue") for cell in ("lonely", "model_task")]
     assert names == sorted([*plots, "profiles.csv", "routing.json"])
+    assert result.stdout.index("points seen") < result.stdout.index("model|task   30 failed")
+    assert "learned head" in result.stdout and "leave one family out" in result.stdout
+    assert Head.restore(tmp_path / "head").operators == OPERATORS
 
     # Again, by another process from another folder: the same bytes.
     again = tmp_path / "again"
-    result_again = route([profiles], Config(), again)
+    result_again = route([profiles], Config(routing=SHORT), again, heads=True)
     assert "\n\n".join(result_again["tables"]) in result.stdout
     for name in ("routing.json", *(f"plots/{plot}" for plot in plots)):
         assert (again / name).read_bytes() == (tmp_path / name).read_bytes(), name
@@ -78,6 +91,39 @@ def test_without_workdir_it_says_so():
     assert result.returncode == 2 and "--workdir is missing" in result.stderr
 
 
-def test_routing_does_not_wait_for_jax():
-    code = "import sys, fr.cli, fr.pipeline.route; sys.exit('jax' in sys.modules)"
+def test_without_the_head_nothing_waits_for_jax(profiles, tmp_path):
+    code = (
+        "import sys; from fr.config import Config; from fr.pipeline.route import route; "
+        f"route([{str(profiles)!r}], Config(), {str(tmp_path)!r}); sys.exit('jax' in sys.modules)"
+    )
     assert run(code=code).returncode == 0
+    assert run(f"--profiles={profiles}", "--nohead", f"--workdir={tmp_path}").returncode == 0
+    assert not (tmp_path / "head").exists()
+
+
+def test_every_comparison_is_a_row(profiles, tmp_path):
+    summary = route([profiles], Config(routing=SHORT), tmp_path)["summary"]
+    keys = {"policy", "protocol", "population", "cell", "reference", "diff", "low", "high", "p", "n", "cost"}
+    assert all(row.keys() - {"p_holm"} == keys for row in summary["comparisons"])
+    protocols = {row["protocol"] for row in summary["comparisons"]}
+    assert protocols == {"source", "split_halves", "kfold", "leave_cell_out", "leave_family_out"}
+    for row in summary["comparisons"]:
+        assert row["diff"] is None or row["low"] <= row["diff"] + 1e-6 and row["diff"] <= row["high"] + 1e-6
+    for row in summary["rates"]:
+        assert row["policy"] == "random_operator" or sum(row["routes"].values()) == row["n"]
+        assert row["policy"] != "best_fixed_per_cell" or row["departures"] == 0
+    # Reading the failures is charged to those that read them.
+    costs = {row["policy"]: row["cost"] for row in summary["rates"] if row["cell"] == "lonely"}
+    assert costs["rule"] == 100 and costs["retry"] == costs["best_fixed_per_cell"] == 50
+
+
+def test_the_power_is_told_before_anything_is_judged(profiles, tmp_path):
+    told = []
+    with pytest.raises(RuntimeError):
+
+        def announce(text):
+            told.append(text)
+            raise RuntimeError
+
+        route([profiles], Config(), tmp_path, announce=announce)
+    assert "2 points" in told[0] and "lonely" in told[0] and not (tmp_path / "routing.json").exists()

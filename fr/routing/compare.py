@@ -64,34 +64,32 @@ def compare(
 
 
 def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], weights: dict) -> list[dict]:
-    rows = []
     values = {name: values_of(population.values, choice) for name, choice in routes.items()}
     values["random_operator"] = random_operator(pool, population.values)
     for name in REFERENCES:
         if name in routes:
             values[f"{name} permuted"] = shuffled(pool, population, routes[name], folds)
+    rows = []
     for cell, (held, resampled) in weights.items():
         mass = population.mass[held]
         if not mass.any():
             continue
-        carried = effective(mass)
-        means = {
-            name: _mean(value[held], mass, resampled, carried)
-            for name, value in values.items()
-            if not np.isnan(value[held]).any()
-        }
+        means = _means({name: value[held] for name, value in values.items()}, mass, resampled)
         n = int((mass > 0).sum())
-        for name, mean in means.items():
-            if name in routes or name == "random_operator":
-                rows.append(_rate(pool, population, held, name, mean, routes, cell, n))
+        charged = {name: _cost(pool, held, mass, routes[name], name) for name in routes if name in means}
+        for name in (*charged, "random_operator"):
+            found = _rate(pool, population, held, routes, name)
+            low, high = means[name].interval()
+            row = {"policy": name, "cell": cell, "rate": percent(means[name].value)}
+            row |= {"low": percent(low), "high": percent(high), "n": n, "cost": charged.get(name)}
+            rows.append({"table": "rates", **row, **found})
         for name, references in REFERENCES.items():
             for reference in references:
                 other = f"{name} permuted" if reference == "permuted" else reference
                 if name in means and other in means:
-                    cost = _cost(pool, held, mass, routes[name], name)
                     row = {"policy": name, "reference": reference, "cell": cell}
-                    gap = _gap(means[name] - means[other])
-                    rows.append({"table": "comparisons", **row, **gap, "n": n, "cost": cost})
+                    row |= {**_gap(means[name] - means[other]), "n": n, "cost": charged[name]}
+                    rows.append({"table": "comparisons", **row})
     return rows
 
 
@@ -101,9 +99,12 @@ def _gap(gap: Estimate) -> dict:
     return {"diff": percent(gap.value), "low": percent(low), "high": percent(high), "p": p}
 
 
-def _mean(values, mass, resampled, carried: float) -> Estimate:
+def _means(values: dict[str, np.ndarray], mass: np.ndarray, resampled: np.ndarray) -> dict[str, Estimate]:
+    """Mean of every policy that has an answer on all these rows, each under the same resamples."""
+    known = [name for name, value in values.items() if not np.isnan(value).any()]
     with np.errstate(invalid="ignore"):
-        return estimate((resampled @ values) / (resampled @ mass), carried)
+        means = (resampled @ np.column_stack([values[name] for name in known])) / (resampled @ mass)[:, None]
+    return {name: estimate(means[:, i], effective(mass)) for i, name in enumerate(known)}
 
 
 def _weights(
@@ -118,17 +119,14 @@ def _weights(
     return {EVERYWHERE: (rows, resample_problems(pool, rows, resamples, rng))} | found
 
 
-def _rate(pool, population, held, name: str, mean: Estimate, routes: dict, cell: str, n: int) -> dict:
-    low, high = mean.interval()
-    row = {"table": "rates", "policy": name, "cell": cell, "rate": percent(mean.value)}
-    row |= {"low": percent(low), "high": percent(high), "n": n}
+def _rate(pool: Pool, population: Population, held: np.ndarray, routes: dict, name: str) -> dict:
+    """What a policy chose, and how often something else than the cell's look-up; None where it does not choose."""
     if name not in routes:
-        return row | {"cost": None, "route_entropy": None, "departures": None, "routes": None}
+        return {"route_entropy": None, "departures": None, "routes": None}
     counted = population.mass[held] > 0
     choice, fixed = routes[name][held][counted], routes["best_fixed_per_cell"][held][counted]
     names = (*pool.operators, "stop")
-    return row | {
-        "cost": _cost(pool, held, population.mass[held], routes[name], name),
+    return {
         "route_entropy": round(route_entropy(choice), 6),
         "departures": percent(float((choice != fixed).mean())),
         "routes": {names[o]: int((choice == o).sum()) for o in np.unique(choice)},
