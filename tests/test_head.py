@@ -11,8 +11,8 @@ import pytest
 from fr.config import RoutingConfig
 from fr.errors import UserError
 from fr.routing.columns import COLUMNS, read_columns, register_column
-from fr.routing.fixed import attempt_prices, fixed_routes
-from fr.routing.folds import make_folds, resample_problems
+from fr.routing.fixed import LOOKUPS, attempt_prices, fixed_routes, redone_look_ups
+from fr.routing.folds import OUT_OF_FOLD, make_folds, resample_problems
 from fr.routing.head import OperatorScores, binomial_loss, expected_rescue
 from fr.routing.landscapes import Landscape, simulate
 from fr.routing.learn import READS, Head, train_head
@@ -237,6 +237,25 @@ def test_look_ups_fall_back_from_cell_to_family_to_everything():
     look = lambda rows, by="cell": fixed_routes(pool, population, rows, np.zeros(5), by)[::120].tolist()
     assert look(every) == [1, 2, 3] and look(every, "family") == [2, 2, 3] and look(every, "all") == [3] * 3
     assert look(pool.cell != 0) == [2, 2, 3] and look(pool.cell != 2) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("by", LOOKUPS)
+@pytest.mark.parametrize("protocol", OUT_OF_FOLD)
+def test_a_look_up_redone_on_the_sample_itself_is_the_look_up(by, protocol):
+    pool = make_pool(cells(effect=0.0, problems=60, names=("a|x", "b|x", "c|y")))
+    population = make_populations(pool, [None] * 3, QUICK)["all"]
+    folds = make_folds(pool, protocol, 4, np.random.default_rng(0))
+    weights = resample_problems(pool, np.arange(len(pool)), 3, np.random.default_rng(1))
+    redone = redone_look_ups(pool, population, folds, weights, np.full(5, 0.1), by)
+    for r, weight in enumerate(weights):
+        heavier = dataclasses.replace(
+            population, mass=weight * population.mass, values=weight[:, None] * population.values
+        )
+        value = np.zeros(len(pool))
+        for fold in folds:
+            choice = fixed_routes(pool, heavier, fold.train, np.full(5, 0.1), by)
+            value[fold.test] = values_of(heavier.values, choice)[fold.test]
+        assert redone[:, r] == pytest.approx([value[pool.cell == c].sum() for c in range(3)])
 
 
 def test_shuffled_is_the_mean_over_shuffles_of_each_fold():

@@ -8,6 +8,7 @@ import pytest
 from fr.config import RoutingConfig
 from fr.routing.bootstrap import estimate
 from fr.routing.compare import EVERYWHERE, compare
+from fr.routing.fixed import redone_look_ups
 from fr.routing.folds import make_folds, resample_problems
 from fr.routing.landscapes import Landscape, simulate
 from fr.routing.policies import out_of_fold, values_of
@@ -87,7 +88,7 @@ def covers(landscape, simulations, seed):
 
 
 def covers_out_of_fold(landscape, simulations, seed):
-    """The same of two policies that were chosen out of fold, on a table where all operators are alike."""
+    """The same of the rule minus the look-up, which is chosen out of fold, where all operators are alike."""
     rng = np.random.default_rng(seed)
     held = 0
     for _ in range(simulations):
@@ -95,9 +96,10 @@ def covers_out_of_fold(landscape, simulations, seed):
         everyone = make_populations(pool, [None], QUICK)["all"]
         folds = make_folds(pool, "kfold", QUICK.folds, rng)
         routes = out_of_fold(pool, everyone, folds, QUICK, rng, heads=False)
-        gap = values_of(pool.rates, routes["rule"]) - values_of(pool.rates, routes["best_fixed_per_cell"])
         weights = resample_problems(pool, np.arange(len(pool)), 400, rng)
-        low, high = estimate(weights @ gap / len(pool), len(pool)).interval()
+        looked_up = redone_look_ups(pool, everyone, folds, weights, np.zeros(5))[0]
+        gap = (weights @ values_of(pool.rates, routes["rule"]) - looked_up) / len(pool)
+        low, high = estimate(gap, len(pool)).interval()
         held += low <= 0 <= high
     return held / simulations
 
@@ -108,7 +110,7 @@ SMALL = Landscape(problems=60, attempts=10, effect=1.5, blur=0.3, pair_sd=0.5)
 def test_intervals_cover():
     # 300 draws of a true 95 %: 1.3 points of sd. The long form is below.
     assert 0.91 <= covers(SMALL, 300, 0) <= 0.985
-    assert 0.90 <= covers_out_of_fold(dataclasses.replace(SMALL, effect=0.0), 150, 1) <= 0.99
+    assert covers_out_of_fold(dataclasses.replace(SMALL, effect=0.0), 150, 1) >= 0.96
 
 
 @pytest.mark.slow
@@ -117,4 +119,5 @@ def test_intervals_cover_ten_thousand_times(problems):
     landscape = dataclasses.replace(SMALL, problems=problems)
     assert 0.94 <= covers(landscape, 10_000, 2) <= 0.965
     null = dataclasses.replace(landscape, effect=0.0)
-    assert 0.935 <= covers_out_of_fold(null, 10_000, 3) <= 0.965
+    # Too wide rather than too sure: with the look-up held fixed it was 0.88 and 0.89.
+    assert covers_out_of_fold(null, 10_000, 3) >= 0.95

@@ -8,13 +8,12 @@ from jaxtyping import Float, Int
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import STEERABLE, counted, label
 from fr.errors import UserError
-from fr.routing.fixed import LOOKUPS, attempt_prices, fixed_routes
+from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
 from fr.routing.folds import Fold
 from fr.routing.learn import READS, train_head
 from fr.routing.pool import Pool, Population
 from fr.routing.rule import ZStatistics, rule_policy
 
-FIXED = {"all": "best_fixed", "family": "best_fixed_per_task", "cell": "best_fixed_per_cell"}
 # Reading the failure costs its diagnosis; the others know what they need before.
 DIAGNOSED = ("rule", "head", "head_signals")
 
