@@ -203,7 +203,7 @@ def test_a_deterministic_operator_gains_nothing_from_a_second_attempt():
     rates[:, 2], attempts[:, 2] = rates[:, 2] > 0.3, 1
     profiles = dataclasses.replace(profiles, rates=rates, attempts=attempts)
     cost = {"retry": 100.0, "local_temp": 100.0, "dense_steer": 100.0, "diagnosis": 0.0}
-    curve = budget_curve(profiles, np.zeros(40, int), cost, 10, np.random.default_rng(0))
+    curve = budget_curve(profiles, {"routed": np.zeros(40, int)}, cost, 10, np.random.default_rng(0))
     assert [point["dense_steer"].value for _, point in curve] == pytest.approx(
         [rates[:, 2].mean()] * len(curve)
     )
@@ -212,7 +212,7 @@ def test_a_deterministic_operator_gains_nothing_from_a_second_attempt():
 
 def test_the_router_pays_for_its_diagnosis():
     profiles = make(problems=40, attempts=8, effect=0.4)
-    route = rule_routes(profiles, source_view(profiles, QUICK))["z_population"]
+    route = {"routed": rule_routes(profiles, source_view(profiles, QUICK))["z_population"]}
     cost = dict.fromkeys(profiles.operators, 100.0)
     free = budget_curve(profiles, route, {**cost, "diagnosis": 0.0}, 50, np.random.default_rng(0))
     paid = budget_curve(profiles, route, {**cost, "diagnosis": 250.0}, 50, np.random.default_rng(0))
@@ -223,3 +223,6 @@ def test_the_router_pays_for_its_diagnosis():
         assert here["routed_sunk"].value == there["routed_sunk"].value == there["routed"].value
         assert here["routed"].value <= there["routed"].value and (budget >= 350 or here["routed"].value == 0)
     assert paid[-1][1]["routed"].value > 0.3
+    stops = {"head": np.full(40, len(OPERATORS))}
+    idle = budget_curve(profiles, stops, {**cost, "diagnosis": 0.0}, 50, np.random.default_rng(0))
+    assert all(there["head"].value == 0 and there["retry"].value > 0 for _, there in idle)

@@ -140,25 +140,28 @@ def _cost(cost: dict | None) -> str:
     rows = []
     for point in cost["curve"]:
         solved = point["solved"]
-        best = max((name for name in solved if not name.startswith("routed")), key=solved.get)
+        paths = ("routed", "routed_sunk", "head", "head_sunk")
+        best = max((name for name in solved if name not in paths), key=solved.get)
         gaps = [point["routed_minus_retry"], point["routed_sunk_minus_retry"]]
         rows.append(
             [
                 f"{point['budget']:,.0f}",
-                *(number(solved[name]) for name in ("routed", "routed_sunk", "retry")),
+                *(number(solved.get(name)) for name in (*paths, "retry")),
                 f"{number(solved[best])} {best}",
                 *(f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}" for d in gaps),
             ]
         )
     header = [
         "positions",
-        "routed",
+        "rule",
+        "(paid)",
+        "head",
         "(paid)",
         "retry",
         "best in hindsight",
-        "routed − retry",
+        "rule − retry",
         "(paid) − retry",
     ]
-    return f"{head}; of all failed problems, % solved within a budget\n{table(header, rows, left=(4,))}\n" + (
+    return f"{head}; of all failed problems, % solved within a budget\n{table(header, rows, left=(6,))}\n" + (
         "  (paid): the failures were diagnosed already"
     )

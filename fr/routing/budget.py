@@ -46,15 +46,16 @@ def costs(profiles: Profiles) -> dict[str, float] | None:
 
 def budget_curve(
     profiles: Profiles,
-    route: Int[np.ndarray, "N"],
+    routes: dict[str, Int[np.ndarray, "N"]],
     cost: dict[str, float],
     resamples: int,
     rng: np.random.Generator,
 ) -> list[tuple[float, dict[str, Estimate]]]:
     """Share of all failed problems solved within each budget, by policy; with a verifier, outcomes in [0, 1].
 
-    Nothing is selected on outcomes here. `routed`, by `route` [N], pays for the diagnosis before its first
-    attempt, `routed_sunk` finds it done; every other policy repeats one operator and pays its attempts alone.
+    Nothing is selected on outcomes here. A policy of `routes` (an operator a problem, O for stop) pays for the
+    diagnosis before its first attempt, as `<name>_sunk` it finds it done; every other policy repeats one operator
+    and pays its attempts alone.
     Budgets run, in equal ratios, from the cheapest attempt to where some policy's recorded attempts run out;
     the list is empty where attempts are unknown.
     """
@@ -72,14 +73,17 @@ def budget_curve(
     for budget in np.geomspace(prices.min(), np.nextafter(min(ends, default=2 * prices.max()), 0), _POINTS):
         solved = _solved(correct, attempts, fixed, budget // prices)
         after = _solved(correct, attempts, fixed, (budget - cost["diagnosis"]) // prices)
-        outcomes = {
-            "routed": np.take_along_axis(after, route[:, None], axis=1)[:, 0],
-            "routed_sunk": np.take_along_axis(solved, route[:, None], axis=1)[:, 0],
-            **{name: solved[:, o] for o, name in enumerate(profiles.operators)},
-        }
+        outcomes = {name: solved[:, o] for o, name in enumerate(profiles.operators)}
+        for name, route in routes.items():
+            outcomes |= {name: _along(after, route), f"{name}_sunk": _along(solved, route)}
         estimates = {name: estimate(weights @ value, len(profiles)) for name, value in outcomes.items()}
         curve.append((float(budget), estimates))
     return curve
+
+
+def _along(solved: Float[np.ndarray, "N O"], route: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    padded = np.pad(solved, ((0, 0), (0, 1)))  # stop solves nothing
+    return np.take_along_axis(padded, route[:, None], axis=1)[:, 0]
 
 
 def _solved(correct, attempts, fixed, tries: Float[np.ndarray, "O"]) -> Float[np.ndarray, "N O"]:

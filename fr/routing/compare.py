@@ -43,14 +43,16 @@ def compare(
     routing: RoutingConfig,
     generator,
     heads: bool,
-) -> dict:
-    """{"rates", "comparisons", "unsupported"}: every policy under every out-of-fold protocol, by cell and pooled.
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """{"rates", "comparisons", "unsupported"}: every policy under every out-of-fold protocol, by cell and pooled;
+    and each policy's choice on every row, k-fold, learned from all failed problems ({} if that cannot be).
 
     `generator(purpose)` gives a random stream. Look-ups are chosen anew in every resample, heads are not trained
     anew: what they depart from moves, their departures are held fixed, as the rule's routes are. Intervals are
     over problems; measured on tables without any effect, those of a difference from a look-up cover 0 in 99 %.
     """
     found: dict = {"rates": [], "comparisons": [], "unsupported": []}
+    chosen: dict[str, np.ndarray] = {}
     weights = resample_problems(pool, np.arange(len(pool)), routing.bootstrap, generator("rows"))
     prices = attempt_prices(pool, routing.price)
     for protocol in OUT_OF_FOLD:
@@ -60,12 +62,13 @@ def compare(
             continue
         for name, population in populations.items():
             routes = out_of_fold(pool, population, folds, routing, generator(f"{protocol} {name}"), heads)
+            chosen = chosen or routes
             where = {"protocol": protocol, "population": name}
             redone = {by: redone_look_ups(pool, population, folds, weights, prices, by) for by in LOOKUPS}
             for row in _rows(pool, population, routes, folds, weights, redone):
                 found[row.pop("table")].append(where | row)
             found["comparisons"] = _adjusted(found["comparisons"], where)
-    return found
+    return found, chosen
 
 
 def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], weights, redone: dict) -> list:

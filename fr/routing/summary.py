@@ -52,18 +52,24 @@ def summarise(
         present = [table[name] for table in tables if table[name]]
         for table, adjusted in zip(present, adjust([t["estimates"] for t in present])):
             table["holm"] = adjusted
+    pool = make_pool(cells)
+    populations = make_populations(pool, [halves for _, halves in views], config.routing)
+    generator = functools.partial(_generator, "", config)
+    compared, chosen = compare(pool, populations, config.routing, generator, heads)
     found = []
-    for profiles, pair, table, sure in zip(cells, views, tables, known):
+    for c, (profiles, pair, table, sure) in enumerate(zip(cells, views, tables, known)):
         protocols = {
             name: _protocol(profiles, view, sure, **table[name]) if view else None
             for name, view in zip(PROTOCOLS, pair)
         }
-        record = {"certainty": sure.record if sure else None, "protocols": protocols}
-        found.append({**_cell(profiles, config), **record})
-    pool = make_pool(cells)
-    populations = make_populations(pool, [halves for _, halves in views], config.routing)
-    generator = functools.partial(_generator, "", config)
-    compared = compare(pool, populations, config.routing, generator, heads)
+        own = [*(pool.operators.index(name) for name in profiles.operators), len(pool.operators)]
+        routes = {
+            name: np.array([own.index(choice) for choice in chosen[name][pool.cell == c]])
+            for name in ("head",)
+            if name in chosen
+        }
+        record = {"cost": _cost(profiles, config, routes), "protocols": protocols}
+        found.append({**_cell(profiles, config), "certainty": sure.record if sure else None, **record})
     compared["comparisons"] = _as_rows(found) + compared["comparisons"]
     return {"cells": found, **compared}
 
@@ -160,7 +166,6 @@ def _cell(profiles: Profiles, config: Config) -> dict:
         "labels": count_labels(labels),
         "label_null": _null(profiles, config.routing, _generator(profiles.cell, config, "null")),
         "unreached": _unreached(profiles),
-        "cost": _cost(profiles, config),
         "notes": _notes(profiles),
     }
 
@@ -192,22 +197,23 @@ def _unreached(profiles: Profiles) -> dict:
     return {"n": int(never.sum()), "upper_bound": percent(np.median(bound[known])) if known.any() else None}
 
 
-def _cost(profiles: Profiles, config: Config) -> dict | None:
+def _cost(profiles: Profiles, config: Config, learned: dict[str, np.ndarray]) -> dict | None:
     positions = costs(profiles)
     if positions is None:
         return None
     everyone = rule_policy(profiles.operators, ZStatistics.fit(profiles.features))(profiles.features)
     rng = _generator(profiles.cell, config, "budget")
-    curve = budget_curve(profiles, everyone, positions, config.routing.bootstrap, rng)
-    points = [
-        {
+    routes = {"routed": everyone, **learned}
+    curve = budget_curve(profiles, routes, positions, config.routing.bootstrap, rng)
+    points = []
+    for budget, solved in curve:
+        point = {
             "budget": round(budget, 6),
             "solved": {name: percent(e.value) for name, e in solved.items()},
-            "routed_minus_retry": difference(solved["routed"] - solved["retry"]),
-            "routed_sunk_minus_retry": difference(solved["routed_sunk"] - solved["retry"]),
         }
-        for budget, solved in curve
-    ]
+        for name in (name for route in routes for name in (route, f"{route}_sunk")):
+            point[f"{name}_minus_retry"] = difference(solved[name] - solved["retry"])
+        points.append(point)
     return {"positions": {name: round(value, 6) for name, value in positions.items()}, "curve": points}
 
 
