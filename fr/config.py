@@ -99,7 +99,9 @@ class RoutingConfig:
     learning_rate: float = 0.1  # at the first of them; cosine to 0
     entropy: float = 0.01  # weight of the soft policy's entropy, in rescues a nat
     ridges: tuple[float, ...] = (0.001, 0.01, 0.1)  # candidates for the weight of the head's squared kernels
-    caution: float = 2.0  # standard errors by which the head must have gained before it leaves the fixed choice
+    caution: float = (
+        2.0  # standard errors by which the head must have gained before it leaves the fixed choice
+    )
     price: float = 0.0  # rescues that a retry must be worth; above 0 the head may stop
 
 
@@ -254,9 +256,14 @@ class RewardsConfig:
 class StudyConfig:
     """Trainings that scripts/study.py compares: every arm with every seed."""
 
-    arms: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()  # name, and (setting, value) that it changes
+    arms: tuple[
+        tuple[str, tuple[tuple[str, str], ...]], ...
+    ] = ()  # name, and (setting, value) that it changes
     seeds: tuple[int, ...] = (0, 1, 2)
-    primary: tuple[str, ...] = ()  # arm, reference, figure: named before anything has run; (): all is exploration
+    ancestor: bool = True  # it is an arm too, evaluated once
+    primary: tuple[
+        str, ...
+    ] = ()  # arm, reference, figure: named before anything has run; (): all is exploration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -465,10 +472,12 @@ def _validate_rewards(r: RewardsConfig) -> None:
 
 
 def _validate_study(c: StudyConfig) -> None:
-    arms = [name for name, _ in c.arms]
+    arms = [name for name, _ in c.arms] + ["ancestor"] * c.ancestor
     _check(len(arms) == len(set(arms)), "study.arms", arms, "different names")
     _check(0 < len(c.seeds) == len(set(c.seeds)), "study.seeds", c.seeds, "one seed or more, each once")
-    _check(len(c.primary) in (0, 3), "study.primary", c.primary, "an arm, its reference and a figure, or empty")
+    _check(
+        len(c.primary) in (0, 3), "study.primary", c.primary, "an arm, its reference and a figure, or empty"
+    )
     for name in c.primary[:2]:
         _choice("study.primary", name, tuple(arms))
 

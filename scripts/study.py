@@ -20,9 +20,9 @@ from tqdm import tqdm
 from fr import cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.study import EVALUATED, summarise, unit
+from fr.pipeline.study import ANCESTOR, EVALUATED, summarise, unit
 from fr.report.study_tables import render_study
-from fr.workdir import write_json
+from fr.workdir import PathLike, write_json
 
 cli.define_flags()
 flags.DEFINE_integer("jobs", 1, "Trainings that run at one time.", lower_bound=1)
@@ -36,12 +36,14 @@ def main() -> None:
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
         raise UserError("config.study.arms is empty: name the settings that are compared")
-    todo = [(arm, seed) for seed in config.study.seeds for arm, _ in config.study.arms]
+    todo = [(train_and_evaluate, arm, seed) for seed in config.study.seeds for arm, _ in config.study.arms]
+    if config.study.ancestor:
+        todo.insert(0, (evaluate_ancestor,))
     with (
         concurrent.futures.ThreadPoolExecutor(given.jobs) as pool,
         tqdm(total=len(todo), desc="trainings", unit="training") as bar,
     ):
-        jobs = [pool.submit(train_and_evaluate, config, given.workdir, *each) for each in todo]
+        jobs = [pool.submit(job, config, given.workdir, *which) for job, *which in todo]
         for job in concurrent.futures.as_completed(jobs):
             if error := job.exception():
                 pool.shutdown(cancel_futures=True)
@@ -53,30 +55,37 @@ def main() -> None:
 
 
 def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
-    """Both scripts for one arm and seed, in its own folder; what is finished is left alone."""
+    """One arm with one seed, in its own folder; what is finished is left alone."""
     folder = unit(workdir, arm, seed)
-    if (folder / EVALUATED / "evaluation.json").exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
     changes = {**dict(dict(config.study.arms)[arm]), "seed": str(seed)}
-    shared = [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}"]
-    shared += [f"--config.{name}={value}" for name, value in changes.items()]
     module = flags.FLAGS.reward_module
-    run("train.py", [*shared, f"--workdir={folder}"] + [f"--reward_module={module}"] * bool(module), folder)
-    # The same draws for every training: only their models differ.
-    shared[-1] = f"--config.seed={config.seed}"
-    run(
-        "evaluate.py",
-        [*shared, f"--workdir={folder / EVALUATED}", f"--model={folder / 'specialist'}"],
-        folder,
-    )
+    settings = [f"--config.{name}={value}" for name, value in changes.items()]
+    settings += [f"--reward_module={module}"] * bool(module)
+    if not (folder / EVALUATED / "evaluation.json").exists():
+        run("train.py", [*settings, f"--workdir={folder}"], folder)
+    evaluate(folder, folder / "specialist")
+
+
+def evaluate_ancestor(config: Config, workdir: str) -> None:
+    """The arm that nothing has trained."""
+    evaluate(epath.Path(workdir) / ANCESTOR, config.ancestor)
+
+
+def evaluate(folder: epath.Path, model: PathLike) -> None:
+    """Evaluate a model by the config as it stands, the same for all: only models differ."""
+    if not (folder / EVALUATED / "evaluation.json").exists():
+        # Nothing is asked of an ancestor here, and it need not be loaded.
+        settings = ["--config.ancestor=", "--config.algorithm=sft", f"--workdir={folder / EVALUATED}"]
+        run("evaluate.py", [*settings, f"--model={model}"], folder)
 
 
 def run(script: str, arguments: list[str], folder: epath.Path) -> None:
     """One script in a process of its own; raises UserError with its last line if it fails."""
-    log = folder / "log.txt"
+    folder.mkdir(parents=True, exist_ok=True)
+    log, config = folder / "log.txt", config_flags.get_config_filename(flags.FLAGS["config"])
     with log.open("a") as out:
-        done = subprocess.run([sys.executable, HERE / script, *arguments], stdout=out, stderr=out)
+        command = [sys.executable, HERE / script, f"--config={config}", *arguments]
+        done = subprocess.run(command, stdout=out, stderr=out)
     if done.returncode:
         last = (log.read_text().strip().splitlines() or ["no word"])[-1]
         raise UserError(f"{folder}: {last} (all of it is in {log})")

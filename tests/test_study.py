@@ -1,5 +1,6 @@
 """Trainings compared over seeds and problems, on sums that are made here."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 
 from fr.config import Config, StudyConfig
 from fr.errors import UserError
-from fr.pipeline.measures import Measures
-from fr.pipeline.study import EVALUATED, summarise, unit
+from fr.pipeline.measures import Measures, read_measures
+from fr.pipeline.study import ANCESTOR, EVALUATED, summarise, unit
 from fr.report.study_tables import render_study
 
 ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
@@ -16,7 +17,8 @@ ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
 
 def config(seeds: int, primary=("better", "plain", "accuracy")) -> Config:
     """A study of two arms."""
-    return Config(study=StudyConfig(arms=ARMS, seeds=tuple(range(seeds)), primary=primary))
+    study = StudyConfig(arms=ARMS, seeds=tuple(range(seeds)), primary=primary, ancestor=False)
+    return Config(study=study)
 
 
 def write(workdir, seeds: int, lift: float, spread: float, problems: int = 300, samples: int = 32) -> None:
@@ -96,3 +98,14 @@ def test_trainings_that_were_asked_other_problems_are_refused(tmp_path):
     Measures(("other",), {"accuracy": np.ones((1, 2))}, {}).write(unit(tmp_path, "plain", 1) / EVALUATED)
     with pytest.raises(UserError, match="'plain' was not asked the same problems"):
         summarise(config(2), tmp_path)
+
+
+def test_the_ancestor_is_an_arm_that_cost_nothing_and_has_no_seeds(tmp_path):
+    write(tmp_path, seeds=6, lift=0.2, spread=0.0)
+    plain = read_measures(unit(tmp_path, "plain", 0) / EVALUATED)
+    plain.write(tmp_path / ANCESTOR / EVALUATED)
+    study = dataclasses.replace(config(6).study, ancestor=True, primary=("better", ANCESTOR, "accuracy"))
+    result = summarise(Config(study=study), tmp_path)
+    assert set(result["arms"][ANCESTOR]["tokens"].values()) == {0.0}
+    assert len(set(result["arms"][ANCESTOR]["by_seed"]["accuracy"])) == 1
+    assert row(result)["reference"] == ANCESTOR and row(result)["low"] > 0

@@ -13,6 +13,7 @@ from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
 from fr.workdir import PathLike
 
 EVALUATED = "evaluated"  # in the folder of a training: what scripts/evaluate.py made of it
+ANCESTOR = "ancestor"  # the arm that nothing has trained
 _SPENT = ("prompt_tokens", "rollout_tokens", "probe_tokens")
 
 
@@ -27,17 +28,20 @@ def summarise(config: Config, workdir: PathLike) -> dict:
     Intervals are over seeds and problems, both resampled, arms paired by both. The primary comparison was named
     before anything ran; the others are exploratory, and Holm's adjustment is over all that are printed.
     """
-    study, names = config.study, [name for name, _ in config.study.arms]
+    study, settings = config.study, dict(config.study.arms)
     found = {
-        name: [read_measures(unit(workdir, name, seed) / EVALUATED) for seed in study.seeds] for name in names
+        name: [read_measures(unit(workdir, name, seed) / EVALUATED) for seed in study.seeds]
+        for name in settings
     }
+    if study.ancestor:
+        found[ANCESTOR] = [read_measures(epath.Path(workdir) / ANCESTOR / EVALUATED)] * len(study.seeds)
     _check(found)
     figures = _figures(found, config)
-    reference = study.primary[1] if study.primary else names[0]
+    reference = study.primary[1] if study.primary else next(iter(found))
     rows = [
         _difference(name, reference, figure, figures)
         | {"primary": (name, reference, figure) == study.primary}
-        for name in names
+        for name in found
         if name != reference
         for figure in figures[reference]
     ]
@@ -50,12 +54,14 @@ def summarise(config: Config, workdir: PathLike) -> dict:
         "primary": list(study.primary),
         "arms": {
             name: {
-                "settings": dict(settings),
+                "settings": dict(settings.get(name, ())),
                 "figures": {figure: _value(value) for figure, value in figures[name].items()},
                 "by_seed": {figure: _by_seed(found[name], figure) for figure in figures[name]},
-                "tokens": _spent(workdir, name, study.seeds),
+                "tokens": _spent(workdir, name, study.seeds)
+                if name in settings
+                else dict.fromkeys(_SPENT, 0.0),
             }
-            for name, settings in study.arms
+            for name in found
         },
         "differences": rows,
     }

@@ -1,0 +1,30 @@
+"""Does progressive confidence shaping help GRPO on the tiny lineage? Arms, seeds and the one primary comparison."""
+
+from fr.config import default
+
+
+def get_config():
+    """For scripts/study.py. Seeds 0 and 1 made the recipe and are not asked again."""
+    c = default()
+    c.algorithm = "grpo"
+    c.ancestor = "countdown"
+    c.task.name = "countdown"
+    c.task.problems = 128
+    c.policy.steps = 24
+    c.policy.prompts = 32
+    c.policy.rollouts = 8
+    c.policy.microbatch = 32
+    c.policy.learning_rate = 3e-4
+    c.policy.schedule = "cosine"
+    c.policy.max_new_tokens = 128
+    c.policy.eval_every = 0  # held-out problems are looked at once, behind the last step
+    c.sampling.max_new_tokens = 128
+    c.sampling.slots = 128
+    c.evaluation.samples = 16
+    c.study.arms = (
+        ("grpo", ()),
+        ("pcs", (("rewards.terms", "(('correctness', 1.0), ('pcs', 1.0))"),)),
+    )
+    c.study.seeds = (2, 3, 4)
+    c.study.primary = ("pcs", "grpo", "accuracy")
+    return c
