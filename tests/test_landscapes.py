@@ -25,7 +25,7 @@ def judged(profiles, seed=0, heads=True, protocol="kfold"):
     """{(policy, reference): row} of one table under one protocol, all failed problems."""
     pool = make_pool([profiles])
     everyone = {"all": make_populations(pool, [None], QUICK)["all"]}
-    found = compare(pool, everyone, QUICK, lambda purpose: np.random.default_rng(seed), heads)
+    found, _ = compare(pool, everyone, QUICK, lambda purpose: np.random.default_rng(seed), heads)
     rows = [r for r in found["comparisons"] if r["cell"] == EVERYWHERE and r["protocol"] == protocol]
     return {(r["policy"], r["reference"]): r for r in rows}
 
