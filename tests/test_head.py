@@ -274,6 +274,10 @@ def test_shuffled_is_the_mean_over_shuffles_of_each_fold():
                 moved[here] = rng.permutation(choice[here])
         drawn.append(values_of(population.values, moved).mean())
     assert exact.mean() == pytest.approx(np.mean(drawn), abs=0.003)
+    # What differs between folds only, as a look-up does, loses nothing.
+    by_fold = np.where(folds[0].test, 1, 2)
+    expected = values_of(population.values, by_fold).sum()
+    assert shuffled(pool, population, by_fold, folds).sum() == pytest.approx(expected)
 
 
 def test_columns_are_one_registry():

@@ -51,9 +51,9 @@ def test_the_beta_of_rates_is_found():
 
 
 def test_posterior_labels_are_right_as_often_as_they_say():
-    landscape = Landscape(**{**vars(ALIKE), "pair_sd": 0.8, "problems": 1500})
+    landscape = Landscape(**{**vars(ALIKE), "pair_sd": 0.8, "problems": 1000})
     simulated, correct, attempts = found(landscape)
-    drawn = draw_rates(fit_hierarchy(correct, attempts), correct, attempts, 200, np.random.default_rng(1))
+    drawn = draw_rates(fit_hierarchy(correct, attempts), correct, attempts, 100, np.random.default_rng(1))
     chance = label_posterior(drawn, OPERATORS, 0.05, 0.5)
     assert np.allclose(chance.sum(axis=1), 1)
     true = label(simulated.rates, OPERATORS, 0.05, 0.5) == STEERABLE
