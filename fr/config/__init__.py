@@ -1,0 +1,42 @@
+"""Every setting and its one default; a config file holds only what differs from these."""
+
+from fr.config.learning import (
+    ALGORITHMS,
+    ArchitectureConfig,
+    LoraConfig,
+    PolicyConfig,
+    PreferenceConfig,
+    RewardsConfig,
+    StudyConfig,
+    TrainingConfig,
+)
+from fr.config.settings import (
+    DiagnosisConfig,
+    EvaluationConfig,
+    InterventionConfig,
+    RoutingConfig,
+    SamplingConfig,
+    TaskConfig,
+)
+from fr.config.whole import Config, as_dict, default, freeze
+
+__all__ = [
+    "ALGORITHMS",
+    "ArchitectureConfig",
+    "Config",
+    "DiagnosisConfig",
+    "EvaluationConfig",
+    "InterventionConfig",
+    "LoraConfig",
+    "PolicyConfig",
+    "PreferenceConfig",
+    "RewardsConfig",
+    "RoutingConfig",
+    "SamplingConfig",
+    "StudyConfig",
+    "TaskConfig",
+    "TrainingConfig",
+    "as_dict",
+    "default",
+    "freeze",
+]

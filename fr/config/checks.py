@@ -1,0 +1,149 @@
+"""What values settings may have: every refusal names the setting, its value and what would do."""
+
+import math
+
+from fr.config.learning import (
+    ALGORITHMS,
+    LoraConfig,
+    PolicyConfig,
+    PreferenceConfig,
+    RewardsConfig,
+    StudyConfig,
+)
+from fr.config.settings import RoutingConfig
+from fr.errors import UserError
+from fr.registry import suggest
+
+
+def validate(c) -> None:
+    """Raise UserError for the first value of a whole config that cannot be, by its name."""
+    for group, names in {
+        "task": ("problems", "operands", "largest", "target", "terms", "digits"),
+        "sampling": ("rollouts", "max_new_tokens", "slots", "chunk", "prefill", "model_axis", "shard_rows"),
+        "diagnosis": ("tau", "width", "window"),
+        "intervention": ("attempts", "local_span"),
+        "routing": ("bootstrap", "splits", "permutations", "posterior", "seeds", "steps", "learning_rate"),
+        "evaluation": ("samples", "cuts", "bins", "sampled_attempts", "answers"),
+        "rewards": ("samples", "discount", "window", "ngram", "length_span", "thought_words"),
+        "architecture": ("width", "layers", "heads", "ff"),
+        "training": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep", "log_every"),
+        "pretraining": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep", "log_every"),
+    }.items():
+        for name in names:
+            value = getattr(getattr(c, group), name)
+            _check(value > 0, f"{group}.{name}", value, "positive")
+    _choice("task.split", c.task.split, ("train", "validation", "test"))
+    _choice("sampling.devices", c.sampling.devices, ("auto", "one", "pmap", "shard_map"))
+    _choice("diagnosis.detector", c.diagnosis.detector, ("demotion", "z"))
+    _choice("diagnosis.form", c.diagnosis.form, ("showcase", "released"))
+    _choice("algorithm", c.algorithm, ALGORITHMS)
+    _validate_routing(c.routing)
+    _validate_policy(c.policy)
+    _validate_lora(c.lora)
+    _validate_preference(c.preference)
+    _validate_rewards(c.rewards)
+    _validate_study(c.study)
+    _check(c.task.shots >= 0, "task.shots", c.task.shots, "0 or more")
+    _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
+    _check(0 < c.sampling.top_p <= 1, "sampling.top_p", c.sampling.top_p, "in (0, 1]")
+    _check(c.sampling.top_k >= 0, "sampling.top_k", c.sampling.top_k, "0 (off) or more")
+    _check(c.diagnosis.width <= 16, "diagnosis.width", c.diagnosis.width, "at most 16")
+    _check(c.evaluation.temperature >= 0, "evaluation.temperature", c.evaluation.temperature, "0 or more")
+    _check(0 < c.evaluation.top_p <= 1, "evaluation.top_p", c.evaluation.top_p, "in (0, 1]")
+    _check(min(c.evaluation.ks, default=0) > 0, "evaluation.ks", c.evaluation.ks, "positive numbers")
+    _check(0 < c.diagnosis.quantile < 1, "diagnosis.quantile", c.diagnosis.quantile, "in (0, 1)")
+    _check(0 <= c.intervention.alpha <= 1, "intervention.alpha", c.intervention.alpha, "in [0, 1]")
+    _check(
+        c.architecture.width % c.architecture.heads == 0,
+        "architecture.width",
+        c.architecture.width,
+        f"a multiple of architecture.heads = {c.architecture.heads}",
+    )
+
+
+def _validate_routing(c: RoutingConfig) -> None:
+    for name in ("hidden", "entropy", "caution", "price"):
+        _check(getattr(c, name) >= 0, f"routing.{name}", getattr(c, name), "0 or more")
+    for name in ("folds", "inner_folds"):
+        _check(getattr(c, name) > 1, f"routing.{name}", getattr(c, name), "2 or more")
+    _check(min(c.ridges, default=0) > 0, "routing.ridges", c.ridges, "positive numbers")
+    _choice("routing.objective", c.objective, ("rescue", "binomial"))
+
+
+def _validate_optimiser(where: str, c) -> None:
+    """What policy optimisation and pairs have in common."""
+    for name in ("steps", "microbatch", "warmup_steps", "weight_decay"):
+        _check(getattr(c, name) >= 0, f"{where}.{name}", getattr(c, name), "0 or more")
+    for name in ("learning_rate", "clip_norm", "model_axis"):
+        _check(getattr(c, name) > 0, f"{where}.{name}", getattr(c, name), "positive")
+    _choice(f"{where}.schedule", c.schedule, ("constant", "cosine"))
+    _choice(f"{where}.dtype", c.dtype, ("", "float32", "bfloat16"))
+
+
+def _validate_policy(c: PolicyConfig) -> None:
+    _validate_optimiser("policy", c)
+    for name in ("prompts", "rollouts", "temperature", "max_new_tokens", "updates", "minibatches"):
+        _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
+    for name in ("rounds", "eval_problems", "eval_rollouts", "checkpoint_every", "keep", "log_every"):
+        _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
+    for name in ("eval_every", "eval_temperature", "alarm_entropy", "alarm_kl", "alarm_repetition"):
+        _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
+    for name in ("clip_low", "clip_high", "kl", "entropy", "covariance_kl"):
+        _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
+    _check(c.clip_low < 1, "policy.clip_low", c.clip_low, "below 1")
+    _check(0 < c.covariance_share <= 1, "policy.covariance_share", c.covariance_share, "in (0, 1]")
+    _choice("policy.ratio_logp", c.ratio_logp, ("raw", "sample"))
+    _choice("policy.covariance", c.covariance, ("", "clip", "kl"))
+
+
+def _validate_lora(c: LoraConfig) -> None:
+    _check(c.rank >= 0, "lora.rank", c.rank, "0 (off) or more")
+    _check(c.alpha > 0, "lora.alpha", c.alpha, "positive")
+    _check(len(c.targets) > 0, "lora.targets", c.targets, "one part of a layer or more")
+
+
+def _validate_preference(c: PreferenceConfig) -> None:
+    _validate_optimiser("preference", c)
+    _choice("preference.loss", c.loss, ("dpo", "reward"))
+    for name in ("pairs", "problems", "candidates", "checkpoint_every", "keep", "log_every"):
+        _check(getattr(c, name) > 0, f"preference.{name}", getattr(c, name), "positive")
+    _choice("preference.source", c.source, ("sampled", "branches"))
+    _check(0 <= c.confident <= 1, "preference.confident", c.confident, "in [0, 1]")
+    _check(c.beta > 0, "preference.beta", c.beta, "positive")
+    _check(c.margin >= 0, "preference.margin", c.margin, "0 or more")
+
+
+def _validate_rewards(r: RewardsConfig) -> None:
+    """What can be said without the names of the terms, which `fr.rewards` knows."""
+    _choice("rewards.confidence", r.confidence, ("scored", "sampled"))
+    _check(r.cuts >= 2, "rewards.cuts", r.cuts, "2 or more")
+    _check(r.discount <= 1, "rewards.discount", r.discount, "at most 1")
+    _check(r.length_free >= 0, "rewards.length_free", r.length_free, "0 or more")
+    names = [name for name, _ in r.terms]
+    _check(0 < len(names) == len(set(names)), "rewards.terms", r.terms, "one term or more, each once")
+    for name, weight in r.terms:
+        _check(0 <= weight < math.inf, f"rewards.terms: weight of {name!r}", weight, "0 (only logs) or more")
+    for field, known in {"normalise": ("group", "batch"), "placement": ("reward", "advantage")}.items():
+        for name, value in getattr(r, field):
+            _choice(f"rewards.{field}: that of {name!r}", value, known)
+
+
+def _validate_study(c: StudyConfig) -> None:
+    arms = [name for name, _ in c.arms] + ["ancestor"] * c.ancestor
+    _check(len(arms) == len(set(arms)), "study.arms", arms, "different names")
+    _check(0 < len(c.seeds) == len(set(c.seeds)), "study.seeds", c.seeds, "one seed or more, each once")
+    _check(
+        len(c.primary) in (0, 3), "study.primary", c.primary, "an arm, its reference and a figure, or empty"
+    )
+    for name in c.primary[:2]:
+        _choice("study.primary", name, tuple(arms))
+
+
+def _check(ok: bool, name: str, value, wanted: str) -> None:
+    if not ok:
+        raise UserError(f"config.{name} = {value!r} must be {wanted}")
+
+
+def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"config.{name} = {value!r} is not known{suggest(value, known)}")

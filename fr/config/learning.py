@@ -1,0 +1,160 @@
+"""Settings of training: from nothing, on traces, on rollouts, on pairs; rewards; comparisons of trainings."""
+
+import dataclasses
+
+ALGORITHMS = ("sft", "grpo", "dr_grpo", "dapo", "gspo", "reinforce", "dpo")
+
+
+@dataclasses.dataclass(frozen=True)
+class ArchitectureConfig:
+    """Shape of a model made from scratch."""
+
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    ff: int = 344
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Supervised training on traces; `traces` weighs the kinds that the task can write."""
+
+    steps: int = 0
+    batch: int = 16  # packed sequences a step
+    sequence: int = 128  # tokens of a packed sequence
+    learning_rate: float = 3e-3
+    schedule: str = "cosine"  # behind the warm-up, to zero; or constant
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    traces: tuple[tuple[str, float], ...] = (("natural", 0.55), ("answer_first", 0.25), ("anytime", 0.20))
+    checkpoint_every: int = 200
+    keep: int = 2  # newest checkpoints that stay
+    log_every: int = 10  # steps between two lines of metrics.jsonl
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Parameter updates of a run."""
+        return self.steps
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """Policy optimisation (METHOD.md 3): `prompts` x `rollouts` rows a step; what shapes a run of `algorithm`."""
+
+    steps: int = 0
+    prompts: int = 32  # problems of a step
+    rollouts: int = 8  # G, of one problem
+    temperature: float = 1.0  # of the rollouts
+    max_new_tokens: int = 64  # of a rollout; also the fixed length that token sums are divided by
+    updates: int = 1  # passes over the rollouts of a step
+    minibatches: int = 1  # parameter updates of one pass
+    microbatch: int = 0  # rows of one backward pass; 0: all of a minibatch
+    remat: bool = False  # layers are computed again in the backward pass instead of kept
+    dtype: str = ""  # of the computation, float32 or bfloat16; "": what suits the device
+    model_axis: int = 1  # devices that share one copy of the parameters
+    learning_rate: float = 1.5e-4
+    schedule: str = "constant"  # behind the warm-up; or cosine, to zero
+    warmup_steps: int = 0  # of parameter updates
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    clip_low: float = 0.0  # the ratio is clipped below 1 - clip_low; 0: the algorithm's own
+    clip_high: float = 0.0  # and above 1 + clip_high
+    ratio_logp: str = "raw"  # log-probs in ratio and KL: raw, or sample (at the rollouts' temperature)
+    kl: float = 0.0  # weight of the k3 estimate of the KL from the ancestor
+    entropy: float = 0.0  # weight of the entropy bonus
+    covariance: str = ""  # clip or kl: what is done to the tokens that cost most entropy (arXiv 2505.22617)
+    covariance_share: float = 2e-4  # of tokens that it is done to
+    covariance_bounds: tuple[float, float] = (1.0, 5.0)  # clip: the covariances that a token is drawn from
+    covariance_kl: float = 1.0  # kl: weight of |log ratio| on them
+    rounds: int = 4  # of drawing for one step, where problems of one outcome are drawn again (dapo)
+    eval_every: int = 10  # steps between two looks at held-out problems; 0: none
+    eval_problems: int = 64  # of the validation split
+    eval_rollouts: int = 4  # of each
+    eval_temperature: float = 0.6
+    checkpoint_every: int = 5  # steps; a look at held-out problems has a checkpoint of its own
+    keep: int = 2  # newest checkpoints that stay, beside the best one
+    log_every: int = 1  # steps between two lines of metrics.jsonl
+    alarm_entropy: float = 0.1  # share of the first entropy; alarms say what to do, and do nothing
+    alarm_kl: float = 1.0  # nats a token from the ancestor
+    alarm_repetition: float = 0.5  # share of n-grams that a completion had before
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Parameter updates of a run."""
+        return self.steps * self.updates * self.minibatches
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters in place of all parameters (arXiv 2106.09685)."""
+
+    rank: int = 0  # 0: all parameters are trained
+    alpha: float = 32.0  # an adapter's product is scaled by alpha / rank
+    targets: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceConfig:
+    """Training on pairs of a better and a worse completion, by DPO or a Bradley-Terry reward."""
+
+    steps: int = 0
+    pairs: int = 32  # of a step
+    loss: str = "dpo"  # dpo (arXiv 2305.18290), or reward: a scalar head is trained
+    beta: float = 0.1  # dpo: scale of the log ratios to the ancestor
+    margin: float = 0.0  # weight of a pair's own margin; RLSF takes 1 (arXiv 2507.21931)
+    problems: int = 256  # training problems that are asked for candidates, of which pairs are made (RLSF)
+    candidates: int = 10  # of each
+    source: str = "sampled"  # of candidates; or branches: the likeliest first tokens, and greedy from there
+    confident: float = 0.9  # least confidence in the answer of the better one
+    microbatch: int = 0  # rows of one backward pass, two a pair; 0: all
+    remat: bool = False
+    dtype: str = ""
+    model_axis: int = 1
+    learning_rate: float = 5e-5
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    checkpoint_every: int = 20
+    keep: int = 2  # newest checkpoints that stay
+    log_every: int = 1  # steps between two lines of metrics.jsonl
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Parameter updates of a run."""
+        return self.steps
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardsConfig:
+    """The mix of reward terms, how the confidence that they read is measured, and the terms' own constants."""
+
+    terms: tuple[tuple[str, float], ...] = (("correctness", 1.0),)  # name, weight; a weight of 0 only logs
+    normalise: tuple[tuple[str, str], ...] = ()  # name, group or batch; of others the values stay as they are
+    placement: tuple[tuple[str, str], ...] = ()  # name, reward or advantage; of others the term's own
+    confidence: str = "scored"  # scored: probes of the live cache; sampled: forced answers are drawn
+    cuts: int = 6  # 0, 20, ... 100 % of the reasoning (arXiv 2605.24396)
+    samples: int = 10  # answers behind a cut, where they are sampled
+    shuffle_seed: int = 19  # of the control `pcs_shuffled`, whose six weights then correlate with PCS by 0.09
+    discount: float = 1.0  # gamma of PACR, a step of the reasoning
+    window: int = 16  # tokens of a DeepConf group; 2,048 in arXiv 2508.15260, whose chains are long
+    ngram: int = 8  # tokens of what counts as a repetition: more than a step of Countdown has
+    length_free: int = 48  # tokens without a penalty
+    length_span: int = 16  # tokens behind them over which it grows to 1
+    switch_words: tuple[str, ...] = ("no", "up")  # Countdown's; of prose ("alternatively", "wait")
+    thought_words: int = 8  # a thought that is left before it has that many words is left early
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """Trainings that scripts/study.py compares: every arm with every seed."""
+
+    arms: tuple[
+        tuple[str, tuple[tuple[str, str], ...]], ...
+    ] = ()  # name, and (setting, value) that it changes
+    seeds: tuple[int, ...] = (0, 1, 2)
+    ancestor: bool = True  # it is an arm too, evaluated once
+    primary: tuple[
+        str, ...
+    ] = ()  # arm, reference, figure: named before anything has run; (): all is exploration

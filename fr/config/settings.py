@@ -1,0 +1,112 @@
+"""Settings of what happens to a model as it is: asked, diagnosed, intervened upon, routed, evaluated."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """Which problems, and how they are put to the model."""
+
+    name: str = "countdown"
+    split: str = "test"  # train, validation or test
+    problems: int = 128  # how many of the split, from the start of its fixed order
+    path: str = ""  # question-answer tasks: a .jsonl or .parquet file
+    shots: int = 0  # worked examples before the question
+    operands: int = 3  # countdown: numbers of a problem
+    largest: int = 10  # countdown: largest operand
+    target: int = 100  # countdown: largest target
+    terms: int = 2  # sums: how many terms
+    digits: int = 1  # sums: digits of a term
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """How rollouts are drawn. `slots`, `chunk`, `prefill`, `devices`, `model_axis` alone shape the programs."""
+
+    rollouts: int = 16  # G, rollouts of one problem
+    temperature: float = 0.6
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    max_new_tokens: int = 64
+    slots: int = 64  # rows in flight on a device; constant, so that bytes do not depend on the device count
+    chunk: int = 16  # decode steps between two looks of the host
+    prefill: int = 8  # prompts that are read at one time on a device
+    devices: str = "auto"  # auto: pmap where there are several; one, pmap, shard_map
+    model_axis: int = 1  # devices that share one copy of a model: for those larger than a device
+    shard_rows: int = (
+        4096  # attempts of one store shard, the unit that is redone after a kill; 64 for every slot
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnosisConfig:
+    """Constants of the failure signals (arXiv 2606.05145); those below 1 are shares of the median failed length."""
+
+    tau: float = 0.6  # diagnosis temperature
+    window: float = 8.0  # half width, in tokens, of the junction window
+    warmup: float = 20.0  # the detector cannot fire in the first tokens
+    width: int = 1  # tokens summed by the detector
+    quantile: float = 0.99  # of the detector's score over a problem's failed rollouts: its threshold
+    quantile_without_ancestor: float = 0.75  # the same, of the logit variance
+    detector: str = "demotion"  # demotion: J; z: max(Z_path, Z_cov)
+    form: str = "showcase"  # third feature: showcase (mean of log10) or released (log10 of the mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class InterventionConfig:
+    """The operators and how often each is tried on a failed problem."""
+
+    operators: tuple[str, ...] = (
+        "retry",
+        "sparse_steer",
+        "sparse_steer_random",
+        "wrong_geodesic",
+        "dense_steer",
+        "dense_sampled",
+        "local_temp",
+    )
+    attempts: int = 16
+    alpha: float = 0.7  # the specialist's weight in a mixture
+    local_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0)
+    local_span: int = 16  # tokens that stay hot after the one that fires
+
+
+@dataclasses.dataclass(frozen=True)
+class RoutingConfig:
+    """Labels, protocols and intervals."""
+
+    margin: float = 0.05  # best − retry of a steerable problem
+    hard: float = 0.5  # 1 − retry of a steerable problem
+    bootstrap: int = 2000  # resamples of an interval
+    splits: int = 200  # random halvings of the attempts
+    permutations: int = 200  # of the label null
+    posterior: int = 200  # draws of every problem's true rates
+    folds: int = 5  # of problems, for what is learned
+    inner_folds: int = 4  # of the training problems, for the settings of the head
+    objective: str = "rescue"  # of the head: expected rescue of its soft policy, or binomial (likelihood)
+    hidden: int = 0  # units of the head's hidden layer; 0: linear in its columns
+    seeds: int = 2  # heads whose scores are averaged
+    steps: int = 120  # parameter updates of a head
+    learning_rate: float = 0.1  # at the first of them; cosine to 0
+    entropy: float = 0.01  # weight of the soft policy's entropy, in rescues a nat
+    ridges: tuple[float, ...] = (0.001, 0.01, 0.1)  # candidates for the weight of the head's squared kernels
+    caution: float = (
+        2.0  # standard errors by which the head must have gained before it leaves the fixed choice
+    )
+    price: float = 0.0  # rescues that a retry must be worth; above 0 the head may stop
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How a model is measured; sampling as in arXiv 2605.24396, and the other fields of `sampling` as they are."""
+
+    temperature: float = 0.7
+    top_p: float = 0.98
+    samples: int = 128  # attempts at each problem
+    ks: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)  # of pass@k; those above `samples` are left out
+    cuts: int = 11  # of a chain: 0, 10, ... 100 %
+    premature: float = 0.4  # confidence whose rank correlation with its cut is lower came too early
+    bins: int = 10  # of a calibration error
+    sampled: bool = False  # sample answers behind the cuts too, to compare with scored confidence
+    sampled_attempts: int = 2  # attempts at each problem that are compared
+    answers: int = 10  # sampled behind a cut
