@@ -15,7 +15,7 @@ from fr.sampling.devices import Devices
 from fr.sampling.pieces import by_pieces, token_reading
 from fr.types import TokenScores
 
-SCORES = 2**27  # attention scores of a layer, 512 MiB in float32: of long rows fewer are scored at a time
+SCORES = 2**26  # attention scores of a layer, 256 MiB in float32: of long rows fewer are scored at a time
 
 
 def score_tokens(
