@@ -262,7 +262,8 @@ class Transformer(nn.Module):
 
     def _inlined(self, x, turn, positions, segments, cache, branches):
         block = Block(self.config, self.dtype, parent=None)
-        each = {name: self._each(tree["layers"]) for name, tree in self.variables.items() if "layers" in tree}
+        single = lambda layers: layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
+        each = {name: single(tree["layers"]) for name, tree in self.variables.items() if "layers" in tree}
         shared, caches = layer_data(self.config), []
         for i in range(self.config.layers):
             own = jax.tree.map(lambda leaf: leaf[i], shared)
@@ -271,9 +272,6 @@ class Transformer(nn.Module):
             x, new = block.apply(layer, x, own, turn, positions, segments, old, branches)
             caches.append(new)
         return x, None if cache is None else KVCache(tuple(caches))
-
-    def _each(self, layers) -> tuple[dict, ...]:
-        return layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
 
     def head(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits, accumulated and returned in float32."""
