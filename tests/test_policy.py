@@ -64,7 +64,7 @@ def one_update(batch, algorithm, config=CONFIG, lora=FULL, mesh=None, trained=No
 
 
 def reference(full, batch, algorithm, config):
-    """The loss, read off METHOD.md a row at a time; `full` [B, W, V] are the log-probs of completions."""
+    """The loss by its definition, a row at a time; `full` [B, W, V] are the log-probs of completions."""
     low, high = config.clip_low or algorithm.clip_low, config.clip_high or algorithm.clip_high
     rows = []
     for b in range(len(batch.tokens) - 1):  # the last one has no sampled token

@@ -40,7 +40,7 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-    """Policy optimisation (METHOD.md 3): `prompts` x `rollouts` rows a step; what shapes a run of `algorithm`."""
+    """Policy optimisation: `prompts` x `rollouts` rows a step; what shapes a run of `algorithm`."""
 
     steps: int = 0
     prompts: int = 32  # problems of a step

@@ -27,7 +27,7 @@ from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.tasks.base import Task
 from fr.training.algorithms import ALGORITHMS, advantages
-from fr.training.lora import init_adapters
+from fr.training.lora import master_type, split
 from fr.training.policy import PolicyBatch, check_policy, make_logps, make_update
 from fr.training.state import TrainState, init_state, place_batch, training_mesh
 from fr.training.trainer import Exam, Step, fit
@@ -45,9 +45,7 @@ def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathL
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     mesh = training_mesh(config.policy.model_axis, devices.devices)
     check_policy(config.policy, mesh)
-    # Masters in float32; what adapters stand beside never changes.
-    kind = choose_dtype(config.policy.dtype or None) if config.lora.rank else jnp.float32
-    start = load(ancestor, dtype=kind, mesh=mesh)
+    start = load(ancestor, dtype=master_type(config.policy.dtype, config.lora), mesh=mesh)
     if start.tokenizer is None or not start.stop_tokens:
         raise UserError(f"{ancestor} has no tokenizer or no stop token, so it cannot be asked problems")
     learner = Learner(config, start, task, mix, devices, mesh)
@@ -90,9 +88,8 @@ class Learner:
 
     def state(self) -> TrainState:
         """The state before the first update; without adapters it is made of the start's own parameters."""
-        model, lora = self._start, self.config.lora
-        key = jax.random.key(self.config.seed)
-        trained = init_adapters(model.config, lora, key) if lora.rank else model.params
+        model, c = self._start, self.config
+        trained, _ = split(model.config, model.params, c.lora, c.seed)
         return sharding.place(init_state(trained, self.config.policy), self._mesh)
 
     def merged(self, state: TrainState) -> dict:

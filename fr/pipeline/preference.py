@@ -7,7 +7,6 @@ import random
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -20,14 +19,13 @@ from fr.errors import UserError
 from fr.models import Model, load, save, sharding
 from fr.models.adapters import merge
 from fr.models.orbax_io import save_outline
-from fr.models.precision import choose_dtype
 from fr.models.transformer import Transformer
 from fr.pipeline.attempts import Planned, make_attempts, plan_attempt
 from fr.pipeline.run import Run
 from fr.sampling.branches import first_tokens
 from fr.sampling.devices import Devices
 from fr.tasks.forced_answers import answer_span
-from fr.training.lora import init_adapters
+from fr.training.lora import master_type, split
 from fr.training.policy import make_logps
 from fr.training.preference import PreferenceBatch, check_preference, make_preference_update
 from fr.training.state import TrainState, init_state, place_batch, training_mesh
@@ -151,12 +149,10 @@ def _table(candidates: Sequence[store.Attempt]) -> tuple[np.ndarray, np.ndarray,
 def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epath.Path) -> None:
     """Train on the pairs; `folder` holds what `fit` leaves and in the end the model."""
     c, lora = config.preference, config.lora
-    # Masters in float32; what adapters stand beside never changes.
-    start = load(ancestor, dtype=choose_dtype(c.dtype or None) if lora.rank else jnp.float32, mesh=mesh)
+    start = load(ancestor, dtype=master_type(c.dtype, lora), mesh=mesh)
     reference = _reference(start, pairs, c, mesh)
     update = make_preference_update(start.config, c, lora, mesh)
-    trained = init_adapters(start.config, lora, jax.random.key(config.seed)) if lora.rank else start.params
-    frozen = start.params if lora.rank else None
+    trained, frozen = split(start.config, start.params, lora, config.seed)
     total = len(pairs.places)
     draw = lambda epoch: random.Random(f"{config.seed}/pairs/{epoch}").sample(range(total), total)
     order = functools.cache(draw)

@@ -6,17 +6,14 @@ import numpy as np
 from jaxtyping import Float
 
 from fr.registry import Registry
-
-STD_FLOOR = (
-    1e-3  # of a group's rewards: below it, noise of a continuous reward would be blown up to unit variance
-)
+from fr.rewards.groups import STD_FLOOR
 
 ALGORITHMS = Registry("algorithm")
 
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
-    """What tells one algorithm from another (METHOD.md 3); the defaults are those of GRPO."""
+    """What tells one algorithm from another; the defaults are those of GRPO."""
 
     centre: str = "group"  # whose mean is taken off a reward: group, or batch
     scale: bool = True  # divide by the group's standard deviation

@@ -11,6 +11,7 @@ from flax import traverse_util
 from fr.config import LoraConfig
 from fr.errors import UserError
 from fr.models.config import ModelConfig
+from fr.models.precision import choose_dtype
 from fr.models.weights import shapes
 from fr.registry import suggest
 
@@ -36,6 +37,20 @@ def init_adapters(model: ModelConfig, config: LoraConfig, key) -> dict:
         flat[path.replace("kernel", "a")] = draw / math.sqrt(math.prod(inputs))
         flat[path.replace("kernel", "b")] = jnp.zeros((shape[0], config.rank, *outputs))
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def master_type(dtype: str, config: LoraConfig) -> jnp.dtype:
+    """Type of the parameters that training starts from: float32 masters, but of those that only stand beside
+    adapters, and never change, that of the computation (`dtype`, "": what suits the device).
+    """
+    return choose_dtype(dtype or None) if config.rank else jnp.float32
+
+
+def split(model: ModelConfig, params: dict, config: LoraConfig, seed: int) -> tuple[dict, dict | None]:
+    """What is trained, and what stands frozen beside it: new adapters and all parameters, or these and nothing."""
+    if not config.rank:
+        return params, None
+    return init_adapters(model, config, jax.random.key(seed)), params
 
 
 def variables(trained: dict, frozen: dict | None, config: LoraConfig) -> dict:

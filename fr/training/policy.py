@@ -1,4 +1,4 @@
-"""Policy optimisation: batches of rollouts, the loss of every algorithm (METHOD.md 3), and its compiled update."""
+"""Policy optimisation: batches of rollouts, the loss of every algorithm, and its compiled update."""
 
 import functools
 from collections.abc import Callable
