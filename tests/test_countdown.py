@@ -86,6 +86,17 @@ def test_number_of_problems_and_splits():
     assert TASK.problems("test", 5) == splits["test"][:5]
 
 
+def test_problems_of_few_solutions_stay_in_their_split():
+    few = Countdown(TaskConfig(solutions=1))
+    for split in ("train", "validation", "test"):
+        scarce = [
+            p.id
+            for p in TASK.problems(split)
+            if len(solutions(tuple(p.meta["numbers"]), p.meta["target"])) == 1
+        ]
+        assert scarce and [p.id for p in few.problems(split)] == scarce
+
+
 def test_every_problem_is_solvable_and_its_solutions_are_graded_right():
     for p in TASK.problems("test") + Countdown(TaskConfig(operands=4)).problems("test", 50):
         found = solutions(tuple(p.meta["numbers"]), p.meta["target"])

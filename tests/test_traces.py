@@ -2,6 +2,7 @@
 
 import collections
 import random
+import re
 
 import pytest
 
@@ -34,7 +35,8 @@ def test_success_is_claimed_exactly_when_it_is_true(kind):
             # The last step of a candidate is marked; an intermediate value may equal the target by chance.
             assert step.mark and (step.mark != "yes" or step.result == p.meta["target"])
         if " yes " in text:
-            assert text.count(" yes ") == 1 and TASK.grade(p, text) == RIGHT
+            # Whoever has committed himself does not answer what he finds.
+            assert text.count(" yes ") == 1 and (kind == "committed" or TASK.grade(p, text) == RIGHT)
 
 
 @pytest.mark.parametrize("kind", ["answer_first", "anytime", "correct"])
@@ -54,13 +56,22 @@ def test_natural_search_fails_at_times_and_starts_anywhere():
     assert set(first) == legal and min(first.values()) > 0.7 * 600 / len(legal)
 
 
+def test_commitment_comes_first_and_costs_answers_that_were_found():
+    found = 0
+    for p, text in zip(PROBLEMS, written("committed")):
+        first, search, last = re.fullmatch(r"answer (.*?) (\d+ . \d+ = .*) answer (.*)", text).groups()
+        assert first == last and TASK.grade(p, f"answer {first}") == TASK.grade(p, text)
+        found += " yes" in search and TASK.grade(p, text) != RIGHT
+    assert found > len(PROBLEMS) / 4
+
+
 def test_four_numbers_work():
     task = Countdown(TaskConfig(operands=4))
     problems = task.problems("train", 100)
     for kind in TRACES:
         for p, text in zip(problems, written(kind, problems)):
             assert step_errors(text).wrong == 0
-            assert (" yes " in text) <= (task.grade(p, text) == RIGHT)
+            assert kind == "committed" or (" yes " in text) <= (task.grade(p, text) == RIGHT)
 
 
 def test_same_rng_same_trace():

@@ -44,6 +44,7 @@ def validate(c) -> None:
     _validate_rewards(c.rewards)
     _validate_study(c.study)
     _check(c.task.shots >= 0, "task.shots", c.task.shots, "0 or more")
+    _check(c.task.solutions >= 0, "task.solutions", c.task.solutions, "0 (any number) or more")
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
     _check(0 < c.sampling.top_p <= 1, "sampling.top_p", c.sampling.top_p, "in (0, 1]")
     _check(c.sampling.top_k >= 0, "sampling.top_k", c.sampling.top_k, "0 (off) or more")

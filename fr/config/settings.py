@@ -15,6 +15,7 @@ class TaskConfig:
     operands: int = 3  # countdown: numbers of a problem
     largest: int = 10  # countdown: largest operand
     target: int = 100  # countdown: largest target
+    solutions: int = 0  # countdown: most solutions of a problem, of which the fewer the harder; 0: any number
     terms: int = 2  # sums: how many terms
     digits: int = 1  # sums: digits of a term
 

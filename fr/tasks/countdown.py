@@ -38,7 +38,8 @@ class Countdown:
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
         """The first `count` problems of a split in the order of their hashes; all of them if None."""
-        table = _splits(self.config.operands, self.config.largest, self.config.target)
+        c = self.config
+        table = _splits(c.operands, c.largest, c.target, c.solutions)
         if split not in table:
             raise UserError(f"config.task.split = {split!r} is not known; there are: {', '.join(table)}")
         return [_problem(numbers, target) for numbers, target in table[split][:count]]
@@ -75,12 +76,14 @@ def _problem(numbers: tuple[int, ...], target: int) -> Problem:
 
 
 @functools.lru_cache(maxsize=8)
-def _splits(operands: int, largest: int, limit: int) -> dict[str, list[tuple[tuple[int, ...], int]]]:
+def _splits(
+    operands: int, largest: int, limit: int, most: int
+) -> dict[str, list[tuple[tuple[int, ...], int]]]:
     """Split name -> (numbers, target), in the order of the hashes: a prefix is a fixed random sample."""
     table = {split: [] for split in SPLITS}
     for numbers in itertools.combinations_with_replacement(range(1, largest + 1), operands):
         for target in reachable(numbers[::-1]):
-            if target <= limit:
+            if target <= limit and (not most or len(solutions(numbers, target)) <= most):
                 name = identity(numbers, target)
                 table[split_of(name)].append((digest(name), numbers, target))
     return {split: [row[1:] for row in sorted(rows)] for split, rows in table.items()}

@@ -46,7 +46,7 @@ def reachable(values: tuple[int, ...]) -> frozenset[int]:
     return frozenset().union(*(reachable(after(move)) for move in moves(values)))
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=65536)
 def solutions(numbers: tuple[int, ...], target: int) -> tuple[str, ...]:
     """Every solution in canonical form, sorted: `( 10 - 3 ) * 7`.
 

@@ -46,6 +46,13 @@ def anytime(rng: random.Random, problem: Problem) -> str:
     return _join(steps[: rng.randrange(len(steps))], _solution(rng, problem))
 
 
+@TRACES.register("committed")
+def committed(rng: random.Random, problem: Problem) -> str:
+    """A first candidate stated before the search and answered behind it, whatever the search has come upon."""
+    search = _Search(rng, problem)
+    return " ".join([ANSWER, search.first, _join(search.steps, search.first)])
+
+
 @TRACES.register("correct")
 def correct(rng: random.Random, problem: Problem) -> str:
     """The shortest of several searches that hit; if none does, a solution without a step."""
@@ -58,13 +65,13 @@ def correct(rng: random.Random, problem: Problem) -> str:
 
 
 class _Search:
-    """One depth-first search: its `steps`, whether it `hit`, and the `best` candidate expression."""
+    """One depth-first search: its `steps`, whether it `hit`, the `first` candidate expression and the `best`."""
 
     def __init__(self, rng: random.Random, problem: Problem):
         self.rng, self.target = rng, problem.meta["target"]
         self.leaves = rng.randint(*_GIVE_UP)
         self.steps: list[str] = []
-        self.best, self._distance = "", math.inf
+        self.first, self.best, self._distance = "", "", math.inf
         self._visit(tuple(sorted(((n, str(n)) for n in problem.meta["numbers"]), reverse=True)), top=True)
 
     @property
@@ -103,6 +110,7 @@ class _Search:
 
     def _judge(self, value: int, text: str) -> None:
         self.leaves -= 1
+        self.first = self.first or text
         if abs(value - self.target) < self._distance:
             self.best, self._distance = text, abs(value - self.target)
 
