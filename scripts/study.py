@@ -1,6 +1,6 @@
 """Compare trainings: every arm of config.study with every seed is trained, evaluated, and compared with the others.
 
-    python scripts/study.py --config=configs/countdown_pcs_study.py --workdir=/tmp/study --jobs=2
+    python scripts/study.py --config=configs/countdown_study.py --workdir=/tmp/study --jobs=2
 
 An arm is a name and the settings that it changes; its trainings are scripts/train.py and scripts/evaluate.py, one
 process each, in WORKDIR/ARM/seed-N, where log.txt is what they say. Killed at any moment, the same command goes

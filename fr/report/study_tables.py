@@ -17,6 +17,9 @@ def render_study(result: dict) -> str:
         [f"{kind.replace('_', ' ')} of a training", *(f"{arm['tokens'][kind]:,.0f}" for arm in arms.values())]
         for kind in kinds
     ]
+    values.append(
+        ["all tokens of a training", *(f"{sum(arm['tokens'].values()):,.0f}" for arm in arms.values())]
+    )
     rows = [
         [
             f"{row['arm']} − {row['reference']}",
