@@ -47,6 +47,8 @@ def validate(c) -> None:
     _check(c.task.solutions >= 0, "task.solutions", c.task.solutions, "0 (any number) or more")
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
     _check(0 < c.sampling.top_p <= 1, "sampling.top_p", c.sampling.top_p, "in (0, 1]")
+    cuts = c.sampling.probe_cuts
+    _check(cuts == 0 or cuts >= 2, "sampling.probe_cuts", cuts, "0 (off), or 2 or more")
     _check(c.sampling.top_k >= 0, "sampling.top_k", c.sampling.top_k, "0 (off) or more")
     _check(c.diagnosis.width <= 16, "diagnosis.width", c.diagnosis.width, "at most 16")
     _check(c.evaluation.temperature >= 0, "evaluation.temperature", c.evaluation.temperature, "0 or more")

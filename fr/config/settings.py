@@ -29,6 +29,7 @@ class SamplingConfig:
     top_p: float = 1.0
     top_k: int = 0  # 0: off
     max_new_tokens: int = 64
+    probe_cuts: int = 0  # of a rollout, where its own answer is probed at a price in positions; 0: none
     slots: int = 64  # rows in flight on a device; constant, so that bytes do not depend on the device count
     chunk: int = 16  # decode steps between two looks of the host
     prefill: int = 8  # prompts that are read at one time on a device
@@ -51,6 +52,7 @@ class DiagnosisConfig:
     quantile_without_ancestor: float = 0.75  # the same, of the logit variance
     detector: str = "demotion"  # demotion: J; z: max(Z_path, Z_cov)
     form: str = "showcase"  # third feature: showcase (mean of log10) or released (log10 of the mean)
+    outside: bool = False  # write columns that a checker of the game has made; no router may read them
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,36 +4,66 @@ import numpy as np
 from etils import epath
 
 from fr import store
+from fr.config import Config
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
+from fr.diagnosis.signals import SIGNALS, Failures, read_signals
 from fr.interventions import select
 from fr.pipeline.run import Run
-from fr.pipeline.sample import is_failure
 from fr.routing.profiles import FEATURES, Profiles
-from fr.types import RIGHT
+from fr.tasks.answers import canonical_answer
+from fr.tasks.countdown_replay import replay
+from fr.types import RIGHT, UNPARSED, Problem
 
-_COLUMNS = ["problem", "operator", "grade", "truncated", "fire_position", *(f"cost_{c}" for c in store.COSTS)]
+_COLUMNS = ["problem", "operator", "grade", "fire_position", *(f"cost_{c}" for c in store.COSTS)]
+
+
+def failures_by_problem(scores: epath.Path) -> dict[str, list[store.Attempt]]:
+    """The scored failures of each problem, in the order of the problems."""
+    failures: dict[str, list[store.Attempt]] = {}
+    for attempt in store.read(scores):
+        failures.setdefault(attempt.problem, []).append(attempt)
+    return failures
 
 
 def traces_by_problem(scores: epath.Path) -> dict[str, list[Trace]]:
-    """The scored failures of each problem, in the order of the problems."""
-    traces: dict[str, list[Trace]] = {}
-    for attempt in store.read(scores):
-        traces.setdefault(attempt.problem, []).append(Trace(attempt.stats, ~attempt.forced))
-    return traces
+    """What features and detectors read of them."""
+    return {problem: _traces(failures) for problem, failures in failures_by_problem(scores).items()}
+
+
+def _traces(failures: list[store.Attempt]) -> list[Trace]:
+    return [Trace(attempt.stats, ~attempt.forced) for attempt in failures]
+
+
+def signals_of(
+    failures: list[store.Attempt], problem: Problem, rollouts: int, config: Config
+) -> dict[str, float]:
+    """Every named number of a problem's scored failures, of `rollouts` in all; NaN where it says nothing.
+
+    Those of kind outside are known on Countdown, if `diagnosis.outside` asks for them.
+    """
+    answers = (None if a.grade == UNPARSED else canonical_answer(a.task, a.text) for a in failures)
+    searches = None
+    if config.diagnosis.outside and problem.task == "countdown":
+        board = problem.meta["numbers"], problem.meta["target"]
+        searches = tuple(replay(attempt.text, *board) for attempt in failures)
+    return read_signals(Failures(tuple(failures), tuple(answers), rollouts, searches), config)
 
 
 def build_profiles(run: Run) -> Profiles:
     """One row a failed problem; rates are NaN until operators have been tried."""
-    traces = traces_by_problem(run.workdir / "scores")
-    problems = tuple(traces)
-    features = [problem_features(traces[p], run.config.diagnosis) for p in problems]
+    failures = failures_by_problem(run.workdir / "scores")
+    problems = tuple(failures)
+    features = [problem_features(_traces(failures[p]), run.config.diagnosis) for p in problems]
     operators = [o.name for o in select(run.config.intervention.operators, run.ancestor is not None)[0]]
     rollouts, scores, attempts = (
         _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")
     )
     tried = {o: [[a for a in attempts.get(p, []) if a["operator"] == o] for p in problems] for o in operators}
-    columns = _nuisances([rollouts[p] for p in problems], [scores[p] for p in problems], run.ancestor_weight)
+    columns = _diagnosed([rollouts[p] for p in problems], [scores[p] for p in problems], run.ancestor_weight)
+    questions = {problem.id: problem for problem in run.problems}
+    signals = [signals_of(failures[p], questions[p], len(rollouts[p]), run.config) for p in problems]
+    columns |= {name: [known[name] for known in signals] for name in SIGNALS}
     for name in operators:
         columns |= _operator_columns(name, tried[name], run.ancestor_weight)
     for name in features[0].keys() - set(FEATURES) if features else ():
@@ -41,14 +71,23 @@ def build_profiles(run: Run) -> Profiles:
     return Profiles(
         cell=f"{run.names[0]}|{run.config.task.name}",
         problems=problems,
-        n_failed=np.array([len(traces[p]) for p in problems]),
+        n_failed=np.array([len(failures[p]) for p in problems]),
         features=np.array([[f[name] for name in FEATURES] for f in features]),
         operators=tuple(operators),
         rates=np.array([[_share_right(group) for group in tried[o]] for o in operators]).T,
         attempts=np.array([[len(group) for group in tried[o]] for o in operators]).T,
-        extras={name: tuple(f"{value:.6g}" for value in column) for name, column in sorted(columns.items())},
+        extras=_texts(columns),
         excluded=len(rollouts) - len(problems),
     )
+
+
+def _texts(columns: dict[str, list[float]]) -> dict[str, tuple[str, ...]]:
+    """Columns as they are written: empty where a number is not known, left out where none is."""
+    known = {name: column for name, column in sorted(columns.items()) if not np.isnan(column).all()}
+    return {
+        name: tuple("" if np.isnan(value) else f"{value:.6g}" for value in column)
+        for name, column in known.items()
+    }
 
 
 def _by_problem(folder: epath.Path) -> dict[str, list[dict]]:
@@ -76,19 +115,12 @@ def _operator_columns(name: str, tried: list[list[dict]], weight: float) -> dict
     return columns
 
 
-def _nuisances(rollouts: list[list[dict]], failed: list[list[dict]], weight: float) -> dict[str, list[float]]:
-    """What every router must be compared with, and what the diagnosis of a problem cost."""
-    wrong = [[row for row in group if is_failure(row["grade"])] for group in rollouts]
-    length = lambda row: row["cost_generated"] + row["cost_forced"]
+def _diagnosed(rollouts: list[list[dict]], failed: list[list[dict]], weight: float) -> dict[str, list[float]]:
+    """Rollouts of each problem, and the positions that they and their scoring took."""
+    cost = lambda *groups: sum(_positions(row, weight) for group in groups for row in group)
     return {
         "rollouts": [len(group) for group in rollouts],
-        "failed_share": [len(bad) / len(group) for bad, group in zip(wrong, rollouts)],
-        "mean_length": [float(np.mean([length(row) for row in bad])) for bad in wrong],
-        "truncated_share": [float(np.mean([row["truncated"] for row in bad])) for bad in wrong],
-        "diagnosis_cost": [
-            sum(_positions(row, weight) for row in (*group, *scored))
-            for group, scored in zip(rollouts, failed)
-        ],
+        "diagnosis_cost": [cost(*groups) for groups in zip(rollouts, failed)],
     }
 
 

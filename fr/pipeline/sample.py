@@ -4,19 +4,24 @@ from fr import store
 from fr.pipeline.attempts import make_attempts, plan_attempt
 from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
+from fr.tasks.forced_answers import probe
 from fr.types import GRADES, RIGHT
 
 ROLLOUT = "rollout"  # operator name of plain samples that nothing has diagnosed yet
 
 
 def sample(run: Run) -> dict:
-    """Draw `sampling.rollouts` attempts at each problem into `rollouts/`; returns `summarise_rollouts`."""
-    plan = []
+    """Draw `sampling.rollouts` attempts at each problem into `rollouts/`; returns `summarise_rollouts`.
+
+    With `sampling.probe_cuts`, confidence in an attempt's own answer is kept beside it.
+    """
+    plan, cuts = [], run.config.sampling.probe_cuts
+    ask = lambda problem, tokens: probe(problem, tokens, run.specialist, cuts, ("own",))
     for problem in run.problems:
         prompt = run.specialist.encode(run.task.prompt(problem))
         for attempt in range(run.config.sampling.rollouts):
             plan.append(plan_attempt(run, prompt, problem, ROLLOUT, attempt, {}, False))
-    make_attempts(run, plan, "rollouts")
+    make_attempts(run, plan, "rollouts", ask if cuts else None)
     return summarise_rollouts(run)
 
 

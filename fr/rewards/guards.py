@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fr.config import RewardsConfig
+from fr.diagnosis.thoughts import left_early, repeated
 from fr.rewards.base import term
 from fr.types import RewardBatch
 
@@ -22,7 +23,7 @@ def length(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
 def repetition(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
     """Minus the share of `ngram`-token stretches that the row has had before, in (-1, 0] (ours)."""
     return np.array(
-        [-_repeated(row[mask].tolist(), config.ngram) for row, mask in zip(batch.tokens, batch.mask)]
+        [-repeated(row[mask].tolist(), config.ngram) for row, mask in zip(batch.tokens, batch.mask)]
     )
 
 
@@ -33,23 +34,4 @@ def thought_switch(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarra
     Ours: the source (TIP, arXiv 2501.18585) lowers the logits of switch words while a thought is young; this is
     the same wish as a reward.
     """
-    return np.array([-_left_early(text, config) for text in batch.texts])
-
-
-def _repeated(tokens: list[int], n: int) -> float:
-    """Share of the n-grams of a row that are not new."""
-    total = len(tokens) - n + 1
-    return 1 - len(set(zip(*(tokens[i:] for i in range(n))))) / total if total > 0 else 0.0
-
-
-def _left_early(text: str, config: RewardsConfig) -> float:
-    """Share of the thoughts of a text that are left early; several switch words in a row are one switch."""
-    switches = {word.casefold() for word in config.switch_words}
-    ages = [0]
-    for word in text.casefold().split():
-        if word.strip(".,:;!?") not in switches:
-            ages[-1] += 1
-        elif ages[-1]:
-            ages.append(0)
-    early = sum(age < config.thought_words for age in ages[:-1])
-    return early / max(sum(age > 0 for age in ages), 1)
+    return np.array([-left_early(text, config.switch_words, config.thought_words) for text in batch.texts])

@@ -6,28 +6,28 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from fr.diagnosis.signals import KINDS, SIGNALS
 from fr.registry import Registry
 from fr.routing.profiles import FEATURES, Profiles
-
-KINDS = ("signal", "nuisance")  # needs the diagnosis; known from the rollouts alone
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A named number of every failed problem; `read` gives None where a cell lacks it."""
+    """A named number of every failed problem, NaN for one without; `read` gives None where a cell lacks it."""
 
-    kind: str
+    kind: str  # of KINDS
+    group: str  # columns that an ablation adds and leaves out together
     read: Callable[[Profiles], Float[np.ndarray, "N"] | None]
 
 
 COLUMNS = Registry("column")
 
 
-def register_column(name: str, kind: str) -> Callable:
+def register_column(name: str, kind: str, group: str) -> Callable:
     """Decorator that files `read(profiles)` under `name`; raises ValueError on a kind that is not of KINDS."""
     if kind not in KINDS:
         raise ValueError(f"column {name!r}: kind {kind!r} is none of {', '.join(KINDS)}")
-    return lambda read: COLUMNS.register(name)(Column(kind, read))
+    return lambda read: COLUMNS.register(name)(Column(kind, group, read))
 
 
 def _feature(index: int) -> Callable:
@@ -38,17 +38,20 @@ def _feature(index: int) -> Callable:
     return read
 
 
-for _index, _name in enumerate(FEATURES):
-    register_column(_name, "signal")(_feature(_index))
-for _name in ("mean_length", "truncated_share"):
-    register_column(_name, "nuisance")(lambda profiles, name=_name: profiles.numbers(name))
-
-
-@register_column("failed_share", "nuisance")
-def failed_share(profiles: Profiles) -> Float[np.ndarray, "N"]:
-    """Share of a problem's rollouts that failed; without their number, of the most that any problem has [ours]."""
+def _failed_share(profiles: Profiles) -> Float[np.ndarray, "N"]:
+    """Where the number of rollouts is not known, the share of the most failures that any problem has [ours]."""
     known = profiles.numbers("failed_share")
     return profiles.n_failed / profiles.n_failed.max() if known is None else known
+
+
+for _index, _name in enumerate(FEATURES):
+    register_column(_name, "signal", "lineage")(_feature(_index))
+for _name in SIGNALS:
+    register_column(_name, SIGNALS[_name].kind, SIGNALS[_name].group)(
+        _failed_share
+        if _name == "failed_share"
+        else lambda profiles, name=_name: profiles.numbers(name, gaps=True)
+    )
 
 
 def read_columns(cells: Sequence[Profiles]) -> dict[str, Float[np.ndarray, "N"]]:

@@ -18,7 +18,8 @@ from fr.routing.rule import Policy
 from fr.routing.shrink import Shrinkage, earned
 from fr.workdir import PathLike, write_json
 
-# What each head may read; `prompt` is the cell and the family, known before any rollout.
+# What each head may read, kinds of columns (or groups of them, in an ablation); `prompt` is the cell and the
+# family, known before any rollout. What was checked from outside, none of them does.
 READS = {
     "head": ("signal", "nuisance", "prompt"),
     "head_signals": ("signal", "prompt"),
@@ -176,7 +177,8 @@ def _inputs(pool: Pool, train, reads) -> tuple[Float[np.ndarray, "N F"], list[st
         for c, profiles in enumerate(pool.cells):
             here = pool.cell == c
             rows = here & train if (here & train).any() else here
-            known = _mean_and_sd(values[rows]) if COLUMNS[name].kind in reads else (None, None)
+            readable = not {COLUMNS[name].kind, COLUMNS[name].group}.isdisjoint(reads)
+            known = _mean_and_sd(values[rows]) if readable else (None, None)
             statistics[profiles.cell][name] = known
             column[here] = standardise(values[here], *known)
         inputs.append(column)

@@ -46,11 +46,15 @@ class Profiles:
     def __len__(self) -> int:
         return len(self.problems)
 
-    def numbers(self, name: str) -> Float[np.ndarray, "N"] | None:
-        """An extra column as numbers; None where the cell lacks it or leaves it empty; raises UserError."""
+    def numbers(self, name: str, gaps: bool = False) -> Float[np.ndarray, "N"] | None:
+        """An extra column as numbers; None where the cell lacks it or leaves it empty; raises UserError.
+
+        With `gaps` single problems may lack it, and have NaN.
+        """
         if not any(self.extras.get(name, ())):
             return None
-        return np.array([_number(text, f"cell {self.cell}, column {name!r}") for text in self.extras[name]])
+        where = f"cell {self.cell}, column {name!r}"
+        return np.array([np.nan if gaps and not text else _number(text, where) for text in self.extras[name]])
 
 
 def read_profiles(path: PathLike) -> list[Profiles]:

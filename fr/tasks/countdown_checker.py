@@ -46,9 +46,14 @@ class StepCount(NamedTuple):
 
 def steps(completion: str) -> list[Step]:
     """The steps of a trace, in order; expressions of the answer are none."""
+    return [step for step, _ in placed_steps(completion)]
+
+
+def placed_steps(completion: str) -> list[tuple[Step, int]]:
+    """The same steps, each with the index of the character behind it and its mark."""
     thinking = completion.translate(_SIGNS)
-    found = _STEP.finditer(thinking[: _cut(thinking)])
-    return [Step(int(a), op, int(b), int(c), mark or "") for a, op, b, c, mark in (m.groups() for m in found)]
+    found = ((match.groups(), match.end()) for match in _STEP.finditer(thinking[: _cut(thinking)]))
+    return [(Step(int(a), op, int(b), int(c), mark or ""), end) for (a, op, b, c, mark), end in found]
 
 
 def step_errors(completion: str) -> StepCount:

@@ -1,0 +1,248 @@
+"""Signals of failed rollouts: known values on hand-made traces, what must not matter, what a file keeps of them."""
+
+import dataclasses
+import itertools
+import random
+
+import numpy as np
+import pytest
+from synthetic_profiles import make
+
+from fr.config import Config
+from fr.diagnosis.signals import KINDS, SIGNALS, Failures, read_signals
+from fr.diagnosis.signals.base import signal
+from fr.routing.columns import COLUMNS, read_columns, register_column
+from fr.routing.profiles import read_profiles, write_profiles
+from fr.store import Attempt
+from fr.tasks.answers import canonical_answer
+from fr.tasks.countdown import Countdown
+from fr.tasks.countdown_checker import steps
+from fr.tasks.countdown_replay import replay
+from fr.tasks.countdown_traces import TRACES
+from fr.types import Cost
+
+CONFIG = Config()
+
+
+def attempt(length=10, text="", tokens=None, truncated=False, forced=None, own=None, **stats) -> Attempt:
+    """An attempt of so many tokens; a statistic is a curve, or a number for every token."""
+    tokens = np.arange(length) if tokens is None else np.array(tokens)
+    curves = {
+        name: np.broadcast_to(np.asarray(value, np.float32), len(tokens)) for name, value in stats.items()
+    }
+    nothing = np.zeros(len(tokens), bool)
+    return Attempt(
+        row="r", problem="p", attempt=0, task="countdown", specialist="s", ancestor="", operator="rollout", seed=0,
+        text=text, grade="wrong", truncated=truncated, params={}, cost=Cost(), key=np.zeros(2, np.uint32),
+        prompt=np.arange(3), tokens=tokens, forced=nothing if forced is None else np.array(forced),
+        fired=nothing, sample_logp=np.zeros(len(tokens)), stats=curves,
+        confidence={} if own is None else {"own_probability": np.array(own, np.float32)},
+    )  # fmt: skip
+
+
+def read(*attempts, answers=None, rollouts=8, searches=None) -> dict[str, float]:
+    answers = answers or (None,) * len(attempts)
+    return read_signals(Failures(attempts, tuple(answers), rollouts, searches), CONFIG)
+
+
+def test_curves_of_a_straight_line():
+    found = read(attempt(entropy=np.linspace(2, 1, 10), margin=np.linspace(0, 0.9, 10)))
+    assert found["entropy_mean"] == pytest.approx(1.5) and found["entropy_slope"] == pytest.approx(-1)
+    assert found["entropy_end"] == pytest.approx(1) and found["margin_end"] == pytest.approx(0.9)
+    # From one fifth to the next a line falls by two of its nine steps.
+    assert found["entropy_drop"] == pytest.approx(2 / 9)
+    assert found["margin_slope"] == pytest.approx(0.9)
+
+
+def test_a_mind_made_up_at_once_is_a_drop_and_no_slope_alone():
+    stepped = read(attempt(20, entropy=[1.0] * 8 + [0.0] * 12))
+    assert stepped["entropy_drop"] == pytest.approx(1) and stepped["entropy_end"] == 0
+    assert read(attempt(20, entropy=np.linspace(0, 1, 20)))["entropy_drop"] < 0
+
+
+def test_where_demotion_lies():
+    early = read(attempt(9, demotion=[3, 0, 0, 0, 0, 0, 0, 0, 1], kl=0.5))
+    assert early["junction_at"] == 0 and early["demotion_early"] == 0.75 and early["demotion_late"] == 0.25
+    assert early["demotion_mean"] == pytest.approx(4 / 9) and early["kl_mean"] == 0.5
+    assert read(attempt(9, demotion=[0, 0, 0, 0, 0, 0, 0, 0, 1]))["junction_at"] == 1
+    none = read(attempt(9, demotion=0.0))
+    assert np.isnan(none["demotion_early"]) and none["demotion_mean"] == 0
+
+
+def test_confidence_that_grows_is_not_premature():
+    grows, falls, flat = [0, 0.2, 0.4, 0.9], [0.9, 0.5, 0.4, 0.3], [0.5] * 4
+    found = read(attempt(own=grows), attempt(own=falls), attempt(own=flat), attempt())
+    assert found["confidence_first"] == pytest.approx((0 + 0.9 + 0.5) / 3)
+    assert found["confidence_last"] == pytest.approx((0.9 + 0.3 + 0.5) / 3)
+    assert found["confidence_rho"] == pytest.approx(0)
+    assert found["premature_share"] == pytest.approx(1 / 3) and found["flat_share"] == pytest.approx(1 / 3)
+
+
+def test_dispersion_of_answers():
+    found = read(*[attempt()] * 5, answers=("a", "a", "a", "b", None))
+    assert found["answer_agreement"] == pytest.approx(3 / 6) and found["answer_plurality"] == 0.75
+    assert found["answer_entropy"] == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
+    assert found["answer_kinds"] == 2 and found["unparsed_share"] == pytest.approx(0.2)
+    one = read(attempt(), attempt(), answers=("a", None))
+    assert np.isnan(one["answer_agreement"]) and np.isnan(one["answer_entropy"]) and one["answer_kinds"] == 1
+
+
+def test_agreement_does_not_depend_on_how_many_rollouts_there_are():
+    rng = np.random.default_rng(0)
+    for count in (3, 12):
+        drawn = [tuple(rng.choice(list("aab"), count)) for _ in range(2000)]
+        seen = [read(*[attempt()] * count, answers=answers)["answer_agreement"] for answers in drawn]
+        assert np.mean(seen) == pytest.approx(5 / 9, abs=0.02)
+
+
+def test_how_often_and_how_long():
+    found = read(attempt(4), attempt(8, truncated=True), rollouts=8)
+    assert (found["failed_share"], found["mean_length"], found["length_sd"]) == (0.25, 6, 2)
+    assert found["truncated_share"] == 0.5 and np.isnan(read(attempt())["length_sd"])
+
+
+def test_repetition_and_thoughts():
+    again = attempt(tokens=[*range(12), *range(12)])
+    assert read(again)["repetition"] == pytest.approx(1 - 12 / 17)
+    text = "3 + 4 = 7 , 7 * 7 = 49 no 7 - 7 = 0 up up 1 + 1 = 2 ,"
+    found = read(attempt(text=text))
+    assert found["thought_switches"] == 2 and found["left_early_share"] == pytest.approx(1 / 3)
+
+
+def test_pushed_tokens_and_the_order_of_rollouts_do_not_matter():
+    rng = np.random.default_rng(1)
+    names = ("entropy", "margin", "demotion", "kl")
+    rollouts = []
+    for i in range(5):
+        curves = {name: rng.random(12).astype(np.float32) for name in names}
+        rollouts.append(attempt(12, text=f"1 + {i} = 3 no", own=rng.random(6), **curves))
+    first = read(*rollouts, answers="abacd")
+    for order in itertools.permutations(range(5)):
+        again = read(*(rollouts[i] for i in order), answers=tuple("abacd"[i] for i in order))
+        assert again == first or all(again[name] == first[name] or np.isnan(first[name]) for name in first), (
+            order
+        )
+    # A cue in front that nobody drew, with statistics of its own.
+    pushed = [
+        dataclasses.replace(
+            a,
+            tokens=np.r_[[99] * 4, a.tokens],
+            forced=np.r_[[True] * 4, a.forced],
+            stats={name: np.r_[rng.random(4).astype(np.float32), a.stats[name]] for name in names},
+        )
+        for a in rollouts
+    ]
+    assert {name for name, value in read(*pushed, answers="abacd").items()
+            if not np.isnan(value) and value != first[name]} == {"mean_length"}  # fmt: skip
+
+
+def test_what_nothing_is_known_of_says_nothing():
+    found = read(attempt(1))
+    groups = {name: SIGNALS[name].group for name in found}
+    for name, value in found.items():
+        assert np.isnan(value) == (
+            groups[name] in ("entropy", "margin", "demotion", "confidence", "outside")
+            or name in ("answer_agreement", "answer_plurality", "answer_entropy", "length_sd")
+        ), name
+
+
+@pytest.mark.parametrize(
+    "text, played",
+    [  # (true, legal, again, thought, reaches) of every step, from 3 7 10 to 49
+        ("10 - 3 = 7 , 7 * 7 = 49 yes answer x", ["tl---", "tl-tr"]),
+        ("10 - 3 = 7 , 7 - 7 = 1 no 7 * 7 = 49 yes", ["tl---", "-l-t-", "tl-tr"]),
+        ("10 - 3 = 8 , 8 * 7 = 49 yes", ["-l---", "-l-t-"]),  # two wrongs make no right
+        ("10 - 4 = 6 , 6 + 3 = 9 no", ["t----", "t----"]),
+        ("10 + 7 = 17 , 17 + 3 = 20 up 10 - 3 = 7 , 7 * 7 = 49 yes", ["tl---", "tl-t-", "tl---", "tl-tr"]),
+        ("10 + 7 = 17 , 17 + 3 = 20 up 7 + 10 = 17 , 17 * 3 = 51 no", ["tl---", "tl-t-", "tla--", "tl-t-"]),
+    ],
+)
+def test_a_search_played_on_a_board(text, played):
+    found = replay(text, (3, 7, 10), 49)
+    shown = ["".join(c if on else "-" for c, on in zip("tlatr", p[1:6])) for p in found]
+    assert shown == played
+
+
+def test_a_board_goes_back_as_many_levels_as_a_trace_says():
+    # Behind `up up` the first level is open again; one `up` would have left 17 and 2 on the board.
+    text = "10 + 7 = 17 , 17 + 3 = 20 , 20 * 2 = 40 up up 7 - 3 = 4 ,"
+    assert [p.legal for p in replay(text, (2, 3, 7, 10), 1)] == [True] * 4
+    assert [p.legal for p in replay(text.replace("up up", "no"), (2, 3, 7, 10), 1)] == [True] * 4
+    board = "10 + 7 = 17 , 17 - 3 = 14 up 7 + 3 = 10 , 10 * 10 = 100 no"
+    assert replay(board, (3, 7, 10), 100)[-1].reaches
+
+
+@pytest.mark.parametrize("kind", ["natural", "committed"])
+def test_genuine_searches_are_legal_true_and_stop_at_the_first_hit(kind):
+    problems = Countdown(CONFIG.task).problems("train", 120)
+    rng = random.Random(3)
+    for problem in problems:
+        text = TRACES[kind](rng, problem)
+        found = replay(text, problem.meta["numbers"], problem.meta["target"])
+        assert all(p.legal and p.true for p in found) and len(found) == len(steps(text))
+        assert [p.reaches for p in found] == [p.step.mark == "yes" for p in found]
+
+
+def test_outside_truth_of_searches():
+    board = (3, 7, 10), 49
+    right = "10 - 3 = 7 , 7 * 7 = 49 yes 7 * 7 = 49 no"
+    false = "10 - 3 = 8 , 9 * 7 = 63 no"
+    attempts = attempt(text=f"{right} x x x"), attempt(text=false)
+    found = read(*attempts, searches=tuple(replay(a.text, *board) for a in attempts))
+    assert found["true_steps"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["legal_moves"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["revisited"] == pytest.approx((1 / 3 + 0) / 2)
+    assert found["candidates"] == 1 and found["missing_operations"] == 2
+    words = len(attempts[0].text.split())
+    assert found["underthinking"] == pytest.approx((1 - 12 / words) / 2)
+    assert np.isnan(read(attempt(text=right))["true_steps"])
+
+
+def test_underthinking_of_the_source():
+    """411 of 7,681 tokens (METHOD: 0.946)."""
+    text = "10 - 3 = 7 , 7 * 7 = 49 yes"
+    filled = " ".join(["so"] * 399 + [text] + ["and"] * (7681 - 411))
+    played = replay(filled, (3, 7, 10), 49)
+    found = read(attempt(text=filled), searches=(played,))
+    assert played[-1].words == 411 and found["underthinking"] == pytest.approx(0.946, abs=5e-4)
+
+
+def test_answers_in_one_form():
+    assert canonical_answer("countdown", "answer ( 10 - 3 )  * 7") == "( 10 - 3 ) * 7"
+    assert canonical_answer("countdown", "10 - 3 = 7") is None
+    assert (
+        canonical_answer("sums", "Answer: 1,250.") == canonical_answer("sums", "The answer is 1250") == "1250"
+    )
+    assert canonical_answer("questions", "Answer: The Seine.") == canonical_answer(
+        "questions", "Answer: seine"
+    )
+
+
+def test_an_unknown_kind_and_a_second_name_are_refused():
+    with pytest.raises(ValueError, match="kind 'hunch' is none of signal, nuisance, outside"):
+        signal("new", "group", "hunch")
+    with pytest.raises(ValueError, match="kind 'hunch'"):
+        register_column("new", "hunch", "group")
+    with pytest.raises(ValueError, match="'mean_length' is registered twice"):
+        signal("mean_length", "length")(lambda failures, config: 0.0)
+
+
+def test_every_signal_is_a_column_of_its_kind_and_none_of_outside_is_read_by_a_head():
+    from fr.routing.learn import READS
+
+    assert all((COLUMNS[n].kind, COLUMNS[n].group) == (SIGNALS[n].kind, SIGNALS[n].group) for n in SIGNALS)
+    assert {SIGNALS[name].kind for name in SIGNALS} == set(KINDS)
+    assert not any("outside" in reads for reads in READS.values())
+    # A group is read as a whole or not at all, so its name must not be that of a kind that heads read.
+    assert not {column.group for column in (COLUMNS[n] for n in COLUMNS)} & {"signal", "nuisance", "prompt"}
+
+
+def test_a_file_keeps_numbers_and_gaps(tmp_path):
+    profiles = make(problems=3, entropy_mean=0.0)
+    profiles = dataclasses.replace(
+        profiles, extras={"entropy_mean": ("0.5", "", "0.25"), "flat_share": ("",) * 3}
+    )
+    write_profiles(tmp_path / "p.csv", [profiles, make(problems=2, cell="other|task")])
+    found = read_columns(read_profiles(tmp_path / "p.csv"))
+    assert np.array_equal(found["entropy_mean"], [0.5, np.nan, 0.25, np.nan, np.nan], equal_nan=True)
+    assert "flat_share" not in found
