@@ -283,9 +283,9 @@ def test_shuffled_is_the_mean_over_shuffles_of_each_fold():
 def test_columns_are_one_registry():
     assert list(COLUMNS)[:3] == ["spread", "concentration", "logit_dispersion"]
     with pytest.raises(ValueError, match="registered twice"):
-        register_column("failed_share", "nuisance")(lambda profiles: None)
+        register_column("failed_share", "nuisance", "failures")(lambda profiles: None)
     with pytest.raises(ValueError, match="kind"):
-        register_column("other", "hunch")
+        register_column("other", "hunch", "group")
     one, two = cells()
     without = dataclasses.replace(two, features=np.where([True, False, False], np.nan, two.features))
     found = read_columns([one, without])

@@ -7,6 +7,7 @@ from etils import epath
 
 from fr.config import Config
 from fr.errors import UserError
+from fr.report.ablation_tables import render_ablation
 from fr.report.policy_tables import render_policies, render_power
 from fr.report.routing_tables import render_cell
 from fr.routing.learn import READS, train_head
@@ -52,7 +53,8 @@ def route(
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror or error})") from error
     tables = [render_cell(cell) for cell in summary["cells"]]
-    return {"summary": summary, "tables": [*tables, render_policies(summary)]}
+    tables += [render_policies(summary), render_ablation(summary["ablation"])]
+    return {"summary": summary, "tables": [text for text in tables if text]}
 
 
 def _keep_head(cells: Sequence[Profiles], config: Config, folder: epath.Path) -> None:

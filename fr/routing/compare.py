@@ -100,12 +100,13 @@ def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], w
                 other = f"{name} permuted" if reference == "permuted" else reference
                 if name in means and other in means:
                     row = {"policy": name, "reference": reference, "cell": cell}
-                    row |= {**_gap(means[name] - means[other]), "n": n, "cost": charged[name]}
+                    row |= {**gap_of(means[name] - means[other]), "n": n, "cost": charged[name]}
                     rows.append({"table": "comparisons", **row})
     return rows
 
 
-def _gap(gap: Estimate) -> dict:
+def gap_of(gap: Estimate) -> dict:
+    """A difference in points with its 95 % interval and p: {diff, low, high, p}; None for what is not known."""
     low, high = gap.interval()
     p = None if np.isnan(low) else round(gap.p_value(), 6)
     return {"diff": percent(gap.value), "low": percent(low), "high": percent(high), "p": p}

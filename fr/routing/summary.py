@@ -8,6 +8,7 @@ import numpy as np
 
 from fr.config import Config, RoutingConfig
 from fr.diagnosis.labels import count_labels, label, permutation_null, unreached
+from fr.routing.ablation import ablate
 from fr.routing.attempts import DETERMINISTIC, recover_attempts, successes
 from fr.routing.bootstrap import Estimate, percent
 from fr.routing.budget import budget_curve, costs
@@ -36,7 +37,8 @@ def summarise(
     """What routing.json holds, in strict JSON values; rates and differences in percent.
 
     `cells` have the source's protocol and split halves; `rates`, `comparisons` and `unsupported` are of every
-    policy out of fold, the learned heads among them if `heads` (needs jax). `known` is `measure_certainty`'s.
+    policy out of fold, the learned heads among them if `heads` (needs jax), and `ablation` of what heads read.
+    `known` is `measure_certainty`'s.
     A cell's own numbers, its Holm adjustment aside, do not depend on the other cells.
     """
     known = measure_certainty(cells, config) if known is None else known
@@ -71,7 +73,8 @@ def summarise(
         record = {"cost": _cost(profiles, config, routes), "protocols": protocols}
         found.append({**_cell(profiles, config), "certainty": sure.record if sure else None, **record})
     compared["comparisons"] = _as_rows(found) + compared["comparisons"]
-    return {"cells": found, **compared}
+    ablation = ablate(pool, populations["all"], config.routing, generator) if heads else []
+    return {"cells": found, **compared, "ablation": ablation}
 
 
 def _as_rows(cells: list[dict]) -> list[dict]:
