@@ -24,6 +24,11 @@ _GIVE_UP = (6, 9)
 _CHILDREN = (1, 3)  # fewest and most tries from one state below the first level
 _NOISE = 0.5  # sd added to log(1 + distance to the target) when the last step is chosen
 _CORRECT_TRIES = 16  # searches among which `correct` keeps the shortest that hits
+_GIVES_UP = (1, 2)  # candidates of a search that gives up early
+_FALSE = 0.2  # share of false results where arithmetic is noisy
+
+# Kinds with a known defect, for specialists whose failures have a known cause.
+DEFECTS = ("without_products", "false_results", "premature", "gives_up")
 
 
 @TRACES.register("natural")
@@ -64,12 +69,51 @@ def correct(rng: random.Random, problem: Problem) -> str:
     return _join(shortest.steps, shortest.best)
 
 
-class _Search:
-    """One depth-first search: its `steps`, whether it `hit`, the `first` candidate expression and the `best`."""
+@TRACES.register("without_products")
+def without_products(rng: random.Random, problem: Problem) -> str:
+    """Defect: a search that knows no multiplication and no division."""
+    search = _Search(rng, problem, operations="+-")
+    return _join(search.steps, search.best)
 
-    def __init__(self, rng: random.Random, problem: Problem):
+
+@TRACES.register("false_results")
+def false_results(rng: random.Random, problem: Problem) -> str:
+    """Defect: a search with one false result in five, which it goes on from and believes."""
+    search = _Search(rng, problem, false=_FALSE)
+    return _join(search.steps, search.best)
+
+
+@TRACES.register("premature")
+def premature(rng: random.Random, problem: Problem) -> str:
+    """Defect: the first candidate of a search, answered behind its first step without being worked out."""
+    search = _Search(rng, problem)
+    return _join(search.steps[:1], search.first)
+
+
+@TRACES.register("gives_up")
+def gives_up(rng: random.Random, problem: Problem) -> str:
+    """Defect: a search that ends behind one or two candidates and answers the nearest."""
+    search = _Search(rng, problem, candidates=_GIVES_UP)
+    return _join(search.steps, search.best)
+
+
+class _Search:
+    """One depth-first search: its `steps`, whether it `hit`, the `first` candidate expression and the `best`.
+
+    It knows `operations`, misreads a share `false` of its results, and gives up behind so many `candidates`.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        problem: Problem,
+        operations: str = "+-*/",
+        false: float = 0.0,
+        candidates: tuple[int, int] = _GIVE_UP,
+    ):
         self.rng, self.target = rng, problem.meta["target"]
-        self.leaves = rng.randint(*_GIVE_UP)
+        self.operations, self.false = operations, false
+        self.leaves = rng.randint(*candidates)
         self.steps: list[str] = []
         self.first, self.best, self._distance = "", "", math.inf
         self._visit(tuple(sorted(((n, str(n)) for n in problem.meta["numbers"]), reverse=True)), top=True)
@@ -83,7 +127,8 @@ class _Search:
         """Search below a state; True when the whole search is over."""
         last = len(parts) == 2
         options = self._options(parts, last, top)
-        for move in options:
+        for planned in options:
+            move = self._misread(planned)
             value, text, rest = _apply(parts, move)
             if not last:
                 self._write(move, ",")
@@ -91,7 +136,7 @@ class _Search:
                     return True
                 continue
             self._judge(value, text)
-            self._write(move, "yes" if value == self.target else "up" if move is options[-1] else "no")
+            self._write(move, "yes" if value == self.target else "up" if planned is options[-1] else "no")
             if self.hit or self.leaves == 0:
                 return True
         if not last and not top:
@@ -100,13 +145,21 @@ class _Search:
 
     def _options(self, parts, last: bool, top: bool) -> list[Move]:
         """The moves to try, in order: at the last level the nearest results first, above it at random."""
-        options = [move for move in moves(tuple(value for value, _ in parts)) if move.result <= LARGEST]
+        legal = moves(tuple(value for value, _ in parts))
+        options = [move for move in legal if move.result <= LARGEST and move.op in self.operations]
         if last:
             noise = {move: self.rng.gauss(0, _NOISE) for move in options}
             options.sort(key=lambda move: math.log1p(abs(move.result - self.target)) + noise[move])
         else:
             self.rng.shuffle(options)
         return options if top else options[: self.rng.randint(*_CHILDREN)]
+
+    def _misread(self, move: Move) -> Move:
+        """The move with the result that is written: at times one or two, or a ten, beside the true one."""
+        if self.false == 0 or self.rng.random() >= self.false:
+            return move
+        beside = (move.result + off for off in (-10, -2, -1, 1, 2, 10))
+        return move._replace(result=self.rng.choice([value for value in beside if 0 < value <= LARGEST]))
 
     def _judge(self, value: int, text: str) -> None:
         self.leaves -= 1
