@@ -22,6 +22,7 @@ from fr.models.transformer import Transformer
 from fr.training.algorithms import ALGORITHMS, DR_GRPO, GRPO, GSPO, REINFORCE, advantages
 from fr.training.covariance import costly
 from fr.training.lora import init_adapters
+from fr.training.microbatches import by_need
 from fr.training.policy import (
     PolicyBatch,
     check_policy,
@@ -177,6 +178,33 @@ def test_microbatches_add_up():
     close(parts, whole, 2e-6)
 
 
+def test_short_rows_in_narrow_microbatches_change_nothing():
+    batch = batch_of(rows=12, width=24)
+    wanted = one_update(batch, GRPO, dataclasses.replace(SHAPED, widths=1))
+    need, config = batch.needs(), dataclasses.replace(SHAPED, microbatch=2, widths=3)
+    assert {8, 16, 24} == {-(-most // 8) * 8 for most in np.sort(need).reshape(-1, 2).max(1)}  # all are used
+    order = by_need(need, 2, training_mesh(devices=jax.devices()[:1]))
+    for rows in (order, order[::-1]):  # in any order, faster in the first
+        close(one_update(jax.tree.map(lambda x: x[rows], batch), GRPO, config), wanted, 3e-6)
+
+
+def test_a_batch_is_as_narrow_as_its_rows_allow():
+    batch = batch_of(rows=12, width=32)
+    need = batch.needs().max()
+    for columns, fits in ((need, True), (need - 1, False)):
+        narrow = batch.narrow(columns)
+        kept = (
+            narrow.mask.sum() == batch.mask.sum() and (narrow.tokens >= 0).sum() == (batch.tokens >= 0).sum()
+        )
+        assert kept == fits and narrow.mask.shape[1] == columns
+
+
+def test_each_device_has_rows_of_every_microbatch():
+    mesh = jax.sharding.AbstractMesh((2, 1), sharding.AXES)
+    # Microbatches of two rows, one of each half of the batch.
+    assert by_need(np.array([5, 1, 4, 0, 3, 2]), 2, mesh).tolist() == [3, 5, 2, 1, 4, 0]
+
+
 def adapters_away_from_zero():
     adapters = init_adapters(TINY, ADAPTERS, jax.random.key(0))
     return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), adapters)
@@ -282,14 +310,17 @@ def compare_meshes() -> None:
     """On eight devices: loss and gradients of several meshes, with microbatches or not, against one device's."""
     assert jax.device_count() == 8
     config = dataclasses.replace(CONFIG, kl=0.1, entropy=0.1)
-    batch, one = batch_of(rows=16), training_mesh(devices=jax.devices()[:1])
+    batch, one = batch_of(rows=16, width=16), training_mesh(devices=jax.devices()[:1])
     low = {"trained": adapters_away_from_zero(), "frozen": random_params(TINY)}
-    # (devices of a model axis, rows of a microbatch)
-    for lora, given, forms in ((FULL, {}, [(1, 0), (2, 8)]), (ADAPTERS, low, [(4, 0)])):
-        wanted = one_update(batch, GRPO, config, lora, one, **given)
-        for model_axis, microbatch in forms:
-            own = dataclasses.replace(config, microbatch=microbatch)
-            close(one_update(batch, GRPO, own, lora, training_mesh(model_axis), **given), wanted)
+    # (devices of a model axis, rows of a microbatch, widths of one)
+    for lora, given, forms in ((FULL, {}, [(1, 0, 1), (2, 8, 2)]), (ADAPTERS, low, [(4, 0, 1)])):
+        wanted = one_update(batch, GRPO, dataclasses.replace(config, widths=1), lora, one, **given)
+        for model_axis, microbatch, widths in forms:
+            own = dataclasses.replace(config, microbatch=microbatch, widths=widths)
+            mesh = training_mesh(model_axis)
+            rows = by_need(batch.needs(), microbatch, mesh)
+            some = jax.tree.map(lambda x: x[rows], batch)
+            close(one_update(some, GRPO, own, lora, mesh, **given), wanted)
     print("all meshes agree")
 
 

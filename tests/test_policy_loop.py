@@ -51,6 +51,7 @@ def settings(ancestor: str) -> Config:
             prompts=4,
             rollouts=4,
             max_new_tokens=24,
+            widths=2,
             minibatches=2,
             kl=0.01,
             learning_rate=1e-3,

@@ -85,7 +85,7 @@ def _validate_optimiser(where: str, c) -> None:
 
 def _validate_policy(c: PolicyConfig) -> None:
     _validate_optimiser("policy", c)
-    for name in ("prompts", "rollouts", "temperature", "max_new_tokens", "updates", "minibatches"):
+    for name in ("prompts", "rollouts", "temperature", "max_new_tokens", "updates", "minibatches", "widths"):
         _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
     for name in ("rounds", "eval_problems", "eval_rollouts", "checkpoint_every", "keep", "log_every"):
         _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")

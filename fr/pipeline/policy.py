@@ -28,6 +28,7 @@ from fr.sampling.engine import Engine
 from fr.tasks.base import Task
 from fr.training.algorithms import ALGORITHMS, advantages
 from fr.training.lora import master_type, split
+from fr.training.microbatches import by_need, widths
 from fr.training.policy import PolicyBatch, check_policy, make_logps, make_update
 from fr.training.state import TrainState, init_state, place_batch, training_mesh
 from fr.training.trainer import Exam, Step, fit
@@ -144,23 +145,25 @@ class Learner:
             row[len(prompt) : len(prompt) + length] = completion[:length]
         raw = self.config.policy.ratio_logp == "raw"
         old = batch.stats["logp"] if raw else batch.sample_logp
-        reference = None
+        rows = PolicyBatch(tokens, start, batch.mask, old, np.where(batch.mask, worth, 0.0))
         if self._ancestor is not None:
             with stages.time("reference"):
-                reference = self._reference(tokens, start)
-        return PolicyBatch(tokens, start, batch.mask, old, np.where(batch.mask, worth, 0.0), reference)
+                rows = rows.replace(ref_logp=self._reference(rows))
+        return rows
 
-    def _reference(
-        self, tokens: Int[np.ndarray, "B T"], start: Int[np.ndarray, "B"]
-    ) -> Float[np.ndarray, "B W"]:
-        """Log-probs under the ancestor, as many rows at a time as an update takes."""
-        c = self.config.policy
-        parts = len(tokens) // (c.microbatch or len(tokens) // c.minibatches)
-        some = [
-            self._logps(self._ancestor, *place_batch(part, self._mesh), self._sampler.width)
-            for part in zip(np.split(tokens, parts), np.split(start, parts))
-        ]
-        return np.concatenate(jax.device_get(some))
+    def _reference(self, rows: PolicyBatch) -> Float[np.ndarray, "B W"]:
+        """Log-probs under the ancestor, as many rows at a time as an update takes, like with like in length."""
+        c, need, some = self.config.policy, rows.needs(), []
+        size = c.microbatch or len(need) // c.minibatches
+        for part in np.argsort(need, kind="stable").reshape(-1, size):
+            columns = next(width for width in widths(rows.width, c.widths) if width >= need[part].max())
+            narrow = jax.tree.map(lambda x: x[part], rows).narrow(columns)
+            placed = place_batch((narrow.tokens, narrow.start), self._mesh)
+            some.append((part, self._logps(self._ancestor, *placed, columns)))
+        out = np.zeros(rows.mask.shape, np.float32)
+        for part, logp in jax.device_get(some):
+            out[part, : logp.shape[1]] = logp
+        return out
 
     def _learn(self, state: TrainState, rows: PolicyBatch, step: int) -> tuple[TrainState, dict[str, float]]:
         """All updates of a step. Metrics are means over them, but peaks; `logp_gap` is of the first one alone.
@@ -178,12 +181,13 @@ class Learner:
         return state, values | {"logp_gap": float(seen[0]["logp_gap"])}
 
     def _minibatches(self, rows: PolicyBatch, step: int) -> Iterator[PolicyBatch]:
-        c, count = self.config.policy, len(rows.start)
+        c, count, need = self.config.policy, len(rows.start), rows.needs()
         for epoch in range(c.updates):
             order = random.Random(f"{self.config.seed}/minibatches/{step}/{epoch}").sample(
                 range(count), count
             )
             for part in np.split(np.array(order), c.minibatches):
+                part = part[by_need(need[part], c.microbatch, self._mesh)]
                 yield jax.tree.map(lambda x: x[part], rows)
 
 

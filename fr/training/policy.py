@@ -18,7 +18,8 @@ from fr.sampling.scoring import token_logps
 from fr.training.algorithms import Algorithm
 from fr.training.covariance import costly
 from fr.training.lora import applied, variables
-from fr.training.state import Measured, check_rows, compile_update
+from fr.training.microbatches import Measured
+from fr.training.state import check_rows, compile_update
 
 
 @struct.dataclass
@@ -38,6 +39,20 @@ class PolicyBatch:
     advantages: Float[Array, "B W"]
     ref_logp: Float[Array, "B W"] | None = None  # of the ancestor, under the same distribution
 
+    @property
+    def width(self) -> int:
+        """Columns, W."""
+        return self.mask.shape[1]
+
+    def needs(self) -> Int[Array, "B"]:
+        """The least number of columns that `narrow` may leave of each row; on the host a numpy array."""
+        return (self.tokens >= 0).sum(axis=1) - self.start.clip(max=self.tokens.shape[1] - self.width)
+
+    def narrow(self, columns: int) -> "PolicyBatch":
+        """The first `columns` of W; as many as that takes off are taken off T."""
+        less = self.width - columns
+        return jax.tree.map(lambda x: x[:, : x.shape[1] - less] if x.ndim == 2 else x, self)
+
 
 @struct.dataclass
 class _Weighed:
@@ -47,6 +62,17 @@ class _Weighed:
     weights: Float[Array, "B W"]  # of a token's loss
     share: Float[Array, "B W"]  # of a token in means over tokens
     costly: Bool[Array, "B W"]  # tokens that the covariance remedies deal with
+
+    @property
+    def width(self) -> int:
+        return self.batch.width
+
+    def needs(self) -> Int[Array, "B"]:
+        return self.batch.needs()
+
+    def narrow(self, columns: int) -> "_Weighed":
+        rest = (x[:, :columns] for x in (self.weights, self.share, self.costly))
+        return _Weighed(self.batch.narrow(columns), *rest)
 
 
 def check_policy(config: PolicyConfig, mesh: Mesh) -> None:
@@ -90,7 +116,7 @@ def make_update(
         return policy_loss(logp, entropy, weighed, algorithm, config)
 
     prepare = lambda batch, step: weigh(batch, step, algorithm, config)
-    return compile_update(loss, config, mesh, prepare, config.microbatch)
+    return compile_update(loss, config, mesh, prepare, config.microbatch, config.widths)
 
 
 def ratio_temperature(config: PolicyConfig) -> float:

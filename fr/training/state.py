@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from fr.config import PolicyConfig, PreferenceConfig, TrainingConfig
 from fr.errors import UserError
 from fr.models import sharding
+from fr.training.microbatches import Measured, over_parts, pinned
 
 Settings = TrainingConfig | PolicyConfig | PreferenceConfig
 
@@ -26,14 +27,6 @@ class TrainState:
     step: Int[Array, ""]
     params: dict  # all parameters, or adapters
     optimizer: optax.OptState
-
-
-@struct.dataclass
-class Measured:
-    """What a loss says of some rows: shares add up over the rows of a batch, of peaks the largest counts."""
-
-    shares: dict[str, Float[Array, ""]]
-    peaks: dict[str, Float[Array, ""]]
 
 
 def learning_rate(config: Settings) -> optax.Schedule:
@@ -103,6 +96,7 @@ def compile_update(
     mesh: Mesh | None = None,
     prepare: Callable[[object, Int[Array, ""]], object] = lambda batch, step: batch,
     microbatch: int = 0,
+    widths: int = 1,
 ) -> Callable:
     """The compiled update (state, batch, frozen=None) -> (state, metrics); the given state's buffers are reused.
 
@@ -115,8 +109,8 @@ def compile_update(
 
     def update(state: TrainState, batch, frozen: dict | None = None):
         batch = prepare(batch, state.step)
-        (value, measured), grads = _over_parts(
-            lambda part: gradient(state.params, frozen, part), batch, microbatch, mesh
+        (value, measured), grads = over_parts(
+            lambda part: gradient(state.params, frozen, part), batch, microbatch, mesh, widths
         )
         changes, moments = optimizer.update(grads, state.optimizer, state.params)
         metrics = {
@@ -127,42 +121,6 @@ def compile_update(
             "learning_rate": rate(state.step),
         }
         new = TrainState(state.step + 1, optax.apply_updates(state.params, changes), moments)
-        return _pinned(new, mesh), metrics
+        return pinned(new, mesh), metrics
 
     return jax.jit(update, donate_argnums=0)
-
-
-def _pinned(tree, mesh: Mesh | None):
-    """Every leaf where `sharding.place` puts it: a state that came back elsewhere would compile the update again."""
-    if mesh is None:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, sharding.places(tree, mesh))
-
-
-def _over_parts(gradient: Callable, batch, microbatch: int, mesh: Mesh | None):
-    """`gradient` of the whole batch, taken `microbatch` rows at a time; a part has as many rows of each device."""
-    rows = len(jax.tree.leaves(batch)[0])
-    shards, parts = mesh.shape["data"] if mesh else 1, rows // (microbatch or rows)
-    if parts == 1:
-        return gradient(batch)
-
-    def cut(x):
-        x = x.reshape(shards, parts, -1, *x.shape[1:])
-        x = jnp.moveaxis(x, 1, 0).reshape(parts, -1, *x.shape[3:])
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(None, "data"))) if mesh else x
-
-    def add(total, part):
-        (value, measured), grads = gradient(part)
-        (old_value, old), old_grads = total
-        peaks = jax.tree.map(jnp.maximum, old.peaks, measured.peaks)
-        value, shares, grads = jax.tree.map(
-            jnp.add, (old_value, old.shares, old_grads), (value, measured.shares, grads)
-        )
-        return ((value, Measured(shares, peaks)), _pinned(grads, mesh)), None
-
-    batch = jax.tree.map(cut, batch)
-    shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], batch))
-    (value, measured), grads = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    lowest = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), measured.peaks)
-    start = ((value, measured.replace(peaks=lowest)), _pinned(grads, mesh))
-    return jax.lax.scan(add, start, batch)[0]
