@@ -1,12 +1,17 @@
 """What every script shares: flags, one-line errors with exit code 2, and the frozen config."""
 
+import concurrent.futures
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import app, flags, logging
+from etils import epath
 from ml_collections import config_flags
+from tqdm import tqdm
 
 from fr.config import Config, freeze
 from fr.errors import UserError
@@ -78,6 +83,39 @@ def run(main: Callable[[], None]) -> None:
             _refuse(error)
 
     app.run(guarded, flags_parser=parse)
+
+
+def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> None:
+    """One script with this one's config in a process of its own, which writes `folder/log.txt`.
+
+    Overrides of the config go along, but for those of `study`, which is this one's own; `arguments` come behind
+    them. Raises UserError with the script's last line if it fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log, config = folder / "log.txt", config_flags.get_config_filename(flags.FLAGS["config"])
+    given = config_flags.get_override_values(flags.FLAGS["config"])
+    overrides = [f"--config.{name}={value}" for name, value in given.items() if not name.startswith("study.")]
+    with log.open("a") as out:
+        done = subprocess.run(
+            [sys.executable, script, f"--config={config}", *overrides, *arguments], stdout=out, stderr=out
+        )
+    if done.returncode:
+        last = (log.read_text().strip().splitlines() or ["no word"])[-1]
+        raise UserError(f"{folder}: {last} (all of it is in {log})")
+
+
+def run_jobs(jobs: Sequence[Callable[[], None]], at_once: int, unit: str) -> None:
+    """Run jobs, so many at one time, with a bar; the first that raises ends those that have not begun."""
+    with (
+        concurrent.futures.ThreadPoolExecutor(at_once) as pool,
+        tqdm(total=len(jobs), desc=f"{unit}s", unit=unit) as bar,
+    ):
+        begun = [pool.submit(job) for job in jobs]
+        for job in concurrent.futures.as_completed(begun):
+            if error := job.exception():
+                pool.shutdown(cancel_futures=True)
+                raise error
+            bar.update()
 
 
 def _job() -> contextlib.AbstractContextManager:

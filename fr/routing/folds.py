@@ -53,16 +53,16 @@ def resample_problems(
 ) -> np.ndarray:
     """[R+1, M] how often each resample holds each row: a problem brings its rows of all cells along.
 
-    Problems of the same cells are exchanged with each other only, so that every cell keeps its size. Row 0 is
-    the sample itself.
+    Problems of the same cells are exchanged with each other only, so that every cell keeps its size (but for a
+    question that a cell holds several times). Row 0 is the sample itself.
     """
     problems, member = np.unique(pool.problem[rows], return_inverse=True)
-    held: list[list[int]] = [[] for _ in problems]
+    held: list[set[int]] = [set() for _ in problems]
     for row, p in zip(rows, member):
-        held[p].append(int(pool.cell[row]))
+        held[p].add(int(pool.cell[row]))
     weights = np.ones((resamples + 1, len(problems)))
-    for kind in sorted(set(map(tuple, held))):
-        alike = [p for p, cells in enumerate(held) if tuple(cells) == kind]
+    for kind in sorted({tuple(sorted(cells)) for cells in held}):
+        alike = [p for p, cells in enumerate(held) if cells == set(kind)]
         drawn = rng.multinomial(len(alike), np.full(len(alike), 1 / len(alike)), size=resamples)
         weights[1:, alike] = drawn
     return weights[:, member]

@@ -13,6 +13,9 @@ from fr.routing.profiles import Profiles
 from fr.routing.protocols import View
 
 POPULATIONS = ("all", "steerable", "steerable_halves")
+QUESTION = (
+    "question"  # column that says which rows are the same question; without it, those of one problem_id
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Pool:
     cells: tuple[Profiles, ...]
     operators: tuple[str, ...]
     cell: Int[np.ndarray, "N"]  # index into `cells`
-    problem: Int[np.ndarray, "N"]  # the same number for the same problem_id of the same family
+    problem: Int[np.ndarray, "N"]  # the same number for the same question of the same family
     family: Int[np.ndarray, "N"]
     families: tuple[str, ...]
     available: Bool[np.ndarray, "N O"]
@@ -68,7 +71,8 @@ def make_pool(cells: Sequence[Profiles]) -> Pool:
         rates.append(here), attempts.append(tried), available.append(there)
     cell = np.repeat(np.arange(len(cells)), [len(profiles) for profiles in cells])
     family = np.array([families.index(family_of(profiles)) for profiles in cells])[cell]
-    keys = [f"{f} {p}" for f, p in zip(family, (p for profiles in cells for p in profiles.problems))]
+    asked = (name for profiles in cells for name in profiles.extras.get(QUESTION, profiles.problems))
+    keys = [f"{f} {name}" for f, name in zip(family, asked)]
     problem = np.unique(keys, return_inverse=True)[1]
     stacked = (np.concatenate(part) for part in (available, rates, attempts))
     return Pool(tuple(cells), operators, cell, problem, family, families, *stacked)

@@ -1,0 +1,143 @@
+"""Planted causes: lineages whose defect is known, as one table of failures; what it says of cause and operator."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from fr.config import Config
+from fr.diagnosis.causes import confusion, tell_causes
+from fr.errors import UserError
+from fr.routing.bootstrap import Estimate, estimate, percent, resample_weights
+from fr.routing.columns import COLUMNS, read_columns
+from fr.routing.folds import assign
+from fr.routing.pool import QUESTION, Pool, make_pool
+from fr.routing.profiles import Profiles, read_profiles
+from fr.workdir import PathLike
+
+CAUSE = "cause"  # column of a profile table
+# What a diagnosis may read, kinds and groups of columns; what a checker says is the bound on the others.
+DIAGNOSES = {
+    "nuisances": ("nuisance",),
+    "three features": ("lineage",),
+    "signals": ("signal",),
+    "signals and nuisances": ("signal", "nuisance"),
+    "outside truth": ("outside",),
+}
+
+
+def unit(workdir: PathLike, cause: str, seed: int) -> epath.Path:
+    """The folder of one lineage."""
+    return epath.Path(workdir) / cause / f"seed-{seed}"
+
+
+def gather(config: Config, workdir: PathLike) -> list[Profiles]:
+    """The profiles of all causes, one cell a seed: to leave a cell out is to leave a training run of each out.
+
+    A router that is judged in such a cell must tell the cause from the failure. Raises UserError where a cause
+    was tried with other operators.
+    """
+    causes = [name for name, _ in config.study.arms]
+    return [
+        _join({cause: _read(workdir, cause, seed) for cause in causes}, seed) for seed in config.study.seeds
+    ]
+
+
+def _read(workdir: PathLike, cause: str, seed: int) -> Profiles:
+    return read_profiles(unit(workdir, cause, seed) / "profiles.csv")[0]
+
+
+def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
+    first = next(iter(parts.values()))
+    for cause, part in parts.items():
+        if part.operators != first.operators:
+            raise UserError(f"cause {cause!r}, seed {seed}: was tried with {', '.join(part.operators)}")
+    names = sorted({name for part in parts.values() for name in part.extras})
+    text = lambda part, name: part.extras.get(name, ("",) * len(part))
+    extras = {name: sum((text(part, name) for part in parts.values()), ()) for name in names}
+    extras[CAUSE] = sum(((cause,) * len(part) for cause, part in parts.items()), ())
+    extras[QUESTION] = sum((part.problems for part in parts.values()), ())
+    stack = lambda name: np.concatenate([getattr(part, name) for part in parts.values()])
+    return dataclasses.replace(
+        first,
+        cell=f"planted seed {seed}|{first.cell.rsplit('|', 1)[-1]}",
+        problems=tuple(f"{cause} {problem}" for cause, part in parts.items() for problem in part.problems),
+        **{name: stack(name) for name in ("n_failed", "features", "rates", "attempts")},
+        extras=extras,
+        excluded=sum(part.excluded for part in parts.values()),
+    )
+
+
+def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
+    """{causes, seeds, failed, rescue, diagnosis}: rescue rates of every operator by cause, and causes told.
+
+    Intervals are over seeds and questions, both resampled; rates and shares in percent. Diagnosis is out of fold:
+    a seed is told by what was learned from other seeds at other questions.
+    """
+    pool, draw = make_pool(cells), np.random.default_rng(config.seed)
+    causes = [name for name, _ in config.study.arms]
+    cause = np.array([causes.index(name) for p in cells for name in p.extras[CAUSE]])
+    seeds = resample_weights(len(cells), config.routing.bootstrap, draw)
+    questions = resample_weights(pool.problem.max() + 1, config.routing.bootstrap, draw)
+    weights = seeds[:, pool.cell] * questions[:, pool.problem]
+    return {
+        "causes": causes,
+        "seeds": list(config.study.seeds),
+        "operators": list(pool.operators),
+        "failed": {name: int((cause == i).sum()) for i, name in enumerate(causes)},
+        "rescue": [row for i in range(len(causes)) for row in _rescue(pool, causes[i], cause == i, weights)],
+        "diagnosis": _diagnoses(pool, cause, causes, weights, config),
+    }
+
+
+def _rescue(pool: Pool, name: str, here: np.ndarray, weights: Float[np.ndarray, "R N"]) -> list[dict]:
+    """Rates of every operator on the failures of one cause, and their paired differences from retry."""
+    carried = len(pool.cells)
+    with np.errstate(invalid="ignore"):
+        rates = (weights[:, here] @ pool.rates[here]) / weights[:, here].sum(axis=1, keepdims=True)
+    found = [estimate(rates[:, o], carried) for o in range(len(pool.operators))]
+    retry = found[pool.operators.index("retry")]
+    attempts = pool.attempts[here].sum(axis=0)
+    return [
+        {"cause": name, "operator": operator, "attempts": int(attempts[o]), **_percent(found[o])}
+        | {"minus_retry": _percent(found[o] - retry) if operator != "retry" else None}
+        for o, operator in enumerate(pool.operators)
+    ]
+
+
+def _diagnoses(
+    pool: Pool, cause, causes: list[str], weights: Float[np.ndarray, "R N"], config: Config
+) -> list[dict]:
+    """Balanced accuracy and confusion by what is read; of one seed there is none to learn from."""
+    columns = read_columns(pool.cells)
+    every = np.ones(len(pool), bool)
+    fold = assign(pool, every, config.routing.folds, np.random.default_rng(config.seed))
+    rows = []
+    for title, reads in DIAGNOSES.items():
+        names = [n for n in columns if not {COLUMNS[n].kind, COLUMNS[n].group}.isdisjoint(reads)]
+        if not names or len(pool.cells) < 2:
+            continue
+        told = tell_causes(np.column_stack([columns[n] for n in names]), cause, pool.cell, fold)
+        shares = confusion(told, cause, len(causes), weights)
+        accuracy = np.nanmean(np.diagonal(shares, axis1=1, axis2=2), axis=1)
+        by_seed = confusion(
+            told, cause, len(causes), (pool.cell == np.arange(len(pool.cells))[:, None]) * 1.0
+        )
+        rows.append(
+            {
+                "reads": title,
+                "columns": names,
+                "accuracy": _percent(estimate(accuracy, len(pool.cells))),
+                "by_seed": [percent(np.nanmean(np.diagonal(share))) for share in by_seed],
+                "chance": percent(1 / len(causes)),
+                "confusion": [[percent(share) for share in row] for row in shares[0]],
+            }
+        )
+    return rows
+
+
+def _percent(found: Estimate) -> dict:
+    low, high = found.interval()
+    return {"mean": percent(found.value), "low": percent(low), "high": percent(high)}

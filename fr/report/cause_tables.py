@@ -1,0 +1,58 @@
+"""Planted causes as a person reads them in a terminal: what rescues each, and whether failures tell them."""
+
+from fr.report.tables import number, span, table
+
+
+def render_causes(result: dict) -> str:
+    """Rescue rates by operator and cause, how well causes are told by what is read, and one confusion matrix."""
+    return "\n\n".join([_rescue(result), *_diagnosis(result)])
+
+
+def _rescue(result: dict) -> str:
+    found = {(row["operator"], row["cause"]): row for row in result["rescue"]}
+    header = ["rescued, % [95 %]"] + [f"{cause}, {result['failed'][cause]}" for cause in result["causes"]]
+    rows = [
+        [operator, *(_rate(found[operator, cause]) for cause in result["causes"])]
+        for operator in result["operators"]
+    ]
+    return table(header, rows) + (
+        f"\n  failed problems of {len(result['seeds'])} seeds in the head; ▲ ▼: the difference from retry has an "
+        "interval above or below 0"
+    )
+
+
+def _rate(row: dict) -> str:
+    gap = row["minus_retry"]
+    known = gap and gap["low"] is not None
+    mark = "▲" if known and gap["low"] > 0 else "▼" if known and gap["high"] < 0 else " "
+    return f"{number(row['mean'], 0)} {span(row['low'], row['high'], 0)}{mark}"
+
+
+def _diagnosis(result: dict) -> list[str]:
+    if not result["diagnosis"]:
+        return ["  causes told: n/a (needs two seeds, to learn from one of them)"]
+    rows = [
+        [
+            entry["reads"],
+            str(len(entry["columns"])),
+            number(entry["accuracy"]["mean"]),
+            span(entry["accuracy"]["low"], entry["accuracy"]["high"]),
+            ", ".join(number(value, 0) for value in entry["by_seed"]),
+        ]
+        for entry in result["diagnosis"]
+    ]
+    header = ["causes told by", "columns", "balanced accuracy, %", "95 %", "by seed"]
+    told = (
+        table(header, rows)
+        + f"\n  chance {number(result['diagnosis'][0]['chance'])} %; each seed by the others"
+    )
+    causes = result["causes"]
+    matrices = [
+        table(
+            [f"told by {entry['reads']}, % of the true cause (rows)", *causes],
+            [[cause, *(number(share, 0) for share in row)] for cause, row in zip(causes, entry["confusion"])],
+        )
+        for entry in result["diagnosis"]
+        if entry["reads"] in ("signals and nuisances", "outside truth")
+    ]
+    return [told, *matrices]

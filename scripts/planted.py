@@ -1,0 +1,66 @@
+"""Planted causes: every arm of config.study is a defect that its specialists have learned, with every seed.
+
+    python scripts/planted.py --config=configs/planted.py --workdir=runs/planted --jobs=2
+
+A lineage is scripts/reproduce.py in WORKDIR/CAUSE/seed-N: trained, sampled, diagnosed, intervened upon; log.txt is
+what it says. All failures together make one cell a seed, in which a router must tell the cause from the failure;
+leaving a cell out is leaving a training run of every cause out. Killed at any moment, the same command goes on.
+Leaves profiles.csv, causes.json, routing.json, plots/ and head/ in --workdir.
+"""
+
+import functools
+import pathlib
+
+from absl import flags
+from etils import epath
+
+from fr import cli
+from fr.config import Config
+from fr.errors import UserError
+from fr.pipeline.planted import gather, summarise_causes, unit
+from fr.pipeline.route import route
+from fr.report.cause_tables import render_causes
+from fr.routing.profiles import write_profiles
+from fr.workdir import write_json
+
+cli.define_flags()
+flags.DEFINE_integer("jobs", 1, "Lineages that are made at one time.", lower_bound=1)
+flags.DEFINE_bool("head", True, "Train the learned heads and judge them too.")
+
+REPRODUCE = pathlib.Path(__file__).parent / "reproduce.py"
+
+
+def main() -> None:
+    """Make the lineages that are not there yet, then tell causes apart and route."""
+    config, given = cli.frozen_config(), flags.FLAGS
+    if not config.study.arms:
+        raise UserError("config.study.arms is empty: name the causes and what their specialists learn from")
+    workdir = epath.Path(given.workdir)
+    lineages = [(cause, seed) for seed in config.study.seeds for cause, _ in config.study.arms]
+    jobs = [functools.partial(make_lineage, config, workdir, *which) for which in lineages]
+    cli.run_jobs(jobs, given.jobs, "lineage")
+
+    # ---------------------------------------------------------------- causes
+    cells = gather(config, workdir)
+    write_profiles(workdir / "profiles.csv", cells)
+    causes = summarise_causes(cells, config)
+    write_json(workdir / "causes.json", causes)
+    print(render_causes(causes), end="\n\n", flush=True)
+
+    # --------------------------------------------------------------- routing
+    routing = route([workdir / "profiles.csv"], config, workdir, given.head, print)
+    print("\n" + "\n\n".join(routing["tables"]))
+    print(f"\n  causes.json, routing.json, profiles.csv, plots/ and the lineages are in {workdir}")
+
+
+def make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:
+    """One cause with one seed, in its own folder; what is finished is left alone."""
+    folder = unit(workdir, cause, seed)
+    if not (folder / "summary.json").exists():
+        changes = {**dict(dict(config.study.arms)[cause]), "seed": str(seed)}
+        settings = [f"--config.{name}={value}" for name, value in changes.items()]
+        cli.run_script(REPRODUCE, [*settings, f"--workdir={folder}"], folder)
+
+
+if __name__ == "__main__":
+    cli.run(main)
