@@ -200,6 +200,7 @@ class RewardBatch:
     truth: Truth | None  # None: withheld
     group: int  # rows of one problem
     step: int
+    judged: Float[np.ndarray, "B"] | None = None  # what the reward model says; None: no term asked it
 
 
 @struct.dataclass

@@ -2,9 +2,9 @@
 
     python scripts/study.py --config=configs/countdown_study.py --workdir=/tmp/study --jobs=2
 
-An arm is a name and the settings that it changes; its trainings are scripts/train.py and scripts/evaluate.py, one
-process each, in WORKDIR/ARM/seed-N, where log.txt is what they say. Killed at any moment, the same command goes
-on. Leaves study.json in --workdir.
+An arm is a name and the settings that it changes; `from` among them names the arm whose model of the same seed it
+starts from. Its trainings are scripts/train.py and scripts/evaluate.py, one process each, in WORKDIR/ARM/seed-N,
+where log.txt is what they say. Killed at any moment, the same command goes on. Leaves study.json in --workdir.
 """
 
 import concurrent.futures
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from fr import cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.study import ANCESTOR, EVALUATED, summarise, unit
+from fr.pipeline.study import ANCESTOR, EVALUATED, base, changes, summarise, trainings, unit
 from fr.report.study_tables import render_study
 from fr.workdir import PathLike, write_json
 
@@ -36,15 +36,18 @@ def main() -> None:
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
         raise UserError("config.study.arms is empty: name the settings that are compared")
-    todo = [(train_and_evaluate, arm, seed) for seed in config.study.seeds for arm, _ in config.study.arms]
-    if config.study.ancestor:
-        todo.insert(0, (evaluate_ancestor,))
+    todo = trainings(config)
     with (
         concurrent.futures.ThreadPoolExecutor(given.jobs) as pool,
-        tqdm(total=len(todo), desc="trainings", unit="training") as bar,
+        tqdm(total=len(todo) + config.study.ancestor, desc="trainings", unit="training") as bar,
     ):
-        jobs = [pool.submit(job, config, given.workdir, *which) for job, *which in todo]
-        for job in concurrent.futures.as_completed(jobs):
+        jobs = {}
+        if config.study.ancestor:
+            jobs[ANCESTOR] = pool.submit(evaluate_ancestor, config, given.workdir)
+        for arm, seed in todo:
+            start = jobs.get((base(config, arm), seed))
+            jobs[arm, seed] = pool.submit(train_and_evaluate, config, given.workdir, arm, seed, start)
+        for job in concurrent.futures.as_completed(jobs.values()):
             if error := job.exception():
                 pool.shutdown(cancel_futures=True)
                 raise error
@@ -54,12 +57,17 @@ def main() -> None:
     print(f"{render_study(result)}\n\n  study.json is in {given.workdir}")
 
 
-def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
-    """One arm with one seed, in its own folder; what is finished is left alone."""
-    folder = unit(workdir, arm, seed)
-    changes = {**dict(dict(config.study.arms)[arm]), "seed": str(seed)}
-    module = flags.FLAGS.reward_module
-    settings = [f"--config.{name}={value}" for name, value in changes.items()]
+def train_and_evaluate(
+    config: Config, workdir: str, arm: str, seed: int, start: concurrent.futures.Future | None
+) -> None:
+    """One arm with one seed, in its own folder, behind the training that it starts from.
+
+    What is finished is left alone.
+    """
+    if start:
+        start.result()
+    folder, module = unit(workdir, arm, seed), flags.FLAGS.reward_module
+    settings = [f"--config.{name}={value}" for name, value in changes(config, workdir, arm, seed).items()]
     settings += [f"--reward_module={module}"] * bool(module)
     if not (folder / EVALUATED / "evaluation.json").exists():
         run("train.py", [*settings, f"--workdir={folder}"], folder)

@@ -43,5 +43,6 @@ def batch(seed: int = 0, **fields) -> RewardBatch:
         ),
         "group": GROUP,
         "step": 3,
+        "judged": draw.normal(size=ROWS),
     }  # fmt: skip
     return RewardBatch(**given | fields)

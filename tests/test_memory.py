@@ -1,4 +1,4 @@
-"""The table of memory against what arrays and compiled programs really take."""
+"""The tables of memory against what arrays and compiled programs really take."""
 
 import dataclasses
 
@@ -7,18 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fr.config import Config, LoraConfig, PolicyConfig, SamplingConfig
+from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig, SamplingConfig
 from fr.models import ModelConfig
 from fr.models.transformer import init_cache, init_params
 from fr.training.algorithms import GRPO
 from fr.training.lora import init_adapters
-from fr.training.memory import memory_table, policy_memory
+from fr.training.memory import memory_table, policy_memory, preference_memory
 from fr.training.policy import PolicyBatch, make_update
+from fr.training.preference import PreferenceBatch, make_preference_update, with_head
 from fr.training.state import init_state, training_mesh
 
 MODEL = ModelConfig(vocab=512, width=64, layers=4, heads=8, kv_heads=4, head_dim=16, ff=160)
 PROMPT, POLICY = 16, PolicyConfig(steps=1, prompts=4, rollouts=4, max_new_tokens=48)
-CONFIG = Config(policy=POLICY, sampling=SamplingConfig(slots=8))
+CONFIG = Config(policy=POLICY, sampling=SamplingConfig(slots=8, max_new_tokens=48))
 SIZE = sum(
     leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: init_params(MODEL, jax.random.key(0))))
 )
@@ -88,6 +89,35 @@ def test_what_the_compiler_takes(lora, more):
     update = make_update(MODEL, GRPO, policy, lora, training_mesh(devices=jax.devices()[:1]))
     compiled = update.lower(jax.eval_shape(state), batch, frozen).compile().memory_analysis()
     found = {one.name: one.bytes for one in policy_memory(MODEL, config, 1, PROMPT, "float32")}
+    temporary = sum(found[name] for name in ("gradients", "activations", "work space"))
+    assert 0.6 < compiled.temp_size_in_bytes / temporary < 1.3, (compiled.temp_size_in_bytes, found)
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "reward_model"])
+@pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)])
+def test_what_the_compiler_takes_for_pairs(algorithm, lora):
+    c = PreferenceConfig(pairs=8)
+    config = dataclasses.replace(CONFIG, algorithm=algorithm, preference=c, lora=lora)
+    width = config.sampling.max_new_tokens
+    shape = lambda *size, kind=jnp.float32: jax.ShapeDtypeStruct(size, kind)
+    reference = shape(16, width) if algorithm == "dpo" else None
+    batch = PreferenceBatch(
+        shape(16, PROMPT + width, kind=jnp.int32), shape(16, kind=jnp.int32), shape(16, width, kind=bool),
+        shape(8), reference,
+    )  # fmt: skip
+
+    def state():
+        params = init_params(MODEL, jax.random.key(0))
+        trained = init_adapters(MODEL, lora, jax.random.key(0)) if lora.rank else params
+        return init_state(with_head(trained, MODEL) if algorithm == "reward_model" else trained, c)
+
+    frozen = jax.eval_shape(lambda: init_params(MODEL, jax.random.key(0))) if lora.rank else None
+    update = make_preference_update(MODEL, algorithm, c, lora, training_mesh(devices=jax.devices()[:1]))
+    compiled = update.lower(jax.eval_shape(state), batch, frozen).compile().memory_analysis()
+    sampling, learning = preference_memory(MODEL, config, 1, PROMPT, "float32")
+    assert [one.name for one in sampling] == ["sampler", "KV cache"]
+    found = {one.name: one.bytes for one in learning}
+    assert found["pairs"] == 16 * (4 * (PROMPT + width) + width * (5 if reference else 1))
     temporary = sum(found[name] for name in ("gradients", "activations", "work space"))
     assert 0.6 < compiled.temp_size_in_bytes / temporary < 1.3, (compiled.temp_size_in_bytes, found)
 

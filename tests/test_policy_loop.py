@@ -428,7 +428,9 @@ def test_a_dry_run_reads_shapes_alone(ancestor, tmp_path):
     table = dry_run(config)
     assert "assumed, without a tokenizer" in table and "optimiser" in table and "in all, a device" in table
     assert "the longest of 256" in dry_run(settings(ancestor))
-    with pytest.raises(UserError, match="knows policy optimisation alone"):
+    pairs = dry_run(dataclasses.replace(config, algorithm="dpo"))
+    assert pairs.count("in all, a device") == 2 and "64 rows of a step, reference scores" in pairs
+    with pytest.raises(UserError, match="knows training on rollouts and on pairs"):
         dry_run(dataclasses.replace(config, algorithm="sft"))
 
 

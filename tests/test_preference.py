@@ -13,15 +13,16 @@ from policy_batches import make_batch
 from fr.config import LoraConfig, PreferenceConfig
 from fr.errors import UserError
 from fr.models import ModelConfig
+from fr.models.adapters import merge
 from fr.models.transformer import Transformer
 from fr.training.lora import init_adapters
 from fr.training.preference import (
     PreferenceBatch,
     bradley_terry,
     check_preference,
-    init_head,
     make_preference_update,
     make_rewards,
+    with_head,
 )
 from fr.training.state import init_state, training_mesh
 
@@ -45,7 +46,7 @@ def pairs(seed=0, ref=True) -> PreferenceBatch:
 def update(batch, config=CONFIG, trained=None, steps=1):
     trained = random_params(TINY) if trained is None else trained
     state = init_state(jax.tree.map(jnp.array, trained), config)
-    step = make_preference_update(TINY, config, FULL, MESH)
+    step = make_preference_update(TINY, "dpo", config, FULL, MESH)
     for _ in range(steps):
         state, metrics = step(state, batch)
     return state, metrics
@@ -106,16 +107,18 @@ def test_dpo_learns_the_better_ones():
 
 @pytest.mark.parametrize("lora", [FULL, LoraConfig(rank=2)])
 def test_a_reward_learns_the_better_ones(lora):
-    config = dataclasses.replace(CONFIG, loss="reward", learning_rate=1e-2, margin=1.0)
+    config = dataclasses.replace(CONFIG, learning_rate=1e-2, margin=1.0)
     params = jax.tree.map(jnp.asarray, random_params(TINY))
     trained, frozen = (init_adapters(TINY, lora, jax.random.key(0)), params) if lora.rank else (params, None)
-    state = init_state({"model": jax.tree.map(jnp.copy, trained), "reward": init_head(TINY)}, config)
-    batch, step = pairs(ref=False), make_preference_update(TINY, config, lora, MESH)
+    state = init_state(with_head(jax.tree.map(jnp.copy, trained), TINY), config)
+    batch, step = pairs(ref=False), make_preference_update(TINY, "reward_model", config, lora, MESH)
     state, first = step(state, batch, frozen)
     np.testing.assert_allclose(first["loss"], np.mean(np.log1p(np.exp(batch.margin))), rtol=1e-6)
     for _ in range(30):
         state, metrics = step(state, batch, frozen)
-    rewards = make_rewards(TINY, config, lora)(state.params, batch, frozen).reshape(-1, 2)
+    learnt, kernel = state.params["model"], state.params["reward"]["kernel"]
+    learnt = merge(frozen, learnt, lora) if lora.rank else learnt
+    rewards = make_rewards(TINY)(learnt, kernel, batch.tokens).reshape(-1, 2)
     assert metrics["accuracy"] == 1 and (rewards[:, 0] - rewards[:, 1] > batch.margin).all()
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fr.config import Config, StudyConfig
+from fr.config.checks import validate
 from fr.errors import UserError
 from fr.pipeline.measures import Measures, read_measures
-from fr.pipeline.study import ANCESTOR, EVALUATED, summarise, unit
+from fr.pipeline.study import ANCESTOR, EVALUATED, changes, summarise, trainings, unit
 from fr.report.study_tables import render_study
 
 ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
@@ -39,6 +40,15 @@ def write(workdir, seeds: int, lift: float, spread: float, problems: int = 300, 
             (folder / "specialist").mkdir()
             text = "".join(json.dumps(line) + "\n" for line in lines)
             (folder / "specialist" / "metrics.jsonl").write_text(text)
+
+
+def calibrated(workdir, arm: str, seed: int, confidence: float, right: float) -> None:
+    """An evaluation of 20 problems of 10 attempts each, all of one confidence."""
+    sums = np.zeros((20, 10, 3))
+    sums[:, int(confidence * 10)] = 10, 10 * confidence, 10 * right
+    ratio = np.tile([10 * right, 10.0], (20, 1))
+    ids = tuple(map(str, range(20)))
+    Measures(ids, {"accuracy": ratio}, {"own": sums}).write(unit(workdir, arm, seed) / EVALUATED)
 
 
 def row(result: dict, figure: str = "accuracy") -> dict:
@@ -91,6 +101,52 @@ def test_the_table_says_what_was_chosen_beforehand_and_what_is_not_known(tmp_pat
     assert lines[0].endswith("primary") and lines[1].endswith("exploratory") and "n/a" in lines[1]
     result = summarise(config(3, primary=()), tmp_path)
     assert not any(r["primary"] for r in result["differences"])
+
+
+def test_a_calibration_error_is_of_each_model_alone(tmp_path):
+    """Two models that err by 20 points on opposite sides do not make a calibrated pair."""
+    write(tmp_path, seeds=2, lift=0.0, spread=0.0)  # for the tokens of their trainings
+    for seed, right in ((0, 0.75), (1, 0.35)):
+        calibrated(tmp_path, "plain", seed, 0.55, right)
+        calibrated(tmp_path, "better", seed, 0.55, 0.55)
+    result = summarise(config(2, primary=("better", "plain", "ece_own")), tmp_path)
+    plain, better = (result["arms"][arm] for arm in ("plain", "better"))
+    assert plain["figures"]["ece_own"]["mean"] == pytest.approx(0.2)
+    assert plain["by_seed"]["ece_own"] == pytest.approx([0.2, 0.2]) and plain["figures"]["accuracy"][
+        "mean"
+    ] == (pytest.approx(0.55))
+    assert better["figures"]["ece_own"]["mean"] == pytest.approx(0, abs=1e-9)
+    found = row(result, "ece_own")
+    assert found["primary"] and found["mean"] == pytest.approx(-0.2)
+    assert found["low"] == pytest.approx(-0.2) and found["high"] == pytest.approx(-0.2)
+
+
+def chained() -> Config:
+    """A study in which an arm starts from the model of another."""
+    mended = (("from", "plain"), ("algorithm", "dpo"))
+    study = StudyConfig(arms=(*ARMS, ("twice", mended), ("third", ())), seeds=(3, 4), ancestor=False)
+    return Config(study=study)
+
+
+def test_an_arm_starts_from_another_ones_model_of_the_same_seed(tmp_path):
+    study = chained()
+    order = trainings(study)
+    assert len(order) == 8 and order[-2:] == [("twice", 3), ("twice", 4)]
+    start = str(unit(tmp_path, "plain", 4) / "specialist")
+    assert changes(study, tmp_path, "twice", 4) == {"algorithm": "dpo", "ancestor": start, "seed": "4"}
+    assert changes(study, tmp_path, "plain", 4) == {"seed": "4"}
+    for name, known in (("twice", "plain"), ("better", "nobody")):
+        arms = ((name, (("from", known),)), *(arm for arm in ARMS if arm[0] != name))
+        with pytest.raises(UserError, match=f"study.arms: 'from' of '{name}' = '{known}' is not known"):
+            validate(Config(study=StudyConfig(arms=arms)))
+
+
+def test_what_a_training_spent_counts_what_it_started_from(tmp_path):
+    write(tmp_path, seeds=2, lift=0.1, spread=0.0)
+    arms = (("plain", ()), ("better", (("from", "plain"),)))
+    study = StudyConfig(arms=arms, seeds=(0, 1), ancestor=False)
+    tokens = summarise(Config(study=study), tmp_path)["arms"]["better"]["tokens"]
+    assert tokens["rollout_tokens"] == pytest.approx(2 * 201) and tokens["probe_tokens"] == pytest.approx(14)
 
 
 def test_trainings_that_were_asked_other_problems_are_refused(tmp_path):

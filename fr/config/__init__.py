@@ -2,6 +2,8 @@
 
 from fr.config.learning import (
     ALGORITHMS,
+    FROM,
+    PREFERENCES,
     ArchitectureConfig,
     LoraConfig,
     PolicyConfig,
@@ -22,6 +24,8 @@ from fr.config.whole import Config, as_dict, default, freeze
 
 __all__ = [
     "ALGORITHMS",
+    "FROM",
+    "PREFERENCES",
     "ArchitectureConfig",
     "Config",
     "DiagnosisConfig",

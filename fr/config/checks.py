@@ -4,6 +4,7 @@ import math
 
 from fr.config.learning import (
     ALGORITHMS,
+    FROM,
     LoraConfig,
     PolicyConfig,
     PreferenceConfig,
@@ -107,7 +108,6 @@ def _validate_lora(c: LoraConfig) -> None:
 
 def _validate_preference(c: PreferenceConfig) -> None:
     _validate_optimiser("preference", c)
-    _choice("preference.loss", c.loss, ("dpo", "reward"))
     for name in ("pairs", "problems", "candidates", "checkpoint_every", "keep", "log_every"):
         _check(getattr(c, name) > 0, f"preference.{name}", getattr(c, name), "positive")
     _choice("preference.source", c.source, ("sampled", "branches"))
@@ -140,6 +140,9 @@ def _validate_study(c: StudyConfig) -> None:
     )
     for name in c.primary[:2]:
         _choice("study.primary", name, tuple(arms))
+    for place, (name, changes) in enumerate(c.arms):
+        if FROM in dict(changes):
+            _choice(f"study.arms: {FROM!r} of {name!r}", dict(changes)[FROM], tuple(arms[:place]))
 
 
 def _check(ok: bool, name: str, value, wanted: str) -> None:

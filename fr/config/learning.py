@@ -2,7 +2,8 @@
 
 import dataclasses
 
-ALGORITHMS = ("sft", "grpo", "dr_grpo", "dapo", "gspo", "reinforce", "dpo")
+PREFERENCES = ("dpo", "reward_model")  # algorithms that learn from pairs
+ALGORITHMS = ("sft", "grpo", "dr_grpo", "dapo", "gspo", "reinforce", *PREFERENCES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,6 @@ class PreferenceConfig:
 
     steps: int = 0
     pairs: int = 32  # of a step
-    loss: str = "dpo"  # dpo (arXiv 2305.18290), or reward: a scalar head is trained
     beta: float = 0.1  # dpo: scale of the log ratios to the ancestor
     margin: float = 0.0  # weight of a pair's own margin; RLSF takes 1 (arXiv 2507.21931)
     problems: int = 256  # training problems that are asked for candidates, of which pairs are made (RLSF)
@@ -134,6 +134,7 @@ class RewardsConfig:
     terms: tuple[tuple[str, float], ...] = (("correctness", 1.0),)  # name, weight; a weight of 0 only logs
     normalise: tuple[tuple[str, str], ...] = ()  # name, group or batch; of others the values stay as they are
     placement: tuple[tuple[str, str], ...] = ()  # name, reward or advantage; of others the term's own
+    model: str = ""  # folder of the model that the term `reward_model` asks
     confidence: str = "scored"  # scored: probes of the live cache; sampled: forced answers are drawn
     cuts: int = 6  # 0, 20, ... 100 % of the reasoning (arXiv 2605.24396)
     samples: int = 10  # answers behind a cut, where they are sampled
@@ -145,6 +146,9 @@ class RewardsConfig:
     length_span: int = 16  # tokens behind them over which it grows to 1
     switch_words: tuple[str, ...] = ("no", "up")  # Countdown's; of prose ("alternatively", "wait")
     thought_words: int = 8  # a thought that is left before it has that many words is left early
+
+
+FROM = "from"  # among an arm's settings: the arm whose model of the same seed it starts from
 
 
 @dataclasses.dataclass(frozen=True)

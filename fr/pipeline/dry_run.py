@@ -1,13 +1,14 @@
 """What a training run would need, said before anything is loaded."""
 
 from fr import tasks
-from fr.config import Config
+from fr.config import PREFERENCES, Config
 from fr.errors import UserError
 from fr.models import Model
 from fr.models.loading import read_shape
 from fr.sampling.devices import Devices
-from fr.training.memory import memory_table, policy_memory
+from fr.training.memory import memory_table, policy_memory, preference_memory
 from fr.training.policy import check_policy
+from fr.training.preference import check_preference
 from fr.training.state import training_mesh
 
 _PROMPT = 256  # tokens, where there is no tokenizer to count them
@@ -15,33 +16,45 @@ _SOME = 256  # problems whose prompts are counted
 
 
 def dry_run(config: Config) -> str:
-    """A table of what policy optimisation holds on every device of this machine, from shapes alone.
+    """A table of what training on rollouts or on pairs holds on every device of this machine, from shapes alone.
 
     Of the ancestor its config.json is enough, and its tokenizer, if there is one, tells how long prompts are. Types
-    are those of `policy.dtype`, else of this machine. Raises UserError for settings that do not fit together.
+    are those of the training's `dtype`, else of this machine. Raises UserError for settings that do not fit together.
     """
-    if config.algorithm in ("sft", "dpo"):
-        raise UserError(
-            f"--dry_run knows policy optimisation alone, and config.algorithm is {config.algorithm!r}"
-        )
+    if config.algorithm == "sft":
+        raise UserError("--dry_run knows training on rollouts and on pairs, and config.algorithm is 'sft'")
     shape, tokenizer = read_shape(config.ancestor)
-    c, devices = config.policy, Devices(config.sampling.devices, model=config.sampling.model_axis)
+    by_pairs = config.algorithm in PREFERENCES
+    c = config.preference if by_pairs else config.policy
+    devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     mesh = training_mesh(c.model_axis, devices.devices)
-    check_policy(c, mesh)
+    (check_preference if by_pairs else check_policy)(c, mesh)
     prompt, source = _PROMPT, "assumed, without a tokenizer"
     if tokenizer is not None:
         task, codec = tasks.make(config.task), Model(shape, {}, tokenizer)
         some = task.problems("train", _SOME)
         prompt, source = max(len(codec.encode(task.prompt(p))) for p in some), f"the longest of {len(some)}"
-    held = policy_memory(shape, config, mesh.shape["data"], prompt, c.dtype or None)
-    return f"{_heading(config, mesh.shape, prompt, source)}\n{memory_table(held)}"
-
-
-def _heading(config: Config, mesh: dict[str, int], prompt: int, source: str) -> str:
-    c = config.policy
-    lora = f", adapters of rank {config.lora.rank}" if config.lora.rank else ""
+    given = shape, config, mesh.shape["data"], prompt, c.dtype or None
+    head = f"{_heading(config, mesh.shape)}; prompts of {prompt} tokens ({source}), completions of "
+    if not by_pairs:
+        return f"{head}{c.max_new_tokens}\n{memory_table(policy_memory(*given))}"
+    sampling, learning = map(memory_table, preference_memory(*given))
+    rows = c.problems * c.candidates
     return (
-        f"{config.ancestor}{lora} by {config.algorithm}: {c.prompts} x {c.rollouts} rows a step, {c.steps} steps\n"
-        f"devices {mesh['data']} (data) x {mesh['model']} (model); prompts of {prompt} tokens ({source}), "
-        f"completions of {c.max_new_tokens}"
+        f"{head}{config.sampling.max_new_tokens}\n\nfirst {rows} candidates are sampled\n{sampling}\n\n"
+        f"then pairs of them are learnt from\n{learning}"
+    )
+
+
+def _heading(config: Config, mesh: dict[str, int]) -> str:
+    lora = f", adapters of rank {config.lora.rank}" if config.lora.rank else ""
+    if config.algorithm in PREFERENCES:
+        c = config.preference
+        rows = f"{c.pairs} pairs a step, {c.steps} steps"
+    else:
+        c = config.policy
+        rows = f"{c.prompts} x {c.rollouts} rows a step, {c.steps} steps"
+    return (
+        f"{config.ancestor}{lora} by {config.algorithm}: {rows}\n"
+        f"devices {mesh['data']} (data) x {mesh['model']} (model)"
     )

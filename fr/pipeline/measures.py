@@ -49,6 +49,17 @@ class Measures:
             found[f"ece_{name}"] = estimate(errors, np.count_nonzero(sums[:, :, 0].sum(axis=1)))
         return found
 
+    def values(self) -> dict[str, float]:
+        """Every figure without its resamples; NaN where there is nothing to count."""
+        found = {}
+        with np.errstate(invalid="ignore"):
+            for name, sums in self.ratios.items():
+                counted, among = sums.sum(axis=0)
+                found[name] = float(counted / among)
+            for name, sums in self.bins.items():
+                found[f"ece_{name}"] = float(error_of(sums.sum(axis=0)))
+        return found
+
     def write(self, workdir: epath.Path) -> None:
         """Keep the sums in `workdir`, for other evaluations to be compared with."""
         write_json(workdir / _FILE, dataclasses.asdict(self))
@@ -80,7 +91,7 @@ def measure(run: Run, folder: epath.Path) -> Measures:
     known = ~np.isnan(seen["own"]).any(axis=1)
     rho, flat = premature(np.where(known[:, None], seen["own"], 0.0))
     ratios = {"accuracy": ratio(right, every)}
-    for k in (k for k in c.ks if k <= c.samples):
+    for k in (k for k in c.ks if 1 < k <= c.samples):  # pass@1 is the accuracy
         share = pass_at_k(total(right).astype(int), c.samples, k)
         ratios[f"pass@{k}"] = np.stack([share, np.ones(len(ids))], axis=1)
     ratios["premature"] = ratio(~flat & (rho < c.premature), known * 1.0)

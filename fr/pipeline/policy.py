@@ -20,6 +20,7 @@ from fr.models.adapters import merge
 from fr.models.orbax_io import save_outline
 from fr.models.precision import choose_dtype
 from fr.models.transformer import Transformer
+from fr.pipeline.judge import Judge
 from fr.pipeline.rollouts import Sampler
 from fr.pipeline.step_metrics import alarms, entropy_fit, held_out_metrics, rollout_metrics
 from fr.rewards import Mix
@@ -78,6 +79,7 @@ class Learner:
                 f"{config.task.name} has no validation problems to look at; set config.policy.eval_every = 0"
             )
         self._sampler = Sampler(config, task, start, _engine(config, start, devices), problems)
+        self._judge = Judge(config, start, mesh) if mix.judged else None
         self._drawing = -1  # updates behind the parameters that the engine has
         self._ancestor = None
         if c.kl:
@@ -103,11 +105,12 @@ class Learner:
         self._bring(state, stages)
         groups, found, cost = self._sampler.draw(step, self._algorithm.resample, self._mix.sets, stages)
         with stages.time("rewards"):
-            batch = self._sampler.batch(groups, found, step)
+            tokens, begin = self._sampler.lines(groups)
+            judged = self._judge.read(tokens) if self._judge else None
+            batch = self._sampler.batch(groups, found, step, judged)
             mixed = self._mix.read(batch)
             worth = advantages(mixed.reward, batch.group, self._algorithm)[:, None] + mixed.advantage
-        prompts = [attempt.rollout.row.prompt for group in groups for attempt in group]
-        rows = self._rows(batch, prompts, worth, stages)
+        rows = self._rows(batch, tokens, begin, worth, stages)
         with stages.time("update"):
             state, learnt = self._learn(state, rows, step)
         values = learnt | mixed.metrics | rollout_metrics(batch, cost, self.config)
@@ -133,16 +136,12 @@ class Learner:
     def _rows(
         self,
         batch: RewardBatch,
-        prompts: Sequence[Sequence[int]],
+        tokens: Int[np.ndarray, "B T"],
+        start: Int[np.ndarray, "B"],
         worth: Float[np.ndarray, "B W"],
         stages: Stages,
     ) -> PolicyBatch:
-        """What the update reads, of one shape whatever was drawn: another shape would be another program."""
-        tokens = np.full((len(prompts), self._sampler.length), -1, np.int32)
-        start = np.array([len(prompt) for prompt in prompts], np.int32)
-        for row, prompt, completion, length in zip(tokens, prompts, batch.tokens, batch.length):
-            row[: len(prompt)] = prompt
-            row[len(prompt) : len(prompt) + length] = completion[:length]
+        """What the update reads: the lines of a step, and what they are worth."""
         raw = self.config.policy.ratio_logp == "raw"
         old = batch.stats["logp"] if raw else batch.sample_logp
         rows = PolicyBatch(tokens, start, batch.mask, old, np.where(batch.mask, worth, 0.0))

@@ -27,12 +27,14 @@ from fr.sampling.devices import Devices
 from fr.tasks.forced_answers import answer_span
 from fr.training.lora import master_type, split
 from fr.training.policy import make_logps
-from fr.training.preference import PreferenceBatch, check_preference, make_preference_update
+from fr.training.preference import PreferenceBatch, check_preference, make_preference_update, with_head
+from fr.training.reward_model import RewardModel, save_reward_model
 from fr.training.state import TrainState, init_state, place_batch, training_mesh
 from fr.training.trainer import Step, fit
 from fr.workdir import PathLike, claim_workdir
 
-_FOLDER = "candidates"
+CANDIDATES = "candidates"  # folder of the attempts that pairs are made of
+_MADE = {"dpo": "specialist", "reward_model": "reward_model"}  # folder of what an algorithm makes
 _BUCKET = 32  # lengths are rounded up to it
 
 
@@ -46,25 +48,22 @@ class Pairs:
     places: Int[np.ndarray, "P 2"]  # of the better one and of the worse
     margin: Float[np.ndarray, "P"]
 
-    def batch(self, chosen: Sequence[int], ref_logp: Float[np.ndarray, "M W"]) -> PreferenceBatch:
+    def batch(self, chosen: Sequence[int], ref_logp: Float[np.ndarray, "M W"] | None) -> PreferenceBatch:
         """The rows of some pairs, the better one of each before the worse."""
         rows, margin = self.places[chosen].reshape(-1), self.margin[chosen]
-        return PreferenceBatch(self.tokens[rows], self.start[rows], self.mask[rows], margin, ref_logp[rows])
+        reference = None if ref_logp is None else ref_logp[rows]
+        return PreferenceBatch(self.tokens[rows], self.start[rows], self.mask[rows], margin, reference)
 
 
 def train_preferences(config: Config, workdir: PathLike, ancestor: str) -> str:
-    """Train the model `ancestor` by DPO on pairs of its own answers; returns `workdir/specialist`.
+    """Train the model `ancestor` on pairs of its own answers; returns `workdir/specialist`, or `/reward_model`.
 
     Candidates for problems of the training split go to `candidates/`, a share from each process; the first one
     trains. A finished model is left alone. Raises UserError for settings that do not fit, and without a pair.
     """
-    folder = epath.Path(workdir) / "specialist"
+    folder = epath.Path(workdir) / _MADE[config.algorithm]
     if (folder / "config.json").exists():
         return str(folder)
-    if config.preference.loss != "dpo":
-        raise UserError(
-            f"config.preference.loss = {config.preference.loss!r} trains no model that answers; use 'dpo'"
-        )
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     mesh = training_mesh(config.preference.model_axis, devices.devices)
     check_preference(config.preference, mesh)
@@ -94,8 +93,8 @@ def _pairs(config: Config, workdir: epath.Path, ancestor: str, devices: Devices)
     processes.in_turn("preferences", lambda: claim_workdir(workdir, as_dict(config)))
     named = dataclasses.replace(config, specialist=ancestor, ancestor="")
     run = Run(named, workdir, task, problems, model, None, devices)
-    make_attempts(run, _plan(run), _FOLDER)
-    return make_pairs(run, store.read(workdir / _FOLDER))
+    make_attempts(run, _plan(run), CANDIDATES)
+    return make_pairs(run, store.read(workdir / CANDIDATES))
 
 
 def _plan(run: Run) -> list[Planned]:
@@ -148,11 +147,12 @@ def _table(candidates: Sequence[store.Attempt]) -> tuple[np.ndarray, np.ndarray,
 
 def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epath.Path) -> None:
     """Train on the pairs; `folder` holds what `fit` leaves and in the end the model."""
-    c, lora = config.preference, config.lora
+    c, lora, by_head = config.preference, config.lora, config.algorithm == "reward_model"
     start = load(ancestor, dtype=master_type(c.dtype, lora), mesh=mesh)
-    reference = _reference(start, pairs, c, mesh)
-    update = make_preference_update(start.config, c, lora, mesh)
+    reference = None if by_head else _reference(start, pairs, c, mesh)
+    update = make_preference_update(start.config, config.algorithm, c, lora, mesh)
     trained, frozen = split(start.config, start.params, lora, config.seed)
+    trained = with_head(trained, start.config) if by_head else trained
     total = len(pairs.places)
     draw = lambda epoch: random.Random(f"{config.seed}/pairs/{epoch}").sample(range(total), total)
     order = functools.cache(draw)
@@ -165,8 +165,12 @@ def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epat
     programs.compile_log().write_to(folder / "compilations.jsonl")
     save_outline(folder, start, ancestor, lora)
     state = fit(sharding.place(init_state(trained, c), mesh), advance, c, folder)
-    params = merge(start.params, state.params, lora) if lora.rank else state.params
-    save(folder, start.config, params, start.tokenizer, start.stop_tokens)
+    learnt = state.params["model"] if by_head else state.params
+    model = dataclasses.replace(start, params=merge(start.params, learnt, lora) if lora.rank else learnt)
+    if by_head:
+        save_reward_model(folder, RewardModel(model, jax.device_get(state.params["reward"]["kernel"])))
+    else:
+        save(folder, model.config, model.params, model.tokenizer, model.stop_tokens)
 
 
 def _reference(start: Model, pairs: Pairs, config: PreferenceConfig, mesh: Mesh) -> Float[np.ndarray, "M W"]:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from fr.config import Config
 from fr.errors import UserError
@@ -144,7 +145,23 @@ class Sampler:
         with stages.time("forced answers"):
             return sampled(self.engine, self._task, self._codec, asked, sets, longest, c.rewards, c.seed)
 
-    def batch(self, groups: Sequence[Group], trajectories: Trajectories, step: int) -> RewardBatch:
+    def lines(self, groups: Sequence[Group]) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]:
+        """Prompts with their completions, -1 pads on the right, and where completions begin."""
+        rollouts = [attempt.rollout for group in groups for attempt in group]
+        start = np.array([len(rollout.row.prompt) for rollout in rollouts], np.int32)
+        # Of one shape whatever was drawn: another shape would be another program.
+        tokens = np.full((len(rollouts), self.length), -1, np.int32)
+        for line, rollout, at in zip(tokens, rollouts, start):
+            line[:at], line[at : at + rollout.length] = rollout.row.prompt, rollout.tokens
+        return tokens, start
+
+    def batch(
+        self,
+        groups: Sequence[Group],
+        trajectories: Trajectories,
+        step: int,
+        judged: Float[np.ndarray, "B"] | None = None,
+    ) -> RewardBatch:
         """What rewards read of a step's attempts."""
         attempts = list(itertools.chain.from_iterable(groups))
         rollouts = [attempt.rollout for attempt in attempts]
@@ -168,6 +185,7 @@ class Sampler:
             ),
             group=self.config.policy.rollouts,
             step=step,
+            judged=judged,
         )
 
     def _table(self, rows: Sequence[np.ndarray], fill=0) -> np.ndarray:

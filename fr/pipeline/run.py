@@ -88,7 +88,7 @@ def open_run(config: Config, workdir: PathLike) -> Run:
     specialist = load(config.specialist or str(workdir / "specialist"), **place)
     ancestor = load(_ancestor_source(config, workdir), **place) if config.ancestor else None
     if ancestor is not None:
-        _check_vocabularies(specialist, ancestor)
+        check_vocabularies(specialist, ancestor, "an ancestor")
     processes.in_turn("workdir", lambda: claim_workdir(workdir, as_dict(config)))
     own = f"-{jax.process_index()}" if jax.process_index() else ""
     programs.compile_log().write_to(workdir / f"compilations{own}.jsonl")
@@ -105,16 +105,19 @@ def _ancestor_source(config: Config, workdir: epath.Path) -> str:
     return str(workdir / "ancestor") if config.ancestor == "scratch" else config.ancestor
 
 
-def _check_vocabularies(specialist: Model, ancestor: Model) -> None:
-    ours, theirs = specialist.tokenizer.get_vocab(), ancestor.tokenizer.get_vocab()
+def check_vocabularies(specialist: Model, other: Model, role: str) -> None:
+    """Raise UserError if `other`, which has a role beside the specialist, does not read the same ids."""
+    ours, theirs = specialist.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     for text in sorted(ours.keys() & theirs.keys()):
         if ours[text] != theirs[text]:
             raise UserError(
-                f"ancestor {ancestor.name}: token {text!r} has id {theirs[text]}, in {specialist.name} it has "
-                f"{ours[text]}; an ancestor must share the vocabulary"
+                f"{other.name}: token {text!r} has id {theirs[text]}, in {specialist.name} it has {ours[text]}; "
+                f"{role} must share the vocabulary"
             )
     if len(ours.keys() & theirs.keys()) < min(len(ours), len(theirs)):
-        raise UserError(f"ancestor {ancestor.name}: its vocabulary is not that of {specialist.name}")
+        raise UserError(
+            f"{other.name}: its vocabulary is not that of {specialist.name}, which {role} must share"
+        )
 
 
 def _module(model: Model) -> tuple[Transformer, dict]:

@@ -6,20 +6,42 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from fr.config import Config
+from fr import store
+from fr.config import FROM, Config
+from fr.diagnosis.calibration import error_of
 from fr.errors import UserError
 from fr.pipeline.measures import Measures, read_measures
+from fr.pipeline.preference import CANDIDATES
 from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
 from fr.workdir import PathLike
 
 EVALUATED = "evaluated"  # in the folder of a training: what scripts/evaluate.py made of it
 ANCESTOR = "ancestor"  # the arm that nothing has trained
-_SPENT = ("prompt_tokens", "rollout_tokens", "probe_tokens")
+_SPENT = {"prompt_tokens": "prefill", "rollout_tokens": "generated", "probe_tokens": "probe"}
 
 
 def unit(workdir: PathLike, arm: str, seed: int) -> epath.Path:
     """The folder of one training and its evaluation."""
     return epath.Path(workdir) / arm / f"seed-{seed}"
+
+
+def trainings(config: Config) -> list[tuple[str, int]]:
+    """Every arm with every seed, in an order in which each comes behind the one that it starts from."""
+    pairs = [(arm, seed) for seed in config.study.seeds for arm, _ in config.study.arms]
+    return sorted(pairs, key=lambda pair: base(config, pair[0]) is not None)
+
+
+def base(config: Config, arm: str) -> str | None:
+    """The arm whose model of the same seed an arm starts from; None: it starts from the config's ancestor."""
+    return dict(dict(config.study.arms)[arm]).get(FROM)
+
+
+def changes(config: Config, workdir: PathLike, arm: str, seed: int) -> dict[str, str]:
+    """What a training of the study changes in the config: setting and value."""
+    given, start = dict(dict(config.study.arms)[arm]), base(config, arm)
+    if start is not None:
+        given["ancestor"] = str(unit(workdir, start, seed) / "specialist")
+    return {name: value for name, value in given.items() if name != FROM} | {"seed": str(seed)}
 
 
 def summarise(config: Config, workdir: PathLike) -> dict:
@@ -57,9 +79,7 @@ def summarise(config: Config, workdir: PathLike) -> dict:
                 "settings": dict(settings.get(name, ())),
                 "figures": {figure: _value(value) for figure, value in figures[name].items()},
                 "by_seed": {figure: _by_seed(found[name], figure) for figure in figures[name]},
-                "tokens": _spent(workdir, name, study.seeds)
-                if name in settings
-                else dict.fromkeys(_SPENT, 0.0),
+                "tokens": _spent(config, workdir, name) if name in settings else dict.fromkeys(_SPENT, 0.0),
             }
             for name in found
         },
@@ -80,14 +100,24 @@ def _figures(found: dict[str, list[Measures]], config: Config) -> dict[str, dict
     seeds = resample_weights(len(first), config.routing.bootstrap, draw)
     problems = resample_weights(len(first[0].problems), config.routing.bootstrap, draw)
 
-    def figure(each: list[Measures], name: str) -> Estimate:
+    # Few seeds carry them: tails are read at their number, not at that of the problems.
+    def share(each: list[Measures], name: str) -> Estimate:
         sums: Float[np.ndarray, "S N 2"] = np.stack([measures.ratios[name] for measures in each])
         counted, among = np.einsum("rs,rn,snk->kr", seeds, problems, sums, optimize=True)
         with np.errstate(invalid="ignore"):
-            # Few seeds carry it: tails are read at their number, not at that of the problems.
             return estimate(counted / among, len(each))
 
-    return {arm: {name: figure(each, name) for name in each[0].ratios} for arm, each in found.items()}
+    def error(each: list[Measures], name: str) -> Estimate:
+        # Of each model alone: those that err on opposite sides would seem well calibrated together.
+        sums: Float[np.ndarray, "S N K 3"] = np.stack([measures.bins[name] for measures in each])
+        errors = error_of(np.einsum("rn,snkc->rskc", problems, sums, optimize=True))
+        return estimate((seeds * errors).sum(axis=1) / seeds.sum(axis=1), len(each))
+
+    return {
+        arm: {name: share(each, name) for name in each[0].ratios}
+        | {f"ece_{name}": error(each, name) for name in each[0].bins}
+        for arm, each in found.items()
+    }
 
 
 def _difference(arm: str, reference: str, figure: str, figures: dict[str, dict[str, Estimate]]) -> dict:
@@ -103,16 +133,21 @@ def _value(found: Estimate) -> dict:
 
 
 def _by_seed(each: list[Measures], figure: str) -> list[float | None]:
-    counted, among = np.sum([measures.ratios[figure] for measures in each], axis=1).T
-    return [float(c / a) if a else None for c, a in zip(counted, among)]
+    values = [measures.values()[figure] for measures in each]
+    return [None if np.isnan(value) else value for value in values]
 
 
-def _spent(workdir: PathLike, arm: str, seeds: tuple[int, ...]) -> dict[str, float]:
-    """Tokens of one training, by kind, as a mean over seeds."""
-    total = dict.fromkeys(_SPENT, 0.0)
-    for seed in seeds:
-        lines = (unit(workdir, arm, seed) / "specialist" / "metrics.jsonl").read_text().splitlines()
+def _spent(config: Config, workdir: PathLike, arm: str) -> dict[str, float]:
+    """Tokens of one training and of those that it started from, by kind, as a mean over seeds."""
+    start, seeds = base(config, arm), config.study.seeds
+    total = _spent(config, workdir, start) if start is not None else dict.fromkeys(_SPENT, 0.0)
+    for folder in (unit(workdir, arm, seed) for seed in seeds):
+        lines = (folder / "specialist" / "metrics.jsonl").read_text().splitlines()
         for line in map(json.loads, lines):
             for name in _SPENT:
                 total[name] += line.get(name, 0) / len(seeds)
+        if (folder / CANDIDATES).exists():
+            table = store.read_table(folder / CANDIDATES, [f"cost_{cost}" for cost in _SPENT.values()])
+            for name, cost in _SPENT.items():
+                total[name] += sum(table[f"cost_{cost}"].to_pylist()) / len(seeds)
     return total

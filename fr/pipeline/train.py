@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from fr import processes, tasks
-from fr.config import Config, TrainingConfig, as_dict
+from fr.config import PREFERENCES, Config, TrainingConfig, as_dict
 from fr.errors import UserError
 from fr.models import Model, ModelConfig, load, save
 from fr.models.orbax_io import save_outline
@@ -48,13 +48,16 @@ def train_ancestor(config: Config, workdir: PathLike) -> str:
 
 
 def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
-    """Train the model `ancestor` (any name that `load` takes) by `algorithm`; returns `workdir/specialist`."""
+    """Train the model `ancestor` (any name that `load` takes) by `algorithm`; returns `workdir/specialist`.
+
+    What the algorithm reward_model makes answers nothing and is `workdir/reward_model`.
+    """
     folder = epath.Path(workdir) / "specialist"
     if not ancestor:
         raise UserError(
             'config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"'
         )
-    if config.algorithm == "dpo":
+    if config.algorithm in PREFERENCES:
         return train_preferences(config, workdir, ancestor)
     if processes.is_first() and not _finished(folder):
         if config.algorithm == "sft":
@@ -69,7 +72,8 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
 
 def _steps(config: Config) -> int:
     """Steps of the specialist's training."""
-    return {"sft": config.training, "dpo": config.preference}.get(config.algorithm, config.policy).steps
+    pairs = dict.fromkeys(PREFERENCES, config.preference)
+    return ({"sft": config.training} | pairs).get(config.algorithm, config.policy).steps
 
 
 def _finished(folder: epath.Path) -> bool:

@@ -2,6 +2,7 @@
 
 from fr.rewards import certainty as _certainty  # noqa: F401  (each files its terms in TERMS)
 from fr.rewards import guards as _guards  # noqa: F401
+from fr.rewards import judged as _judged  # noqa: F401
 from fr.rewards import outcome as _outcome  # noqa: F401
 from fr.rewards import progress as _progress  # noqa: F401
 from fr.rewards import shaping as _shaping  # noqa: F401

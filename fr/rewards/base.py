@@ -30,6 +30,7 @@ class Term:
     needs_confidence: str  # "own" or "gold": the set of answers whose trajectory it reads; "": none
     needs_logp: bool  # reads log-probs of answers, which sampled confidence does not give
     from_stats: bool  # made of the model's own token statistics
+    needs_model: bool  # reads what the reward model of `config.rewards.model` says
     placement: str  # "reward": before the advantages of a group; "advantage": added to them
 
     @property
@@ -45,6 +46,7 @@ def term(
     needs_confidence: str = "",
     needs_logp: bool = False,
     from_stats: bool = False,
+    needs_model: bool = False,
     placement: str = "reward",
 ) -> Callable[[Function], Function]:
     """Decorator that files `fn(batch, config) -> [B] or [B, T]` as a term; see `Term` for what it declares.
@@ -65,7 +67,7 @@ def term(
         )
 
     def add(fn: Function) -> Function:
-        entry = Term(name, fn, needs_gold, needs_confidence, needs_logp, from_stats, placement)
+        entry = Term(name, fn, needs_gold, needs_confidence, needs_logp, from_stats, needs_model, placement)
         TERMS.register(name)(entry)
         return fn
 

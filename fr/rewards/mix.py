@@ -27,7 +27,8 @@ class Mixed:
 class Mix:
     """The terms of a config, ready to read batches; raises UserError for a mix that cannot be.
 
-    `sets` names the sets of answers ("own", "gold") in which confidence must be measured.
+    `sets` names the sets of answers ("own", "gold") in which confidence must be measured; `judged`: a reward model
+    must read the batch.
     """
 
     def __init__(self, config: RewardsConfig):
@@ -44,6 +45,7 @@ class Mix:
         self._check()
         wanted = {term.needs_confidence for term in self.terms}
         self.sets = tuple(name for name in SETS if name in wanted)
+        self.judged = any(term.needs_model for term in self.terms)
 
     def read(self, batch: RewardBatch) -> Mixed:
         """Rewards and advantages of a batch; raises as `fr.rewards.values.values_of` does.
@@ -72,13 +74,18 @@ class Mix:
         return Mixed(reward.astype(np.float32), advantage.astype(np.float32), raw, metrics)
 
     def _check(self) -> None:
-        """Refuse settings of terms that are not in the mix, and terms that the kind of confidence cannot serve."""
+        """Refuse settings of terms that are not in the mix, and terms that the settings cannot serve."""
         for field, given in (("normalise", self._normalise), ("placement", self._placement)):
             if stray := [name for name in given if name not in self.weights]:
                 raise UserError(
                     f"config.rewards.{field} names {stray[0]!r}, which config.rewards.terms does not have"
                 )
         for term in self.terms:
+            if term.needs_model and not self.config.model:
+                raise UserError(
+                    f"reward term {term.name!r} asks a reward model: set config.rewards.model to the folder that "
+                    "scripts/train.py --config.algorithm=reward_model made"
+                )
             if term.needs_logp and self.config.confidence == "sampled":
                 raise UserError(
                     f"reward term {term.name!r} reads log-probs of answers, which sampled ones do not give: "

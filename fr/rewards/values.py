@@ -23,11 +23,13 @@ def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
     """What a term gives for a batch as float64, 0 off sampled tokens.
 
     Raises UserError that names the term and the row, if it fails or gives another shape, NaN or infinity; ValueError
-    if the batch lacks the confidence that the term declares.
+    if the batch lacks what the term declares that it reads.
     """
     measured = {"own": batch.own, "gold": batch.truth and batch.truth.confidence}
     if entry.needs_confidence and measured[entry.needs_confidence] is None:
         raise ValueError(f"{entry.name}: the batch has no confidence in {entry.needs_confidence} answers")
+    if entry.needs_model and batch.judged is None:
+        raise ValueError(f"{entry.name}: no reward model has read the batch")
     try:
         given = entry.fn(batch, config)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a run of policy optimisation holds on each device, worked out from shapes alone."""
+"""What a training holds on each device, worked out from shapes alone."""
 
 import collections
 import dataclasses
@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from fr.config import Config, LoraConfig
+from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig
 from fr.models import sharding
 from fr.models.config import ModelConfig
 from fr.models.precision import choose_dtype
@@ -17,6 +17,7 @@ from fr.sampling.batch import cache_size
 from fr.sampling.pieces import piece_tokens
 from fr.sampling.scoring import token_logps
 from fr.training.lora import applied, init_adapters, variables
+from fr.training.preference import last_states
 from fr.training.state import make_optimizer
 
 READING = 4  # arrays as large as a piece of logits that are alive while it is read and differentiated
@@ -37,37 +38,84 @@ def policy_memory(model: ModelConfig, config: Config, data: int, prompt: int, dt
     `dtype` is that of sampling and of frozen parameters; None: that of this machine, as everywhere. Nothing is
     allocated. The update and the sampler are there at one time; programs and what the compiler adds are not counted.
     """
-    policy, lora, parts = config.policy, config.lora, config.policy.model_axis
-    dtype, compute = choose_dtype(dtype), choose_dtype(policy.dtype or dtype)
+    c = config.policy
+    lines = _Lines(c.prompts * c.rollouts // c.minibatches, prompt + c.max_new_tokens, c.max_new_tokens)
+    learning = _learning(model, config, c, lines, data, dtype, ancestor=bool(c.kl))
+    return (*learning, *_sampling(model, config, lines.length, dtype))
+
+
+def preference_memory(
+    model: ModelConfig, config: Config, data: int, prompt: int, dtype=None
+) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
+    """The same of training on pairs: while candidates are sampled, and behind that, while pairs are learnt from.
+
+    The ancestor is read once, before the first update and in its own parameters: what it said of all candidates
+    waits on the host.
+    """
+    c, new = config.preference, config.sampling.max_new_tokens
+    lines = _Lines(2 * c.pairs, prompt + new, new)
+    learning = _learning(model, config, c, lines, data, dtype, ancestor=False)
+    scores = 4 * lines.width * (config.algorithm == "dpo")
+    size = -(-lines.rows // data) * (4 * lines.length + lines.width + scores)
+    pairs = Held("pairs", size, f"{lines.rows} rows of a step" + ", reference scores" * bool(scores))
+    return _sampling(model, config, lines.length, dtype), (*learning, pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+    """What an update reads: rows, their tokens, and how many of these are a completion's."""
+
+    rows: int
+    length: int
+    width: int
+
+
+def _sampling(model: ModelConfig, config: Config, length: int, dtype) -> tuple[Held, ...]:
+    """The engine that draws completions."""
+    dtype, parts, entries = choose_dtype(dtype), config.sampling.model_axis, cache_size(length)
+    params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
+    cache = jax.eval_shape(lambda: init_cache(model, config.sampling.slots, entries, dtype))
+    note = f"{config.sampling.slots} rows x {entries} entries"
+    return (
+        Held("sampler", _bytes(params, parts, dtype), f"a copy in {dtype.name}"),
+        Held("KV cache", _bytes(cache, parts), note),
+    )
+
+
+def _learning(
+    model: ModelConfig,
+    config: Config,
+    settings: PolicyConfig | PreferenceConfig,
+    lines: _Lines,
+    data: int,
+    dtype,
+    ancestor: bool,
+) -> tuple[Held, ...]:
+    """The state of a training, and what one update adds."""
+    lora, parts, part = config.lora, settings.model_axis, settings.microbatch or lines.rows
+    dtype, compute = choose_dtype(dtype), choose_dtype(settings.dtype or dtype)
     key = jax.random.key(0)
     params = jax.eval_shape(functools.partial(init_params, model), key)
     trained = jax.eval_shape(functools.partial(init_adapters, model, lora), key) if lora.rank else params
-    rows = policy.prompts * policy.rollouts // policy.minibatches
-    part = policy.microbatch or rows
-    length, copies = prompt + policy.max_new_tokens, 1 + (part < rows)
+    copies = 1 + (part < lines.rows)
     held = [Held("trained parameters", _bytes(trained, parts), "float32" + ", adapters" * bool(lora.rank))]
     if lora.rank:
         held.append(Held("frozen parameters", _bytes(params, parts, dtype), dtype.name))
-    elif policy.kl:
+    elif ancestor:
         held.append(Held("ancestor", _bytes(params, parts, dtype), dtype.name))
-    moments = jax.eval_shape(make_optimizer(policy).init, trained)
+    moments = jax.eval_shape(make_optimizer(settings).init, trained)
     note = "float32" + ", a microbatch's and their sum" * (copies - 1)
     held.append(Held("optimiser", _bytes(moments, parts), "two moments, float32"))
     held.append(Held("gradients", copies * _bytes(trained, parts), note))
-    held.append(Held("sampler", _bytes(params, config.sampling.model_axis, dtype), f"a copy in {dtype.name}"))
-    entries = cache_size(length)
-    cache = jax.eval_shape(lambda: init_cache(model, config.sampling.slots, entries, dtype))
-    note = f"{config.sampling.slots} rows x {entries} entries"
-    held.append(Held("KV cache", _bytes(cache, config.sampling.model_axis), note))
-    local = -(-part // data)
-    own = _share(model, parts)
-    kept = _residuals(own, lora, compute, policy.remat, local, length, policy.max_new_tokens)
-    held.append(Held("activations", kept, f"{local} rows x {length} tokens" + ", recomputed" * policy.remat))
-    single = dataclasses.replace(own, layers=1)
-    layer = _residuals(single, lora, compute, False, local, length, policy.max_new_tokens)
-    piece = min(piece_tokens(model.vocab), local * policy.max_new_tokens)
-    work = layer + 4 * READING * piece * own.vocab
-    held.append(Held("work space", work, f"a layer's gradient, logits of {piece} tokens"))
+    local, by_head = -(-part // data), config.algorithm == "reward_model"
+    own, shape = _share(model, parts), (local, lines.length, 0 if by_head else lines.width)
+    kept = _residuals(own, lora, compute, settings.remat, *shape)
+    note = f"{local} rows x {lines.length} tokens" + ", recomputed" * settings.remat
+    held.append(Held("activations", kept, note))
+    layer = _residuals(dataclasses.replace(own, layers=1), lora, compute, False, *shape)
+    piece = 0 if by_head else min(piece_tokens(model.vocab), local * lines.width)
+    note = "a layer's gradient" + f", logits of {piece} tokens" * bool(piece)
+    held.append(Held("work space", layer + 4 * READING * piece * own.vocab, note))
     return tuple(held)
 
 
@@ -102,7 +150,10 @@ def _share(model: ModelConfig, parts: int) -> ModelConfig:
 def _residuals(
     model: ModelConfig, lora: LoraConfig, dtype, remat: bool, rows: int, length: int, width: int
 ) -> int:
-    """Bytes that the forward pass keeps for the backward pass of `rows` rows, parameters not counted."""
+    """Bytes that the forward pass keeps for the backward pass of `rows` rows, parameters not counted.
+
+    Log-probs of `width` tokens are read, or, if that is 0, the state of the last one.
+    """
     transformer, key = Transformer(model, dtype, remat), jax.random.key(0)
     params = jax.eval_shape(functools.partial(init_params, model), key)
     adapters = jax.eval_shape(functools.partial(init_adapters, model, lora), key) if lora.rank else None
@@ -114,7 +165,10 @@ def _residuals(
 
         def read(trained):
             with applied(lora):
-                return token_logps(transformer, variables(trained, frozen, lora), tokens, start, width)[0]
+                given = variables(trained, frozen, lora)
+                if not width:
+                    return last_states(transformer, given, tokens)
+                return token_logps(transformer, given, tokens, start, width)[0]
 
         return jax.vjp(read, trained)[1]
 

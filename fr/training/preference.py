@@ -1,4 +1,4 @@
-"""Training on pairs: DPO on the model itself, or a Bradley-Terry reward, a scalar head on its last state."""
+"""Training on pairs: DPO on the model itself, or a Bradley-Terry reward, a scalar head on the last state."""
 
 import functools
 from collections.abc import Callable
@@ -48,23 +48,23 @@ def check_preference(config: PreferenceConfig, mesh: Mesh) -> None:
     check_rows(2 * config.pairs, config.microbatch, mesh, what, unit=2)
 
 
-def init_head(model: ModelConfig) -> dict:
-    """The scalar head of a reward that is 0 everywhere; what is trained is {"model": ..., "reward": this}."""
-    return {"kernel": jnp.zeros(model.width)}
+def with_head(trained: dict, model: ModelConfig) -> dict:
+    """What the algorithm reward_model trains: parameters or adapters, and a head whose reward is 0 everywhere."""
+    return {"model": trained, "reward": {"kernel": jnp.zeros(model.width)}}
 
 
 @functools.lru_cache(maxsize=8)
 def make_preference_update(
-    model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+    model: ModelConfig, algorithm: str, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
 ) -> Callable:
     """The compiled update (state, PreferenceBatch, frozen=None) -> (state, metrics), as `policy.make_update`.
 
-    DPO (arXiv 2305.18290): the reward of a completion is beta (log p - log p_ref), summed over its masked tokens.
+    By the algorithm a completion's reward is another: that of the head which `with_head` adds, on the state of its
+    last token (reward_model), or beta (log p - log p_ref), summed over its masked tokens (dpo; arXiv 2305.18290).
     Metrics, means over pairs: `loss`, `accuracy` (the better one has the larger reward), `gap` (by how much).
     """
-    reward = (
-        _dpo_reward(model, config, lora, mesh) if config.loss == "dpo" else _head_reward(model, config, lora)
-    )
+    kinds = {"dpo": _dpo_reward, "reward_model": _head_reward}
+    reward = kinds[algorithm](model, config, lora, mesh)
 
     def loss(trained: dict, frozen: dict | None, weighed: _Weighed):
         better, worse = reward(trained, frozen, weighed.batch).reshape(-1, 2).T
@@ -81,10 +81,31 @@ def make_preference_update(
 
 
 @functools.lru_cache(maxsize=8)
-def make_rewards(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig) -> Callable:
-    """Compiled (trained, PreferenceBatch, frozen=None) -> rewards [B] of a trained scalar head."""
-    reward = _head_reward(model, config, lora)
-    return jax.jit(lambda trained, batch, frozen=None: reward(trained, frozen, batch))
+def make_rewards(model: ModelConfig, dtype: str = "") -> Callable:
+    """Compiled (params, kernel [D], tokens [B, T]) -> rewards [B] of a trained head; -1 pads on the right."""
+    transformer = Transformer(model, choose_dtype(dtype or None))
+    return jax.jit(
+        lambda params, kernel, tokens: last_states(transformer, {"params": params}, tokens) @ kernel
+    )
+
+
+def last_states(transformer: Transformer, read: dict, tokens: Int[Array, "B T"]) -> Float[Array, "B D"]:
+    """The final state of every row's last token, in float32."""
+    positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
+    hidden, _ = transformer.apply(read, tokens, positions, method="hidden")
+    last = jnp.maximum(jnp.sum(tokens >= 0, axis=1) - 1, 0)
+    return jax.vmap(lambda row, at: row[at])(hidden, last).astype(jnp.float32)
+
+
+def _head_reward(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh) -> Callable:
+    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
+
+    def reward(trained: dict, frozen: dict | None, batch: PreferenceBatch) -> Float[Array, "B"]:
+        with applied(lora):
+            states = last_states(transformer, variables(trained["model"], frozen, lora), batch.tokens)
+        return states @ trained["reward"]["kernel"]
+
+    return reward
 
 
 def _dpo_reward(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh) -> Callable:
@@ -98,21 +119,5 @@ def _dpo_reward(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, 
             read = variables(trained, frozen, lora)
             logp, _ = token_logps(transformer, read, batch.tokens, batch.start, width, 1.0, shards)
         return config.beta * jnp.sum(jnp.where(batch.mask, logp - batch.ref_logp, 0.0), axis=1)
-
-    return reward
-
-
-def _head_reward(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig) -> Callable:
-    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
-
-    def reward(trained: dict, frozen: dict | None, batch: PreferenceBatch) -> Float[Array, "B"]:
-        tokens = batch.tokens
-        positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
-        with applied(lora):
-            read = variables(trained["model"], frozen, lora)
-            hidden, _ = transformer.apply(read, tokens, positions, method="hidden")
-        last = jnp.maximum(jnp.sum(tokens >= 0, axis=1) - 1, 0)
-        states = jax.vmap(lambda row, at: row[at])(hidden, last)
-        return states.astype(jnp.float32) @ trained["reward"]["kernel"]
 
     return reward
