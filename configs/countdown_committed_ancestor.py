@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """The model in the package, trained on; `specialist/` is what configs/countdown_committed_study.py starts from."""
+    """The model in the package, trained on; configs/countdown_committed_study.py starts from its `specialist/`."""
     c = default()
     c.task.name = "countdown"
     c.ancestor = "countdown"
