@@ -90,9 +90,11 @@ def evaluate(folder: epath.Path, model: PathLike) -> None:
 def run(script: str, arguments: list[str], folder: epath.Path) -> None:
     """One script in a process of its own; raises UserError with its last line if it fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    log, config = folder / "log.txt", config_flags.get_config_filename(flags.FLAGS["config"])
+    log, config = folder / "log.txt", flags.FLAGS["config"]
+    given = [f"--config.{name}={value}" for name, value in config_flags.get_override_values(config).items()]
     with log.open("a") as out:
-        command = [sys.executable, HERE / script, f"--config={config}", *arguments]
+        file = config_flags.get_config_filename(config)
+        command = [sys.executable, HERE / script, f"--config={file}", *given, *arguments]
         done = subprocess.run(command, stdout=out, stderr=out)
     if done.returncode:
         last = (log.read_text().strip().splitlines() or ["no word"])[-1]
