@@ -10,7 +10,9 @@ from fr.config import Config
 from fr.diagnosis.junction import Calibration
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Setting, register, select
+from fr.models import Model
 from fr.sampling import rows, steering
+from fr.types import Problem
 
 CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7, lengths=(10, 30))
 DETECTOR = dict(
@@ -21,7 +23,10 @@ ALL = Config().intervention.operators
 
 def fill(name, attempt=0, has_ancestor=True, config=Config(), problem="p"):
     """The fields that an operator sets."""
-    return OPERATORS[name].fill(Setting(config, problem, attempt, CALIBRATION, has_ancestor))
+    asked = Problem(problem, "", "", "countdown")
+    change = OPERATORS[name].change(Setting(config, asked, attempt, CALIBRATION, has_ancestor))
+    assert (change.prompt, change.kept, change.speak) == (None, (), None)  # it starts from the prompt
+    return change.params
 
 
 @pytest.mark.parametrize("name, wanted", [
@@ -72,15 +77,17 @@ def test_random_positions_are_uniform_over_the_lengths():
     assert steer == fill("sparse_steer")  # but for the place, it is the same steering
 
 
-def test_without_an_ancestor():
-    able, unable = select(ALL, has_ancestor=True)
-    assert [o.name for o in able] == list(ALL) and unable == []
-    able, unable = select(ALL, has_ancestor=False)
+def test_without_an_ancestor(char_tokenizer):
+    codec = Model(None, None, char_tokenizer)
+    able, left_out = select(ALL, True, codec, "countdown")
+    assert [o.name for o in able] == list(ALL) and left_out == {}
+    able, left_out = select(ALL, False, codec, "countdown")
     assert [o.name for o in able] == ["retry", "local_temp"]
-    assert set(unable) == set(ALL) - {"retry", "local_temp"}
+    assert left_out == dict.fromkeys(set(ALL) - {"retry", "local_temp"}, "needs an ancestor")
     for name in ALL:  # what cannot run without an ancestor is what the loop would refuse
         assert OPERATORS[name].needs_ancestor == (fill(name).get("operator") in steering.NEEDS_ANCESTOR)
-    assert [o.name for o in select(ALL, True)[0] if o.uses_ancestor] == [n for n in ALL if n != "retry"]
+    uses = [o.name for o in select(ALL, True, codec, "countdown")[0] if o.uses_ancestor]
+    assert uses == [n for n in ALL if n != "retry"]
     assert [n for n in ALL if OPERATORS[n].deterministic] == ["dense_steer"]
 
 
@@ -88,4 +95,4 @@ def test_a_name_is_taken_once_and_an_unknown_one_is_explained():
     with pytest.raises(ValueError, match="'retry' is registered twice"):
         register("retry")(lambda setting: {})
     with pytest.raises(UserError, match="sparse_steer"):
-        select(("sparse_ster",), True)
+        select(("sparse_ster",), True, None, "countdown")

@@ -22,6 +22,7 @@ from fr.sampling.engine import Engine
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
 
 ATTEMPTS = 4
+PLAIN = ("retry", "calculator", "repair", "prefix_restart", "wait", "tip", "hot")  # that read no ancestor
 
 
 def _save(folder, seed: int):
@@ -42,7 +43,7 @@ def _config(specialist: str, ancestor: str) -> Config:
         ancestor=ancestor,
         task=TaskConfig(problems=6),
         sampling=SamplingConfig(rollouts=3, slots=8, chunk=8, max_new_tokens=24, shard_rows=9, prefill=4),
-        intervention=InterventionConfig(attempts=ATTEMPTS),
+        intervention=InterventionConfig((*InterventionConfig().operators, *PLAIN[1:]), ATTEMPTS),
         routing=RoutingConfig(bootstrap=50, splits=10, permutations=10),
     )
 
@@ -75,16 +76,31 @@ def test_every_failure_meets_every_operator(done):
 
 def test_retry_does_not_pay_for_the_ancestor(done):
     attempts = store.read(done[1] / "attempts")
-    assert {a.operator for a in attempts if not a.ancestor} == {"retry"}
+    assert {a.operator for a in attempts if not a.ancestor} == set(PLAIN)
     assert all(bool(a.cost.ancestor) == bool(a.ancestor) for a in attempts)
 
 
 def test_cost_counts_positions(done):
     for a in store.read(done[1] / "attempts"):
         assert a.cost.prefill == len(a.prompt)
-        assert a.cost.generated + a.cost.forced == len(a.tokens)
+        assert a.cost.generated + a.cost.forced == len(a.tokens) and a.cost.forced == a.forced.sum()
     for a in store.read(done[1] / "scores"):
         assert a.cost.scored == a.cost.ancestor == len(a.prompt) + len(a.tokens)
+
+
+def test_what_is_kept_of_a_failure_is_read_and_not_drawn(done):
+    """The prompt of an attempt that goes on from a trace is the problem's own and the beginning of that trace."""
+    failed = {}
+    for a in store.read(done[1] / "scores"):
+        failed.setdefault(a.problem, []).append(a)
+    kept = 0
+    for a in (a for a in store.read(done[1] / "attempts") if a.operator == "prefix_restart"):
+        trace = failed[a.problem][a.attempt % len(failed[a.problem])]
+        own, more = len(trace.prompt), len(a.prompt) - len(trace.prompt)
+        np.testing.assert_array_equal(a.prompt[:own], trace.prompt)
+        np.testing.assert_array_equal(a.prompt[own:], trace.tokens[:more])
+        kept += more
+    assert kept > 0
 
 
 def test_attempts_differ_and_repeat(done, tmp_path):
@@ -134,8 +150,8 @@ def test_interrupted_is_uninterrupted(done, tmp_path, monkeypatch):
 def test_without_an_ancestor(lineage, tmp_path):
     config = dataclasses.replace(_config(*lineage), ancestor="")
     summaries = _stages(config, tmp_path)
-    assert set(summaries["attempts"]["operators"]) == {"retry", "local_temp"}
-    assert "dense_steer" in summaries["attempts"]["without_ancestor_left_out"]
+    assert set(summaries["attempts"]["operators"]) == {"local_temp", *PLAIN}
+    assert summaries["attempts"]["left_out"]["dense_steer"] == "needs an ancestor"
     (profiles,) = read_profiles(tmp_path / "profiles.csv")
     assert np.isnan(profiles.features[:, :2]).all() and np.isfinite(profiles.features[:, 2]).all()
 

@@ -11,7 +11,7 @@ from fr.config.learning import (
     RewardsConfig,
     StudyConfig,
 )
-from fr.config.settings import RoutingConfig
+from fr.config.settings import InterventionConfig, RoutingConfig
 from fr.errors import UserError
 from fr.registry import suggest
 
@@ -22,7 +22,7 @@ def validate(c) -> None:
         "task": ("problems", "operands", "largest", "target", "terms", "digits"),
         "sampling": ("rollouts", "max_new_tokens", "slots", "chunk", "prefill", "model_axis", "shard_rows"),
         "diagnosis": ("tau", "width", "window"),
-        "intervention": ("attempts", "local_span"),
+        "intervention": ("attempts", "after", "local_span", "switch_window"),
         "routing": ("bootstrap", "splits", "permutations", "posterior", "seeds", "steps", "learning_rate"),
         "evaluation": ("samples", "cuts", "bins", "sampled_attempts", "answers"),
         "rewards": ("samples", "discount", "window", "ngram", "length_span", "thought_words"),
@@ -56,13 +56,21 @@ def validate(c) -> None:
     _check(0 < c.evaluation.top_p <= 1, "evaluation.top_p", c.evaluation.top_p, "in (0, 1]")
     _check(min(c.evaluation.ks, default=0) > 0, "evaluation.ks", c.evaluation.ks, "positive numbers")
     _check(0 < c.diagnosis.quantile < 1, "diagnosis.quantile", c.diagnosis.quantile, "in (0, 1)")
-    _check(0 <= c.intervention.alpha <= 1, "intervention.alpha", c.intervention.alpha, "in [0, 1]")
+    _validate_intervention(c.intervention)
     _check(
         c.architecture.width % c.architecture.heads == 0,
         "architecture.width",
         c.architecture.width,
         f"a multiple of architecture.heads = {c.architecture.heads}",
     )
+
+
+def _validate_intervention(c: InterventionConfig) -> None:
+    _check(0 <= c.alpha <= 1, "intervention.alpha", c.alpha, "in [0, 1]")
+    _check(0 <= c.restart_share <= 1, "intervention.restart_share", c.restart_share, "in [0, 1]")
+    _check(c.switch_penalty >= 0, "intervention.switch_penalty", c.switch_penalty, "0 or more")
+    for name in ("local_temperatures", "hot_temperatures"):
+        _check(min(getattr(c, name), default=0) > 0, f"intervention.{name}", getattr(c, name), "positive")
 
 
 def _validate_routing(c: RoutingConfig) -> None:

@@ -68,10 +68,16 @@ class InterventionConfig:
         "dense_sampled",
         "local_temp",
     )
-    attempts: int = 16
+    attempts: int = 16  # of each operator; online, of what a problem is routed to
+    after: int = 4  # failed attempts before a problem is routed online
+    verifier: bool = True  # online: a right attempt is known to be right, and ends its problem
     alpha: float = 0.7  # the specialist's weight in a mixture
     local_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0)
     local_span: int = 16  # tokens that stay hot after the one that fires
+    hot_temperatures: tuple[float, ...] = (1.0, 1.2)  # of `hot`, in turns
+    restart_share: float = 0.0  # of a trace's reasoning that prefix_restart keeps; 0: up to its junction
+    switch_penalty: float = 3.0  # of tip, on the logits of switch words (arXiv 2501.18585) ...
+    switch_window: float = 600.0  # ... in a thought's first tokens; below 1: a share of the median failure
 
 
 @dataclasses.dataclass(frozen=True)

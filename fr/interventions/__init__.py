@@ -1,6 +1,7 @@
-"""Bounded test-time interventions: each fills a row of sampling parameters."""
+"""Bounded test-time interventions: each says how an attempt at a failed problem differs from a plain one."""
 
-from fr.interventions import operators as _operators  # noqa: F401  (files them in OPERATORS)
-from fr.interventions.base import OPERATORS, Operator, Setting, register, select
+# Each of these files what it defines in OPERATORS.
+from fr.interventions import operators, prompted, traces  # noqa: F401
+from fr.interventions.base import OPERATORS, Change, Failure, Operator, Setting, register, select
 
-__all__ = ["OPERATORS", "Operator", "Setting", "register", "select"]
+__all__ = ["OPERATORS", "Change", "Failure", "Operator", "Setting", "register", "select"]

@@ -7,9 +7,10 @@ import numpy as np
 from tqdm import tqdm
 
 from fr import processes, store
+from fr.interventions import Change
 from fr.pipeline.run import Run
 from fr.sampling.rows import row_key
-from fr.sampling.work import Plan
+from fr.sampling.work import Plan, Resume, Speak
 from fr.tasks.grading import grade_all
 from fr.types import Confidence, Cost, Probe, Problem, Rollout, Row
 
@@ -27,6 +28,7 @@ class Planned:
     attempt: int
     reads_ancestor: bool
     cue: int = 0  # tokens at the end of the prompt that the grader reads before the new text
+    speak: Callable[[np.ndarray], Resume] | None = None  # to the row, at its pause tokens
 
 
 def plan_attempt(
@@ -48,6 +50,22 @@ def plan_attempt(
     )
 
 
+def plan_change(
+    run: Run,
+    prompt: tuple[int, ...],
+    problem: Problem,
+    operator: str,
+    attempt: int,
+    change: Change,
+    reads: bool,
+) -> Planned:
+    """An attempt as an operator changes it; what it keeps of a failed one is read with the prompt and graded."""
+    if change.prompt is not None:
+        prompt = run.specialist.encode(change.prompt)
+    planned = plan_attempt(run, (*prompt, *change.kept), problem, operator, attempt, change.params, reads)
+    return dataclasses.replace(planned, cue=len(change.kept), speak=change.speak)
+
+
 def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None = None) -> None:
     """Make every attempt of the plan that the folder `name` does not have; each process makes its share of them.
 
@@ -62,8 +80,9 @@ def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None 
     with tqdm(total=sum(len(shards[i]) for i in mine), desc=processes.label(name), unit="row") as bar:
         for i in mine:
             rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
-            rollouts = run.engine(shards[i][0].reads_ancestor).sample(rows, longest, bar.update, asked)
-            store.write_shard(folder, i, _records(run, shards[i], rollouts))
+            engine, speak = run.engine(shards[i][0].reads_ancestor), _speak(shards[i])
+            rollouts = engine.sample(rows, longest, bar.update, asked, speak)
+            store.write_shard(folder, i, graded(run, shards[i], rollouts))
     processes.wait(name)
 
 
@@ -79,7 +98,14 @@ def _plan(planned: Sequence[Planned], ask: Ask | None) -> Plan | None:
     return None if ask is None else lambda row, tokens: ask(problems[row.id], tokens)
 
 
-def _records(run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]) -> list[store.Attempt]:
+def _speak(planned: Sequence[Planned]) -> Speak:
+    """Whoever planned a row speaks for it."""
+    said = {p.row.id: p.speak for p in planned}
+    return lambda row, tokens: said[row.id](tokens) if said[row.id] else Resume()
+
+
+def graded(run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]) -> list[store.Attempt]:
+    """Finished rollouts as records of the store, in their order."""
     # Without the stop token; a pushed token is part of the text.
     new = [r.tokens if r.truncated else r.tokens[:-1] for r in rollouts]
     texts = [run.specialist.decode(tokens) for tokens in new]

@@ -1,44 +1,72 @@
 """Attempts of every operator on the failed problems."""
 
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
 from fr import processes, store
-from fr.diagnosis.junction import calibrate
+from fr.diagnosis.junction import Trace, calibrate
+from fr.diagnosis.majority import plurality
 from fr.errors import UserError
-from fr.interventions import Setting, select
-from fr.pipeline.attempts import make_attempts, plan_attempt
-from fr.pipeline.profiles import build_profiles, traces_by_problem
+from fr.interventions import OPERATORS, Failure, Setting, select
+from fr.pipeline.attempts import make_attempts, plan_change
+from fr.pipeline.profiles import build_profiles, failures_by_problem
 from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
 from fr.routing.profiles import write_profiles
-from fr.types import RIGHT
+from fr.sampling.rows import row_key
+from fr.tasks.answers import canonical_answer
+from fr.tasks.formats import Written, format_of
+from fr.types import RIGHT, UNPARSED, Problem
 
 
 def intervene(run: Run) -> dict:
     """Try each operator `intervention.attempts` times on each failed problem; write `attempts/`, `profiles.csv`."""
-    config, has_ancestor = run.config, run.ancestor is not None
-    operators, unable = select(config.intervention.operators, has_ancestor)
-    traces = traces_by_problem(run.workdir / "scores")
-    if not traces:
+    config, task = run.config, run.config.task.name
+    operators, left_out = select(
+        config.intervention.operators, run.ancestor is not None, run.specialist, task
+    )
+    failures = failures_by_problem(run.workdir / "scores")
+    if not failures:
         raise UserError(f"{run.workdir / 'scores'} has no failed rollout; run scripts/diagnose.py first")
     plan = []
     for problem in run.problems:
-        if problem.id not in traces:
+        if problem.id not in failures:
             continue
-        prompt = run.specialist.encode(run.task.prompt(problem))
-        calibration = calibrate(traces[problem.id], config.diagnosis)
+        failed = [(a.tokens, Trace(a.stats, ~a.forced)) for a in failures[problem.id]]
+        setting = setting_of(run, problem, failed, run.ancestor is not None)
+        prompt = run.specialist.encode(setting.prompt)
         for operator in operators:
-            reads = operator.uses_ancestor and has_ancestor
+            reads = operator.uses_ancestor and setting.has_ancestor
             for attempt in range(1 if operator.deterministic else config.intervention.attempts):
-                setting = Setting(config, problem.id, attempt, calibration, has_ancestor)
-                own = operator.fill(setting)
-                plan.append(plan_attempt(run, prompt, problem, operator.name, attempt, own, reads))
+                change = operator.change(dataclasses.replace(setting, attempt=attempt))
+                plan.append(plan_change(run, prompt, problem, operator.name, attempt, change, reads))
     make_attempts(run, plan, "attempts")
     if processes.is_first():
         write_profiles(run.workdir / "profiles.csv", [build_profiles(run)])
-    return {"operators": _by_operator(run), "without_ancestor_left_out": unable}
+    return {"operators": _by_operator(run), "left_out": left_out, "without_verifier": _by_vote(run)}
+
+
+def setting_of(
+    run: Run, problem: Problem, failed: Sequence[tuple[np.ndarray, Trace]], has_ancestor: bool
+) -> Setting:
+    """What operators may look at: the failed attempts of a problem, as tokens and their scores."""
+    form = format_of(problem.task)
+    return Setting(
+        config=run.config,
+        problem=problem,
+        attempt=0,
+        calibration=calibrate([trace for _, trace in failed], run.config.diagnosis),
+        has_ancestor=has_ancestor,
+        prompt=run.task.prompt(problem),
+        failures=tuple(Failure(Written(form, tokens, run.specialist), trace) for tokens, trace in failed),
+        codec=run.specialist,
+    )
 
 
 def _by_operator(run: Run) -> dict[str, dict]:
-    """Share right with its interval, and share of attempts whose detector fired, by operator."""
+    """Share right with its interval, share of attempts whose detector fired, and whether truth came from outside."""
     columns = ["problem", "operator", "grade", "fire_position"]
     rows = store.read_table(run.workdir / "attempts", columns).to_pylist()
     out = {}
@@ -47,5 +75,27 @@ def _by_operator(run: Run) -> dict[str, dict]:
         out[name] = {
             **rate((row["problem"] for row in own), (row["grade"] == RIGHT for row in own), run.config),
             "fired": sum(row["fire_position"] >= 0 for row in own) / len(own),
+            "outside": OPERATORS[name].outside,
         }
     return out
+
+
+def _by_vote(run: Run) -> dict[str, dict]:
+    """Accuracy where nobody knows which rollouts failed: of one of them, and of the answer that most of them give."""
+    columns = ["problem", "task", "text", "grade"]
+    rollouts: dict[str, list[dict]] = {}
+    for row in store.read_table(run.workdir / "rollouts", columns).to_pylist():
+        rollouts.setdefault(row["problem"], []).append(row)
+    single = [(row["problem"], row["grade"] == RIGHT) for group in rollouts.values() for row in group]
+    return {
+        "rollout": rate(*zip(*single), run.config),
+        "majority": rate(rollouts, (vote(group, run.config.seed) for group in rollouts.values()), run.config),
+    }
+
+
+def vote(attempts: Sequence[dict], seed: int) -> bool:
+    """Whether the answer that most attempts at a problem give is right; what cannot be parsed abstains."""
+    answers = [None if a["grade"] == UNPARSED else canonical_answer(a["task"], a["text"]) for a in attempts]
+    key = row_key(seed, "majority", attempts[0]["problem"]) if attempts else 0
+    chosen = plurality(answers, np.random.default_rng(key))
+    return chosen is not None and attempts[chosen]["grade"] == RIGHT

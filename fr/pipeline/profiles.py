@@ -55,7 +55,8 @@ def build_profiles(run: Run) -> Profiles:
     failures = failures_by_problem(run.workdir / "scores")
     problems = tuple(failures)
     features = [problem_features(_traces(failures[p]), run.config.diagnosis) for p in problems]
-    operators = [o.name for o in select(run.config.intervention.operators, run.ancestor is not None)[0]]
+    wanted = run.config.intervention.operators, run.ancestor is not None, run.specialist, run.config.task.name
+    operators = [operator.name for operator in select(*wanted)[0]]
     rollouts, scores, attempts = (
         _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")
     )
@@ -105,9 +106,7 @@ def _operator_columns(name: str, tried: list[list[dict]], weight: float) -> dict
     """Mean cost of an attempt and, for operators with a detector, the share of attempts that fired, per problem."""
     if not all(tried):
         return {}
-    columns = {
-        f"{name}_cost": [float(np.mean([_positions(row, weight) for row in group])) for group in tried]
-    }
+    columns = {f"{name}_cost": [float(np.mean([positions(row, weight) for row in group])) for group in tried]}
     if any(row["fire_position"] >= 0 for group in tried for row in group):
         columns[f"{name}_fired"] = [
             float(np.mean([row["fire_position"] >= 0 for row in group])) for group in tried
@@ -117,14 +116,14 @@ def _operator_columns(name: str, tried: list[list[dict]], weight: float) -> dict
 
 def _diagnosed(rollouts: list[list[dict]], failed: list[list[dict]], weight: float) -> dict[str, list[float]]:
     """Rollouts of each problem, and the positions that they and their scoring took."""
-    cost = lambda *groups: sum(_positions(row, weight) for group in groups for row in group)
+    cost = lambda *groups: sum(positions(row, weight) for group in groups for row in group)
     return {
         "rollouts": [len(group) for group in rollouts],
         "diagnosis_cost": [cost(*groups) for groups in zip(rollouts, failed)],
     }
 
 
-def _positions(row: dict, ancestor_weight: float) -> float:
+def positions(row: dict, ancestor_weight: float) -> float:
     """Forward positions of an attempt in units of the specialist's."""
     own = sum(row[f"cost_{name}"] for name in store.COSTS if name != "ancestor")
     return own + ancestor_weight * row["cost_ancestor"]

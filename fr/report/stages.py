@@ -26,15 +26,29 @@ def render_failures(summary: dict) -> str:
 def render_attempts(summary: dict) -> str:
     """Rescue rate, interval, attempts and share that fired, by operator."""
     rows = [
-        [name, str(o["n"]), _percent(o), _interval(o), f"{number(100 * o['fired'])} %" if o["fired"] else "–"]
+        [
+            f"{name} *" if o["outside"] else name,
+            str(o["n"]),
+            _percent(o),
+            _interval(o),
+            f"{number(100 * o['fired'])} %" if o["fired"] else "–",
+        ]
         for name, o in summary["operators"].items()
     ]
     text = table(["operator", "attempts", "rescued", "95 % interval", "fired"], rows)
-    left_out = summary["without_ancestor_left_out"]
-    if left_out:
-        names = ", ".join(left_out)
-        text += f"\n  no ancestor: {names} cannot run, and of the features only logit_dispersion is known"
-    return text
+    if any(o["outside"] for o in summary["operators"].values()):
+        text += "\n  * uses truth from outside of the model"
+    for why, names in _by_reason(summary["left_out"]).items():
+        text += f"\n  left out, {why}: {', '.join(names)}"
+    alone, vote = (summary["without_verifier"][name] for name in ("rollout", "majority"))
+    return (
+        f"{text}\n  without a verifier, of all problems: a single rollout is right in {_percent(alone)} "
+        f"{_interval(alone)}, the answer that most give in {_percent(vote)} {_interval(vote)}"
+    )
+
+
+def _by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
+    return {why: [n for n, w in left_out.items() if w == why] for why in dict.fromkeys(left_out.values())}
 
 
 def _percent(rate: dict) -> str:

@@ -14,7 +14,7 @@ from fr.sampling.batch import cache_size
 from fr.sampling.confidence import Prober
 from fr.sampling.devices import Devices
 from fr.sampling.slots import Slot
-from fr.sampling.work import ListSource, Plan, WorkSource
+from fr.sampling.work import ListSource, Plan, Speak, WorkSource
 from fr.types import LineageStats, Rollout, Row, TokenStats
 
 
@@ -170,10 +170,11 @@ class Engine:
         max_length: int = 0,
         progress: Callable[[int], object] = lambda count: None,
         plan: Plan | None = None,
+        speak: Speak | None = None,
     ) -> list[Rollout]:
         """Decode a fixed list of rows; the rollouts come back in its order. `max_length` 0: that of the rows."""
         todo = list(todo)
-        source = ListSource(todo, progress, plan)
+        source = ListSource(todo, progress, plan, speak)
         longest = max((len(r.prompt) + rows.value(r, "budget") for r in todo), default=1)
         self.run(source, max_length or longest)
         return source.rollouts

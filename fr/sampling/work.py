@@ -10,6 +10,8 @@ from fr.types import Probe, Rollout, Row
 
 # What to ask of a finished row, from the row and its tokens; None: nothing.
 Plan = Callable[[Row, np.ndarray], Probe | None]
+# What to say to a paused row, from the row and its tokens so far.
+Speak = Callable[[Row, np.ndarray], "Resume"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,9 @@ class ListSource:
         todo: Iterable[Row],
         progress: Callable[[int], object] = lambda count: None,
         plan: Plan | None = None,
+        speak: Speak | None = None,
     ):
-        self.plan = plan
+        self.plan, self._speak = plan, speak
         self._todo = list(todo)
         self._order = {row.id: i for i, row in enumerate(self._todo)}
         if len(self._order) != len(self._todo):
@@ -65,8 +68,8 @@ class ListSource:
         return given
 
     def resume(self, row: Row, tokens: np.ndarray) -> Resume:
-        """A list has no say: the row goes on."""
-        return Resume()
+        """What `speak` says; without it the row goes on."""
+        return self._speak(row, tokens) if self._speak else Resume()
 
     @property
     def rollouts(self) -> list[Rollout]:

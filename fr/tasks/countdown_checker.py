@@ -5,6 +5,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
+from fr.tasks.steps import SIGNS, Step, find_steps
 from fr.types import RIGHT, UNPARSED, WRONG
 
 ANSWER = "answer"  # the marker that stands before the final expression; forcing it asks for an answer at once
@@ -12,29 +13,10 @@ ANSWER = "answer"  # the marker that stands before the final expression; forcing
 MAX_CHARACTERS = 400  # of an expression: a longer one is no answer to a game of a few numbers
 MAX_DEPTH = 20  # of brackets
 
-# Signs that models write for the four operations.
-_SIGNS = str.maketrans("×·∗÷∕−–[]", "***//--()")
+_BRACKETS = str.maketrans("[]", "()")
 # Not `</answer>`: a closing tag starts no answer.
 _MARKER = re.compile(rf"(?<!/)\b{ANSWER}\b\s*(?:is\b)?[\s:>]*", re.IGNORECASE)
 _TOKEN = re.compile(r"\s*(?:([0-9]+)(?![0-9.,]*[.,][0-9])|([-+*/()=]))")
-_NUMBER = "([0-9]{1,9})"
-_STEP = re.compile(rf"(?<![0-9.]){_NUMBER} ?([-+*/]) ?{_NUMBER} ?= ?{_NUMBER}(?![0-9.])(?: ?(,|no|up|yes))?")
-
-
-class Step(NamedTuple):
-    """One step `left op right = result` of a trace; `mark` is the word after it ("" if none is known)."""
-
-    left: int
-    op: str
-    right: int
-    result: int
-    mark: str
-
-    @property
-    def right_arithmetic(self) -> bool:
-        """True if the stated result is exactly what the operation gives."""
-        value = _apply(Fraction(self.left), self.op, Fraction(self.right))
-        return value == self.result
 
 
 class StepCount(NamedTuple):
@@ -46,19 +28,12 @@ class StepCount(NamedTuple):
 
 def steps(completion: str) -> list[Step]:
     """The steps of a trace, in order; expressions of the answer are none."""
-    return [step for step, _ in placed_steps(completion)]
-
-
-def placed_steps(completion: str) -> list[tuple[Step, int]]:
-    """The same steps, each with the index of the character behind it and its mark."""
-    thinking = completion.translate(_SIGNS)
-    found = ((match.groups(), match.end()) for match in _STEP.finditer(thinking[: _cut(thinking)]))
-    return [(Step(int(a), op, int(b), int(c), mark or ""), end) for (a, op, b, c, mark), end in found]
+    return [step for step in find_steps(completion[: _cut(completion)]) if len(step.terms) == 2]
 
 
 def step_errors(completion: str) -> StepCount:
     """Counts of right and wrong steps `a op b = c`, by exact arithmetic."""
-    results = [step.right_arithmetic for step in steps(completion)]
+    results = [step.true for step in steps(completion)]
     return StepCount(sum(results), len(results) - sum(results))
 
 
@@ -78,7 +53,7 @@ def check(expression: str, numbers: list[int], target: int) -> str:
     if len(expression) > MAX_CHARACTERS:
         return UNPARSED
     try:
-        sides = _Parser(_tokens(expression.translate(_SIGNS))).sides()
+        sides = _Parser(_tokens(expression.translate(SIGNS).translate(_BRACKETS))).sides()
     except ValueError:
         return UNPARSED
     except ZeroDivisionError:

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fr.tasks.countdown_checker import Step, placed_steps
+from fr.tasks.countdown_checker import steps
+from fr.tasks.steps import Step
 
 _UPS = re.compile(r"(?: up\b)*")
 
@@ -30,10 +31,10 @@ def replay(completion: str, numbers: Sequence[int], target: int) -> tuple[Played
     """
     levels = [(Counter(numbers), True)]  # numbers left, and whether all that led there is true
     seen, played = set(), []
-    for step, end in placed_steps(completion):
-        operands = Counter((step.left, step.right))
+    for step in steps(completion):
+        operands = Counter(step.terms)
         at = next((i for i in reversed(range(len(levels))) if operands <= levels[i][0]), None)
-        true, again, thought, reaches = step.right_arithmetic, False, False, False
+        true, again, thought, reaches = step.true, False, False, False
         if at is not None:
             levels = levels[: at + 1]
             board, clean = levels[-1]
@@ -43,8 +44,8 @@ def replay(completion: str, numbers: Sequence[int], target: int) -> tuple[Played
             seen.add(state)
             reaches = thought and clean and state == (target,)
             levels += [(left, clean)] * (not thought)
-            ups = (step.mark == "up") + len(_UPS.match(completion, end)[0].split())
+            ups = (step.mark == "up") + len(_UPS.match(completion, step.end)[0].split())
             levels = levels[: max(1, len(levels) - ups)]
-        words = len(completion[:end].split())
+        words = len(completion[: step.end].split())
         played.append(Played(step, true, at is not None, again, thought, reaches, words))
     return tuple(played)

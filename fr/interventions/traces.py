@@ -1,0 +1,52 @@
+"""Operators that go on from a failed trace: its tokens are read again, none is sampled anew."""
+
+from fr.diagnosis.junction import junction
+from fr.interventions.base import Change, Failure, Setting, register
+from fr.tasks.formats import spell
+from fr.tasks.steps import written
+
+
+def _behind(setting: Setting, failure: Failure, length: int, pushed: str = "") -> Change | None:
+    """Go on behind the first characters of a failed trace and a pushed text; None if that cannot be written."""
+    kept, rest = failure.written.within(length)
+    # Together: a tokenizer may join what is left of the trace with what follows it.
+    joint = spell(setting.codec, rest + pushed)
+    forced = spell(setting.codec, pushed) if joint is None else joint
+    return None if forced is None else Change({"forced": forced}, kept=tuple(failure.written.tokens[:kept]))
+
+
+@register("prefix_restart")
+def prefix_restart(setting: Setting) -> Change:
+    """Keep whole steps of a failed trace, up to its junction or to a share of its reasoning, and go on."""
+    written, share = setting.failure.written, setting.config.intervention.restart_share
+    limit = share * len(written.reasoning) if share else written.length(junction(setting.failure.trace))
+    return _behind(setting, setting.failure, max(end for end in written.ends if end <= limit))
+
+
+@register("wait", words=lambda form: (form.again,))
+def wait(setting: Setting) -> Change:
+    """Budget forcing (arXiv 2501.19393): the answer of a failed trace is removed, and it is made to go on.
+
+    One that ran to its limit goes on behind its last whole step; one without a step is sampled anew.
+    """
+    trace, form = setting.failure.written, setting.format
+    reasoning = trace.reasoning.removesuffix(form.claim)
+    length = len(reasoning) if trace.marker else trace.ends[-1]
+    return _behind(setting, setting.failure, length, form.again) if length else Change()
+
+
+@register("repair", outside=True)
+def repair(setting: Setting) -> Change:
+    """Cut a failed trace at its first false step, write the true result, and go on.
+
+    Attempts take turns through the traces that have a false step; a problem without one is sampled anew. A
+    step whose true result the tokenizer cannot write (in Countdown, what is negative) goes as a whole.
+    """
+    false = [failure for failure in setting.failures if failure.false_step]
+    if not false:
+        return Change()
+    failure = false[setting.attempt % len(false)]
+    step, result = failure.false_step, written(failure.false_step.value)
+    repaired = result and _behind(setting, failure, step.equals, step.gap + result)
+    before = failure.written.text[: step.start].rstrip()
+    return repaired or _behind(setting, failure, len(before))

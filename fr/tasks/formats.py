@@ -1,0 +1,114 @@
+"""How completions of a task state their steps and their answer, and the way from their characters to their tokens."""
+
+import bisect
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fr.tasks import extract
+from fr.tasks.countdown_checker import ANSWER
+from fr.tasks.countdown_solver import solutions
+from fr.types import Problem
+
+
+class Codec(Protocol):
+    """What is needed of a model: its tokenizer and what ends a text."""
+
+    stop_tokens: tuple[int, ...]
+
+    def encode(self, prompt: str) -> tuple[int, ...]:
+        """Ids of a text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How completions of a task state their steps and their answer."""
+
+    cue: str  # forcing it asks for an answer at once
+    marker: re.Pattern  # what stands before the own answer; the last one counts
+    step: re.Pattern  # a match ends where a step does
+    answers: Callable[[Problem], Sequence[str]]  # right ones as the task would write them
+    again: str  # forcing it in place of the answer has the reasoning go on ...
+    claim: str  # ... for which this, where the reasoning ends with it, must go
+    switches: tuple[str, ...]  # words that leave a thought for another
+
+
+# The marks of a Countdown step; the `up`s behind it belong to it.
+_MARK = re.compile(r"(?<=\s)(?:,|no|yes|up)(?=\s(?!up\b)|$)")
+FORMATS = {
+    "countdown": Format(
+        cue=f" {ANSWER}",
+        marker=re.compile(rf"(?<!/)\b{ANSWER}\b"),
+        step=_MARK,
+        answers=lambda problem: solutions(tuple(problem.meta["numbers"]), problem.meta["target"]),
+        again=" up",  # its vocabulary has no other word for it: back a level, and on
+        claim=" yes",
+        switches=("no", "up"),
+    )
+}
+# A reference is one way among others to write a right answer: its probability is a lower bound, not the share.
+CHAT = Format(
+    cue=f"\n{extract.CUE}",
+    marker=re.compile(re.escape(extract.CUE)),
+    step=re.compile(r"(?<=[.!?])(?=\s)|(?<=\S)(?=\n)"),
+    answers=lambda problem: (problem.answer,),
+    again="\nWait",
+    claim="",
+    switches=("alternatively", "Alternatively", "however", "However", "wait", "Wait", "but", "But"),
+)
+
+
+def format_of(task: str) -> Format:
+    """The format of a task's completions."""
+    return FORMATS.get(task, CHAT)
+
+
+def spell(codec: Codec, text: str) -> tuple[int, ...] | None:
+    """Ids of a piece of text; None where the tokenizer has no way to write it."""
+    begin = len(codec.encode(""))  # some tokenizers put a token before every text
+    ids = codec.encode(text)[begin:]
+    return ids if codec.decode(ids).split() == text.split() else None
+
+
+class Written:
+    """A completion as text, with the way from its characters to its tokens."""
+
+    def __init__(self, form: Format, tokens: Sequence[int], codec: Codec):
+        self.form, self.tokens = form, [int(t) for t in tokens]
+        # Characters that the first n tokens write; kept, because searches read the same beginnings.
+        self.length = functools.cache(lambda n: len(codec.decode(self.tokens[:n])))
+        self.ended = bool(self.tokens) and self.tokens[-1] in codec.stop_tokens
+        self.text = codec.decode(self.tokens[:-1] if self.ended else self.tokens)
+        markers = list(form.marker.finditer(self.text))
+        self.marker = markers[-1] if markers else None
+        begin = self.count(self.marker.end()) if self.ended and self.marker else 0
+        # Tokens before the own answer; 0: there is none. A lone stop token is no answer.
+        self.answer = begin if begin < len(self.tokens) - 1 else 0
+
+    @property
+    def reasoning(self) -> str:
+        """The text before the own answer's marker."""
+        return self.text[: self.marker.start() if self.marker else None].rstrip()
+
+    @property
+    def ends(self) -> list[int]:
+        """Characters of the reasoning up to the end of each step, in order; 0 is the first."""
+        reasoning = self.reasoning
+        return sorted({0, *(match.end() for match in self.form.step.finditer(reasoning))})
+
+    def count(self, length: int) -> int:
+        """How many tokens it takes to write the first `length` characters."""
+        return bisect.bisect_left(range(len(self.tokens)), length, key=self.length)
+
+    def within(self, length: int) -> tuple[int, str]:
+        """How many tokens write no more than the first `length` characters, and what of these is left to write."""
+        places = range(len(self.tokens) + 1)
+        most = bisect.bisect_right(places, length, key=self.length) - 1
+        # A stop token writes nothing, and is not wanted.
+        kept = bisect.bisect_left(places, self.length(most), key=self.length)
+        return kept, self.text[self.length(kept) : length]

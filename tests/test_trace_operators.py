@@ -1,0 +1,177 @@
+"""Operators that go on from failed traces, and those with a prompt, a penalty or a calculator of their own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import row
+
+from fr.config import Config
+from fr.diagnosis.junction import Calibration, Trace
+from fr.errors import UserError
+from fr.interventions import OPERATORS, Change, Failure, Setting, select
+from fr.models import Model, ModelConfig
+from fr.sampling.work import Resume
+from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.tasks.formats import Written, format_of
+from fr.types import Problem
+
+CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.0, cov_sd=0.0, lengths=(20, 40))
+TRACE = "10 - 3 = 7 , 7 + 7 = 15 no 7 * 7 = 49 up answer 7 + 7"
+CHAT = "12 + 7 = 19. 19 + 5 = 25. That is all.\nAnswer: 25"
+
+
+@pytest.fixture(scope="module")
+def countdown() -> Model:
+    """A codec of the Countdown vocabulary; no parameters, since nothing here asks for a token."""
+    tokenizer = countdown_tokenizer()
+    config = ModelConfig(VOCABULARY, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ff=8)
+    return Model(config, None, tokenizer, (tokenizer.eos_token_id,), "countdown")
+
+
+@pytest.fixture(scope="module")
+def letters(char_tokenizer, tiny_config) -> Model:
+    """One token a character."""
+    return Model(tiny_config, None, char_tokenizer, (char_tokenizer.eos_token_id,), "letters")
+
+
+def failure(codec, task, text, junction=0, ended=True) -> Failure:
+    tokens = (*codec.encode(text), *codec.stop_tokens[:ended])
+    signal = np.zeros(len(tokens), np.float32)
+    signal[junction] = 1.0
+    trace = Trace({"logit_var": signal}, np.ones(len(tokens), bool))
+    return Failure(Written(format_of(task), tokens, codec), trace)
+
+
+def setting(codec, task, failures, attempt=0, **changes) -> Setting:
+    config = Config()
+    config = dataclasses.replace(config, intervention=dataclasses.replace(config.intervention, **changes))
+    problem, prompt = (
+        Problem("p", "", "", task),
+        "7 7 3 -> 49 :" if task == "countdown" else [{"content": "?"}],
+    )
+    return Setting(config, problem, attempt, CALIBRATION, False, prompt, tuple(failures), codec)
+
+
+def told(codec, change: Change) -> tuple[str, str]:
+    """What is kept of a trace, and what is pushed behind it."""
+    return codec.decode(change.kept), codec.decode(change.params.get("forced", ()))
+
+
+def test_repair_cuts_at_the_first_false_step_and_writes_the_true_result(countdown, letters):
+    repaired = OPERATORS["repair"].change(
+        setting(countdown, "countdown", [failure(countdown, "countdown", TRACE)])
+    )
+    assert told(countdown, repaired) == ("10 - 3 = 7 , 7 + 7 =", "14")
+    repaired = OPERATORS["repair"].change(setting(letters, "sums", [failure(letters, "sums", CHAT)]))
+    assert told(letters, repaired) == ("12 + 7 = 19. 19 + 5 =", " 24")
+
+
+def test_repair_leaves_out_what_cannot_be_written(countdown):
+    """No token for a negative number: the step goes as a whole."""
+    failed = failure(countdown, "countdown", "10 - 3 = 7 , 3 - 7 = 4 no answer 3")
+    repaired = OPERATORS["repair"].change(setting(countdown, "countdown", [failed]))
+    assert told(countdown, repaired) == ("10 - 3 = 7 ,", "")
+
+
+def test_repair_takes_turns_through_the_traces_with_a_false_step(countdown):
+    fine = failure(countdown, "countdown", "10 - 3 = 7 , 7 * 7 = 49 up answer 7 + 7")
+    false = [failure(countdown, "countdown", f"{a} + 1 = 1 no answer {a}") for a in (3, 5)]
+    fill = lambda failures, i: OPERATORS["repair"].change(setting(countdown, "countdown", failures, i))
+    kept = [told(countdown, fill([fine, *false], i)) for i in range(3)]
+    assert kept == [("3 + 1 =", "4"), ("5 + 1 =", "6"), ("3 + 1 =", "4")]
+    assert fill([fine], 0) == Change()  # nothing to repair: sampled anew
+    assert fill([failure(countdown, "countdown", "1 + 1 = 2 yes answer 3 + 4 = 8")], 0) == Change()  # no step
+
+
+@pytest.mark.parametrize("junction, kept", [
+    (0, ""), (5, ""), (6, "10 - 3 = 7 ,"), (12, "10 - 3 = 7 , 7 + 7 = 15 no"), (21, TRACE[: TRACE.index(" answer")]),
+])  # fmt: skip
+def test_a_restart_keeps_whole_steps_up_to_the_junction(countdown, junction, kept):
+    failed = failure(countdown, "countdown", TRACE, junction)
+    change = OPERATORS["prefix_restart"].change(setting(countdown, "countdown", [failed]))
+    assert told(countdown, change) == (kept, "")
+    half = setting(countdown, "countdown", [failed], restart_share=0.5)
+    assert told(countdown, OPERATORS["prefix_restart"].change(half))[0] == "10 - 3 = 7 ,"
+
+
+def test_wait_takes_the_answer_away(countdown, letters):
+    wait = OPERATORS["wait"]
+    change = wait.change(setting(letters, "sums", [failure(letters, "sums", CHAT)]))
+    assert told(letters, change) == ("12 + 7 = 19. 19 + 5 = 25. That is all.", "\nWait")
+    cut = failure(letters, "sums", "12 + 7 = 19. 19 + 5 = 25. Th", ended=False)
+    assert told(letters, wait.change(setting(letters, "sums", [cut])))[0] == "12 + 7 = 19. 19 + 5 = 25."
+    claims = failure(countdown, "countdown", "10 - 3 = 7 , 7 * 7 = 48 yes answer 7 * 7")
+    change = wait.change(setting(countdown, "countdown", [claims]))
+    assert told(countdown, change) == ("10 - 3 = 7 , 7 * 7 = 48", "up")
+    at_once = failure(countdown, "countdown", "answer 7 * 7")
+    assert wait.change(setting(countdown, "countdown", [at_once])) == Change()
+
+
+def test_a_hint_is_a_prompt_of_its_own(letters):
+    change = OPERATORS["hint"].change(setting(letters, "sums", []))
+    assert change.params == {} and change.prompt[0]["content"].startswith("?\nCheck each step")
+    assert OPERATORS["hint"].change(setting(letters, "countdown", [])).prompt.endswith("\n7 7 3 -> 49 :")
+
+
+def test_hot_takes_turns():
+    assert [
+        OPERATORS["hot"].change(setting(None, "sums", [], i)).params["temperature"] for i in range(3)
+    ] == [1, 1.2, 1]
+
+
+def test_what_a_vocabulary_cannot_say_is_left_out(countdown, letters):
+    names = ("hint", "wait", "calculator", "tip")
+    able, left_out = select(names, False, countdown, "countdown")
+    assert [o.name for o in able] == ["wait", "calculator", "tip"] and "cannot write 'Check" in left_out[
+        "hint"
+    ]
+    assert select(("wait",), False, countdown, "sums")[1] == {"wait": "the tokenizer cannot write 'Wait'"}
+    assert select(names, False, letters, "sums")[1] == {}
+    with pytest.raises(UserError, match="one token"):
+        OPERATORS["tip"].change(setting(letters, "sums", []))
+    assert [n for n in OPERATORS if OPERATORS[n].outside] == ["calculator", "repair"]
+
+
+def test_tip_lowers_the_share_of_switches(countdown, plain_engine):
+    own = OPERATORS["tip"].change(setting(countdown, "countdown", [], switch_window=0.5)).params
+    assert own["switch_window"] == 15 and len(own["switch_tokens"]) == 2
+    budget = dict(budget=24, temperature=0.3)
+    plain = plain_engine.sample([row(f"{i}", (5 + i, 6), **budget) for i in range(16)], 32)
+    # The words of this model are others: whatever it says most often.
+    often = np.bincount(np.concatenate([r.tokens for r in plain])).argsort()[-2:]
+    own = {**own, "switch_tokens": tuple(often.tolist())}
+    tip = plain_engine.sample([row(f"{i}", (5 + i, 6), **budget, **own) for i in range(16)], 32)
+    share = lambda rollouts: np.mean(np.isin(np.concatenate([r.tokens for r in rollouts]), often))
+    assert share(tip) < share(plain) / 2
+
+
+def test_every_result_that_is_pushed_is_true(letters, plain_engine):
+    """The model knows no arithmetic: what stands behind its equals signs is the calculator's."""
+    draw = np.random.default_rng(0)
+    change = OPERATORS["calculator"].change(setting(letters, "sums", []))
+    asked = [f"{a} {'+-*'[i % 3]} {b} =" for i, (a, b) in enumerate(draw.integers(1, 99, (9, 2)))]
+    rows = [
+        row(q, forced=letters.encode(q), budget=24, stop=letters.stop_tokens, **change.params) for q in asked
+    ]
+    speak = lambda row, tokens: change.speak(tokens)
+    together = plain_engine.sample(rows, 40, speak=speak)
+    for question, rollout in zip(asked, together):
+        result = f" {eval(question.rstrip('='))}"
+        text = letters.decode(rollout.tokens)
+        assert text.startswith(question + result)
+        assert rollout.forced.sum() == len(question) + len(result)  # a token a character
+        assert rollout.generated == len(rollout.tokens)
+    # What a row is told follows from its own tokens, whoever is beside it.
+    alone = plain_engine.sample(rows[4:5], 40, speak=speak)
+    np.testing.assert_array_equal(alone[0].tokens, together[4].tokens)
+    silent = plain_engine.sample(rows[4:5], 40)
+    assert silent[0].forced.sum() == len(asked[4])
+
+
+def test_the_calculator_leaves_alone_what_it_cannot_write(countdown):
+    change = OPERATORS["calculator"].change(setting(countdown, "countdown", []))
+    speak = lambda text: change.speak(np.array(countdown.encode(text)))
+    assert change.params["pause"] == countdown.encode("=")
+    assert countdown.decode(speak("7 , 7 + 7 =").forced) == "14"
+    assert speak("3 - 7 =") == speak("99 + 7 =") == speak("answer =") == Resume()
