@@ -159,7 +159,7 @@ def test_what_nothing_is_known_of_says_nothing():
 )
 def test_a_search_played_on_a_board(text, played):
     found = replay(text, (3, 7, 10), 49)
-    shown = ["".join(c if on else "-" for c, on in zip("tlatr", p[1:6])) for p in found]
+    shown = ["".join(c if on else "-" for c, on in zip("tlatr", p[2:7])) for p in found]
     assert shown == played
 
 

@@ -9,9 +9,10 @@ import pytest
 from fr.config import TaskConfig
 from fr.tasks.countdown import Countdown
 from fr.tasks.countdown_checker import step_errors, steps
+from fr.tasks.countdown_replay import replay
 from fr.tasks.countdown_solver import moves, solutions
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer, word_level
-from fr.tasks.countdown_traces import TRACES
+from fr.tasks.countdown_traces import DEFECTS, TRACES
 from fr.types import RIGHT
 
 TASK = Countdown(TaskConfig())
@@ -23,12 +24,12 @@ def written(kind: str, problems=PROBLEMS) -> list[str]:
     return [TRACES[kind](rng, p) for p in problems]
 
 
-@pytest.mark.parametrize("kind", TRACES)
+@pytest.mark.parametrize("kind", [kind for kind in TRACES if kind != "false_results"])
 def test_every_step_is_true(kind):
     assert all(step_errors(text).wrong == 0 for text in written(kind))
 
 
-@pytest.mark.parametrize("kind", TRACES)
+@pytest.mark.parametrize("kind", [kind for kind in TRACES if kind != "false_results"])
 def test_success_is_claimed_exactly_when_it_is_true(kind):
     for p, text in zip(PROBLEMS, written(kind)):
         for step in steps(text):
@@ -65,13 +66,55 @@ def test_commitment_comes_first_and_costs_answers_that_were_found():
     assert found > len(PROBLEMS) / 4
 
 
+def features(kind: str) -> dict[str, float]:
+    """What a defect shows in, over all traces of a kind: shares of the steps, and means of a trace."""
+    texts = written(kind)
+    played = [replay(text, p.meta["numbers"], p.meta["target"]) for p, text in zip(PROBLEMS, texts)]
+    every = [step for trace in played for step in trace]
+    return {
+        "products": sum(p.sign in "*/" for p in every) / len(every),
+        "false": sum(not p.true for p in every) / len(every),
+        "legal": sum(p.legal for p in every) / len(every),
+        "candidates": sum(p.thought for p in every) / len(texts),
+        "most": max(sum(p.thought for p in trace) for trace in played),
+        "steps": len(every) / len(texts),
+        "right": sum(TASK.grade(p, text) == RIGHT for p, text in zip(PROBLEMS, texts)) / len(texts),
+    }
+
+
+def test_every_defect_is_there_and_no_other():
+    sound, found = features("natural"), {kind: features(kind) for kind in DEFECTS}
+    assert sound["false"] == 0 and sound["products"] > 0.3 and sound["candidates"] > 3
+    for kind, seen in found.items():
+        assert seen["legal"] == 1 and seen["right"] < sound["right"] - 0.1
+        assert (seen["products"] == 0) == (kind == "without_products")
+        assert (seen["false"] == 0) == (kind != "false_results")
+    assert 0.17 < found["false_results"]["false"] < 0.23
+    assert found["premature"]["steps"] == 1 and found["premature"]["candidates"] == 0
+    assert found["gives_up"]["most"] == 2 and 1 < found["gives_up"]["candidates"] < 2
+    for kind in ("without_products", "false_results"):
+        assert found[kind]["candidates"] > 3
+
+
+def test_a_false_result_is_believed():
+    """Whoever claims success on a false step answers an expression that is not worth what he says."""
+    claims = [
+        (text.split(" answer ")[0], TASK.grade(p, text))
+        for p, text in zip(PROBLEMS, written("false_results"))
+        if " yes " in text
+    ]
+    wrong = [trace for trace, grade in claims if grade != RIGHT]
+    assert wrong and all(step_errors(trace).wrong > 0 for trace in wrong)
+
+
 def test_four_numbers_work():
     task = Countdown(TaskConfig(operands=4))
     problems = task.problems("train", 100)
     for kind in TRACES:
         for p, text in zip(problems, written(kind, problems)):
-            assert step_errors(text).wrong == 0
-            assert kind == "committed" or (" yes " in text) <= (task.grade(p, text) == RIGHT)
+            if kind != "false_results":
+                assert step_errors(text).wrong == 0
+                assert kind == "committed" or (" yes " in text) <= (task.grade(p, text) == RIGHT)
 
 
 def test_same_rng_same_trace():

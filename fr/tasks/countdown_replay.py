@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fr.tasks.countdown_checker import steps
-from fr.tasks.steps import Step
+from fr.tasks.steps import SIGNS, Step
 
 _UPS = re.compile(r"(?: up\b)*")
 
@@ -15,6 +15,7 @@ class Played(NamedTuple):
     """One step as the board saw it. A thought is a candidate: the steps that leave one number."""
 
     step: Step
+    sign: str  # of its operation
     true: bool  # its result is what the operation gives
     legal: bool  # its operands were on the board, now or before it went back
     again: bool  # it leads to numbers that the trace has led to before
@@ -47,5 +48,6 @@ def replay(completion: str, numbers: Sequence[int], target: int) -> tuple[Played
             ups = (step.mark == "up") + len(_UPS.match(completion, step.end)[0].split())
             levels = levels[: max(1, len(levels) - ups)]
         words = len(completion[: step.end].split())
-        played.append(Played(step, true, at is not None, again, thought, reaches, words))
+        sign = re.search(r"[-+*/]", completion[step.start : step.equals].translate(SIGNS))[0]
+        played.append(Played(step, sign, true, at is not None, again, thought, reaches, words))
     return tuple(played)

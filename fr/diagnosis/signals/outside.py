@@ -61,5 +61,5 @@ def underthinking(played: Sequence, words: int) -> float:
 @signal("missing_operations", "outside", "outside")
 def missing_operations(failures: Failures, config: Config) -> float:
     """How many of the four operations no step of any failed rollout uses; NaN without a step."""
-    used = {p.step.op for played in failures.searches or () for p in played}
+    used = {p.sign for played in failures.searches or () for p in played}
     return float(len(set(_OPERATIONS) - used)) if used else np.nan
