@@ -1,6 +1,12 @@
 """Attempts of every operator on the failed problems in --workdir: `attempts/*.parquet`, `profiles.csv`.
 
-python scripts/intervene.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+    python scripts/intervene.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+
+With --policy the problems are sampled afresh and routed while that goes on: after `intervention.after` failures the
+rest of a problem's budget goes where the policy sends it. Leaves `online/` and online.json, with retry beside it.
+
+    python scripts/intervene.py --config=configs/quickstart.py --workdir=/tmp/online --config.task.split=validation \
+        --model=/tmp/quickstart/specialist --policy=rule --calibration=/tmp/quickstart/profiles.csv
 """
 
 from absl import flags
@@ -8,15 +14,26 @@ from absl import flags
 from fr import cli, processes
 from fr.pipeline.intervene import intervene
 from fr.pipeline.run import open_run
+from fr.pipeline.spending import open_router, route_online
+from fr.report.online_tables import render_online
 from fr.report.stages import render_attempts
 
 cli.define_flags()
+flags.DEFINE_string("policy", None, "Route online: rule, head or fixed:NAME of an operator.")
+flags.DEFINE_string("calibration", None, "Its z-statistics: a profiles.csv; that of --workdir unless given.")
+flags.DEFINE_string("head", None, "The folder of --policy=head; head/ of --workdir unless given.")
 
 
 def main() -> None:
-    """Intervene and print the rescue rates."""
-    run = open_run(cli.frozen_config(), flags.FLAGS.workdir)
-    processes.say(render_attempts(intervene(run)))
+    """Intervene and print the rescue rates, or route online and print what that bought."""
+    given = flags.FLAGS
+    run = open_run(cli.frozen_config(), given.workdir)
+    if given.policy is None:
+        processes.say(render_attempts(intervene(run)))
+        return
+    router = open_router(run, given.policy, given.calibration, given.head)
+    processes.say(render_online(route_online(run, router)))
+    processes.say(f"\n  online.json and online/ are in {given.workdir}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""A frozen policy for live failures: what it reads of them, what it chooses among, and what it was calibrated on."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fr.errors import UserError
+from fr.registry import suggest
+from fr.routing.columns import read_columns
+from fr.routing.learn import Head, Statistics
+from fr.routing.profiles import FEATURES, Profiles
+from fr.routing.rule import Policy, ZStatistics, rule_policy
+from fr.workdir import PathLike
+
+FIXED = "fixed:"  # before the name of the operator that every failure gets
+POLICIES = ("rule", "head", f"{FIXED}NAME")
+
+
+@dataclasses.dataclass(frozen=True)
+class Router:
+    """A policy with a name for each of its choices, ready for one problem after another."""
+
+    name: str
+    operators: tuple[str, ...]  # one of which a problem gets
+    columns: tuple[str, ...]  # that it reads of a problem's failures
+    policy: Policy
+    record: dict  # what it is, as plain values: the same for the same choices
+
+    def choose(self, values: Mapping[str, float]) -> str | None:
+        """The operator for a problem whose failures have these values, by column; None: stop."""
+        given = np.array([[values.get(name, np.nan) for name in self.columns]])
+        choice = int(self.policy(given)[0])
+        return self.operators[choice] if choice < len(self.operators) else None
+
+
+def fixed_router(name: str) -> Router:
+    """The one that sends every failure to the same operator and reads nothing."""
+    return Router(f"{FIXED}{name}", (name,), (), lambda given: np.zeros(len(given), int), {"fixed": name})
+
+
+def load_router(
+    policy: str,
+    operators: Sequence[str],
+    cell: str,
+    known: Sequence[str],
+    calibration: Profiles | None,
+    head: PathLike,
+) -> Router:
+    """The router that `policy` names: one of POLICIES, for the failures of a cell.
+
+    `operators` can run there, `known` are the FEATURES that live failures will have. The z-scores of the rule, and
+    those of a head that has not seen the cell, are taken over the failures of `calibration`. Raises UserError for
+    an unknown policy, an operator that cannot run, and where a calibration is needed and absent.
+    """
+    if policy == "rule":
+        return _rule(tuple(operators), known, calibration)
+    if policy == "head":
+        return _head(operators, cell, calibration, head)
+    name = policy.removeprefix(FIXED)
+    if name == policy:
+        raise UserError(f"--policy={policy} is not known{suggest(policy, POLICIES)}")
+    if name not in operators:
+        raise UserError(
+            f"--policy={policy}: that operator is not among those that can run{suggest(name, operators)}"
+        )
+    return fixed_router(name)
+
+
+def _rule(operators: tuple[str, ...], known: Sequence[str], calibration: Profiles | None) -> Router:
+    if calibration is None:
+        raise UserError(
+            "--policy=rule needs z-statistics; give --calibration=profiles.csv of diagnosed failures"
+        )
+    features = np.where(np.isin(FEATURES, list(known)), calibration.features, np.nan)
+    statistics = ZStatistics.fit(features)
+    record = {"rule": statistics.to_dict(), "operators": list(operators)}
+    return Router("rule", operators, FEATURES, rule_policy(operators, statistics), record)
+
+
+def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, folder: PathLike) -> Router:
+    head = Head.restore(folder)
+    if absent := [name for name in head.operators if name not in operators]:
+        raise UserError(
+            f"the head in {folder} may choose {absent[0]}, which cannot run here; add it to "
+            "config.intervention.operators or train a head without it"
+        )
+    statistics = None
+    if cell not in head.statistics and calibration is not None:
+        statistics = _statistics(calibration, head.columns)
+    chosen = head.policy(cell, statistics)
+    leaves = b"".join(np.asarray(leaf).tobytes() for leaf in _leaves(head.params))
+    record = {
+        "head": hashlib.sha256(leaves).hexdigest(),
+        "operators": list(head.operators),
+        "statistics": statistics or head.statistics[cell],
+    }
+    return Router("head", head.operators, head.columns, chosen, record)
+
+
+def _statistics(profiles: Profiles, columns: Sequence[str]) -> Statistics:
+    """Mean and standard deviation of each column over a cell's failures; None for one that it lacks."""
+    values = read_columns([profiles])
+    known = {name: values[name][~np.isnan(values[name])] for name in columns if name in values}
+    return {
+        name: (float(known[name].mean()), float(known[name].std()))
+        if len(known.get(name, ()))
+        else (None, None)
+        for name in columns
+    }
+
+
+def _leaves(tree: dict) -> list:
+    """The arrays of nested dicts, in the order of their names."""
+    branches = (tree[key] for key in sorted(tree))
+    return [leaf for b in branches for leaf in (_leaves(b) if isinstance(b, dict) else [b])]

@@ -1,0 +1,237 @@
+"""Online routing: a problem's own attempts decide what happens to it, a kill changes nothing, and costs add up."""
+
+import dataclasses
+import zlib
+
+import numpy as np
+import pytest
+
+from fr import store
+from fr.config import Config, DiagnosisConfig, InterventionConfig, RoutingConfig, SamplingConfig, TaskConfig
+from fr.diagnosis.features import problem_features
+from fr.diagnosis.junction import Trace
+from fr.diagnosis.majority import plurality
+from fr.errors import UserError
+from fr.pipeline.attempts import make_attempts, plan_attempt
+from fr.pipeline.online import attempt_online
+from fr.pipeline.run import Run
+from fr.pipeline.sample import ROLLOUT
+from fr.pipeline.spending import route_online
+from fr.report.online_tables import render_online
+from fr.routing import router as routers
+from fr.routing.profiles import FEATURES, Profiles
+from fr.routing.router import Router, fixed_router, load_router
+from fr.routing.rule import ZStatistics, rule_policy
+from fr.routing.spending import curve
+from fr.sampling.devices import Devices
+from fr.tasks.countdown import Countdown
+from fr.types import RIGHT, WRONG
+
+AFTER, MORE = 2, 3
+
+
+class Lucky(Countdown):
+    """Countdown, but every fourth completion is right: an untrained model solves nothing."""
+
+    def grade(self, problem, completion):
+        return WRONG if zlib.crc32(completion.encode()) % 4 else RIGHT
+
+
+@pytest.fixture
+def make_run(tiny_model, plain_engine, tmp_path):
+    def make(name="run", problems=slice(7), verifier=True):
+        config = Config(
+            task=TaskConfig(problems=7),
+            sampling=SamplingConfig(max_new_tokens=10, slots=4, chunk=4, shard_rows=3 * (AFTER + MORE)),
+            diagnosis=DiagnosisConfig(warmup=0.1, window=0.1),
+            intervention=InterventionConfig(
+                ("retry", "hot", "prefix_restart"), MORE, after=AFTER, verifier=verifier
+            ),
+            routing=RoutingConfig(bootstrap=50),
+        )
+        task, devices = Lucky(config.task), Devices("one")
+        asked = task.problems("test", 7)[problems]
+        return Run(config, tmp_path / name, task, asked, tiny_model, None, devices, {False: plain_engine})
+
+    return make
+
+
+def by_dispersion(threshold=-0.5) -> Router:
+    """Two operators, told apart by a feature."""
+    policy = lambda given: (given[:, 0] > threshold).astype(int)
+    return Router("split", ("hot", "prefix_restart"), ("logit_dispersion",), policy, {"threshold": threshold})
+
+
+def by_problem(folder) -> dict[str, list[store.Attempt]]:
+    groups = {}
+    for attempt in store.read(folder):
+        groups.setdefault(attempt.problem, []).append(attempt)
+    return groups
+
+
+def seen(groups) -> dict:
+    return {p: [(a.row, a.grade, a.tokens.tolist()) for a in group] for p, group in groups.items()}
+
+
+def dispersion(run, attempts) -> float:
+    return problem_features([Trace(a.stats, ~a.forced) for a in attempts], run.config.diagnosis)[
+        "logit_dispersion"
+    ]
+
+
+def middle(make_run) -> float:
+    """A threshold that parts the problems."""
+    run = make_run("retried", verifier=False)
+    groups = by_problem(attempt_online(run, fixed_router("retry"))).values()
+    return float(np.median([dispersion(run, group[:AFTER]) for group in groups]))
+
+
+def test_a_problem_is_routed_by_its_own_failures_and_ends_when_solved(make_run):
+    run, router = make_run(), by_dispersion(middle(make_run))
+    groups = by_problem(attempt_online(run, router))
+    assert list(groups) == [p.id for p in run.problems]
+    solved, routes = 0, []
+    for group in groups.values():
+        grades = [a.grade for a in group]
+        assert RIGHT not in grades[:-1] and (grades[-1] == RIGHT or len(group) == AFTER + MORE)
+        assert [a.operator for a in group[:AFTER]] == [ROLLOUT] * len(group[:AFTER])
+        assert [a.attempt for a in group] == [*range(AFTER), *range(MORE)][: len(group)]
+        solved += grades[-1] == RIGHT
+        if len(group) > AFTER:
+            chosen = router.choose({"logit_dispersion": dispersion(run, group[:AFTER])})
+            assert {a.operator for a in group[AFTER:]} == {chosen}
+            routes.append(chosen)
+    assert 0 < solved < len(groups) and set(routes) == {"hot", "prefix_restart"}
+    for group in groups.values():  # each is charged what was read and drawn for it
+        for a in group:
+            assert a.cost.prefill == len(a.prompt) and a.cost.generated + a.cost.forced == len(a.tokens)
+
+    # The draws are those of sampling: the same keys.
+    plan = [
+        plan_attempt(run, run.specialist.encode(run.task.prompt(p)), p, ROLLOUT, i, {}, False)
+        for p in run.problems
+        for i in range(AFTER)
+    ]
+    make_attempts(run, plan, "rollouts")
+    offline = seen(by_problem(run.workdir / "rollouts"))
+    for problem, attempts in seen(groups).items():
+        assert attempts[:AFTER] == offline[problem][: len(attempts)]
+
+    # Whoever else is asked, and in whatever order.
+    other = by_problem(attempt_online(make_run("other", slice(5, 0, -2)), router))
+    assert seen(other) == {problem: seen(groups)[problem] for problem in other}
+
+
+def test_a_kill_loses_a_block_and_changes_nothing(make_run, monkeypatch):
+    router = by_dispersion()
+    whole = attempt_online(make_run("whole"), router)
+    write, written = store.write_shard, []
+
+    def dies(*args):
+        written.append(0)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(*args)
+
+    monkeypatch.setattr(store, "write_shard", dies)
+    with pytest.raises(KeyboardInterrupt):
+        attempt_online(make_run("killed"), router)
+    killed = attempt_online(make_run("killed"), router)
+    assert len(written) == 4  # of three blocks, one was made twice
+    for path in sorted(whole.iterdir()):
+        assert path.read_bytes() == (killed / path.name).read_bytes()
+    with pytest.raises(UserError, match="config.threshold"):
+        attempt_online(make_run("killed"), by_dispersion(9.0))
+
+
+def test_without_a_verifier_no_grade_decides(make_run):
+    run = make_run(verifier=False)
+    summary = route_online(run, by_dispersion(middle(make_run)))
+    groups = by_problem(run.workdir / "online" / "split")
+    assert {len(group) for group in groups.values()} == {AFTER + MORE}
+    assert sum(summary["routes"].values()) == len(groups)
+    assert "right by vote within a cost" in render_online(summary)
+
+
+def test_the_table_of_a_policy_that_is_its_own_reference(make_run):
+    summary = route_online(make_run(), fixed_router("retry"))
+    assert summary["curve"][0]["minus"] == {} and summary["problems"] == 7
+    assert "retry" in render_online(summary)
+
+
+def test_a_router_may_stop(make_run):
+    never = Router("never", ("retry",), ("logit_dispersion",), lambda given: np.ones(len(given), int), {})
+    groups = by_problem(attempt_online(make_run(), never))
+    assert max(map(len, groups.values())) == AFTER
+
+
+def test_a_curve_by_hand():
+    well = lambda at: lambda n: n >= at
+    a = [(np.array([10.0, 10, 10]), well(2)), (np.array([10.0, 10, 10]), well(9))]
+    b = [(np.array([20.0, 20]), well(1)), (np.array([20.0, 20]), well(2))]
+    complete = {"a": np.array([True, False]), "b": np.array([True, True])}
+    rows = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0))
+    # From b's first attempt to where a has spent all on its second problem.
+    assert [rows[0]["budget"], rows[-1]["budget"]] == pytest.approx([20, 30])
+    assert rows[0]["share"] == {"a": 50.0, "b": 50.0} and rows[0]["minus"]["a"]["mean"] == 0.0
+    complete["a"][:] = True  # it would make no more
+    rows = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0))
+    assert rows[-1]["budget"] == pytest.approx(40) and rows[-1]["minus"]["a"]["mean"] == -50.0
+
+
+def profiles(cell="m|countdown") -> Profiles:
+    draw = np.random.default_rng(0)
+    problems = tuple(map(str, range(20)))
+    return Profiles(cell, problems, np.full(20, 3), draw.normal(size=(20, 3)), ("retry",), np.zeros((20, 1)))
+
+
+def test_the_rule_live_is_the_rule_on_a_table():
+    operators, known = ("retry", "sparse_steer", "dense_steer", "local_temp"), profiles()
+    router = load_router("rule", operators, "x", FEATURES, known, "")
+    routes = rule_policy(operators, ZStatistics.fit(known.features))(known.features)
+    for values, route in zip(known.features, routes):
+        assert router.choose(dict(zip(FEATURES, values))) == operators[route]
+    # Live failures without an ancestor have one feature, and the rule one line.
+    alone = load_router("rule", operators, "x", FEATURES[2:], known, "")
+    assert {alone.choose({"logit_dispersion": x}) for x in (-9.0, 9.0)} == {"retry", "local_temp"}
+    assert load_router("fixed:retry", operators, "x", FEATURES, None, "").choose({}) == "retry"
+
+
+def test_a_head_live(monkeypatch):
+    @dataclasses.dataclass
+    class Head:
+        operators: tuple = ("retry", "hot")
+        columns: tuple = FEATURES[2:]
+        params: dict = dataclasses.field(default_factory=lambda: {"a": {"b": np.ones(3)}})
+        statistics: dict = dataclasses.field(
+            default_factory=lambda: {"known": {"logit_dispersion": (0.0, 1.0)}}
+        )
+
+        def policy(self, cell, statistics):
+            mean, sd = (statistics or self.statistics[cell])["logit_dispersion"]
+            return lambda given: ((given[:, 0] - mean) / sd > 1).astype(int)
+
+    monkeypatch.setattr(routers.Head, "restore", lambda folder: Head())
+    known = profiles()
+    live = lambda cell: load_router("head", ("hot", "retry"), cell, FEATURES, known, "")
+    x = {"logit_dispersion": known.features[:, 2].mean() + 1.5 * known.features[:, 2].std()}
+    assert live("other").choose(x) == "hot" and live("other").choose({"logit_dispersion": -5.0}) == "retry"
+    assert live("known").choose({"logit_dispersion": 0.5}) == "retry"
+    assert live("known").record != live("other").record
+    with pytest.raises(UserError, match="may choose hot"):
+        load_router("head", ("retry",), "known", FEATURES, None, "f")
+
+
+@pytest.mark.parametrize("policy, said", [
+    ("rul", "did you mean 'rule'"), ("fixed:htt", "is not among those that can run"), ("rule", "--calibration"),
+])  # fmt: skip
+def test_a_policy_that_cannot_be_is_refused(policy, said):
+    with pytest.raises(UserError, match=said):
+        load_router(policy, ("retry", "hot"), "x", FEATURES, None, "")
+
+
+def test_the_vote():
+    draw = np.random.default_rng(0)
+    assert plurality(["a", None, "b", "b"], draw) == 2
+    assert plurality([None, None], draw) is None and plurality([], draw) is None
+    assert {plurality(["b", "a", "a", "b"], draw) for _ in range(20)} == {0, 1}
