@@ -41,11 +41,9 @@ def test_figures_counted_anew(done):
     assert len(right) == 24 and 0 < right.mean() < 1
     by_problem = right.reshape(4, 6)
     np.testing.assert_allclose(mean["accuracy"], right.mean())
-    np.testing.assert_allclose(
-        [mean["pass@1"], mean["pass@6"]], [right.mean(), by_problem.any(axis=1).mean()]
-    )
+    np.testing.assert_allclose(mean["pass@6"], by_problem.any(axis=1).mean())
     np.testing.assert_allclose(mean["truncated"], np.mean([a.truncated for a in attempts]))
-    assert "pass@16" not in mean
+    assert "pass@16" not in mean and "pass@1" not in mean  # too many; the accuracy
     flawed = [step_errors(a.text).wrong > 0 for a in attempts if a.grade == "right"]
     np.testing.assert_allclose(mean["flawed"], np.mean(flawed))
     for figure in result["figures"].values():

@@ -106,6 +106,8 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
         train_lineage(grpo(""), tmp_path / "none")
     with pytest.raises(UserError, match="'nowhere' is not there"):
         train_lineage(grpo("nowhere"), tmp_path / "nowhere")
+    with pytest.raises(UserError, match="12 is a checkpoint, but"):
+        load(f"{made}/checkpoints/12")
     with pytest.raises(UserError, match="countdown is a model without reward_head.safetensors"):
         Judge(grpo("countdown"), policy, MESH)
     assert not list(tmp_path.iterdir())

@@ -163,7 +163,8 @@ def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epat
         return Step(*update(state, place_batch(pairs.batch(chosen, reference), mesh), frozen))
 
     programs.compile_log().write_to(folder / "compilations.jsonl")
-    save_outline(folder, start, ancestor, lora)
+    if not by_head:  # checkpoints of a head are no models
+        save_outline(folder, start, ancestor, lora)
     state = fit(sharding.place(init_state(trained, c), mesh), advance, c, folder)
     learnt = state.params["model"] if by_head else state.params
     model = dataclasses.replace(start, params=merge(start.params, learnt, lora) if lora.rank else learnt)
