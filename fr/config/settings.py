@@ -112,15 +112,7 @@ class EvaluationConfig:
     temperature: float = 0.7
     top_p: float = 0.98
     samples: int = 128  # attempts at each problem
-    ks: tuple[int, ...] = (
-        2,
-        4,
-        8,
-        16,
-        32,
-        64,
-        128,
-    )  # of pass@k; not 1, the accuracy, nor any above `samples`
+    ks: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)  # of pass@k; 1 is the accuracy; none above `samples`
     cuts: int = 11  # of a chain: 0, 10, ... 100 %
     premature: float = 0.4  # confidence whose rank correlation with its cut is lower came too early
     bins: int = 10  # of a calibration error
