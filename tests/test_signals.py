@@ -42,7 +42,7 @@ def attempt(length=10, text="", tokens=None, truncated=False, forced=None, own=N
 
 def read(*attempts, answers=None, rollouts=8, searches=None) -> dict[str, float]:
     answers = answers or (None,) * len(attempts)
-    return read_signals(Failures(attempts, tuple(answers), rollouts, searches), CONFIG)
+    return read_signals(Failures(attempts, tuple(answers), rollouts, ("no", "up"), searches), CONFIG)
 
 
 def test_curves_of_a_straight_line():

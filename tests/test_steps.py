@@ -14,6 +14,8 @@ from fr.tasks.steps import completion_of, find_steps, written
     ("- 3 + 4 = 7\n* 5 × 6 = 30", [("3 + 4 =", True), ("5 × 6 =", True)]),  # bullets
     ("$5 * 3 = $15, 1,000 + 5 = 1,006", [("$5 * 3 =", True), ("1,000 + 5 =", False)]),
     ("10 / 3 = 3.33 and 7 / 2 = 3 and 7 / 0 = 7", [("10 / 3 =", True), ("7 / 2 =", False), ("7 / 0 =", False)]),
+    ("answer 4 * ( 6 / 6 ) 6 / 6 = 1 , 4 - 1 = 2", [("6 / 6 =", True), ("4 - 1 =", False)]),
+    ("(1 + 2)3 + 4 = 13", []),
     ("3+4=7,7+5=12", [("3+4=", True), ("7+5=", True)]),
     ("3 + 4 = 7 + 5 = 12", [("7 + 5 =", True)]),  # a run-on: its first half states no result
     ("2x + 3 * 4 = 9 ; (1 + 2) * 3 = 8 ; 2 ^ 3 * 4 = 1 ; x - 3 + 4 = 5 ; 3 + 4 = 7up", []),  # of larger ones

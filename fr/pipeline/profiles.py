@@ -13,6 +13,7 @@ from fr.pipeline.run import Run
 from fr.routing.profiles import FEATURES, Profiles
 from fr.tasks.answers import canonical_answer
 from fr.tasks.countdown_replay import replay
+from fr.tasks.formats import format_of
 from fr.types import RIGHT, UNPARSED, Problem
 
 _COLUMNS = ["problem", "operator", "grade", "fire_position", *(f"cost_{c}" for c in store.COSTS)]
@@ -24,15 +25,6 @@ def failures_by_problem(scores: epath.Path) -> dict[str, list[store.Attempt]]:
     for attempt in store.read(scores):
         failures.setdefault(attempt.problem, []).append(attempt)
     return failures
-
-
-def traces_by_problem(scores: epath.Path) -> dict[str, list[Trace]]:
-    """What features and detectors read of them."""
-    return {problem: _traces(failures) for problem, failures in failures_by_problem(scores).items()}
-
-
-def _traces(failures: list[store.Attempt]) -> list[Trace]:
-    return [Trace(attempt.stats, ~attempt.forced) for attempt in failures]
 
 
 def signals_of(
@@ -47,14 +39,16 @@ def signals_of(
     if config.diagnosis.outside and problem.task == "countdown":
         board = problem.meta["numbers"], problem.meta["target"]
         searches = tuple(replay(attempt.text, *board) for attempt in failures)
-    return read_signals(Failures(tuple(failures), tuple(answers), rollouts, searches), config)
+    switches = format_of(problem.task).switches
+    return read_signals(Failures(tuple(failures), tuple(answers), rollouts, switches, searches), config)
 
 
 def build_profiles(run: Run) -> Profiles:
     """One row a failed problem; rates are NaN until operators have been tried."""
     failures = failures_by_problem(run.workdir / "scores")
     problems = tuple(failures)
-    features = [problem_features(_traces(failures[p]), run.config.diagnosis) for p in problems]
+    traces = [[Trace(a.stats, ~a.forced) for a in failures[p]] for p in problems]
+    features = [problem_features(failed, run.config.diagnosis) for failed in traces]
     wanted = run.config.intervention.operators, run.ancestor is not None, run.specialist, run.config.task.name
     operators = [operator.name for operator in select(*wanted)[0]]
     rollouts, scores, attempts = (

@@ -72,8 +72,10 @@ def written(value: Fraction | None) -> str | None:
 
 def _goes_before(before: str) -> bool:
     """Whether the left side is only the end of an expression; a sign that starts a line is a bullet."""
-    line = before.rpartition("\n")[2].strip()
-    return line[-1:] in tuple("+-*/^)") and len(line) > 1
+    line = before.rpartition("\n")[2]
+    # Brackets that a space follows are another expression, which has ended: `answer 4 * ( 6 / 6 ) 6 / 6 = 1`.
+    sign = line.strip()[-1:] in tuple("+-*/^") and len(line.strip()) > 1
+    return sign or line.endswith(")")
 
 
 def _step(match: re.Match) -> Step:

@@ -25,6 +25,7 @@ class Failures:
     attempts: tuple["fr.store.Attempt", ...]  # noqa: F821 (scored; its import brings in pyarrow)
     answers: tuple[str | None, ...]  # of each, in a form that is the same for the same answer; None: unparsed
     rollouts: int  # drawn of the problem, failed or not
+    switches: tuple[str, ...]  # words that leave a thought for another
     searches: tuple[tuple, ...] | None = None
 
 
