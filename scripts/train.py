@@ -3,9 +3,10 @@
     python scripts/train.py --config=configs/countdown_ancestor.py --workdir=/tmp/ancestor
     python scripts/train.py --config=configs/countdown_grpo.py --workdir=/tmp/grpo
 
-`--config.algorithm` says how the specialist is made of its ancestor. Killed at any moment, the same command goes
-on from the newest checkpoint and ends with the same bytes. Leaves models that `fr.models.load` and transformers
-open, each with checkpoints/, metrics.jsonl and timings.jsonl.
+`--config.algorithm` says how the specialist is made of its ancestor; reward_model makes `reward_model/` in its place,
+which answers nothing and which the reward term of that name asks (`--config.rewards.model=FOLDER`). Killed at any
+moment, the same command goes on from the newest checkpoint and ends with the same bytes. Leaves models that
+`fr.models.load` and transformers open, each with checkpoints/, metrics.jsonl and timings.jsonl.
 """
 
 from absl import flags
