@@ -16,6 +16,7 @@ from fr.pipeline.route import route
 
 cli.define_flags(model=False)
 flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir.")
+flags.DEFINE_list("without", [], "Operators to leave out, such as those that use truth from outside.")
 flags.DEFINE_bool("head", True, "Train the learned heads and judge them too.")
 
 
@@ -25,7 +26,8 @@ def main() -> None:
     cli.require(workdir=given.workdir)
     config = cli.frozen_config() if given.config else Config()
     files = given.profiles or [epath.Path(given.workdir) / "profiles.csv"]
-    result = route(files, config, given.workdir, given.head, lambda text: print(text, end="\n\n", flush=True))
+    announce = lambda text: print(text, end="\n\n", flush=True)
+    result = route(files, config, given.workdir, given.head, announce, given.without)
     print("\n\n".join(result["tables"]))
     print(f"\n  routing.json and plots/ are in {given.workdir}")
 

@@ -36,6 +36,21 @@ def test_what_is_written_reads_back_exactly(tmp_path):
     assert second.numbers("retry_cost") is None and first.numbers("nothing") is None
 
 
+def test_operators_are_left_out_by_name(tmp_path):
+    cells = [make(problems=7, cell="a|x"), make(problems=5, operators=("retry", "local_temp"), cell="b|x")]
+    write_profiles(tmp_path / "p.csv", cells)
+    less, same_as_before = read_cells([tmp_path / "p.csv"], ["dense_steer", "sparse_steer"])
+    kept = ("retry", "sparse_steer_random", "local_temp")
+    assert less.operators == kept and same(same_as_before, cells[1])
+    for name in kept:
+        at, was = less.operators.index(name), cells[0].operators.index(name)
+        np.testing.assert_array_equal(less.rates[:, at], cells[0].rates[:, was])
+        np.testing.assert_array_equal(less.attempts[:, at], cells[0].attempts[:, was])
+    for name, said in {"retry": "there are", "dense_ster": "did you mean 'dense_steer'"}.items():
+        with pytest.raises(UserError, match=f"'{name}' cannot be left out; {said}"):
+            read_cells([tmp_path / "p.csv"], [name])
+
+
 def test_a_cell_without_ancestor_has_fewer_operators_and_features(tmp_path):
     lonely = make(problems=6, operators=("retry", "local_temp"), cell="lonely")
     features = lonely.features.copy()

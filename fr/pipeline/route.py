@@ -23,19 +23,21 @@ def route(
     workdir: PathLike,
     heads: bool = False,
     announce: Callable[[str], None] | None = None,
+    without: Sequence[str] = (),
 ) -> dict:
     """Evaluate routing on every cell of `files`; write `routing.json` and `plots/*.png` under `workdir`.
 
     With `heads` the learned ones are judged too, and one trained on all problems is left in `head/`.
-    `announce` is told the power of the data before anything is judged. Returns {"summary": what routing.json
+    `announce` is told the power of the data before anything is judged. Operators `without` are as if they had
+    never been tried. Returns {"summary": what routing.json
     holds, "tables": texts}. The same files and config give the same bytes. Raises UserError on a bad file,
     before anything is written.
     """
-    cells = read_cells(files)
+    cells = read_cells(files, without)
     known = measure_certainty(cells, config)
     if announce:
         announce(render_power([(p.cell, c.record if c else None) for p, c in zip(cells, known)]))
-    summary = summarise(cells, config, heads, known)
+    summary = {"without": list(without), **summarise(cells, config, heads, known)}
     # Here, so that bad input is refused before the second that matplotlib takes to import.
     from fr.report.plots import draw_landscape, draw_rescue
 

@@ -15,6 +15,7 @@ from etils import epath
 from jaxtyping import Float, Int
 
 from fr.errors import UserError
+from fr.registry import suggest
 from fr.workdir import PathLike, write_whole
 
 FEATURES = ("spread", "concentration", "logit_dispersion")
@@ -82,8 +83,11 @@ def read_profiles(path: PathLike) -> list[Profiles]:
     return [_cell(path, name, rows, header) for name, rows in cells.items()]
 
 
-def read_cells(paths: Sequence[PathLike]) -> list[Profiles]:
-    """The cells of several files; raises UserError if two of them hold the same cell."""
+def read_cells(paths: Sequence[PathLike], without: Sequence[str] = ()) -> list[Profiles]:
+    """The cells of several files, less the operators `without`: those, say, that use truth from outside.
+
+    Raises UserError if two files hold the same cell, and for operators that no cell has or must keep.
+    """
     found: dict[str, PathLike] = {}
     cells = []
     for path in paths:
@@ -92,7 +96,24 @@ def read_cells(paths: Sequence[PathLike]) -> list[Profiles]:
                 raise UserError(f"{path}: cell {profiles.cell!r} is in {found[profiles.cell]} already")
             found[profiles.cell] = path
             cells.append(profiles)
+    for name in without:
+        if name == "retry" or not any(name in profiles.operators for profiles in cells):
+            there = dict.fromkeys(o for profiles in cells for o in profiles.operators if o != "retry")
+            raise UserError(f"operator {name!r} cannot be left out{suggest(name, there)}")
+    cells = [_less(profiles, without) for profiles in cells]
+    if alone := [profiles.cell for profiles in cells if len(profiles.operators) < 2]:
+        raise UserError(f"cell {alone[0]!r}: with {', '.join(without)} left out only 'retry' is there")
     return cells
+
+
+def _less(profiles: Profiles, without: Sequence[str]) -> Profiles:
+    kept = [i for i, name in enumerate(profiles.operators) if name not in without]
+    return dataclasses.replace(
+        profiles,
+        operators=tuple(profiles.operators[i] for i in kept),
+        rates=profiles.rates[:, kept],
+        attempts=None if profiles.attempts is None else profiles.attempts[:, kept],
+    )
 
 
 def write_profiles(path: PathLike, cells: Iterable[Profiles]) -> None:
