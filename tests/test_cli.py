@@ -144,3 +144,53 @@ def test_every_script_refuses_in_one_line(folder, script):
     line = refused(folder, good, "--workdir=run", "--config.task.prblems=3", script=script)
     assert line.startswith(f"{script.name}: ") and "prblems" in line
     assert "--workdir is missing" in refused(folder, good, script=script)
+
+
+# What makes several runs of one config, each in a process and a folder of its own.
+PARENT = """
+import functools, pathlib
+
+from absl import flags
+from etils import epath
+from fr import cli
+
+cli.define_flags()
+
+
+def child(seed):
+    folder = epath.Path(flags.FLAGS.workdir) / str(seed)
+    arguments = [f"--config.seed={seed}", f"--workdir={folder}"]
+    cli.run_script(pathlib.Path("script.py").absolute(), arguments, folder)
+
+
+def main():
+    cli.frozen_config()
+    cli.run_jobs([functools.partial(child, seed) for seed in (0, 1)], 2, "child")
+
+
+cli.run(main)
+"""
+
+
+def test_children_get_the_config_and_what_was_overridden_but_the_study(folder):
+    (folder / "parent.py").write_text(PARENT)
+    given = [
+        "--config.task.problems=5",
+        "--config.study.seeds=(7,)",
+        "--config.rewards.switch_words=('a','b')",
+    ]
+    done = call(folder, "--config=good.py", "--workdir=both", *given, script="parent.py")
+    assert done.returncode == 0, done.stderr
+    for seed in (0, 1):
+        assert (folder / "both" / str(seed) / "log.txt").read_text() == "fine\n"
+        config = json.loads((folder / "both" / str(seed) / "config.json").read_text())
+        assert (config["seed"], config["task"]["name"], config["task"]["problems"]) == (seed, "gcd", 5)
+        assert config["rewards"]["switch_words"] == ["a", "b"] and config["study"]["seeds"] == [0, 1, 2]
+
+
+def test_a_child_that_fails_ends_the_parent_with_its_line(folder):
+    (folder / "parent.py").write_text(PARENT)
+    done = call(folder, "--config=unknown.py", "--workdir=both", script="parent.py")
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert "unknown task 'gdc'" in line and "log.txt" in line
