@@ -1,5 +1,6 @@
 """Several processes of one run: the bytes of one process, and an end in one line where one of them is lost."""
 
+import json
 import os
 import pathlib
 import re
@@ -10,7 +11,9 @@ import sys
 import time
 
 import jax
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from fr import processes
 from fr.errors import UserError
@@ -36,6 +39,21 @@ TRAINED = {
     "training.warmup_steps": 5,
     "training.checkpoint_every": 5,
 }
+# The bonus moves a random model, which is never right.
+LEARNT = {
+    "algorithm": "grpo",
+    "sampling.slots": 8,
+    "sampling.chunk": 8,
+    "policy.steps": 2,
+    "policy.prompts": 4,
+    "policy.rollouts": 2,
+    "policy.max_new_tokens": 8,
+    "policy.entropy": 0.1,
+    "policy.kl": 0.01,
+    "policy.learning_rate": 1e-3,
+    "policy.eval_every": 0,
+    "policy.checkpoint_every": 1,
+}
 AGAIN = "so this process ends too; start the same command again for every process"
 
 
@@ -44,20 +62,24 @@ def _address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def _start(commands: list[list[str]]) -> list[subprocess.Popen]:
+def _start(commands: list[list[str]], devices: int = 1) -> list[subprocess.Popen]:
     # Theirs alone: this process may not have read its own flags yet, and each of theirs compiles all programs.
-    env = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+    env = {**os.environ, "XLA_FLAGS": flags}
     pipe = subprocess.PIPE
     return [subprocess.Popen(c, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True) for c in commands]
 
 
-def _script(name: str, workdir: pathlib.Path, settings: dict, count: int = 1) -> list[subprocess.Popen]:
+def _script(
+    name: str, workdir: pathlib.Path, settings: dict, count: int = 1, devices: int = 1
+) -> list[subprocess.Popen]:
+    """`count` processes of a script, each with so many devices."""
     command = [sys.executable, f"scripts/{name}.py", "--config=configs/quickstart.py", f"--workdir={workdir}"]
     command += [f"--config.{name}={value}" for name, value in settings.items()]
     if count == 1:
-        return _start([command])
+        return _start([command], devices)
     command += [f"--processes={count}", f"--coordinator={_address()}", "--heartbeat=20"]
-    return _start([[*command, f"--process={i}"] for i in range(count)])
+    return _start([[*command, f"--process={i}"] for i in range(count)], devices)
 
 
 def _finish(running: list[subprocess.Popen]) -> list[str]:
@@ -121,11 +143,52 @@ def test_killed_and_started_again_it_is_one_process(tiny, tmp_path):
     _assert_equal(several, tmp_path / "one")
 
 
+def _assert_learnt_alike(ours: pathlib.Path, theirs: pathlib.Path) -> None:
+    """The same numbers and the same model, but for the order of sums."""
+    read = lambda folder: [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    ours, theirs = ours / "specialist", theirs / "specialist"
+    assert len(read(ours)) == len(read(theirs))
+    for line, wanted in zip(read(ours), read(theirs)):
+        assert line == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    model, wanted = load_file(ours / "model.safetensors"), load_file(theirs / "model.safetensors")
+    for name in wanted:
+        np.testing.assert_allclose(model[name], wanted[name], atol=1e-5, err_msg=name)
+
+
+def test_processes_train_as_one(tiny, tmp_path):
+    settings = LEARNT | {"ancestor": tiny["specialist"]}
+    told = _finish(_script("train", tmp_path / "several", settings, count=2))
+    assert "metrics.jsonl" in told[0] and not told[1]
+    _finish(_script("train", tmp_path / "one", settings))
+    _assert_learnt_alike(tmp_path / "several", tmp_path / "one")
+
+
+# A copy of the parameters over both processes, one of the sampler in each.
+DIVIDED = {"policy.model_axis": 4, "sampling.model_axis": 2, "lora.rank": 2, "policy.eval_every": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, DIVIDED, {"algorithm": "dapo", "policy.rounds": 2}])
+def test_training_killed_and_started_again(changes, tiny, tmp_path):
+    settings = LEARNT | {"ancestor": tiny["specialist"], "policy.steps": 6} | changes
+    several, devices = tmp_path / "several", 2 if changes is DIVIDED else 1
+    begin = lambda workdir: _script("train", workdir, settings, count=2, devices=devices)
+    line = _kill(begin(several), 1, several, "specialist/checkpoints/1")
+    assert line.startswith("train.py: process 1 is gone") and AGAIN in line
+    _finish(begin(several))
+    _finish(begin(tmp_path / "whole"))
+    for name in ("metrics.jsonl", "model.safetensors"):
+        ours, theirs = (tmp_path / run / "specialist" / name for run in ("several", "whole"))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    _finish(_script("train", tmp_path / "one", settings, devices=2 * devices))
+    _assert_learnt_alike(several, tmp_path / "one")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> pathlib.Path:
-    """What one process leaves of a run that trains its specialist."""
+    """What two processes leave of a run that trains its specialist."""
     workdir = tmp_path_factory.mktemp("whole")
-    _finish(_script("reproduce", workdir, SHORT | TRAINED))
+    _finish(_script("reproduce", workdir, SHORT | TRAINED, count=2))
     return workdir
 
 
@@ -147,25 +210,63 @@ def test_the_whole_way_killed_in_any_stage(made, victim, whole, tmp_path):
     _assert_equal(tmp_path, whole)
 
 
-@pytest.mark.parametrize(("raised", "code"), [("UserError", 2), ("ValueError", 1)])
-def test_what_one_process_raises_ends_the_others(raised, code):
+def _pair(body: str, heartbeat: int) -> list[subprocess.Popen]:
+    """Two processes of a job that run `body`, where `index` is the number of each."""
     source = f"""if True:
+        import os, sys
         from fr import processes
         from fr.errors import UserError
-        with processes.job(processes.settings("2", {{index}}, "{_address()}"), 60):
-            # What process 0 has in hand counts, whatever this one saw.
-            assert processes.share("work", [[3, 1, 4, 1, 5], []][{{index}}]) == [[3, 4, 5], [1, 1]][{{index}}]
-            if {{index}} == 1:
+        index = int(sys.argv[1])
+        with processes.job(processes.settings("2", index, "{_address()}"), {heartbeat}):
+            {body}
+    """
+    return _start([[sys.executable, "-c", source, str(index)] for index in range(2)])
+
+
+def test_what_processes_tell_each_other():
+    body = """
+            # What process 0 has in hand counts, whatever the other one saw.
+            assert processes.share("work", [[3, 1, 4, 1, 5], []][index]) == [[3, 4, 5], [1, 1]][index]
+            assert processes.agree("what", ["yes", "no"][index]) == "yes"
+            assert processes.part(range(5)) == [range(2), range(2, 5)][index]
+            # Of unequal sizes, one of them nothing.
+            for each in (["a" * 1000, b""], [None, {"x": [1.5]}]):
+                assert processes.gather(each[index]) == each
+            print(index)
+    """
+    # The chatter of collectives does not get through.
+    assert _finish(_pair(body, 60)) == ["0\n", "1\n"]
+
+
+@pytest.mark.parametrize("meets", ['wait("a barrier")', "gather(index)"])
+@pytest.mark.parametrize(("raised", "code"), [("UserError", 2), ("ValueError", 1)])
+def test_what_one_process_raises_ends_the_others(raised, code, meets):
+    body = f"""
+            if index == 1:
                 raise {raised}("the reason")
-            processes.wait("a barrier")
+            processes.{meets}
     """
     began = time.monotonic()
-    running = _start([[sys.executable, "-c", source.format(index=index)] for index in range(2)])
+    running = _pair(body, 60)
     (_, waiting), (_, failing) = [process.communicate(timeout=100) for process in running]
     assert [process.returncode for process in running] == [code, code]
     (line,) = _lines(waiting)
     assert "process 1" in line and "the reason" in line and raised in _lines(failing)[-1]
     assert time.monotonic() - began < 55  # behind no heartbeat's end
+
+
+def test_killed_in_a_collective():
+    body = """
+            processes.gather(index)
+            if index == 1:
+                os.kill(os.getpid(), 9)
+            processes.gather(index)
+    """
+    survivor, victim = _pair(body, 3)
+    _, errors = survivor.communicate(timeout=100)
+    assert survivor.returncode not in (0, 2) and victim.wait() == -signal.SIGKILL
+    (line,) = _lines(errors)
+    assert "process 1 is gone" in line and AGAIN in line
 
 
 # As jaxlib 0.10.2 and 0.12.0.1 wrote them, shortened.

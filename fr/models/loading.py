@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
+from fr import processes
 from fr.errors import UserError
 from fr.models.adapters import merge
 from fr.models.config import ModelConfig
@@ -59,10 +60,11 @@ def save(
     """Write a model as float32 safetensors, configs and tokenizer files that `load` and transformers open.
 
     `stop_tokens`: the tokenizer's own, unless given. `folder` may be a bucket path; what else it holds stays.
+    Processes that hold the parameters together all call it, and the first one writes.
     """
     if stop_tokens is None:
         stop_tokens = stop_ids(tokenizer.eos_token_id if tokenizer else None)
-    if tokenizer is not None:
+    if tokenizer is not None and processes.is_first():
         write_tokenizer(folder, tokenizer)
     write_folder(folder, config, params, stop_tokens)
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from fr import processes
 from fr.config import LoraConfig
 from fr.errors import UserError
 from fr.models.config import ModelConfig
@@ -44,8 +45,11 @@ def outline_of(checkpoint: Path) -> Path:
 def save_outline(folder: PathLike, model: Model, base: str = "", lora: LoraConfig = LoraConfig()) -> None:
     """Write what `load` needs beside the checkpoints of a training run in `folder`: `model` but its parameters.
 
-    Of adapters also the model that they stand beside, `base`: any name that `load` takes.
+    Of adapters also the model that they stand beside, `base`: any name that `load` takes. Of several processes the
+    first one writes.
     """
+    if not processes.is_first():
+        return
     outline = epath.Path(folder) / _OUTLINE
     if model.tokenizer is not None:
         write_tokenizer(outline, model.tokenizer)

@@ -9,6 +9,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
+from fr import processes
 from fr.errors import UserError
 from fr.models.config import ModelConfig
 from fr.models.families import config_json
@@ -131,12 +132,17 @@ def _open(path: Path):
 def write_folder(folder: PathLike, config: ModelConfig, params: dict, stop_tokens: tuple[int, ...]) -> None:
     """Write float32 safetensors and configs that transformers opens; every file whole, `config.json` last.
 
-    A save that is killed leaves a folder without `config.json`, which `load` refuses.
+    A save that is killed leaves a folder without `config.json`, which `load` refuses. Processes that hold the
+    parameters together all call it, and the first one writes.
     """
-    folder = epath.Path(folder)
+    folder, tensors = epath.Path(folder), list(disassemble(config, params))
+    if not processes.is_first():
+        for _, _, read in tensors:
+            read()
+        return
     (folder / "config.json").unlink(missing_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
-    _write_tensors(folder / SINGLE, list(disassemble(config, params)))
+    _write_tensors(folder / SINGLE, tensors)
     write_configs(folder, config, stop_tokens)
 
 

@@ -52,8 +52,29 @@ def places(tree, mesh: Mesh):
 
 
 def place(tree, mesh: Mesh):
-    """Put every leaf of a tree where its path says; what is there already stays as it is."""
-    return jax.device_put(tree, places(tree, mesh))
+    """Put every leaf of a tree where its path says; what is there already stays as it is.
+
+    Where the mesh is that of several processes all must call it: see `put`.
+    """
+    return put(tree, places(tree, mesh))
+
+
+def put(tree, places):
+    """`jax.device_put` to a place, or to a tree of them, that may belong to several processes.
+
+    Every process then has the same whole values and puts its devices' parts of them: `device_put` would first send
+    all values around to see whether they are the same.
+    """
+    if isinstance(places, NamedSharding):
+        places = jax.tree.map(lambda _: places, tree)
+    return jax.tree.map(_put, tree, places)
+
+
+def _put(leaf, place: NamedSharding) -> jax.Array:
+    if place.is_fully_addressable or not getattr(leaf, "is_fully_addressable", True):
+        return jax.device_put(leaf, place)
+    host = np.asarray(leaf)
+    return make_array(host.shape, place, lambda index: host[index])
 
 
 def constrain(tree, mesh: Mesh):
@@ -79,6 +100,13 @@ def whole(x: jax.Array) -> jax.Array:
 
 def _name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def on_host(x) -> np.ndarray:
+    """The whole array on the host of every process; where several hold its parts, all must call it."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return np.asarray(jax.device_put(x, NamedSharding(x.sharding.mesh, P())))
 
 
 def make_array(

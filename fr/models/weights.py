@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from fr.errors import UserError
 from fr.models.config import ModelConfig
-from fr.models.sharding import host_buffer, make_array, sharding
+from fr.models.sharding import host_buffer, make_array, on_host, sharding
 from fr.models.transformer import init_params
 
 
@@ -208,7 +208,7 @@ def _shape(leaf) -> tuple[int, ...]:
 
 
 def _to_file(leaf, entry: Entry, layer: int | None) -> np.ndarray:
-    array = np.asarray(leaf if layer is None else leaf[layer], np.float32)
+    array = on_host(leaf if layer is None else leaf[layer]).astype(np.float32, copy=False)
     wanted = entry.file_shape(array.shape)
     return np.ascontiguousarray(array.reshape(wanted[::-1]).T if entry.inputs else array.reshape(wanted))
 

@@ -16,7 +16,7 @@ _SOME = 256  # problems whose prompts are counted
 
 
 def dry_run(config: Config) -> str:
-    """A table of what training on rollouts or on pairs holds on every device of this machine, from shapes alone.
+    """A table of what training on rollouts or on pairs holds on every device, from shapes alone.
 
     Of the ancestor its config.json is enough, and its tokenizer, if there is one, tells how long prompts are. Types
     are those of the training's `dtype`, else of this machine. Raises UserError for settings that do not fit together.
@@ -27,7 +27,7 @@ def dry_run(config: Config) -> str:
     by_pairs = config.algorithm in PREFERENCES
     c = config.preference if by_pairs else config.policy
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    mesh = training_mesh(c.model_axis, devices.devices)
+    mesh = training_mesh(c.model_axis, devices.everywhere)
     (check_preference if by_pairs else check_policy)(c, mesh)
     prompt, source = _PROMPT, "assumed, without a tokenizer"
     if tokenizer is not None:

@@ -1,12 +1,11 @@
 """The reward model of a run: what it says of a step's rollouts."""
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from fr.config import Config
-from fr.models import Model
+from fr.models import Model, sharding
 from fr.pipeline.run import check_vocabularies
 from fr.training.preference import make_rewards
 from fr.training.reward_model import load_reward_model
@@ -32,4 +31,4 @@ class Judge:
         ask = lambda part: self._rewards(
             self._held.model.params, self._held.kernel, place_batch(part, self._mesh)
         )
-        return np.concatenate(jax.device_get([ask(part) for part in parts]))
+        return np.concatenate([sharding.on_host(found) for found in [ask(part) for part in parts]])

@@ -11,7 +11,7 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from fr import programs, tasks
+from fr import processes, programs, tasks
 from fr.config import Config, LoraConfig, as_dict
 from fr.errors import UserError
 from fr.metrics import Stages
@@ -45,16 +45,17 @@ def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathL
     programs.keep()
     mix, task = Mix(config.rewards), tasks.make(config.task)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    mesh = training_mesh(config.policy.model_axis, devices.devices)
+    mesh = training_mesh(config.policy.model_axis, devices.everywhere)
     check_policy(config.policy, mesh)
     start = load(ancestor, dtype=master_type(config.policy.dtype, config.lora), mesh=mesh)
     if start.tokenizer is None or not start.stop_tokens:
         raise UserError(f"{ancestor} has no tokenizer or no stop token, so it cannot be asked problems")
     learner = Learner(config, start, task, mix, devices, mesh)
     state = learner.state()
-    claim_workdir(workdir, as_dict(config))
+    processes.in_turn("policy", lambda: claim_workdir(workdir, as_dict(config)))
     save_outline(folder, start, ancestor, config.lora)
-    programs.compile_log().write_to(epath.Path(folder) / "compilations.jsonl")
+    if processes.is_first():
+        programs.compile_log().write_to(epath.Path(folder) / "compilations.jsonl")
     exam = Exam(config.policy.eval_every, learner.measure, "held_out/accuracy")
     state = fit(state, learner.advance, config.policy, folder, exam if exam.every else None)
     save(folder, start.config, learner.merged(state), start.tokenizer, start.stop_tokens)
@@ -160,8 +161,8 @@ class Learner:
             placed = place_batch((narrow.tokens, narrow.start), self._mesh)
             some.append((part, self._logps(self._ancestor, *placed, columns)))
         out = np.zeros(rows.mask.shape, np.float32)
-        for part, logp in jax.device_get(some):
-            out[part, : logp.shape[1]] = logp
+        for part, logp in some:
+            out[part, : logp.shape[1]] = sharding.on_host(logp)
         return out
 
     def _learn(self, state: TrainState, rows: PolicyBatch, step: int) -> tuple[TrainState, dict[str, float]]:

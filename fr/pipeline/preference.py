@@ -58,18 +58,17 @@ class Pairs:
 def train_preferences(config: Config, workdir: PathLike, ancestor: str) -> str:
     """Train the model `ancestor` on pairs of its own answers; returns `workdir/specialist`, or `/reward_model`.
 
-    Candidates for problems of the training split go to `candidates/`, a share from each process; the first one
-    trains. A finished model is left alone. Raises UserError for settings that do not fit, and without a pair.
+    Candidates for problems of the training split go to `candidates/`, a share from each process; all train together.
+    A finished model is left alone. Raises UserError for settings that do not fit, and without a pair.
     """
     folder = epath.Path(workdir) / _MADE[config.algorithm]
-    if (folder / "config.json").exists():
+    if processes.agree(f"{folder.name}/finished", (folder / "config.json").exists()):
         return str(folder)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    mesh = training_mesh(config.preference.model_axis, devices.devices)
+    mesh = training_mesh(config.preference.model_axis, devices.everywhere)
     check_preference(config.preference, mesh)
     pairs = _pairs(config, epath.Path(workdir), ancestor, devices)
-    if processes.is_first():
-        _train(config, ancestor, pairs, mesh, folder)
+    _train(config, ancestor, pairs, mesh, folder)
     processes.wait(folder.name)
     return str(folder)
 
@@ -162,7 +161,8 @@ def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epat
         chosen = [order(i // total)[i % total] for i in range(index * c.pairs, (index + 1) * c.pairs)]
         return Step(*update(state, place_batch(pairs.batch(chosen, reference), mesh), frozen))
 
-    programs.compile_log().write_to(folder / "compilations.jsonl")
+    if processes.is_first():
+        programs.compile_log().write_to(folder / "compilations.jsonl")
     if not by_head:  # checkpoints of a head are no models
         save_outline(folder, start, ancestor, lora)
     state = fit(sharding.place(init_state(trained, c), mesh), advance, c, folder)
@@ -183,5 +183,5 @@ def _reference(start: Model, pairs: Pairs, config: PreferenceConfig, mesh: Mesh)
         # The last ones are read twice rather than in a shape of their own.
         part = np.minimum(np.arange(first, first + rows), len(pairs.start) - 1)
         placed = place_batch((pairs.tokens[part], pairs.start[part]), mesh)
-        found.append(jax.device_get(logps(start.params, *placed, width)))
+        found.append(sharding.on_host(logps(start.params, *placed, width)))
     return np.concatenate(found)[: len(pairs.start)]

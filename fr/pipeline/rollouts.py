@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from fr import processes
 from fr.config import Config
 from fr.errors import UserError
 from fr.metrics import Stages
@@ -102,7 +103,24 @@ class Sampler:
         sets: Sequence[str],
         stages: Stages,
     ) -> tuple[list[Group], Cost]:
-        """`count` attempts at each problem; `name` is a part of their keys."""
+        """`count` attempts at each problem; `name` is a part of their keys.
+
+        Each of several processes asks its part of the problems, and all get the whole.
+        """
+        mine = self._ask(processes.part(problems), count, temperature, name, sets, stages)
+        with stages.time("exchange"):
+            found = processes.gather(mine)
+        return list(itertools.chain(*(groups for groups, _ in found))), sum((c for _, c in found), Cost())
+
+    def _ask(
+        self,
+        problems: Sequence[Problem],
+        count: int,
+        temperature: float,
+        name: str,
+        sets: Sequence[str],
+        stages: Stages,
+    ) -> tuple[list[Group], Cost]:
         c = self.config
         params = {
             "temperature": temperature,

@@ -9,15 +9,15 @@ from etils import epath
 from fr import processes, tasks
 from fr.config import PREFERENCES, Config, TrainingConfig, as_dict
 from fr.errors import UserError
-from fr.models import Model, ModelConfig, load, save
+from fr.models import Model, ModelConfig, load, save, sharding
 from fr.models.orbax_io import save_outline
 from fr.models.transformer import init_params
 from fr.pipeline.policy import train_policy
 from fr.pipeline.preference import train_preferences
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
 from fr.training.data import TraceData
-from fr.training.sft import make_step, placements
-from fr.training.state import TrainState, init_state
+from fr.training.sft import make_step
+from fr.training.state import TrainState, check_rows, init_state, place_batch, training_mesh
 from fr.training.trainer import Step, fit
 from fr.workdir import PathLike, claim_workdir
 
@@ -26,7 +26,7 @@ def train_lineage(config: Config, workdir: PathLike) -> list[str]:
     """Train what the config does not name: `ancestor/` if it is "scratch", `specialist/` if it is "".
 
     Without steps of its algorithm no specialist is trained. Finished models are left alone. Returns their folders.
-    Of several processes the first one trains, on its own devices, and the others wait.
+    Several processes train together, on all devices of all of them.
     """
     ancestor, made = config.ancestor, []
     if ancestor == "scratch":
@@ -40,7 +40,7 @@ def train_lineage(config: Config, workdir: PathLike) -> list[str]:
 def train_ancestor(config: Config, workdir: PathLike) -> str:
     """Train `architecture` on `pretraining`; returns the exported folder `workdir/ancestor`."""
     folder = epath.Path(workdir) / "ancestor"
-    if processes.is_first() and not _finished(folder):
+    if not _finished(folder):
         start = _from_scratch(config)
         _train(start, config, config.pretraining, epath.Path(workdir), folder)
     processes.wait(folder.name)
@@ -59,10 +59,10 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
         )
     if config.algorithm in PREFERENCES:
         return train_preferences(config, workdir, ancestor)
-    if processes.is_first() and not _finished(folder):
+    if not _finished(folder):
         if config.algorithm == "sft":
             # Float32 masters, whatever the type that the ancestor is sampled in.
-            start = load(ancestor, dtype=jnp.float32)
+            start = load(ancestor, dtype=jnp.float32, mesh=training_mesh())
             _train(start, config, config.training, epath.Path(workdir), folder)
         else:
             train_policy(config, workdir, ancestor, folder)
@@ -78,7 +78,7 @@ def _steps(config: Config) -> int:
 
 def _finished(folder: epath.Path) -> bool:
     """An export ends with its config.json."""
-    return (folder / "config.json").exists()
+    return processes.agree(f"{folder.name}/finished", (folder / "config.json").exists())
 
 
 def _from_scratch(config: Config) -> Model:
@@ -100,16 +100,16 @@ def _train(
     start: Model, config: Config, training: TrainingConfig, workdir: epath.Path, folder: epath.Path
 ) -> None:
     """Train `start` on the task's traces; `folder` holds checkpoints, metrics and in the end the model."""
-    data = _traces(start, config, training, folder.name)
-    state, step = init_state(start.params, training), make_step(start.config, training)
-    whole, rows = placements(training.batch)
+    data, mesh = _traces(start, config, training, folder.name), training_mesh()
+    check_rows(training.batch, 0, mesh, "config.training.batch")
+    state, step = init_state(start.params, training), make_step(start.config, training, mesh)
 
     def advance(i: int, state: TrainState, _) -> Step:
-        return Step(*step(state, jax.device_put(data.batch(i), rows)))
+        return Step(*step(state, place_batch(data.batch(i), mesh)))
 
-    claim_workdir(workdir, as_dict(config))
+    processes.in_turn(f"{folder.name}/claim", lambda: claim_workdir(workdir, as_dict(config)))
     save_outline(folder, start)
-    state = fit(jax.device_put(state, whole), advance, training, folder)
+    state = fit(sharding.place(state, mesh), advance, training, folder)
     save(folder, start.config, state.params, start.tokenizer, start.stop_tokens)
 
 

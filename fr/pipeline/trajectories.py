@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from fr import processes
 from fr.config import RewardsConfig
 from fr.models import Model
 from fr.sampling.engine import Engine
@@ -66,7 +67,8 @@ def sampled(
     known = [(problem, rollout, p) for (problem, rollout), p in zip(asked, probes) if p]
     rows = [row for _, rollout, p in known for row in forced_rows(rollout, p, seed, config.samples)]
     cue = max((len(p.cue) for _, _, p in known), default=0)
-    answers = engine.sample(rows, longest + cue + BUDGET)
+    drawn = processes.gather(engine.sample(processes.part(rows), longest + cue + BUDGET))
+    answers = list(itertools.chain(*drawn))
     behind, found = iter(answers), []
     for (problem, _), p in zip(asked, probes):
         given = list(itertools.islice(behind, config.cuts * config.samples if p else 0))

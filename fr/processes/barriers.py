@@ -3,14 +3,13 @@
 They meet in jax's coordination service. Its barriers and its key-value store are host calls, the same on CPU, GPU
 and TPU, and they fail when a process is gone. `multihost_utils.sync_global_devices` runs a collective on
 every device instead: it would hang there, and needs all devices where decoding is local. jax has no public name
-for the service's client yet. Without a job there is one process, and nothing waits.
+for the service's client yet. Without a job there is one process, and nothing waits. `exchange` has what goes
+through the devices.
 """
 
 import json
-import time
 from collections.abc import Callable, Sequence
 
-import jax
 from jax._src import distributed
 
 FOREVER = 10**9  # milliseconds: a process that is gone is noticed by its heartbeat, not by a barrier's limit
@@ -28,7 +27,7 @@ def client():
 
 
 def is_first() -> bool:
-    """Whether this process leads: it trains, claims the folder, writes what there is one of, and prints."""
+    """Whether this process leads: it claims the folder, writes what there is one of, and prints."""
     return index() == 0
 
 
@@ -47,7 +46,7 @@ def label(name: str) -> str:
 def wait(name: str) -> None:
     """Wait until every process has come to the barrier `name`; a name serves once a job."""
     if client():
-        _ask(client().wait_at_barrier, name)
+        client().wait_at_barrier(name, FOREVER)
 
 
 def in_turn(name: str, call: Callable[[], None]) -> None:
@@ -59,24 +58,20 @@ def in_turn(name: str, call: Callable[[], None]) -> None:
         call()
 
 
-def share(name: str, work: Sequence[int]) -> list[int]:
-    """This process's part of `work`: every n-th item of what process 0 has in hand; `name` serves once a job.
+def agree(name: str, value):
+    """What process 0 says, for all: anything that JSON holds; `name` serves once a job.
 
-    Process 0's list counts, because another process may look at the store when shards are being written.
+    For what each could find out and might find otherwise, because it looks at another moment.
     """
     if not client():
-        return list(work)
-    key = f"fr/share/{name}"
+        return value
+    key = f"fr/agreed/{name}"
     if is_first():
-        client().key_value_set(key, json.dumps(list(work)))
-    agreed = json.loads(_ask(client().blocking_key_value_get, key))
+        client().key_value_set(key, json.dumps(value))
+    return json.loads(client().blocking_key_value_get(key, FOREVER))
+
+
+def share(name: str, work: Sequence[int]) -> list[int]:
+    """This process's part of `work`: every n-th item of what process 0 has in hand; `name` serves once a job."""
+    agreed = agree(name, list(work))
     return agreed[index() :: distributed.global_state.num_processes]
-
-
-def _ask(call: Callable, name: str):
-    try:
-        return call(name, FOREVER)
-    except jax.errors.JaxRuntimeError:
-        # A process is gone: the runtime's own thread ends this one in a moment, and the witness says why.
-        time.sleep(GRACE)
-        raise

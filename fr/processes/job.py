@@ -18,7 +18,7 @@ import jax
 from fr.errors import UserError
 from fr.processes.barriers import FOREVER, GRACE, client, index, is_first, wait
 
-AGAIN = "start the same command again for every process: finished shards are kept"
+AGAIN = "start the same command again for every process: what is finished is kept"
 _ENDING = "fr/ending"  # the key that a process writes when it fails, and process 0 when all is done
 
 
@@ -50,7 +50,7 @@ def job(given: dict, heartbeat: int) -> Iterator[None]:
     `given` comes from `settings`; a process not heard of for `heartbeat` seconds counts as gone. What one
     process raises ends the others with one line. Call before anything else touches jax.
     """
-    _watch_stderr(heartbeat)
+    _watch(heartbeat)
     _connect(given, heartbeat)
     heeding = threading.Thread(target=_heed, daemon=True)
     heeding.start()
@@ -58,6 +58,7 @@ def job(given: dict, heartbeat: int) -> Iterator[None]:
         yield
         wait("end")
     except BaseException as error:
+        time.sleep(_patience(error, heartbeat))
         _announce(error, heeding)
         # Behind the error's own line, and before jax's clean-up, which would wait for the others to finish.
         atexit.register(_leave, _code(error))
@@ -92,8 +93,8 @@ def _check_port(address: str) -> None:
         raise UserError(f"--coordinator = {address!r}: cannot listen on that port ({error})") from error
 
 
-def _watch_stderr(heartbeat: int) -> None:
-    """Send what native code writes to stderr through `witness.py`; Python keeps the real one."""
+def _watch(heartbeat: int) -> None:
+    """Send what native code writes, to stdout too, through `witness.py` to stderr; Python keeps the real ones."""
     witness = subprocess.Popen(
         [
             sys.executable,
@@ -106,9 +107,11 @@ def _watch_stderr(heartbeat: int) -> None:
         stdin=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for the job; the witness ends with its last writer
     )
+    sys.stdout.flush()
     sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    os.dup2(witness.stdin.fileno(), 2)
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2))
+    for number in (1, 2):
+        os.dup2(witness.stdin.fileno(), number)
     witness.stdin.close()
 
 
@@ -117,11 +120,18 @@ def _heed() -> None:
     try:
         text = client().blocking_key_value_get(_ENDING, FOREVER)
     except jax.errors.JaxRuntimeError:
-        return  # as in `_ask`
+        return  # the runtime ends this process in a moment
     failure = json.loads(text or "{}")
     if failure and failure["process"] != index():
         print(f"\n{failure['line']}", file=sys.stderr)  # below a progress bar
         _leave(failure["code"])
+
+
+def _patience(error: BaseException, heartbeat: int) -> int:
+    """Seconds in which the runtime ends this process, and the witness says why, if a process that is gone was it."""
+    if "Gloo" in str(error):
+        return heartbeat + GRACE  # a collective among CPUs fails at once, before a heartbeat is missed
+    return GRACE if isinstance(error, jax.errors.JaxRuntimeError) else 0
 
 
 def _announce(error: BaseException, heeding: threading.Thread) -> None:

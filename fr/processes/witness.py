@@ -1,4 +1,4 @@
-"""Between the native stderr of a process and its terminal: `python witness.py program heartbeat advice`.
+"""Between what native code writes and the terminal: `python witness.py program heartbeat advice`.
 
 jax's runtime ends a process whose peer is gone by an abort in a thread of its own, behind some forty lines of
 log. The process cannot help it: the client's callback takes a status that has no type in Python, and a handler of
@@ -11,6 +11,7 @@ import sys
 
 RECORD = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ ([\w.]+):\d+\] ")
 RUNTIME = ("client.h", "coordination_service.cc", "coordination_service_agent.cc")
+CONNECTED = "[Gloo] Rank "  # collectives among CPUs, each time that some of them meet for the first time
 FATAL = "Terminating process because the JAX distributed service detected fatal errors"
 
 
@@ -19,6 +20,8 @@ def main() -> None:
     program, heartbeat, advice = sys.argv[1:]
     held, holding = [], False
     for line in sys.stdin:
+        if line.startswith(CONNECTED):
+            continue
         if record := RECORD.match(line):
             holding = record[1] in RUNTIME
         if holding:

@@ -1,6 +1,7 @@
 """One pure function, any number of local devices: plain, under pmap, or under shard_map."""
 
 import functools
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -49,9 +50,42 @@ class Devices:
         """Whether decoding reads layers off a stack; on a CPU one that is sliced off is copied, at every step."""
         return self.devices[0].platform != "cpu"
 
+    @functools.cached_property
+    def everywhere(self) -> list:
+        """The devices of all processes, in the order of the processes' numbers."""
+        if jax.process_count() == 1:
+            return self.devices
+        local = (jax.local_devices(i)[: len(self.devices)] for i in range(jax.process_count()))
+        return list(itertools.chain.from_iterable(local))
+
     def replicate(self, params):
-        """Put one copy of a tree in every data shard, divided over its devices; nothing moves that is there."""
-        return sharding.place(params, self.mesh)
+        """Put one copy of a tree in every data shard, divided over its devices; nothing moves that is there.
+
+        What lies over the devices of several processes comes by a program that all of them must call.
+        """
+        if all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(params)):
+            return sharding.place(params, self.mesh)
+        return self.receiver(lambda tree: tree, sharding.places(params, self.mesh))(params)
+
+    def receiver(self, fn: Callable, places) -> Callable:
+        """Compile fn(params), whose result each process has at `places` of its own `mesh`.
+
+        The parameters may be divided in any way over `everywhere`; one program moves them, and all processes call
+        it.
+        """
+        if len(self.everywhere) == len(self.devices):
+            return jax.jit(fn, out_shardings=places)
+        # The meshes of all processes as one, of which each has a block of rows.
+        mesh = Mesh(np.array(self.everywhere).reshape(-1, self.mesh.shape["model"]), sharding.AXES)
+        program = jax.jit(
+            fn, out_shardings=jax.tree.map(lambda place: NamedSharding(mesh, place.spec), places)
+        )
+
+        def own(leaf: jax.Array, place: NamedSharding) -> jax.Array:
+            parts = [shard.data for shard in leaf.addressable_shards]
+            return jax.make_array_from_single_device_arrays(leaf.shape, place, parts)
+
+        return lambda params: jax.tree.map(own, program(params), places)
 
     def wrap(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
         """Compile fn(params, *arrays): it sees one data shard's slice, without the leading axis."""

@@ -113,7 +113,7 @@ class Engine:
         places = jax.tree.map(lambda leaf: leaf.sharding, self._params.specialist)
         cast = lambda leaf, kind: leaf.astype(kind)
         bring = lambda params: jax.tree.map(cast, self._layered(model, params), types)
-        return jax.jit(bring, out_shardings=places)
+        return self.devices.receiver(bring, places)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -126,7 +126,8 @@ class Engine:
     def update(self, params: dict) -> None:
         """Decode with these parameters of the same model from the next run on.
 
-        They may be stacked, of another type, and divided otherwise over the same devices. Nothing compiles anew.
+        They may be stacked, of another type, and divided otherwise over the same devices, or over those of all
+        processes, which then all call this. Nothing compiles anew.
         """
         self._params = self._params.replace(specialist=self._bring(params))
 

@@ -13,7 +13,10 @@ _SCORE, _UNSCORED = "score", -1.0  # scores are shares
 
 
 class Checkpoints:
-    """The newest `keep` states of a run and the one with the highest score, a folder each, named by their step."""
+    """The newest `keep` states of a run and the one with the highest score, a folder each, named by their step.
+
+    Of several processes each writes what its devices hold, and all make, save, restore and close together.
+    """
 
     def __init__(self, folder: PathLike, keep: int):
         # Orbax takes absolute paths only, and makes no folder for a part of the processes.
@@ -27,8 +30,10 @@ class Checkpoints:
             create=False,
             # What a killed run left half-written has a temporary name: it is never a step, and goes now.
             cleanup_tmp_directories=True,
-            # The process that trains saves alone: others would have to meet it at barriers of Orbax's own.
-            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
+            # Named, they meet at barriers of the host; else in a collective, beside those of the training.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                active_processes=set(range(jax.process_count()))
+            ),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -57,8 +62,8 @@ class Checkpoints:
         if step != self.latest:
             # Always a score: without one Orbax warns at every step.
             metrics = {_SCORE: _UNSCORED if score is None else score}
-            # From the host: of several processes, Orbax refuses what lies on the devices of one. It copies at once.
-            self._manager.save(step, args=ocp.args.StandardSave(jax.device_get(state)), metrics=metrics)
+            # What a CPU device holds is not copied; jax donates no buffer that somebody looks at.
+            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
     def close(self) -> None:
         """Wait until everything is written."""

@@ -9,6 +9,7 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from fr import processes
 from fr.errors import UserError
 from fr.models import Model, load, save
 from fr.workdir import PathLike, write_whole
@@ -25,9 +26,10 @@ class RewardModel:
 
 
 def save_reward_model(folder: PathLike, trained: RewardModel) -> None:
-    """Write a reward model; the decoder's `config.json` comes last, as of every model."""
+    """Write a reward model; the decoder's `config.json` comes last, as of every model. All processes call it."""
     kernel = np.asarray(trained.kernel, np.float32)
-    write_whole(epath.Path(folder) / _HEAD, safetensors.numpy.save({_KERNEL: kernel}))
+    if processes.is_first():
+        write_whole(epath.Path(folder) / _HEAD, safetensors.numpy.save({_KERNEL: kernel}))
     model = trained.model
     save(folder, model.config, model.params, model.tokenizer, model.stop_tokens)
 

@@ -86,8 +86,8 @@ def check_rows(rows: int, microbatch: int, mesh: Mesh, what: str, unit: int = 1)
 
 
 def place_batch(batch, mesh: Mesh):
-    """Put a batch on the mesh, its rows spread over the data axis."""
-    return jax.device_put(batch, NamedSharding(mesh, P("data")))
+    """Put a batch on the mesh, its rows spread over the data axis; every process has the whole of it."""
+    return sharding.put(batch, NamedSharding(mesh, P("data")))
 
 
 def compile_update(

@@ -9,6 +9,7 @@ import jax
 from etils import epath
 from tqdm import tqdm
 
+from fr import processes
 from fr.errors import UserError
 from fr.metrics import Board, Clock, MetricsWriter, Stages
 from fr.training.checkpoints import Checkpoints
@@ -55,7 +56,7 @@ def fit(
 
     A step must depend on its arguments alone. Leaves `checkpoints/`, `metrics.jsonl` (the same bytes however
     often the run was interrupted) and `timings.jsonl`. Raises UserError when a metric is no longer finite; the
-    checkpoints before it stay.
+    checkpoints before it stay. Several processes train one state together, step by step; the first one writes.
     """
     folder = epath.Path(folder)
     with contextlib.ExitStack() as stack:
@@ -65,15 +66,14 @@ def fit(
         # A checkpoint of step n is written after the lines up to n: truncation at n loses none. Line 0 has no
         # checkpoint.
         journal = stack.enter_context(contextlib.closing(_Journal(folder, first or -1)))
-        bar = stack.enter_context(
-            tqdm(initial=first, total=pace.steps, desc=folder.name, unit="step", mininterval=1.0)
-        )
+        shown = {"desc": folder.name, "unit": "step", "mininterval": 1.0, "disable": not processes.is_first()}
+        bar = stack.enter_context(tqdm(initial=first, total=pace.steps, **shown))
         if exam and not first:
             journal.write(0, _fetch(exam.measure(state), 0, 0), {})
         for done in range(first + 1, pace.steps + 1):
             step = advance(done - 1, state, journal.lines)
             state, last = step.state, done == pace.steps
-            for line in step.alarms:
+            for line in step.alarms if processes.is_first() else ():
                 bar.write(f"step {done}: {line}")
             stages, held_out = Stages(), {}
             if exam and (last or done % exam.every == 0):
@@ -93,28 +93,32 @@ def fit(
 
 
 class _Journal:
-    """What a run writes of its steps: what repeats to the byte, what does not, and a board to look at."""
+    """What a run writes of its steps: what repeats to the byte, what does not, and a board to look at.
+
+    The first process writes, and all have the lines, because a step depends on them.
+    """
 
     def __init__(self, folder: epath.Path, after: int):
-        self._metrics = MetricsWriter(folder / "metrics.jsonl", after)
-        self._timings, self._clock = MetricsWriter(folder / "timings.jsonl", after), Clock()
-        self._board = Board(folder / "board", after)
-
-    @property
-    def lines(self) -> Sequence[dict]:
-        """The lines of metrics.jsonl."""
-        return self._metrics.lines
+        self._files, self._clock, kept = (), Clock(), []
+        if processes.is_first():
+            metrics = MetricsWriter(folder / "metrics.jsonl", after)
+            timings = MetricsWriter(folder / "timings.jsonl", after)
+            self._files, kept = (metrics, timings, Board(folder / "board", after)), metrics.lines
+        self.lines: list[dict] = list(processes.gather(kept)[0])  # of metrics.jsonl
 
     def write(self, step: int, values: dict[str, float], seconds: dict[str, float]) -> None:
         """A line in each file."""
-        self._metrics.write(step, **values)
-        live = sum(x.nbytes for x in jax.live_arrays()) / 2**20
-        self._timings.write(step, **self._clock.read(), buffers_mib=round(live, 1), **seconds)
-        self._board.write(step, values)
+        self.lines.append({"step": step, **values})
+        if self._files:
+            metrics, timings, board = self._files
+            metrics.write(step, **values)
+            live = sum(x.nbytes for x in jax.live_arrays()) / 2**20
+            timings.write(step, **self._clock.read(), buffers_mib=round(live, 1), **seconds)
+            board.write(step, values)
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._metrics, self._timings, self._board):
+        for file in self._files:
             file.close()
 
 
