@@ -3,6 +3,8 @@
     benchmarks/make_peers.sh /tmp/peers                                # once; prints the --peer flags
     python scripts/benchmark.py --workdir=/tmp/benchmark --peer=transformers:/tmp/peers/transformers/bin/python \
         --peer=llama_cpp:/tmp/peers/llama_cpp/bin/python --peer=tunix:/tmp/peers/tunix/bin/python
+    python scripts/benchmark.py --workdir=/tmp/benchmark --parts=update --peer=trl:/tmp/peers/trl/bin/python \
+        --model=countdown --config=configs/countdown_grpo.py
 
 Every system has a process of its own; they take turns. Leaves benchmark.json in --workdir. `--full` is the long
 form, `--short` one for every commit; both take the same flags.
@@ -24,7 +26,7 @@ cli.define_flags(model=False)
 flags.DEFINE_string(
     "model", None, "What is sampled: smollm2, or countdown with --short; or any name of a model."
 )
-flags.DEFINE_multi_string("peer", [], "name:/path/to/python of transformers, llama_cpp or tunix.")
+flags.DEFINE_multi_string("peer", [], "name:/path/to/python of transformers, llama_cpp, tunix or trl.")
 flags.DEFINE_list("parts", [], "What is measured; everything that can be, unless given.")
 flags.DEFINE_list("rows", [], "Numbers of rows; 1,8,32,64,128 unless given.")
 flags.DEFINE_integer("repeats", 3, "Timed runs of each thing.", lower_bound=1)
@@ -48,6 +50,7 @@ def main() -> None:
         parts=tuple(given.parts),
         rows=tuple(map(int, given.rows)),
         repeats=given.repeats,
+        policy=c.policy if given.config else None,
         engine={"chunk": c.sampling.chunk, "prefill": c.sampling.prefill, "tau": c.diagnosis.tau},
     )
     found = benchmark(settings, say=lambda line: print(f"  {line}", file=sys.stderr, flush=True))

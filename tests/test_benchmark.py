@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fr.benchmark import occupancy, roofline
+from fr.benchmark import occupancy, roofline, update
 from fr.benchmark.parts import PARTS, Bench
 from fr.benchmark.peers import Field, Result
 from fr.benchmark.products import products
 from fr.benchmark.report import figures_table, roofline_lines, systems_table, verdict
 from fr.benchmark.run import Found, Settings, benchmark
 from fr.benchmark.sizes import SHORT, STATED
-from fr.benchmark.systems import DRIVERS, Command, peer_command
+from fr.benchmark.systems import DRIVERS, Command, SystemFailed, peer_command
 from fr.benchmark.timing import Times
 from fr.benchmark.workload import Workload
 from fr.errors import UserError
@@ -171,6 +171,37 @@ def test_a_part_leaves_a_whole_record(tiny_model):
     assert "share of the roofline" in figures_table(found.verdict, parts, {}, True)
 
 
+FAKE = """
+import sys
+sys.path.insert(0, {drivers!r})
+from serve import converse
+
+losses = iter({losses})
+made = lambda: {{"loss": next(losses), "grad_norm": 1.0, "seconds": 2.0}}
+converse(lambda settings: (None, "a fake"), lambda job, request: {{"microbatch": 4}} if "seek" in request else made())
+"""
+
+
+def test_an_update_is_compared_with_one_that_is_the_same(tiny_model, tmp_path, monkeypatch):
+    policy = dataclasses.replace(SHORT.update, max_new_tokens=8)
+    bench = Bench(tiny_model, PROMPTS, rows=4, repeats=1, sizes=SHORT, torch=None, options={}, policy=policy)
+    found = PARTS["update"](bench)
+    assert not found.figures and found.record["equal"]["tokens"] == 8 * 8
+    monkeypatch.setattr(update, "DRIVERS", tmp_path)
+    monkeypatch.setattr(update, "learner", lambda *_: lambda: {"loss": 0.5, "grad_norm": 1.0})
+    bench = dataclasses.replace(bench, trl=sys.executable)
+    fake = lambda losses: (tmp_path / "trl_peer.py").write_text(
+        FAKE.format(drivers=str(DRIVERS), losses=losses)
+    )
+    fake([0.5] * 99)
+    found = PARTS["update"](bench)
+    assert [figure.value > 1 for figure in found.figures] == [True, True]
+    assert found.record["unequal"]["apart"] == {"loss": 0, "grad_norm": 0}
+    fake([0.5, 0.502] * 99)
+    with pytest.raises(SystemFailed, match="another update"):
+        PARTS["update"](bench)
+
+
 @pytest.mark.slow
 def test_the_short_form_measures_everything():
     found = benchmark(Settings("countdown", "short", repeats=1), QUIET)
@@ -183,6 +214,7 @@ def test_the_short_form_measures_everything():
         "occupancy",
         "probes",
         "scoring",
+        "update",
     }
     schema(found.record())
     assert found.parts["scoring"].record["above_parameters_gb"] > 0

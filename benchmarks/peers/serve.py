@@ -1,7 +1,7 @@
 """The drivers' side of the benchmark's protocol: JSON lines in, JSON lines out; standard library only.
 
-A driver is a file beside this one that calls `serve(load)`. The first line that it reads holds its settings, each
-further one a job; each gets one line back.
+A driver is a file beside this one that calls `serve(load)`, or `converse` if it does not sample. The first line
+that it reads holds its settings, each further one a job; each gets one line back.
 """
 
 import json
@@ -12,12 +12,32 @@ import time
 
 
 def serve(load, device_bytes=lambda: None):
-    """Answer jobs until the input ends.
+    """Sample until the input ends.
 
     `load(settings)` gives `(job, about)`; `about` says in words how the system is used. `job(request)` gives
     `(tokens, logp, entropy)`: the new tokens of each rollout, and an array of each statistic over all of them
     (None unless `request["statistics"]`). `device_bytes()` is the peak of an accelerator's memory, None without one.
     """
+
+    def sampled(job, request):
+        start = time.perf_counter()
+        tokens, logp, entropy = job(request)
+        seconds = time.perf_counter() - start
+        if any(len(row) != request["new_tokens"] for row in tokens):
+            raise ValueError(f"a rollout has {min(map(len, tokens))} tokens, not {request['new_tokens']}")
+        means = {"logp": float(logp.mean()), "entropy": float(entropy.mean())} if logp is not None else None
+        return {
+            "seconds": seconds,
+            "tokens": sum(map(len, tokens)),
+            "first": list(map(int, tokens[0])),
+            "means": means,
+        }
+
+    converse(load, sampled, device_bytes)
+
+
+def converse(load, answer, device_bytes=lambda: None):
+    """Reply to each line with what `answer(job, request)` says; `load` and `device_bytes` as above."""
     # What libraries print must not get between the lines: descriptor 1 becomes stderr, replies keep the real one.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -31,14 +51,7 @@ def serve(load, device_bytes=lambda: None):
     job, about = load(json.loads(sys.stdin.readline()))
     say(about=about)
     for line in sys.stdin:
-        request = json.loads(line)
-        start = time.perf_counter()
-        tokens, logp, entropy = job(request)
-        seconds = time.perf_counter() - start
-        if any(len(row) != request["new_tokens"] for row in tokens):
-            raise ValueError(f"a rollout has {min(map(len, tokens))} tokens, not {request['new_tokens']}")
-        means = {"logp": float(logp.mean()), "entropy": float(entropy.mean())} if logp is not None else None
-        say(seconds=seconds, tokens=sum(map(len, tokens)), first=list(map(int, tokens[0])), means=means)
+        say(**answer(job, json.loads(line)))
 
 
 def batches(request):

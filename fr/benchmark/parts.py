@@ -1,4 +1,4 @@
-"""The parts of a benchmark that need no peer: each measures one figure and says what it should reach."""
+"""The parts of a benchmark: each measures its figures and says what they should reach."""
 
 import dataclasses
 import functools
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fr.benchmark import roofline
 from fr.benchmark.sizes import Sizes
 from fr.benchmark.timing import Times, decode_step, in_turn, spread
+from fr.config import PolicyConfig
 from fr.models import Model
 from fr.models.transformer import Transformer
 from fr.registry import Registry
@@ -54,6 +55,8 @@ class Bench:
     sizes: Sizes
     torch: str | None  # interpreter of the transformers peer
     options: dict  # of every engine: chunk, prefill, tau
+    policy: PolicyConfig = PolicyConfig()  # of the update that is timed
+    trl: str | None = None  # interpreter of the trl peer
 
     @functools.cached_property
     def plain(self) -> Engine:

@@ -5,15 +5,16 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from fr.benchmark import occupancy, probes, scoring  # noqa: F401 (they register their parts)
+from fr.benchmark import occupancy, probes, scoring, update  # noqa: F401 (they register their parts)
 from fr.benchmark.machine import cores, machine
 from fr.benchmark.parts import PARTS, Bench, Part
 from fr.benchmark.peers import Field, Result
 from fr.benchmark.report import OURS, rows_of_verdict, verdict
 from fr.benchmark.sizes import SHORT as SHORT_SIZES
 from fr.benchmark.sizes import STATED
-from fr.benchmark.systems import DRIVERS, Command, peer_command
+from fr.benchmark.systems import DRIVERS, LEARNERS, Command, peer_command
 from fr.benchmark.workload import DEFAULT, FULL, SEEK, SHORT, Workload
+from fr.config import PolicyConfig
 from fr.errors import UserError
 from fr.models import Model, load, save
 from fr.models.tokenizer import first_line
@@ -36,6 +37,7 @@ class Settings:
     rows: tuple[int, ...] = ()
     repeats: int = 3
     engine: dict = dataclasses.field(default_factory=dict)  # chunk, prefill and tau of our engines
+    policy: PolicyConfig | None = None  # of the update; None: as large as the form says
 
 
 @dataclasses.dataclass
@@ -79,16 +81,19 @@ def benchmark(settings: Settings, say: Callable[[str], object]) -> Found:
     rows = settings.rows or ((8,) if settings.form == "short" else ROWS)
     model = load(settings.model)
     prompts = workload.prompts(model)
-    systems = _systems(settings, model, workload, rows, peers, say) if PEERS_PART in wanted else {}
-    torch = next((peer.python for peer in peers if peer.name == "transformers"), None)
+    samplers = [peer for peer in peers if peer.name not in LEARNERS]
+    systems = _systems(settings, model, workload, rows, samplers, say) if PEERS_PART in wanted else {}
+    pythons = {peer.name: peer.python for peer in peers}
     bench = Bench(
         model=model,
         prompts=prompts,
         rows=rows_of_verdict(systems, max(rows)),
         repeats=settings.repeats,
         sizes=sizes,
-        torch=torch,
+        torch=pythons.get("transformers"),
         options=settings.engine,
+        policy=settings.policy or sizes.update,
+        trl=pythons.get("trl"),
     )
     parts, failed = {}, {}
     for name in PARTS:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from fr.config import PolicyConfig
 from fr.models import ModelConfig
 
 
@@ -18,6 +19,7 @@ class Sizes:
     median: int = 64  # of its lengths, in tokens
     spread: float = 4.0  # the 90th percentile of its lengths over their median
     longest: int = 1024  # where its lengths are cut
+    update: PolicyConfig = PolicyConfig(prompts=2, rollouts=8, max_new_tokens=64, microbatch=4)
     scored: tuple[int, int] = (64, 1024)  # rollouts and tokens of the scoring run
     # A vocabulary and width of Qwen 2.5 0.5B; two layers, because only the head's share of memory is in question.
     scored_model: ModelConfig = ModelConfig(
@@ -35,6 +37,7 @@ SHORT = Sizes(
     queue=64,
     median=12,
     longest=64,
+    update=PolicyConfig(prompts=2, rollouts=4, max_new_tokens=16, microbatch=4, widths=2),
     scored=(4, 64),
     scored_model=ModelConfig(vocab=4096, width=64, layers=2, heads=2, kv_heads=2, head_dim=32, ff=128),
 )

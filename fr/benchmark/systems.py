@@ -11,7 +11,8 @@ from pathlib import Path
 from fr.errors import UserError
 
 DRIVERS = Path(__file__).parents[2] / "benchmarks" / "peers"
-PEERS = ("transformers", "llama_cpp", "tunix")  # a verdict needs them all
+PEERS = ("transformers", "llama_cpp", "tunix")  # they sample: a verdict needs them all
+LEARNERS = ("trl",)  # they make updates
 
 
 class SystemFailed(Exception):
@@ -30,8 +31,9 @@ class Command:
 def peer_command(flag: str) -> Command:
     """The peer that `name:/path/to/python` names; raises UserError for an unknown one and for a missing file."""
     name, _, python = flag.partition(":")
-    if name not in PEERS:
-        raise UserError(f"--peer={flag}: {name!r} is no peer; there are: {', '.join(PEERS)}")
+    if name not in (*PEERS, *LEARNERS):
+        known = ", ".join((*PEERS, *LEARNERS))
+        raise UserError(f"--peer={flag}: {name!r} is no peer; there are: {known}")
     if not os.access(python, os.X_OK):
         raise UserError(
             f"--peer={flag}: there is no interpreter; benchmarks/make_peers.sh FOLDER makes the peers' and "

@@ -80,7 +80,7 @@ def over_parts(gradient: Callable, batch, microbatch: int, mesh: Mesh | None, co
     if len(sizes) > 1:
         reach = jax.lax.cummax(jnp.max(jax.vmap(lambda part: part.needs())(batch), axis=1))
         ends = [*(jnp.sum(reach <= width, dtype=jnp.int32) for width in sizes[:-1]), parts]
-    # A loop for each width. Branches of one loop would do, but within them XLA:CPU gives small operations one thread.
+    # A loop for each width, whose shapes are fixed: how often it runs is all that the rows decide.
     for width, begin, end in zip(sizes, [0, *ends], ends):
         total = jax.lax.fori_loop(begin, end, functools.partial(add, width), total)
     return total
