@@ -25,3 +25,4 @@ make() {
 make transformers torch==2.13.0 transformers accelerate
 make llama_cpp llama-cpp-python numpy
 make tunix google-tunix
+make trl torch==2.13.0 trl
