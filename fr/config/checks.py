@@ -24,6 +24,7 @@ def validate(c) -> None:
         "diagnosis": ("tau", "width", "window"),
         "intervention": ("attempts", "after", "local_span", "switch_window"),
         "routing": ("bootstrap", "splits", "permutations", "posterior", "seeds", "steps", "learning_rate"),
+        "regimes": ("bootstrap", "seeds", "nulls", "null_bootstrap"),
         "evaluation": ("samples", "cuts", "bins", "sampled_attempts", "answers"),
         "rewards": ("samples", "discount", "window", "ngram", "length_span", "thought_words"),
         "architecture": ("width", "layers", "heads", "ff"),
@@ -44,6 +45,7 @@ def validate(c) -> None:
     _validate_preference(c.preference)
     _validate_rewards(c.rewards)
     _validate_study(c.study)
+    _check(c.regimes.largest > 1, "regimes.largest", c.regimes.largest, "2 or more")
     _check(c.task.shots >= 0, "task.shots", c.task.shots, "0 or more")
     _check(c.task.solutions >= 0, "task.solutions", c.task.solutions, "0 (any number) or more")
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")

@@ -106,6 +106,17 @@ class RoutingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RegimesConfig:
+    """Clusters of failures, and what judges their stability."""
+
+    largest: int = 8  # number of clusters that is tried; the smallest is 2
+    bootstrap: int = 100  # resamples of the failures that a stability is a mean over
+    seeds: int = 20  # clusterings of the same failures that start elsewhere
+    nulls: int = 100  # tables without regimes, of each kind; p is at least 1 / (nulls + 1)
+    null_bootstrap: int = 3  # resamples of each of them
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """How a model is measured; sampling as in arXiv 2605.24396, and the other fields of `sampling` as they are."""
 

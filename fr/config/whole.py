@@ -19,6 +19,7 @@ from fr.config.settings import (
     DiagnosisConfig,
     EvaluationConfig,
     InterventionConfig,
+    RegimesConfig,
     RoutingConfig,
     SamplingConfig,
     TaskConfig,
@@ -40,6 +41,7 @@ class Config:
     diagnosis: DiagnosisConfig = DiagnosisConfig()
     intervention: InterventionConfig = InterventionConfig()
     routing: RoutingConfig = RoutingConfig()
+    regimes: RegimesConfig = RegimesConfig()
     policy: PolicyConfig = PolicyConfig()
     lora: LoraConfig = LoraConfig()
     preference: PreferenceConfig = PreferenceConfig()

@@ -7,7 +7,10 @@ from etils import epath
 
 from fr.config import Config
 from fr.errors import UserError
+from fr.pipeline.audit import audit
+from fr.pipeline.regimes import describe_regimes
 from fr.report.ablation_tables import render_ablation
+from fr.report.failure_tables import render_audit, render_regimes
 from fr.report.policy_tables import render_policies, render_power
 from fr.report.routing_tables import render_cell
 from fr.routing.learn import READS, train_head
@@ -27,6 +30,7 @@ def route(
 ) -> dict:
     """Evaluate routing on every cell of `files`; write `routing.json` and `plots/*.png` under `workdir`.
 
+    The failures are described (regimes) and audited beside it.
     With `heads` the learned ones are judged too, and one trained on all problems is left in `head/`.
     `announce` is told the power of the data before anything is judged. Operators `without` are as if they had
     never been tried. Returns {"summary": what routing.json
@@ -38,6 +42,7 @@ def route(
     if announce:
         announce(render_power([(p.cell, c.record if c else None) for p, c in zip(cells, known)]))
     summary = {"without": list(without), **summarise(cells, config, heads, known)}
+    summary |= {"regimes": describe_regimes(cells, config), "audit": audit(cells, config)}
     # Here, so that bad input is refused before the second that matplotlib takes to import.
     from fr.report.plots import draw_landscape, draw_rescue
 
@@ -56,6 +61,7 @@ def route(
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror or error})") from error
     tables = [render_cell(cell) for cell in summary["cells"]]
     tables += [render_policies(summary), render_ablation(summary["ablation"])]
+    tables += [render_regimes(summary["regimes"]), render_audit(summary["audit"])]
     return {"summary": summary, "tables": [text for text in tables if text]}
 
 

@@ -1,0 +1,120 @@
+"""Regimes of failures, and who wrote them, as a person reads it in a terminal."""
+
+from fr.report.tables import number, span, table
+
+_ALGORITHMS = {"kmeans": "k-means", "mixture": "Gaussian mixture"}
+_NULLS = {"shuffled": "shuffled columns", "cloud": "one cloud"}
+_COLUMNS = {"features": "features of the diagnosis", "nuisances": "what is known without it"}
+
+
+def render_regimes(records: list[dict]) -> str:
+    """Stability of each cell's clusters against both nulls, what it means, and the k-means regimes."""
+    rows, words = [], []
+    for record in records:
+        if record["why"]:
+            words.append(f"  {record['cell']}: n/a ({record['why']})")
+            continue
+        for algorithm, title in _ALGORITHMS.items():
+            rows.append(_stability(record["cell"], title, record[algorithm]))
+            words.append(f"  {record['cell']}, {title}: {_verdict(record[algorithm])}")
+    header = ["regimes", "", "k", "silhouette", "stability", "95 %", "seeds"]
+    for name in _NULLS.values():
+        header += [name, "95 %", "Holm p"]
+    parts = [table(header, rows, left=(0, 1))] if rows else ["regimes"]
+    parts.append(
+        "  stability: agreement with the clusters of resamples, adjusted for chance (1: always the same).\n"
+        "  shuffled columns: features made independent; one cloud: their correlations kept, too"
+    )
+    parts.append("\n".join(words))
+    parts += [_regimes(record) for record in records if not record["why"]]
+    return "\n\n".join(parts)
+
+
+def render_audit(records: list[dict]) -> str:
+    """Accuracy of telling methods and runs apart, by folds and by runs left out, and what confounds it."""
+    if not records:
+        return "audit: n/a (needs failures of two methods: column `method`, or models named by theirs, as sft1p7b)"
+    rows, words = [], []
+    for record in records:
+        what = f"{record['target']} within {record['scope']}"
+        rows += [[]] if rows else []
+        for name in record["folds"] or ():
+            rows.append([what if name == "features" else "", *_accuracies(record, name)])
+        words.append(f"  {what}: {_counts(record)}{_warning(record)}")
+    header = [
+        "audit, accuracy in %",
+        "from",
+        "majority",
+        "logistic",
+        "trees",
+        "a run left out",
+        "chance",
+        "p",
+    ]
+    parts = [table(header, rows, left=(0, 1))] if rows else ["audit"]
+    return "\n\n".join([*parts, "\n".join(words)])
+
+
+def _stability(cell: str, title: str, found: dict) -> list[str]:
+    row = [cell, title, str(found["k"]), number(found["silhouettes"][str(found["k"])], 2)]
+    row += [number(found["stability"], 2), span(found["low"], found["high"], 2), number(found["seeds"], 2)]
+    for name in _NULLS:
+        null = found["nulls"][name]
+        row += [number(null["mean"], 2), span(null["low"], null["high"], 2), f"{null['p_holm']:.3f}"]
+    return row
+
+
+def _verdict(found: dict) -> str:
+    if found["beaten"] == list(_NULLS):
+        return "more stable than both nulls"
+    if "shuffled" in found["beaten"]:
+        return "NO more stable than one cloud: features that depend on each other, no regimes shown"
+    return "NO more stable than shuffled columns: no regimes shown"
+
+
+def _regimes(record: dict) -> str:
+    regimes = record["kmeans"]["regimes"]
+    operators = list(regimes[0]["rescue"])
+    rows = []
+    for i, regime in enumerate(regimes):
+        rates = [regime["rescue"][name] for name in operators]
+        row = [str(i + 1), str(regime["n"]), *(number(z, 1, sign=True) for z in regime["centre"].values())]
+        rows.append([*row, *(f"{number(r['mean'], 0)} {span(r['low'], r['high'], 0)}" for r in rates)])
+    header = [f"{record['cell']}, k-means", "n", *(f"{name}, z" for name in record["features"]), *operators]
+    return (
+        f"{table(header, rows)}\n"
+        "  rescued, % [95 %]: exploratory, for the regimes were found on these failures"
+    )
+
+
+def _accuracies(record: dict, name: str) -> list[str]:
+    folds, left = record["folds"][name], (record["leave_run_out"] or {}).get(name)
+    row = [_COLUMNS[name], number(record["majority"]), *(_with_sd(folds[c]) for c in ("logistic", "trees"))]
+    if left is None:
+        return [*row, "n/a", "", ""]
+    chance = f"{number(left['null'])} {span(left['low'], left['high'])}"
+    return [*row, _with_sd(left), chance, f"{left['p']:.3f}"]
+
+
+def _with_sd(found: dict) -> str:
+    return f"{number(found['accuracy'])} ± {number(found['sd'])}"
+
+
+def _counts(record: dict) -> str:
+    runs = record["runs"]
+    if record["target"] == "run":
+        return ", ".join(f"{name} {n}" for name, n in record["failures"].items())
+    return ", ".join(
+        f"{name} {n} failed problems of {runs[name]} run{'s' * (runs[name] > 1)}"
+        for name, n in record["failures"].items()
+    )
+
+
+def _warning(record: dict) -> str:
+    text = f"; no run left out: {record['why']}" if record["why"] else ""
+    ways = {left["labellings"] for left in (record["leave_run_out"] or {}).values()}
+    text += "".join(f"; {n} ways to deal the methods to the runs" for n in ways)
+    if record["confounded"]:
+        text += f"\n    CONFOUNDED with the {' and with the '.join(record['confounded'])}"
+        text += ": accuracy over folds is no evidence about the " + record["target"]
+    return text

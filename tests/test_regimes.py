@@ -1,0 +1,130 @@
+"""Regimes: planted ones are found and stable, and what has none is said to have none."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import adjusted_rand_score
+from synthetic_profiles import make
+
+from fr.config import Config, RegimesConfig, RoutingConfig
+from fr.diagnosis.regimes import ALGORITHMS, draw_null, find_regimes
+from fr.pipeline.regimes import describe_regimes
+from fr.report.failure_tables import render_regimes
+from fr.routing.profiles import FEATURES
+
+QUICK = RegimesConfig(largest=4, bootstrap=10, seeds=3, nulls=24, null_bootstrap=2)
+QUICK_NULLS = dataclasses.replace(QUICK, nulls=9)
+LONG = np.array([[1, 0.8, 0.5], [0.8, 1, 0.5], [0.5, 0.5, 1]])
+
+
+def planted(kind: str, problems=120, seed=0) -> tuple[np.ndarray, np.ndarray]:
+    """Standard scores and the true kind of each problem: three far apart, one long cloud, or a round one."""
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.arange(problems) % 3) if kind == "three" else np.zeros(problems, int)
+    x = rng.multivariate_normal(np.zeros(3), LONG if kind == "long" else np.eye(3), size=problems)
+    x[np.arange(problems), truth] += 6 * (kind == "three")
+    return (x - x.mean(axis=0)) / x.std(axis=0), truth
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_planted_regimes_are_found_and_stable(algorithm):
+    z, truth = planted("three")
+    found = find_regimes(z, algorithm, QUICK, np.random.default_rng(0))
+    assert adjusted_rand_score(found.labels, truth) > 0.95
+    assert found.stability > 0.95 and found.seeds > 0.95 and found.low <= found.stability <= found.high
+    assert [null.p for null in found.nulls.values()] == [1 / 25, 1 / 25]
+    assert max(found.silhouettes, key=found.silhouettes.get) == 3
+    assert (np.diff(np.bincount(found.labels)) <= 0).all()
+
+
+def test_a_long_cloud_beats_shuffled_columns_and_has_no_regimes():
+    z, config = planted("long", problems=200, seed=1)[0], dataclasses.replace(QUICK, null_bootstrap=4)
+    found = find_regimes(z, "kmeans", config, np.random.default_rng(0))
+    assert found.nulls["shuffled"].p <= 0.05 < 0.2 < found.nulls["cloud"].p
+
+
+def test_without_structure_no_null_is_beaten():
+    found = find_regimes(planted("round")[0], "kmeans", QUICK, np.random.default_rng(0))
+    assert all(null.p > 0.1 for null in found.nulls.values()) and found.stability < 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, null", [("round", "shuffled"), ("round", "cloud"), ("long", "cloud")])
+def test_a_null_that_is_true_is_seldom_beaten(kind, null):
+    config = dataclasses.replace(QUICK, bootstrap=40, nulls=19)
+    p = [
+        find_regimes(planted(kind, seed=s)[0], "kmeans", config, np.random.default_rng(s)).nulls[null].p
+        for s in range(100)
+    ]
+    assert np.mean(np.array(p) <= 0.05) < 0.12
+
+
+def test_null_tables_keep_values_and_the_cloud_keeps_correlations():
+    z = planted("long", problems=2000)[0]
+    rng = np.random.default_rng(0)
+    shuffled, cloud = (draw_null(z, name, rng) for name in ("shuffled", "cloud"))
+    for drawn in (shuffled, cloud):
+        np.testing.assert_array_equal(np.sort(drawn, axis=0), np.sort(z, axis=0))
+        assert not np.array_equal(drawn, z)
+    assert np.abs(spearmanr(shuffled)[0] - np.eye(3)).max() < 0.08
+    assert np.abs(spearmanr(cloud)[0] - spearmanr(z)[0]).max() < 0.08
+
+
+def test_an_unknown_algorithm_is_refused():
+    with pytest.raises(ValueError, match="'means' is none of"):
+        find_regimes(planted("round")[0], "means", QUICK, np.random.default_rng(0))
+
+
+def cell(kind="three", problems=60, **changes):
+    """A cell whose features have planted regimes, of which the first is always rescued by retry."""
+    features, truth = planted(kind, problems)
+    rates = np.zeros((problems, 2))
+    rates[truth == 0, 0] = 1
+    profiles = make(problems, operators=("retry", "local_temp"), **changes)
+    return dataclasses.replace(profiles, features=features, rates=rates), truth
+
+
+CONFIG = Config(regimes=dataclasses.replace(QUICK, nulls=49), routing=RoutingConfig(bootstrap=50))
+
+
+def test_regimes_are_described_by_their_own_problems():
+    profiles, truth = cell()
+    (record,) = describe_regimes([profiles], CONFIG)
+    found = record["kmeans"]
+    labels = np.array(found["labels"])
+    assert record["agreement"] == 1 and found["k"] == 3 and found["beaten"] == ["shuffled", "cloud"]
+    for i, regime in enumerate(found["regimes"]):
+        assert regime["n"] == (labels == i).sum()
+        np.testing.assert_allclose(
+            [regime["centre"][name] for name in FEATURES],
+            profiles.features[labels == i].mean(axis=0),
+            atol=1e-5,
+        )
+        easy = truth[labels == i].mean() == 0
+        assert regime["rescue"]["retry"] == dict.fromkeys(("mean", "low", "high"), 100.0 * easy)
+    text = render_regimes([record])
+    assert "more stable than both nulls" in text and "exploratory" in text
+
+
+def test_a_cell_that_cannot_be_clustered_says_why():
+    few = cell(problems=19)[0]
+    lonely = cell(cell="lonely")[0]
+    features = lonely.features.copy()
+    features[:, 0], features[:, 1] = np.nan, 0.1
+    lonely = dataclasses.replace(lonely, features=features)
+    text = render_regimes(describe_regimes([few, lonely], CONFIG))
+    assert "model|task: n/a (needs 20 failed problems" in text and "lonely: n/a (needs two features" in text
+
+
+def test_p_is_adjusted_over_cells_and_nothing_else_depends_on_them():
+    profiles, config = cell("long")[0], dataclasses.replace(CONFIG, regimes=QUICK_NULLS)
+    (alone,) = describe_regimes([profiles], config)
+    both = describe_regimes([profiles, cell("round", cell="other|task")[0]], config)
+    for algorithm in ALGORITHMS:
+        one, other = alone[algorithm], both[0][algorithm]
+        assert one["labels"] == other["labels"] and one["stability"] == other["stability"]
+        for name, null in one["nulls"].items():
+            assert null["p_holm"] == null["p"] == other["nulls"][name]["p"] <= other["nulls"][name]["p_holm"]
+    assert "NO more stable than" in render_regimes(both)
