@@ -14,7 +14,7 @@ def get_config():
     c.task.shots = 2
     c.lora.rank = 8
     c.lora.alpha = 16.0
-    c.policy.steps = 24
+    c.policy.steps = 16
     c.policy.prompts = 8
     c.policy.rollouts = 8
     c.policy.learning_rate = 3e-4
