@@ -51,7 +51,7 @@ class PolicyConfig:
     updates: int = 1  # passes over the rollouts of a step
     minibatches: int = 1  # parameter updates of one pass
     microbatch: int = 0  # rows of one backward pass; 0: all of a minibatch
-    widths: int = 4  # a program each; of them a microbatch takes the narrowest that holds its rows
+    widths: int = 4  # a program each; of several microbatches each takes the narrowest that holds its rows
     remat: bool = False  # layers are computed again in the backward pass instead of kept
     dtype: str = ""  # of the computation, float32 or bfloat16; "": what suits the device
     model_axis: int = 1  # devices that share one copy of the parameters

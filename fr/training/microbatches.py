@@ -46,15 +46,16 @@ def pinned(tree, mesh: Mesh | None):
 def over_parts(gradient: Callable, batch, microbatch: int, mesh: Mesh | None, count: int = 1):
     """`gradient` of the whole batch, taken `microbatch` rows at a time; a part has as many rows of each device.
 
-    With a `count` above 1 a part has the least of so many widths that holds its rows and those of the parts before
-    it (see `by_need`). The batch then says what its rows need, `needs()` [B], how wide it is, `width`, and what is
-    left of it, `narrow(columns)`.
+    With a `count` above 1 one of several parts has the least of so many widths that holds its rows and those of the
+    parts before it (see `by_need`). The batch then says what its rows need, `needs()` [B], how wide it is, `width`,
+    and what is left of it, `narrow(columns)`.
     """
     rows = len(jax.tree.leaves(batch)[0])
     shards, parts = mesh.shape["data"] if mesh else 1, rows // (microbatch or rows)
-    sizes = widths(batch.width, count) if count > 1 else (0,)
-    if parts == 1 and len(sizes) == 1:
+    if parts == 1:
+        # One width: a loop of one turn has nothing that varies, so XLA would compute every width, and before it.
         return gradient(batch)
+    sizes = widths(batch.width, count) if count > 1 else (0,)
 
     def cut(x):
         x = x.reshape(shards, parts, -1, *x.shape[1:])
