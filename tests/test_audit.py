@@ -31,7 +31,7 @@ def failures(of_method=0.0, of_run=0.0, problems=40, seed=0):
     return x, run, np.tile(np.arange(problems) % 2, len(METHODS))
 
 
-def accuracies(draws=100, **effects):
+def accuracies(draws=40, **effects):
     """Mean accuracy over folds, and with runs left out."""
     x, run, fold = failures(**effects)
     folds = fold_accuracy(x, np.array(METHODS)[run], fold, "logistic").mean()
