@@ -28,6 +28,7 @@ setup(
         "pyarrow",
         "safetensors",
         "scikit-learn",
+        "threadpoolctl",
         "scipy",
         "tokenizers",
         "tqdm",
