@@ -4,7 +4,7 @@ needs no model.
     python scripts/route.py --profiles=a.csv,b.csv --workdir=/tmp/route
 
 Without --profiles it reads the profiles.csv that diagnose and intervene left in --workdir. With --nohead nothing
-is trained: seconds instead of minutes.
+is trained.
 """
 
 from absl import flags
