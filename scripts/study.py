@@ -9,12 +9,9 @@ where log.txt is what they say. Killed at any moment, the same command goes on. 
 
 import concurrent.futures
 import pathlib
-import subprocess
-import sys
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
 from tqdm import tqdm
 
 from fr import cli
@@ -70,7 +67,7 @@ def train_and_evaluate(
     settings = [f"--config.{name}={value}" for name, value in changes(config, workdir, arm, seed).items()]
     settings += [f"--reward_module={module}"] * bool(module)
     if not (folder / EVALUATED / "evaluation.json").exists():
-        run("train.py", [*settings, f"--workdir={folder}"], folder)
+        cli.run_script(HERE / "train.py", [*settings, f"--workdir={folder}"], folder)
     evaluate(folder, folder / "specialist")
 
 
@@ -84,21 +81,7 @@ def evaluate(folder: epath.Path, model: PathLike) -> None:
     if not (folder / EVALUATED / "evaluation.json").exists():
         # Nothing is asked of an ancestor here, and it need not be loaded.
         settings = ["--config.ancestor=", "--config.algorithm=sft", f"--workdir={folder / EVALUATED}"]
-        run("evaluate.py", [*settings, f"--model={model}"], folder)
-
-
-def run(script: str, arguments: list[str], folder: epath.Path) -> None:
-    """One script in a process of its own; raises UserError with its last line if it fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log, config = folder / "log.txt", flags.FLAGS["config"]
-    given = [f"--config.{name}={value}" for name, value in config_flags.get_override_values(config).items()]
-    with log.open("a") as out:
-        file = config_flags.get_config_filename(config)
-        command = [sys.executable, HERE / script, f"--config={file}", *given, *arguments]
-        done = subprocess.run(command, stdout=out, stderr=out)
-    if done.returncode:
-        last = (log.read_text().strip().splitlines() or ["no word"])[-1]
-        raise UserError(f"{folder}: {last} (all of it is in {log})")
+        cli.run_script(HERE / "evaluate.py", [*settings, f"--model={model}"], folder)
 
 
 if __name__ == "__main__":
