@@ -8,7 +8,7 @@ def get_config():
     c = default()
     c.ancestor = "countdown"
     c.task.name = "countdown"
-    c.task.problems = 96
+    c.task.problems = 48
     c.sampling.rollouts = 16
     c.sampling.max_new_tokens = 96
     c.sampling.slots = 128

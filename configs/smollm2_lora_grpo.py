@@ -21,6 +21,7 @@ def get_config():
     c.policy.warmup_steps = 2
     c.policy.max_new_tokens = 32
     c.policy.microbatch = 16
+    c.policy.shared_prompts = True
     c.policy.eval_every = 0
     c.policy.checkpoint_every = 4
     c.sampling.max_new_tokens = 32

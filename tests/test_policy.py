@@ -188,6 +188,31 @@ def test_short_rows_in_narrow_microbatches_change_nothing():
         close(one_update(jax.tree.map(lambda x: x[rows], batch), GRPO, config), wanted, 3e-6)
 
 
+def in_groups(batch, group):
+    """The batch with the prompt of every group's first row before the completions of all its rows."""
+    rows = [[row[row >= 0] for row in batch.tokens], batch.start]
+    owner = np.arange(len(batch.start)) // group * group
+    prompts = [rows[0][i][: batch.start[i]] for i in owner]
+    tokens = np.full(batch.mask.shape, -1)
+    for line, row, start in zip(tokens, *rows):
+        line[: len(row) - start] = row[start:]
+    rest = (batch.mask, batch.old_logp, batch.advantages, batch.ref_logp)
+    return make_batch(prompts, tokens, *rest)
+
+
+@pytest.mark.parametrize("lora", [FULL, ADAPTERS])
+def test_rollouts_behind_one_prompt_are_those_behind_a_prompt_each(lora):
+    batch = in_groups(batch_of(rows=12, width=24), 3)
+    assert len({tuple(row) for row in batch.tokens[:, :4].tolist()}) > 4  # prompts of unequal lengths
+    given = {"trained": adapters_away_from_zero(), "frozen": random_params(TINY)} if lora.rank else {}
+    wanted = one_update(batch, GRPO, dataclasses.replace(SHAPED, widths=1), lora, **given)
+    shared = dataclasses.replace(SHAPED, shared_prompts=True, rollouts=3)
+    order = by_need(batch.needs(), 3, training_mesh(devices=jax.devices()[:1]), unit=3)
+    some = jax.tree.map(lambda x: x[order], batch)
+    for own in (shared, dataclasses.replace(shared, microbatch=3, widths=3)):
+        close(one_update(some, GRPO, own, lora, **given), wanted, 3e-6)
+
+
 def test_a_batch_is_as_narrow_as_its_rows_allow():
     batch = batch_of(rows=12, width=32)
     need = batch.needs().max()
@@ -203,6 +228,8 @@ def test_each_device_has_rows_of_every_microbatch():
     mesh = jax.sharding.AbstractMesh((2, 1), sharding.AXES)
     # Microbatches of two rows, one of each half of the batch.
     assert by_need(np.array([5, 1, 4, 0, 3, 2]), 2, mesh).tolist() == [3, 5, 2, 1, 4, 0]
+    # Pairs stay together.
+    assert by_need(np.array([5, 1, 4, 0, 3, 2, 0, 0]), 4, mesh, unit=2).tolist() == [6, 7, 2, 3, 4, 5, 0, 1]
 
 
 def adapters_away_from_zero():
@@ -295,6 +322,8 @@ def test_what_does_not_divide_is_named():
         check(minibatches=3)
     with pytest.raises(UserError, match="256 rows do not divide into microbatches of 24"):
         check(microbatch=24)
+    with pytest.raises(UserError, match="a microbatch of 4 rows splits the 8 of a problem"):
+        check(microbatch=4, shared_prompts=True)
     with pytest.raises(UserError, match="model_axis = 3 does not divide 1 devices"):
         training_mesh(3, jax.devices()[:1])
     eight = jax.sharding.AbstractMesh((8, 1), sharding.AXES)

@@ -18,7 +18,7 @@ from fr.config import LoraConfig, PolicyConfig
 from fr.models import Model, save, sharding
 from fr.training.algorithms import GRPO
 from fr.training.microbatches import by_need
-from fr.training.policy import PolicyBatch, check_policy, make_logps, make_update
+from fr.training.policy import PolicyBatch, check_policy, make_logps, make_update, shared_rows
 from fr.training.state import init_state, place_batch, training_mesh
 
 STEPS = 2  # updates that must agree before anything is timed: the second one is made by the first
@@ -114,7 +114,7 @@ def learner(model: Model, policy: PolicyConfig, batch: PolicyBatch) -> Callable[
 
     def job() -> dict[str, float]:
         nonlocal state
-        order = by_need(batch.needs(), policy.microbatch, mesh)
+        order = by_need(batch.needs(), policy.microbatch, mesh, shared_rows(policy))
         rows = place_batch(jax.tree.map(lambda x: x[order], batch), mesh)
         state, metrics = update(state, rows)
         jax.block_until_ready(state)

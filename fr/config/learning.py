@@ -52,6 +52,7 @@ class PolicyConfig:
     minibatches: int = 1  # parameter updates of one pass
     microbatch: int = 0  # rows of one backward pass; 0: all of a minibatch
     widths: int = 4  # a program each; of several microbatches each takes the narrowest that holds its rows
+    shared_prompts: bool = False  # an update reads the prompt of a problem once, not once a rollout
     remat: bool = False  # layers are computed again in the backward pass instead of kept
     dtype: str = ""  # of the computation, float32 or bfloat16; "": what suits the device
     model_axis: int = 1  # devices that share one copy of the parameters

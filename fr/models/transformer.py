@@ -154,7 +154,7 @@ class Attention(nn.Module):
             own = LayerCache(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))
             mask = visible(positions, positions, layer.window)
             if segments is not None:
-                mask &= segments[:, :, None] == segments[:, None, :]
+                mask &= (segments[:, :, None] == segments[:, None, :]) | (segments[:, None] < 0)
         out = attend(q, own.k, own.v, mask, c.attention_softcap)
         return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
 
@@ -248,7 +248,8 @@ class Transformer(nn.Module):
         """Final-norm states and the cache with these tokens in it (`branches`: the cache as it was).
 
         `positions` are cache entries; -1 marks a pad, which is neither written nor seen, and whose own output
-        means nothing. Without a cache, tokens see each other (`segments`: only those of their own segment).
+        means nothing. Without a cache, tokens see each other (`segments`: only those of their own segment,
+        and of negative ones).
         """
         x = jnp.take(self.embed.embedding, jnp.maximum(tokens, 0), axis=0).astype(self.dtype)
         if self.config.scaled_embedding:

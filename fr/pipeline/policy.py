@@ -29,8 +29,8 @@ from fr.sampling.engine import Engine
 from fr.tasks.base import Task
 from fr.training.algorithms import ALGORITHMS, advantages
 from fr.training.lora import master_type, split
-from fr.training.microbatches import by_need, widths
-from fr.training.policy import PolicyBatch, check_policy, make_logps, make_update
+from fr.training.microbatches import by_need, in_order, widths
+from fr.training.policy import PolicyBatch, check_policy, make_logps, make_update, shared_rows
 from fr.training.state import TrainState, init_state, place_batch, training_mesh
 from fr.training.trainer import Exam, Step, fit
 from fr.types import Problem, RewardBatch
@@ -155,7 +155,7 @@ class Learner:
         """Log-probs under the ancestor, as many rows at a time as an update takes, like with like in length."""
         c, need, some = self.config.policy, rows.needs(), []
         size = c.microbatch or len(need) // c.minibatches
-        for part in np.argsort(need, kind="stable").reshape(-1, size):
+        for part in in_order(need, shared_rows(c)).reshape(-1, size):
             columns = next(width for width in widths(rows.width, c.widths) if width >= need[part].max())
             narrow = jax.tree.map(lambda x: x[part], rows).narrow(columns)
             placed = place_batch((narrow.tokens, narrow.start), self._mesh)
@@ -181,13 +181,14 @@ class Learner:
         return state, values | {"logp_gap": float(seen[0]["logp_gap"])}
 
     def _minibatches(self, rows: PolicyBatch, step: int) -> Iterator[PolicyBatch]:
-        c, count, need = self.config.policy, len(rows.start), rows.needs()
+        c, need = self.config.policy, rows.needs()
+        unit = shared_rows(c)
+        units = np.arange(len(need)).reshape(-1, unit)
         for epoch in range(c.updates):
-            order = random.Random(f"{self.config.seed}/minibatches/{step}/{epoch}").sample(
-                range(count), count
-            )
-            for part in np.split(np.array(order), c.minibatches):
-                part = part[by_need(need[part], c.microbatch, self._mesh)]
+            chance = random.Random(f"{self.config.seed}/minibatches/{step}/{epoch}")
+            order = units[chance.sample(range(len(units)), len(units))]
+            for part in np.split(order.reshape(-1), c.minibatches):
+                part = part[by_need(need[part], c.microbatch, self._mesh, unit)]
                 yield jax.tree.map(lambda x: x[part], rows)
 
 

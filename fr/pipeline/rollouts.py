@@ -66,7 +66,7 @@ class Sampler:
     @property
     def length(self) -> int:
         """Tokens that there is room for in a row, prompt included."""
-        return _bucket(self._longest + self.config.policy.max_new_tokens)
+        return _bucket(self._longest) + self.width
 
     def draw(
         self, step: int, again: bool, sets: Sequence[str], stages: Stages

@@ -62,13 +62,16 @@ def token_logps(
     width: int,
     temperature: float = 1.0,
     shards: int = 1,
+    group: int = 1,
 ) -> tuple[Float[Array, "B W"], Float[Array, "B W"]]:
     """Log-prob at `temperature`, and raw entropy, of the tokens of each row from `start` on: the scorer of losses.
 
     `variables` hold "params" and whatever else the model reads. Has a gradient, of which logits cost a piece of
-    memory too; `shards` is the number of devices that the rows are spread over.
+    memory too; `shards` is the number of devices that the rows are spread over. Of every `group` rows in turn the
+    prompt is read once: it must be the same, and of at most T - W tokens.
     """
-    targets, states = window(model, variables, tokens, start, width)
+    read_rows = functools.partial(_shared_window, group=group) if group > 1 else window
+    targets, states = read_rows(model, variables, tokens, start, width)
 
     def read(target, state):
         return token_reading(model.apply(variables, state, method="head"), target, temperature)
@@ -83,12 +86,47 @@ def window(
     """The `width` tokens of each row from `start` on (-1 behind its end), and the states that predict them."""
     positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
     columns = start[:, None] + jnp.arange(width)
-    take = lambda x, at, **how: jax.vmap(lambda row, index: row.at[index].get(**how))(x, at)
-    targets = take(tokens, columns, mode="fill", fill_value=-1)
+    targets = _take(tokens, columns, mode="fill", fill_value=-1)
     hidden, _ = model.apply(variables, tokens, positions, method="hidden")
     # Token t is read from the state at t - 1.
-    states = take(hidden, columns - 1, mode="clip")
+    states = _take(hidden, columns - 1, mode="clip")
     return targets, states.reshape(-1, states.shape[-1])
+
+
+def _shared_window(
+    model: Transformer,
+    variables: dict,
+    tokens: Int[Array, "B T"],
+    start: Int[Array, "B"],
+    width: int,
+    group: int,
+) -> tuple[Int[Array, "B W"], Float[Array, "N D"]]:
+    """As `window`, with the completions of each `group` rows side by side behind one copy of their prompt.
+
+    Two rows, a prompt of two tokens in a room of three, completions of two and one in a width of two:
+
+    tokens     5 6 -1   7 8   9 -1
+    positions  0 1 -1   2 3   2 -1
+    segments  -1 -1 -1  0 0   1  1     a negative one is seen by all
+    """
+    room, first, side = tokens.shape[1] - width, start[::group, None], jnp.arange(group * width)
+    columns = start[:, None] + jnp.arange(width)
+    targets = _take(tokens, columns, mode="fill", fill_value=-1)
+    fold = lambda x: x.reshape(-1, group * width)
+    prompts = jnp.where(jnp.arange(room) < first, tokens[::group, :room], -1)
+    packed = jnp.concatenate([prompts, fold(targets)], axis=1)
+    positions = jnp.concatenate([jnp.zeros_like(prompts) + jnp.arange(room), fold(columns)], axis=1)
+    segments = jnp.concatenate([jnp.full(room, -1), side // width]) + jnp.zeros_like(packed)
+    hidden, _ = model.apply(
+        variables, packed, jnp.where(packed >= 0, positions, -1), segments=segments, method="hidden"
+    )
+    # The first token of every completion is read from the one state at the prompt's end.
+    states = _take(hidden, jnp.where(side % width == 0, first - 1, room + side - 1))
+    return targets, states.reshape(-1, states.shape[-1])
+
+
+def _take(x: Float[Array, "B T ..."], at: Int[Array, "B W"], **how) -> Float[Array, "B W ..."]:
+    return jax.vmap(lambda row, index: row.at[index].get(**how))(x, at)
 
 
 class Scorer:

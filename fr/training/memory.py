@@ -17,6 +17,7 @@ from fr.sampling.batch import cache_size
 from fr.sampling.pieces import piece_tokens
 from fr.sampling.scoring import token_logps
 from fr.training.lora import applied, init_adapters, variables
+from fr.training.policy import shared_rows
 from fr.training.preference import last_states
 from fr.training.state import make_optimizer
 
@@ -39,7 +40,8 @@ def policy_memory(model: ModelConfig, config: Config, data: int, prompt: int, dt
     allocated. The update and the sampler are there at one time; programs and what the compiler adds are not counted.
     """
     c = config.policy
-    lines = _Lines(c.prompts * c.rollouts // c.minibatches, prompt + c.max_new_tokens, c.max_new_tokens)
+    rows, new = c.prompts * c.rollouts // c.minibatches, c.max_new_tokens
+    lines = _Lines(rows, prompt + new, new, shared_rows(c))
     learning = _learning(model, config, c, lines, data, dtype, ancestor=bool(c.kl))
     return (*learning, *_sampling(model, config, lines.length, dtype))
 
@@ -68,6 +70,7 @@ class _Lines:
     rows: int
     length: int
     width: int
+    group: int = 1  # rows behind one prompt
 
 
 def _sampling(model: ModelConfig, config: Config, length: int, dtype) -> tuple[Held, ...]:
@@ -108,7 +111,8 @@ def _learning(
     held.append(Held("optimiser", _bytes(moments, parts), "two moments, float32"))
     held.append(Held("gradients", copies * _bytes(trained, parts), note))
     local, by_head = -(-part // data), config.algorithm == "reward_model"
-    own, shape = _share(model, parts), (local, lines.length, 0 if by_head else lines.width)
+    own = _share(model, parts)
+    shape = (local, lines.length, 0 if by_head else lines.width, lines.group)
     kept = _residuals(own, lora, compute, settings.remat, *shape)
     note = f"{local} rows x {lines.length} tokens" + ", recomputed" * settings.remat
     held.append(Held("activations", kept, note))
@@ -148,11 +152,11 @@ def _share(model: ModelConfig, parts: int) -> ModelConfig:
 
 
 def _residuals(
-    model: ModelConfig, lora: LoraConfig, dtype, remat: bool, rows: int, length: int, width: int
+    model: ModelConfig, lora: LoraConfig, dtype, remat: bool, rows: int, length: int, width: int, group: int
 ) -> int:
     """Bytes that the forward pass keeps for the backward pass of `rows` rows, parameters not counted.
 
-    Log-probs of `width` tokens are read, or, if that is 0, the state of the last one.
+    Log-probs of `width` tokens are read, or, if that is 0, the state of the last one; `group` rows have one prompt.
     """
     transformer, key = Transformer(model, dtype, remat), jax.random.key(0)
     params = jax.eval_shape(functools.partial(init_params, model), key)
@@ -168,7 +172,7 @@ def _residuals(
                 given = variables(trained, frozen, lora)
                 if not width:
                     return last_states(transformer, given, tokens)
-                return token_logps(transformer, given, tokens, start, width)[0]
+                return token_logps(transformer, given, tokens, start, width, group=group)[0]
 
         return jax.vjp(read, trained)[1]
 

@@ -27,13 +27,19 @@ def widths(columns: int, count: int) -> tuple[int, ...]:
     return tuple(sorted({min(-(-columns * k // count // 8) * 8, columns) for k in range(1, count + 1)}))
 
 
-def by_need(need: Int[np.ndarray, "B"], microbatch: int, mesh: Mesh) -> Int[np.ndarray, "B"]:
+def in_order(need: Int[np.ndarray, "B"], unit: int = 1) -> Int[np.ndarray, "B"]:
+    """Rows by what they need, least first, in a stable sort; each `unit` rows in turn stay together."""
+    units = np.argsort(need.reshape(-1, unit).max(axis=1), kind="stable")
+    return (units[:, None] * unit + np.arange(unit)).reshape(-1)
+
+
+def by_need(need: Int[np.ndarray, "B"], microbatch: int, mesh: Mesh, unit: int = 1) -> Int[np.ndarray, "B"]:
     """An order of rows in which `over_parts` finds like needs in a microbatch, the smallest in the first.
 
-    A stable sort; then, as a microbatch has as many rows of each data shard, dealt out to these.
+    `in_order`; then, as a microbatch has as many rows of each data shard, dealt out to these.
     """
     shards, part = mesh.shape["data"], microbatch or len(need)
-    return np.argsort(need, kind="stable").reshape(-1, shards, part // shards).swapaxes(0, 1).reshape(-1)
+    return in_order(need, unit).reshape(-1, shards, part // shards).swapaxes(0, 1).reshape(-1)
 
 
 def pinned(tree, mesh: Mesh | None):

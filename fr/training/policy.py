@@ -82,7 +82,13 @@ def check_policy(config: PolicyConfig, mesh: Mesh) -> None:
     if rows % config.minibatches:
         raise UserError(f"{what} = {rows} rows do not divide into minibatches = {config.minibatches}")
     part = what + (f" in {config.minibatches} minibatches" if config.minibatches > 1 else "")
-    check_rows(rows // config.minibatches, config.microbatch, mesh, part)
+    rows, unit = rows // config.minibatches, shared_rows(config)
+    if (config.microbatch or rows) % unit:
+        raise UserError(
+            f"a microbatch of {config.microbatch or rows} rows splits the {unit} of a problem, which "
+            f"config.policy.shared_prompts keeps together; use a multiple of {unit}"
+        )
+    check_rows(rows, config.microbatch, mesh, part, unit)
 
 
 @functools.lru_cache(maxsize=8)
@@ -112,11 +118,17 @@ def make_update(
                 batch.mask.shape[1],
                 temperature,
                 shards,
+                shared_rows(config),
             )
         return policy_loss(logp, entropy, weighed, algorithm, config)
 
     prepare = lambda batch, step: weigh(batch, step, algorithm, config)
     return compile_update(loss, config, mesh, prepare, config.microbatch, config.widths)
+
+
+def shared_rows(config: PolicyConfig) -> int:
+    """How many rows in turn are read behind one prompt: those of a problem, or each behind its own."""
+    return config.rollouts if config.shared_prompts else 1
 
 
 def ratio_temperature(config: PolicyConfig) -> float:
@@ -137,7 +149,9 @@ def make_logps(model: ModelConfig, config: PolicyConfig, lora: LoraConfig, mesh:
     def logps(trained, tokens, start, width, frozen=None):
         with applied(lora):
             read = variables(trained, frozen, lora)
-            return token_logps(transformer, read, tokens, start, width, temperature, shards)[0]
+            return token_logps(
+                transformer, read, tokens, start, width, temperature, shards, shared_rows(config)
+            )[0]
 
     return jax.jit(logps, static_argnums=3)
 
