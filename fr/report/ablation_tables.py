@@ -2,13 +2,18 @@
 
 import numpy as np
 
-from fr.report.tables import number, scale, span, strip, table
+from fr.report.tables import Bar, Scale, Table, number, span, text
 
 
 def render_ablation(rows: list[dict]) -> str:
-    """Points that each group of signals adds to the nuisances, and that its absence costs; "" without rows."""
+    """The text of `ablation_blocks`."""
+    return text(ablation_blocks(rows))
+
+
+def ablation_blocks(rows: list[dict]) -> list[Table]:
+    """Points that each group of signals adds to the nuisances, and that its absence costs; none without rows."""
     if not rows:
-        return ""
+        return []
     gaps = [row[key] for row in rows for key in ("added", "left_out") if key in row]
     ends = [abs(gap[end]) for gap in gaps for end in ("low", "high") if gap[end] is not None]
     bound = float(np.ceil(max([1, *ends])))
@@ -17,11 +22,11 @@ def render_ablation(rows: list[dict]) -> str:
         line = [row["group"], str(row["columns"])]
         for key in ("added", "left_out"):
             gap = row.get(key)
-            drawn = strip(gap["diff"], gap["low"], gap["high"], (-bound, bound), width=21) if gap else ""
+            drawn = Bar(gap["diff"], gap["low"], gap["high"], (-bound, bound), width=21) if gap else ""
             value = number(gap["diff"], sign=True) if gap else ""
             line += [value, span(gap["low"], gap["high"], sign=True) if gap else "", drawn]
         lines.append(line)
-    drawn = scale((-bound, bound), width=21)
+    drawn = Scale((-bound, bound), width=21)
     header = [
         "signals of the head",
         "columns",
@@ -32,5 +37,5 @@ def render_ablation(rows: list[dict]) -> str:
         "95 %",
         drawn,
     ]
-    text = table(header, lines, left=(0, 4, 7))
-    return f"{text}\n  points of rescue, k-fold by problem, {rows[0]['n']} failed problems; exploratory"
+    note = f"  points of rescue, k-fold by problem, {rows[0]['n']} failed problems; exploratory"
+    return [Table(header, lines, left=(0, 4, 7), note=note)]

@@ -1,24 +1,30 @@
 """Planted causes as a person reads them in a terminal: what rescues each, and whether failures tell them."""
 
-from fr.report.tables import number, span, table
+from fr.report.tables import Block, Table, number, span, text
 
 
 def render_causes(result: dict) -> str:
-    """Rescue rates by operator and cause, how well causes are told by what is read, and one confusion matrix."""
-    return "\n\n".join([_rescue(result), *_diagnosis(result)])
+    """The text of `cause_blocks`."""
+    return text(cause_blocks(result))
 
 
-def _rescue(result: dict) -> str:
+def cause_blocks(result: dict) -> list[Block]:
+    """Rescue rates by operator and cause, how well causes are told by what is read, and confusion matrices."""
+    return [_rescue(result), *_diagnosis(result)]
+
+
+def _rescue(result: dict) -> Table:
     found = {(row["operator"], row["cause"]): row for row in result["rescue"]}
     header = ["rescued, % [95 %]"] + [f"{cause}, {result['failed'][cause]}" for cause in result["causes"]]
     rows = [
         [operator, *(_rate(found[operator, cause]) for cause in result["causes"])]
         for operator in result["operators"]
     ]
-    return table(header, rows) + (
-        f"\n  failed problems of {len(result['seeds'])} seeds in the head; ▲ ▼: the difference from retry has an "
+    note = (
+        f"  failed problems of {len(result['seeds'])} seeds in the head; ▲ ▼: the difference from retry has an "
         "interval above or below 0"
     )
+    return Table(header, rows, note=note)
 
 
 def _rate(row: dict) -> str:
@@ -28,7 +34,7 @@ def _rate(row: dict) -> str:
     return f"{number(row['mean'], 0)} {span(row['low'], row['high'], 0)}{mark}"
 
 
-def _diagnosis(result: dict) -> list[str]:
+def _diagnosis(result: dict) -> list[Block]:
     if not result["diagnosis"]:
         return ["  causes told: n/a (needs two seeds, to learn from one of them)"]
     rows = [
@@ -42,17 +48,14 @@ def _diagnosis(result: dict) -> list[str]:
         for entry in result["diagnosis"]
     ]
     header = ["causes told by", "columns", "balanced accuracy, %", "95 %", "by seed"]
-    told = (
-        table(header, rows)
-        + f"\n  chance {number(result['diagnosis'][0]['chance'])} %; each seed by the others"
-    )
+    note = f"  chance {number(result['diagnosis'][0]['chance'])} %; each seed by the others"
     causes = result["causes"]
     matrices = [
-        table(
+        Table(
             [f"told by {entry['reads']}, % of the true cause (rows)", *causes],
             [[cause, *(number(share, 0) for share in row)] for cause, row in zip(causes, entry["confusion"])],
         )
         for entry in result["diagnosis"]
         if entry["reads"] in ("signals and nuisances", "outside truth")
     ]
-    return [told, *matrices]
+    return [Table(header, rows, note=note), *matrices]

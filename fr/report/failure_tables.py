@@ -1,6 +1,6 @@
 """Regimes of failures, and who wrote them, as a person reads it in a terminal."""
 
-from fr.report.tables import number, span, table
+from fr.report.tables import Block, Table, number, span, text
 
 _ALGORITHMS = {"kmeans": "k-means", "mixture": "Gaussian mixture"}
 _NULLS = {"shuffled": "shuffled columns", "cloud": "one cloud"}
@@ -8,6 +8,11 @@ _COLUMNS = {"features": "features of the diagnosis", "nuisances": "what is known
 
 
 def render_regimes(records: list[dict]) -> str:
+    """The text of `regime_blocks`."""
+    return text(regime_blocks(records))
+
+
+def regime_blocks(records: list[dict]) -> list[Block]:
     """Stability of each cell's clusters against both nulls, what it means, and the k-means regimes."""
     rows, words = [], []
     for record in records:
@@ -20,20 +25,26 @@ def render_regimes(records: list[dict]) -> str:
     header = ["regimes", "", "k", "silhouette", "stability", "95 %", "seeds"]
     for name in _NULLS.values():
         header += [name, "95 %", "Holm p"]
-    parts = [table(header, rows, left=(0, 1))] if rows else ["regimes"]
+    parts: list[Block] = [Table(header, rows, left=(0, 1))] if rows else ["regimes"]
     parts.append(
         "  stability: agreement with the clusters of resamples, adjusted for chance (1: always the same).\n"
         "  shuffled columns: features made independent; one cloud: their correlations kept, too"
     )
     parts.append("\n".join(words))
-    parts += [_regimes(record) for record in records if not record["why"]]
-    return "\n\n".join(parts)
+    return parts + [_regimes(record) for record in records if not record["why"]]
 
 
 def render_audit(records: list[dict]) -> str:
+    """The text of `audit_blocks`."""
+    return text(audit_blocks(records))
+
+
+def audit_blocks(records: list[dict]) -> list[Block]:
     """Accuracy of telling methods and runs apart, by folds and by runs left out, and what confounds it."""
     if not records:
-        return "audit: n/a (needs failures of two methods: column `method`, or models named by theirs, as sft1p7b)"
+        return [
+            "audit: n/a (needs failures of two methods: column `method`, or models named by theirs, as sft1p7b)"
+        ]
     rows, words = [], []
     for record in records:
         what = f"{record['target']} within {record['scope']}"
@@ -51,8 +62,7 @@ def render_audit(records: list[dict]) -> str:
         "chance",
         "p",
     ]
-    parts = [table(header, rows, left=(0, 1))] if rows else ["audit"]
-    return "\n\n".join([*parts, "\n".join(words)])
+    return [Table(header, rows, left=(0, 1)) if rows else "audit", "\n".join(words)]
 
 
 def _stability(cell: str, title: str, found: dict) -> list[str]:
@@ -72,7 +82,7 @@ def _verdict(found: dict) -> str:
     return "NO more stable than shuffled columns: no regimes shown"
 
 
-def _regimes(record: dict) -> str:
+def _regimes(record: dict) -> Table:
     regimes = record["kmeans"]["regimes"]
     operators = list(regimes[0]["rescue"])
     rows = []
@@ -81,10 +91,8 @@ def _regimes(record: dict) -> str:
         row = [str(i + 1), str(regime["n"]), *(number(z, 1, sign=True) for z in regime["centre"].values())]
         rows.append([*row, *(f"{number(r['mean'], 0)} {span(r['low'], r['high'], 0)}" for r in rates)])
     header = [f"{record['cell']}, k-means", "n", *(f"{name}, z" for name in record["features"]), *operators]
-    return (
-        f"{table(header, rows)}\n"
-        "  rescued, % [95 %]: exploratory, for the regimes were found on these failures"
-    )
+    note = "  rescued, % [95 %]: exploratory, for the regimes were found on these failures"
+    return Table(header, rows, note=note)
 
 
 def _accuracies(record: dict, name: str) -> list[str]:

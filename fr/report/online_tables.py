@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fr.report.tables import number, scale, span, strip, table
+from fr.report.tables import Bar, Scale, Table, number, span
 
 
 def render_online(summary: dict) -> str:
@@ -18,14 +18,15 @@ def render_online(summary: dict) -> str:
     for row in summary["curve"]:
         line = [f"{row['budget']:,.0f}", number(row["share"][name])]
         if gap := row["minus"].get(name):
-            bar = strip(gap["mean"], gap["low"], gap["high"], bounds)
+            bar = Bar(gap["mean"], gap["low"], gap["high"], bounds)
             line += [number(row["share"][reference]), number(gap["mean"], sign=True)]
             line += [span(gap["low"], gap["high"], sign=True), bar]
         rows.append(line)
     header = ["positions a problem", f"{name}, %"]
     if name != reference:
-        header += [f"{reference}, %", "points", "95 %", scale(bounds)]
-    return (
+        header += [f"{reference}, %", "points", "95 %", Scale(bounds)]
+    lead = (
         f"  {summary['problems']} problems, {summary['after']} plain attempts before a problem is routed; "
-        f"routes: {routes}\n  {found} within a cost\n" + table(header, rows, left=(5,))
+        f"routes: {routes}\n  {found} within a cost"
     )
+    return str(Table(header, rows, left=(5,), lead=lead))

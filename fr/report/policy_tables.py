@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fr.report.tables import number, scale, span, strip, table
+from fr.report.tables import Bar, Block, Scale, Table, number, span, text
 
 _PROTOCOLS = {
     "kfold": "k-fold by problem",
@@ -33,6 +33,11 @@ _BLOCKS = (
 
 
 def render_power(cells: list[tuple[str, dict | None]]) -> str:
+    """The text of `power_table`."""
+    return str(power_table(cells))
+
+
+def power_table(cells: list[tuple[str, dict | None]]) -> Table:
     """What the attempts of each (cell, certainty) can show, to be read before any policy is judged."""
     rows = []
     for name, known in cells:
@@ -44,17 +49,22 @@ def render_power(cells: list[tuple[str, dict | None]]) -> str:
         found = [str(power["problems"]), str(power["attempts"]), number(power["detectable"])]
         rows.append([name, *found, *needed])
     header = ["cell", "problems", "attempts", "points seen", "needed: 2 points", "5 points", "10 points"]
-    return (
+    lead = (
         "what the attempts can show: lift over a fixed operator seen with 80 % power, and the problems that\n"
-        "smaller ones need at 10 / 100 attempts an operator, for a router that departs on every problem\n"
-        + table(header, rows)
+        "smaller ones need at 10 / 100 attempts an operator, for a router that departs on every problem"
     )
+    return Table(header, rows, lead=lead)
 
 
 def render_policies(summary: dict) -> str:
+    """The text of `policy_blocks`."""
+    return text(policy_blocks(summary))
+
+
+def policy_blocks(summary: dict) -> list[Block]:
     """Rates, differences and Holm p of every policy under each out-of-fold protocol, over all cells."""
     why = {entry["protocol"]: entry["why"] for entry in summary["unsupported"]}
-    parts = []
+    parts: list[Block] = []
     for protocol, title in _PROTOCOLS.items():
         if protocol in why:
             parts.append(f"{title}: n/a ({why[protocol]})")
@@ -64,10 +74,10 @@ def render_policies(summary: dict) -> str:
             _differences(summary, protocol),
             _cells(summary, protocol),
         ]
-    return "\n\n".join(parts)
+    return parts
 
 
-def render_certainty(known: dict | None) -> str:
+def certainty_block(known: dict | None) -> Block:
     """True rates, oracle and labels of one cell under the hierarchical model."""
     if known is None:
         return "  true rates: n/a (attempts behind the rates are unknown)"
@@ -75,16 +85,17 @@ def render_certainty(known: dict | None) -> str:
         [name, number(label["expected"]), number(label["posterior"]), str(label["sure"])]
         for name, label in known["labels"].items()
     ]
-    text = (
+    lead = (
         f"  true rates (hierarchical binomial model): best fixed operator {number(known['best_fixed'])} %, "
-        f"a perfect router {number(known['oracle'])} %\n"
+        f"a perfect router {number(known['oracle'])} %"
     )
-    text += table(["label", "expected", "mean posterior of those given, %", "of 90 % and more"], rows)
+    header = ["label", "expected", "mean posterior of those given, %", "of 90 % and more"]
     same = ", ".join(f"{row['attempts']}: {number(row['same'], 0)} %" for row in known["stability"])
-    return f"{text}\n  two sets of n attempts an operator give a problem the same label at n = {same}"
+    note = f"  two sets of n attempts an operator give a problem the same label at n = {same}"
+    return Table(header, rows, lead=lead, note=note)
 
 
-def _rates(summary: dict, protocol: str, title: str) -> str:
+def _rates(summary: dict, protocol: str, title: str) -> Table:
     found = {
         (row["population"], row["policy"]): row
         for row in summary["rates"]
@@ -106,10 +117,10 @@ def _rates(summary: dict, protocol: str, title: str) -> str:
                 row += [number(rate["rate"]), span(rate["low"], rate["high"])] if rate else ["n/a", ""]
             entropy, departs = (found["all", policy][key] for key in ("route_entropy", "departures"))
             rows.append([*row, number(entropy, 2) if entropy is not None else "", number(departs, 0)])
-    return table([*header, "entropy", "departs, %"], rows)
+    return Table([*header, "entropy", "departs, %"], rows)
 
 
-def _differences(summary: dict, protocol: str) -> str:
+def _differences(summary: dict, protocol: str) -> Table:
     rows = [
         row
         for row in summary["comparisons"]
@@ -125,7 +136,7 @@ def _differences(summary: dict, protocol: str) -> str:
     )
 
 
-def _cells(summary: dict, protocol: str) -> str:
+def _cells(summary: dict, protocol: str) -> Table:
     rows = [
         row
         for row in summary["comparisons"]
@@ -141,14 +152,14 @@ def _cells(summary: dict, protocol: str) -> str:
     )
 
 
-def _drawn(header: list[str], rows: list[tuple[list[str], dict]]) -> str:
+def _drawn(header: list[str], rows: list[tuple[list[str], dict]]) -> Table:
     ends = [abs(row[end]) for _, row in rows for end in ("low", "high") if row[end] is not None]
     bound = float(np.ceil(max([1, *ends])))
     lines = []
     for names, row in rows:
-        bar = strip(row["diff"], row["low"], row["high"], (-bound, bound), width=31)
+        bar = Bar(row["diff"], row["low"], row["high"], (-bound, bound), width=31)
         p = f"{row['p_holm']:.3f}" if row.get("p_holm") is not None else ""
         gap = [number(row["diff"], sign=True), span(row["low"], row["high"], sign=True)]
         lines.append([*names, *gap, bar, p])
-    titles = [*header, "points", "95 %", scale((-bound, bound), width=31), "Holm p"]
-    return table(titles, lines, left=(0, 1, 4))
+    titles = [*header, "points", "95 %", Scale((-bound, bound), width=31), "Holm p"]
+    return Table(titles, lines, left=(0, 1, 4))

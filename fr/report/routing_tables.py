@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fr.report.policy_tables import render_certainty
-from fr.report.tables import number, scale, span, strip, table
+from fr.report.policy_tables import certainty_block
+from fr.report.tables import Bar, Block, Scale, Table, number, span, text
 
 _NAMES = {
     "no_fallback": "routed, no fallback",
@@ -17,27 +17,27 @@ _PROTOCOLS = {"source": "source's protocol", "split_halves": "split halves"}
 
 
 def render_cell(cell: dict) -> str:
+    """The text of `cell_blocks`."""
+    return text(cell_blocks(cell))
+
+
+def cell_blocks(cell: dict) -> list[Block]:
     """Labels, rates in both protocols, differences and cost of one cell of `routing.json`."""
-    parts = [f"{cell['cell']}   {cell['n']} failed problems", *_notes(cell), "", _labels(cell)]
-    parts += ["", render_certainty(cell["certainty"])]
+    title = "\n".join([f"{cell['cell']}   {cell['n']} failed problems", *_notes(cell)])
+    parts: list[Block] = [title, _labels(cell), certainty_block(cell["certainty"])]
     for name, title in _PROTOCOLS.items():
-        protocol = cell["protocols"][name]
-        parts += [
-            "",
-            _rates(title, protocol)
-            if protocol
-            else f"  {title}: n/a (attempts behind the rates are unknown)",
-        ]
-        if protocol:
-            parts += ["", _differences(protocol)]
-    return "\n".join([*parts, "", _cost(cell["cost"])])
+        if protocol := cell["protocols"][name]:
+            parts += [_rates(title, protocol), _differences(protocol)]
+        else:
+            parts.append(f"  {title}: n/a (attempts behind the rates are unknown)")
+    return [*parts, cost_block(cell["cost"])]
 
 
 def _notes(cell: dict) -> list[str]:
     return [f"  note: {note}" for note in cell["notes"]]
 
 
-def _labels(cell: dict) -> str:
+def _labels(cell: dict) -> Table:
     null, labels, missed = cell["label_null"], cell["labels"], cell["unreached"]
     rows = [
         [
@@ -49,22 +49,22 @@ def _labels(cell: dict) -> str:
         ["beyond reach", str(labels["beyond"]), "no operator solved it; retry may have"],
         ["unreached", str(missed["n"]), "nor did retry" + _bound(missed["upper_bound"])],
     ]
-    text = table(["label", "n", ""], rows, left=(0, 2))
+    note = ""
     if null:
-        text += (
-            f"\n  chance: {number(null['mean'])} % {span(null['low'], null['high'])} would be called "
+        note = (
+            f"  chance: {number(null['mean'])} % {span(null['low'], null['high'])} would be called "
             "steerable if operators did not differ;\n"
             f"          seen {number(null['seen'])} % of {null['problems']} "
             f"(p = {null['p']:.3f}, over {', '.join(null['operators'])})"
         )
-    return text
+    return Table(["label", "n", ""], rows, left=(0, 2), note=note)
 
 
 def _bound(percent: float | None) -> str:
     return f": an attempt succeeds in less than {number(percent)} % (95 % bound)" if percent else ""
 
 
-def _rates(title: str, protocol: dict) -> str:
+def _rates(title: str, protocol: dict) -> Table:
     rates, intervals = protocol["rates"], protocol["intervals"]
     always = [name for name in protocol["routes"] if rates.get(name) is not None]
     end = 10 * np.ceil(max([10, *(high for _, high in intervals.values() if high is not None)]) / 10)
@@ -79,31 +79,38 @@ def _rates(title: str, protocol: dict) -> str:
         rows += [[]] if rows else []
         for name in (name for name in block if name in rates):
             plain = name if name in ("routed", "retry") else f"always {name}"
-            bar = strip(rates[name], *intervals[name], (0, end))
+            bar = Bar(rates[name], *intervals[name], (0, end))
             count = str(protocol["routes"].get(name, ""))
             rows.append([_NAMES.get(name, plain), number(rates[name]), span(*intervals[name]), bar, count])
     n = f"{title}, {number(protocol['problems'], 0)} steerable"
-    text = table([n, "%", "95 %", scale((0, end)), "routes"], rows, left=(0, 3))
-    bracket = protocol["oracle_bracket"]
+    note = "\n".join(_read_with(protocol))
+    return Table([n, "%", "95 %", Scale((0, end)), "routes"], rows, left=(0, 3), note=note)
+
+
+def _read_with(protocol: dict) -> list[str]:
+    """What the rates of a protocol are to be read with."""
+    lines, bracket = [], protocol["oracle_bracket"]
     if bracket["low"] is not None:
-        text += f"\n  a perfect router: between {number(bracket['low'])} and {number(bracket['high'])} %"
-        text += f", {number(bracket['expected'])} % by the model of true rates" if bracket["expected"] else ""
+        line = f"  a perfect router: between {number(bracket['low'])} and {number(bracket['high'])} %"
+        known = f", {number(bracket['expected'])} % by the model of true rates" if bracket["expected"] else ""
+        lines.append(line + known)
     if protocol.get("repeats"):
         again, chance = protocol["repeats"]["seen"], protocol["repeats"]["chance"]
-        text += (
-            f"\n  of what one half calls steerable the other does too: {number(again)} % "
+        lines.append(
+            f"  of what one half calls steerable the other does too: {number(again)} % "
             f"(of all problems: {number(chance)} %)"
         )
     if protocol.get("dropped"):
-        text += f"\n  {protocol['dropped']} problems left out: fewer than 4 attempts, or an unknown number"
-    if protocol.get("deterministic"):
-        text += (
-            f"\n  the same rate in both halves, being deterministic: {', '.join(protocol['deterministic'])}"
+        lines.append(
+            f"  {protocol['dropped']} problems left out: fewer than 4 attempts, or an unknown number"
         )
-    return text
+    if protocol.get("deterministic"):
+        names = ", ".join(protocol["deterministic"])
+        lines.append(f"  the same rate in both halves, being deterministic: {names}")
+    return lines
 
 
-def _differences(protocol: dict) -> str:
+def _differences(protocol: dict) -> Table:
     rows = []
     pairs = {
         key.removeprefix("routed_minus_"): value
@@ -113,7 +120,7 @@ def _differences(protocol: dict) -> str:
     widest = max([1, *(abs(d[end]) for d in pairs.values() for end in ("low", "high") if d[end] is not None)])
     bounds = (-float(np.ceil(widest)), float(np.ceil(widest)))
     for name, d in pairs.items():
-        bar = strip(d["mean"], d["low"], d["high"], bounds)
+        bar = Bar(d["mean"], d["low"], d["high"], bounds)
         p = f"{d['p_holm']:.3f}" if "p_holm" in d else ""
         rows.append(
             [
@@ -124,14 +131,13 @@ def _differences(protocol: dict) -> str:
                 p,
             ]
         )
-    text = table(["routed minus", "points", "95 %", scale(bounds), "Holm p"], rows, left=(0, 3))
     power = protocol["power"]["best_fixed"]
-    return (
-        f"{text}\n  smallest lift over the best fixed operator seen with 80 % power: {number(power)} points"
-    )
+    note = f"  smallest lift over the best fixed operator seen with 80 % power: {number(power)} points"
+    return Table(["routed minus", "points", "95 %", Scale(bounds), "Holm p"], rows, left=(0, 3), note=note)
 
 
-def _cost(cost: dict | None) -> str:
+def cost_block(cost: dict | None) -> Block:
+    """Share of the problems solved within a budget by each path, and the rule's difference from retry."""
     if cost is None:
         return "  cost: n/a (the table has no <operator>_cost and diagnosis_cost columns)"
     head = f"  cost: diagnosis {cost['positions']['diagnosis']:,.0f} forward positions a problem"
@@ -162,6 +168,10 @@ def _cost(cost: dict | None) -> str:
         "rule − retry",
         "(paid) − retry",
     ]
-    return f"{head}; of all failed problems, % solved within a budget\n{table(header, rows, left=(6,))}\n" + (
-        "  (paid): the failures were diagnosed already"
+    return Table(
+        header,
+        rows,
+        left=(6,),
+        lead=f"{head}; of all failed problems, % solved within a budget",
+        note="  (paid): the failures were diagnosed already",
     )

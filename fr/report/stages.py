@@ -1,6 +1,6 @@
 """What sampling and intervening left behind, as a person reads it in a terminal."""
 
-from fr.report.tables import number, span, table
+from fr.report.tables import Table, number, span
 
 
 def render_rollouts(summary: dict) -> str:
@@ -24,6 +24,11 @@ def render_failures(summary: dict) -> str:
 
 
 def render_attempts(summary: dict) -> str:
+    """The text of `attempts_table`."""
+    return str(attempts_table(summary))
+
+
+def attempts_table(summary: dict) -> Table:
     """Rescue rate, interval, attempts and share that fired, by operator."""
     rows = [
         [
@@ -35,16 +40,18 @@ def render_attempts(summary: dict) -> str:
         ]
         for name, o in summary["operators"].items()
     ]
-    text = table(["operator", "attempts", "rescued", "95 % interval", "fired"], rows)
+    notes = []
     if any(o["outside"] for o in summary["operators"].values()):
-        text += "\n  * uses truth from outside of the model"
+        notes.append("  * uses truth from outside of the model")
     for why, names in _by_reason(summary["left_out"]).items():
-        text += f"\n  left out, {why}: {', '.join(names)}"
+        notes.append(f"  left out, {why}: {', '.join(names)}")
     alone, vote = (summary["without_verifier"][name] for name in ("rollout", "majority"))
-    return (
-        f"{text}\n  without a verifier, of all problems: a single rollout is right in {_percent(alone)} "
+    notes.append(
+        f"  without a verifier, of all problems: a single rollout is right in {_percent(alone)} "
         f"{_interval(alone)}, the answer that most give in {_percent(vote)} {_interval(vote)}"
     )
+    header = ["operator", "attempts", "rescued", "95 % interval", "fired"]
+    return Table(header, rows, note="\n".join(notes))
 
 
 def _by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:

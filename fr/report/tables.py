@@ -1,21 +1,103 @@
-"""Plain text tables for a terminal: thin lines, numbers flush right, intervals one can see."""
+"""Tables as data, and as plain text for a terminal: thin lines, numbers flush right, intervals one can see."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """A table with a line under its header; columns are flush right but for `left`; an empty row: a rule."""
-    cells = [list(header), *(list(row) for row in rows if row)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """An interval on the scale `bounds`; as text `├──●──┤`: dots mark the scale, `┊` its zero if inside."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    bounds: tuple[float, float]
+    width: int = 41  # in characters
+
+    @property
+    def known(self) -> bool:
+        """Whether there is something to draw."""
+        return not (self.value is None or self.low is None or self.high is None)
+
+    def place(self, x: float) -> float:
+        """Where a number lies on the scale: 0 its start, 1 its end; what lies beyond is put there."""
+        start, end = self.bounds
+        return float(np.clip((x - start) / (end - start), 0, 1))
+
+    def __str__(self) -> str:
+        drawn = ["·"] * self.width
+        if not self.known:
+            return "".join(drawn)
+        at = lambda x: round(self.place(x) * (self.width - 1))
+        low, high = at(self.low), at(self.high)
+        if self.bounds[0] < 0 < self.bounds[1]:
+            drawn[at(0)] = "┊"
+        drawn[low : high + 1] = "─" * (high - low + 1)
+        drawn[low], drawn[high] = "├", "┤"
+        drawn[at(self.value)] = "●"
+        return "".join(drawn)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """The ends of a scale, as the header over its bars."""
+
+    bounds: tuple[float, float]
+    width: int = 41
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Both as printed."""
+        return tuple(number(bound, 0, sign=self.bounds[0] < 0) for bound in self.bounds)
+
+    def __str__(self) -> str:
+        start, end = self.ends
+        return start + end.rjust(self.width - len(start))
+
+
+Cell = str | Bar | Scale
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One table, whatever shows it; columns are flush right but for `left`; an empty row: a rule.
+
+    `lead` stands over it and `note` under it, with the indents of a terminal. `str` gives its text.
+    """
+
+    header: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+    left: Sequence[int] = (0,)
+    lead: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(
+            part for part in (self.lead, table(self.header, self.rows, self.left), self.note) if part
+        )
+
+
+Block = Table | str  # a string: a paragraph
+
+
+def text(blocks: Iterable[Block]) -> str:
+    """Blocks as a person reads them in a terminal, an empty line between them."""
+    return "\n\n".join(str(block) for block in blocks)
+
+
+def table(header: Sequence[Cell], rows: Sequence[Sequence[Cell]], left: Sequence[int] = (0,)) -> str:
+    """The text of a table, with a line under its header; see `Table`."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells if row) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         padded = (c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
         return "  " + "  ".join(padded).rstrip()
 
     rule = "  " + "──".join("─" * w for w in widths)
-    return "\n".join([line(header), rule, *(line(row) if row else rule for row in rows)])
+    return "\n".join([line(cells[0]), rule, *(line(row) if row else rule for row in cells[1:])])
 
 
 def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -30,29 +112,3 @@ def span(low: float | None, high: float | None, digits: int = 1, sign: bool = Fa
     if low is None or high is None:
         return "n/a"
     return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
-
-
-def strip(
-    value: float | None, low: float | None, high: float | None, bounds: tuple[float, float], width: int = 41
-) -> str:
-    """An interval drawn on the scale `bounds`, as `├──●──┤`; dots mark the scale, `┊` its zero if inside."""
-    if value is None or low is None or high is None:
-        return "·" * width
-    start, end = bounds
-
-    def place(x: float) -> int:
-        return int(np.clip(round((x - start) / (end - start) * (width - 1)), 0, width - 1))
-
-    drawn = ["·"] * width
-    if start < 0 < end:
-        drawn[place(0)] = "┊"
-    drawn[place(low) : place(high) + 1] = "─" * (place(high) - place(low) + 1)
-    drawn[place(low)], drawn[place(high)] = "├", "┤"
-    drawn[place(value)] = "●"
-    return "".join(drawn)
-
-
-def scale(bounds: tuple[float, float], width: int = 41) -> str:
-    """The ends of a scale, as the header over its strips."""
-    start, end = (number(bound, 0, sign=bounds[0] < 0) for bound in bounds)
-    return start + end.rjust(width - len(start))
