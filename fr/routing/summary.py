@@ -166,10 +166,23 @@ def _cell(profiles: Profiles, config: Config) -> dict:
         "n": len(profiles),
         "excluded": profiles.excluded,
         "single_failure": int((profiles.n_failed == 1).sum()),
+        "attempts": _attempts(profiles),
         "labels": count_labels(labels),
         "label_null": _null(profiles, config.routing, _generator(profiles.cell, config, "null")),
         "unreached": _unreached(profiles),
         "notes": _notes(profiles),
+    }
+
+
+def _attempts(profiles: Profiles) -> dict:
+    """Attempts a problem of every operator, as the table gives them or fitted to its rates (0: nothing fits)."""
+    counts = recover_attempts(profiles)
+    return {
+        "given": profiles.attempts is not None,
+        "operators": {
+            name: {"least": int(n.min()), "median": float(np.median(n)), "most": int(n.max())}
+            for name, n in zip(profiles.operators, counts.T)
+        },
     }
 
 
