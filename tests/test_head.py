@@ -15,11 +15,12 @@ from fr.routing.fixed import LOOKUPS, attempt_prices, fixed_routes, redone_look_
 from fr.routing.folds import OUT_OF_FOLD, make_folds, resample_problems
 from fr.routing.head import OperatorScores, binomial_loss, expected_rescue
 from fr.routing.landscapes import Landscape, simulate
-from fr.routing.learn import READS, Head, train_head
+from fr.routing.learn import READS, train_head
 from fr.routing.policies import shuffled, values_of
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import OPERATORS
 from fr.routing.shrink import Shrinkage, calibrate, earned
+from fr.routing.trained import Head
 
 QUICK = RoutingConfig(inner_folds=3, steps=60, seeds=2, ridges=(0.003, 0.03))
 STOP = len(OPERATORS)
@@ -36,7 +37,7 @@ def trained(profiles, routing=QUICK, reads="head", train=None):
     pool = make_pool(profiles)
     population = make_populations(pool, [None] * len(profiles), routing)["all"]
     train = np.ones(len(pool), bool) if train is None else train
-    head, routes = train_head(pool, population, train, READS[reads], routing, np.random.default_rng(0))
+    head, routes, _ = train_head(pool, population, train, READS[reads], routing, np.random.default_rng(0))
     return pool, head, routes
 
 

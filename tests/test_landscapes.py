@@ -43,8 +43,10 @@ def test_the_planted_lift_is_recovered_and_lost_when_features_are_permuted():
     assert truth > 10 and gain["low"] > 5
     # What is lost on the way from the planted policy to one learned of blurred features is little.
     assert 0.6 * truth < gain["diff"] < truth + 5
-    for reference in ("permuted", "head_nuisances", "head_prompt"):
+    for reference in ("permuted", "head_nuisances", "head_prompt", "head_permuted"):
         assert rows["head", reference]["low"] > 5, reference
+    trained_on_noise = rows["head_permuted", "best_fixed_per_cell"]
+    assert trained_on_noise["low"] <= 0 and abs(trained_on_noise["diff"]) < 3
     assert rows["head", "best_fixed_per_cell"]["p_holm"] < 0.05
     lost = judged(with_shuffled_features(found.profiles))["head", "best_fixed_per_cell"]
     assert lost["low"] <= 0 and abs(lost["diff"]) < 3
@@ -95,7 +97,7 @@ def covers_out_of_fold(landscape, simulations, seed):
         pool = make_pool([simulate(landscape, rng).profiles])
         everyone = make_populations(pool, [None], QUICK)["all"]
         folds = make_folds(pool, "kfold", QUICK.folds, rng)
-        routes = out_of_fold(pool, everyone, folds, QUICK, rng, heads=False)
+        routes, _ = out_of_fold(pool, everyone, folds, QUICK, rng, heads=False)
         weights = resample_problems(pool, np.arange(len(pool)), 400, rng)
         looked_up = redone_look_ups(pool, everyone, folds, weights, np.zeros(5))[0]
         gap = (weights @ values_of(pool.rates, routes["rule"]) - looked_up) / len(pool)

@@ -83,9 +83,10 @@ def test_routing_and_the_store_need_no_jax():
     files += [path for path in [ROOT / "scripts" / "route.py"] if path.exists()]
     heavy = {"jax", "flax", "optax", "orbax", "chex"}
     found = {(path.name, name) for path in files if path.name != "head.py" for name in names_of(path) & heavy}
-    assert found == {("learn.py", "jax"), ("learn.py", "orbax")}
-    at_once = {name.split(".")[0] for _, name in imports(ROOT / "fr/routing/learn.py", within=False)}
-    assert not at_once & heavy
+    assert found == {("learn.py", "jax"), ("trained.py", "jax"), ("trained.py", "orbax")}
+    for name in ("learn", "trained"):
+        at_once = {n.split(".")[0] for _, n in imports(ROOT / f"fr/routing/{name}.py", within=False)}
+        assert not at_once & heavy
     eager = [path for path in files for _, name in imports(path, within=False) if name == "fr.routing.head"]
     assert not eager
 

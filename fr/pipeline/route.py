@@ -11,12 +11,16 @@ from fr.pipeline.audit import audit
 from fr.pipeline.regimes import describe_regimes
 from fr.report.ablation_tables import render_ablation
 from fr.report.failure_tables import render_audit, render_regimes
+from fr.report.page import plot_name
 from fr.report.policy_tables import render_policies, render_power
 from fr.report.routing_tables import render_cell
+from fr.report.transfer_tables import render_calibration, render_transfer
 from fr.routing.learn import READS, train_head
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import Profiles, read_cells
 from fr.routing.summary import measure_certainty, summarise
+from fr.routing.trained import Head
+from fr.routing.transfer import unknown_operators
 from fr.workdir import PathLike, write_json, write_whole
 
 
@@ -27,30 +31,37 @@ def route(
     heads: bool = False,
     announce: Callable[[str], None] | None = None,
     without: Sequence[str] = (),
+    frozen: PathLike | None = None,
 ) -> dict:
     """Evaluate routing on every cell of `files`; write `routing.json` and `plots/*.png` under `workdir`.
 
     The failures are described (regimes) and audited beside it.
     With `heads` the learned ones are judged too, and one trained on all problems is left in `head/`.
     `announce` is told the power of the data before anything is judged. Operators `without` are as if they had
-    never been tried. Returns {"summary": what routing.json
+    never been tried. `frozen` is the workdir of another such run: its head, rule and fixed choice are judged here
+    as they are, on the operators that it knows. Returns {"summary": what routing.json
     holds, "tables": texts}. The same files and config give the same bytes. Raises UserError on a bad file,
     before anything is written.
     """
+    source = Head.restore(epath.Path(frozen) / "head") if frozen else None
     cells = read_cells(files, without)
+    if source and (unknown := unknown_operators(cells, source)):
+        without = [*without, *unknown]
+        cells = read_cells(files, without)
     known = measure_certainty(cells, config)
     if announce:
         announce(render_power([(p.cell, c.record if c else None) for p, c in zip(cells, known)]))
-    summary = {"without": list(without), **summarise(cells, config, heads, known)}
+    summary = {"without": list(without), **summarise(cells, config, heads, known, source)}
     summary |= {"regimes": describe_regimes(cells, config), "audit": audit(cells, config)}
     # Here, so that bad input is refused before the second that matplotlib takes to import.
-    from fr.report.plots import draw_landscape, draw_rescue
+    from fr.report.plots import draw_cost, draw_landscape, draw_rescue
 
     plots = {}
     for profiles, cell in zip(cells, summary["cells"]):
-        name = "".join(c if c.isalnum() else "_" for c in profiles.cell)
-        plots[f"landscape_{name}.png"] = draw_landscape(profiles, config.routing)
-        plots[f"rescue_{name}.png"] = draw_rescue(cell)
+        plots[plot_name("landscape", profiles.cell)] = draw_landscape(profiles, config.routing)
+        plots[plot_name("rescue", profiles.cell)] = draw_rescue(cell)
+        if cell["cost"] and cell["cost"]["curve"]:
+            plots[plot_name("cost", profiles.cell)] = draw_cost(cell)
     try:
         for name, image in plots.items():
             write_whole(epath.Path(workdir) / "plots" / name, image)
@@ -60,7 +71,8 @@ def route(
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror or error})") from error
     tables = [render_cell(cell) for cell in summary["cells"]]
-    tables += [render_policies(summary), render_ablation(summary["ablation"])]
+    tables += [render_policies(summary), render_transfer(summary), render_calibration(summary)]
+    tables += [render_ablation(summary["ablation"])]
     tables += [render_regimes(summary["regimes"]), render_audit(summary["audit"])]
     return {"summary": summary, "tables": [text for text in tables if text]}
 

@@ -4,18 +4,23 @@ import numpy as np
 
 from fr.report.tables import Bar, Block, Scale, Table, number, span, text
 
-_PROTOCOLS = {
+PROTOCOLS = {
     "kfold": "k-fold by problem",
     "leave_cell_out": "leave one cell out",
     "leave_family_out": "leave one family out",
 }
 _POPULATIONS = {"all": "all failed", "steerable": "steerable", "steerable_halves": "split halves"}
-_NAMES = {
+NAMES = {
     "head": "learned head",
     "head_signals": "head without nuisances",
     "head_nuisances": "head on nuisances only",
     "head_prompt": "head on the prompt only",
     "head_intercept": "head on nothing",
+    "head_permuted": "head, columns permuted",
+    "frozen_head": "frozen head",
+    "frozen_head_fresh_z": "frozen head, fresh z",
+    "frozen_rule": "frozen rule",
+    "frozen_fixed": "source's best fixed",
     "rule_no_fallback": "rule, no fallback",
     "rule_subset": "rule, z over the steerable",
     "rule_subset_no_fallback": "the same, no fallback",
@@ -25,8 +30,8 @@ _NAMES = {
     "random_operator": "random operator",
     "permuted": "its features shuffled",
 }
-_BLOCKS = (
-    ("head", "head_signals", "head_nuisances", "head_prompt", "head_intercept"),
+BLOCKS = (
+    ("head", "head_signals", "head_nuisances", "head_prompt", "head_intercept", "head_permuted"),
     ("rule", "rule_no_fallback", "rule_subset", "rule_subset_no_fallback"),
     ("best_fixed_per_cell", "best_fixed_per_task", "best_fixed", "random_operator", "retry"),
 )
@@ -65,7 +70,7 @@ def policy_blocks(summary: dict) -> list[Block]:
     """Rates, differences and Holm p of every policy under each out-of-fold protocol, over all cells."""
     why = {entry["protocol"]: entry["why"] for entry in summary["unsupported"]}
     parts: list[Block] = []
-    for protocol, title in _PROTOCOLS.items():
+    for protocol, title in PROTOCOLS.items():
         if protocol in why:
             parts.append(f"{title}: n/a ({why[protocol]})")
             continue
@@ -106,12 +111,12 @@ def _rates(summary: dict, protocol: str, title: str) -> Table:
     for name in shown:
         header += [f"{_POPULATIONS[name]}, {found[name, 'retry']['n']}", "95 %"]
     rows = []
-    for block in _BLOCKS:
+    for block in BLOCKS:
         rows += [[]] if rows else []
         for policy in block:
             if ("all", policy) not in found:
                 continue
-            row = [_NAMES.get(policy, policy)]
+            row = [NAMES.get(policy, policy)]
             for name in shown:
                 rate = found.get((name, policy))
                 row += [number(rate["rate"]), span(rate["low"], rate["high"])] if rate else ["n/a", ""]
@@ -126,11 +131,12 @@ def _differences(summary: dict, protocol: str) -> Table:
         for row in summary["comparisons"]
         if row["protocol"] == protocol and row["cell"] == "all cells" and row["population"] == "all"
     ]
-    rows = [row for row in rows if "p_holm" in row]
-    return _drawn(
+    control = {("head", "head_permuted"), ("head_permuted", "best_fixed_per_cell")}  # of no declared family
+    rows = [row for row in rows if "p_holm" in row or (row["policy"], row["reference"]) in control]
+    return gap_table(
         ["all failed problems", "minus"],
         [
-            ([_NAMES.get(row["policy"], row["policy"]), _NAMES.get(row["reference"], row["reference"])], row)
+            ([NAMES.get(row["policy"], row["policy"]), NAMES.get(row["reference"], row["reference"])], row)
             for row in rows
         ],
     )
@@ -146,13 +152,14 @@ def _cells(summary: dict, protocol: str) -> Table:
         and row["policy"] in ("head", "rule")
         and row["reference"] == "best_fixed_per_cell"
     ]
-    return _drawn(
+    return gap_table(
         ["minus best fixed, per cell", "cell"],
-        [([_NAMES.get(row["policy"], row["policy"]), row["cell"]], row) for row in rows],
+        [([NAMES.get(row["policy"], row["policy"]), row["cell"]], row) for row in rows],
     )
 
 
-def _drawn(header: list[str], rows: list[tuple[list[str], dict]]) -> Table:
+def gap_table(header: list[str], rows: list[tuple[list[str], dict]]) -> Table:
+    """Differences of (names, row of `comparisons`) with interval, drawing and Holm's p; two columns of names."""
     ends = [abs(row[end]) for _, row in rows for end in ("low", "high") if row[end] is not None]
     bound = float(np.ceil(max([1, *ends])))
     lines = []

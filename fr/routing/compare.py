@@ -1,8 +1,10 @@
 """Who rescues more: paired rows of {policy, protocol, reference, diff, low, high, n, cost}, over many cells."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from fr.config import RoutingConfig
 from fr.routing.bootstrap import Estimate, effective, estimate, holm, percent
@@ -11,30 +13,22 @@ from fr.routing.evaluate import route_entropy
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, redone_look_ups
 from fr.routing.folds import OUT_OF_FOLD, Fold, make_folds, resample_problems
 from fr.routing.learn import READS
-from fr.routing.policies import DIAGNOSED, out_of_fold, random_operator, shuffled, values_of
+from fr.routing.policies import out_of_fold, random_operator, shuffled, values_of
 from fr.routing.pool import Pool, Population
+from fr.routing.references import DIAGNOSED, FAMILY, FROZEN, REFERENCES
 
 EVERYWHERE = "all cells"
-# What each policy is held against; `permuted` is itself with its features shuffled over the problems of a cell.
-REFERENCES = {
-    "head": ("best_fixed_per_cell", "permuted", "head_nuisances", "head_prompt", "rule", "retry",
-             "random_operator", "best_fixed_per_task", "best_fixed", "head_intercept"),
-    "head_signals": ("best_fixed_per_cell", "permuted", "head_prompt"),
-    "head_nuisances": ("best_fixed_per_cell", "permuted", "head_prompt"),
-    "head_prompt": ("best_fixed_per_cell",),
-    "head_intercept": ("best_fixed",),
-    "rule": ("best_fixed_per_cell", "permuted", "retry", "random_operator", "best_fixed_per_task",
-             "best_fixed", "always_sparse_steer_random"),
-    "rule_no_fallback": ("best_fixed_per_cell", "permuted", "retry"),
-    "rule_subset": ("best_fixed_per_cell", "permuted", "retry"),
-    "rule_subset_no_fallback": ("best_fixed_per_cell", "permuted", "retry"),
-    "best_fixed_per_cell": ("retry", "best_fixed_per_task", "best_fixed"),
-}  # fmt: skip
-# Declared before any row was seen: Holm runs over these, pooled, in each protocol and population.
-FAMILY = tuple(
-    [("head", reference) for reference in REFERENCES["head"][:5]]
-    + [("rule", reference) for reference in ("best_fixed_per_cell", "permuted", "retry")]
-)
+TRANSFER = "transfer"  # protocol of what was fitted elsewhere, beside what the other folds say here
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The policies of one protocol in one population: their choices, and what the heads among them expect."""
+
+    protocol: str
+    population: str
+    routes: dict[str, Int[np.ndarray, "N"]]
+    expected: dict[str, Float[np.ndarray, "N O"]]
 
 
 def compare(
@@ -43,32 +37,37 @@ def compare(
     routing: RoutingConfig,
     generator,
     heads: bool,
-) -> tuple[dict, dict[str, np.ndarray]]:
+    frozen: dict[str, Int[np.ndarray, "N"]] | None = None,
+) -> tuple[dict, list[Judged]]:
     """{"rates", "comparisons", "unsupported"}: every policy under every out-of-fold protocol, by cell and pooled;
-    and each policy's choice on every row, k-fold, learned from all failed problems ({} if that cannot be).
+    and what each of them chose.
 
-    `generator(purpose)` gives a random stream. Look-ups are chosen anew in every resample, heads are not trained
-    anew: what they depart from moves, their departures are held fixed, as the rule's routes are. Intervals are
-    over problems; measured on tables without any effect, those of a difference from a look-up cover 0 in 99 %.
+    `generator(purpose)` gives a random stream. `frozen` choices, by policies that have not learned here, are rows
+    of the protocol `transfer`. Look-ups are chosen anew in every resample, heads are not trained anew: what they
+    depart from moves, their departures are held fixed, as the rule's and all frozen routes are. Intervals are over
+    problems; measured on tables without any effect, those of a difference from a look-up cover 0 in 99 %.
     """
     found: dict = {"rates": [], "comparisons": [], "unsupported": []}
-    chosen: dict[str, np.ndarray] = {}
+    judged: list[Judged] = []
     weights = resample_problems(pool, np.arange(len(pool)), routing.bootstrap, generator("rows"))
     prices = attempt_prices(pool, routing.price)
     for protocol in OUT_OF_FOLD:
+        given = frozen or {} if protocol == "kfold" else {}
         folds = make_folds(pool, protocol, routing.folds, generator(protocol))
         if isinstance(folds, str):
-            found["unsupported"].append({"protocol": protocol, "why": folds})
+            names = [protocol, TRANSFER] if given else [protocol]
+            found["unsupported"] += [{"protocol": name, "why": folds} for name in names]
             continue
         for name, population in populations.items():
-            routes = out_of_fold(pool, population, folds, routing, generator(f"{protocol} {name}"), heads)
-            chosen = chosen or routes
-            where = {"protocol": protocol, "population": name}
+            learned = out_of_fold(pool, population, folds, routing, generator(f"{protocol} {name}"), heads)
+            judged.append(Judged(protocol, name, *learned))
             redone = {by: redone_look_ups(pool, population, folds, weights, prices, by) for by in LOOKUPS}
-            for row in _rows(pool, population, routes, folds, weights, redone):
-                found[row.pop("table")].append(where | row)
-            found["comparisons"] = _adjusted(found["comparisons"], where)
-    return found, chosen
+            for row in _rows(pool, population, learned[0] | given, folds, weights, redone):
+                said = TRANSFER if row["policy"] in FROZEN else protocol
+                found[row.pop("table")].append({"protocol": said, "population": name} | row)
+            for said in (protocol, TRANSFER):
+                _adjust(found["comparisons"], said, name)
+    return found, judged
 
 
 def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], weights, redone: dict) -> list:
@@ -94,6 +93,7 @@ def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], w
             low, high = means[name].interval()
             row = {"policy": name, "cell": cell, "rate": percent(means[name].value)}
             row |= {"low": percent(low), "high": percent(high), "n": n, "cost": charged.get(name)}
+            row["cost_per_rescue"] = _each(row["cost"], means[name].value)
             rows.append({"table": "rates", **row, **found})
         for name, references in REFERENCES.items():
             for reference in references:
@@ -139,11 +139,12 @@ def _basis(name: str) -> str | None:
 
 
 def _rate(pool: Pool, population: Population, held: np.ndarray, routes: dict, name: str) -> dict:
-    """What a policy chose, and how often something else than the cell's look-up; None where it does not choose."""
+    """What a policy chose, and how often something else than the look-up; None where it does not choose."""
     if name not in routes:
         return {"route_entropy": None, "departures": None, "routes": None}
     counted = population.mass[held] > 0
-    choice, fixed = routes[name][held][counted], routes["best_fixed_per_cell"][held][counted]
+    basis = "frozen_fixed" if name in FROZEN else "best_fixed_per_cell"
+    choice, fixed = routes[name][held][counted], routes[basis][held][counted]
     names = (*pool.operators, "stop")
     return {
         "route_entropy": round(route_entropy(choice), 6),
@@ -161,25 +162,23 @@ def _cost(pool: Pool, held, mass, choice: np.ndarray, name: str) -> float | None
             return None
         here = pool.cell[held] == c
         prices = np.array([known.get(operator, 0.0) for operator in (*pool.operators, "stop")])
-        read = (
-            known["diagnosis"]
-            if name.removesuffix("_no_fallback").removesuffix("_subset") in DIAGNOSED
-            else 0.0
-        )
+        read = known["diagnosis"] if name in DIAGNOSED else 0.0
         total += (mass[here] * (prices[choice[held][here]] + read)).sum()
     return round(float(total / mass.sum()), 6)
 
 
-def _adjusted(rows: Sequence[dict], where: dict) -> list[dict]:
+def _each(cost: float | None, rate: float) -> float | None:
+    return None if cost is None or not rate > 0 else round(cost / rate, 6)
+
+
+def _adjust(rows: Sequence[dict], protocol: str, population: str) -> None:
     """Holm over FAMILY among the pooled rows of one protocol and population."""
     family = [
         row
         for row in rows
-        if row["cell"] == EVERYWHERE
-        and all(row[key] == value for key, value in where.items())
+        if (row["protocol"], row["population"], row["cell"]) == (protocol, population, EVERYWHERE)
         and (row["policy"], row["reference"]) in FAMILY
         and row["p"] is not None
     ]
     for row, adjusted in zip(family, holm([row["p"] for row in family])):
         row["p_holm"] = round(adjusted, 6)
-    return list(rows)

@@ -32,20 +32,33 @@ def fixed_routes(
     prices: Float[np.ndarray, "O"],
     by: str = "cell",
 ) -> Int[np.ndarray, "N"]:
-    """For every row, what gained most on average over those of `rows` that share its cell (or family, or all).
+    """For every row, what gained most on average over those of `rows` that share its cell (or family, or all)."""
+    return fixed_gains(pool, population, rows, prices, by).argmax(axis=1)[pool.cell]
 
-    Gains are rescue rates less prices; O stands for stop, which gains 0. A row whose cell is not in `rows` is
-    looked up by its family, and one whose family is not there by everything.
+
+def fixed_gains(
+    pool: Pool,
+    population: Population,
+    rows: Bool[np.ndarray, "N"],
+    prices: Float[np.ndarray, "O"],
+    by: str = "cell",
+) -> Float[np.ndarray, "C O+1"]:
+    """What each cell's operators, and stop, gained on average over those of `rows` that share it, or by `by`.
+
+    Gains are rescue rates less prices, −inf where an operator is absent; stop, the last, gains 0. A cell that is
+    not in `rows` is looked up by its family, and one whose family is not there by everything.
     """
-    table = np.zeros(len(pool.cells), int)
+    gains = np.zeros((len(pool.cells), len(pool.operators) + 1))
     for c in range(len(pool.cells)):
         here = pool.cell == c
         groups = [here, pool.family == pool.family[here][0], np.ones(len(pool), bool)]
         group = next(
             (g for g in groups[2 - LOOKUPS.index(by) :] if population.mass[g & rows].any()), groups[2]
         )
-        table[c] = _best(pool, population, group & rows, prices, pool.available[here][0])
-    return table[pool.cell]
+        learned = group & rows
+        mass = (population.mass[:, None] * pool.available)[learned].sum(axis=0)
+        gains[c] = _gains(population.values[learned].sum(axis=0), mass, pool.available[here][0], prices)
+    return gains
 
 
 def redone_look_ups(
@@ -86,19 +99,14 @@ def redone_look_ups(
 
 def _taken(scored, values, mass, offered: Bool[np.ndarray, "O"], prices) -> Float[np.ndarray, "R+1"]:
     """The entry of `scored` [R+1, O] whose learned mean gain is largest; stop scores 0."""
-    choice = _choice(values, mass, offered, prices)
+    choice = _gains(values, mass, offered, prices).argmax(axis=-1)
     return np.take_along_axis(np.pad(scored, ((0, 0), (0, 1))), choice[:, None], axis=1)[:, 0]
 
 
-def _best(pool: Pool, population: Population, rows, prices, available: Bool[np.ndarray, "O"]) -> int:
-    mass = (population.mass[:, None] * pool.available)[rows].sum(axis=0)
-    return int(_choice(population.values[rows].sum(axis=0), mass, available, prices))
-
-
-def _choice(values, mass, offered: Bool[np.ndarray, "O"], prices) -> Int[np.ndarray, "..."]:
-    """Argmax over the operators, [..., O], and stop, of mean values less prices."""
+def _gains(values, mass, offered: Bool[np.ndarray, "O"], prices) -> Float[np.ndarray, "... O+1"]:
+    """Mean values less prices of the operators, [..., O], and 0 for stop."""
     # Rounded, so that two operators that are even stay so in whatever order their problems are added.
     gains = np.round(values / np.where(mass > 0, mass, 1) - prices, 9)
     # Operators come before stop: without a price, what never rescues is still tried.
     gains = np.where(offered & (mass > 0), gains, -np.inf)
-    return np.concatenate([gains, np.zeros((*gains.shape[:-1], 1))], axis=-1).argmax(axis=-1)
+    return np.concatenate([gains, np.zeros((*gains.shape[:-1], 1))], axis=-1)

@@ -10,12 +10,9 @@ from fr.diagnosis.labels import STEERABLE, counted, label
 from fr.errors import UserError
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
 from fr.routing.folds import Fold
-from fr.routing.learn import READS, train_head
-from fr.routing.pool import Pool, Population
+from fr.routing.learn import PERMUTED, READS, train_head
+from fr.routing.pool import Pool, Population, permute_columns
 from fr.routing.rule import ZStatistics, rule_policy
-
-# Reading the failure costs its diagnosis; the others know what they need before.
-DIAGNOSED = ("rule", "head", "head_signals")
 
 
 def out_of_fold(
@@ -25,20 +22,29 @@ def out_of_fold(
     routing: RoutingConfig,
     rng: np.random.Generator,
     heads: bool,
-) -> dict[str, Int[np.ndarray, "N"]]:
-    """Choice of every policy on every row, from what the other folds say; −1 where a policy has no answer."""
+) -> tuple[dict[str, Int[np.ndarray, "N"]], dict[str, Float[np.ndarray, "N O"]]]:
+    """Choice of every policy on every row, from what the other folds say, −1 where a policy has no answer; and the
+    rescue rates that each head expects there.
+    """
     routes: dict[str, Int[np.ndarray, "N"]] = {}
+    expected: dict[str, Float[np.ndarray, "N O"]] = {}
     prices = attempt_prices(pool, routing.price)
+    tables = {PERMUTED: permute_columns(pool, rng)} if heads else {}
     for fold in folds:
         given = {FIXED[by]: fixed_routes(pool, population, fold.train, prices, by) for by in LOOKUPS}
         given |= _rules(pool, fold, routing)
+        seed = rng.integers(2**32)
         for name, reads in READS.items() if heads else ():
-            given[name] = train_head(pool, population, fold.train, reads, routing, rng)[1]
+            # The same stream for all: they differ by what they read, not by their inner folds.
+            stream = np.random.default_rng(seed)
+            learned = train_head(tables.get(name, pool), population, fold.train, reads, routing, stream)
+            given[name] = learned[1]
+            expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = learned[2][fold.test]
         for name, choice in given.items():
             routes.setdefault(name, np.full(len(pool), -1))[fold.test] = choice[fold.test]
     for o, name in enumerate(pool.operators):
         routes[name if name == "retry" else f"always_{name}"] = np.where(pool.available[:, o], o, -1)
-    return routes
+    return routes, expected
 
 
 def values_of(table: Float[np.ndarray, "N O"], choice: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

@@ -57,6 +57,26 @@ def family_of(profiles: Profiles) -> str:
     return profiles.cell.rsplit("|", 1)[-1]
 
 
+def questions_of(cells: Sequence[Profiles]) -> list[str]:
+    """A name for the question of every row, the same for the same question of the same family."""
+    return [
+        f"{family_of(profiles)} {name}"
+        for profiles in cells
+        for name in profiles.extras.get(QUESTION, profiles.problems)
+    ]
+
+
+def permute_columns(pool: Pool, rng: np.random.Generator) -> Pool:
+    """The pool in which every row has all columns of another failure of its cell; outcomes stay where they are."""
+    cells = []
+    for profiles in pool.cells:
+        order = rng.permutation(len(profiles))
+        extras = {name: tuple(values[i] for i in order) for name, values in profiles.extras.items()}
+        told = {"features": profiles.features[order], "n_failed": profiles.n_failed[order], "extras": extras}
+        cells.append(dataclasses.replace(profiles, **told))
+    return dataclasses.replace(pool, cells=tuple(cells))
+
+
 def make_pool(cells: Sequence[Profiles]) -> Pool:
     """The cells as one table, in their order."""
     operators = tuple(dict.fromkeys(name for profiles in cells for name in profiles.operators))
@@ -71,9 +91,7 @@ def make_pool(cells: Sequence[Profiles]) -> Pool:
         rates.append(here), attempts.append(tried), available.append(there)
     cell = np.repeat(np.arange(len(cells)), [len(profiles) for profiles in cells])
     family = np.array([families.index(family_of(profiles)) for profiles in cells])[cell]
-    asked = (name for profiles in cells for name in profiles.extras.get(QUESTION, profiles.problems))
-    keys = [f"{f} {name}" for f, name in zip(family, asked)]
-    problem = np.unique(keys, return_inverse=True)[1]
+    problem = np.unique(questions_of(cells), return_inverse=True)[1]
     stacked = (np.concatenate(part) for part in (available, rates, attempts))
     return Pool(tuple(cells), operators, cell, problem, family, families, *stacked)
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from fr.errors import UserError
 from fr.registry import suggest
-from fr.routing.columns import read_columns
-from fr.routing.learn import Head, Statistics
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import Policy, ZStatistics, rule_policy
+from fr.routing.trained import Head, statistics_of
 from fr.workdir import PathLike
 
 FIXED = "fixed:"  # before the name of the operator that every failure gets
@@ -88,7 +87,7 @@ def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, fol
         )
     statistics = None
     if cell not in head.statistics and calibration is not None:
-        statistics = _statistics(calibration, head.columns)
+        statistics = statistics_of(calibration, head.columns)
     chosen = head.policy(cell, statistics)
     leaves = b"".join(np.asarray(leaf).tobytes() for leaf in _leaves(head.params))
     record = {
@@ -97,18 +96,6 @@ def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, fol
         "statistics": statistics or head.statistics[cell],
     }
     return Router("head", head.operators, head.columns, chosen, record)
-
-
-def _statistics(profiles: Profiles, columns: Sequence[str]) -> Statistics:
-    """Mean and standard deviation of each column over a cell's failures; None for one that it lacks."""
-    values = read_columns([profiles])
-    known = {name: values[name][~np.isnan(values[name])] for name in columns if name in values}
-    return {
-        name: (float(known[name].mean()), float(known[name].std()))
-        if len(known.get(name, ()))
-        else (None, None)
-        for name in columns
-    }
 
 
 def _leaves(tree: dict) -> list:

@@ -13,12 +13,16 @@ from fr.routing.attempts import DETERMINISTIC, recover_attempts, successes
 from fr.routing.bootstrap import Estimate, percent
 from fr.routing.budget import budget_curve, costs
 from fr.routing.certainty import Certainty, certainty
-from fr.routing.compare import compare
+from fr.routing.compare import TRANSFER, Judged, compare
 from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
+from fr.routing.folds import resample_problems
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import FEATURES, OPERATORS, Profiles
+from fr.routing.promises import calibration
 from fr.routing.protocols import View, halves_view, repeats, source_view
 from fr.routing.rule import RULE, ZStatistics, rule_policy
+from fr.routing.trained import Head
+from fr.routing.transfer import freeze, oracle_bracket
 
 PROTOCOLS = ("source", "split_halves")
 
@@ -33,12 +37,14 @@ def summarise(
     config: Config,
     heads: bool = False,
     known: Sequence[Certainty | None] | None = None,
+    source: Head | None = None,
 ) -> dict:
     """What routing.json holds, in strict JSON values; rates and differences in percent.
 
     `cells` have the source's protocol and split halves; `rates`, `comparisons` and `unsupported` are of every
-    policy out of fold, the learned heads among them if `heads` (needs jax), and `ablation` of what heads read.
-    `known` is `measure_certainty`'s.
+    policy out of fold, the learned heads among them if `heads` (needs jax), `calibration` of what those expect and
+    `ablation` of what they read. A `source` is a head that was trained on other failures: `transfer` says what it
+    shares with these, and its policies are rows of that protocol. `known` is `measure_certainty`'s.
     A cell's own numbers, its Holm adjustment aside, do not depend on the other cells.
     """
     known = measure_certainty(cells, config) if known is None else known
@@ -57,7 +63,12 @@ def summarise(
     pool = make_pool(cells)
     populations = make_populations(pool, [halves for _, halves in views], config.routing)
     generator = functools.partial(_generator, "", config)
-    compared, chosen = compare(pool, populations, config.routing, generator, heads)
+    frozen = freeze(pool, source) if source else None
+    compared, judged = compare(
+        pool, populations, config.routing, generator, heads, frozen.routes if frozen else None
+    )
+    judged = [one for one in judged if one.population == "all"]
+    chosen = next((one.routes for one in judged if one.protocol == "kfold"), {})
     found = []
     for c, (profiles, pair, table, sure) in enumerate(zip(cells, views, tables, known)):
         protocols = {
@@ -73,8 +84,17 @@ def summarise(
         record = {"cost": _cost(profiles, config, routes), "protocols": protocols}
         found.append({**_cell(profiles, config), "certainty": sure.record if sure else None, **record})
     compared["comparisons"] = _as_rows(found) + compared["comparisons"]
-    ablation = ablate(pool, populations["all"], config.routing, generator) if heads else []
-    return {"cells": found, **compared, "ablation": ablation}
+    if frozen:
+        judged.append(Judged(TRANSFER, "all", frozen.routes, frozen.expected))
+        brackets = [oracle_bracket(p, halves, sure) for p, (_, halves), sure in zip(cells, views, known)]
+    weights = resample_problems(pool, np.arange(len(pool)), config.routing.bootstrap, generator("rows"))
+    return {
+        "cells": found,
+        **compared,
+        "calibration": calibration(pool, judged, weights, config.evaluation.bins),
+        "ablation": ablate(pool, populations["all"], config.routing, generator) if heads else [],
+        "transfer": {**frozen.record, "oracle": brackets} if frozen else None,
+    }
 
 
 def _as_rows(cells: list[dict]) -> list[dict]:
