@@ -5,7 +5,7 @@
 A lineage is scripts/reproduce.py in WORKDIR/CAUSE/seed-N: trained, sampled, diagnosed, intervened upon; log.txt is
 what it says. All failures together make one cell a seed, in which a router must tell the cause from the failure;
 leaving a cell out is leaving a training run of every cause out. Killed at any moment, the same command goes on.
-Leaves profiles.csv, causes.json, routing.json, plots/ and head/ in --workdir.
+Leaves profiles.csv, causes.json, routing.json, plots/, head/ and report.html in --workdir.
 """
 
 import functools
@@ -20,6 +20,7 @@ from fr.errors import UserError
 from fr.pipeline.planted import gather, summarise_causes, unit
 from fr.pipeline.route import route
 from fr.report.cause_tables import render_causes
+from fr.report.page import write_page
 from fr.routing.profiles import write_profiles
 from fr.workdir import write_json
 
@@ -50,7 +51,8 @@ def main() -> None:
     # --------------------------------------------------------------- routing
     routing = route([workdir / "profiles.csv"], config, workdir, given.head, print)
     print("\n" + "\n\n".join(routing["tables"]))
-    print(f"\n  causes.json, routing.json, profiles.csv, plots/ and the lineages are in {workdir}")
+    write_page(workdir, config)
+    print(f"\n  report.html, causes.json, routing.json, profiles.csv, plots/ and the lineages are in {workdir}")
 
 
 def make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:

@@ -3,7 +3,7 @@
     python scripts/reproduce.py --config=configs/quickstart.py --workdir=/tmp/quickstart
 
 Killed at any moment, the same command goes on where it was and ends with the same results. Leaves rollouts/,
-scores/, attempts/, profiles.csv, routing.json, plots/ and summary.json in --workdir.
+scores/, attempts/, profiles.csv, routing.json, plots/, summary.json and report.html in --workdir.
 """
 
 from absl import flags
@@ -16,6 +16,7 @@ from fr.pipeline.route import route
 from fr.pipeline.run import open_run
 from fr.pipeline.sample import sample
 from fr.pipeline.train import train_lineage
+from fr.report.page import write_page
 from fr.report.stages import render_attempts, render_failures, render_rollouts
 from fr.workdir import write_json
 
@@ -47,7 +48,8 @@ def main() -> None:
     specialist, ancestor = run.names
     names = {"specialist": specialist, "ancestor": ancestor, "task": config.task.name, "seed": config.seed}
     write_json(workdir / "summary.json", {**names, **stages})
-    print(f"\n  summary.json, routing.json, profiles.csv, plots/, rollouts/, attempts/ are in {workdir}")
+    write_page(workdir, config)
+    print(f"\n  report.html, summary.json, routing.json, profiles.csv, plots/, rollouts/, attempts/ are in {workdir}")
 
 
 if __name__ == "__main__":

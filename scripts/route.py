@@ -4,7 +4,9 @@ needs no model.
     python scripts/route.py --profiles=a.csv,b.csv --workdir=/tmp/route
 
 Without --profiles it reads the profiles.csv that diagnose and intervene left in --workdir. With --nohead nothing
-is trained.
+is trained. What an earlier run has learned is judged on other failures, as it is, with
+
+    python scripts/route.py --profiles=grpo.csv --frozen=/tmp/route_sft --workdir=/tmp/sft_to_grpo
 """
 
 from absl import flags
@@ -13,11 +15,13 @@ from etils import epath
 from fr import cli
 from fr.config import Config
 from fr.pipeline.route import route
+from fr.report.page import write_page
 
 cli.define_flags(model=False)
 flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir.")
 flags.DEFINE_list("without", [], "Operators to leave out, such as those that use truth from outside.")
 flags.DEFINE_bool("head", True, "Train the learned heads and judge them too.")
+flags.DEFINE_string("frozen", None, "The --workdir of another run, whose head and rule are judged here.")
 
 
 def main() -> None:
@@ -27,9 +31,10 @@ def main() -> None:
     config = cli.frozen_config() if given.config else Config()
     files = given.profiles or [epath.Path(given.workdir) / "profiles.csv"]
     announce = lambda text: print(text, end="\n\n", flush=True)
-    result = route(files, config, given.workdir, given.head, announce, given.without)
+    result = route(files, config, given.workdir, given.head, announce, given.without, given.frozen)
     print("\n\n".join(result["tables"]))
-    print(f"\n  routing.json and plots/ are in {given.workdir}")
+    write_page(given.workdir, config)
+    print(f"\n  report.html, routing.json and plots/ are in {given.workdir}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
 from fr.pipeline.route import route
-from fr.routing.learn import Head
 from fr.routing.profiles import OPERATORS, write_profiles
+from fr.routing.trained import Head
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -55,7 +55,8 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     assert cells[0]["cost"] is None and cells[1]["cost"]["curve"][0]["solved"]["routed"] == 0
     names = sorted(path.name for path in tmp_path.rglob("*") if path.is_file() and "head" not in path.parts)
     plots = [f"{kind}_{cell}.png" for kind in ("landscape", "rescue") for cell in ("lonely", "model_task")]
-    assert names == sorted([*plots, "profiles.csv", "routing.json"])
+    plots.append("cost_lonely.png")
+    assert names == sorted([*plots, "profiles.csv", "report.html", "routing.json"])
     assert result.stdout.index("points seen") < result.stdout.index("model|task   30 failed")
     assert "learned head" in result.stdout and "leave one family out" in result.stdout
     assert Head.restore(tmp_path / "head").operators == OPERATORS

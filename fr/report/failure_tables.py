@@ -88,7 +88,8 @@ def _regimes(record: dict) -> Table:
     rows = []
     for i, regime in enumerate(regimes):
         rates = [regime["rescue"][name] for name in operators]
-        row = [str(i + 1), str(regime["n"]), *(number(z, 1, sign=True) for z in regime["centre"].values())]
+        centre = [number(regime["centre"][name], 1, sign=True) for name in record["features"]]
+        row = [str(i + 1), str(regime["n"]), *centre]
         rows.append([*row, *(f"{number(r['mean'], 0)} {span(r['low'], r['high'], 0)}" for r in rates)])
     header = [f"{record['cell']}, k-means", "n", *(f"{name}, z" for name in record["features"]), *operators]
     note = "  rescued, % [95 %]: exploratory, for the regimes were found on these failures"

@@ -44,6 +44,14 @@ _POLICIES = {
     "retry": "retry",
     "oracle": "oracle",
 }
+# `sunk`: the failures had been diagnosed already.
+_PATHS = {
+    "routed": ("rule, diagnosis paid", "#d1495b", "-"),
+    "routed_sunk": ("rule, diagnosis done", "#d1495b", "--"),
+    "head": ("head, diagnosis paid", "#0072b2", "-"),
+    "head_sunk": ("head, diagnosis done", "#0072b2", "--"),
+    "retry": ("retry", _INK, "-"),
+}
 
 
 def draw_landscape(profiles: Profiles, routing: RoutingConfig) -> bytes:
@@ -118,6 +126,39 @@ def draw_rescue(cell: dict) -> bytes:
         axis.set_xlabel("rescued attempts on steerable-hard problems, % (bars: 95 % bootstrap over problems)")
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), alignment="left", borderaxespad=0.2)
         figure.suptitle(f"Rescue rates of {cell['cell']}", x=0.01, ha="left", size=12)
+        return _png(figure)
+
+
+def draw_cost(cell: dict) -> bytes:
+    """PNG: problems of one cell solved within a budget, by path, and what routing gains over retry."""
+    curve = cell["cost"]["curve"]
+    budgets = [point["budget"] for point in curve]
+    routed = [name for name in _PATHS if name in curve[0]["solved"]]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8.2, 3.4), layout="constrained")
+        solved, gained = figure.subplots(1, 2)
+        for name in curve[0]["solved"]:
+            title, colour, dashes = _PATHS.get(name, (None, _GREY, "-"))
+            values = [point["solved"][name] for point in curve]
+            solved.plot(budgets, values, dashes, c=colour, label=title, zorder=2 if title else 1)
+        solved.plot([], [], c=_GREY, label="another operator, always")
+        solved.set_ylabel("solved, % of all failed problems")
+        for name in (name for name in routed if name != "retry"):
+            title, colour, dashes = _PATHS[name]
+            gaps = [point[f"{name}_minus_retry"] for point in curve]
+            gained.plot(budgets, [gap["mean"] for gap in gaps], dashes, c=colour)
+            low, high = (
+                [np.nan if gap[end] is None else gap[end] for gap in gaps] for end in ("low", "high")
+            )
+            gained.fill_between(budgets, low, high, color=colour, alpha=0.15, lw=0)
+        gained.axhline(0, c=_INK, lw=0.8)
+        gained.set_ylabel("minus retry, points (bands: 95 %)")
+        for axis in (solved, gained):
+            axis.set_xscale("log")
+            axis.set_xlabel("forward positions a problem")
+            axis.grid(color="#eceff3")
+        figure.legend(loc="outside lower left", ncols=3)
+        figure.suptitle(f"What a budget buys: {cell['cell']}", x=0.01, ha="left", size=12)
         return _png(figure)
 
 

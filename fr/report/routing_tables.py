@@ -13,7 +13,7 @@ _NAMES = {
     "best_fixed": "best fixed operator",
     "oracle": "oracle",
 }
-_PROTOCOLS = {"source": "source's protocol", "split_halves": "split halves"}
+PROTOCOLS = {"source": "source's protocol", "split_halves": "split halves"}
 
 
 def render_cell(cell: dict) -> str:
@@ -25,7 +25,7 @@ def cell_blocks(cell: dict) -> list[Block]:
     """Labels, rates in both protocols, differences and cost of one cell of `routing.json`."""
     title = "\n".join([f"{cell['cell']}   {cell['n']} failed problems", *_notes(cell)])
     parts: list[Block] = [title, _labels(cell), certainty_block(cell["certainty"])]
-    for name, title in _PROTOCOLS.items():
+    for name, title in PROTOCOLS.items():
         if protocol := cell["protocols"][name]:
             parts += [_rates(title, protocol), _differences(protocol)]
         else:
