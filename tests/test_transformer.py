@@ -11,6 +11,7 @@ from conftest import random_params
 
 from fr.models import Model
 from fr.models.model import positions_of
+from fr.models.products import dense_product
 from fr.models.transformer import Transformer, init_cache, unstack, visible
 
 
@@ -128,3 +129,15 @@ def test_bfloat16_follows_float32(tiny_model, tokens):
     logits, exact = np.asarray(low.logits(tokens)), np.asarray(tiny_model.logits(tokens))
     assert logits.dtype == np.float32
     assert np.abs(logits - exact).max() < 0.05 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("inputs,outputs", [((6,), (4,)), ((6,), (2, 3)), ((2, 3), (5,))])
+def test_a_dense_product_has_the_gradients_of_its_dot_general(inputs, outputs):
+    draw = np.random.default_rng(0)
+    x, kernel = draw.standard_normal((3, 4, *inputs)), draw.standard_normal((*inputs, *outputs))
+    weight = draw.standard_normal((3, 4, *outputs))
+    axes = (tuple(range(2, 2 + len(inputs))), tuple(range(len(inputs))))
+    ours = lambda x, kernel: (dense_product(x, kernel, (axes, ((), ()))) * weight).sum()
+    theirs = lambda x, kernel: (jax.lax.dot_general(x, kernel, (axes, ((), ()))) * weight).sum()
+    for own, wanted in zip(jax.grad(ours, (0, 1))(x, kernel), jax.grad(theirs, (0, 1))(x, kernel)):
+        _close(own, wanted)

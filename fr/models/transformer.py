@@ -9,6 +9,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from fr.models.config import LayerData, ModelConfig, layer_data, rotary
+from fr.models.products import dense_product
+from fr.models.rotary import Rotation, rope, rotation
 from fr.models.sharding import whole
 
 
@@ -67,28 +69,6 @@ class RMSNorm(nn.Module):
         return (wide * (scale + 1.0 if self.unit_offset else scale)).astype(x.dtype)
 
 
-@struct.dataclass
-class Rotation:
-    """Sines and cosines of every position, by kind of rotary frequency: once a pass, for all layers and heads."""
-
-    sin: Float[Array, "R B T H/2"]
-    cos: Float[Array, "R B T H/2"]
-
-
-def rotation(positions: Int[Array, "B T"], inv_freq: Float[Array, "R H/2"]) -> Rotation:
-    """The rotations of tokens at these positions (arXiv 2104.09864)."""
-    # float32: bfloat16 has no odd integers above 256, so neighbouring positions would be rotated alike.
-    angles = positions[..., None].astype(jnp.float32) * inv_freq[:, None, None]
-    return Rotation(jnp.sin(angles), jnp.cos(angles))
-
-
-def rope(x: Float[Array, "B T N H"], sin: Float[Array, "B T H/2"], cos: Float[Array, "B T H/2"]) -> Array:
-    """Rotate the two halves of each head."""
-    sin, cos = sin[:, :, None], cos[:, :, None]
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
 def visible(query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""]) -> Bool[Array, "B T S"]:
     """Which keys a query sees: none of the future, none beyond the window, none of the pads (position -1).
 
@@ -135,7 +115,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x, layer: LayerData, turn: Rotation, positions, segments, cache, branches):
         c = self.config
-        dense = functools.partial(nn.DenseGeneral, dtype=self.dtype)
+        dense = functools.partial(nn.DenseGeneral, dtype=self.dtype, dot_general=dense_product)
         q = dense((c.heads, c.head_dim), use_bias=c.qkv_bias, name="q")(x)
         k = dense((c.kv_heads, c.head_dim), use_bias=c.qkv_bias, name="k")(x)
         v = dense((c.kv_heads, c.head_dim), use_bias=c.qkv_bias, name="v")(x)
@@ -197,7 +177,7 @@ class Block(nn.Module):
     def __call__(self, x, layer: LayerData, turn, positions, segments=None, cache=None, branches=None):
         c = self.config
         norm = functools.partial(RMSNorm, c.norm_eps, c.unit_offset)
-        dense = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype, dot_general=dense_product)
         attention = Attention(c, self.dtype, name="attention")
         h, cache = attention(
             norm(name="attention_norm")(x), layer, turn, positions, segments, cache, branches

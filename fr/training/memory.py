@@ -118,8 +118,9 @@ def _learning(
     held.append(Held("activations", kept, note))
     layer = _residuals(dataclasses.replace(own, layers=1), lora, compute, False, *shape)
     piece = 0 if by_head else min(piece_tokens(model.vocab), local * lines.width)
-    note = "a layer's gradient" + f", logits of {piece} tokens" * bool(piece)
-    held.append(Held("work space", layer + 4 * READING * piece * own.vocab, note))
+    note = "a layer's gradient" + f", or logits of {piece} tokens" * bool(piece)
+    # Logits have been read when the first layer's gradient is taken.
+    held.append(Held("work space", max(layer, 4 * READING * piece * own.vocab), note))
     return tuple(held)
 
 
