@@ -5,7 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -104,18 +104,34 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
         raise UserError(f"{folder}: {last} (all of it is in {log})")
 
 
-def run_jobs(jobs: Sequence[Callable[[], None]], at_once: int, unit: str) -> None:
-    """Run jobs, so many at one time, with a bar; the first that raises ends those that have not begun."""
+def run_jobs(
+    jobs: Mapping[Hashable, Callable[[], None]],
+    at_once: int,
+    unit: str,
+    after: Mapping[Hashable, Hashable] | None = None,
+) -> None:
+    """Run jobs by name, so many at one time, with a bar; the first that raises ends those that have not begun.
+
+    A job that `after` names begins when another has ended, which comes before it in `jobs`.
+    """
     with (
         concurrent.futures.ThreadPoolExecutor(at_once) as pool,
         tqdm(total=len(jobs), desc=f"{unit}s", unit=unit) as bar,
     ):
-        begun = [pool.submit(job) for job in jobs]
-        for job in concurrent.futures.as_completed(begun):
+        begun = {}
+        for name, job in jobs.items():
+            begun[name] = pool.submit(_behind, begun.get((after or {}).get(name)), job)
+        for job in concurrent.futures.as_completed(begun.values()):
             if error := job.exception():
                 pool.shutdown(cancel_futures=True)
                 raise error
             bar.update()
+
+
+def _behind(other: concurrent.futures.Future | None, job: Callable[[], None]) -> None:
+    if other:
+        other.result()
+    job()
 
 
 def _job() -> contextlib.AbstractContextManager:

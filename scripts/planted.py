@@ -17,8 +17,9 @@ from etils import epath
 from fr import cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.planted import gather, summarise_causes, unit
+from fr.pipeline.planted import gather, summarise_causes
 from fr.pipeline.route import route
+from fr.pipeline.study import claim, unit
 from fr.report.cause_tables import render_causes
 from fr.report.page import write_page
 from fr.routing.profiles import write_profiles
@@ -37,8 +38,9 @@ def main() -> None:
     if not config.study.arms:
         raise UserError("config.study.arms is empty: name the causes and what their specialists learn from")
     workdir = epath.Path(given.workdir)
+    claim(config, workdir)
     lineages = [(cause, seed) for seed in config.study.seeds for cause, _ in config.study.arms]
-    jobs = [functools.partial(make_lineage, config, workdir, *which) for which in lineages]
+    jobs = {which: functools.partial(make_lineage, config, workdir, *which) for which in lineages}
     cli.run_jobs(jobs, given.jobs, "lineage")
 
     # ---------------------------------------------------------------- causes
@@ -52,7 +54,7 @@ def main() -> None:
     routing = route([workdir / "profiles.csv"], config, workdir, given.head, print)
     print("\n" + "\n\n".join(routing["tables"]))
     write_page(workdir, config)
-    print(f"\n  report.html, causes.json, routing.json, profiles.csv, plots/ and the lineages are in {workdir}")
+    print(f"\n  report.html, causes.json, routing.json, plots/ and the lineages are in {workdir}")
 
 
 def make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:

@@ -7,17 +7,16 @@ starts from. Its trainings are scripts/train.py and scripts/evaluate.py, one pro
 where log.txt is what they say. Killed at any moment, the same command goes on. Leaves study.json in --workdir.
 """
 
-import concurrent.futures
+import functools
 import pathlib
 
 from absl import flags
 from etils import epath
-from tqdm import tqdm
 
 from fr import cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.study import ANCESTOR, EVALUATED, base, changes, summarise, trainings, unit
+from fr.pipeline.study import ANCESTOR, EVALUATED, base, changes, claim, summarise, trainings, unit
 from fr.report.study_tables import render_study
 from fr.workdir import PathLike, write_json
 
@@ -33,36 +32,19 @@ def main() -> None:
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
         raise UserError("config.study.arms is empty: name the settings that are compared")
+    claim(config, given.workdir)
     todo = trainings(config)
-    with (
-        concurrent.futures.ThreadPoolExecutor(given.jobs) as pool,
-        tqdm(total=len(todo) + config.study.ancestor, desc="trainings", unit="training") as bar,
-    ):
-        jobs = {}
-        if config.study.ancestor:
-            jobs[ANCESTOR] = pool.submit(evaluate_ancestor, config, given.workdir)
-        for arm, seed in todo:
-            start = jobs.get((base(config, arm), seed))
-            jobs[arm, seed] = pool.submit(train_and_evaluate, config, given.workdir, arm, seed, start)
-        for job in concurrent.futures.as_completed(jobs.values()):
-            if error := job.exception():
-                pool.shutdown(cancel_futures=True)
-                raise error
-            bar.update()
+    jobs = {which: functools.partial(train_and_evaluate, config, given.workdir, *which) for which in todo}
+    if config.study.ancestor:
+        jobs = {ANCESTOR: functools.partial(evaluate_ancestor, config, given.workdir), **jobs}
+    cli.run_jobs(jobs, given.jobs, "training", {(arm, seed): (base(config, arm), seed) for arm, seed in todo})
     result = summarise(config, given.workdir)
     write_json(epath.Path(given.workdir) / "study.json", result)
     print(f"{render_study(result)}\n\n  study.json is in {given.workdir}")
 
 
-def train_and_evaluate(
-    config: Config, workdir: str, arm: str, seed: int, start: concurrent.futures.Future | None
-) -> None:
-    """One arm with one seed, in its own folder, behind the training that it starts from.
-
-    What is finished is left alone.
-    """
-    if start:
-        start.result()
+def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
+    """One arm with one seed, in its own folder; what is finished is left alone."""
     folder, module = unit(workdir, arm, seed), flags.FLAGS.reward_module
     settings = [f"--config.{name}={value}" for name, value in changes(config, workdir, arm, seed).items()]
     settings += [f"--reward_module={module}"] * bool(module)

@@ -165,14 +165,14 @@ def child(seed):
 
 def main():
     cli.frozen_config()
-    cli.run_jobs([functools.partial(child, seed) for seed in (0, 1)], 2, "child")
+    cli.run_jobs({seed: functools.partial(child, seed) for seed in (0, 1)}, 2, "child")
 
 
 cli.run(main)
 """
 
 
-def test_children_get_the_config_and_what_was_overridden_but_the_study(folder):
+def test_children_get_the_config_and_what_was_overridden(folder):
     (folder / "parent.py").write_text(PARENT)
     given = [
         "--config.task.problems=5",
@@ -185,7 +185,9 @@ def test_children_get_the_config_and_what_was_overridden_but_the_study(folder):
         assert (folder / "both" / str(seed) / "log.txt").read_text() == "fine\n"
         config = json.loads((folder / "both" / str(seed) / "config.json").read_text())
         assert (config["seed"], config["task"]["name"], config["task"]["problems"]) == (seed, "gcd", 5)
-        assert config["rewards"]["switch_words"] == ["a", "b"] and config["study"]["seeds"] == [0, 1, 2]
+        assert config["rewards"]["switch_words"] == ["a", "b"]
+        # An arm that is added later is no other run.
+        assert "study" not in config
 
 
 def test_a_child_that_fails_ends_the_parent_with_its_line(folder):

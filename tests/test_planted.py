@@ -9,7 +9,8 @@ from synthetic_profiles import make
 from fr.config import Config, RoutingConfig, StudyConfig, freeze
 from fr.diagnosis.causes import confusion, tell_causes
 from fr.errors import UserError
-from fr.pipeline.planted import gather, summarise_causes, unit
+from fr.pipeline.planted import gather, summarise_causes
+from fr.pipeline.study import unit
 from fr.report.cause_tables import render_causes
 from fr.routing.folds import resample_problems
 from fr.routing.pool import make_pool

@@ -45,7 +45,10 @@ def settings(ancestor: str) -> Config:
         ancestor=ancestor,
         task=TaskConfig(name="countdown"),
         sampling=SamplingConfig(slots=8, chunk=8, prefill=4),
-        rewards=RewardsConfig(terms=(("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.0)), cuts=3),
+        rewards=RewardsConfig(
+            terms=(("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.0), ("thought_switch", 0.0)),
+            cuts=3,
+        ),
         policy=PolicyConfig(
             steps=4,
             prompts=4,
@@ -103,6 +106,8 @@ def test_a_line_says_all_of_a_step(trained):
     assert all(wanted <= line.keys() for line in steps)
     assert [line["step"] for line in steps if "held_out/accuracy" in line] == [2, 4]
     assert {"fit/a", "fit/b"} <= steps[-1].keys()
+    # The task says which words leave a thought.
+    assert min(line["reward/thought_switch"] for line in steps) < 0
     assert not any("seconds" in name or "mib" in name for line in steps for name in line)
     assert {"seconds", "peak_mib", "buffers_mib", "rollouts", "update"} <= lines(folder, "timings.jsonl")[
         -1

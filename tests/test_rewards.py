@@ -14,7 +14,7 @@ from fr.rewards.values import withhold
 from fr.sampling import stats as token_statistics
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Truth
 
-CONFIG = RewardsConfig()
+CONFIG = RewardsConfig(switch_words=("no", "up"))
 EARLY, LATE = [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]
 
 

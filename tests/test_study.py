@@ -10,7 +10,7 @@ from fr.config import Config, StudyConfig
 from fr.config.checks import validate
 from fr.errors import UserError
 from fr.pipeline.measures import Measures, read_measures
-from fr.pipeline.study import ANCESTOR, EVALUATED, changes, summarise, trainings, unit
+from fr.pipeline.study import ANCESTOR, EVALUATED, changes, claim, summarise, trainings, unit
 from fr.report.study_tables import render_study
 
 ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
@@ -54,6 +54,18 @@ def calibrated(workdir, arm: str, seed: int, confidence: float, right: float) ->
 def row(result: dict, figure: str = "accuracy") -> dict:
     """The difference of a figure of the better arm."""
     return next(r for r in result["differences"] if (r["arm"], r["figure"]) == ("better", figure))
+
+
+def test_arms_may_be_added_to_a_study_and_none_be_changed(tmp_path):
+    study = config(2)
+    claim(study, tmp_path)
+    more = dataclasses.replace(study.study, arms=(*ARMS, ("third", ())), seeds=(0, 1, 2), primary=())
+    claim(dataclasses.replace(study, study=more), tmp_path)
+    other = dataclasses.replace(study.study, arms=(("plain", (("policy.steps", "3"),)),))
+    with pytest.raises(UserError, match=r"plain holds another run: config.settings.policy.steps is absent there"):
+        claim(dataclasses.replace(study, study=other), tmp_path)
+    with pytest.raises(UserError, match="holds another run: config.seed is 0 there and 1 here"):
+        claim(dataclasses.replace(study, seed=1), tmp_path)
 
 
 def test_a_planted_lift_is_found_and_pairing_takes_away_what_arms_share(tmp_path):

@@ -145,7 +145,7 @@ class RewardsConfig:
     ngram: int = 8  # tokens of what counts as a repetition: more than a step of Countdown has
     length_free: int = 48  # tokens without a penalty
     length_span: int = 16  # tokens behind them over which it grows to 1
-    switch_words: tuple[str, ...] = ("no", "up")  # Countdown's; of prose ("alternatively", "wait")
+    switch_words: tuple[str, ...] = ()  # that leave a thought for another; (): those of the task
     thought_words: int = 8  # a thought that is left before it has that many words is left early
 
 

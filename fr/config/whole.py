@@ -68,8 +68,8 @@ def freeze(given: ml_collections.ConfigDict) -> Config:
 
 
 def as_dict(config: Config) -> dict:
-    """The config as plain JSON-able values."""
-    return _plain(config)
+    """What results depend on, as plain JSON-able values: all but the study, which has a folder for each training."""
+    return {name: value for name, value in _plain(config).items() if name != "study"}
 
 
 def _plain(value):

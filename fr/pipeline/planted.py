@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from etils import epath
 from jaxtyping import Float
 
 from fr.config import Config
 from fr.diagnosis.causes import confusion, tell_causes
 from fr.errors import UserError
+from fr.pipeline.study import unit
 from fr.routing.bootstrap import Estimate, estimate, percent, resample_weights
 from fr.routing.columns import COLUMNS, read_columns
 from fr.routing.folds import assign
@@ -26,11 +26,6 @@ DIAGNOSES = {
     "signals and nuisances": ("signal", "nuisance"),
     "outside truth": ("outside",),
 }
-
-
-def unit(workdir: PathLike, cause: str, seed: int) -> epath.Path:
-    """The folder of one lineage."""
-    return epath.Path(workdir) / cause / f"seed-{seed}"
 
 
 def gather(config: Config, workdir: PathLike) -> list[Profiles]:

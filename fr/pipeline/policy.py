@@ -1,5 +1,6 @@
 """Policy optimisation: rollouts, grades, confidence, rewards, advantages and updates, step by step."""
 
+import dataclasses
 import functools
 import random
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from fr.rewards import Mix
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.tasks.base import Task
+from fr.tasks.formats import format_of
 from fr.training.algorithms import ALGORITHMS, advantages
 from fr.training.lora import master_type, split
 from fr.training.microbatches import by_need, in_order, widths
@@ -43,7 +45,9 @@ def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathL
     In the end also the model. Raises UserError, before anything is written, for settings that do not fit together.
     """
     programs.keep()
-    mix, task = Mix(config.rewards), tasks.make(config.task)
+    task = tasks.make(config.task)
+    switches = config.rewards.switch_words or format_of(config.task.name).switches
+    mix = Mix(dataclasses.replace(config.rewards, switch_words=switches))
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     mesh = training_mesh(config.policy.model_axis, devices.everywhere)
     check_policy(config.policy, mesh)

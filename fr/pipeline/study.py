@@ -7,13 +7,13 @@ from etils import epath
 from jaxtyping import Float
 
 from fr import store
-from fr.config import FROM, Config
+from fr.config import FROM, Config, as_dict
 from fr.diagnosis.calibration import error_of
 from fr.errors import UserError
 from fr.pipeline.measures import Measures, read_measures
 from fr.pipeline.preference import CANDIDATES
 from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
-from fr.workdir import PathLike
+from fr.workdir import PathLike, claim_workdir
 
 EVALUATED = "evaluated"  # in the folder of a training: what scripts/evaluate.py made of it
 ANCESTOR = "ancestor"  # the arm that nothing has trained
@@ -23,6 +23,16 @@ _SPENT = {"prompt_tokens": "prefill", "rollout_tokens": "generated", "probe_toke
 def unit(workdir: PathLike, arm: str, seed: int) -> epath.Path:
     """The folder of one training and its evaluation."""
     return epath.Path(workdir) / arm / f"seed-{seed}"
+
+
+def claim(config: Config, workdir: PathLike) -> None:
+    """Make a study's folder its settings' own, and every arm's its changes'; arms and seeds may still be added.
+
+    Raises UserError that names the setting if something there was made with another value of it.
+    """
+    claim_workdir(workdir, as_dict(config))
+    for arm, settings in config.study.arms:
+        claim_workdir(epath.Path(workdir) / arm, {"settings": dict(settings)})
 
 
 def trainings(config: Config) -> list[tuple[str, int]]:
