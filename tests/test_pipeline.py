@@ -1,6 +1,8 @@
 """Stages of a run on a tiny random lineage: what they leave, what they charge, and what an interruption changes."""
 
 import dataclasses
+import json
+import shutil
 
 import jax
 import numpy as np
@@ -72,6 +74,14 @@ def test_every_failure_meets_every_operator(done):
         assert {p: sum(a.problem == p for a in own) for p in failed} == dict.fromkeys(failed, expected)
     (profiles,) = read_profiles(workdir / "profiles.csv")
     assert set(profiles.operators) == set(config.intervention.operators) and len(profiles) == len(failed)
+
+
+def test_a_specialist_is_called_by_its_training(lineage, tmp_path):
+    made = tmp_path / "made"
+    shutil.copytree(lineage[0], made / "specialist")
+    (made / "config.json").write_text(json.dumps({"algorithm": "grpo", "seed": 2}))
+    config = _config(str(made / "specialist"), lineage[1])
+    assert open_run(config, tmp_path / "work").names == ("grpo-2", "parent")
 
 
 def test_retry_does_not_pay_for_the_ancestor(done):

@@ -62,7 +62,9 @@ def test_arms_may_be_added_to_a_study_and_none_be_changed(tmp_path):
     more = dataclasses.replace(study.study, arms=(*ARMS, ("third", ())), seeds=(0, 1, 2), primary=())
     claim(dataclasses.replace(study, study=more), tmp_path)
     other = dataclasses.replace(study.study, arms=(("plain", (("policy.steps", "3"),)),))
-    with pytest.raises(UserError, match=r"plain holds another run: config.settings.policy.steps is absent there"):
+    with pytest.raises(
+        UserError, match=r"plain holds another run: config.settings.policy.steps is absent there"
+    ):
         claim(dataclasses.replace(study, study=other), tmp_path)
     with pytest.raises(UserError, match="holds another run: config.seed is 0 there and 1 here"):
         claim(dataclasses.replace(study, seed=1), tmp_path)

@@ -1,6 +1,7 @@
 """A run: its config, problems and models, and the folder that all stages of it share."""
 
 import dataclasses
+import json
 from pathlib import PurePath
 
 import jax
@@ -9,6 +10,7 @@ from etils import epath
 from fr import processes, programs, tasks
 from fr.config import Config, as_dict
 from fr.errors import UserError
+from fr.interventions import Operator, select
 from fr.models import Model, load
 from fr.models.transformer import Transformer
 from fr.sampling.devices import Devices
@@ -39,8 +41,26 @@ class Run:
 
     @property
     def names(self) -> tuple[str, str]:
-        """What records call the two models: no paths, so that results do not depend on where a run lies."""
-        return _name(self.config.specialist or "specialist"), _name(self.config.ancestor)
+        """What records call the two models: no paths, so that results do not depend on where a run lies.
+
+        A specialist that was trained here is called by how and by its seed, as `grpo-2`.
+        """
+        c = self.config
+        return _name(c.specialist) if c.specialist else _trained(c.algorithm, c.seed), _name(c.ancestor)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The tasks that the problems are of, in order: several where the task is a mixed one."""
+        return tuple(dict.fromkeys(problem.task for problem in self.problems))
+
+    def cell(self, part: str) -> str:
+        """What profile tables call this model's failures on a part."""
+        return f"{self.names[0]}|{part}"
+
+    def operators(self, part: str) -> tuple[list[Operator], dict[str, str]]:
+        """The operators that can run on a part, and of each that cannot the reason."""
+        names = self.config.intervention.operators
+        return select(names, self.ancestor is not None, self.specialist, part)
 
     def engine(self, with_ancestor: bool) -> Engine:
         """The decoder of plain rows, or of rows that read the ancestor in the loop; all stages have the same one."""
@@ -97,8 +117,17 @@ def open_run(config: Config, workdir: PathLike) -> Run:
 
 def _name(source: str) -> str:
     path = PurePath(source)
-    # A checkpoint is called by its step.
-    return f"{path.parent.parent.name}/{path.name}" if path.parent.name == "checkpoints" else path.name
+    if path.parent.name == "checkpoints":  # called by its step
+        return f"{path.parent.parent.name}/{path.name}"
+    made_by = epath.Path(source).parent / "config.json"
+    if path.name == "specialist" and made_by.exists():
+        settings = json.loads(made_by.read_text())
+        return _trained(settings["algorithm"], settings["seed"])
+    return path.name
+
+
+def _trained(algorithm: str, seed: int) -> str:
+    return f"{algorithm}-{seed}"
 
 
 def _ancestor_source(config: Config, workdir: epath.Path) -> str:
