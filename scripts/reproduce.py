@@ -49,7 +49,9 @@ def main() -> None:
     names = {"specialist": specialist, "ancestor": ancestor, "task": config.task.name, "seed": config.seed}
     write_json(workdir / "summary.json", {**names, **stages})
     write_page(workdir, config)
-    print(f"\n  report.html, summary.json, routing.json, profiles.csv, plots/, rollouts/, attempts/ are in {workdir}")
+    print(
+        f"\n  report.html, summary.json, routing.json, profiles.csv, plots/, rollouts/, attempts/ are in {workdir}"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from fr.report.failure_tables import regime_blocks
 from fr.report.page import write_page
 from fr.report.page_html import to_html
 from fr.report.page_limits import limits
-from fr.report.page_tables import primary
+from fr.report.page_tables import policies_table, policy_name, primary, protocol_name
 from fr.report.provenance import changed, revision, versions
 from fr.report.tables import Bar, Table, number, span
 from fr.routing.profiles import write_profiles
@@ -50,7 +50,16 @@ CAUSES = {
     "operators": ["retry"],
     "failed": {"noise <5 %": 7},
     "rescue": [{"cause": "noise <5 %", "operator": "retry", "minus_retry": None} | RATE],
-    "diagnosis": [],
+    "diagnosis": [
+        {
+            "reads": "outside truth",
+            "columns": ["slips"],
+            "accuracy": RATE,
+            "by_seed": [62.5],
+            "chance": 50.0,
+            "confusion": [[87.25]],
+        }
+    ],
 }
 
 
@@ -140,6 +149,34 @@ def test_every_policy_has_its_line(run):
             assert any(wanted <= set(line) for line in lines)
 
 
+def test_the_table_of_policies_says_of_each_how_far_it_is_from_the_best_fixed_operator(run):
+    _, summary = run
+    dear, adjusted = {"cost": 123.0, "cost_per_rescue": 456.0}, {"p_holm": 0.125}
+    told = {
+        "rates": [row | dear for row in summary["rates"]],
+        "comparisons": [row | adjusted if "p_holm" in row else row for row in summary["comparisons"]],
+    }
+    table = policies_table(told)
+    lines, protocol = {}, ""
+    for row in filter(None, table.rows):
+        line = dict(zip(table.header, row))
+        protocol = line["protocol"] or protocol
+        lines[protocol, line["policy"]] = line
+    rows = [
+        row
+        for row in told["comparisons"]
+        if row["reference"] == "best_fixed_per_cell"
+        and (row["cell"], row["population"]) == ("all cells", "all")
+    ]
+    assert len(rows) > 3
+    for row in rows:
+        line = lines[protocol_name(row["protocol"]), policy_name(row["policy"])]
+        assert line["minus best fixed, per cell"] == number(row["diff"], sign=True)
+        assert line["p"] == number(row["p"], 3)
+        assert line["Holm p"] == ("0.125" if "p_holm" in row else "")
+        assert (line["cost"], line["cost a rescue"]) == ("123", "456")
+
+
 def test_one_comparison_is_primary_and_all_others_are_exploratory(run):
     workdir, summary = run
     text = (workdir / "report.html").read_text().split("<h2>Policies</h2>")[1].split("</section>")[0]
@@ -177,6 +214,7 @@ def test_sections_and_what_would_fill_them(run, tmp_path):
     assert [heading for heading in page.sections if heading in order] == order
     assert "scripts/reproduce.py" in page.sections["Data"]
     assert page.sections["Exploratory: planted causes"].count("scripts/planted.py") == 1
+    assert "--frozen=" in page.sections["Exploratory: transfer"]
     assert "seed 3, 2 folds, 50 resamples" in page.sections["What was run"]
     assert "routing.splits = 5" in page.sections["What was run"]
     assert versions()["jax"] in page.sections["What was run"]
@@ -194,7 +232,9 @@ def test_sections_and_what_would_fill_them(run, tmp_path):
         and 'specialist = "a & b"' in page.sections["What was run"]
     )
     assert "scripts/planted.py" not in page.sections["Exploratory: planted causes"]
-    assert ("rescued, % [95 %]", "retry") in page.rows["Exploratory: planted causes"][0]
+    rescue, told, confusion = page.rows["Exploratory: planted causes"]
+    assert rescue[0] == ("rescued, % [95 %]", "retry") and ("by seed", "62") in told
+    assert confusion[1] == ("noise <5 %", "87")
     assert "Uses truth from outside of the model: repair." in page.sections["Limits"]
     assert "scripts/intervene.py" in page.sections["Cost"] and not page.links  # no plots were left here
 

@@ -113,6 +113,8 @@ def test_every_comparison_is_a_row(profiles, tmp_path):
     for row in summary["rates"]:
         assert row["policy"] == "random_operator" or sum(row["routes"].values()) == row["n"]
         assert row["policy"] != "best_fixed_per_cell" or row["departures"] == 0
+        known = row["cost"] and row["rate"]
+        assert not known or row["cost_per_rescue"] == pytest.approx(100 * row["cost"] / row["rate"], rel=1e-4)
     # Reading the failures is charged to those that read them.
     costs = {row["policy"]: row["cost"] for row in summary["rates"] if row["cell"] == "lonely"}
     assert costs["rule"] == 100 and costs["retry"] == costs["best_fixed_per_cell"] == 50

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 
 from etils import epath
 
@@ -29,6 +30,7 @@ from fr.report.provenance import changed, revision, versions
 from fr.report.routing_tables import cell_blocks
 from fr.report.stages import attempts_table as operators_table
 from fr.report.stages import render_failures, render_rollouts
+from fr.report.transfer_tables import calibration_blocks, transfer_blocks
 from fr.workdir import PathLike, write_whole
 
 NAME = "report.html"
@@ -54,13 +56,12 @@ def write_page(workdir: PathLike, config: Config) -> None:
     No number is computed here, and no clock is read: the same files, code and config give the same bytes. Raises
     UserError where there is no routing.json.
     """
-    found = _read(epath.Path(workdir), config)
+    workdir = epath.Path(workdir)
+    found = _read(workdir, config)
     sections = [(title, parts(found)) for title, parts in _SECTIONS.items()]
     cells = ", ".join(cell["cell"] for cell in found.routing["cells"])
     subtitle = "Rates and differences in percent and points, with 95 % intervals"
-    write_whole(
-        epath.Path(workdir) / NAME, page(f"Routing of failures: {cells}", subtitle, sections).encode()
-    )
+    write_whole(workdir / NAME, page(f"Routing of failures: {cells}", subtitle, sections).encode())
 
 
 def plot_name(kind: str, cell: str) -> str:
@@ -85,23 +86,18 @@ def _read(workdir: epath.Path, config: Config) -> _Found:
 
 def _run(found: _Found) -> list[Part]:
     """Models, task, seed, settings and code."""
-    facts = []
+    facts, routing = [], found.config.routing
     if found.summary:
-        models = [
-            ("specialist", found.summary["specialist"]),
-            ("ancestor", found.summary["ancestor"] or "none"),
-        ]
-        facts += [*models, ("task", found.summary["task"]), ("seed", str(found.summary["seed"]))]
-    evaluated = as_dict(found.config)
-    routing = found.config.routing
+        facts += [(name, found.summary[name] or "none") for name in ("specialist", "ancestor", "task")]
+        facts.append(("seed", str(found.summary["seed"])))
     facts.append(("cells", ", ".join(cell["cell"] for cell in found.routing["cells"])))
     if found.routing["without"]:
         facts.append(("operators left out", ", ".join(found.routing["without"])))
-    run = changed(found.settings) if found.settings else {}
-    if found.settings:
+    run, here = found.settings and changed(found.settings), changed(as_dict(found.config))
+    if run is not None:
         facts.append(("settings of the run", _settings(run)))
-    if not found.settings or changed(evaluated) != run:
-        facts.append(("settings of the evaluation", _settings(changed(evaluated))))
+    if run != here:
+        facts.append(("settings of the evaluation", _settings(here)))
     facts.append(
         (
             "evaluated by",
@@ -142,9 +138,7 @@ def _policies(found: _Found) -> list[Part]:
         parts.append("It cannot be made: " + "; ".join(_unsupported(found)))
     others = [row for row in family if row is not claim]
     if others:
-        sizes = {
-            p: sum(row["protocol"] == p for row in family) for p in {row["protocol"]: 0 for row in family}
-        }
+        sizes = Counter(row["protocol"] for row in family)
         counted = ", ".join(f"{size} in {protocol_name(protocol)}" for protocol, size in sizes.items())
         parts += [
             Title("Exploratory: the other comparisons of its family"),
@@ -179,10 +173,18 @@ def _cost(found: _Found) -> list[Part]:
     return [Figures([(f"{cell}: problems solved within a cost", png) for cell, png in curves.items()])]
 
 
-def _ablation(found: _Found) -> list[Part]:
-    return ablation_blocks(found.routing["ablation"]) or [
+def _head(found: _Found) -> list[Part]:
+    adds = ablation_blocks(found.routing["ablation"]) or [
         "No learned head, or no two groups of signals to tell apart: scripts/route.py --head trains heads on the "
         "signals that scripts/diagnose.py leaves in profiles.csv."
+    ]
+    expects = calibration_blocks(found.routing)
+    return [*adds, *([Title("What heads expect, and what came of it"), *expects] if expects else [])]
+
+
+def _transfer(found: _Found) -> list[Part]:
+    return transfer_blocks(found.routing) or [
+        "Nothing was learned elsewhere: scripts/route.py --frozen=WORKDIR judges another run's head and rule."
     ]
 
 
@@ -223,7 +225,8 @@ _SECTIONS = {
     "Routes": lambda found: [routes_table(found.routing)],
     "Power": _power,
     "Cost": _cost,
-    "Exploratory: what signals add to the learned head": _ablation,
+    "Exploratory: the learned head by what it reads": _head,
+    "Exploratory: transfer": _transfer,
     "Exploratory: regimes and audit": _regimes,
     "Exploratory: planted causes": _causes,
     "Limits": lambda found: [Words(limits(found.routing, found.summary))],

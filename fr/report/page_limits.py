@@ -3,14 +3,14 @@
 import itertools
 from collections.abc import Iterator
 
-from fr.report.page_tables import protocol_name
+from fr.report.page_tables import policy_name, protocol_name
 from fr.report.tables import number
 
 _CHANCE = 0.05  # p above which labels are called what chance makes
 
 
 def limits(routing: dict, summary: dict | None) -> list[str]:
-    """Sentences, the same one of several cells once."""
+    """Sentences, the same one of several cells once; `routing`, `summary`: what the files of these names hold."""
     said: dict[str, list[str]] = {}
     for cell in routing["cells"]:
         for words in _cell(cell):
@@ -25,6 +25,8 @@ def limits(routing: dict, summary: dict | None) -> list[str]:
         f"Regimes of {record['cell']}: {record['why']}." for record in routing["regimes"] if record["why"]
     ]
     found += itertools.chain.from_iterable(_audit(record) for record in routing["audit"])
+    frozen = routing["transfer"]["unsupported"] if routing["transfer"] else []
+    found += [f"No {policy_name(entry['policy'])} on {entry['cell']}: {entry['why']}." for entry in frozen]
     return found + _outside(summary)
 
 

@@ -5,9 +5,8 @@ import numpy as np
 from fr.report.policy_tables import BLOCKS, NAMES, PROTOCOLS
 from fr.report.routing_tables import PROTOCOLS as RULE_PROTOCOLS
 from fr.report.tables import Bar, Scale, Table, number, span
+from fr.routing.references import PRIMARY
 
-# What a run is judged by, declared before any row is seen: the first of these that was made.
-PRIMARY = (("head", "best_fixed_per_cell"), ("rule", "best_fixed_per_cell"))
 WHERE = {"protocol": "kfold", "population": "all", "cell": "all cells"}
 _ALWAYS = "always_"
 _LOOKED_UP = ("best_fixed_per_cell", "best_fixed_per_task", "best_fixed", "frozen_fixed", "retry")

@@ -31,6 +31,8 @@ REFERENCES = {
     "frozen_rule": ("best_fixed_per_cell", "frozen_fixed", "retry", "permuted", "rule", "random_operator"),
     "frozen_fixed": ("best_fixed_per_cell", "retry"),
 }  # fmt: skip
+# What a run is judged by, k-fold, pooled, on all failed problems: the first of these that was made.
+PRIMARY = (("head", "best_fixed_per_cell"), ("rule", "best_fixed_per_cell"))
 # Holm runs over these, pooled, in each protocol and population.
 FAMILY = tuple(
     [("head", reference) for reference in REFERENCES["head"][:5]]
