@@ -8,7 +8,7 @@ def get_config():
     c = default()
     c.ancestor = "countdown"
     c.task.name = "countdown"
-    c.task.problems = 48
+    c.task.problems = 40
     c.sampling.rollouts = 16
     c.sampling.max_new_tokens = 96
     c.sampling.slots = 128
@@ -20,27 +20,23 @@ def get_config():
     c.intervention.operators = (
         "retry",
         "sparse_steer",
-        "sparse_steer_random",
         "dense_sampled",
-        "local_temp",
         "hot",
-        "tip",
         "wait",
         "prefix_restart",
         "calculator",
         "repair",
     )
     c.intervention.attempts = 30
-    c.intervention.local_span = 4
-    c.intervention.switch_window = 0.2
     c.study.ancestor = False
     c.study.seeds = (0, 1, 2)
+    # Three traces of four have the defect: what it hides is still there for the right intervention to reach.
     c.study.arms = (
         ("control", _learns(("natural", 1.0))),
-        ("without_products", _learns(("without_products", 1.0))),
+        ("without_products", _learns(("without_products", 0.75), ("natural", 0.25))),
         ("false_results", _learns(("false_results", 1.0))),
-        ("premature", _learns(("premature", 1.0))),
-        ("gives_up", _learns(("gives_up", 1.0))),
+        ("premature", _learns(("premature", 0.75), ("natural", 0.25))),
+        ("gives_up", _learns(("gives_up", 0.75), ("natural", 0.25))),
         ("mixed", _learns(("false_results", 0.5), ("gives_up", 0.5))),
     )
     return c

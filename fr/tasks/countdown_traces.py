@@ -25,7 +25,7 @@ _CHILDREN = (1, 3)  # fewest and most tries from one state below the first level
 _NOISE = 0.5  # sd added to log(1 + distance to the target) when the last step is chosen
 _CORRECT_TRIES = 16  # searches among which `correct` keeps the shortest that hits
 _GIVES_UP = (1, 2)  # candidates of a search that gives up early
-_FALSE = 0.2  # share of false results where arithmetic is noisy
+_FALSE = 0.5  # share of false results where arithmetic is noisy
 
 # Kinds with a known defect, for specialists whose failures have a known cause.
 DEFECTS = ("without_products", "false_results", "premature", "gives_up")
@@ -78,7 +78,7 @@ def without_products(rng: random.Random, problem: Problem) -> str:
 
 @TRACES.register("false_results")
 def false_results(rng: random.Random, problem: Problem) -> str:
-    """Defect: a search with one false result in five, which it goes on from and believes."""
+    """Defect: a search with every second result false, which it goes on from and believes."""
     search = _Search(rng, problem, false=_FALSE)
     return _join(search.steps, search.best)
 
