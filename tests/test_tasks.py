@@ -234,8 +234,8 @@ def test_bad_files_are_named(tmp_path):
         make(TaskConfig(name="questions"))
     with pytest.raises(UserError, match="none.jsonl': No such file"):
         of(tmp_path / "none.jsonl")
-    with pytest.raises(UserError, match="must end in .jsonl or .parquet"):
-        of(tmp_path / "x.csv")
+    with pytest.raises(UserError, match="must end in .jsonl, .parquet, .csv"):
+        of(tmp_path / "x.txt")
     (tmp_path / "x.parquet").write_bytes(b"x" * 100)
     with pytest.raises(UserError, match="x.parquet is no Parquet file"):
         of(tmp_path / "x.parquet")

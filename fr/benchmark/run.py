@@ -15,9 +15,8 @@ from fr.benchmark.sizes import STATED
 from fr.benchmark.systems import DRIVERS, LEARNERS, Command, peer_command
 from fr.benchmark.workload import DEFAULT, FULL, SEEK, SHORT, Workload
 from fr.config import PolicyConfig
-from fr.errors import UserError
+from fr.errors import UserError, first_line
 from fr.models import Model, load, save
-from fr.models.tokenizer import first_line
 from fr.models.wheel import smollm2
 from fr.registry import suggest
 

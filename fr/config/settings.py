@@ -7,10 +7,11 @@ import dataclasses
 class TaskConfig:
     """Which problems, and how they are put to the model."""
 
-    name: str = "countdown"
+    name: str = "countdown"  # a task, a data set of the hub, or reasoning_gym:NAME
     split: str = "test"  # train, validation or test
     problems: int = 128  # how many of the split, from the start of its fixed order
-    path: str = ""  # question-answer tasks: a .jsonl or .parquet file
+    path: str = ""  # questions: a .jsonl, .parquet or .csv file; data sets of the hub: a local copy
+    parts: tuple[str, ...] = ()  # mixed: the tasks that it is made of
     shots: int = 0  # worked examples before the question
     operands: int = 3  # countdown: numbers of a problem
     largest: int = 10  # countdown: largest operand
@@ -98,7 +99,7 @@ class RoutingConfig:
     steps: int = 120  # parameter updates of a head
     learning_rate: float = 0.1  # at the first of them; cosine to 0
     entropy: float = 0.01  # weight of the soft policy's entropy, in rescues a nat
-    ridges: tuple[float, ...] = (0.001, 0.01, 0.1)  # candidates for the weight of the head's squared kernels
+    penalties: tuple[float, ...] = (0.002, 0.006, 0.02)  # candidates, of a column that the head makes use of
     caution: float = (
         2.0  # standard errors by which the head must have gained before it leaves the fixed choice
     )

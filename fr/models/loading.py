@@ -8,7 +8,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from fr import processes
-from fr.errors import UserError
+from fr.errors import UserError, first_line
 from fr.models.adapters import merge
 from fr.models.config import ModelConfig
 from fr.models.families import model_config
@@ -18,7 +18,7 @@ from fr.models.model import Model
 from fr.models.orbax_io import Held, checkpoints_in, is_checkpoint, outline_of, read_adapters, read_trained
 from fr.models.precision import choose_dtype
 from fr.models.safetensors_io import SafetensorsFolder, read_json, write_folder
-from fr.models.tokenizer import first_line, load_tokenizer, stop_ids, write_tokenizer
+from fr.models.tokenizer import load_tokenizer, stop_ids, write_tokenizer
 from fr.models.weights import assemble
 from fr.models.wheel import smollm2
 from fr.workdir import PathLike

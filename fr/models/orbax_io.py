@@ -9,11 +9,11 @@ from etils import epath
 
 from fr import processes
 from fr.config import LoraConfig
-from fr.errors import UserError
+from fr.errors import UserError, first_line
 from fr.models.config import ModelConfig
 from fr.models.model import Model
 from fr.models.safetensors_io import read_json, write_configs
-from fr.models.tokenizer import first_line, write_tokenizer
+from fr.models.tokenizer import write_tokenizer
 from fr.models.weights import disassemble
 from fr.workdir import PathLike, write_json
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from etils import epath
 
-from fr.errors import UserError
+from fr.errors import UserError, first_line
 from fr.workdir import PathLike, write_whole
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -49,8 +49,3 @@ def stop_ids(*given) -> tuple[int, ...]:
     for one in given:
         ids |= set(one) if isinstance(one, (list, tuple)) else {one} - {None}
     return tuple(sorted(ids))
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, its type if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

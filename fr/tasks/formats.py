@@ -56,7 +56,7 @@ CHAT = Format(
     cue=f"\n{extract.CUE}",
     marker=re.compile(re.escape(extract.CUE)),
     step=re.compile(r"(?<=[.!?])(?=\s)|(?<=\S)(?=\n)"),
-    answers=lambda problem: (problem.answer,),
+    answers=lambda problem: (problem.answer,) if problem.answer else (),
     again="\nWait",
     claim="",
     switches=("alternatively", "Alternatively", "however", "However", "wait", "Wait", "but", "But"),

@@ -1,0 +1,108 @@
+"""Any data set of the optional package reasoning_gym, as `config.task.name=reasoning_gym:leg_counting`."""
+
+import functools
+import importlib.util
+
+from fr.config import TaskConfig
+from fr.errors import UserError
+from fr.registry import suggest
+from fr.tasks.base import TASKS
+from fr.tasks.bounded import Bounded, GraderFailure
+from fr.tasks.chat import chat
+from fr.tasks.extract import CUE, final_answer, plain
+from fr.tasks.splits import SPLITS, split_of
+from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem
+
+PACKAGE = "reasoning_gym"
+_WORKER = "fr.tasks.gym_worker:ask"
+_SECONDS = 60.0  # to make an item, which scoring it does again; most take milliseconds
+
+
+@TASKS.register(PACKAGE)
+class ReasoningGym:
+    """The first items of one seed of a data set; equal questions share a split, and only one of them is kept.
+
+    Items are made when they are asked for, ten of them for each of the test split: of the slowest data sets a
+    hundred test problems take minutes. Raises UserError without the package and for an unknown data set.
+    """
+
+    def __init__(self, config: TaskConfig):
+        self.config, self._name = config, config.name.partition(":")[2]
+        if importlib.util.find_spec(PACKAGE) is None:
+            raise UserError(
+                f"config.task.name = {config.name!r} needs {PACKAGE}; run pip install -e '.[tasks]'"
+            )
+        known = _maker().call("names")
+        if self._name not in known:
+            raise UserError(
+                f"config.task.name = {config.name!r} must be {PACKAGE}:NAME of a data set"
+                f"{suggest(self._name, known)}"
+            )
+        self._splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
+        self._questions: set[str] = set()
+        self._made = 0
+        self._shots = [p for p in self.problems("train", config.shots and config.shots + 1) if p.answer]
+        if config.shots and len(self._shots) <= config.shots:
+            raise UserError(f"config.task.shots = {config.shots}: {config.name} lacks answers to show; set 0")
+
+    def problems(self, split: str, count: int | None = None) -> list[Problem]:
+        """The first `count` problems of a split in the order of the items; all of them if None."""
+        if split not in SPLITS:
+            raise UserError(f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}")
+        while (count is None or len(self._splits[split]) < count) and self._make():
+            continue
+        return self._splits[split][:count]
+
+    def prompt(self, problem: Problem) -> list[dict[str, str]]:
+        """Chat messages: `config.shots` training problems with their answers as turns, then the question."""
+        others = [shot for shot in self._shots if shot.question != problem.question]
+        return chat(problem.question, ((p.question, "", p.answer) for p in others[: self.config.shots]))
+
+    def grade(self, problem: Problem, completion: str) -> str:
+        """Right is what the data set's own `score_answer` gives 1.0, no less."""
+        answers = readings(completion)
+        if not answers:
+            return UNPARSED
+        try:
+            score = _scorer().call("score", self._name, problem.meta["index"], problem.question, answers)
+        except GraderFailure:
+            return GRADER_ERROR
+        return RIGHT if score == 1.0 else WRONG
+
+    def _make(self) -> bool:
+        """Make the next item and put it on its side; False if there is none."""
+        try:
+            item = _maker().call("item", self._name, self._made)
+        except GraderFailure as error:
+            raise UserError(f"{self.config.name} cannot make item {self._made}: {error}") from error
+        if item is None:
+            return False
+        question, answer = item
+        if question not in self._questions:
+            self._questions.add(question)
+            meta, key = {"index": self._made}, f"{self.config.name}-{self._made}"
+            problem = Problem(key, question, answer, task=self.config.name, meta=meta)
+            self._splits[split_of(question)].append(problem)
+        self._made += 1
+        return True
+
+
+def readings(completion: str) -> list[str]:
+    """The final answer as it may be meant: its line or all that follows the cue, as written and undressed."""
+    line = final_answer(completion, numeric=False)
+    if line is None:
+        return []
+    rest = completion.rpartition(CUE)[2].strip() if CUE in completion else line
+    forms = (form for text in (line, rest) for form in (text, plain(text).removesuffix(".")))
+    return list(dict.fromkeys(form for form in forms if form))
+
+
+@functools.cache
+def _maker() -> Bounded:
+    # One process, in the order of the items: it makes the data set once.
+    return Bounded(_WORKER, _SECONDS, workers=1)
+
+
+@functools.cache
+def _scorer() -> Bounded:
+    return Bounded(_WORKER, _SECONDS)
