@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 from tqdm import tqdm
 
 from fr import processes, store
@@ -32,12 +33,17 @@ def diagnose(run: Run) -> dict:
     processes.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
         raise UserError(f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts")
-    profiles = build_profiles(run)
+    cells = build_profiles(run)
     if processes.is_first():
-        write_profiles(run.workdir / "profiles.csv", [profiles])
-    counts = {"failed_rollouts": int(profiles.n_failed.sum()), "failed_problems": len(profiles)}
-    means = dict(zip(FEATURES, profiles.features.mean(axis=0).tolist()))
-    means |= {name: float(profiles.numbers(name).mean()) for name in SPREADS if name in profiles.extras}
+        write_profiles(run.workdir / "profiles.csv", cells)
+    counts = {
+        "failed_rollouts": sum(int(cell.n_failed.sum()) for cell in cells),
+        "failed_problems": sum(map(len, cells)),
+    }
+    means = dict(zip(FEATURES, np.concatenate([cell.features for cell in cells]).mean(axis=0).tolist()))
+    for name in SPREADS:
+        known = [cell.numbers(name) for cell in cells if name in cell.extras]
+        means |= {name: float(np.concatenate(known).mean())} if known else {}
     return {**counts, "features": {name: None if value != value else value for name, value in means.items()}}
 
 

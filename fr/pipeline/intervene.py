@@ -9,7 +9,7 @@ from fr import processes, store
 from fr.diagnosis.junction import Trace, calibrate
 from fr.diagnosis.majority import plurality
 from fr.errors import UserError
-from fr.interventions import OPERATORS, Failure, Setting, select
+from fr.interventions import OPERATORS, Failure, Setting
 from fr.pipeline.attempts import make_attempts, plan_change
 from fr.pipeline.profiles import build_profiles, failures_by_problem
 from fr.pipeline.rates import rate
@@ -23,10 +23,10 @@ from fr.types import RIGHT, UNPARSED, Problem
 
 def intervene(run: Run) -> dict:
     """Try each operator `intervention.attempts` times on each failed problem; write `attempts/`, `profiles.csv`."""
-    config, task = run.config, run.config.task.name
-    operators, left_out = select(
-        config.intervention.operators, run.ancestor is not None, run.specialist, task
-    )
+    config, able, left_out = run.config, {}, {}
+    for part in run.parts:
+        able[part], why = run.operators(part)
+        left_out |= why
     failures = failures_by_problem(run.workdir / "scores")
     if not failures:
         raise UserError(f"{run.workdir / 'scores'} has no failed rollout; run scripts/diagnose.py first")
@@ -37,14 +37,14 @@ def intervene(run: Run) -> dict:
         failed = [(a.tokens, Trace(a.stats, ~a.forced)) for a in failures[problem.id]]
         setting = setting_of(run, problem, failed, run.ancestor is not None)
         prompt = run.specialist.encode(setting.prompt)
-        for operator in operators:
+        for operator in able[problem.task]:
             reads = operator.uses_ancestor and setting.has_ancestor
             for attempt in range(1 if operator.deterministic else config.intervention.attempts):
                 change = operator.change(dataclasses.replace(setting, attempt=attempt))
                 plan.append(plan_change(run, prompt, problem, operator.name, attempt, change, reads))
     make_attempts(run, plan, "attempts")
     if processes.is_first():
-        write_profiles(run.workdir / "profiles.csv", [build_profiles(run)])
+        write_profiles(run.workdir / "profiles.csv", build_profiles(run))
     return {"operators": _by_operator(run), "left_out": left_out, "without_verifier": _by_vote(run)}
 
 

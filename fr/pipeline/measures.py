@@ -130,7 +130,7 @@ def _seen(run: Run, problem: Problem, row: dict) -> dict:
         "own": row["own_probability"] or unknown,
         "span": answer_confidence(row["margin"], span),
     }
-    if problem.task == "countdown":
+    if run.parts == ("countdown",):
         count = step_errors(row["text"])
         found |= {"wrong_steps": float(count.wrong), "steps": float(sum(count))}
     return found

@@ -8,7 +8,6 @@ from fr.config import Config
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.diagnosis.signals import SIGNALS, Failures, read_signals
-from fr.interventions import select
 from fr.pipeline.run import Run
 from fr.routing.profiles import FEATURES, Profiles
 from fr.tasks.answers import canonical_answer
@@ -43,28 +42,42 @@ def signals_of(
     return read_signals(Failures(tuple(failures), tuple(answers), rollouts, switches, searches), config)
 
 
-def build_profiles(run: Run) -> Profiles:
-    """One row a failed problem; rates are NaN until operators have been tried."""
+def build_profiles(run: Run) -> list[Profiles]:
+    """One row a failed problem and one cell a part of the task; rates are NaN until operators have been tried."""
     failures = failures_by_problem(run.workdir / "scores")
+    rows = {name: _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")}
+    cells = []
+    for part in run.parts:
+        own = {problem.id: problem for problem in run.problems if problem.task == part}
+        mine = {name: failed for name, failed in failures.items() if name in own}
+        if mine:
+            cells.append(_cell(run, part, own, mine, rows))
+    return cells
+
+
+def _cell(
+    run: Run,
+    part: str,
+    questions: dict[str, Problem],
+    failures: dict[str, list[store.Attempt]],
+    rows: dict[str, dict[str, list[dict]]],
+) -> Profiles:
+    """The failed problems of one part; `rows` are what the store has of every problem, by folder."""
     problems = tuple(failures)
     traces = [[Trace(a.stats, ~a.forced) for a in failures[p]] for p in problems]
     features = [problem_features(failed, run.config.diagnosis) for failed in traces]
-    wanted = run.config.intervention.operators, run.ancestor is not None, run.specialist, run.config.task.name
-    operators = [operator.name for operator in select(*wanted)[0]]
-    rollouts, scores, attempts = (
-        _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")
-    )
+    operators = [operator.name for operator in run.operators(part)[0]]
+    rollouts, scores, attempts = (rows[name] for name in ("rollouts", "scores", "attempts"))
     tried = {o: [[a for a in attempts.get(p, []) if a["operator"] == o] for p in problems] for o in operators}
     columns = _diagnosed([rollouts[p] for p in problems], [scores[p] for p in problems], run.ancestor_weight)
-    questions = {problem.id: problem for problem in run.problems}
     signals = [signals_of(failures[p], questions[p], len(rollouts[p]), run.config) for p in problems]
     columns |= {name: [known[name] for known in signals] for name in SIGNALS}
     for name in operators:
         columns |= _operator_columns(name, tried[name], run.ancestor_weight)
-    for name in features[0].keys() - set(FEATURES) if features else ():
+    for name in features[0].keys() - set(FEATURES):
         columns[name] = [f[name] for f in features]
     return Profiles(
-        cell=f"{run.names[0]}|{run.config.task.name}",
+        cell=run.cell(part),
         problems=problems,
         n_failed=np.array([len(failures[p]) for p in problems]),
         features=np.array([[f[name] for name in FEATURES] for f in features]),
@@ -72,7 +85,7 @@ def build_profiles(run: Run) -> Profiles:
         rates=np.array([[_share_right(group) for group in tried[o]] for o in operators]).T,
         attempts=np.array([[len(group) for group in tried[o]] for o in operators]).T,
         extras=_texts(columns),
-        excluded=len(rollouts) - len(problems),
+        excluded=len(rollouts.keys() & questions.keys()) - len(problems),
     )
 
 

@@ -7,14 +7,14 @@ import numpy as np
 from etils import epath
 
 from fr import processes, store
-from fr.interventions import select
+from fr.errors import UserError
 from fr.pipeline.intervene import vote
 from fr.pipeline.online import attempt_online
 from fr.pipeline.profiles import positions
 from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
 from fr.routing.profiles import FEATURES, read_profiles
-from fr.routing.router import Router, fixed_router, load_router
+from fr.routing.router import FIXED, Router, fixed_router, load_router
 from fr.routing.spending import Spent, curve
 from fr.types import RIGHT
 from fr.workdir import PathLike, write_json
@@ -23,12 +23,20 @@ _COLUMNS = ["problem", "task", "operator", "text", "grade", *(f"cost_{name}" for
 
 
 def open_router(run: Run, policy: str, calibration: PathLike | None, head: PathLike | None) -> Router:
-    """The router of `--policy`; what it was calibrated on, and a head, lie in the run's folder unless given."""
-    c, two = run.config, run.ancestor is not None
-    operators = [o.name for o in select(c.intervention.operators, two, run.specialist, c.task.name)[0]]
+    """The router of `--policy`; what it was calibrated on, and a head, lie in the run's folder unless given.
+
+    Raises UserError where a policy that reads failures would meet those of several tasks.
+    """
+    if len(run.parts) > 1 and not policy.startswith(FIXED):
+        raise UserError(
+            f"--policy={policy} reads failures of one task at a time, and here are {', '.join(run.parts)}; "
+            "set config.task.name to one of them"
+        )
+    part, two = run.parts[0], run.ancestor is not None
+    operators = [operator.name for operator in run.operators(part)[0]]
     table = epath.Path(calibration or run.workdir / "profiles.csv")
     cells = {p.cell: p for p in read_profiles(table)} if calibration or table.exists() else {}
-    cell = f"{run.names[0]}|{c.task.name}"
+    cell = run.cell(part)
     # The failures of another cell may stand in for those of one that nothing is known of.
     chosen = cells.get(cell, next(iter(cells.values()), None))
     known = FEATURES if two else FEATURES[2:]
