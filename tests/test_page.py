@@ -48,6 +48,7 @@ CAUSES = {
     "causes": ["noise <5 %"],
     "seeds": [0],
     "operators": ["retry"],
+    "outside": ["calculator"],
     "failed": {"noise <5 %": 7},
     "rescue": [{"cause": "noise <5 %", "operator": "retry", "minus_retry": None} | RATE],
     "diagnosis": [
@@ -241,7 +242,7 @@ def test_sections_and_what_would_fill_them(run, tmp_path):
 
 def test_limits_carry_every_plain_word(run):
     workdir, summary = run
-    found = limits(summary, None)
+    found = limits(summary, None, None)
     text = read(workdir).sections["Limits"]
     assert all(line in text for line in found)
     said = [note for cell in summary["cells"] for note in cell["notes"]]
@@ -252,9 +253,10 @@ def test_limits_carry_every_plain_word(run):
     assert any("costs are not known" in line and HOSTILE in line for line in found)
     both = {"cell": "b", "notes": ["the same word"]}
     cells = [cell | both | {"cell": name} for cell, name in zip(summary["cells"], "ab")]
-    assert "Every cell: the same word." in limits(summary | {"cells": cells}, None)
+    assert "Every cell: the same word." in limits(summary | {"cells": cells}, None, None)
     confounded = [{"target": "method", "scope": "t", "confounded": ["task"], "why": "there is one run"}]
-    words = limits(summary | {"audit": confounded}, None)
+    assert "Uses truth from outside of the model: calculator." in limits(summary, None, CAUSES)
+    words = limits(summary | {"audit": confounded}, None, None)
     assert "Audit, method within t: confounded with the task." in words
     assert "Audit, method within t: there is one run." in words
 

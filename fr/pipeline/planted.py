@@ -9,6 +9,7 @@ from jaxtyping import Float
 from fr.config import Config
 from fr.diagnosis.causes import confusion, tell_causes
 from fr.errors import UserError
+from fr.interventions import OPERATORS
 from fr.pipeline.study import unit
 from fr.routing.bootstrap import Estimate, estimate, percent, resample_weights
 from fr.routing.columns import COLUMNS, read_columns
@@ -66,7 +67,7 @@ def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
 
 
 def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
-    """{causes, seeds, failed, rescue, diagnosis}: rescue rates of every operator by cause, and causes told.
+    """{causes, seeds, operators, outside, failed, rescue, diagnosis}: rescue rates by cause, and causes told.
 
     Intervals are over seeds and questions, both resampled; rates and shares in percent. Diagnosis is out of fold:
     a seed is told by what was learned from other seeds at other questions.
@@ -81,6 +82,7 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
         "causes": causes,
         "seeds": list(config.study.seeds),
         "operators": list(pool.operators),
+        "outside": [name for name in pool.operators if name in OPERATORS and OPERATORS[name].outside],
         "failed": {name: int((cause == i).sum()) for i, name in enumerate(causes)},
         "rescue": [row for i in range(len(causes)) for row in _rescue(pool, causes[i], cause == i, weights)],
         "diagnosis": _diagnoses(pool, cause, causes, weights, config),

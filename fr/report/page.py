@@ -229,6 +229,6 @@ _SECTIONS = {
     "Exploratory: transfer": _transfer,
     "Exploratory: regimes and audit": _regimes,
     "Exploratory: planted causes": _causes,
-    "Limits": lambda found: [Words(limits(found.routing, found.summary))],
+    "Limits": lambda found: [Words(limits(found.routing, found.summary, found.causes))],
     "Cell by cell": _all,
 }

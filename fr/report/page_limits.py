@@ -9,8 +9,8 @@ from fr.report.tables import number
 _CHANCE = 0.05  # p above which labels are called what chance makes
 
 
-def limits(routing: dict, summary: dict | None) -> list[str]:
-    """Sentences, the same one of several cells once; `routing`, `summary`: what the files of these names hold."""
+def limits(routing: dict, summary: dict | None, causes: dict | None) -> list[str]:
+    """Sentences, the same one of several cells once; of what the files of these names hold."""
     said: dict[str, list[str]] = {}
     for cell in routing["cells"]:
         for words in _cell(cell):
@@ -27,7 +27,12 @@ def limits(routing: dict, summary: dict | None) -> list[str]:
     found += itertools.chain.from_iterable(_audit(record) for record in routing["audit"])
     frozen = routing["transfer"]["unsupported"] if routing["transfer"] else []
     found += [f"No {policy_name(entry['policy'])} on {entry['cell']}: {entry['why']}." for entry in frozen]
-    return found + _outside(summary)
+    operators = summary["attempts"]["operators"] if summary else {}
+    outside = [name for name, tried in operators.items() if tried["outside"]]
+    if outside := outside or (causes["outside"] if causes else []):
+        found.append(f"Uses truth from outside of the model: {', '.join(outside)}.")
+    left_out = summary["attempts"]["left_out"] if summary else {}
+    return found + [f"Operator {name} left out: {why}." for name, why in left_out.items()]
 
 
 def _cell(cell: dict) -> Iterator[str]:
@@ -60,14 +65,3 @@ def _audit(record: dict) -> Iterator[str]:
         yield f"{what}: confounded with the {' and with the '.join(record['confounded'])}."
     if record["why"]:
         yield f"{what}: {record['why']}."
-
-
-def _outside(summary: dict | None) -> list[str]:
-    if summary is None:
-        return []
-    operators = summary["attempts"]["operators"].items()
-    outside = [name for name, found in operators if found["outside"]]
-    words = [f"Uses truth from outside of the model: {', '.join(outside)}."] if outside else []
-    return words + [
-        f"Operator {name} left out: {why}." for name, why in summary["attempts"]["left_out"].items()
-    ]
