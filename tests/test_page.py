@@ -51,17 +51,9 @@ CAUSES = {
     "outside": ["calculator"],
     "failed": {"noise <5 %": 7},
     "rescue": [{"cause": "noise <5 %", "operator": "retry", "minus_retry": None} | RATE],
-    "diagnosis": [
-        {
-            "reads": "outside truth",
-            "columns": ["slips"],
-            "accuracy": RATE,
-            "by_seed": [62.5],
-            "chance": 50.0,
-            "confusion": [[87.25]],
-        }
-    ],
-}
+    "diagnosis": [{"reads": "outside truth", "columns": ["slips"], "accuracy": RATE, "by_seed": [62.5],
+                   "chance": 50.0, "confusion": [[87.25]]}],
+}  # fmt: skip
 
 
 class Reader(html.parser.HTMLParser):
