@@ -11,7 +11,7 @@ from fr.routing.ablation import ablate
 from fr.routing.landscapes import Landscape, simulate
 from fr.routing.pool import make_pool, make_populations
 
-QUICK = RoutingConfig(bootstrap=500, folds=3, inner_folds=3, steps=60, seeds=1, ridges=(0.003, 0.03))
+QUICK = RoutingConfig(bootstrap=500, folds=3, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01))
 
 
 def rows_of(profiles, routing=QUICK) -> dict[str, dict]:

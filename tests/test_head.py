@@ -22,7 +22,7 @@ from fr.routing.profiles import OPERATORS
 from fr.routing.shrink import Shrinkage, calibrate, earned
 from fr.routing.trained import Head
 
-QUICK = RoutingConfig(inner_folds=3, steps=60, seeds=2, ridges=(0.003, 0.03))
+QUICK = RoutingConfig(inner_folds=3, steps=60, seeds=2, penalties=(0.002, 0.01))
 STOP = len(OPERATORS)
 
 
@@ -185,8 +185,10 @@ def test_calibration_undoes_a_wrong_scale_and_forgets_noise():
     assert np.abs(shrinkage.rates(scores, attempts > 0) - rates).mean() < 0.005
     noise = calibrate(7 * level + rng.normal(size=(n, 3)), seen, attempts, np.ones(n))
     assert 0 <= noise[-1] < 0.05
-    # What points the wrong way is not turned round: it is forgotten.
-    assert calibrate(-scores, seen, attempts, np.ones(n))[-1] == 0.0
+    # What points the wrong way is not turned round: it is forgotten, and every operator keeps its mean.
+    forgotten = Shrinkage(calibrate(-scores, seen, attempts, np.ones(n)))
+    assert forgotten.calibration[-1] == 0.0
+    assert forgotten.rates(-scores, attempts > 0).mean(axis=0) == pytest.approx(seen.mean(axis=0), abs=1e-3)
 
 
 def test_departures_must_be_earned():

@@ -15,7 +15,7 @@ from fr.routing.policies import out_of_fold, values_of
 from fr.routing.pool import make_pool, make_populations
 
 QUICK = RoutingConfig(
-    bootstrap=1000, splits=20, folds=4, inner_folds=3, steps=60, seeds=1, ridges=(0.003, 0.03)
+    bootstrap=1000, splits=20, folds=4, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01)
 )
 PLANTED = Landscape(problems=240, attempts=10, effect=2.0, blur=0.3)
 NOTHING = Landscape(problems=120, attempts=10, pair_sd=0.5)

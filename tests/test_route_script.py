@@ -33,7 +33,7 @@ def profiles(tmp_path_factory):
 
 
 # As few fits as show that every part is there; the settings' own values are minutes of a busy machine.
-SHORT = RoutingConfig(bootstrap=100, splits=10, folds=2, inner_folds=2, seeds=1, steps=20, ridges=(0.01,))
+SHORT = RoutingConfig(bootstrap=100, splits=10, folds=2, inner_folds=2, seeds=1, steps=20, penalties=(0.01,))
 
 
 def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
@@ -130,3 +130,13 @@ def test_the_power_is_told_before_anything_is_judged(profiles, tmp_path):
 
         route([profiles], Config(), tmp_path, announce=announce)
     assert "2 points" in told[0] and "lonely" in told[0] and not (tmp_path / "routing.json").exists()
+
+
+def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path):
+    path = tmp_path / "profiles.csv"
+    costs = {f"{name}_cost": 50.0 for name in ("retry", "hot", "diagnosis")}
+    write_profiles(path, [make(problems=30, operators=("retry", "hot"), **costs)])
+    result = route([path], Config(routing=SHORT), tmp_path)
+    assert "the rule has no line and retries every failure" in "\n".join(result["tables"])
+    policies = {row["policy"] for row in result["summary"]["rates"]}
+    assert "rule" not in policies and "best_fixed_per_cell" in policies

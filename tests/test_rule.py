@@ -7,7 +7,7 @@ import pytest
 
 from fr.errors import UserError
 from fr.routing.profiles import OPERATORS
-from fr.routing.rule import ZStatistics, rule_policy
+from fr.routing.rule import ZStatistics, rule_or_retry, rule_policy
 
 UNIT = ZStatistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 10)
 
@@ -58,6 +58,7 @@ def test_absent_features_and_operators_take_their_line_with_them():
     assert routes([[9, 1, 0]], ("retry", "sparse_steer", "local_temp")) == ["sparse_steer"]
     with pytest.raises(UserError, match="no line"):
         rule_policy(("retry", "wrong_geodesic"), UNIT)
+    assert rule_or_retry(("hot", "retry"), UNIT, features).tolist() == [1, 1, 1]
 
 
 def test_statistics_are_stored_as_json():

@@ -19,7 +19,7 @@ from fr.routing.trained import ANYWHERE, columns_of
 from fr.routing.transfer import freeze, oracle_bracket, unknown_operators
 
 QUICK = RoutingConfig(
-    bootstrap=400, splits=10, folds=3, inner_folds=3, steps=60, seeds=1, ridges=(0.003, 0.03)
+    bootstrap=400, splits=10, folds=3, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01)
 )
 PLANTED = Landscape(problems=240, attempts=10, effect=2.0, blur=0.3)
 

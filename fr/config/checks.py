@@ -80,7 +80,7 @@ def _validate_routing(c: RoutingConfig) -> None:
         _check(getattr(c, name) >= 0, f"routing.{name}", getattr(c, name), "0 or more")
     for name in ("folds", "inner_folds"):
         _check(getattr(c, name) > 1, f"routing.{name}", getattr(c, name), "2 or more")
-    _check(min(c.ridges, default=0) > 0, "routing.ridges", c.ridges, "positive numbers")
+    _check(min(c.penalties, default=0) > 0, "routing.penalties", c.penalties, "positive numbers")
     _choice("routing.objective", c.objective, ("rescue", "binomial"))
 
 

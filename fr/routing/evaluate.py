@@ -7,7 +7,7 @@ from fr.diagnosis.labels import counted
 from fr.routing.bootstrap import Estimate, effective, estimate, holm, resample_weights
 from fr.routing.profiles import Profiles
 from fr.routing.protocols import View
-from fr.routing.rule import ZStatistics, rule_policy
+from fr.routing.rule import ZStatistics, rule_or_retry
 
 # A claim of routing needs all three above 0; Holm runs over them and all cells, protocol by protocol.
 FAMILY = ("best_fixed", "retry", "permuted")
@@ -19,9 +19,9 @@ def rule_routes(profiles: Profiles, view: View) -> dict[str, Int[np.ndarray, "N"
     statistics = ZStatistics.fit(profiles.features[view.calibration])
     everyone = ZStatistics.fit(profiles.features)
     return {
-        "routed": rule_policy(profiles.operators, statistics)(features),
-        "no_fallback": rule_policy(profiles.operators, statistics, fallback=False)(features),
-        "z_population": rule_policy(profiles.operators, everyone)(features),
+        "routed": rule_or_retry(profiles.operators, statistics, features),
+        "no_fallback": rule_or_retry(profiles.operators, statistics, features, fallback=False),
+        "z_population": rule_or_retry(profiles.operators, everyone, features),
     }
 
 

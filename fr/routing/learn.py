@@ -36,7 +36,7 @@ def train_head(
 ) -> tuple[Head, Int[np.ndarray, "N"], Float[np.ndarray, "N O"]]:
     """A head learned from the rows `train`, its choice on every row, and the rescue rates that it expects there.
 
-    Outcomes of other rows are not read. Ridge, margin and calibration come from folds inside `train`; cells outside
+    Outcomes of other rows are not read. Penalty, margin and calibration come from folds inside `train`; cells outside
     of it get z-statistics of their own failures, as a deployed router would.
     """
     import jax
@@ -56,7 +56,7 @@ def train_head(
     scores = np.asarray(scores, np.float64)
     looked_up = np.stack([fixed_routes(pool, population, left, prices, by) for left in kept])
     shrinkage = _shrinkage(scores, population, attempts, prices, inner, looked_up, routing)
-    rates = shrinkage.rates(scores[-1, shrinkage.ridge], pool.available)
+    rates = shrinkage.rates(scores[-1, shrinkage.penalty], pool.available)
     fixed = fixed_gains(pool, population, train, prices, by)
     offered = np.where(pool.available, rates - prices, -np.inf)
     names = [profiles.cell for profiles in pool.cells]
@@ -73,7 +73,7 @@ def train_head(
         shrinkage=shrinkage,
         hidden=routing.hidden,
         questions=tuple(sorted({name for name, seen in zip(questions_of(pool.cells), train) if seen})),
-        params=jax.tree.map(lambda leaf: np.asarray(leaf[-1, shrinkage.ridge]), params),
+        params=jax.tree.map(lambda leaf: np.asarray(leaf[-1, shrinkage.penalty]), params),
     )
     return head, shrinkage.choose(offered, fixed.argmax(axis=1)[pool.cell]), rates
 

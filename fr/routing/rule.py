@@ -60,8 +60,7 @@ def rule_policy(operators: tuple[str, ...], statistics: ZStatistics, fallback: b
     or to retry where that operator is absent [ours]. A feature or operator that is absent takes its line of
     the rule with it; raises UserError if none is left.
     """
-    lines = [(f, RULE[name]) for f, name in enumerate(FEATURES) if statistics.mean[f] is not None]
-    lines = [(f, operator) for f, operator in lines if operator in operators]
+    lines = _lines(operators, statistics)
     if not lines:
         raise UserError(f"the rule has no line for these operators: {', '.join(operators)}")
     features = [f for f, _ in lines]
@@ -74,3 +73,21 @@ def rule_policy(operators: tuple[str, ...], statistics: ZStatistics, fallback: b
         return np.where((z <= 0).all(axis=1), spare, routes) if fallback else routes
 
     return policy
+
+
+def rule_or_retry(
+    operators: tuple[str, ...],
+    statistics: ZStatistics,
+    features: Float[np.ndarray, "N F"],
+    fallback: bool = True,
+) -> Int[np.ndarray, "N"]:
+    """The rule's operator for every failure; retry for all where it has no line."""
+    if not _lines(operators, statistics):
+        return np.full(len(features), operators.index("retry"))
+    return rule_policy(operators, statistics, fallback)(features)
+
+
+def _lines(operators: tuple[str, ...], statistics: ZStatistics) -> list[tuple[int, str]]:
+    """(feature, operator) of what the rule can read and do here."""
+    lines = [(f, RULE[name]) for f, name in enumerate(FEATURES) if statistics.mean[f] is not None]
+    return [(f, operator) for f, operator in lines if operator in operators]

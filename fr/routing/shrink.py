@@ -22,7 +22,7 @@ class Shrinkage:
         np.ndarray, "O+2"
     ]  # logits of the operators, slopes of their mean score and deviations
     margin: float = np.inf
-    ridge: int = 0  # index into the ridges
+    penalty: int = 0  # index into the penalties
 
     def rates(self, scores: Float[np.ndarray, "N O"], available: Bool[np.ndarray, "N O"]) -> np.ndarray:
         """Calibrated rescue rates, [N, O]."""
@@ -62,16 +62,23 @@ def calibrate(
         axis=-1,
     ).reshape(-1, count + 2)
     weight = (mass[:, None] * attempts).ravel()
-    target = rates.ravel()
-    found = np.zeros(count + 2)
+    found = _logistic(design, rates.ravel(), weight)
+    # Anew without what points the wrong way: the operators' own logits had made room for it.
+    return found if found[-1] >= 0 else np.append(_logistic(design[:, :-1], rates.ravel(), weight), 0.0)
+
+
+def _logistic(
+    design: Float[np.ndarray, "M P"], target: Float[np.ndarray, "M"], weight: Float[np.ndarray, "M"]
+) -> Float[np.ndarray, "P"]:
+    """Weighted logistic regression of rates, by Newton's method."""
+    found = np.zeros(design.shape[1])
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-np.clip(design @ found, -30, 30)))
         slope = design.T @ (weight * (target - p)) - _RIDGE * found
-        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + _RIDGE * np.eye(count + 2)
+        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + _RIDGE * np.eye(len(found))
         # Half of a long step, since Newton overshoots where a rate is near 0 or 1.
         step = np.linalg.solve(curvature, slope)
         found = found + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-9))
-    found[-1] = max(found[-1], 0.0)
     return found
 
 
@@ -84,7 +91,7 @@ def earned(
     fixed: Int[np.ndarray, "N"],
     caution: float,
 ) -> Shrinkage:
-    """The ridge and margin whose gain over the fixed choice, less `caution` standard errors, is largest.
+    """The penalty and margin whose gain over the fixed choice, less `caution` standard errors, is largest.
 
     `scores` and `fixed` are out of fold; without a candidate above 0 the fixed choice stays.
     """
@@ -92,8 +99,8 @@ def earned(
     gains = np.pad(np.where(available, rates - prices, 0.0), ((0, 0), (0, 1)))
     take = lambda choice: np.take_along_axis(gains, choice[:, None], axis=1)[:, 0]
     best, chosen = 0.0, None
-    for ridge, score in enumerate(scores):
-        candidate = Shrinkage(calibrate(score, rates, attempts, mass), ridge=ridge)
+    for penalty, score in enumerate(scores):
+        candidate = Shrinkage(calibrate(score, rates, attempts, mass), penalty=penalty)
         offered = np.where(available, candidate.rates(score, available) - prices, -np.inf)
         for margin in MARGINS:
             candidate = dataclasses.replace(candidate, margin=margin)

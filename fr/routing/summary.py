@@ -1,26 +1,23 @@
 """Everything that routing says about some cells, as one plain record."""
 
 import functools
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from fr.config import Config, RoutingConfig
-from fr.diagnosis.labels import count_labels, label, permutation_null, unreached
+from fr.config import Config
 from fr.routing.ablation import ablate
-from fr.routing.attempts import DETERMINISTIC, recover_attempts, successes
 from fr.routing.bootstrap import Estimate, percent
-from fr.routing.budget import budget_curve, costs
+from fr.routing.cells import describe_cell, describe_cost, difference, stream
 from fr.routing.certainty import Certainty, certainty
 from fr.routing.compare import TRANSFER, Judged, compare
 from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
 from fr.routing.folds import resample_problems
 from fr.routing.pool import make_pool, make_populations
-from fr.routing.profiles import FEATURES, OPERATORS, Profiles
+from fr.routing.profiles import OPERATORS, Profiles
 from fr.routing.promises import calibration
 from fr.routing.protocols import View, halves_view, repeats, source_view
-from fr.routing.rule import RULE, ZStatistics, rule_policy
+from fr.routing.rule import ZStatistics
 from fr.routing.trained import Head
 from fr.routing.transfer import freeze, oracle_bracket
 
@@ -29,7 +26,7 @@ PROTOCOLS = ("source", "split_halves")
 
 def measure_certainty(cells: Sequence[Profiles], config: Config) -> list[Certainty | None]:
     """What the attempts of each cell can show: before any policy is judged."""
-    return [certainty(p, config.routing, _generator(p.cell, config, "certainty")) for p in cells]
+    return [certainty(p, config.routing, stream(p.cell, config, "certainty")) for p in cells]
 
 
 def summarise(
@@ -62,7 +59,7 @@ def summarise(
             table["holm"] = adjusted
     pool = make_pool(cells)
     populations = make_populations(pool, [halves for _, halves in views], config.routing)
-    generator = functools.partial(_generator, "", config)
+    generator = functools.partial(stream, "", config)
     frozen = freeze(pool, source) if source else None
     compared, judged = compare(
         pool, populations, config.routing, generator, heads, frozen.routes if frozen else None
@@ -81,8 +78,10 @@ def summarise(
             for name in ("head",)
             if name in chosen
         }
-        record = {"cost": _cost(profiles, config, routes), "protocols": protocols}
-        found.append({**_cell(profiles, config), "certainty": sure.record if sure else None, **record})
+        record = {"cost": describe_cost(profiles, config, routes), "protocols": protocols}
+        found.append(
+            {**describe_cell(profiles, config), "certainty": sure.record if sure else None, **record}
+        )
     compared["comparisons"] = _as_rows(found) + compared["comparisons"]
     if frozen:
         judged.append(Judged(TRANSFER, "all", frozen.routes, frozen.expected))
@@ -119,14 +118,14 @@ def _as_rows(cells: list[dict]) -> list[dict]:
 
 def _views(profiles: Profiles, config: Config) -> tuple[View, View | None]:
     source = source_view(profiles, config.routing)
-    return source, halves_view(profiles, config.routing, _generator(profiles.cell, config, "halves"))
+    return source, halves_view(profiles, config.routing, stream(profiles.cell, config, "halves"))
 
 
 def _evaluate(profiles: Profiles, protocol: str, view: View, config: Config) -> dict:
     routes = rule_routes(profiles, view)
     if protocol == "split_halves":
         del routes["z_population"]  # its z-statistics are over all failures anyway
-    rng = _generator(profiles.cell, config, protocol)
+    rng = stream(profiles.cell, config, protocol)
     estimates = evaluate(view, profiles.operators, routes, config.routing.bootstrap, rng)
     return {"routes": routes, "estimates": estimates}
 
@@ -177,104 +176,3 @@ def _expected(view: View, known: Certainty | None) -> float | None:
     """E[max_o p_o] over the problems that count, as often as they do."""
     mass = view.steerable.mean(axis=0)
     return percent(float(mass @ known.oracle[view.kept]) / mass.sum()) if known and mass.any() else None
-
-
-def _cell(profiles: Profiles, config: Config) -> dict:
-    labels = label(profiles.rates, profiles.operators, config.routing.margin, config.routing.hard)
-    return {
-        "cell": profiles.cell,
-        "n": len(profiles),
-        "excluded": profiles.excluded,
-        "single_failure": int((profiles.n_failed == 1).sum()),
-        "attempts": _attempts(profiles),
-        "labels": count_labels(labels),
-        "label_null": _null(profiles, config.routing, _generator(profiles.cell, config, "null")),
-        "unreached": _unreached(profiles),
-        "notes": _notes(profiles),
-    }
-
-
-def _attempts(profiles: Profiles) -> dict:
-    """Attempts a problem of every operator, as the table gives them or fitted to its rates (0: nothing fits)."""
-    counts = recover_attempts(profiles)
-    return {
-        "given": profiles.attempts is not None,
-        "operators": {
-            name: {"least": int(n.min()), "median": float(np.median(n)), "most": int(n.max())}
-            for name, n in zip(profiles.operators, counts.T)
-        },
-    }
-
-
-def _null(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generator) -> dict | None:
-    attempts = recover_attempts(profiles)
-    drawn = [
-        o
-        for o, name in enumerate(profiles.operators)
-        if name not in DETERMINISTIC and attempts[:, o].max() > 1
-    ]
-    operators = tuple(profiles.operators[o] for o in drawn)
-    known = (attempts[:, drawn] > 0).all(axis=1)
-    if "retry" not in operators or len(operators) < 2 or not known.any():
-        return None
-    attempts = attempts[known][:, drawn]
-    correct = successes(profiles.rates[known][:, drawn], attempts)
-    null = permutation_null(
-        correct, attempts, operators, routing.margin, routing.hard, routing.permutations, rng
-    )
-    shares = {name: percent(null[name]) for name in ("seen", "mean", "low", "high")}
-    return {**shares, "p": round(null["p"], 6), "problems": int(known.sum()), "operators": list(operators)}
-
-
-def _unreached(profiles: Profiles) -> dict:
-    attempts = recover_attempts(profiles)
-    never, bound = unreached(profiles.rates, np.maximum(attempts, 1))
-    known = never & (attempts > 0).all(axis=1)
-    return {"n": int(never.sum()), "upper_bound": percent(np.median(bound[known])) if known.any() else None}
-
-
-def _cost(profiles: Profiles, config: Config, learned: dict[str, np.ndarray]) -> dict | None:
-    positions = costs(profiles)
-    if positions is None:
-        return None
-    everyone = rule_policy(profiles.operators, ZStatistics.fit(profiles.features))(profiles.features)
-    rng = _generator(profiles.cell, config, "budget")
-    routes = {"routed": everyone, **learned}
-    curve = budget_curve(profiles, routes, positions, config.routing.bootstrap, rng)
-    points = []
-    for budget, solved in curve:
-        point = {
-            "budget": round(budget, 6),
-            "solved": {name: percent(e.value) for name, e in solved.items()},
-        }
-        for name in (name for route in routes for name in (route, f"{route}_sunk")):
-            point[f"{name}_minus_retry"] = difference(solved[name] - solved["retry"])
-        points.append(point)
-    return {"positions": {name: round(value, 6) for name, value in positions.items()}, "curve": points}
-
-
-def _notes(profiles: Profiles) -> list[str]:
-    notes = []
-    without = [name for name in (*FEATURES, *OPERATORS) if name not in profiles.operators]
-    without = [
-        f for f in without if f not in FEATURES or np.isnan(profiles.features[:, FEATURES.index(f)]).all()
-    ]
-    if without:
-        lines = [f for f, o in RULE.items() if f not in without and o in profiles.operators]
-        spare = "" if "sparse_steer_random" not in without else "; a failure without a positive z is retried"
-        notes.append(f"without {', '.join(without)}: the rule reads {', '.join(lines)} only{spare}")
-    if profiles.excluded:
-        notes.append(f"{profiles.excluded} problems had no failed rollout and are left out")
-    return notes
-
-
-def difference(estimate: Estimate) -> dict:
-    """A difference of two estimates, in percentage points, with its 95 % interval and p."""
-    low, high = estimate.interval()
-    p = None if np.isnan(low) else round(estimate.p_value(), 6)
-    return {"mean": percent(estimate.value), "low": percent(low), "high": percent(high), "p": p}
-
-
-def _generator(cell: str, config: Config, purpose: str) -> np.random.Generator:
-    # A stream of its own for each cell and purpose: no number depends on what was computed before it.
-    return np.random.default_rng([config.seed, zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())])

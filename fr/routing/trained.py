@@ -101,7 +101,7 @@ class Head:
         shrinkage = self.shrinkage
         margin = None if np.isinf(shrinkage.margin) else shrinkage.margin
         outline["shrinkage"] = {
-            "calibration": shrinkage.calibration.tolist(), "margin": margin, "ridge": shrinkage.ridge
+            "calibration": shrinkage.calibration.tolist(), "margin": margin, "penalty": shrinkage.penalty
         }  # fmt: skip
         with ocp.StandardCheckpointer() as saver:
             saver.save(epath.Path(folder).absolute() / "params", self.params, force=True)
@@ -120,7 +120,7 @@ class Head:
             raise UserError(f"{path}: is a head of another version; scripts/route.py writes it anew")
         shrinkage = outline.pop("shrinkage")
         margin = np.inf if shrinkage["margin"] is None else shrinkage["margin"]
-        calibrated = Shrinkage(np.array(shrinkage["calibration"]), margin, shrinkage["ridge"])
+        calibrated = Shrinkage(np.array(shrinkage["calibration"]), margin, shrinkage["penalty"])
         with ocp.StandardCheckpointer() as saver:
             params = saver.restore(epath.Path(folder).absolute() / "params")
         for name in ("operators", "columns", "prices", "questions"):
