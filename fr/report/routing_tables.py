@@ -137,7 +137,7 @@ def _differences(protocol: dict) -> Table:
 
 
 def cost_block(cost: dict | None) -> Block:
-    """Share of the problems solved within a budget by each path, and the rule's difference from retry."""
+    """Share of the problems solved within a budget by each path, and differences from retry."""
     if cost is None:
         return "  cost: n/a (the table has no <operator>_cost and diagnosis_cost columns)"
     head = f"  cost: diagnosis {cost['positions']['diagnosis']:,.0f} forward positions a problem"
@@ -148,13 +148,13 @@ def cost_block(cost: dict | None) -> Block:
         solved = point["solved"]
         paths = ("routed", "routed_sunk", "head", "head_sunk")
         best = max((name for name in solved if name not in paths), key=solved.get)
-        gaps = [point["routed_minus_retry"], point["routed_sunk_minus_retry"]]
+        gaps = [point.get(f"{name}_minus_retry") for name in ("routed", "routed_sunk", "head_sunk")]
         rows.append(
             [
                 f"{point['budget']:,.0f}",
                 *(number(solved.get(name)) for name in (*paths, "retry")),
                 f"{number(solved[best])} {best}",
-                *(f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}" for d in gaps),
+                *(d and f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}" for d in gaps),
             ]
         )
     header = [
@@ -167,6 +167,7 @@ def cost_block(cost: dict | None) -> Block:
         "best in hindsight",
         "rule − retry",
         "(paid) − retry",
+        "head (paid) − retry",
     ]
     return Table(
         header,
