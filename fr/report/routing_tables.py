@@ -136,6 +136,10 @@ def _differences(protocol: dict) -> Table:
     return Table(["routed minus", "points", "95 %", Scale(bounds), "Holm p"], rows, left=(0, 3), note=note)
 
 
+def _gap(d: dict) -> str:
+    return f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}"
+
+
 def cost_block(cost: dict | None) -> Block:
     """Share of the problems solved within a budget by each path, and differences from retry."""
     if cost is None:
@@ -154,7 +158,7 @@ def cost_block(cost: dict | None) -> Block:
                 f"{point['budget']:,.0f}",
                 *(number(solved.get(name)) for name in (*paths, "retry")),
                 f"{number(solved[best])} {best}",
-                *(d and f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}" for d in gaps),
+                *(_gap(d) if d else "n/a" for d in gaps),
             ]
         )
     header = [
