@@ -8,6 +8,7 @@ import pytest
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import gym, make
+from fr.tasks.answers import canonical_answer
 from fr.tasks.splits import SPLITS, split_of
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG
 
@@ -132,6 +133,8 @@ def test_an_answer_may_have_lines(package):
     assert task.grade(problem, f"So:\nAnswer:\n{problem.answer}\n") == RIGHT
     assert task.grade(problem, f"Answer: {problem.answer}") == RIGHT
     assert task.grade(problem, f"Answer: {problem.answer.splitlines()[0]}") == WRONG
+    votes = {canonical_answer(problem.task, f"Answer: 1 1\n{line}") for line in ("2 3", " 2  3 ", "2 4")}
+    assert len(votes) == 2
 
 
 def test_a_score_may_need_what_json_would_lose_and_no_reference(package):

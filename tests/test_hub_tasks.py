@@ -11,6 +11,7 @@ import pytest
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import make
+from fr.tasks.answers import canonical_answer
 from fr.tasks.graders import grade_letter, grade_literal
 from fr.tasks.hub import SETS
 from fr.tasks.splits import SPLITS, split_of
@@ -186,6 +187,14 @@ def test_letters(text, grade):
 )
 def test_literals_are_compared_by_value_and_never_run(reference, text, grade):
     assert grade_literal(text, reference) == grade
+
+
+def test_votes_see_through_how_an_answer_is_written():
+    assert canonical_answer("gpqa", "Answer: (b) the second") == canonical_answer("gpqa", "Answer: B") == "B"
+    spaced, tight = (canonical_answer("cruxeval", f"Answer: {text}") for text in ("['a', 1]", '["a",1]'))
+    assert spaced == tight == "['a', 1]"
+    assert canonical_answer("cruxeval", "Answer: '7'") != canonical_answer("cruxeval", "Answer: 7")
+    assert canonical_answer("gpqa", "Answer: none") is canonical_answer("cruxeval", "Answer: f()") is None
 
 
 def test_a_set_comes_from_its_place_on_the_hub(folders, monkeypatch):

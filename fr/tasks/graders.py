@@ -29,25 +29,40 @@ def grade_math(completion: str, reference: str) -> str:
 
 
 def grade_letter(completion: str, reference: str) -> str:
-    """Grade the letter of an option, `B`, `(b)` or `B) because`; an answer that starts with none is unparsed."""
-    answer = final_answer(completion, numeric=False)
-    letter = _LETTER.match(plain(answer)) if answer else None
+    """Grade the letter of an option (`letter_of`)."""
+    letter = letter_of(completion)
     if letter is None:
         return UNPARSED
-    return RIGHT if letter[1].upper() == reference else WRONG
+    return RIGHT if letter == reference else WRONG
+
+
+def letter_of(completion: str) -> str | None:
+    """The letter that the final answer starts with: `B`, `(b)`, `B) because`; None without one."""
+    answer = final_answer(completion, numeric=False)
+    letter = _LETTER.match(plain(answer)) if answer else None
+    return letter[1].upper() if letter else None
 
 
 def grade_literal(completion: str, reference: str) -> str:
-    """Grade a Python literal by `==` of the values; nothing is executed, and what is no literal is unparsed."""
+    """Grade a Python literal by `==` of the values (`literal_of`)."""
+    stated = literal_of(completion)
+    if stated is None:
+        return UNPARSED
+    return RIGHT if stated[0] == ast.literal_eval(reference) else WRONG
+
+
+def literal_of(completion: str) -> tuple | None:
+    """The value of the Python literal that the final answer is, alone in a tuple; None if it is none.
+
+    Nothing is executed.
+    """
     answer = final_answer(completion, numeric=False)
     if answer is None:
-        return UNPARSED
-    answer = _CALL.sub("", answer.strip("`* ")).strip()
+        return None
     try:
-        value = ast.literal_eval(answer)
+        return (ast.literal_eval(_CALL.sub("", answer.strip("`* ")).strip()),)
     except _NO_LITERAL:
-        return UNPARSED
-    return RIGHT if value == ast.literal_eval(reference) else WRONG
+        return None
 
 
 def _is_latex(text: str) -> bool:
