@@ -17,6 +17,7 @@ setup(
         # flax 0.12.8, the newest for Python 3.11, breaks with jax 0.11.1 and later; pip pairs them by itself.
         "flax>=0.12.8,<0.13",
         "gguf",
+        "huggingface_hub",
         "jax>=0.10.2,<0.13",
         "jaxtyping",
         "jinja2",  # chat templates; transformers asks for it when it meets one
