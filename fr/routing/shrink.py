@@ -49,7 +49,7 @@ def calibrate(
     """Logistic calibration of scores of held-out rows: a logit for each operator and two slopes.
 
     The slope of a score's deviation from the row's mean score is what reading the failure tells about the
-    operators' differences: near 0 where that is noise, and then every row gets the same order. At least 0.
+    operators' differences: near 0 where that is noise, and then every row gets the same order. Both at least 0.
     """
     count = scores.shape[1]
     level, own = _parts(scores, attempts > 0)
@@ -62,9 +62,16 @@ def calibrate(
         axis=-1,
     ).reshape(-1, count + 2)
     weight = (mass[:, None] * attempts).ravel()
-    found = _logistic(design, rates.ravel(), weight)
-    # Anew without what points the wrong way: the operators' own logits had made room for it.
-    return found if found[-1] >= 0 else np.append(_logistic(design[:, :-1], rates.ravel(), weight), 0.0)
+    found, kept = np.zeros(count + 2), np.arange(count + 2)
+    # Anew without what points the wrong way: the operators' own logits had made room for it. The level does where
+    # it is noise, for a head that has been kept from the easier failures expects less of them.
+    while True:
+        fitted = _logistic(design[:, kept], rates.ravel(), weight)
+        wrong = (kept >= count) & (fitted < 0)
+        if not wrong.any():
+            found[kept] = fitted
+            return found
+        kept = kept[~wrong]
 
 
 def _logistic(
@@ -93,15 +100,21 @@ def earned(
 ) -> Shrinkage:
     """The penalty and margin whose gain over the fixed choice, less `caution` standard errors, is largest.
 
-    `scores` and `fixed` are out of fold; without a candidate above 0 the fixed choice stays.
+    `scores` and `fixed` are out of fold; without a candidate above 0 the fixed choice stays, and the penalty is the
+    one whose rates are likeliest.
     """
     available = attempts > 0
     gains = np.pad(np.where(available, rates - prices, 0.0), ((0, 0), (0, 1)))
     take = lambda choice: np.take_along_axis(gains, choice[:, None], axis=1)[:, 0]
     best, chosen = 0.0, None
+    likeliest, unmoved = -np.inf, None
     for penalty, score in enumerate(scores):
         candidate = Shrinkage(calibrate(score, rates, attempts, mass), penalty=penalty)
-        offered = np.where(available, candidate.rates(score, available) - prices, -np.inf)
+        expected = candidate.rates(score, available)
+        offered = np.where(available, expected - prices, -np.inf)
+        each = rates * np.log(expected) + (1 - rates) * np.log1p(-expected)
+        if (likelihood := (mass[:, None] * attempts * each).sum()) > likeliest:
+            likeliest, unmoved = likelihood, candidate
         for margin in MARGINS:
             candidate = dataclasses.replace(candidate, margin=margin)
             lift = take(candidate.choose(offered, fixed)) - take(fixed)
@@ -109,7 +122,7 @@ def earned(
             error = np.sqrt((mass**2 * (lift - mean) ** 2).sum()) / mass.sum()
             if mean - caution * error > best:
                 best, chosen = mean - caution * error, candidate
-    return chosen or dataclasses.replace(candidate, margin=np.inf)
+    return chosen or unmoved
 
 
 def _parts(scores: np.ndarray, available: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
