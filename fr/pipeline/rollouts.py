@@ -107,21 +107,7 @@ class Sampler:
 
         Each of several processes asks its part of the problems, and all get the whole.
         """
-        mine = self._ask(processes.part(problems), count, temperature, name, sets, stages)
-        with stages.time("exchange"):
-            found = processes.gather(mine)
-        return list(itertools.chain(*(groups for groups, _ in found))), sum((c for _, c in found), Cost())
-
-    def _ask(
-        self,
-        problems: Sequence[Problem],
-        count: int,
-        temperature: float,
-        name: str,
-        sets: Sequence[str],
-        stages: Stages,
-    ) -> tuple[list[Group], Cost]:
-        c = self.config
+        c, mine = self.config, processes.part(problems)
         params = {
             "temperature": temperature,
             "top_p": c.sampling.top_p,
@@ -129,13 +115,24 @@ class Sampler:
             "stop": self._codec.stop_tokens,
             "budget": c.policy.max_new_tokens,
         }
-        owners = [problem for problem in problems for _ in range(count)]
+        owners = [problem for problem in mine for _ in range(count)]
         rows = [
             Row(f"{p.id}/{name}/{i}", self._prompts[p.id], row_key(c.seed, p.id, name, i), params)
-            for p in problems
+            for p in mine
             for i in range(count)
         ]
-        owner = {row.id: problem for row, problem in zip(rows, owners)}
+        own = self._attempts(rows, owners, sets, stages)
+        with stages.time("exchange"):
+            found = processes.gather(own)
+        attempts = list(itertools.chain(*(some for some, _ in found)))
+        groups = [attempts[i : i + count] for i in range(0, len(attempts), count)]
+        return groups, sum((cost for _, cost in found), Cost())
+
+    def _attempts(
+        self, rows: list[Row], owners: list[Problem], sets: Sequence[str], stages: Stages
+    ) -> tuple[list[Attempt], Cost]:
+        """The rows' attempts at the problems that own them, graded."""
+        c, owner = self.config, {row.id: problem for row, problem in zip(rows, owners)}
         plan = scoring_plan(owner, self._codec, sets, c.rewards) if sets else None
         read = self.engine.counts.prompt_tokens
         with stages.time("rollouts"):
@@ -143,13 +140,12 @@ class Sampler:
         with stages.time("grades"):
             texts = [self._codec.decode(r.tokens if r.truncated else r.tokens[:-1]) for r in rollouts]
             grades = grade_all(self._task, list(zip(owners, texts)))
-        attempts = [Attempt(*each) for each in zip(owners, rollouts, texts, grades)]
         cost = Cost(
             prefill=self.engine.counts.prompt_tokens - read,
             generated=sum(r.generated for r in rollouts),
             probe=sum(r.confidence.positions for r in rollouts if r.confidence),
         )
-        return [attempts[i : i + count] for i in range(0, len(attempts), count)], cost
+        return [Attempt(*each) for each in zip(owners, rollouts, texts, grades)], cost
 
     def _confidence(self, groups: Sequence[Group], sets: Sequence[str], stages: Stages) -> Trajectories:
         """Confidence along the attempts, by the way that `rewards.confidence` names."""
