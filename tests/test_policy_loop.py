@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import logging
 
 from fr.config import Config, LoraConfig, PolicyConfig, RewardsConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
@@ -220,6 +221,23 @@ def test_five_kills_at_random(ancestor, tmp_path):
     for name in COMPARED:
         one, other = (tmp_path / run / "specialist" / name for run in ("whole", "killed"))
         assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_an_error_is_not_buried_by_a_save_that_fails_with_it(tmp_path, monkeypatch):
+    def fails():
+        logging.error("orbax says at length what went wrong")
+        raise RuntimeError("the save")
+
+    said = []
+    monkeypatch.setattr(logging.get_absl_handler(), "emit", lambda record: said.append(record.getMessage()))
+    with pytest.raises(ValueError, match="the step"):
+        with Checkpoints(tmp_path, keep=1) as checkpoints:
+            monkeypatch.setattr(checkpoints, "close", fails)
+            raise ValueError("the step")
+    assert not said
+    with pytest.raises(RuntimeError, match="the save"):
+        with Checkpoints(tmp_path, keep=1) as checkpoints:
+            monkeypatch.setattr(checkpoints, "close", fails)
 
 
 def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):

@@ -1,7 +1,10 @@
 """Checkpoints of a training run, by Orbax: written beside the running steps, seen only when whole."""
 
+import contextlib
+
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
@@ -36,6 +39,20 @@ class Checkpoints:
             ),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Close; where an error is on its way, what fails too is a part of it, and Orbax's account would bury it."""
+        if error is None:
+            self.close()
+            return
+        told = logging.get_verbosity()
+        logging.set_verbosity(logging.FATAL)
+        with contextlib.suppress(Exception):
+            self.close()
+        logging.set_verbosity(told)
 
     @property
     def latest(self) -> int:

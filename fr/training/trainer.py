@@ -60,7 +60,7 @@ def fit(
     """
     folder = epath.Path(folder)
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints", pace.keep)))
+        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", pace.keep))
         first = checkpoints.latest
         state = checkpoints.restore(state)
         # A checkpoint of step n is written after the lines up to n: truncation at n loses none. Line 0 has no
