@@ -4,7 +4,7 @@ import numpy as np
 
 from fr.report.policy_tables import BLOCKS, NAMES, PROTOCOLS
 from fr.report.routing_tables import PROTOCOLS as RULE_PROTOCOLS
-from fr.report.tables import Bar, Scale, Table, number, span
+from fr.report.tables import Bar, Scale, Table, difference, number, span
 from fr.routing.references import PRIMARY
 
 WHERE = {"protocol": "kfold", "population": "all", "cell": "all cells"}
@@ -108,11 +108,7 @@ def rule_table(cells: list[dict]) -> Table:
             line.append(span(*found["intervals"]["routed"]))
             for reference in references:
                 gap = found.get(f"routed_minus_{reference}")
-                line.append(
-                    f"{number(gap['mean'], sign=True)} {span(gap['low'], gap['high'], sign=True)}"
-                    if gap
-                    else "n/a"
-                )
+                line.append(difference(gap))
                 line.append(number(gap.get("p_holm"), 3) if gap else "")
             lines.append(line)
     header = ["protocol", "cell", "steerable", "rule, %", "95 %"]

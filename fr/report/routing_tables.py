@@ -3,7 +3,7 @@
 import numpy as np
 
 from fr.report.policy_tables import certainty_block
-from fr.report.tables import Bar, Block, Scale, Table, number, span, text
+from fr.report.tables import Bar, Block, Scale, Table, difference, number, span, text
 
 _NAMES = {
     "no_fallback": "routed, no fallback",
@@ -136,10 +136,6 @@ def _differences(protocol: dict) -> Table:
     return Table(["routed minus", "points", "95 %", Scale(bounds), "Holm p"], rows, left=(0, 3), note=note)
 
 
-def _gap(d: dict) -> str:
-    return f"{number(d['mean'], sign=True)} {span(d['low'], d['high'], sign=True)}"
-
-
 def cost_block(cost: dict | None) -> Block:
     """Share of the problems solved within a budget by each path, and differences from retry."""
     if cost is None:
@@ -158,7 +154,7 @@ def cost_block(cost: dict | None) -> Block:
                 f"{point['budget']:,.0f}",
                 *(number(solved.get(name)) for name in (*paths, "retry")),
                 f"{number(solved[best])} {best}",
-                *(_gap(d) if d else "n/a" for d in gaps),
+                *map(difference, gaps),
             ]
         )
     header = [

@@ -112,3 +112,10 @@ def span(low: float | None, high: float | None, digits: int = 1, sign: bool = Fa
     if low is None or high is None:
         return "n/a"
     return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
+
+
+def difference(found: dict | None) -> str:
+    """A difference in points, `{mean, low, high}`, with its interval as printed in one cell of a table."""
+    if not found:
+        return "n/a"
+    return f"{number(found['mean'], sign=True)} {span(found['low'], found['high'], sign=True)}"
