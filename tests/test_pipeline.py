@@ -82,6 +82,8 @@ def test_a_specialist_is_called_by_its_training(lineage, tmp_path):
     (made / "config.json").write_text(json.dumps({"algorithm": "grpo", "seed": 2}))
     config = _config(str(made / "specialist"), lineage[1])
     assert open_run(config, tmp_path / "work").names == ("grpo-2", "parent")
+    (made / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert open_run(config, tmp_path / "other").names == ("specialist", "parent")
 
 
 def test_retry_does_not_pay_for_the_ancestor(done):

@@ -122,7 +122,8 @@ def _name(source: str) -> str:
     made_by = epath.Path(source).parent / "config.json"
     if path.name == "specialist" and made_by.exists():
         settings = json.loads(made_by.read_text())
-        return _trained(settings["algorithm"], settings["seed"])
+        if {"algorithm", "seed"} <= settings.keys():  # else it is that of a model
+            return _trained(settings["algorithm"], settings["seed"])
     return path.name
 
 
