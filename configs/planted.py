@@ -16,6 +16,7 @@ def get_config():
     c.diagnosis.warmup = 0.1  # the constants of configs/quickstart.py, for the same reason
     c.diagnosis.window = 0.05
     c.diagnosis.quantile = 0.95
+    c.diagnosis.failures = (1, 2, 4)
     c.diagnosis.outside = True  # no router reads them; they say whether the defect is there
     c.intervention.operators = (
         "retry",

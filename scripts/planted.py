@@ -5,7 +5,8 @@
 A lineage is scripts/reproduce.py in WORKDIR/CAUSE/seed-N: trained, sampled, diagnosed, intervened upon; log.txt is
 what it says. All failures together make one cell a seed, in which a router must tell the cause from the failure;
 leaving a cell out is leaving a training run of every cause out. Killed at any moment, the same command goes on.
-Leaves profiles.csv, causes.json, routing.json, plots/, head/ and report.html in --workdir.
+Leaves profiles.csv, profiles-K.csv of the first K failures alone (config.diagnosis.failures), causes.json,
+routing.json, plots/, head/ and report.html in --workdir.
 """
 
 import functools
@@ -17,7 +18,8 @@ from etils import epath
 from fr import cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.planted import gather, summarise_causes
+from fr.pipeline.planted import gather, summarise_causes, told_early
+from fr.pipeline.profiles import table_of
 from fr.pipeline.route import route
 from fr.pipeline.study import claim, unit
 from fr.report.cause_tables import render_causes
@@ -46,7 +48,11 @@ def main() -> None:
     # ---------------------------------------------------------------- causes
     cells = gather(config, workdir)
     write_profiles(workdir / "profiles.csv", cells)
-    causes = summarise_causes(cells, config)
+    causes = summarise_causes(cells, config) | {"early": []}
+    for first in config.diagnosis.failures:
+        if early := gather(config, workdir, table_of(first)):
+            write_profiles(workdir / table_of(first), early)
+            causes["early"].append({"failures": first, **told_early(early, config)})
     write_json(workdir / "causes.json", causes)
     print(render_causes(causes), end="\n\n", flush=True)
 

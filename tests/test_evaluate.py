@@ -11,7 +11,7 @@ from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
 from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
-from fr.routing.budget import budget_curve, solved_within
+from fr.routing.budget import BEST, budget_curve, solved_within
 from fr.routing.evaluate import FAMILY, evaluate, rule_routes
 from fr.routing.profiles import OPERATORS, read_profiles, write_profiles
 from fr.routing.protocols import halves_view, source_view
@@ -203,7 +203,9 @@ def test_a_deterministic_operator_gains_nothing_from_a_second_attempt():
     rates[:, 2], attempts[:, 2] = rates[:, 2] > 0.3, 1
     profiles = dataclasses.replace(profiles, rates=rates, attempts=attempts)
     cost = {"retry": 100.0, "local_temp": 100.0, "dense_steer": 100.0, "diagnosis": 0.0}
-    curve = budget_curve(profiles, {"routed": np.zeros(40, int)}, cost, 10, np.random.default_rng(0))
+    curve = budget_curve(
+        profiles, {"routed": np.zeros(40, int)}, cost, {"routed": 0.0}, 10, np.random.default_rng(0)
+    )
     assert [point["dense_steer"].value for _, point in curve] == pytest.approx(
         [rates[:, 2].mean()] * len(curve)
     )
@@ -214,15 +216,18 @@ def test_the_router_pays_for_its_diagnosis():
     profiles = make(problems=40, attempts=8, effect=0.4)
     route = {"routed": rule_routes(profiles, source_view(profiles, QUICK))["z_population"]}
     cost = dict.fromkeys(profiles.operators, 100.0)
-    free = budget_curve(profiles, route, {**cost, "diagnosis": 0.0}, 50, np.random.default_rng(0))
-    paid = budget_curve(profiles, route, {**cost, "diagnosis": 250.0}, 50, np.random.default_rng(0))
+    free = budget_curve(profiles, route, cost, {"routed": 0.0}, 50, np.random.default_rng(0))
+    paid = budget_curve(profiles, route, cost, {"routed": 250.0}, 50, np.random.default_rng(0))
     assert [budget for budget, _ in free] == [budget for budget, _ in paid]
     assert free[0][0] == 100 and free[-1][0] < 900
     for (budget, there), (_, here) in zip(free, paid):
         assert here["retry"].value == there["retry"].value
+        fixed = [here[name].samples for name in profiles.operators]
+        assert here[BEST].value == max(here[name].value for name in profiles.operators)
+        assert np.array_equal(here[BEST].samples, np.max(fixed, axis=0))
         assert here["routed_sunk"].value == there["routed_sunk"].value == there["routed"].value
         assert here["routed"].value <= there["routed"].value and (budget >= 350 or here["routed"].value == 0)
     assert paid[-1][1]["routed"].value > 0.3
     stops = {"head": np.full(40, len(OPERATORS))}
-    idle = budget_curve(profiles, stops, {**cost, "diagnosis": 0.0}, 50, np.random.default_rng(0))
+    idle = budget_curve(profiles, stops, cost, {"head": 0.0}, 50, np.random.default_rng(0))
     assert all(there["head"].value == 0 and there["retry"].value > 0 for _, there in idle)

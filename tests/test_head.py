@@ -19,6 +19,7 @@ from fr.routing.learn import READS, train_head
 from fr.routing.policies import shuffled, values_of
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import OPERATORS
+from fr.routing.references import charge
 from fr.routing.shrink import Shrinkage, calibrate, earned
 from fr.routing.trained import Head
 
@@ -69,6 +70,19 @@ def test_a_saved_head_routes_as_before(found, tmp_path):
     assert again.columns == head.columns and again.shrinkage.margin == head.shrinkage.margin
     with pytest.raises(UserError, match="holds no head"):
         Head.restore(tmp_path)
+
+
+def test_a_free_head_reads_what_comes_with_the_rollouts():
+    """Neither the ancestor's scores nor probes, though nothing else would tell it what to do."""
+    profiles = cells()
+    extras = [p.extras | {"entropy_mean": tuple(map(str, p.features[:, 0]))} for p in profiles]
+    told = [dataclasses.replace(p, extras=extra) for p, extra in zip(profiles, extras)]
+    pool, head, routes = trained(profiles, reads="head_free")
+    assert head.reads() == ["failed_share"] and len(set(zip(pool.cell, routes))) == 2  # a choice a cell
+    _, head, routes = trained(told, reads="head_free")
+    assert set(head.reads()) == {"failed_share", "entropy_mean"} and len(set(zip(pool.cell, routes))) > 2
+    known = {"diagnosis": 9.0, "failures": 4.0}
+    assert [charge(name, known) for name in ("head", "head_free", "head_prompt")] == [9.0, 4.0, 0.0]
 
 
 def test_a_new_cell_needs_statistics_of_its_own(found):

@@ -13,7 +13,7 @@ from fr.diagnosis.junction import Trace
 from fr.diagnosis.majority import plurality
 from fr.errors import UserError
 from fr.pipeline.attempts import make_attempts, plan_attempt
-from fr.pipeline.online import attempt_online
+from fr.pipeline.online import attempt_online, reads_ancestor
 from fr.pipeline.run import Run
 from fr.pipeline.sample import ROLLOUT
 from fr.pipeline.spending import route_online
@@ -59,7 +59,10 @@ def make_run(tiny_model, plain_engine, tmp_path):
 def by_dispersion(threshold=-0.5) -> Router:
     """Two operators, told apart by a feature."""
     policy = lambda given: (given[:, 0] > threshold).astype(int)
-    return Router("split", ("hot", "prefix_restart"), ("logit_dispersion",), policy, {"threshold": threshold})
+    columns = ("logit_dispersion",)
+    return Router(
+        "split", ("hot", "prefix_restart"), columns, frozenset(columns), policy, {"threshold": threshold}
+    )
 
 
 def by_problem(folder) -> dict[str, list[store.Attempt]]:
@@ -160,9 +163,29 @@ def test_the_table_of_a_policy_that_is_its_own_reference(make_run):
 
 
 def test_a_router_may_stop(make_run):
-    never = Router("never", ("retry",), ("logit_dispersion",), lambda given: np.ones(len(given), int), {})
+    columns, stop = ("logit_dispersion",), lambda given: np.ones(len(given), int)
+    never = Router("never", ("retry",), columns, frozenset(columns), stop, {})
     groups = by_problem(attempt_online(make_run(), never))
     assert max(map(len, groups.values())) == AFTER
+
+
+@pytest.mark.parametrize("column, probed", [("entropy_mean", False), ("confidence_last", True)])
+def test_probes_are_made_for_a_router_that_reads_them(make_run, monkeypatch, column, probed):
+    asked = []  # an untrained model has no answers that could be probed
+    monkeypatch.setattr("fr.pipeline.online.probe", lambda *given: asked.append(given))
+    run = make_run()
+    sampling = dataclasses.replace(run.config.sampling, probe_cuts=3)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, sampling=sampling))
+    columns, first = ("confidence_last", "entropy_mean"), lambda given: np.zeros(len(given), int)
+    attempt_online(run, Router(column, ("retry",), columns, frozenset({column}), first, {}))
+    assert bool(asked) == probed
+
+
+def test_the_ancestor_is_beside_whoever_reads_it():
+    routed = lambda operator, *reads: Router("r", (operator,), reads, frozenset(reads), None, {})
+    assert reads_ancestor(routed("retry", "demotion_mean")) and reads_ancestor(routed("retry", "spread"))
+    assert reads_ancestor(routed("dense_sampled"))
+    assert not reads_ancestor(routed("retry", "entropy_mean", "confidence_last", "logit_dispersion"))
 
 
 def test_a_curve_by_hand():
@@ -206,6 +229,9 @@ def test_a_head_live(monkeypatch):
         statistics: dict = dataclasses.field(
             default_factory=lambda: {"known": {"logit_dispersion": (0.0, 1.0)}}
         )
+
+        def reads(self):
+            return self.columns
 
         def policy(self, cell, statistics):
             mean, sd = (statistics or self.statistics[cell])["logit_dispersion"]

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from fr import store
-from fr.config import Config, InterventionConfig, RoutingConfig, SamplingConfig, TaskConfig
+from fr.config import Config, DiagnosisConfig, InterventionConfig, RoutingConfig, SamplingConfig, TaskConfig
+from fr.diagnosis.features import problem_features
+from fr.diagnosis.junction import Trace
 from fr.errors import UserError
 from fr.interventions import OPERATORS
 from fr.models import ModelConfig, save
@@ -44,6 +46,7 @@ def _config(specialist: str, ancestor: str) -> Config:
         specialist=specialist,
         ancestor=ancestor,
         task=TaskConfig(problems=6),
+        diagnosis=DiagnosisConfig(failures=(1, 2)),
         sampling=SamplingConfig(rollouts=3, slots=8, chunk=8, max_new_tokens=24, shard_rows=9, prefill=4),
         intervention=InterventionConfig((*InterventionConfig().operators, *PLAIN[1:]), ATTEMPTS),
         routing=RoutingConfig(bootstrap=50, splits=10, permutations=10),
@@ -74,6 +77,33 @@ def test_every_failure_meets_every_operator(done):
         assert {p: sum(a.problem == p for a in own) for p in failed} == dict.fromkeys(failed, expected)
     (profiles,) = read_profiles(workdir / "profiles.csv")
     assert set(profiles.operators) == set(config.intervention.operators) and len(profiles) == len(failed)
+
+
+def test_a_table_of_first_failures_knows_nothing_of_the_later_ones(done):
+    config, workdir, _ = done
+    (whole,), scores = read_profiles(workdir / "profiles.csv"), store.read(workdir / "scores")
+    failed = {p: [a for a in scores if a.problem == p] for p in whole.problems}
+    assert max(map(len, failed.values())) > 2  # else there is nothing to leave out
+    for first in config.diagnosis.failures:
+        (table,) = read_profiles(workdir / f"profiles-{first}.csv")
+        assert table.problems == tuple(p for p in whole.problems if len(failed[p]) >= first)
+        assert set(table.n_failed) == {first} and set(table.numbers("failed_share")) == {1.0}
+        rows = [whole.problems.index(p) for p in table.problems]
+        np.testing.assert_array_equal(table.rates, whole.rates[rows])
+        seen = [failed[p][:first] for p in table.problems]
+        lengths = [np.mean([len(a.tokens) for a in group]) for group in seen]
+        np.testing.assert_allclose(table.numbers("mean_length"), lengths, rtol=1e-5)
+        features = [problem_features([Trace(a.stats, ~a.forced) for a in g], config.diagnosis) for g in seen]
+        np.testing.assert_allclose(table.features[:, 0], [f["spread"] for f in features], rtol=1e-5)
+        # Everybody has made these failures; reading them again, under two models, costs extra.
+        read = [sum(a.cost.scored + a.cost.ancestor for a in group) for group in seen]
+        np.testing.assert_allclose(table.numbers("diagnosis_cost"), read, rtol=1e-5)
+        assert not table.numbers("failures_cost").any()
+    made = {p: 0 for p in whole.problems}
+    for a in store.read(workdir / "rollouts"):
+        if a.problem in made:
+            made[a.problem] += a.cost.prefill + a.cost.generated
+    np.testing.assert_allclose(whole.numbers("failures_cost"), list(made.values()), rtol=1e-5)
 
 
 def test_a_specialist_is_called_by_its_training(lineage, tmp_path):

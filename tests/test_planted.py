@@ -9,7 +9,7 @@ from synthetic_profiles import make
 from fr.config import Config, RoutingConfig, StudyConfig, freeze
 from fr.diagnosis.causes import confusion, tell_causes
 from fr.errors import UserError
-from fr.pipeline.planted import gather, summarise_causes
+from fr.pipeline.planted import gather, summarise_causes, told_early
 from fr.pipeline.study import unit
 from fr.report.cause_tables import render_causes
 from fr.routing.folds import resample_problems
@@ -77,7 +77,7 @@ def test_what_tells_is_told_and_what_rescues_is_marked(tmp_path):
     write(tmp_path, 3.0, 0.3)
     result = summarise_causes(gather(CONFIG, tmp_path), CONFIG)
     told = {row["reads"]: row for row in result["diagnosis"]}
-    assert set(told) == {"nuisances", "three features", "signals", "signals and nuisances"}
+    assert set(told) == {"nuisances", "three features", "what is free", "signals", "signals and nuisances"}
     assert told["signals"]["accuracy"]["low"] > 60 and len(told["signals"]["by_seed"]) == 3
     # Neighbours are confused, the two ends are not.
     matrix = np.array(told["signals"]["confusion"])
@@ -93,6 +93,25 @@ def test_what_tells_is_told_and_what_rescues_is_marked(tmp_path):
     text = render_causes(result)
     line = next(line for line in text.splitlines() if line.strip().startswith("calculator"))
     assert line.count("▲") == 1 and "premature, 180" in text and "signals and nuisances" in text
+
+
+def test_a_table_of_first_failures_may_lack_a_lineage(tmp_path):
+    """No problem of it failed as often; the others are told apart."""
+    write(tmp_path, 3.0, 0.3)
+    for seed in CONFIG.study.seeds:
+        for cause in CAUSES:
+            folder = unit(tmp_path, cause, seed)
+            if (cause, seed) != ("control", 1):
+                (folder / "profiles-2.csv").write_bytes((folder / "profiles.csv").read_bytes())
+    early = gather(CONFIG, tmp_path, "profiles-2.csv")
+    assert [len(cell) for cell in early] == [180, 120, 180]
+    found = {"failures": 2, **told_early(early, CONFIG)}
+    assert found["problems"] == 480
+    assert found["diagnosis"] == summarise_causes(early, CONFIG)["diagnosis"]
+    text = render_causes(summarise_causes(gather(CONFIG, tmp_path), CONFIG) | {"early": [found]})
+    line = next(line for line in text.splitlines() if line.strip().startswith("2 "))
+    assert "480" in line and f"{found['diagnosis'][0]['accuracy']['mean']:.1f}" in line
+    assert gather(CONFIG, tmp_path, "profiles-9.csv") == []
 
 
 def test_without_a_difference_nothing_is_told(tmp_path):

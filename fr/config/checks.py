@@ -54,6 +54,12 @@ def validate(c) -> None:
     _check(cuts == 0 or cuts >= 2, "sampling.probe_cuts", cuts, "0 (off), or 2 or more")
     _check(c.sampling.top_k >= 0, "sampling.top_k", c.sampling.top_k, "0 (off) or more")
     _check(c.diagnosis.width <= 16, "diagnosis.width", c.diagnosis.width, "at most 16")
+    _check(
+        min(c.diagnosis.failures, default=1) > 0,
+        "diagnosis.failures",
+        c.diagnosis.failures,
+        "positive numbers",
+    )
     _check(c.evaluation.temperature >= 0, "evaluation.temperature", c.evaluation.temperature, "0 or more")
     _check(0 < c.evaluation.top_p <= 1, "evaluation.top_p", c.evaluation.top_p, "in (0, 1]")
     _check(min(c.evaluation.ks, default=0) > 0, "evaluation.ks", c.evaluation.ks, "positive numbers")

@@ -8,18 +8,18 @@ from tqdm import tqdm
 from fr import processes, store
 from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
-from fr.pipeline.profiles import build_profiles
+from fr.pipeline.profiles import write_tables
 from fr.pipeline.run import Run
 from fr.pipeline.sample import is_failure
-from fr.routing.profiles import FEATURES, write_profiles
+from fr.routing.profiles import FEATURES
 from fr.sampling.scoring import Scorer
 from fr.types import Cost
 
 
 def diagnose(run: Run) -> dict:
-    """Score every failed rollout into `scores/` and write `profiles.csv`, whose rates are still empty.
+    """Score every failed rollout into `scores/` and write the tables, whose rates are still empty.
 
-    Each process scores its share of the shards; process 0 writes the table, and all return the same counts.
+    Each process scores its share of the shards; process 0 writes the tables, and all return the same counts.
     """
     into, rollouts = run.workdir / "scores", run.workdir / "rollouts"
     have, sampled = store.finished(into), sorted(store.finished(rollouts))
@@ -33,9 +33,7 @@ def diagnose(run: Run) -> dict:
     processes.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
         raise UserError(f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts")
-    cells = build_profiles(run)
-    if processes.is_first():
-        write_profiles(run.workdir / "profiles.csv", cells)
+    cells = write_tables(run)
     counts = {
         "failed_rollouts": sum(int(cell.n_failed.sum()) for cell in cells),
         "failed_problems": sum(map(len, cells)),

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fr import processes, store
+from fr import store
 from fr.diagnosis.junction import Trace, calibrate
 from fr.diagnosis.majority import plurality
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Failure, Setting
 from fr.pipeline.attempts import make_attempts, plan_change
-from fr.pipeline.profiles import build_profiles, failures_by_problem
+from fr.pipeline.profiles import failures_by_problem, write_tables
 from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
-from fr.routing.profiles import write_profiles
 from fr.sampling.rows import row_key
 from fr.tasks.answers import canonical_answer
 from fr.tasks.formats import Written, format_of
@@ -22,7 +21,7 @@ from fr.types import RIGHT, UNPARSED, Problem
 
 
 def intervene(run: Run) -> dict:
-    """Try each operator `intervention.attempts` times on each failed problem; write `attempts/`, `profiles.csv`."""
+    """Try each operator `intervention.attempts` times on each failed problem; write `attempts/` and the tables."""
     config, able, left_out = run.config, {}, {}
     for part in run.parts:
         able[part], why = run.operators(part)
@@ -43,8 +42,7 @@ def intervene(run: Run) -> dict:
                 change = operator.change(dataclasses.replace(setting, attempt=attempt))
                 plan.append(plan_change(run, prompt, problem, operator.name, attempt, change, reads))
     make_attempts(run, plan, "attempts")
-    if processes.is_first():
-        write_profiles(run.workdir / "profiles.csv", build_profiles(run))
+    write_tables(run)
     return {"operators": _by_operator(run), "left_out": left_out, "without_verifier": _by_vote(run)}
 
 

@@ -17,6 +17,7 @@ from fr.pipeline.intervene import setting_of
 from fr.pipeline.profiles import signals_of
 from fr.pipeline.run import Run
 from fr.pipeline.sample import ROLLOUT, is_failure
+from fr.routing.columns import COLUMNS
 from fr.routing.router import Router
 from fr.sampling.work import Resume
 from fr.tasks.forced_answers import probe
@@ -54,6 +55,7 @@ class OnlineSource:
     ):
         self.cases = [Case(p, run.specialist.encode(run.task.prompt(p))) for p in problems]
         self._run, self._router, self._with_ancestor, self._progress = run, router, with_ancestor, progress
+        self._reads_confidence = "confidence" in {COLUMNS[name].group for name in router.reads}
         self._waiting = collections.deque(self.cases)
         self._flying: dict[str, tuple[Case, Planned]] = {}
 
@@ -77,9 +79,9 @@ class OnlineSource:
         return speak(tokens) if speak else Resume()
 
     def plan(self, row: Row, tokens: np.ndarray) -> Probe | None:
-        """Confidence along the attempts that are diagnosed, where the run asks for it."""
+        """Confidence along the attempts that are diagnosed, where the run asks for it and the router reads it."""
         (case, planned), cuts = self._flying[row.id], self._run.config.sampling.probe_cuts
-        if not cuts or planned.operator != ROLLOUT:
+        if not cuts or planned.operator != ROLLOUT or not self._reads_confidence:
             return None
         return probe(case.problem, tokens, self._run.specialist, cuts, ("own",))
 
@@ -148,5 +150,9 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
 
 def reads_ancestor(router: Router) -> bool:
     """Whether the attempts of a router's run are decoded beside the ancestor: for its features, or an operator."""
-    features = {"spread", "concentration"} & set(router.columns)
-    return bool(features) or any(OPERATORS[name].uses_ancestor for name in router.operators)
+    groups = {
+        COLUMNS[name].group for name in router.reads - {"logit_dispersion"}
+    }  # of which there is one without
+    return not groups.isdisjoint(("lineage", "demotion")) or any(
+        OPERATORS[name].uses_ancestor for name in router.operators
+    )

@@ -12,7 +12,7 @@ from fr.errors import UserError
 from fr.interventions import OPERATORS
 from fr.pipeline.study import unit
 from fr.routing.bootstrap import Estimate, estimate, percent, resample_weights
-from fr.routing.columns import COLUMNS, read_columns
+from fr.routing.columns import FREE, read_columns, readable
 from fr.routing.folds import assign
 from fr.routing.pool import QUESTION, Pool, make_pool
 from fr.routing.profiles import Profiles, read_profiles
@@ -23,26 +23,25 @@ CAUSE = "cause"  # column of a profile table
 DIAGNOSES = {
     "nuisances": ("nuisance",),
     "three features": ("lineage",),
+    "what is free": (FREE,),
     "signals": ("signal",),
     "signals and nuisances": ("signal", "nuisance"),
     "outside truth": ("outside",),
 }
 
 
-def gather(config: Config, workdir: PathLike) -> list[Profiles]:
+def gather(config: Config, workdir: PathLike, table: str = "profiles.csv") -> list[Profiles]:
     """The profiles of all causes, one cell a seed: to leave a cell out is to leave a training run of each out.
 
-    A router that is judged in such a cell must tell the cause from the failure. Raises UserError where a cause
-    was tried with other operators.
+    A router that is judged in such a cell must tell the cause from the failure. A lineage that did not leave the
+    `table`, having no problem for it, is not there. Raises UserError where a cause was tried with other operators.
     """
-    causes = [name for name, _ in config.study.arms]
-    return [
-        _join({cause: _read(workdir, cause, seed) for cause in causes}, seed) for seed in config.study.seeds
-    ]
-
-
-def _read(workdir: PathLike, cause: str, seed: int) -> Profiles:
-    return read_profiles(unit(workdir, cause, seed) / "profiles.csv")[0]
+    causes, cells = [name for name, _ in config.study.arms], []
+    for seed in config.study.seeds:
+        files = {cause: unit(workdir, cause, seed) / table for cause in causes}
+        parts = {cause: read_profiles(file)[0] for cause, file in files.items() if file.exists()}
+        cells += [_join(parts, seed)] if parts else []
+    return cells
 
 
 def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
@@ -89,6 +88,12 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
     }
 
 
+def told_early(cells: Sequence[Profiles], config: Config) -> dict:
+    """{problems, diagnosis}: how well causes are told in a table of the first failures alone."""
+    told = summarise_causes(cells, config)
+    return {"problems": sum(map(len, cells)), "diagnosis": told["diagnosis"]}
+
+
 def _rescue(pool: Pool, name: str, here: np.ndarray, weights: Float[np.ndarray, "R N"]) -> list[dict]:
     """Rates of every operator on the failures of one cause, and their paired differences from retry."""
     carried = len(pool.cells)
@@ -113,7 +118,7 @@ def _diagnoses(
     fold = assign(pool, every, config.routing.folds, np.random.default_rng(config.seed))
     rows = []
     for title, reads in DIAGNOSES.items():
-        names = [n for n in columns if not {COLUMNS[n].kind, COLUMNS[n].group}.isdisjoint(reads)]
+        names = [name for name in columns if readable(name, reads)]
         if not names or len(pool.cells) < 2:
             continue
         told = tell_causes(np.column_stack([columns[n] for n in names]), cause, pool.cell, fold)

@@ -1,15 +1,16 @@
-"""The problem-level table of a run: features of the failures, rescue rates, costs, and what any router must beat."""
+"""The problem-level tables of a run: features of the failures, rescue rates, costs, and what any router must beat."""
 
 import numpy as np
 from etils import epath
 
-from fr import store
+from fr import processes, store
 from fr.config import Config
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.diagnosis.signals import SIGNALS, Failures, read_signals
 from fr.pipeline.run import Run
-from fr.routing.profiles import FEATURES, Profiles
+from fr.pipeline.sample import is_failure
+from fr.routing.profiles import FEATURES, Profiles, write_profiles
 from fr.tasks.answers import canonical_answer
 from fr.tasks.countdown_replay import replay
 from fr.tasks.formats import format_of
@@ -42,16 +43,51 @@ def signals_of(
     return read_signals(Failures(tuple(failures), tuple(answers), rollouts, switches, searches), config)
 
 
-def build_profiles(run: Run) -> list[Profiles]:
-    """One row a failed problem and one cell a part of the task; rates are NaN until operators have been tried."""
+def write_tables(run: Run) -> list[Profiles]:
+    """Write `profiles.csv`, whose cells are returned, and `profiles-K.csv` for each K of `diagnosis.failures`.
+
+    The table of the first K failures is left out where no problem failed as often. Process 0 writes.
+    """
     failures = failures_by_problem(run.workdir / "scores")
     rows = {name: _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")}
+    whole = _cells(run, failures, rows)
+    tables = {"profiles.csv": whole}
+    for first in run.config.diagnosis.failures:
+        tables[table_of(first)] = _cells(run, *_first(first, failures, rows), first)
+    for name, cells in tables.items():
+        if cells and processes.is_first():
+            write_profiles(run.workdir / name, cells)
+    return whole
+
+
+def table_of(first: int) -> str:
+    """Name of the table of what the first so many failures of a problem say."""
+    return f"profiles-{first}.csv"
+
+
+def _first(
+    first: int, failures: dict[str, list[store.Attempt]], rows: dict[str, dict[str, list[dict]]]
+) -> tuple[dict[str, list[store.Attempt]], dict[str, dict[str, list[dict]]]]:
+    """As if no more than the first failures of a problem had been drawn; problems that failed less often are out."""
+    often = {name: failed[:first] for name, failed in failures.items() if len(failed) >= first}
+    kept = lambda group: [row for row in group if is_failure(row["grade"])][:first]
+    cut = {name: {p: kept(group) for p, group in rows[name].items()} for name in ("rollouts", "scores")}
+    return often, rows | cut
+
+
+def _cells(
+    run: Run,
+    failures: dict[str, list[store.Attempt]],
+    rows: dict[str, dict[str, list[dict]]],
+    first: int | None = None,
+) -> list[Profiles]:
+    """One row a failed problem and one cell a part of the task; rates are NaN until operators have been tried."""
     cells = []
     for part in run.parts:
         own = {problem.id: problem for problem in run.problems if problem.task == part}
         mine = {name: failed for name, failed in failures.items() if name in own}
         if mine:
-            cells.append(_cell(run, part, own, mine, rows))
+            cells.append(_cell(run, part, own, mine, rows, first))
     return cells
 
 
@@ -61,6 +97,7 @@ def _cell(
     questions: dict[str, Problem],
     failures: dict[str, list[store.Attempt]],
     rows: dict[str, dict[str, list[dict]]],
+    first: int | None,
 ) -> Profiles:
     """The failed problems of one part; `rows` are what the store has of every problem, by folder."""
     problems = tuple(failures)
@@ -69,7 +106,7 @@ def _cell(
     operators = [operator.name for operator in run.operators(part)[0]]
     rollouts, scores, attempts = (rows[name] for name in ("rollouts", "scores", "attempts"))
     tried = {o: [[a for a in attempts.get(p, []) if a["operator"] == o] for p in problems] for o in operators}
-    columns = _diagnosed([rollouts[p] for p in problems], [scores[p] for p in problems], run.ancestor_weight)
+    columns = _diagnosed([rollouts[p] for p in problems], [scores[p] for p in problems], run, first)
     signals = [signals_of(failures[p], questions[p], len(rollouts[p]), run.config) for p in problems]
     columns |= {name: [known[name] for known in signals] for name in SIGNALS}
     for name in operators:
@@ -121,12 +158,22 @@ def _operator_columns(name: str, tried: list[list[dict]], weight: float) -> dict
     return columns
 
 
-def _diagnosed(rollouts: list[list[dict]], failed: list[list[dict]], weight: float) -> dict[str, list[float]]:
-    """Rollouts of each problem, and the positions that they and their scoring took."""
-    cost = lambda *groups: sum(positions(row, weight) for group in groups for row in group)
+def _diagnosed(
+    rollouts: list[list[dict]], failed: list[list[dict]], run: Run, first: int | None
+) -> dict[str, list[float]]:
+    """Rollouts of each problem, the positions that they took, and those with their probes and scores besides.
+
+    The first failures are charged to nobody: whoever came to route, or to try again, has made them.
+    """
+    weight = run.ancestor_weight
+    probes = [sum(row["cost_probe"] for row in group) for group in rollouts]
+    made = [sum(positions(row, weight) for row in group) - probe for group, probe in zip(rollouts, probes)]
+    made = [0.0] * len(made) if first else made
+    scored = [sum(positions(row, weight) for row in group) for group in failed]
     return {
         "rollouts": [len(group) for group in rollouts],
-        "diagnosis_cost": [cost(*groups) for groups in zip(rollouts, failed)],
+        "failures_cost": made,
+        "diagnosis_cost": [sum(parts) for parts in zip(made, probes, scored)],
     }
 
 

@@ -23,6 +23,8 @@ from fr.routing.trained import Head
 from fr.routing.transfer import unknown_operators
 from fr.workdir import PathLike, write_json, write_whole
 
+KEPT = ("head", "head_free")  # heads that are saved
+
 
 def route(
     files: Sequence[PathLike],
@@ -36,7 +38,8 @@ def route(
     """Evaluate routing on every cell of `files`; write `routing.json` and `plots/*.png` under `workdir`.
 
     The failures are described (regimes) and audited beside it.
-    With `heads` the learned ones are judged too, and one trained on all problems is left in `head/`.
+    With `heads` the learned ones are judged too, and those of KEPT, trained on all problems, are left in folders of
+    their names.
     `announce` is told the power of the data before anything is judged. Operators `without` are as if they had
     never been tried. `frozen` is the workdir of another such run: its head, rule and fixed choice are judged here
     as they are, on the operators that it knows. Returns {"summary": what routing.json
@@ -67,7 +70,8 @@ def route(
             write_whole(epath.Path(workdir) / "plots" / name, image)
         write_json(epath.Path(workdir) / "routing.json", summary)
         if heads:
-            _keep_head(cells, config, epath.Path(workdir) / "head")
+            for name in KEPT:
+                _keep_head(cells, config, name, epath.Path(workdir) / name)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror or error})") from error
     tables = [render_cell(cell) for cell in summary["cells"]]
@@ -77,10 +81,10 @@ def route(
     return {"summary": summary, "tables": [text for text in tables if text]}
 
 
-def _keep_head(cells: Sequence[Profiles], config: Config, folder: epath.Path) -> None:
-    """Save a head that has learned from every failed problem, for `--policy=head` of other failures."""
+def _keep_head(cells: Sequence[Profiles], config: Config, name: str, folder: epath.Path) -> None:
+    """Save a head of READS that has learned from every failed problem, for `--policy=head` of other failures."""
     pool = make_pool(cells)
     everything = make_populations(pool, [None] * len(cells), config.routing)["all"]
     rows = np.ones(len(pool), bool)
     rng = np.random.default_rng(config.seed)
-    train_head(pool, everything, rows, READS["head"], config.routing, rng)[0].save(folder)
+    train_head(pool, everything, rows, READS[name], config.routing, rng)[0].save(folder)

@@ -58,4 +58,22 @@ def _diagnosis(result: dict) -> list[Block]:
         for entry in result["diagnosis"]
         if entry["reads"] in ("signals and nuisances", "outside truth")
     ]
-    return [Table(header, rows, note=note), *matrices]
+    return [Table(header, rows, note=note), *_early(result.get("early", [])), *matrices]
+
+
+def _early(tables: list[dict]) -> list[Block]:
+    """How well causes are told by the first failures of a problem, beside how many problems have so many."""
+    tables = [table for table in tables if table["diagnosis"]]
+    if not tables:
+        return []
+    header = ["failures read", "problems", *(entry["reads"] for entry in tables[0]["diagnosis"])]
+    rows = [
+        [str(table["failures"]), str(table["problems"]), *(_accuracy(e) for e in table["diagnosis"])]
+        for table in tables
+    ]
+    return [Table(header, rows, left=(), note="  causes told by the first failures alone, as above")]
+
+
+def _accuracy(entry: dict) -> str:
+    found = entry["accuracy"]
+    return f"{number(found['mean'])} {span(found['low'], found['high'])}"

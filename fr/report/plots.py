@@ -50,6 +50,8 @@ _PATHS = {
     "routed_sunk": ("rule, diagnosis done", "#d1495b", "--"),
     "head": ("head, diagnosis paid", "#0072b2", "-"),
     "head_sunk": ("head, diagnosis done", "#0072b2", "--"),
+    "head_free": ("head on what is free", "#009e73", "-"),
+    "best_fixed": ("best operator in hindsight", _INK, ":"),
     "retry": ("retry", _INK, "-"),
 }
 
@@ -130,10 +132,10 @@ def draw_rescue(cell: dict) -> bytes:
 
 
 def draw_cost(cell: dict) -> bytes:
-    """PNG: problems of one cell solved within a budget, by path, and what routing gains over retry."""
+    """PNG: problems of one cell solved within a budget, by path, and what routing gains over the best operator."""
     curve = cell["cost"]["curve"]
     budgets = [point["budget"] for point in curve]
-    routed = [name for name in _PATHS if name in curve[0]["solved"]]
+    routed = [name for name in _PATHS if f"{name}_minus_best" in curve[0]]
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(8.2, 3.4), layout="constrained")
         solved, gained = figure.subplots(1, 2)
@@ -143,16 +145,16 @@ def draw_cost(cell: dict) -> bytes:
             solved.plot(budgets, values, dashes, c=colour, label=title, zorder=2 if title else 1)
         solved.plot([], [], c=_GREY, label="another operator, always")
         solved.set_ylabel("solved, % of all failed problems")
-        for name in (name for name in routed if name != "retry"):
+        for name in routed:
             title, colour, dashes = _PATHS[name]
-            gaps = [point[f"{name}_minus_retry"] for point in curve]
+            gaps = [point[f"{name}_minus_best"] for point in curve]
             gained.plot(budgets, [gap["mean"] for gap in gaps], dashes, c=colour)
             low, high = (
                 [np.nan if gap[end] is None else gap[end] for gap in gaps] for end in ("low", "high")
             )
             gained.fill_between(budgets, low, high, color=colour, alpha=0.15, lw=0)
         gained.axhline(0, c=_INK, lw=0.8)
-        gained.set_ylabel("minus retry, points (bands: 95 %)")
+        gained.set_ylabel("minus best operator in hindsight, points (95 %)")
         for axis in (solved, gained):
             axis.set_xscale("log")
             axis.set_xlabel("forward positions a problem")

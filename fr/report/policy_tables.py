@@ -12,6 +12,7 @@ PROTOCOLS = {
 _POPULATIONS = {"all": "all failed", "steerable": "steerable", "steerable_halves": "split halves"}
 NAMES = {
     "head": "learned head",
+    "head_free": "head on what is free",
     "head_signals": "head without nuisances",
     "head_nuisances": "head on nuisances only",
     "head_prompt": "head on the prompt only",
@@ -31,7 +32,7 @@ NAMES = {
     "permuted": "its features shuffled",
 }
 BLOCKS = (
-    ("head", "head_signals", "head_nuisances", "head_prompt", "head_intercept", "head_permuted"),
+    ("head", "head_free", "head_signals", "head_nuisances", "head_prompt", "head_intercept", "head_permuted"),
     ("rule", "rule_no_fallback", "rule_subset", "rule_subset_no_fallback"),
     ("best_fixed_per_cell", "best_fixed_per_task", "best_fixed", "random_operator", "retry"),
 )

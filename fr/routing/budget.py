@@ -9,6 +9,8 @@ from fr.routing.bootstrap import Estimate, estimate, resample_weights
 from fr.routing.profiles import Profiles
 
 _POINTS = 8  # of the curve
+_BEFORE = ("diagnosis", "failures")  # what is spent on a problem before it is routed
+BEST = "best_fixed"  # of a curve: the operator that solves most within a budget
 
 
 def solved_within(
@@ -26,18 +28,20 @@ def solved_within(
 
 
 def costs(profiles: Profiles) -> dict[str, float] | None:
-    """Mean forward positions of one attempt of every operator, and under `diagnosis` of diagnosing one
-    problem.
+    """Mean forward positions of one attempt of every operator, under `diagnosis` of diagnosing one problem, and
+    under `failures` of its rollouts alone.
 
-    From the columns `<operator>_cost` and `diagnosis_cost`: prompt, generated, forced, scored and probe
-    positions, the ancestor's weighted by its share of the specialist's parameters. None where a column is
-    missing.
+    From the columns `<operator>_cost`, `diagnosis_cost` and `failures_cost` (where a table lacks that, all of the
+    diagnosis): prompt, generated, forced, scored and probe positions, the ancestor's weighted by its share of
+    the specialist's parameters. None where another column is missing.
     """
-    columns = {name: profiles.numbers(f"{name}_cost") for name in (*profiles.operators, "diagnosis")}
+    columns = {name: profiles.numbers(f"{name}_cost") for name in (*profiles.operators, *_BEFORE)}
+    if columns["failures"] is None:
+        columns["failures"] = columns["diagnosis"]
     if any(column is None for column in columns.values()):
         return None
     for name, column in columns.items():
-        if column.min() < 0 or (name != "diagnosis" and column.min() == 0):
+        if column.min() < 0 or (name not in _BEFORE and column.min() == 0):
             raise UserError(
                 f"cell {profiles.cell}: {name}_cost = {column.min():g} is not a number of positions"
             )
@@ -48,14 +52,16 @@ def budget_curve(
     profiles: Profiles,
     routes: dict[str, Int[np.ndarray, "N"]],
     cost: dict[str, float],
+    charges: dict[str, float],
     resamples: int,
     rng: np.random.Generator,
 ) -> list[tuple[float, dict[str, Estimate]]]:
     """Share of all failed problems solved within each budget, by policy; with a verifier, outcomes in [0, 1].
 
-    Nothing is selected on outcomes here. A policy of `routes` (an operator a problem, O for stop) pays for the
-    diagnosis before its first attempt, as `<name>_sunk` it finds it done; every other policy repeats one operator
-    and pays its attempts alone.
+    A policy of `routes` (an operator a problem, O for stop) pays its share of `charges` before its first attempt, as
+    `<name>_sunk` it finds that done; every other policy repeats one operator and pays its attempts alone. BEST is the
+    operator that solves most, in hindsight: chosen by the outcomes that it is scored on, anew in every resample
+    and at every budget. Nothing else here is selected on outcomes.
     Budgets run, in equal ratios, from the cheapest attempt to where some policy's recorded attempts run out;
     the list is empty where attempts are unknown.
     """
@@ -72,12 +78,13 @@ def budget_curve(
     curve = []
     for budget in np.geomspace(prices.min(), np.nextafter(min(ends, default=2 * prices.max()), 0), _POINTS):
         solved = _solved(correct, attempts, fixed, budget // prices)
-        after = _solved(correct, attempts, fixed, (budget - cost["diagnosis"]) // prices)
         outcomes = {name: solved[:, o] for o, name in enumerate(profiles.operators)}
         for name, route in routes.items():
+            after = _solved(correct, attempts, fixed, (budget - charges[name]) // prices)
             outcomes |= {name: _along(after, route), f"{name}_sunk": _along(solved, route)}
-        estimates = {name: estimate(weights @ value, len(profiles)) for name, value in outcomes.items()}
-        curve.append((float(budget), estimates))
+        shares = {name: weights @ value for name, value in outcomes.items()}
+        shares[BEST] = np.max([shares[name] for name in profiles.operators], axis=0)
+        curve.append((float(budget), {n: estimate(share, len(profiles)) for n, share in shares.items()}))
     return curve
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from fr.diagnosis.signals import KINDS, SIGNALS
+from fr.diagnosis.signals import KINDS, PAID, SIGNALS
 from fr.registry import Registry
 from fr.routing.profiles import FEATURES, Profiles
 
@@ -19,8 +19,14 @@ class Column:
     group: str  # columns that an ablation adds and leaves out together
     read: Callable[[Profiles], Float[np.ndarray, "N"] | None]
 
+    @property
+    def free(self) -> bool:
+        """Whether it comes with the rollouts: neither the ancestor nor a probe has to read them."""
+        return self.kind != "outside" and self.group not in PAID
+
 
 COLUMNS = Registry("column")
+FREE = "free"  # among what a head may read: every column that is
 
 
 def register_column(name: str, kind: str, group: str) -> Callable:
@@ -63,6 +69,12 @@ def read_columns(cells: Sequence[Profiles]) -> dict[str, Float[np.ndarray, "N"]]
             absent = [np.full(len(profiles), np.nan) for profiles in cells]
             found[name] = np.concatenate([a if p is None else p for p, a in zip(parts, absent)])
     return found
+
+
+def readable(name: str, reads: Sequence[str]) -> bool:
+    """Whether a column is of what may be read: kinds, groups, FREE."""
+    column = COLUMNS[name]
+    return column.kind in reads or column.group in reads or (column.free and FREE in reads)
 
 
 def standardise(

@@ -15,7 +15,7 @@ from fr.routing.folds import OUT_OF_FOLD, Fold, make_folds, resample_problems
 from fr.routing.learn import READS
 from fr.routing.policies import out_of_fold, random_operator, shuffled, values_of
 from fr.routing.pool import Pool, Population
-from fr.routing.references import DIAGNOSED, FAMILY, FROZEN, REFERENCES
+from fr.routing.references import FAMILY, FROZEN, REFERENCES, charge
 
 EVERYWHERE = "all cells"
 TRANSFER = "transfer"  # protocol of what was fitted elsewhere, beside what the other folds say here
@@ -154,7 +154,7 @@ def _rate(pool: Pool, population: Population, held: np.ndarray, routes: dict, na
 
 
 def _cost(pool: Pool, held, mass, choice: np.ndarray, name: str) -> float | None:
-    """Mean forward positions of the chosen attempt, and of the diagnosis where the policy reads failures."""
+    """Mean forward positions of the chosen attempt, and of what the policy reads of failures."""
     total = 0.0
     for c in np.unique(pool.cell[held]):
         known = costs(pool.cells[c])
@@ -162,8 +162,7 @@ def _cost(pool: Pool, held, mass, choice: np.ndarray, name: str) -> float | None
             return None
         here = pool.cell[held] == c
         prices = np.array([known.get(operator, 0.0) for operator in (*pool.operators, "stop")])
-        read = known["diagnosis"] if name in DIAGNOSED else 0.0
-        total += (mass[here] * (prices[choice[held][here]] + read)).sum()
+        total += (mass[here] * (prices[choice[held][here]] + charge(name, known))).sum()
     return round(float(total / mass.sum()), 6)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fr.config import RoutingConfig
-from fr.routing.columns import COLUMNS, read_columns, standardise
+from fr.routing.columns import FREE, read_columns, readable, standardise
 from fr.routing.fixed import attempt_prices, fixed_gains, fixed_routes
 from fr.routing.folds import assign
 from fr.routing.pool import Pool, Population, questions_of
@@ -18,6 +18,7 @@ PERMUTED = "head_permuted"  # the head, its columns permuted over the problems o
 # family, known before any rollout. What was checked from outside, none of them does.
 READS = {
     "head": ("signal", "nuisance", "prompt"),
+    "head_free": (FREE, "prompt"),
     "head_signals": ("signal", "prompt"),
     "head_nuisances": ("nuisance", "prompt"),
     "head_prompt": ("prompt",),
@@ -98,12 +99,12 @@ def _columns(pool: Pool, train, reads) -> tuple[dict[str, Float[np.ndarray, "N"]
     statistics = {name: {} for name in (*(profiles.cell for profiles in pool.cells), ANYWHERE)}
     for name, values in read_columns(pool.cells).items():
         column = np.zeros(len(pool))
-        readable = not {COLUMNS[name].kind, COLUMNS[name].group}.isdisjoint(reads)
-        statistics[ANYWHERE][name] = mean_and_sd(values[train]) if readable else (None, None)
+        may = readable(name, reads)
+        statistics[ANYWHERE][name] = mean_and_sd(values[train]) if may else (None, None)
         for c, profiles in enumerate(pool.cells):
             here = pool.cell == c
             rows = here & train if (here & train).any() else here
-            known = mean_and_sd(values[rows]) if readable else (None, None)
+            known = mean_and_sd(values[rows]) if may else (None, None)
             statistics[profiles.cell][name] = known
             column[here] = standardise(values[here], *known)
         columns[name] = column

@@ -1,19 +1,32 @@
 """What every policy is held against; declared here, before any row is seen."""
 
+from collections.abc import Mapping
+
 from fr.routing.learn import PERMUTED
 
 # Fitted on other failures and judged as they are; `fresh_z`: with standard scores of the failures at hand.
 FROZEN_HEADS = ("frozen_head", "frozen_head_fresh_z")
 FROZEN = (*FROZEN_HEADS, "frozen_rule", "frozen_fixed")
-# Reading the failure costs its diagnosis; the others know what they need before.
+# Reading the failure costs its diagnosis; those that are neither here nor below need no failure.
 DIAGNOSED = (
     *("rule", "rule_no_fallback", "rule_subset", "rule_subset_no_fallback", "frozen_rule"),
     *("head", "head_signals", PERMUTED, *FROZEN_HEADS),
 )
+COUNTED = ("head_free", "head_nuisances")  # these read what comes with the rollouts
+
+
+def charge(policy: str, known: Mapping[str, float]) -> float:
+    """Forward positions that a policy pays for a problem before its first attempt; `known` as of `budget.costs`."""
+    if policy in DIAGNOSED:
+        return known["diagnosis"]
+    return known["failures"] if policy in COUNTED else 0.0
+
+
 # What each policy is held against; `permuted` is itself with its routes shuffled over the problems of a cell.
 REFERENCES = {
     "head": ("best_fixed_per_cell", "permuted", "head_nuisances", "head_prompt", "rule", "retry",
              "random_operator", "best_fixed_per_task", "best_fixed", "head_intercept", PERMUTED),
+    "head_free": ("best_fixed_per_cell", "permuted", "head_nuisances", "head_prompt", "retry"),
     "head_signals": ("best_fixed_per_cell", "permuted", "head_prompt", PERMUTED),
     "head_nuisances": ("best_fixed_per_cell", "permuted", "head_prompt"),
     "head_prompt": ("best_fixed_per_cell",),

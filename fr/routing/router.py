@@ -23,7 +23,8 @@ class Router:
 
     name: str
     operators: tuple[str, ...]  # one of which a problem gets
-    columns: tuple[str, ...]  # that it reads of a problem's failures
+    columns: tuple[str, ...]  # of a problem's failures, in the order in which the policy is given them
+    reads: frozenset[str]  # those among them that can make a difference
     policy: Policy
     record: dict  # what it is, as plain values: the same for the same choices
 
@@ -36,7 +37,9 @@ class Router:
 
 def fixed_router(name: str) -> Router:
     """The one that sends every failure to the same operator and reads nothing."""
-    return Router(f"{FIXED}{name}", (name,), (), lambda given: np.zeros(len(given), int), {"fixed": name})
+    return Router(
+        f"{FIXED}{name}", (name,), (), frozenset(), lambda given: np.zeros(len(given), int), {"fixed": name}
+    )
 
 
 def load_router(
@@ -75,7 +78,7 @@ def _rule(operators: tuple[str, ...], known: Sequence[str], calibration: Profile
     features = np.where(np.isin(FEATURES, list(known)), calibration.features, np.nan)
     statistics = ZStatistics.fit(features)
     record = {"rule": statistics.to_dict(), "operators": list(operators)}
-    return Router("rule", operators, FEATURES, rule_policy(operators, statistics), record)
+    return Router("rule", operators, FEATURES, frozenset(known), rule_policy(operators, statistics), record)
 
 
 def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, folder: PathLike) -> Router:
@@ -95,7 +98,7 @@ def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, fol
         "operators": list(head.operators),
         "statistics": statistics or head.statistics[cell],
     }
-    return Router("head", head.operators, head.columns, chosen, record)
+    return Router("head", head.operators, head.columns, frozenset(head.reads()), chosen, record)
 
 
 def _leaves(tree: dict) -> list:

@@ -75,7 +75,7 @@ def summarise(
         own = [*(pool.operators.index(name) for name in profiles.operators), len(pool.operators)]
         routes = {
             name: np.array([own.index(choice) for choice in chosen[name][pool.cell == c]])
-            for name in ("head",)
+            for name in ("head", "head_free")
             if name in chosen
         }
         record = {"cost": describe_cost(profiles, config, routes), "protocols": protocols}

@@ -44,6 +44,10 @@ class Head:
         cells = [known for cell, known in self.statistics.items() if cell != ANYWHERE]
         return [name for name in self.columns if all(known[name][0] is not None for known in cells)]
 
+    def reads(self) -> list[str]:
+        """Columns that it may read, whatever cell knew them."""
+        return [n for n in self.columns if any(known[n][0] is not None for known in self.statistics.values())]
+
     def offered(self, operators: Sequence[str] | None = None) -> Bool[np.ndarray, "O"]:
         """Which of its own operators are among `operators`; all of them without."""
         return np.ones(len(self.operators), bool) if operators is None else np.isin(self.operators, operators)

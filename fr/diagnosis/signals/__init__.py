@@ -2,6 +2,6 @@
 
 # In the order of the columns; each files what it reads in SIGNALS.
 from fr.diagnosis.signals import attempts, curves, confidence, answers, texts, outside  # noqa: F401, I001
-from fr.diagnosis.signals.base import KINDS, SIGNALS, Failures, Signal, read_signals
+from fr.diagnosis.signals.base import KINDS, PAID, SIGNALS, Failures, Signal, read_signals
 
-__all__ = ["KINDS", "SIGNALS", "Failures", "Signal", "read_signals"]
+__all__ = ["KINDS", "PAID", "SIGNALS", "Failures", "Signal", "read_signals"]

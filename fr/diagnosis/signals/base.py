@@ -12,6 +12,8 @@ from fr.registry import Registry
 
 # Told by the failures themselves; known before any reading of them, and to be beaten; checked from outside.
 KINDS = ("signal", "nuisance", "outside")
+# Groups whose columns take positions beyond those of the rollouts: scores under the ancestor, probes.
+PAID = ("lineage", "demotion", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)
