@@ -3,7 +3,8 @@
     python scripts/intervene.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 
 With --policy the problems are sampled afresh and routed while that goes on: after `intervention.after` failures the
-rest of a problem's budget goes where the policy sends it. Leaves `online/` and online.json, with retry beside it.
+rest of a problem's budget goes where the policy sends it: to one operator, or by a schedule to one after the other
+(scripts/route.py leaves both). Leaves `online/` and online.json, with retry beside it.
 
     python scripts/intervene.py --config=configs/quickstart.py --workdir=/tmp/online --config.task.split=validation \
         --model=/tmp/quickstart/specialist --policy=rule --calibration=/tmp/quickstart/profiles.csv
@@ -19,9 +20,11 @@ from fr.report.online_tables import render_online
 from fr.report.stages import render_attempts
 
 cli.define_flags()
-flags.DEFINE_string("policy", None, "Route online: rule, head or fixed:NAME of an operator.")
+flags.DEFINE_string("policy", None, "Route online: rule, head, head_schedule, schedule or fixed:NAME.")
 flags.DEFINE_string("calibration", None, "Its z-statistics: a profiles.csv; that of --workdir unless given.")
-flags.DEFINE_string("head", None, "The folder of --policy=head; head/ of --workdir unless given.")
+flags.DEFINE_string(
+    "head", None, "A saved head, with its orders for a schedule; head/ of --workdir unless given."
+)
 
 
 def main() -> None:

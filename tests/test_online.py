@@ -181,6 +181,14 @@ def test_probes_are_made_for_a_router_that_reads_them(make_run, monkeypatch, col
     assert bool(asked) == probed
 
 
+def test_an_order_is_followed_attempt_by_attempt(make_run):
+    orders = {"hot": ["hot", "prefix_restart"]}
+    router = dataclasses.replace(fixed_router("hot"), name="order", orders=orders, record={"orders": orders})
+    for group in by_problem(attempt_online(make_run(verifier=False), router)).values():
+        assert [a.operator for a in group] == [ROLLOUT] * AFTER + ["hot", "prefix_restart", "retry"]
+        assert [a.attempt for a in group] == [*range(AFTER), 0, 0, 0]
+
+
 def test_the_ancestor_is_beside_whoever_reads_it():
     routed = lambda operator, *reads: Router("r", (operator,), reads, frozenset(reads), None, {})
     assert reads_ancestor(routed("retry", "demotion_mean")) and reads_ancestor(routed("retry", "spread"))

@@ -10,8 +10,9 @@ import pytest
 from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
-from fr.pipeline.route import KEPT, route
+from fr.pipeline.route import route
 from fr.routing.profiles import OPERATORS, write_profiles
+from fr.routing.summary import READERS
 from fr.routing.trained import Head
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -54,14 +55,14 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     assert cells[1]["protocols"]["source"]["rates"]["dense_steer"] is None
     assert cells[0]["cost"] is None and cells[1]["cost"]["curve"][0]["solved"]["routed"] == 0
     names = sorted(
-        path.name for path in tmp_path.rglob("*") if path.is_file() and not {*path.parts} & {*KEPT}
+        path.name for path in tmp_path.rglob("*") if path.is_file() and not {*path.parts} & {*READERS}
     )
     plots = [f"{kind}_{cell}.png" for kind in ("landscape", "rescue") for cell in ("lonely", "model_task")]
     plots.append("cost_lonely.png")
     assert names == sorted([*plots, "profiles.csv", "report.html", "routing.json"])
     assert result.stdout.index("points seen") < result.stdout.index("model|task   30 failed")
     assert "learned head" in result.stdout and "leave one family out" in result.stdout
-    assert {Head.restore(tmp_path / name).operators for name in KEPT} == {OPERATORS}
+    assert {Head.restore(tmp_path / name).operators for name in READERS} == {OPERATORS}
 
     # Again, by another process from another folder: the same bytes.
     again = tmp_path / "again"
@@ -96,7 +97,7 @@ def test_without_workdir_it_says_so():
 
 def test_without_the_head_nothing_waits_for_jax(profiles, tmp_path):
     code = (
-        "import sys; from fr.config import Config; from fr.pipeline.route import KEPT, route; "
+        "import sys; from fr.config import Config; from fr.pipeline.route import READERS, route; "
         f"route([{str(profiles)!r}], Config(), {str(tmp_path)!r}); sys.exit('jax' in sys.modules)"
     )
     assert run(code=code).returncode == 0

@@ -33,6 +33,7 @@ class Case:
     prompt: tuple[int, ...]
     attempts: list[store.Attempt] = dataclasses.field(default_factory=list)
     operator: str = ROLLOUT
+    choice: str = ""  # of the router
     setting: Setting | None = None  # of its failures, once it has been routed
     over: bool = False
 
@@ -102,8 +103,11 @@ class OnlineSource:
             return
         if made == c.after:
             self._route(case)
-        elif made > c.after and OPERATORS[case.operator].deterministic:
-            case.operator = "retry"  # a second attempt would be the same attempt
+        elif made > c.after:
+            case.operator = self._router.then(case.choice, made - c.after)
+            tried = any(attempt.operator == case.operator for attempt in case.attempts)
+            if tried and OPERATORS[case.operator].deterministic:
+                case.operator = "retry"  # a second attempt would be the same attempt
 
     def _route(self, case: Case) -> None:
         """Ask the router; a problem whose attempts could not be graded is sampled again."""
@@ -119,7 +123,8 @@ class OnlineSource:
                 values = problem_features(traces, config.diagnosis)
                 values |= signals_of(failed, case.problem, config.intervention.after, config)
             operator = self._router.choose(values)
-        case.over, case.operator = operator is None, operator or case.operator
+        case.over, case.choice = operator is None, operator or "retry"
+        case.operator = self._router.then(case.choice, 0)
 
 
 def attempt_online(run: Run, router: Router) -> epath.Path:
@@ -154,5 +159,5 @@ def reads_ancestor(router: Router) -> bool:
         COLUMNS[name].group for name in router.reads - {"logit_dispersion"}
     }  # of which there is one without
     return not groups.isdisjoint(("lineage", "demotion")) or any(
-        OPERATORS[name].uses_ancestor for name in router.operators
+        OPERATORS[name].uses_ancestor for name in router.tries()
     )

@@ -14,16 +14,17 @@ from fr.report.failure_tables import render_audit, render_regimes
 from fr.report.page import plot_name
 from fr.report.policy_tables import render_policies, render_power
 from fr.report.routing_tables import render_cell
+from fr.report.schedule_tables import render_schedules
 from fr.report.transfer_tables import render_calibration, render_transfer
 from fr.routing.learn import READS, train_head
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import Profiles, read_cells
-from fr.routing.summary import measure_certainty, summarise
+from fr.routing.router import ORDERS
+from fr.routing.schedules import learn_orders, named, outcomes_of
+from fr.routing.summary import READERS, measure_certainty, summarise
 from fr.routing.trained import Head
 from fr.routing.transfer import unknown_operators
 from fr.workdir import PathLike, write_json, write_whole
-
-KEPT = ("head", "head_free")  # heads that are saved
 
 
 def route(
@@ -38,8 +39,8 @@ def route(
     """Evaluate routing on every cell of `files`; write `routing.json` and `plots/*.png` under `workdir`.
 
     The failures are described (regimes) and audited beside it.
-    With `heads` the learned ones are judged too, and those of KEPT, trained on all problems, are left in folders of
-    their names.
+    With `heads` the learned ones are judged too, and those of READERS, trained on all problems, are left in
+    folders of their names.
     `announce` is told the power of the data before anything is judged. Operators `without` are as if they had
     never been tried. `frozen` is the workdir of another such run: its head, rule and fixed choice are judged here
     as they are, on the operators that it knows. Returns {"summary": what routing.json
@@ -70,21 +71,25 @@ def route(
             write_whole(epath.Path(workdir) / "plots" / name, image)
         write_json(epath.Path(workdir) / "routing.json", summary)
         if heads:
-            for name in KEPT:
+            for name in READERS:
                 _keep_head(cells, config, name, epath.Path(workdir) / name)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror or error})") from error
     tables = [render_cell(cell) for cell in summary["cells"]]
     tables += [render_policies(summary), render_transfer(summary), render_calibration(summary)]
-    tables += [render_ablation(summary["ablation"])]
+    tables += [render_schedules(summary["schedules"]), render_ablation(summary["ablation"])]
     tables += [render_regimes(summary["regimes"]), render_audit(summary["audit"])]
     return {"summary": summary, "tables": [text for text in tables if text]}
 
 
 def _keep_head(cells: Sequence[Profiles], config: Config, name: str, folder: epath.Path) -> None:
-    """Save a head of READS that has learned from every failed problem, for `--policy=head` of other failures."""
+    """Save a head that has learned from every failed problem, and the orders by its choices, for other failures."""
     pool = make_pool(cells)
     everything = make_populations(pool, [None] * len(cells), config.routing)["all"]
     rows = np.ones(len(pool), bool)
     rng = np.random.default_rng(config.seed)
-    train_head(pool, everything, rows, READS[name], config.routing, rng)[0].save(folder)
+    head, choice, _ = train_head(pool, everything, rows, READS[name], config.routing, rng)
+    head.save(folder)
+    outcomes = outcomes_of(pool)
+    orders = learn_orders(outcomes, rows, choice) if outcomes else {}
+    write_json(folder / ORDERS, named(orders, pool.operators))

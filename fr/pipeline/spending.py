@@ -15,6 +15,7 @@ from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
 from fr.routing.profiles import FEATURES, read_profiles
 from fr.routing.router import FIXED, Router, fixed_router, load_router
+from fr.routing.schedules import SCHEDULE
 from fr.routing.spending import Spent, curve
 from fr.types import RIGHT
 from fr.workdir import PathLike, write_json
@@ -27,7 +28,7 @@ def open_router(run: Run, policy: str, calibration: PathLike | None, head: PathL
 
     Raises UserError where a policy that reads failures would meet those of several tasks.
     """
-    if len(run.parts) > 1 and not policy.startswith(FIXED):
+    if len(run.parts) > 1 and not policy.startswith((FIXED, SCHEDULE)):
         raise UserError(
             f"--policy={policy} reads failures of one task at a time, and here are {', '.join(run.parts)}; "
             "set config.task.name to one of them"

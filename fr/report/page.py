@@ -28,6 +28,7 @@ from fr.report.page_tables import (
 from fr.report.policy_tables import policy_blocks, power_table
 from fr.report.provenance import changed, revision, versions
 from fr.report.routing_tables import cell_blocks
+from fr.report.schedule_tables import schedule_blocks
 from fr.report.stages import attempts_table as operators_table
 from fr.report.stages import render_failures, render_rollouts
 from fr.report.transfer_tables import calibration_blocks, transfer_blocks
@@ -170,7 +171,9 @@ def _cost(found: _Found) -> list[Part]:
         return [
             "No costs: the profiles lack <operator>_cost and diagnosis_cost; scripts/intervene.py writes them."
         ]
-    return [Figures([(f"{cell}: problems solved within a cost", png) for cell, png in curves.items()])]
+    figures = Figures([(f"{cell}: problems solved within a cost", png) for cell, png in curves.items()])
+    schedules = schedule_blocks(found.routing["schedules"])
+    return [figures, *([Title("Exploratory: one operator after the other"), *schedules] if schedules else [])]
 
 
 def _head(found: _Found) -> list[Part]:

@@ -29,6 +29,7 @@ class Judged:
     population: str
     routes: dict[str, Int[np.ndarray, "N"]]
     expected: dict[str, Float[np.ndarray, "N O"]]
+    by_fold: dict[str, Int[np.ndarray, "K N"]] = dataclasses.field(default_factory=dict)  # on every row
 
 
 def compare(

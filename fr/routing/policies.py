@@ -22,12 +22,13 @@ def out_of_fold(
     routing: RoutingConfig,
     rng: np.random.Generator,
     heads: bool,
-) -> tuple[dict[str, Int[np.ndarray, "N"]], dict[str, Float[np.ndarray, "N O"]]]:
-    """Choice of every policy on every row, from what the other folds say, −1 where a policy has no answer; and the
-    rescue rates that each head expects there.
+) -> tuple[dict[str, Int[np.ndarray, "N"]], dict[str, Float[np.ndarray, "N O"]], dict[str, np.ndarray]]:
+    """Choice of every policy on every row, from what the other folds say, −1 where a policy has no answer; the rescue
+    rates that each head expects there; and what the heads of each fold choose on every row, [K, N].
     """
     routes: dict[str, Int[np.ndarray, "N"]] = {}
     expected: dict[str, Float[np.ndarray, "N O"]] = {}
+    by_fold: dict[str, list[Int[np.ndarray, "N"]]] = {}
     prices = attempt_prices(pool, routing.price)
     tables = {PERMUTED: permute_columns(pool, rng)} if heads else {}
     for fold in folds:
@@ -39,12 +40,13 @@ def out_of_fold(
             stream = np.random.default_rng(seed)
             learned = train_head(tables.get(name, pool), population, fold.train, reads, routing, stream)
             given[name] = learned[1]
+            by_fold.setdefault(name, []).append(learned[1])
             expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = learned[2][fold.test]
         for name, choice in given.items():
             routes.setdefault(name, np.full(len(pool), -1))[fold.test] = choice[fold.test]
     for o, name in enumerate(pool.operators):
         routes[name if name == "retry" else f"always_{name}"] = np.where(pool.available[:, o], o, -1)
-    return routes, expected
+    return routes, expected, {name: np.stack(choices) for name, choices in by_fold.items()}
 
 
 def values_of(table: Float[np.ndarray, "N O"], choice: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

@@ -2,19 +2,23 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from etils import epath
 
 from fr.errors import UserError
 from fr.registry import suggest
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import Policy, ZStatistics, rule_policy
+from fr.routing.schedules import SCHEDULE
 from fr.routing.trained import Head, statistics_of
 from fr.workdir import PathLike
 
 FIXED = "fixed:"  # before the name of the operator that every failure gets
-POLICIES = ("rule", "head", f"{FIXED}NAME")
+POLICIES = ("rule", "head", "head_schedule", "schedule", f"{FIXED}NAME")
+ORDERS = "orders.json"  # beside a saved head: what is tried in turn, by its choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +31,26 @@ class Router:
     reads: frozenset[str]  # those among them that can make a difference
     policy: Policy
     record: dict  # what it is, as plain values: the same for the same choices
+    orders: Mapping[str, Sequence[str]] = dataclasses.field(
+        default_factory=dict
+    )  # by choice; else it is repeated
 
     def choose(self, values: Mapping[str, float]) -> str | None:
         """The operator for a problem whose failures have these values, by column; None: stop."""
         given = np.array([[values.get(name, np.nan) for name in self.columns]])
         choice = int(self.policy(given)[0])
         return self.operators[choice] if choice < len(self.operators) else None
+
+    def then(self, choice: str, made: int) -> str:
+        """The operator that comes after so many failed attempts by this choice; retry behind the end of an order."""
+        order = self.orders.get(choice)
+        if order is None:
+            return choice
+        return order[made] if made < len(order) else "retry"
+
+    def tries(self) -> set[str]:
+        """Every operator that a problem may meet."""
+        return {name for choice in self.operators for name in self.orders.get(choice, [choice])}
 
 
 def fixed_router(name: str) -> Router:
@@ -60,6 +78,10 @@ def load_router(
         return _rule(tuple(operators), known, calibration)
     if policy == "head":
         return _head(operators, cell, calibration, head)
+    if policy == "head_schedule":
+        return _scheduled(_head(operators, cell, calibration, head), head)
+    if policy == "schedule":
+        return _schedule(operators, head)
     name = policy.removeprefix(FIXED)
     if name == policy:
         raise UserError(f"--policy={policy} is not known{suggest(policy, POLICIES)}")
@@ -99,6 +121,36 @@ def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, fol
         "statistics": statistics or head.statistics[cell],
     }
     return Router("head", head.operators, head.columns, frozenset(head.reads()), chosen, record)
+
+
+def _orders(folder: PathLike) -> dict[str, list[str]]:
+    path = epath.Path(folder) / ORDERS
+    orders = json.loads(path.read_text()) if path.exists() else {}
+    if SCHEDULE not in orders:
+        raise UserError(
+            f"{folder}: holds no orders of operators; scripts/route.py writes them where costs are known"
+        )
+    return orders
+
+
+def _scheduled(router: Router, folder: PathLike) -> Router:
+    """A head's router whose choices are followed by what served such problems best."""
+    orders = _orders(folder)
+    given = {name: orders.get(name, orders[SCHEDULE]) for name in router.operators}
+    return dataclasses.replace(
+        router, name="head_schedule", orders=given, record=router.record | {"orders": given}
+    )
+
+
+def _schedule(operators: Sequence[str], folder: PathLike) -> Router:
+    """The order for all failures: no failure is read."""
+    order = _orders(folder)[SCHEDULE]
+    if absent := [name for name in order if name not in operators]:
+        raise UserError(f"{folder}: its orders try {absent[0]}, which cannot run here")
+    first = order[0]
+    return dataclasses.replace(
+        fixed_router(first), name=SCHEDULE, orders={first: order}, record={"orders": order}
+    )
 
 
 def _leaves(tree: dict) -> list:

@@ -12,16 +12,18 @@ from fr.routing.cells import describe_cell, describe_cost, difference, stream
 from fr.routing.certainty import Certainty, certainty
 from fr.routing.compare import TRANSFER, Judged, compare
 from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
-from fr.routing.folds import resample_problems
-from fr.routing.pool import make_pool, make_populations
+from fr.routing.folds import make_folds, resample_problems
+from fr.routing.pool import Pool, make_pool, make_populations
 from fr.routing.profiles import OPERATORS, Profiles
 from fr.routing.promises import calibration
 from fr.routing.protocols import View, halves_view, repeats, source_view
 from fr.routing.rule import ZStatistics
+from fr.routing.schedule_curves import judge_schedules
 from fr.routing.trained import Head
 from fr.routing.transfer import freeze, oracle_bracket
 
 PROTOCOLS = ("source", "split_halves")
+READERS = ("head", "head_free")  # heads of which it is asked what they solve at equal cost
 
 
 def measure_certainty(cells: Sequence[Profiles], config: Config) -> list[Certainty | None]:
@@ -40,8 +42,9 @@ def summarise(
 
     `cells` have the source's protocol and split halves; `rates`, `comparisons` and `unsupported` are of every
     policy out of fold, the learned heads among them if `heads` (needs jax), `calibration` of what those expect and
-    `ablation` of what they read. A `source` is a head that was trained on other failures: `transfer` says what it
-    shares with these, and its policies are rows of that protocol. `known` is `measure_certainty`'s.
+    `ablation` of what they read, `schedules` of what they solve at equal cost. A `source` is a head that was
+    trained on other failures: `transfer` says what it shares with these, and its policies are rows of that
+    protocol. `known` is `measure_certainty`'s.
     A cell's own numbers, its Holm adjustment aside, do not depend on the other cells.
     """
     known = measure_certainty(cells, config) if known is None else known
@@ -65,7 +68,8 @@ def summarise(
         pool, populations, config.routing, generator, heads, frozen.routes if frozen else None
     )
     judged = [one for one in judged if one.population == "all"]
-    chosen = next((one.routes for one in judged if one.protocol == "kfold"), {})
+    kfold = next((one for one in judged if one.protocol == "kfold"), None)
+    chosen = kfold.routes if kfold else {}
     found = []
     for c, (profiles, pair, table, sure) in enumerate(zip(cells, views, tables, known)):
         protocols = {
@@ -75,7 +79,7 @@ def summarise(
         own = [*(pool.operators.index(name) for name in profiles.operators), len(pool.operators)]
         routes = {
             name: np.array([own.index(choice) for choice in chosen[name][pool.cell == c]])
-            for name in ("head", "head_free")
+            for name in READERS
             if name in chosen
         }
         record = {"cost": describe_cost(profiles, config, routes), "protocols": protocols}
@@ -91,9 +95,20 @@ def summarise(
         "cells": found,
         **compared,
         "calibration": calibration(pool, judged, weights, config.evaluation.bins),
+        "schedules": _schedules(pool, kfold, weights, config.routing, generator),
         "ablation": ablate(pool, populations["all"], config.routing, generator) if heads else [],
         "transfer": {**frozen.record, "oracle": brackets} if frozen else None,
     }
+
+
+def _schedules(pool: Pool, kfold: Judged | None, weights, routing, generator) -> dict | None:
+    """What orders of operators by the choices of READERS solve; None without those, or without costs."""
+    chosen = {name: kfold.by_fold[name] for name in READERS if kfold and name in kfold.by_fold}
+    if not chosen:
+        return None
+    return judge_schedules(
+        pool, make_folds(pool, "kfold", routing.folds, generator("kfold")), chosen, weights
+    )
 
 
 def _as_rows(cells: list[dict]) -> list[dict]:

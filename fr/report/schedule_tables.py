@@ -1,0 +1,63 @@
+"""What a budget buys when one operator follows another, as a person reads it in a terminal."""
+
+import itertools
+
+from fr.report.policy_tables import NAMES
+from fr.report.tables import Block, Table, difference, number, text
+
+_TITLES = {
+    "best_fixed": "best fixed",
+    "retry": "retry",
+    "schedule": "one order",
+    "head": "head",
+    "head_free": "free head",
+}
+
+
+def render_schedules(found: dict | None) -> str:
+    """The text of `schedule_blocks`."""
+    return text(schedule_blocks(found))
+
+
+def schedule_blocks(found: dict | None) -> list[Block]:
+    """Shares solved within each budget by every order, what choosing one by the failure adds, and the orders."""
+    if not found:
+        return []
+    routers = list(found["orders"])
+    shown = list(found["curve"][0]["solved"])
+    header = ["positions", *(_TITLES[name] for name in shown), "one order − best fixed"]
+    for name in routers:
+        header += [f"{_TITLES[name]} − {other}" for other in ("one order", "best fixed", "exchanged")]
+    rows = []
+    for point in found["curve"]:
+        shares = [number(point["solved"][name]) for name in shown]
+        row = [f"{point['budget']:,.0f}", *shares, difference(point["schedule"]["minus_best"])]
+        for name in routers:
+            row += [difference(point[name][f"minus_{other}"]) for other in ("schedule", "best", "permuted")]
+        rows.append(row)
+    lead = (
+        f"at equal cost, one operator after the other: of {found['problems']} failed problems, % solved within a "
+        "budget; out of fold"
+    )
+    note = (
+        "  an order served a fold's training problems best: all of them (one order), or those with the same choice "
+        "of a head, whose reading is paid\n  first; free head: reads what comes with the rollouts; best fixed: of "
+        "each cell, in hindsight; exchanged: the same orders, handed to\n  each other's problems"
+    )
+    return [Table(header, rows, left=(), lead=lead, note=note), _orders(found["orders"])]
+
+
+def _orders(orders: dict[str, dict[str, list[str]]]) -> Table:
+    rows = [
+        [NAMES[name], "any" if choice == "schedule" else choice, _runs(order)]
+        for name, by_choice in orders.items()
+        for choice, order in by_choice.items()
+    ]
+    return Table(
+        ["order by", "where it chooses", "operators, with their attempts in a row"], rows, left=(0, 1, 2)
+    )
+
+
+def _runs(order: list[str], most: int = 8) -> str:
+    runs = [f"{name} {len(list(group))}" for name, group in itertools.groupby(order)]
+    return ", ".join(runs[:most]) + (", …" if len(runs) > most else "")
