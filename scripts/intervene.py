@@ -4,7 +4,7 @@
 
 With --policy the problems are sampled afresh and routed while that goes on: after `intervention.after` failures the
 rest of a problem's budget goes where the policy sends it: to one operator, or by a schedule to one after the other
-(scripts/route.py leaves both). Leaves `online/` and online.json, with retry beside it.
+(scripts/route.py leaves both). Leaves `online/` and online.json, with retry, or what --against names, beside it.
 
     python scripts/intervene.py --config=configs/quickstart.py --workdir=/tmp/online --config.task.split=validation \
         --model=/tmp/quickstart/specialist --policy=rule --calibration=/tmp/quickstart/profiles.csv
@@ -25,6 +25,7 @@ flags.DEFINE_string("calibration", None, "Its z-statistics: a profiles.csv; that
 flags.DEFINE_string(
     "head", None, "A saved head, with its orders for a schedule; head/ of --workdir unless given."
 )
+flags.DEFINE_string("against", "fixed:retry", "The policy that it is held against.")
 
 
 def main() -> None:
@@ -34,8 +35,8 @@ def main() -> None:
     if given.policy is None:
         processes.say(render_attempts(intervene(run)))
         return
-    router = open_router(run, given.policy, given.calibration, given.head)
-    processes.say(render_online(route_online(run, router)))
+    routers = [open_router(run, name, given.calibration, given.head) for name in (given.policy, given.against)]
+    processes.say(render_online(route_online(run, *routers)))
     processes.say(f"\n  online.json and online/ are in {given.workdir}")
 
 

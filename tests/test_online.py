@@ -162,6 +162,13 @@ def test_the_table_of_a_policy_that_is_its_own_reference(make_run):
     assert "retry" in render_online(summary)
 
 
+def test_a_policy_is_held_against_another(make_run):
+    hot, restart = fixed_router("hot"), fixed_router("prefix_restart")
+    summary = route_online(make_run(), hot, restart)
+    assert summary["reference"] == restart.name and set(summary["curve"][0]["minus"]) == {hot.name}
+    assert f"{restart.name}, %" in render_online(summary)
+
+
 def test_a_router_may_stop(make_run):
     columns, stop = ("logit_dispersion",), lambda given: np.ones(len(given), int)
     never = Router("never", ("retry",), columns, frozenset(columns), stop, {})

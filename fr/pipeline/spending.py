@@ -44,21 +44,21 @@ def open_router(run: Run, policy: str, calibration: PathLike | None, head: PathL
     return load_router(policy, operators, cell, known, chosen, head or run.workdir / "head")
 
 
-def route_online(run: Run, router: Router) -> dict:
-    """Attempts by the router and, as its reference, by retry; `online.json` says what each solved at what cost."""
-    retry = fixed_router("retry")
-    made = {r.name: _by_problem(attempt_online(run, r)) for r in (router, retry)}
+def route_online(run: Run, router: Router, against: Router | None = None) -> dict:
+    """Attempts by the router and by its reference, retry unless given; `online.json` says what each solved for what."""
+    reference = against or fixed_router("retry")
+    made = {r.name: _by_problem(attempt_online(run, r)) for r in (router, reference)}
     first = run.config.intervention.after
     routed = [group[first]["operator"] for group in made[router.name] if len(group) > first]
     summary = {
         "policy": router.name,
-        "reference": retry.name,
+        "reference": reference.name,
         "verifier": run.config.intervention.verifier,
         "problems": len(run.problems),
         "after": first,
         "routes": dict(sorted(Counter(routed).items())),
         "right_at_first": _right_at_first(run, made[router.name]),
-        "curve": _curve(run, made, retry.name),
+        "curve": _curve(run, made, reference.name),
     }
     if processes.is_first():
         write_json(run.workdir / "online.json", summary)
