@@ -45,7 +45,7 @@ def open_router(run: Run, policy: str, calibration: PathLike | None, head: PathL
 
 
 def route_online(run: Run, router: Router, against: Router | None = None) -> dict:
-    """Attempts by the router and by its reference, retry unless given; `online.json` says what each solved for what."""
+    """Attempts by the router and by its reference (retry); `online.json` says what each solved at what cost."""
     reference = against or fixed_router("retry")
     made = {r.name: _by_problem(attempt_online(run, r)) for r in (router, reference)}
     first = run.config.intervention.after
