@@ -35,7 +35,9 @@ def main() -> None:
     if given.policy is None:
         processes.say(render_attempts(intervene(run)))
         return
-    routers = [open_router(run, name, given.calibration, given.head) for name in (given.policy, given.against)]
+    routers = [
+        open_router(run, name, given.calibration, given.head) for name in (given.policy, given.against)
+    ]
     processes.say(render_online(route_online(run, *routers)))
     processes.say(f"\n  online.json and online/ are in {given.workdir}")
 

@@ -79,6 +79,12 @@ def train_head(
     return head, shrinkage.choose(offered, fixed.argmax(axis=1)[pool.cell]), rates
 
 
+def what_is_read(pool: Pool, reads: Sequence[str]) -> tuple[str, ...]:
+    """What a head may read of these failures: columns that some cell has, and `prompt`."""
+    columns = (name for name in read_columns(pool.cells) if readable(name, reads))
+    return (*columns, *(("prompt",) if "prompt" in reads else ()))
+
+
 def _shrinkage(scores, population: Population, attempts, prices, inner, looked_up, routing) -> Shrinkage:
     """What the inner folds earn: every training row by the head, and the look-up, of the fold that left it out."""
     rows = np.flatnonzero(inner >= 0)

@@ -10,7 +10,7 @@ from fr.diagnosis.labels import STEERABLE, counted, label
 from fr.errors import UserError
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
 from fr.routing.folds import Fold
-from fr.routing.learn import PERMUTED, READS, train_head
+from fr.routing.learn import PERMUTED, READS, train_head, what_is_read
 from fr.routing.pool import Pool, Population, permute_columns
 from fr.routing.rule import ZStatistics, rule_policy
 
@@ -34,11 +34,14 @@ def out_of_fold(
     for fold in folds:
         given = {FIXED[by]: fixed_routes(pool, population, fold.train, prices, by) for by in LOOKUPS}
         given |= _rules(pool, fold, routing)
-        seed = rng.integers(2**32)
+        seed, trained = rng.integers(2**32), {}
         for name, reads in READS.items() if heads else ():
-            # The same stream for all: they differ by what they read, not by their inner folds.
-            stream = np.random.default_rng(seed)
-            learned = train_head(tables.get(name, pool), population, fold.train, reads, routing, stream)
+            table, found = tables.get(name, pool), (name == PERMUTED, *what_is_read(pool, reads))
+            if found not in trained:  # else another head reads the same of these failures
+                # The same stream for all: they differ by what they read, not by their inner folds.
+                stream = np.random.default_rng(seed)
+                trained[found] = train_head(table, population, fold.train, reads, routing, stream)
+            learned = trained[found]
             given[name] = learned[1]
             by_fold.setdefault(name, []).append(learned[1])
             expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = learned[2][fold.test]
