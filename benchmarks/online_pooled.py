@@ -2,7 +2,7 @@
 
     python benchmarks/online_pooled.py --policy=head_schedule --against=schedule --budgets=150,300,450 RUN RUN ...
 
-All positions are counted from the first attempt on. Intervals are over questions, each with all its runs. Runs may not
+Positions are counted from the first attempt on. Intervals are over questions, each with all its runs, which may not
 read an ancestor in the loop: its price is not known here.
 """
 
