@@ -15,7 +15,8 @@ from fr.routing.pool import make_pool
 from fr.routing.profiles import Profiles
 from fr.routing.router import ORDERS, load_router
 from fr.routing.schedule_curves import judge_schedules
-from fr.routing.schedules import LEAST, SCHEDULE, greedy, learn_orders, named, outcomes_of
+from fr.routing.schedules import LEAST, SCHEDULE, greedy, learn_orders, named, order_for, outcomes_of
+from fr.routing.trained import ANYWHERE
 
 TRIED = 20
 
@@ -90,8 +91,25 @@ def test_a_deterministic_operator_has_one_place_and_an_absent_one_none():
 def test_few_problems_have_no_order_of_their_own():
     pool = make_pool([drawn(100, 0)[0]])
     choice = np.where(np.arange(100) < LEAST - 1, 2, 0)
-    orders = learn_orders(outcomes_of(pool), np.ones(100, bool), choice)
-    assert set(orders) == {-1, 0} and set(named(orders, pool.operators)) == {SCHEDULE, "retry"}
+    orders = named(learn_orders(pool, outcomes_of(pool), np.ones(100, bool), choice), pool.operators)
+    assert set(orders) == {ANYWHERE, "t"} and set(orders["t"]) == {SCHEDULE, "retry"}
+    assert order_for(orders, "t", "wait") == orders["t"][SCHEDULE] == order_for(orders, "new", "wait")
+
+
+def test_each_task_has_its_order():
+    """What is known without reading a failure is no merit of a router."""
+    rates = np.array([[0.4, 0.1, 0.05], [0.05, 0.1, 0.4]])
+    draw = np.random.default_rng(0)
+    cells = [
+        table(draw.binomial(TRIED, np.tile(p, (60, 1))) / TRIED, (10, 10, 10), cell=f"m|{name}")
+        for p, name in zip(rates, ("a", "b"))
+    ]
+    result = judged(cells, {"head_free": np.repeat([0, 2], 60)})
+    orders = result["orders"]["head_free"]
+    assert orders["a"][SCHEDULE][0] == "retry" and orders["b"][SCHEDULE][0] == "wait"
+    for point in result["curve"]:
+        assert point["head_free"]["minus_schedule"]["mean"] == 0.0
+        assert abs(point["schedule"]["minus_best"]["mean"]) < 3
 
 
 def test_what_is_told_is_gained_at_every_budget_and_lost_by_exchange():
@@ -100,7 +118,7 @@ def test_what_is_told_is_gained_at_every_budget_and_lost_by_exchange():
     for point in result["curve"][:-2]:
         assert point["head_free"]["minus_schedule"]["low"] > 0 and point["head_free"]["minus_best"]["low"] > 0
         assert point["head_free"]["minus_permuted"]["low"] > 0
-    orders = result["orders"]["head_free"]
+    orders = result["orders"]["head_free"]["t"]
     assert orders["retry"][0] == "retry" and orders["wait"][0] == "wait"
     text = render_schedules(result)
     assert "free head − one order" in text and f"of {len(cell)} failed problems" in text
@@ -139,7 +157,9 @@ def test_stop_solves_nothing():
 
 
 def test_an_order_is_followed_and_ends_in_retries(tmp_path):
-    (tmp_path / ORDERS).write_text(json.dumps({SCHEDULE: ["hot", "retry", "hot"]}))
+    known = {ANYWHERE: {SCHEDULE: ["hot", "retry", "hot"]}, "sums": {SCHEDULE: ["retry"]}}
+    (tmp_path / ORDERS).write_text(json.dumps(known))
+    assert load_router(SCHEDULE, ("retry",), "m|sums", (), None, tmp_path).choose({}) == "retry"
     router = load_router(SCHEDULE, ("retry", "hot"), "any", (), None, tmp_path)
     assert router.choose({}) == "hot" and router.tries() == {"hot", "retry"} and not router.reads
     assert [router.then("hot", made) for made in range(5)] == ["hot", "retry", "hot", "retry", "retry"]

@@ -91,5 +91,5 @@ def _keep_head(cells: Sequence[Profiles], config: Config, name: str, folder: epa
     head, choice, _ = train_head(pool, everything, rows, READS[name], config.routing, rng)
     head.save(folder)
     outcomes = outcomes_of(pool)
-    orders = learn_orders(outcomes, rows, choice) if outcomes else {}
+    orders = learn_orders(pool, outcomes, rows, choice) if outcomes else {}
     write_json(folder / ORDERS, named(orders, pool.operators))

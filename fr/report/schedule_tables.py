@@ -2,7 +2,6 @@
 
 import itertools
 
-from fr.report.policy_tables import NAMES
 from fr.report.tables import Block, Table, difference, number, text
 
 _TITLES = {
@@ -40,22 +39,22 @@ def schedule_blocks(found: dict | None) -> list[Block]:
         "budget; out of fold"
     )
     note = (
-        "  an order served a fold's training problems best: all of them (one order), or those with the same choice "
+        "  an order served a fold's training problems best: all of a task (one order), or those with the same choice "
         "of a head, whose reading is paid\n  first; free head: reads what comes with the rollouts; best fixed: of "
         "each cell, in hindsight; exchanged: the same orders, handed to\n  each other's problems"
     )
     return [Table(header, rows, left=(), lead=lead, note=note), _orders(found["orders"])]
 
 
-def _orders(orders: dict[str, dict[str, list[str]]]) -> Table:
+def _orders(orders: dict[str, dict[str, dict[str, list[str]]]]) -> Table:
     rows = [
-        [NAMES[name], "any" if choice == "schedule" else choice, _runs(order)]
-        for name, by_choice in orders.items()
+        [family, "one order" if choice == "schedule" else f"{_TITLES[name]}: {choice}", _runs(order)]
+        for name, by_family in orders.items()
+        for family, by_choice in by_family.items()
         for choice, order in by_choice.items()
+        if family and (choice != "schedule" or name == next(iter(orders)))
     ]
-    return Table(
-        ["order by", "where it chooses", "operators, with their attempts in a row"], rows, left=(0, 1, 2)
-    )
+    return Table(["task", "order", "operators, with their attempts in a row"], rows, left=(0, 1, 2))
 
 
 def _runs(order: list[str], most: int = 8) -> str:

@@ -12,8 +12,8 @@ from fr.errors import UserError
 from fr.registry import suggest
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import Policy, ZStatistics, rule_policy
-from fr.routing.schedules import SCHEDULE
-from fr.routing.trained import Head, statistics_of
+from fr.routing.schedules import SCHEDULE, order_for
+from fr.routing.trained import ANYWHERE, Head, statistics_of
 from fr.workdir import PathLike
 
 FIXED = "fixed:"  # before the name of the operator that every failure gets
@@ -79,9 +79,9 @@ def load_router(
     if policy == "head":
         return _head(operators, cell, calibration, head)
     if policy == "head_schedule":
-        return _scheduled(_head(operators, cell, calibration, head), head)
+        return _scheduled(_head(operators, cell, calibration, head), cell, head)
     if policy == "schedule":
-        return _schedule(operators, head)
+        return _schedule(operators, cell, head)
     name = policy.removeprefix(FIXED)
     if name == policy:
         raise UserError(f"--policy={policy} is not known{suggest(policy, POLICIES)}")
@@ -126,25 +126,25 @@ def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, fol
 def _orders(folder: PathLike) -> dict[str, list[str]]:
     path = epath.Path(folder) / ORDERS
     orders = json.loads(path.read_text()) if path.exists() else {}
-    if SCHEDULE not in orders:
+    if ANYWHERE not in orders:
         raise UserError(
             f"{folder}: holds no orders of operators; scripts/route.py writes them where costs are known"
         )
     return orders
 
 
-def _scheduled(router: Router, folder: PathLike) -> Router:
+def _scheduled(router: Router, cell: str, folder: PathLike) -> Router:
     """A head's router whose choices are followed by what served such problems best."""
-    orders = _orders(folder)
-    given = {name: orders.get(name, orders[SCHEDULE]) for name in router.operators}
+    orders, family = _orders(folder), cell.rsplit("|", 1)[-1]
+    given = {name: order_for(orders, family, name) for name in router.operators}
     return dataclasses.replace(
         router, name="head_schedule", orders=given, record=router.record | {"orders": given}
     )
 
 
-def _schedule(operators: Sequence[str], folder: PathLike) -> Router:
-    """The order for all failures: no failure is read."""
-    order = _orders(folder)[SCHEDULE]
+def _schedule(operators: Sequence[str], cell: str, folder: PathLike) -> Router:
+    """The order for all failures of a task: no failure is read."""
+    order = order_for(_orders(folder), cell.rsplit("|", 1)[-1], SCHEDULE)
     if absent := [name for name in order if name not in operators]:
         raise UserError(f"{folder}: its orders try {absent[0]}, which cannot run here")
     first = order[0]

@@ -11,7 +11,7 @@ from fr.routing.cells import difference
 from fr.routing.folds import Fold
 from fr.routing.pool import Pool
 from fr.routing.references import charge
-from fr.routing.schedules import SCHEDULE, Order, Outcomes, learn_orders, named, outcomes_of
+from fr.routing.schedules import SCHEDULE, Order, Outcomes, learn_orders, named, order_for, outcomes_of
 
 _POINTS = 8  # of the curve
 
@@ -25,29 +25,34 @@ def judge_schedules(
     """{curve, orders, problems}: share of all failed problems solved within each budget; None without costs.
 
     `chosen` has what routers choose on every row that learned from a fold's training rows. A problem gets the order
-    that those with its choice were best served by, and pays first for what its router reads (`charge`). It is held
-    against the order for all failures (`minus_schedule`), the best operator of each cell in hindsight, chosen anew
-    in every resample (`minus_best`), and its own orders exchanged over the problems of a cell and fold, by exact
-    expectation (`minus_permuted`). Orders are learned from a fold's training rows; intervals are over problems.
+    that those of its family with its choice were best served by, and pays first for what its router reads (`charge`).
+    It is held against the order for all failures of its family (`minus_schedule`), the best operator of each cell in
+    hindsight, chosen anew in every resample (`minus_best`), and its own orders exchanged over the problems of a cell
+    and fold, by exact expectation (`minus_permuted`). Orders are learned from a fold's training rows; intervals are
+    over problems.
     """
     outcomes = outcomes_of(pool)
     if outcomes is None:
         return None
-    stop, orders = len(pool.operators), {}
+    orders: dict[Order, int] = {}
     number = lambda order: orders.setdefault(order, len(orders))
+    family = [pool.families[f] for f in pool.family]
     plans = {name: np.zeros(len(pool), int) for name in (SCHEDULE, *chosen)}
     for k, fold in enumerate(folds):
         for name, choice in chosen.items():
-            found = {stop: ()} | learn_orders(outcomes, fold.train, choice[k])
-            plans[SCHEDULE][fold.test] = number(found[-1])
-            plans[name][fold.test] = [number(found.get(o, found[-1])) for o in choice[k][fold.test]]
+            found = learn_orders(pool, outcomes, fold.train, choice[k])
+            for i in np.flatnonzero(fold.test):
+                stops = choice[k][i] == len(pool.operators)
+                chosen_here = "" if stops else pool.operators[choice[k][i]]
+                plans[SCHEDULE][i] = number(order_for(found, family[i], SCHEDULE))
+                plans[name][i] = number(() if stops else order_for(found, family[i], chosen_here))
     budgets = _budgets(outcomes)
     curve = [_point(pool, outcomes, tuple(orders), plans, folds, float(b), weights) for b in budgets]
     whole = np.ones(len(pool), bool)
-    shown = {name: learn_orders(outcomes, whole, _left_out(choice, folds)) for name, choice in chosen.items()}
+    learned = {n: learn_orders(pool, outcomes, whole, _left_out(c, folds)) for n, c in chosen.items()}
     return {
         "curve": curve,
-        "orders": {name: named(found, pool.operators) for name, found in shown.items()},
+        "orders": {name: named(found, pool.operators) for name, found in learned.items()},
         "problems": len(pool),
     }
 

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from fr.routing.attempts import fixed_rates, recover_attempts, successes
 from fr.routing.budget import costs
 from fr.routing.pool import Pool
+from fr.routing.trained import ANYWHERE
 
-SCHEDULE = "schedule"  # the order for all failures, which reads none
+SCHEDULE = "schedule"  # the order for all failures of a family, which reads none
 LEAST = 20  # training problems with a router's choice, from which an order of their own is learned
 _GAIN = 1e-9  # solved problems a position that an attempt must be worth
 Order = tuple[int, ...]  # operators in the order of their trial
@@ -91,17 +92,35 @@ def _again(unsolved: Float[np.ndarray, "M O A"], operator: int, made: int) -> Fl
 
 
 def learn_orders(
-    outcomes: Outcomes, train: Bool[np.ndarray, "N"], choice: Int[np.ndarray, "N"]
-) -> dict[int, Order]:
-    """The order for all failures, under −1, and one for each choice that a router makes on LEAST of them."""
-    found = {-1: greedy(outcomes, train)}
-    for o in range(len(outcomes.most)):
-        rows = train & (choice == o)
-        if rows.sum() >= LEAST:
-            found[o] = greedy(outcomes, rows)
+    pool: Pool, outcomes: Outcomes, train: Bool[np.ndarray, "N"], choice: Int[np.ndarray, "N"]
+) -> dict[str, dict[str, Order]]:
+    """Orders by family (ANYWHERE: all of them), and in it by a router's choice where LEAST problems have it.
+
+    SCHEDULE is the order for all failures of a family, which is known without reading one.
+    """
+    found = {}
+    for family, name in ((-1, ANYWHERE), *enumerate(pool.families)):
+        rows = train & ((pool.family == family) | (family < 0))
+        if not rows.any():
+            continue
+        found[name] = {SCHEDULE: greedy(outcomes, rows)}
+        for o, operator in enumerate(pool.operators):
+            if (rows & (choice == o)).sum() >= LEAST:
+                found[name][operator] = greedy(outcomes, rows & (choice == o))
     return found
 
 
-def named(orders: Mapping[int, Order], operators: Sequence[str]) -> dict[str, list[str]]:
-    """What `learn_orders` found, by the names of operators; SCHEDULE is the order for all failures."""
-    return {SCHEDULE if o < 0 else operators[o]: [operators[i] for i in order] for o, order in orders.items()}
+def order_for(orders: Mapping[str, Mapping[str, Sequence]], family: str, choice: str) -> Sequence:
+    """What follows a choice in a family: the order of both, or else that of the family, or else that of all."""
+    own = orders.get(family, orders[ANYWHERE])
+    return own.get(choice, own[SCHEDULE])
+
+
+def named(
+    orders: Mapping[str, Mapping[str, Order]], operators: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """What `learn_orders` found, with the names of operators."""
+    return {
+        family: {choice: [operators[o] for o in order] for choice, order in own.items()}
+        for family, own in orders.items()
+    }
