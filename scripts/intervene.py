@@ -20,11 +20,9 @@ from fr.report.online_tables import render_online
 from fr.report.stages import render_attempts
 
 cli.define_flags()
-flags.DEFINE_string("policy", None, "Route online: rule, head, head_schedule, schedule or fixed:NAME.")
+flags.DEFINE_string("policy", None, "Route online: rule, head, schedule, one_order or fixed:NAME.")
 flags.DEFINE_string("calibration", None, "Its z-statistics: a profiles.csv; that of --workdir unless given.")
-flags.DEFINE_string(
-    "head", None, "A saved head, with its orders for a schedule; head/ of --workdir unless given."
-)
+flags.DEFINE_string("head", None, "A saved head; head/ or schedule/ of --workdir unless given.")
 flags.DEFINE_string("against", "fixed:retry", "The policy that it is held against.")
 
 

@@ -11,7 +11,7 @@ from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
 from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
-from fr.routing.budget import BEST, budget_curve, solved_within
+from fr.routing.budget import BEST, budget_curve
 from fr.routing.evaluate import FAMILY, evaluate, rule_routes
 from fr.routing.profiles import OPERATORS, read_profiles, write_profiles
 from fr.routing.protocols import halves_view, source_view
@@ -190,22 +190,20 @@ def test_numbers_of_a_cell_do_not_depend_on_its_neighbours(tmp_path):
     assert summarise(read_profiles(tmp_path / "p.csv"), config) == summarise(cells, config)
 
 
-def test_solved_within_is_the_unbiased_estimator():
-    correct, attempts = np.array([0, 3, 10, 7]), np.full(4, 10)
-    expected = [1 - math.comb(10 - k, 4) / math.comb(10, 4) for k in correct]
-    assert np.allclose(solved_within(correct, attempts, 4), expected)
-    assert np.array_equal(solved_within(correct, attempts, 0), np.zeros(4))
+def priced(profiles, diagnosis=0.0, price=100.0):
+    """The same failures, with the positions that attempts and the diagnosis take; `price` may be one a problem."""
+    prices = np.broadcast_to(price, len(profiles)).astype(str)
+    columns = {f"{name}_cost": tuple(prices) for name in profiles.operators}
+    columns["diagnosis_cost"] = (str(diagnosis),) * len(profiles)
+    return dataclasses.replace(profiles, extras=profiles.extras | columns)
 
 
 def test_a_deterministic_operator_gains_nothing_from_a_second_attempt():
     profiles = make(problems=40, attempts=8, operators=("retry", "local_temp", "dense_steer"))
     rates, attempts = profiles.rates.copy(), profiles.attempts.copy()
     rates[:, 2], attempts[:, 2] = rates[:, 2] > 0.3, 1
-    profiles = dataclasses.replace(profiles, rates=rates, attempts=attempts)
-    cost = {"retry": 100.0, "local_temp": 100.0, "dense_steer": 100.0, "diagnosis": 0.0}
-    curve = budget_curve(
-        profiles, {"routed": np.zeros(40, int)}, cost, {"routed": 0.0}, 10, np.random.default_rng(0)
-    )
+    profiles = priced(dataclasses.replace(profiles, rates=rates, attempts=attempts))
+    curve = budget_curve(profiles, {"routed": np.zeros(40, int)}, 10, np.random.default_rng(0))
     assert [point["dense_steer"].value for _, point in curve] == pytest.approx(
         [rates[:, 2].mean()] * len(curve)
     )
@@ -215,9 +213,10 @@ def test_a_deterministic_operator_gains_nothing_from_a_second_attempt():
 def test_the_router_pays_for_its_diagnosis():
     profiles = make(problems=40, attempts=8, effect=0.4)
     route = {"routed": rule_routes(profiles, source_view(profiles, QUICK))["z_population"]}
-    cost = dict.fromkeys(profiles.operators, 100.0)
-    free = budget_curve(profiles, route, cost, {"routed": 0.0}, 50, np.random.default_rng(0))
-    paid = budget_curve(profiles, route, cost, {"routed": 250.0}, 50, np.random.default_rng(0))
+    curve = lambda routes, diagnosis: budget_curve(
+        priced(profiles, diagnosis), routes, 50, np.random.default_rng(0)
+    )
+    free, paid = curve(route, 0.0), curve(route, 250.0)
     assert [budget for budget, _ in free] == [budget for budget, _ in paid]
     assert free[0][0] == 100 and free[-1][0] < 900
     for (budget, there), (_, here) in zip(free, paid):
@@ -228,6 +227,18 @@ def test_the_router_pays_for_its_diagnosis():
         assert here["routed_sunk"].value == there["routed_sunk"].value == there["routed"].value
         assert here["routed"].value <= there["routed"].value and (budget >= 350 or here["routed"].value == 0)
     assert paid[-1][1]["routed"].value > 0.3
-    stops = {"head": np.full(40, len(OPERATORS))}
-    idle = budget_curve(profiles, stops, cost, {"head": 0.0}, 50, np.random.default_rng(0))
+    idle = curve({"head": np.full(40, len(OPERATORS))}, 0.0)
     assert all(there["head"].value == 0 and there["retry"].value > 0 for _, there in idle)
+
+
+def test_a_problem_that_is_cheap_to_try_again_is_tried_more_often():
+    """Mean prices of a cell would flatter dear operators on the problems whose retries are short."""
+    profiles = make(problems=40, attempts=8, operators=("retry", "hot"))
+    price = np.where(np.arange(40) < 20, 50.0, 100.0)
+    curve = budget_curve(priced(profiles, price=price), {}, 10, np.random.default_rng(0))
+    budget, point = curve[-1]
+    tries = (budget // price).astype(int)
+    assert set(tries) == {4, 8} and budget < 450
+    wrong = 8 - np.round(profiles.rates[:, 0] * 8).astype(int)
+    fails = [math.comb(w, t) / math.comb(8, t) for w, t in zip(wrong, tries)]
+    assert point["retry"].value == pytest.approx(1 - np.mean(fails))

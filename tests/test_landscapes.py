@@ -97,7 +97,7 @@ def covers_out_of_fold(landscape, simulations, seed):
         pool = make_pool([simulate(landscape, rng).profiles])
         everyone = make_populations(pool, [None], QUICK)["all"]
         folds = make_folds(pool, "kfold", QUICK.folds, rng)
-        routes, *_ = out_of_fold(pool, everyone, folds, QUICK, rng, heads=False)
+        routes, _ = out_of_fold(pool, everyone, folds, QUICK, rng, heads=False)
         weights = resample_problems(pool, np.arange(len(pool)), 400, rng)
         looked_up = redone_look_ups(pool, everyone, folds, weights, np.zeros(5))[0]
         gap = (weights @ values_of(pool.rates, routes["rule"]) - looked_up) / len(pool)

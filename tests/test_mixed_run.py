@@ -76,6 +76,6 @@ def test_online_only_a_policy_that_reads_nothing_routes_a_mixture(done):
     run = done[0]
     assert open_router(run, "fixed:hot", None, None).choose({}) == "hot"
     with pytest.raises(
-        UserError, match="--policy=rule reads failures of one task .* sums, letters, gcd; set"
+        UserError, match="--policy=rule routes failures of one task .* sums, letters, gcd; set"
     ):
         open_router(run, "rule", None, None)

@@ -12,7 +12,6 @@ from synthetic_profiles import make
 from fr.config import Config, RoutingConfig
 from fr.pipeline.route import route
 from fr.routing.profiles import OPERATORS, write_profiles
-from fr.routing.summary import READERS
 from fr.routing.trained import Head
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -55,14 +54,16 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     assert cells[1]["protocols"]["source"]["rates"]["dense_steer"] is None
     assert cells[0]["cost"] is None and cells[1]["cost"]["curve"][0]["solved"]["routed"] == 0
     names = sorted(
-        path.name for path in tmp_path.rglob("*") if path.is_file() and not {*path.parts} & {*READERS}
+        path.name
+        for path in tmp_path.rglob("*")
+        if path.is_file() and not {"head", "schedule"} & {*path.parts}
     )
     plots = [f"{kind}_{cell}.png" for kind in ("landscape", "rescue") for cell in ("lonely", "model_task")]
     plots.append("cost_lonely.png")
     assert names == sorted([*plots, "profiles.csv", "report.html", "routing.json"])
     assert result.stdout.index("points seen") < result.stdout.index("model|task   30 failed")
     assert "learned head" in result.stdout and "leave one family out" in result.stdout
-    assert {Head.restore(tmp_path / name).operators for name in READERS} == {OPERATORS}
+    assert Head.restore(tmp_path / "head").operators == OPERATORS
 
     # Again, by another process from another folder: the same bytes.
     again = tmp_path / "again"
@@ -97,7 +98,7 @@ def test_without_workdir_it_says_so():
 
 def test_without_the_head_nothing_waits_for_jax(profiles, tmp_path):
     code = (
-        "import sys; from fr.config import Config; from fr.pipeline.route import READERS, route; "
+        "import sys; from fr.config import Config; from fr.pipeline.route import route; "
         f"route([{str(profiles)!r}], Config(), {str(tmp_path)!r}); sys.exit('jax' in sys.modules)"
     )
     assert run(code=code).returncode == 0

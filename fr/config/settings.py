@@ -106,6 +106,7 @@ class RoutingConfig:
     caution: float = (
         2.0  # standard errors by which the head must have gained before it leaves the fixed choice
     )
+    budget: float = 8.0  # retries, for whose price a head that chooses an order of operators is to solve most
     price: float = 0.0  # rescues that a retry must be worth; above 0 the head may stop
 
 

@@ -1,5 +1,6 @@
 """From profile tables to routing.json, plots and printable tables; needs no model, and jax for the head only."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,11 +18,12 @@ from fr.report.routing_tables import render_cell
 from fr.report.schedule_tables import render_schedules
 from fr.report.transfer_tables import render_calibration, render_transfer
 from fr.routing.learn import READS, train_head
+from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import Profiles, read_cells
 from fr.routing.router import ORDERS
-from fr.routing.schedules import learn_orders, named, outcomes_of
-from fr.routing.summary import READERS, measure_certainty, summarise
+from fr.routing.schedules import budget_population, learn_orders, named
+from fr.routing.summary import measure_certainty, summarise
 from fr.routing.trained import Head
 from fr.routing.transfer import unknown_operators
 from fr.workdir import PathLike, write_json, write_whole
@@ -39,8 +41,8 @@ def route(
     """Evaluate routing on every cell of `files`; write `routing.json` and `plots/*.png` under `workdir`.
 
     The failures are described (regimes) and audited beside it.
-    With `heads` the learned ones are judged too, and those of READERS, trained on all problems, are left in
-    folders of their names.
+    With `heads` the learned ones are judged too. Trained on all problems, the one that chooses an operator is left in
+    `head/`, and the one that chooses an order of them, which reads what comes with the rollouts, in `schedule/`.
     `announce` is told the power of the data before anything is judged. Operators `without` are as if they had
     never been tried. `frozen` is the workdir of another such run: its head, rule and fixed choice are judged here
     as they are, on the operators that it knows. Returns {"summary": what routing.json
@@ -71,8 +73,7 @@ def route(
             write_whole(epath.Path(workdir) / "plots" / name, image)
         write_json(epath.Path(workdir) / "routing.json", summary)
         if heads:
-            for name in READERS:
-                _keep_head(cells, config, name, epath.Path(workdir) / name)
+            _keep_heads(cells, config, epath.Path(workdir))
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror or error})") from error
     tables = [render_cell(cell) for cell in summary["cells"]]
@@ -82,14 +83,16 @@ def route(
     return {"summary": summary, "tables": [text for text in tables if text]}
 
 
-def _keep_head(cells: Sequence[Profiles], config: Config, name: str, folder: epath.Path) -> None:
-    """Save a head that has learned from every failed problem, and the orders by its choices, for other failures."""
-    pool = make_pool(cells)
-    everything = make_populations(pool, [None] * len(cells), config.routing)["all"]
-    rows = np.ones(len(pool), bool)
-    rng = np.random.default_rng(config.seed)
-    head, choice, _ = train_head(pool, everything, rows, READS[name], config.routing, rng)
-    head.save(folder)
-    outcomes = outcomes_of(pool)
-    orders = learn_orders(pool, outcomes, rows, choice) if outcomes else {}
-    write_json(folder / ORDERS, named(orders, pool.operators))
+def _keep_heads(cells: Sequence[Profiles], config: Config, workdir: epath.Path) -> None:
+    """Save heads that have learned from every failed problem, for other failures; orders where costs are known."""
+    pool, routing = make_pool(cells), config.routing
+    everything = make_populations(pool, [None] * len(cells), routing)["all"]
+    rows, rng = np.ones(len(pool), bool), np.random.default_rng(config.seed)
+    train_head(pool, everything, rows, READS["head"], routing, rng)[0].save(workdir / "head")
+    if (outcomes := outcomes_of(pool)) is None:
+        return
+    free, within = dataclasses.replace(routing, price=0.0), budget_population(pool, outcomes, routing.budget)
+    head, choice, _ = train_head(pool, within, rows, READS["head_free"], free, rng)
+    head.save(workdir / "schedule")
+    orders = learn_orders(pool, outcomes, rows, choice)
+    write_json(workdir / "schedule" / ORDERS, named(orders, pool.operators))

@@ -15,7 +15,6 @@ from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
 from fr.routing.profiles import FEATURES, read_profiles
 from fr.routing.router import FIXED, Router, fixed_router, load_router
-from fr.routing.schedules import SCHEDULE
 from fr.routing.spending import Spent, curve
 from fr.types import RIGHT
 from fr.workdir import PathLike, write_json
@@ -26,11 +25,11 @@ _COLUMNS = ["problem", "task", "operator", "text", "grade", *(f"cost_{name}" for
 def open_router(run: Run, policy: str, calibration: PathLike | None, head: PathLike | None) -> Router:
     """The router of `--policy`; what it was calibrated on, and a head, lie in the run's folder unless given.
 
-    Raises UserError where a policy that reads failures would meet those of several tasks.
+    Raises UserError where a policy that was learned for one task would meet the failures of several.
     """
-    if len(run.parts) > 1 and not policy.startswith((FIXED, SCHEDULE)):
+    if len(run.parts) > 1 and not policy.startswith(FIXED):
         raise UserError(
-            f"--policy={policy} reads failures of one task at a time, and here are {', '.join(run.parts)}; "
+            f"--policy={policy} routes failures of one task at a time, and here are {', '.join(run.parts)}; "
             "set config.task.name to one of them"
         )
     part, two = run.parts[0], run.ancestor is not None
@@ -41,7 +40,8 @@ def open_router(run: Run, policy: str, calibration: PathLike | None, head: PathL
     # The failures of another cell may stand in for those of one that nothing is known of.
     chosen = cells.get(cell, next(iter(cells.values()), None))
     known = FEATURES if two else FEATURES[2:]
-    return load_router(policy, operators, cell, known, chosen, head or run.workdir / "head")
+    folder = "head" if policy == "head" else "schedule"
+    return load_router(policy, operators, cell, known, chosen, head or run.workdir / folder)
 
 
 def route_online(run: Run, router: Router, against: Router | None = None) -> dict:

@@ -7,7 +7,7 @@ from fr.report.tables import Block, Table, difference, number, text
 _TITLES = {
     "best_fixed": "best fixed",
     "retry": "retry",
-    "schedule": "one order",
+    "one_order": "one order",
     "head": "head",
     "head_free": "free head",
 }
@@ -30,9 +30,9 @@ def schedule_blocks(found: dict | None) -> list[Block]:
     rows = []
     for point in found["curve"]:
         shares = [number(point["solved"][name]) for name in shown]
-        row = [f"{point['budget']:,.0f}", *shares, difference(point["schedule"]["minus_best"])]
+        row = [f"{point['budget']:,.0f}", *shares, difference(point["one_order"]["minus_best"])]
         for name in routers:
-            row += [difference(point[name][f"minus_{other}"]) for other in ("schedule", "best", "permuted")]
+            row += [difference(point[name][f"minus_{other}"]) for other in ("one_order", "best", "permuted")]
         rows.append(row)
     lead = (
         f"at equal cost, one operator after the other: of {found['problems']} failed problems, % solved within a "
@@ -48,11 +48,11 @@ def schedule_blocks(found: dict | None) -> list[Block]:
 
 def _orders(orders: dict[str, dict[str, dict[str, list[str]]]]) -> Table:
     rows = [
-        [family, "one order" if choice == "schedule" else f"{_TITLES[name]}: {choice}", _runs(order)]
+        [family, "one order" if choice == "one_order" else f"{_TITLES[name]}: {choice}", _runs(order)]
         for name, by_family in orders.items()
         for family, by_choice in by_family.items()
         for choice, order in by_choice.items()
-        if family and (choice != "schedule" or name == next(iter(orders)))
+        if family and (choice != "one_order" or name == next(iter(orders)))
     ]
     return Table(["task", "order", "operators, with their attempts in a row"], rows, left=(0, 1, 2))
 

@@ -8,9 +8,9 @@ from fr.config import Config, RoutingConfig
 from fr.diagnosis.labels import count_labels, label, permutation_null, unreached
 from fr.routing.attempts import DETERMINISTIC, recover_attempts, successes
 from fr.routing.bootstrap import Estimate, percent
-from fr.routing.budget import BEST, budget_curve, costs
+from fr.routing.budget import BEST, budget_curve
+from fr.routing.costs import costs
 from fr.routing.profiles import FEATURES, OPERATORS, Profiles
-from fr.routing.references import charge
 from fr.routing.rule import FALLBACK, RULE, ZStatistics, rule_or_retry
 
 
@@ -79,8 +79,7 @@ def describe_cost(profiles: Profiles, config: Config, learned: dict[str, np.ndar
     everyone = rule_or_retry(profiles.operators, ZStatistics.fit(profiles.features), profiles.features)
     rng = stream(profiles.cell, config, "budget")
     routes = {"routed": everyone, **learned}
-    charges = {"routed": charge("rule", positions)} | {name: charge(name, positions) for name in learned}
-    curve = budget_curve(profiles, routes, positions, charges, config.routing.bootstrap, rng)
+    curve = budget_curve(profiles, routes, config.routing.bootstrap, rng)
     points = []
     for budget, solved in curve:
         point = {

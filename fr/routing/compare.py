@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from fr.config import RoutingConfig
 from fr.routing.bootstrap import Estimate, effective, estimate, holm, percent
-from fr.routing.budget import costs
+from fr.routing.costs import costs
 from fr.routing.evaluate import route_entropy
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, redone_look_ups
 from fr.routing.folds import OUT_OF_FOLD, Fold, make_folds, resample_problems
@@ -29,7 +29,6 @@ class Judged:
     population: str
     routes: dict[str, Int[np.ndarray, "N"]]
     expected: dict[str, Float[np.ndarray, "N O"]]
-    by_fold: dict[str, Int[np.ndarray, "K N"]] = dataclasses.field(default_factory=dict)  # on every row
 
 
 def compare(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fr.routing.budget import costs
+from fr.routing.costs import costs
 from fr.routing.folds import Fold
 from fr.routing.pool import Pool, Population
 

@@ -22,13 +22,12 @@ def out_of_fold(
     routing: RoutingConfig,
     rng: np.random.Generator,
     heads: bool,
-) -> tuple[dict[str, Int[np.ndarray, "N"]], dict[str, Float[np.ndarray, "N O"]], dict[str, np.ndarray]]:
-    """Choice of every policy on every row, from what the other folds say, −1 where a policy has no answer; the rescue
-    rates that each head expects there; and what the heads of each fold choose on every row, [K, N].
+) -> tuple[dict[str, Int[np.ndarray, "N"]], dict[str, Float[np.ndarray, "N O"]]]:
+    """Choice of every policy on every row, from what the other folds say, −1 where a policy has no answer; and the
+    rescue rates that each head expects there.
     """
     routes: dict[str, Int[np.ndarray, "N"]] = {}
     expected: dict[str, Float[np.ndarray, "N O"]] = {}
-    by_fold: dict[str, list[Int[np.ndarray, "N"]]] = {}
     prices = attempt_prices(pool, routing.price)
     tables = {PERMUTED: permute_columns(pool, rng)} if heads else {}
     for fold in folds:
@@ -43,13 +42,12 @@ def out_of_fold(
                 trained[found] = train_head(table, population, fold.train, reads, routing, stream)
             learned = trained[found]
             given[name] = learned[1]
-            by_fold.setdefault(name, []).append(learned[1])
             expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = learned[2][fold.test]
         for name, choice in given.items():
             routes.setdefault(name, np.full(len(pool), -1))[fold.test] = choice[fold.test]
     for o, name in enumerate(pool.operators):
         routes[name if name == "retry" else f"always_{name}"] = np.where(pool.available[:, o], o, -1)
-    return routes, expected, {name: np.stack(choices) for name, choices in by_fold.items()}
+    return routes, expected
 
 
 def values_of(table: Float[np.ndarray, "N O"], choice: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

@@ -1,22 +1,28 @@
 """What every policy is held against; declared here, before any row is seen."""
 
 from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
 
 from fr.routing.learn import PERMUTED
+
+Cost = TypeVar("Cost", float, np.ndarray)  # a mean over problems, or of each
 
 # Fitted on other failures and judged as they are; `fresh_z`: with standard scores of the failures at hand.
 FROZEN_HEADS = ("frozen_head", "frozen_head_fresh_z")
 FROZEN = (*FROZEN_HEADS, "frozen_rule", "frozen_fixed")
 # Reading the failure costs its diagnosis; those that are neither here nor below need no failure.
 DIAGNOSED = (
+    "routed",  # the rule, as a cell's own protocols call it
     *("rule", "rule_no_fallback", "rule_subset", "rule_subset_no_fallback", "frozen_rule"),
     *("head", "head_signals", PERMUTED, *FROZEN_HEADS),
 )
 COUNTED = ("head_free", "head_nuisances")  # these read what comes with the rollouts
 
 
-def charge(policy: str, known: Mapping[str, float]) -> float:
-    """Forward positions that a policy pays for a problem before its first attempt; `known` as of `budget.costs`."""
+def charge(policy: str, known: Mapping[str, Cost]) -> Cost | float:
+    """Forward positions that a policy pays for a problem before its first attempt; `known` as of `costs`."""
     if policy in DIAGNOSED:
         return known["diagnosis"]
     return known["failures"] if policy in COUNTED else 0.0

@@ -12,13 +12,13 @@ from fr.errors import UserError
 from fr.registry import suggest
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import Policy, ZStatistics, rule_policy
-from fr.routing.schedules import SCHEDULE, order_for
+from fr.routing.schedules import ONE_ORDER, order_for
 from fr.routing.trained import ANYWHERE, Head, statistics_of
 from fr.workdir import PathLike
 
 FIXED = "fixed:"  # before the name of the operator that every failure gets
-POLICIES = ("rule", "head", "head_schedule", "schedule", f"{FIXED}NAME")
-ORDERS = "orders.json"  # beside a saved head: what is tried in turn, by its choice
+POLICIES = ("rule", "head", "schedule", ONE_ORDER, f"{FIXED}NAME")
+ORDERS = "orders.json"  # beside a saved head that chooses among orders of operators
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +78,10 @@ def load_router(
         return _rule(tuple(operators), known, calibration)
     if policy == "head":
         return _head(operators, cell, calibration, head)
-    if policy == "head_schedule":
-        return _scheduled(_head(operators, cell, calibration, head), cell, head)
     if policy == "schedule":
-        return _schedule(operators, cell, head)
+        return _scheduled(_head(operators, cell, calibration, head), cell, head)
+    if policy == ONE_ORDER:
+        return _one_order(operators, cell, head)
     name = policy.removeprefix(FIXED)
     if name == policy:
         raise UserError(f"--policy={policy} is not known{suggest(policy, POLICIES)}")
@@ -138,18 +138,18 @@ def _scheduled(router: Router, cell: str, folder: PathLike) -> Router:
     orders, family = _orders(folder), cell.rsplit("|", 1)[-1]
     given = {name: order_for(orders, family, name) for name in router.operators}
     return dataclasses.replace(
-        router, name="head_schedule", orders=given, record=router.record | {"orders": given}
+        router, name="schedule", orders=given, record=router.record | {"orders": given}
     )
 
 
-def _schedule(operators: Sequence[str], cell: str, folder: PathLike) -> Router:
+def _one_order(operators: Sequence[str], cell: str, folder: PathLike) -> Router:
     """The order for all failures of a task: no failure is read."""
-    order = order_for(_orders(folder), cell.rsplit("|", 1)[-1], SCHEDULE)
+    order = order_for(_orders(folder), cell.rsplit("|", 1)[-1], ONE_ORDER)
     if absent := [name for name in order if name not in operators]:
         raise UserError(f"{folder}: its orders try {absent[0]}, which cannot run here")
     first = order[0]
     return dataclasses.replace(
-        fixed_router(first), name=SCHEDULE, orders={first: order}, record={"orders": order}
+        fixed_router(first), name=ONE_ORDER, orders={first: order}, record={"orders": order}
     )
 
 

@@ -12,8 +12,8 @@ from fr.routing.cells import describe_cell, describe_cost, difference, stream
 from fr.routing.certainty import Certainty, certainty
 from fr.routing.compare import TRANSFER, Judged, compare
 from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
-from fr.routing.folds import make_folds, resample_problems
-from fr.routing.pool import Pool, make_pool, make_populations
+from fr.routing.folds import resample_problems
+from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import OPERATORS, Profiles
 from fr.routing.promises import calibration
 from fr.routing.protocols import View, halves_view, repeats, source_view
@@ -23,7 +23,6 @@ from fr.routing.trained import Head
 from fr.routing.transfer import freeze, oracle_bracket
 
 PROTOCOLS = ("source", "split_halves")
-READERS = ("head", "head_free")  # heads of which it is asked what they solve at equal cost
 
 
 def measure_certainty(cells: Sequence[Profiles], config: Config) -> list[Certainty | None]:
@@ -68,8 +67,7 @@ def summarise(
         pool, populations, config.routing, generator, heads, frozen.routes if frozen else None
     )
     judged = [one for one in judged if one.population == "all"]
-    kfold = next((one for one in judged if one.protocol == "kfold"), None)
-    chosen = kfold.routes if kfold else {}
+    chosen = next((one.routes for one in judged if one.protocol == "kfold"), {})
     found = []
     for c, (profiles, pair, table, sure) in enumerate(zip(cells, views, tables, known)):
         protocols = {
@@ -79,7 +77,7 @@ def summarise(
         own = [*(pool.operators.index(name) for name in profiles.operators), len(pool.operators)]
         routes = {
             name: np.array([own.index(choice) for choice in chosen[name][pool.cell == c]])
-            for name in READERS
+            for name in ("head", "head_free")
             if name in chosen
         }
         record = {"cost": describe_cost(profiles, config, routes), "protocols": protocols}
@@ -95,20 +93,10 @@ def summarise(
         "cells": found,
         **compared,
         "calibration": calibration(pool, judged, weights, config.evaluation.bins),
-        "schedules": _schedules(pool, kfold, weights, config.routing, generator),
+        "schedules": judge_schedules(pool, config.routing, generator, weights) if heads else None,
         "ablation": ablate(pool, populations["all"], config.routing, generator) if heads else [],
         "transfer": {**frozen.record, "oracle": brackets} if frozen else None,
     }
-
-
-def _schedules(pool: Pool, kfold: Judged | None, weights, routing, generator) -> dict | None:
-    """What orders of operators by the choices of READERS solve; None without those, or without costs."""
-    chosen = {name: kfold.by_fold[name] for name in READERS if kfold and name in kfold.by_fold}
-    if not chosen:
-        return None
-    return judge_schedules(
-        pool, make_folds(pool, "kfold", routing.folds, generator("kfold")), chosen, weights
-    )
 
 
 def _as_rows(cells: list[dict]) -> list[dict]:
