@@ -37,6 +37,9 @@ def main(runs: list[str]) -> None:
     """Print a line a budget and run, and one for all runs."""
     for budget in map(float, _BUDGETS.value):
         pairs = [[solved(run, name, budget) for name in (_POLICY.value, _AGAINST.value)] for run in runs[1:]]
+        for run, (policy, reference) in zip(runs[1:], pairs):
+            if policy.keys() != reference.keys():
+                raise app.UsageError(f"{run}: is not finished")
         for names, chosen in [*((run, [pair]) for run, pair in zip(runs[1:], pairs)), ("all", pairs)]:
             questions = sorted({question for policy, _ in chosen for question in policy})
             gaps = np.array(
