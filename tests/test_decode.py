@@ -175,14 +175,16 @@ def test_scores_are_zero_where_nothing_was_asked(tiny_config, tiny_params):
 
 
 def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
-    lineage_engine.sample(PLAIN[:2], 64)
+    # As many rows of the same lengths: those may compile, whatever tests came before.
+    alike = [row(r.id, r.prompt, budget=r.params["budget"]) for r in PLAIN + STEERED]
+    lineage_engine.sample(alike, 64)
     before = compilations()
     jax.jit(lambda x: x + 1)(np.float32(len(before)))
     assert len(compilations()) == len(before) + 1  # the count counts
     before = compilations()
     lineage_engine.sample(PLAIN + STEERED, 64)
     new = {"temperature": 0.9, "alpha": 0.2, "stop": (3, 4)}
-    changed = [row(f"{r.id}'", r.prompt[::-1], **{**r.params, **new}) for r in STEERED]
+    changed = [row(f"{r.id}'", r.prompt[::-1], **{**r.params, **new}) for r in PLAIN + STEERED]
     lineage_engine.sample(changed, 64)
     assert compilations() == before
 
