@@ -18,7 +18,8 @@ from etils import epath
 from fr import cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.planted import gather, summarise_causes, told_early
+from fr.pipeline.audit import audit
+from fr.pipeline.planted import as_runs, gather, summarise_causes, told_early
 from fr.pipeline.profiles import table_of
 from fr.pipeline.route import route
 from fr.pipeline.study import claim, unit
@@ -48,7 +49,7 @@ def main() -> None:
     # ---------------------------------------------------------------- causes
     cells = gather(config, workdir)
     write_profiles(workdir / "profiles.csv", cells)
-    causes = summarise_causes(cells, config) | {"early": []}
+    causes = summarise_causes(cells, config) | {"audit": audit(as_runs(config, workdir), config), "early": []}
     for first in config.diagnosis.failures:
         if early := gather(config, workdir, table_of(first)):
             write_profiles(workdir / table_of(first), early)

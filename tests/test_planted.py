@@ -9,7 +9,8 @@ from synthetic_profiles import make
 from fr.config import Config, RoutingConfig, StudyConfig, freeze
 from fr.diagnosis.causes import confusion, tell_causes
 from fr.errors import UserError
-from fr.pipeline.planted import gather, summarise_causes, told_early
+from fr.pipeline.audit import audit
+from fr.pipeline.planted import as_runs, gather, summarise_causes, told_early
 from fr.pipeline.study import unit
 from fr.report.cause_tables import render_causes
 from fr.routing.folds import resample_problems
@@ -112,6 +113,29 @@ def test_a_table_of_first_failures_may_lack_a_lineage(tmp_path):
     line = next(line for line in text.splitlines() if line.strip().startswith("2 "))
     assert "480" in line and f"{found['diagnosis'][0]['accuracy']['mean']:.1f}" in line
     assert gather(CONFIG, tmp_path, "profiles-9.csv") == []
+
+
+def test_the_audit_leaves_training_runs_out(tmp_path):
+    """The cause is the method: three runs of each, which its features tell if they are the cause's own."""
+    write(tmp_path, 1.0, 0.2)
+    lineages = as_runs(CONFIG, tmp_path)
+    assert [cell.cell for cell in lineages[:3]] == [f"{cause}-0|countdown" for cause in CAUSES]
+    told = [
+        dataclasses.replace(cell, features=cell.features + 3.0 * (i % len(CAUSES)))
+        for i, cell in enumerate(lineages)
+    ]
+    (blind,), (seen,) = (
+        [row for row in audit(cells, CONFIG) if row["target"] == "method"] for cells in (lineages, told)
+    )
+    assert seen["runs"] == dict.fromkeys(sorted(CAUSES), 3) and not seen["confounded"]
+    assert (
+        seen["leave_run_out"]["features"]["accuracy"]
+        > 80
+        > 60
+        > blind["leave_run_out"]["features"]["accuracy"]
+    )
+    result = summarise_causes(gather(CONFIG, tmp_path), CONFIG) | {"audit": [seen]}
+    assert "a run left out" in render_causes(result)
 
 
 def test_without_a_difference_nothing_is_told(tmp_path):

@@ -44,6 +44,18 @@ def gather(config: Config, workdir: PathLike, table: str = "profiles.csv") -> li
     return cells
 
 
+def as_runs(config: Config, workdir: PathLike) -> list[Profiles]:
+    """The profiles of all lineages, a cell each, for the audit: a cause is the method of its training runs."""
+    cells = []
+    for seed in config.study.seeds:
+        for cause, _ in config.study.arms:
+            one, name = read_profiles(unit(workdir, cause, seed) / "profiles.csv")[0], f"{cause}-{seed}"
+            said = {"method": (cause,) * len(one), "run": (name,) * len(one), QUESTION: one.problems}
+            task = one.cell.rsplit("|", 1)[-1]
+            cells.append(dataclasses.replace(one, cell=f"{name}|{task}", extras=one.extras | said))
+    return cells
+
+
 def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
     first = next(iter(parts.values()))
     for cause, part in parts.items():

@@ -1,5 +1,6 @@
 """Planted causes as a person reads them in a terminal: what rescues each, and whether failures tell them."""
 
+from fr.report.failure_tables import audit_blocks
 from fr.report.tables import Block, Table, number, span, text
 
 
@@ -9,8 +10,9 @@ def render_causes(result: dict) -> str:
 
 
 def cause_blocks(result: dict) -> list[Block]:
-    """Rescue rates by operator and cause, how well causes are told by what is read, and confusion matrices."""
-    return [_rescue(result), *_diagnosis(result)]
+    """Rescue rates by operator and cause, how well causes are told by what is read, and the audit of them."""
+    audited = audit_blocks(result["audit"]) if result.get("audit") else []
+    return [_rescue(result), *_diagnosis(result), *audited]
 
 
 def _rescue(result: dict) -> Table:
