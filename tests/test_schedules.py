@@ -9,6 +9,7 @@ import pytest
 
 from fr.config import RoutingConfig
 from fr.errors import UserError
+from fr.report.plots import draw_schedules
 from fr.report.schedule_tables import render_schedules
 from fr.routing.bootstrap import resample_weights
 from fr.routing.folds import make_folds
@@ -128,6 +129,7 @@ def test_what_is_told_is_gained_at_every_budget_and_lost_by_exchange():
         assert point["head_free"]["minus_permuted"]["low"] > 0
     orders = result["orders"]["head_free"]["t"]
     assert orders["retry"][0] == "retry" and orders["wait"][0] == "wait"
+    assert draw_schedules(result).startswith(b"\x89PNG")
     text = render_schedules(result)
     assert "free head − one order" in text and f"of {len(cell)} failed problems" in text
 

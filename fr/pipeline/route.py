@@ -12,7 +12,7 @@ from fr.pipeline.audit import audit
 from fr.pipeline.regimes import describe_regimes
 from fr.report.ablation_tables import render_ablation
 from fr.report.failure_tables import render_audit, render_regimes
-from fr.report.page import plot_name
+from fr.report.page import SCHEDULES_PLOT, plot_name
 from fr.report.policy_tables import render_policies, render_power
 from fr.report.routing_tables import render_cell
 from fr.report.schedule_tables import render_schedules
@@ -60,7 +60,7 @@ def route(
     summary = {"without": list(without), **summarise(cells, config, heads, known, source)}
     summary |= {"regimes": describe_regimes(cells, config), "audit": audit(cells, config)}
     # Here, so that bad input is refused before the second that matplotlib takes to import.
-    from fr.report.plots import draw_cost, draw_landscape, draw_rescue
+    from fr.report.plots import draw_cost, draw_landscape, draw_rescue, draw_schedules
 
     plots = {}
     for profiles, cell in zip(cells, summary["cells"]):
@@ -68,6 +68,8 @@ def route(
         plots[plot_name("rescue", profiles.cell)] = draw_rescue(cell)
         if cell["cost"] and cell["cost"]["curve"]:
             plots[plot_name("cost", profiles.cell)] = draw_cost(cell)
+    if summary["schedules"]:
+        plots[SCHEDULES_PLOT] = draw_schedules(summary["schedules"])
     try:
         for name, image in plots.items():
             write_whole(epath.Path(workdir) / "plots" / name, image)

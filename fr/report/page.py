@@ -36,6 +36,7 @@ from fr.workdir import PathLike, write_whole
 
 NAME = "report.html"
 _KINDS = ("landscape", "rescue", "cost")
+SCHEDULES_PLOT = "schedules.png"  # of all cells together
 _FIGURES = {"rescue": "rescue rates", "landscape": "failure landscape"}
 
 
@@ -48,6 +49,7 @@ class _Found:
     causes: dict | None  # of scripts/planted.py
     settings: dict | None  # of the run whose failures these are
     plots: dict[str, dict[str, bytes]]  # kind -> cell -> PNG
+    schedules: bytes | None  # PNG of what orders of operators solve
     config: Config  # of the evaluation
 
 
@@ -82,7 +84,9 @@ def _read(workdir: epath.Path, config: Config) -> _Found:
         for kind in _KINDS:
             if (path := workdir / "plots" / plot_name(kind, cell["cell"])).exists():
                 plots.setdefault(kind, {})[cell["cell"]] = path.read_bytes()
-    return _Found(routing, summary, causes, settings, plots, config)
+    drawn = workdir / "plots" / SCHEDULES_PLOT
+    schedules = drawn.read_bytes() if routing["schedules"] and drawn.exists() else None
+    return _Found(routing, summary, causes, settings, plots, schedules, config)
 
 
 def _run(found: _Found) -> list[Part]:
@@ -173,7 +177,12 @@ def _cost(found: _Found) -> list[Part]:
         ]
     figures = Figures([(f"{cell}: problems solved within a cost", png) for cell, png in curves.items()])
     schedules = schedule_blocks(found.routing["schedules"])
-    return [figures, *([Title("Exploratory: one operator after the other"), *schedules] if schedules else [])]
+    if not schedules:
+        return [figures]
+    drawn = (
+        [Figures([("problems solved by orders of operators", found.schedules)])] if found.schedules else []
+    )
+    return [figures, Title("Exploratory: one operator after the other"), *drawn, *schedules]
 
 
 def _head(found: _Found) -> list[Part]:

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
@@ -54,6 +55,15 @@ _PATHS = {
     "best_fixed": ("best operator in hindsight", _INK, ":"),
     "retry": ("retry", _INK, "-"),
 }
+# Orders of operators; the gaps are of those that are chosen by what comes with the rollouts.
+_ORDERS = {
+    "retry": ("retry", _INK, "-"),
+    "best_fixed": ("best operator in hindsight", _INK, ":"),
+    "one_order": ("one order for all", "#b07d2b", "-"),
+    "head_free": ("orders by what is free", "#009e73", "-"),
+    "head": ("orders by everything", "#0072b2", "-"),
+}
+_GAPS = {"minus_one_order": ("minus one order", "-"), "minus_best": ("minus the best operator", ":")}
 
 
 def draw_landscape(profiles: Profiles, routing: RoutingConfig) -> bytes:
@@ -144,24 +154,55 @@ def draw_cost(cell: dict) -> bytes:
             values = [point["solved"][name] for point in curve]
             solved.plot(budgets, values, dashes, c=colour, label=title, zorder=2 if title else 1)
         solved.plot([], [], c=_GREY, label="another operator, always")
-        solved.set_ylabel("solved, % of all failed problems")
         for name in routed:
-            title, colour, dashes = _PATHS[name]
-            gaps = [point[f"{name}_minus_best"] for point in curve]
-            gained.plot(budgets, [gap["mean"] for gap in gaps], dashes, c=colour)
-            low, high = (
-                [np.nan if gap[end] is None else gap[end] for gap in gaps] for end in ("low", "high")
-            )
-            gained.fill_between(budgets, low, high, color=colour, alpha=0.15, lw=0)
-        gained.axhline(0, c=_INK, lw=0.8)
-        gained.set_ylabel("minus best operator in hindsight, points (95 %)")
-        for axis in (solved, gained):
-            axis.set_xscale("log")
-            axis.set_xlabel("forward positions a problem")
-            axis.grid(color="#eceff3")
-        figure.legend(loc="outside lower left", ncols=3)
-        figure.suptitle(f"What a budget buys: {cell['cell']}", x=0.01, ha="left", size=12)
-        return _png(figure)
+            _, colour, dashes = _PATHS[name]
+            _band(gained, budgets, [point[f"{name}_minus_best"] for point in curve], colour, dashes)
+        gained.set_ylabel("minus the best operator, points")
+        return _budgets(figure, solved, gained, f"What a budget buys: {cell['cell']}")
+
+
+def draw_schedules(found: dict) -> bytes:
+    """PNG: problems solved within a budget by orders of operators, and what choosing one by the failure adds."""
+    curve = found["curve"]
+    budgets = [point["budget"] for point in curve]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8.2, 3.4), layout="constrained")
+        solved, gained = figure.subplots(1, 2)
+        for name, (title, colour, dashes) in _ORDERS.items():
+            if name in curve[0]["solved"]:
+                values = [point["solved"][name] for point in curve]
+                solved.plot(budgets, values, dashes, c=colour, label=title)
+        for key, (title, dashes) in _GAPS.items():
+            colour = _ORDERS["head_free"][1]
+            _band(gained, budgets, [point["head_free"][key] for point in curve], colour, dashes)
+            gained.plot([], [], dashes, c=colour, label=title)
+        gained.set_ylabel("orders by what is free, points")
+        return _budgets(
+            figure, solved, gained, f"One operator after the other: {found['problems']} failed problems"
+        )
+
+
+def _band(axis, budgets: list[float], gaps: list[dict], colour: str, dashes: str) -> None:
+    """A difference along the budgets, with its interval."""
+    axis.plot(budgets, [gap["mean"] for gap in gaps], dashes, c=colour)
+    low, high = ([np.nan if gap[end] is None else gap[end] for gap in gaps] for end in ("low", "high"))
+    axis.fill_between(budgets, low, high, color=colour, alpha=0.15, lw=0)
+
+
+def _budgets(figure: Figure, solved, gained, title: str) -> bytes:
+    """What both plots of budgets share."""
+    solved.set_ylabel("solved, % of all failed problems")
+    gained.axhline(0, c=_INK, lw=0.8)
+    for axis in (solved, gained):
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlabel("forward positions a problem")
+        axis.grid(color="#eceff3")
+    figure.legend(loc="outside lower left", ncols=3)
+    figure.suptitle(title, x=0.01, ha="left", size=12)
+    return _png(figure)
 
 
 def _panels(figure, groups: dict[str, tuple[np.ndarray, str]], values: dict, pairs: list, title: str) -> None:
