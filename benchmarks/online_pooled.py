@@ -1,6 +1,6 @@
 """Several runs of scripts/intervene.py --policy as one: what a policy solves within a budget beside its reference.
 
-    python benchmarks/online_pooled.py --policy=head_schedule --against=schedule --budgets=150,300,450 RUN RUN ...
+    python benchmarks/online_pooled.py --policy=schedule --against=one_order --budgets=300,450,600 RUN RUN ...
 
 Positions are counted from the first attempt on. Intervals are over questions, each with all its runs, which may not
 read an ancestor in the loop: its price is not known here.
@@ -16,9 +16,9 @@ from fr.routing.bootstrap import estimate, percent, resample_weights
 from fr.routing.spending import affordable
 from fr.types import RIGHT
 
-_POLICY = flags.DEFINE_string("policy", "head_schedule", "A folder of online/.")
-_AGAINST = flags.DEFINE_string("against", "schedule", "Its reference, another one.")
-_BUDGETS = flags.DEFINE_list("budgets", ["150", "300", "450"], "Forward positions a problem.")
+_POLICY = flags.DEFINE_string("policy", "schedule", "A folder of online/.")
+_AGAINST = flags.DEFINE_string("against", "one_order", "Its reference, another one.")
+_BUDGETS = flags.DEFINE_list("budgets", ["300", "450", "600"], "Forward positions a problem.")
 _COLUMNS = ["problem", "grade", *(f"cost_{name}" for name in store.COSTS)]
 
 

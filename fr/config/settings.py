@@ -52,9 +52,7 @@ class DiagnosisConfig:
     quantile: float = 0.99  # of the detector's score over a problem's failed rollouts: its threshold
     quantile_without_ancestor: float = 0.75  # the same, of the logit variance
     detector: str = "demotion"  # demotion: J; z: max(Z_path, Z_cov)
-    failures: tuple[
-        int, ...
-    ] = ()  # numbers of first failures that a router has seen, a table of profiles for each
+    failures: tuple[int, ...] = ()  # a table of its own for routers that see so many first failures alone
     form: str = "showcase"  # third feature: showcase (mean of log10) or released (log10 of the mean)
     outside: bool = False  # write columns that a checker of the game has made; no router may read them
 

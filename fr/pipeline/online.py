@@ -155,9 +155,8 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
 
 def reads_ancestor(router: Router) -> bool:
     """Whether the attempts of a router's run are decoded beside the ancestor: for its features, or an operator."""
-    groups = {
-        COLUMNS[name].group for name in router.reads - {"logit_dispersion"}
-    }  # of which there is one without
+    # Of the third feature there is a form without an ancestor.
+    groups = {COLUMNS[name].group for name in router.reads - {"logit_dispersion"}}
     return not groups.isdisjoint(("lineage", "demotion")) or any(
         OPERATORS[name].uses_ancestor for name in router.tries()
     )

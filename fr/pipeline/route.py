@@ -1,6 +1,5 @@
 """From profile tables to routing.json, plots and printable tables; needs no model, and jax for the head only."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,7 +21,7 @@ from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import Profiles, read_cells
 from fr.routing.router import ORDERS
-from fr.routing.schedules import budget_population, learn_orders, named
+from fr.routing.schedules import learn_orders, named, train_order_head
 from fr.routing.summary import measure_certainty, summarise
 from fr.routing.trained import Head
 from fr.routing.transfer import unknown_operators
@@ -93,8 +92,7 @@ def _keep_heads(cells: Sequence[Profiles], config: Config, workdir: epath.Path) 
     train_head(pool, everything, rows, READS["head"], routing, rng)[0].save(workdir / "head")
     if (outcomes := outcomes_of(pool)) is None:
         return
-    free, within = dataclasses.replace(routing, price=0.0), budget_population(pool, outcomes, routing.budget)
-    head, choice, _ = train_head(pool, within, rows, READS["head_free"], free, rng)
+    head, choice = train_order_head(pool, outcomes, rows, READS["head_free"], routing, rng)
     head.save(workdir / "schedule")
     orders = learn_orders(pool, outcomes, rows, choice)
     write_json(workdir / "schedule" / ORDERS, named(orders, pool.operators))

@@ -32,21 +32,15 @@ def budget_curve(
     weights /= weights.sum(axis=1, keepdims=True)
     curve = []
     for budget in outcomes.budgets():
-        solved = _solved(outcomes, np.full(count, budget))
+        solved = outcomes.each(np.full(count, budget))
         found = {name: solved[:, o] for o, name in enumerate(profiles.operators)}
         for name, route in routes.items():
-            after = _solved(outcomes, budget - charge(name, known) * np.ones(count))
+            after = outcomes.each(budget - charge(name, known) * np.ones(count))
             found |= {name: _along(after, route), f"{name}_sunk": _along(solved, route)}
         shares = {name: weights @ value for name, value in found.items()}
         shares[BEST] = np.max([shares[name] for name in profiles.operators], axis=0)
         curve.append((float(budget), {name: estimate(share, count) for name, share in shares.items()}))
     return curve
-
-
-def _solved(outcomes, budget: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N O"]:
-    """By each operator alone."""
-    operators = range(len(outcomes.most))
-    return np.column_stack([outcomes.solved(outcomes.alone(o), budget) for o in operators])
 
 
 def _along(solved: Float[np.ndarray, "N O"], route: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

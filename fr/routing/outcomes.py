@@ -39,6 +39,11 @@ class Outcomes:
         """One operator, as often as its attempts tell of."""
         return (operator,) * int(self.most[operator])
 
+    def each(self, budget: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N O"]:
+        """Chance that a budget solves a problem by each operator alone."""
+        operators = range(len(self.most))
+        return np.column_stack([self.solved(self.alone(o), budget) for o in operators])
+
     def budgets(self) -> Float[np.ndarray, "P"]:
         """In equal ratios, from the dearest operator's mean attempt to where the attempts at some problem run out."""
         there = self.prices > 0

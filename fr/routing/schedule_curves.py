@@ -1,6 +1,5 @@
 """Orders of operators at equal cost: what a router's choice of one adds to the best order for all failures."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,11 +11,11 @@ from fr.routing.budget import BEST
 from fr.routing.cells import difference
 from fr.routing.costs import positions_of
 from fr.routing.folds import Fold, make_folds
-from fr.routing.learn import READS, train_head
+from fr.routing.learn import READS
 from fr.routing.outcomes import Order, Outcomes, outcomes_of
 from fr.routing.pool import Pool
 from fr.routing.references import charge
-from fr.routing.schedules import ONE_ORDER, budget_population, learn_orders, named, order_for
+from fr.routing.schedules import ONE_ORDER, learn_orders, named, order_for, train_order_head
 
 READERS = ("head", "head_free")  # what the heads that choose among orders may read, of READS
 
@@ -35,10 +34,8 @@ def judge_schedules(
     outcomes, folds = outcomes_of(pool), make_folds(pool, "kfold", routing.folds, generator("kfold"))
     if outcomes is None or isinstance(folds, str):
         return None
-    population = budget_population(pool, outcomes, routing.budget)
-    free = dataclasses.replace(routing, price=0.0)  # costs are in the budget
-    learned = lambda name, k, fold: train_head(
-        pool, population, fold.train, READS[name], free, generator(f"schedule {k}")
+    learned = lambda name, k, fold: train_order_head(
+        pool, outcomes, fold.train, READS[name], routing, generator(f"schedule {k}")
     )[1]
     chosen = {name: np.stack([learned(name, k, fold) for k, fold in enumerate(folds)]) for name in READERS}
     return judge_orders(pool, outcomes, folds, chosen, weights)
@@ -101,10 +98,10 @@ def _point(
     known, size = [positions_of(profiles) for profiles in pool.cells], weights.sum(axis=1)
     share = lambda solved: estimate(weights @ solved / size, len(pool))
     whole = np.full(len(pool), budget)
-    alone = [outcomes.solved(outcomes.alone(o), whole) for o in range(len(pool.operators))]
+    alone = outcomes.each(whole)
     found = {BEST: _best(pool, alone, weights)}
     if "retry" in pool.operators:
-        found["retry"] = share(alone[pool.operators.index("retry")])
+        found["retry"] = share(alone[:, pool.operators.index("retry")])
     exchanged: dict[str, Estimate] = {}
     for name, plan in plans.items():
         paid = [charge(name, cell) * np.ones(len(cell["diagnosis"])) for cell in known]
@@ -121,13 +118,13 @@ def _point(
     return point
 
 
-def _best(pool: Pool, alone: list[Float[np.ndarray, "N"]], weights: Float[np.ndarray, "R N"]) -> Estimate:
+def _best(pool: Pool, alone: Float[np.ndarray, "N O"], weights: Float[np.ndarray, "R N"]) -> Estimate:
     """The operator of each cell that solves most, by the outcomes that it is scored on."""
     best = np.zeros(len(weights))
     for c, profiles in enumerate(pool.cells):
         here = pool.cell == c
         offered = [pool.operators.index(name) for name in profiles.operators]
-        best += np.max([weights[:, here] @ alone[o][here] for o in offered], axis=0)
+        best += np.max([weights[:, here] @ alone[here, o] for o in offered], axis=0)
     return estimate(best / weights.sum(axis=1), len(pool))
 
 

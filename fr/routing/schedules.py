@@ -1,13 +1,16 @@
 """What is tried when the first choice has failed: orders of operators, for all failures or by a router's choice."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from fr.config import RoutingConfig
+from fr.routing.learn import train_head
 from fr.routing.outcomes import Order, Outcomes
 from fr.routing.pool import Pool, Population
-from fr.routing.trained import ANYWHERE
+from fr.routing.trained import ANYWHERE, Head
 
 ONE_ORDER = "one_order"  # for all failures of a family: it reads none
 LEAST = 20  # training problems with a router's choice, from which an order of their own is learned
@@ -68,8 +71,21 @@ def budget_population(pool: Pool, outcomes: Outcomes, retries: float) -> Populat
     """
     price = outcomes.prices[:, pool.operators.index("retry") if "retry" in pool.operators else 0]
     budget = np.full(len(pool), retries * price[price > 0].mean())
-    solved = np.column_stack([outcomes.solved(outcomes.alone(o), budget) for o in range(len(pool.operators))])
-    return Population(np.ones(len(pool)), solved)
+    return Population(np.ones(len(pool)), outcomes.each(budget))
+
+
+def train_order_head(
+    pool: Pool,
+    outcomes: Outcomes,
+    train: Bool[np.ndarray, "N"],
+    reads: Sequence[str],
+    routing: RoutingConfig,
+    rng: np.random.Generator,
+) -> tuple[Head, Int[np.ndarray, "N"]]:
+    """A head that learned from the rows `train` what solves most for `routing.budget` retries, and its choices."""
+    population = budget_population(pool, outcomes, routing.budget)
+    routing = dataclasses.replace(routing, price=0.0)  # costs are in the budget
+    return train_head(pool, population, train, reads, routing, rng)[:2]
 
 
 def order_for(orders: Mapping[str, Mapping[str, Sequence]], family: str, choice: str) -> Sequence:
