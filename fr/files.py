@@ -1,0 +1,128 @@
+"""Opening files that somebody else has made: regular files of a bounded size, and strict JSON."""
+
+import errno
+import json
+import os
+import stat
+from typing import BinaryIO
+
+from etils import epath
+
+from fr.errors import UserError, first_line
+
+_PIECE = 1 << 20  # bytes of one read
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def open_regular(path: str | os.PathLike, limit: int, name: str = "") -> BinaryIO:
+    """A regular file, opened for reading in binary, whose size is at most `limit` bytes.
+
+    A pipe or a device is refused without being waited for or read. Bucket paths work too. A reader that must
+    not read more than `limit` bytes of a file that grows, or of one under /proc whose size is given as 0, uses
+    `read_regular`.
+
+    Args:
+      path: the file.
+      limit: bytes.
+      name: what an error calls the file; the path itself unless given.
+
+    Raises UserError in one line for whatever is not such a file.
+    """
+    name = name or os.fspath(path)
+    try:
+        if "://" in os.fspath(path):
+            return _open_remote(epath.Path(path), limit, name)
+        # O_NONBLOCK: opening a pipe without a writer would wait for one.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: {_reason(error)}") from error
+    try:
+        found = os.fstat(descriptor)
+        kind = stat.S_IFMT(found.st_mode)
+        if kind != stat.S_IFREG:
+            raise UserError(f"{name}: is {_KINDS.get(kind, 'special')}; give a regular file")
+        _check_size(found.st_size, limit, name)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: str | os.PathLike, limit: int, name: str = "") -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; raises UserError as `open_regular` does."""
+    name = name or os.fspath(path)
+    with open_regular(path, limit, name) as file:
+        try:
+            # In pieces, because `read(n)` allocates n bytes before it knows how many there are.
+            pieces, size = [], 0
+            while size <= limit and (piece := file.read(_PIECE)):
+                pieces.append(piece)
+                size += len(piece)
+        except OSError as error:
+            raise UserError(f"{name}: {_reason(error)}") from error
+    _check_size(size, limit, name)
+    return b"".join(pieces)
+
+
+def read_json(path: str | os.PathLike, limit: int, name: str = ""):
+    """The value of a JSON file of at most `limit` bytes, read strictly (see `parse_json`)."""
+    name = name or os.fspath(path)
+    data = read_regular(path, limit, name)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: is not UTF-8 text (byte {error.start})") from error
+    return parse_json(text, name)
+
+
+def parse_json(text: str, where: str, **numbers):
+    """The value of a JSON text; `numbers` are `parse_int` and `parse_float` of `json.loads`.
+
+    Raises UserError that begins with `where` for text that is not JSON, nested too deeply, with NaN or
+    infinity, or with a name that occurs twice in an object.
+    """
+    try:
+        return json.loads(
+            text, parse_constant=_no_constant, object_pairs_hook=_once_each, **numbers
+        )
+    except RecursionError as error:
+        raise UserError(f"{where}: its JSON is nested too deeply") from error
+    except ValueError as error:
+        raise UserError(f"{where}: is not JSON ({first_line(error)})") from error
+
+
+def _open_remote(path: epath.Path, limit: int, name: str) -> BinaryIO:
+    if path.is_dir():
+        raise UserError(f"{name}: is a folder; give a file")
+    _check_size(path.stat().length, limit, name)
+    return path.open("rb")
+
+
+def _check_size(size: int, limit: int, name: str) -> None:
+    if size > limit:
+        raise UserError(f"{name}: has {size} bytes or more; at most {limit} are read")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if getattr(error, "errno", None) == errno.ENXIO:
+        return "is a socket or a device; give a regular file"
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+def _no_constant(text: str):
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _once_each(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"{twice[:60]!r} occurs twice in an object")
+    return found
