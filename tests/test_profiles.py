@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from synthetic_profiles import make
 
+from fr.config import RoutingConfig
 from fr.errors import UserError
-from fr.routing.attempts import fixed_rates, halve, recover_attempts, successes
+from fr.routing.attempts import deterministic, fixed_rates, halve, recover_attempts, successes
+from fr.routing.certainty import certainty
 from fr.routing.profiles import OPERATORS, read_cells, read_profiles, write_profiles
 
 HEADER = "cell,problem_id,n_failed_rollouts,spread,concentration,logit_dispersion," + ",".join(OPERATORS)
@@ -145,9 +147,42 @@ def test_halves_are_disjoint_and_keep_every_success():
     assert np.abs(here[..., :4].mean(axis=0) - correct[:, :4] * 4 / 9).max() < 0.6
 
 
-def test_only_rates_without_sampling_noise_are_fixed():
-    operators = ("retry", "dense_steer")
-    zero_one = np.array([[0.5, 1.0], [0.25, 0.0]])
-    assert fixed_rates(operators, zero_one, np.full((2, 2), 4)).tolist() == [False, True]
-    assert fixed_rates(operators, zero_one[:, ::-1], np.full((2, 2), 4)).tolist() == [False, False]
-    assert fixed_rates(operators, zero_one, np.array([[4, 1], [4, 1]])).tolist() == [False, True]
+def test_a_deterministic_operator_is_known_by_what_the_table_says_or_by_its_single_attempts():
+    profiles = make(problems=12, attempts=8, operators=("retry", "hot", "greedy"))
+    rates, attempts = profiles.rates.copy(), profiles.attempts.copy()
+    assert deterministic(profiles).tolist() == fixed_rates(profiles).tolist() == [False] * 3
+    said = dataclasses.replace(profiles, deterministic=("greedy",))
+    assert deterministic(said).tolist() == fixed_rates(said).tolist() == [False, False, True]
+    rates[:, 2], attempts[:, 2] = rates[:, 2] > 0.3, 1
+    once = dataclasses.replace(profiles, rates=rates, attempts=attempts)
+    assert deterministic(once).tolist() == [False, False, True]
+    # One attempt of everything says that little was tried, not that every attempt would be the same.
+    every = dataclasses.replace(profiles, rates=(rates > 0.3) * 1.0, attempts=np.ones_like(attempts))
+    assert not deterministic(every).any() and fixed_rates(every).all()
+
+
+def test_what_is_deterministic_is_kept_on_disk_and_known_of_released_files(tmp_path):
+    profiles = dataclasses.replace(
+        make(problems=6, operators=("retry", "hot", "greedy")), deterministic=("greedy",)
+    )
+    write_profiles(tmp_path / "p.csv", [profiles, make(problems=3, cell="other|task")])
+    read = read_profiles(tmp_path / "p.csv")
+    assert [p.deterministic for p in read] == [("greedy",), ()]
+    assert read_cells([tmp_path / "p.csv"], without=["greedy"])[0].deterministic == ()
+    released = dataclasses.replace(make(problems=6), attempts=None)
+    write_profiles(tmp_path / "r.csv", [released])
+    assert read_profiles(tmp_path / "r.csv")[0].deterministic == ("dense_steer",)
+
+
+def test_a_deterministic_operator_is_no_draw_of_the_model_and_its_headroom_stands_apart():
+    draw = np.random.default_rng(0)
+    profiles = make(problems=60, attempts=20, operators=("retry", "hot", "greedy"))
+    rates, attempts = profiles.rates.copy(), profiles.attempts.copy()
+    rates[:, 2], attempts[:, 2] = draw.random(60) < 0.4, 1
+    profiles = dataclasses.replace(profiles, rates=rates, attempts=attempts)
+    found = certainty(profiles, RoutingConfig(posterior=50), draw)
+    # What it solved is known: a perfect router has at least these problems.
+    assert (found.oracle[rates[:, 2] == 1] == 1).all() and (found.drawn < 1).all()
+    headroom = found.record["headroom"]
+    assert headroom["deterministic"] == ["greedy"] and headroom["of_deterministic"]["low"] > 10
+    assert headroom["without_deterministic"]["mean"] < 3

@@ -8,6 +8,7 @@ from fr.config import Config
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.diagnosis.signals import SIGNALS, Failures, read_signals
+from fr.interventions import OPERATORS
 from fr.pipeline.run import Run
 from fr.pipeline.sample import is_failure
 from fr.routing.profiles import FEATURES, Profiles, write_profiles
@@ -123,6 +124,7 @@ def _cell(
         attempts=np.array([[len(group) for group in tried[o]] for o in operators]).T,
         extras=_texts(columns),
         excluded=len(rollouts.keys() & questions.keys()) - len(problems),
+        deterministic=tuple(o for o in operators if OPERATORS[o].deterministic),
     )
 
 

@@ -93,12 +93,28 @@ def certainty_block(known: dict | None) -> Block:
     ]
     lead = (
         f"  true rates (hierarchical binomial model): best fixed operator {number(known['best_fixed'])} %, "
-        f"a perfect router {number(known['oracle'])} %"
+        f"a perfect router {number(known['oracle'])} %\n"
+        f"  {_headroom(known['headroom'])}"
     )
     header = ["label", "expected", "mean posterior of those given, %", "of 90 % and more"]
     same = ", ".join(f"{row['attempts']}: {number(row['same'], 0)} %" for row in known["stability"])
     note = f"  two sets of n attempts an operator give a problem the same label at n = {same}"
     return Table(header, rows, lead=lead, note=note)
+
+
+def _headroom(found: dict) -> str:
+    """Points of a perfect router over the best fixed operator, and how many of them deterministic ones make."""
+    points = lambda name: f"{number(found[name]['mean'])} points " + span(
+        found[name]["low"], found[name]["high"]
+    )
+    line = f"headroom: {points('all')}"
+    if not found["deterministic"]:
+        return line
+    names = ", ".join(found["deterministic"])
+    return (
+        f"{line}, of which deterministic operators ({names}) {points('of_deterministic')}; "
+        f"without them {points('without_deterministic')}"
+    )
 
 
 def _rates(summary: dict, protocol: str, title: str) -> Table:

@@ -94,6 +94,8 @@ def _read_with(protocol: dict) -> list[str]:
         line = f"  a perfect router: between {number(bracket['low'])} and {number(bracket['high'])} %"
         known = f", {number(bracket['expected'])} % by the model of true rates" if bracket["expected"] else ""
         lines.append(line + known)
+        if bracket["outside"]:
+            lines.append(f"    (outside of its bracket: {bracket['outside']})")
     if protocol.get("repeats"):
         again, chance = protocol["repeats"]["seen"], protocol["repeats"]["chance"]
         lines.append(

@@ -5,8 +5,6 @@ from jaxtyping import Bool, Float, Int
 
 from fr.routing.profiles import Profiles
 
-# Greedy decoding of the mixture: every attempt is the same attempt.
-DETERMINISTIC = ("dense_steer",)
 _CAP = 10  # released rates are means over min(n_failed, 10) attempts ...
 _LARGEST = 50  # ... dense_steer's over another count, of at most the 50 rollouts of a problem
 _PRINTED = 1e-6  # and printed with six decimals
@@ -39,17 +37,21 @@ def successes(rates: Float[np.ndarray, "N O"], attempts: Int[np.ndarray, "N O"])
     return np.round(rates * attempts).astype(np.int64)
 
 
-def fixed_rates(
-    operators: tuple[str, ...], rates: Float[np.ndarray, "N O"], attempts: Int[np.ndarray, "N O"]
-):
-    """Bool [O]: operators whose rate carries no sampling noise, so that both halves have the same rate.
+def deterministic(profiles: Profiles) -> Bool[np.ndarray, "O"]:
+    """Operators whose attempts at a problem are all the same one: no draws from a rate.
 
-    These have one attempt a problem, or are deterministic by construction and indeed always or never right.
-    The released dense_steer is a share of several attempts: it is split like the others.
+    Said by the table (`Profiles.deterministic`), or by one attempt a problem where a retry has several.
     """
-    once = (attempts == 1).all(axis=0)
-    constant = np.isin(operators, DETERMINISTIC) & np.isin(rates, (0.0, 1.0)).all(axis=0)
-    return once | constant
+    said = np.isin(profiles.operators, profiles.deterministic)
+    if profiles.attempts is None:
+        return said
+    once = (profiles.attempts == 1).all(axis=0)
+    return said | (once & ~once[profiles.operators.index("retry")])
+
+
+def fixed_rates(profiles: Profiles) -> Bool[np.ndarray, "O"]:
+    """Operators whose rate cannot be split, so that both halves have the same: deterministic, or tried once."""
+    return deterministic(profiles) | (recover_attempts(profiles) == 1).all(axis=0)
 
 
 def halve(
@@ -65,8 +67,8 @@ def halve(
     """
     first = attempts // 2
     drawn = rng.hypergeometric(correct, attempts - correct, first, size=(splits, *correct.shape))
-    whole = correct / attempts
     with np.errstate(invalid="ignore"):
+        whole = correct / attempts
         here = np.where(fixed, whole, drawn / first)
         there = np.where(fixed, whole, (correct - drawn) / (attempts - first))
     return here, there

@@ -6,7 +6,7 @@ import numpy as np
 
 from fr.config import Config, RoutingConfig
 from fr.diagnosis.labels import count_labels, label, permutation_null, unreached
-from fr.routing.attempts import DETERMINISTIC, recover_attempts, successes
+from fr.routing.attempts import deterministic, recover_attempts, successes
 from fr.routing.bootstrap import Estimate, percent
 from fr.routing.budget import BEST, budget_curve
 from fr.routing.costs import costs
@@ -44,11 +44,7 @@ def _attempts(profiles: Profiles) -> dict:
 
 def _null(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generator) -> dict | None:
     attempts = recover_attempts(profiles)
-    drawn = [
-        o
-        for o, name in enumerate(profiles.operators)
-        if name not in DETERMINISTIC and attempts[:, o].max() > 1
-    ]
+    drawn = np.flatnonzero(~deterministic(profiles) & (attempts.max(axis=0) > 1))
     operators = tuple(profiles.operators[o] for o in drawn)
     known = (attempts[:, drawn] > 0).all(axis=1)
     if "retry" not in operators or len(operators) < 2 or not known.any():

@@ -4,12 +4,12 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import ndtri
 
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import LABELS, label
-from fr.routing.attempts import recover_attempts, successes
+from fr.routing.attempts import deterministic, recover_attempts, successes
 from fr.routing.bootstrap import percent
 from fr.routing.profiles import Profiles
 from fr.routing.true_rates import (
@@ -28,20 +28,30 @@ _SURE = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Certainty:
-    """What the attempts of a cell say about its true rates: `oracle` [N] is E[max_o p_o], `record` JSON."""
+    """What the attempts of a cell say about its true rates: `oracle` [N] is E[max_o p_o], `record` JSON.
+
+    `drawn` [N] is the same over the operators that are not deterministic.
+    """
 
     oracle: Float[np.ndarray, "N"]
+    drawn: Float[np.ndarray, "N"]
     record: dict
 
 
 def certainty(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generator) -> Certainty | None:
-    """Rates, labels and power under the hierarchical binomial model; None where attempts are unknown."""
-    attempts = recover_attempts(profiles)
-    if (attempts == 0).any():
+    """Rates, labels and power under the hierarchical binomial model; None where attempts are unknown.
+
+    Attempts of a deterministic operator are no draws: its rates are as they were seen, and no part of the model.
+    """
+    attempts, drawn = recover_attempts(profiles), ~deterministic(profiles)
+    if (attempts[:, drawn] == 0).any():
         return None
     correct = successes(profiles.rates, attempts)
-    model = fit_hierarchy(correct, attempts)
-    rates = draw_rates(model, correct, attempts, routing.posterior, rng)
+    model = fit_hierarchy(correct[:, drawn], attempts[:, drawn])
+    rates = np.repeat(profiles.rates[None], routing.posterior, axis=0)
+    rates[..., drawn] = draw_rates(
+        model, correct[:, drawn], attempts[:, drawn], routing.posterior, rng
+    )
     rule = profiles.operators, routing.margin, routing.hard
     posterior = label_posterior(rates, *rule)
     given = label(profiles.rates, *rule)
@@ -49,8 +59,12 @@ def certainty(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generat
     oracle = rates.max(axis=-1).mean(axis=0)
     operators = {}
     for o, name in enumerate(profiles.operators):
-        beta = fit_beta_binomial(correct[:, o], attempts[:, o])
-        operators[name] = {"mean": percent(beta.mean), "sd": percent(beta.sd)}
+        if drawn[o]:
+            beta = fit_beta_binomial(correct[:, o], attempts[:, o])
+            operators[name] = {"mean": percent(beta.mean), "sd": percent(beta.sd)}
+        else:
+            seen = profiles.rates[:, o]
+            operators[name] = {"mean": percent(seen.mean()), "sd": percent(seen.std())}
     record = {
         "beta_binomial": operators,
         "problem_sd": round(float(model.problem_sd), 6),
@@ -70,8 +84,30 @@ def certainty(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generat
             for row in label_stability(rates, *rule, _STABILITY, rng)
         ],
         "power": power(rates, int(np.median(attempts))),
+        "headroom": headroom(rates, profiles.operators, drawn),
     }
-    return Certainty(oracle, record)
+    return Certainty(oracle, rates[..., drawn].max(axis=-1).mean(axis=0), record)
+
+
+def headroom(
+    rates: Float[np.ndarray, "D N O"], operators: tuple[str, ...], drawn: Bool[np.ndarray, "O"]
+) -> dict:
+    """Points that a perfect router has over the best fixed operator, mean and 95 % of the model's draws:
+    of all operators, without the deterministic ones, and what those account for.
+
+    A deterministic operator is right or not, so that its best problems are known without noise, and a perfect
+    choice among others and it is no evidence that failures can be told apart.
+    """
+
+    def points(kept: Bool[np.ndarray, "O"]) -> Float[np.ndarray, "D"]:
+        chosen = rates[..., kept]
+        return chosen.max(axis=-1).mean(axis=1) - chosen.mean(axis=1).max(axis=-1)
+
+    every, without = points(np.ones(len(drawn), bool)), points(drawn)
+    found = {"all": every, "without_deterministic": without, "of_deterministic": every - without}
+    spread = lambda values: dict(zip(("low", "high"), map(percent, np.quantile(values, (0.025, 0.975)))))
+    told = {name: {"mean": percent(values.mean()), **spread(values)} for name, values in found.items()}
+    return told | {"deterministic": [name for name, random in zip(operators, drawn) if not random]}
 
 
 def power(rates: Float[np.ndarray, "D N O"], tried: int) -> dict:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from fr.routing.attempts import fixed_rates, recover_attempts, successes
+from fr.routing.attempts import deterministic, recover_attempts, successes
 from fr.routing.costs import positions_of
 from fr.routing.pool import Pool
 
@@ -63,8 +63,7 @@ def outcomes_of(pool: Pool) -> Outcomes | None:
     for c, profiles in enumerate(pool.cells):
         own = [pool.operators.index(name) for name in profiles.operators]
         # A second attempt of a deterministic operator would be the same attempt.
-        once = fixed_rates(profiles.operators, profiles.rates, pool.attempts[pool.cell == c][:, own])
-        most[own] = np.where(once, 1, most[own])
+        most[own] = np.where(deterministic(profiles), 1, most[own])
     wrong, tries = pool.attempts - successes(pool.rates, pool.attempts), np.arange(most.max())
     with np.errstate(invalid="ignore", divide="ignore"):
         fails = np.maximum(wrong[..., None] - tries, 0) / (pool.attempts[..., None] - tries)

@@ -21,6 +21,10 @@ from fr.workdir import PathLike, write_whole
 FEATURES = ("spread", "concentration", "logit_dispersion")
 OPERATORS = ("retry", "sparse_steer", "sparse_steer_random", "local_temp", "dense_steer")
 EXCLUDED = "excluded_problems"  # of the cell, the same number on every line
+# Operators whose attempts at a problem are all the same one, joined by +; the same on every line.
+DETERMINISTIC = "deterministic_operators"
+# Released files say it nowhere: what their column of that name is, as published (arXiv 2606.05145).
+_RELEASED_DETERMINISTIC = ("dense_steer",)
 REQUIRED = ("cell", "problem_id", "n_failed_rollouts", *FEATURES, *OPERATORS)
 _PRINTED = 1e-6  # a rate printed with six decimals is this near to successes / attempts
 
@@ -31,7 +35,7 @@ class Profiles:
 
     `rates` are shares of attempts, in [0, 1]; `attempts` is None where the file does not say. A feature or an
     operator that the cell lacks (no ancestor) is a column of NaN. `excluded` problems had no failed rollout
-    and are left out.
+    (or not as many as the table is of) and are left out.
     """
 
     cell: str
@@ -43,6 +47,7 @@ class Profiles:
     attempts: Int[np.ndarray, "N O"] | None = None
     extras: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # other columns, as text
     excluded: int = 0
+    deterministic: tuple[str, ...] = ()  # those of `operators` whose attempts are all the same
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -113,6 +118,7 @@ def _less(profiles: Profiles, without: Sequence[str]) -> Profiles:
         operators=tuple(profiles.operators[i] for i in kept),
         rates=profiles.rates[:, kept],
         attempts=None if profiles.attempts is None else profiles.attempts[:, kept],
+        deterministic=tuple(name for name in profiles.deterministic if name not in without),
     )
 
 
@@ -123,6 +129,7 @@ def write_profiles(path: PathLike, cells: Iterable[Profiles]) -> None:
     counted = [f"{name}_n" for name in operators if any(c.attempts is not None for c in cells)]
     extras = list(dict.fromkeys(name for c in cells for name in c.extras))
     left_out = [EXCLUDED] if any(c.excluded for c in cells) else []
+    left_out += [DETERMINISTIC] if any(c.deterministic for c in cells) else []
     fixed = ["cell", "problem_id", "n_failed_rollouts", *FEATURES, *operators, *counted, *left_out]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, fixed + extras, restval="", lineterminator="\n")
@@ -142,6 +149,8 @@ def _rows(cell: Profiles) -> Iterable[dict]:
             row |= {f"{name}_n": "" if np.isnan(rate) else int(n) for name, n, rate in tried}
         if cell.excluded:
             row[EXCLUDED] = cell.excluded
+        if cell.deterministic:
+            row[DETERMINISTIC] = "+".join(cell.deterministic)
         yield row | {name: values[i] for name, values in cell.extras.items()}
 
 
@@ -179,10 +188,13 @@ def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> P
     if any(row.get(f"{c}_n") for row in rows for c in operators):
         attempts = np.array([[_count(row, f"{c}_n") for c in operators] for row in rows])
     _check_rates(rows, operators, values, attempts)
-    taken = {*REQUIRED, EXCLUDED, *known, *(f"{c}_n" for c in known)}
+    taken = {*REQUIRED, EXCLUDED, DETERMINISTIC, *known, *(f"{c}_n" for c in known)}
     extras = {c: tuple(row[c] for row in rows) for c in header if c not in taken}
     n_failed = np.array([n for n in failed if n > 0])
-    return Profiles(name, problems, n_failed, features, operators, values, attempts, extras, excluded)
+    said = rows[0].get(DETERMINISTIC)
+    same = _RELEASED_DETERMINISTIC if said is None and attempts is None else (said or "").split("+")
+    same = tuple(c for c in operators if c in same)
+    return Profiles(name, problems, n_failed, features, operators, values, attempts, extras, excluded, same)
 
 
 def _check_operators(path: epath.Path, cell: str, operators: tuple[str, ...], header: list[str]) -> None:

@@ -47,13 +47,15 @@ def halves_view(profiles: Profiles, routing: RoutingConfig, rng: np.random.Gener
     problems.
     """
     attempts = recover_attempts(profiles)
-    fixed = fixed_rates(profiles.operators, profiles.rates, attempts)
-    kept = np.flatnonzero(((attempts >= _FEWEST) | (fixed & (attempts > 0))).all(axis=1))
+    fixed = fixed_rates(profiles)
+    kept = np.flatnonzero(((attempts >= _FEWEST) | fixed).all(axis=1))
     if not len(kept):
         return None
     correct = successes(profiles.rates, attempts)
     one, other = halve(correct[kept], attempts[kept], fixed, routing.splits, rng)
     deciding, scoring = np.concatenate([one, other]), np.concatenate([other, one])
+    # A deterministic operator has its rate, whatever number of attempts was printed.
+    deciding[..., fixed] = scoring[..., fixed] = profiles.rates[kept][:, fixed]
     return View(
         kept,
         label(deciding, profiles.operators, routing.margin, routing.hard) == STEERABLE,

@@ -152,11 +152,11 @@ def _protocol(
         "routes": counts,
         "route_entropy": round(route_entropy(routed), 6) if len(routed) else None,
         # In the source's protocol the oracle reads the rates that it is scored with: an upper end only.
-        "oracle_bracket": {
-            "low": rates["oracle"] if halved else None,
-            "expected": _expected(view, known),
-            "high": percent(estimates["oracle_high"].value),
-        },
+        "oracle_bracket": _bracket(
+            rates["oracle"] if halved else None,
+            _expected(view, known),
+            percent(estimates["oracle_high"].value),
+        ),
         "power": {name: percent((estimates["routed"] - estimates[name]).detectable()) for name in FAMILY},
         "z_statistics": ZStatistics.fit(profiles.features[view.calibration]).to_dict(),
     }
@@ -173,6 +173,16 @@ def _protocol(
             {"p_holm": round(holm[name], 6)} if name in holm else {}
         )
     return record
+
+
+def _bracket(low: float | None, expected: float | None, high: float | None) -> dict:
+    """{low, expected, high, outside}: what a perfect router has; `outside` says why the model is out of bounds."""
+    outside = None
+    if expected is not None and low is not None and expected < low:
+        outside = "the model shrinks the rates of these problems further than their second half does"
+    if expected is not None and high is not None and expected > high:
+        outside = "the model expects more than the very rates show: it does not fit these problems"
+    return {"low": low, "expected": expected, "high": high, "outside": outside}
 
 
 def _expected(view: View, known: Certainty | None) -> float | None:

@@ -145,7 +145,7 @@ class _Place:
 def oracle_bracket(profiles: Profiles, halves: View | None, known: Certainty | None) -> dict:
     """What a perfect router would rescue of all failures, in percent: each problem's best operator by one half of
     its attempts and scored by the other (low), E[max_o p_o] under the model of true rates, by the very rates (high);
-    None where attempts are unknown.
+    None where attempts are unknown. `drawn` is E[max_o p_o] without the deterministic operators, which no draws are.
     """
     low = None
     if halves is not None:
@@ -155,6 +155,7 @@ def oracle_bracket(profiles: Profiles, halves: View | None, known: Certainty | N
         "cell": profiles.cell,
         "low": low,
         "expected": percent(known.oracle.mean()) if known else None,
+        "drawn": percent(known.drawn.mean()) if known else None,
         "high": percent(profiles.rates.max(axis=1).mean()),
         "best_fixed": percent(profiles.rates.mean(axis=0).max()),
     }
