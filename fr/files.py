@@ -82,15 +82,14 @@ def read_json(path: str | os.PathLike, limit: int, name: str = ""):
 
 
 def parse_json(text: str, where: str, **numbers):
-    """The value of a JSON text; `numbers` are `parse_int` and `parse_float` of `json.loads`.
+    """The value of a JSON text; `numbers` are `parse_int`, `parse_float`, `parse_constant` of `json.loads`.
 
     Raises UserError that begins with `where` for text that is not JSON, nested too deeply, with NaN or
     infinity, or with a name that occurs twice in an object.
     """
     try:
-        return json.loads(
-            text, parse_constant=_no_constant, object_pairs_hook=_once_each, **numbers
-        )
+        hooks = {"parse_constant": _no_constant, "object_pairs_hook": _once_each, **numbers}
+        return json.loads(text, **hooks)
     except RecursionError as error:
         raise UserError(f"{where}: its JSON is nested too deeply") from error
     except ValueError as error:

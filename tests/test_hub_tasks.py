@@ -248,10 +248,10 @@ def test_what_is_wrong_with_a_copy_is_named(folders):
     ):
         make(TaskConfig(name="cruxeval", path=str(folders / "math500")))
     table(folders / "x.csv", [{**GPQA[0], "Incorrect Answer 2": " "}])
-    with pytest.raises(UserError, match="x.csv:4: field 'Incorrect Answer 2' = ' ' must be"):
+    with pytest.raises(UserError, match="x.csv:2: field 'Incorrect Answer 2' = ' ' must be"):
         make(TaskConfig(name="gpqa", path=str(folders / "x.csv")))
     (folders / "y.csv").write_text('Question,Record ID\n"never closed')
-    with pytest.raises(UserError, match="y.csv:1: is not CSV"):
+    with pytest.raises(UserError, match="y.csv:2: is not CSV"):
         make(TaskConfig(name="gpqa", path=str(folders / "y.csv")))
     with pytest.raises(UserError, match="unknown task 'gsm8'; did you mean 'gsm8k'"):
         make(TaskConfig(name="gsm8"))

@@ -6,7 +6,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = [
     {"errors"},
-    {"registry", "processes", "files"},
+    {"registry", "processes", "files", "prompts"},
     {"config"},
     {"types"},
     {"workdir"},
@@ -77,9 +77,8 @@ def test_sampling_sees_only_tokens():
 
 def test_routing_and_the_store_need_no_jax():
     """But for the learned head: its model is jax, and who trains or keeps one imports it when asked to."""
-    files = [
-        path for path, room in rooms().items() if room in ("routing", "store", "files", "workdir", "config", "cli")
-    ]
+    light = ("routing", "store", "files", "prompts", "workdir", "config", "cli")
+    files = [path for path, room in rooms().items() if room in light]
     files += [path for path in [ROOT / "scripts" / "route.py"] if path.exists()]
     heavy = {"jax", "flax", "optax", "orbax", "chex"}
     found = {(path.name, name) for path in files if path.name != "head.py" for name in names_of(path) & heavy}

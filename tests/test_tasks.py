@@ -179,11 +179,12 @@ def test_question_files_keep_their_splits_and_order(tmp_path):
 def test_parquet_and_json_lines_hold_the_same(tmp_path):
     lines = [{"id": f"n{i}", "question": f"q {i}", "answer": f"{i}.50"} for i in range(40)]
     pq.write_table(pa.Table.from_pylist(lines), tmp_path / "some.parquet")
-    one = questions(tmp_path, lines)
-    other = make(TaskConfig(name="questions", path=str(tmp_path / "some.parquet")))
+    shares = {"split_shares": (0.5, 0.2, 0.3)}
+    one = questions(tmp_path, lines, **shares)
+    other = make(TaskConfig(name="questions", path=str(tmp_path / "some.parquet"), **shares))
     assert everything(one) == everything(other)
     # a question stays on its side whatever else the file holds
-    again = questions(tmp_path, lines[::-1])
+    again = questions(tmp_path, lines[::-1], **shares)
     assert {p.id for p in again.problems("test")} == {p.id for p in one.problems("test")}
 
 

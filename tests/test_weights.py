@@ -202,9 +202,16 @@ def test_a_model_without_tokenizer_takes_ids_only(folder):
         model.encode("text")
 
 
-def test_messages_need_a_template(tiny_model):
-    with pytest.raises(UserError, match="tiny has no chat template"):
-        tiny_model.encode([{"role": "user", "content": "hi"}])
+def test_without_a_template_messages_are_read_in_their_plain_form(tiny_model):
+    said = ["a?", "b\nAnswer: 1", "c?", "Answer: 2", "d?"]
+    roles = ["user", "assistant"] * 2 + ["user"]
+    messages = [{"role": role, "content": content} for role, content in zip(roles, said)]
+    text = tiny_model.decode(tiny_model.encode(messages))
+    assert text == (
+        "Question: a?\nSolution: b\nAnswer: 1\n\nQuestion: c?\nSolution:\nAnswer: 2\n\nQuestion: d?\nSolution:"
+    )
+    system = [{"role": "system", "content": "Be brief."}, *messages]
+    assert tiny_model.decode(tiny_model.encode(system)) == f"Be brief.\n\n{text}"
 
 
 def test_an_unknown_type_is_refused():

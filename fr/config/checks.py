@@ -11,7 +11,7 @@ from fr.config.learning import (
     RewardsConfig,
     StudyConfig,
 )
-from fr.config.settings import InterventionConfig, RoutingConfig
+from fr.config.settings import InterventionConfig, RoutingConfig, TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
 
@@ -55,8 +55,7 @@ def validate(c) -> None:
     _validate_rewards(c.rewards)
     _validate_study(c.study)
     _check(c.regimes.largest > 1, "regimes.largest", c.regimes.largest, "2 or more")
-    _check(c.task.shots >= 0, "task.shots", c.task.shots, "0 or more")
-    _check(c.task.solutions >= 0, "task.solutions", c.task.solutions, "0 (any number) or more")
+    _validate_task(c.task)
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
     _check(0 < c.sampling.top_p <= 1, "sampling.top_p", c.sampling.top_p, "in (0, 1]")
     cuts = c.sampling.probe_cuts
@@ -80,6 +79,18 @@ def validate(c) -> None:
         c.architecture.width,
         f"a multiple of architecture.heads = {c.architecture.heads}",
     )
+
+
+def _validate_task(c: TaskConfig) -> None:
+    _check(c.shots >= 0, "task.shots", c.shots, "0 or more")
+    _check(c.solutions >= 0, "task.solutions", c.solutions, "0 (any number) or more")
+    _choice("task.chat", c.chat, ("auto", "plain", "template"))
+    _check("{question}" in c.template, "task.template", c.template, "a text with {question} in it")
+    shares = c.split_shares
+    whole = len(shares) == 3 and min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6
+    _check(not shares or whole, "task.split_shares", shares, "(train, validation, test) with a sum of 1")
+    fields = (c.question_field, c.answer_field, c.id_field, c.split_field)
+    _check(len({*fields}) == len(fields) and all(fields), "task.question_field and others", fields, "different names")
 
 
 def _validate_intervention(c: InterventionConfig) -> None:

@@ -5,14 +5,24 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
-    """Which problems, and how they are put to the model."""
+    """Which problems, and how they are put to the model (docs/tasks.md)."""
 
     name: str = "countdown"  # a task, a data set of the hub, or reasoning_gym:NAME
     split: str = "test"  # train, validation or test
     problems: int = 128  # how many of the split, from the start of its fixed order
     path: str = ""  # questions: a .jsonl, .parquet or .csv file; data sets of the hub: a local copy
     parts: tuple[str, ...] = ()  # mixed: the tasks that it is made of
+    question_field: str = "question"  # questions: what the file calls its fields ...
+    answer_field: str = "answer"
+    id_field: str = "id"  # ... of which these two may be absent
+    split_field: str = "split"
+    split_shares: tuple[float, ...] = ()  # questions without a split: (train, validation, test); (): all are test
     shots: int = 0  # worked examples before the question
+    examples: str = ""  # questions, data sets of the hub: a file of them; "": training questions
+    chat: str = "auto"  # auto: plain where the model has no chat template; plain; template
+    system: str = ""  # system prompt; "": none
+    template: str = "{question}\n{instruction}"  # what a user's turn says
+    instruction: str = 'End with a line "Answer:" and the answer.'
     operands: int = 3  # countdown: numbers of a problem
     largest: int = 10  # countdown: largest operand
     target: int = 100  # countdown: largest target

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fr.errors import UserError
 from fr.models.config import ModelConfig
 from fr.models.transformer import Transformer
+from fr.prompts import plain_text
 from fr.types import Prompt
 
 
@@ -48,13 +49,13 @@ class Model:
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Ids of plain text, or of chat messages in the model's own template, up to where it is to speak.
 
-        Raises UserError where there is no tokenizer or no template, and for an id that has no embedding.
+        Without a template messages are read in their plain form (`fr.prompts.plain_text`). Raises UserError
+        where there is no tokenizer, and for an id that has no embedding.
         """
         tokenizer = self._need_tokenizer()
-        if isinstance(prompt, str):
-            ids = tokenizer(prompt)["input_ids"]
-        elif not self.chat:
-            raise UserError(f"{self.name} has no chat template; give it plain text, not messages")
+        if isinstance(prompt, str) or not self.chat:
+            text = prompt if isinstance(prompt, str) else plain_text(prompt)
+            ids = tokenizer(text)["input_ids"]
         else:
             ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
         if ids and max(ids) >= self.config.vocab:

@@ -1,18 +1,33 @@
-"""Chat prompts: worked examples as turns of their own, then the question."""
+"""How a question is put to a model: worked examples, then the question, as chat messages or as plain text."""
 
+import re
 from collections.abc import Iterable
 
+from fr.config import TaskConfig
+from fr.prompts import plain_text
 from fr.tasks.extract import CUE
+from fr.types import Prompt
 
-INSTRUCTION = f'End with a line "{CUE}" and the answer.'
 
+def ask(config: TaskConfig, question: str, shots: Iterable[tuple[str, str, str]]) -> Prompt:
+    """The prompt of a question under `config.system`, `config.template` and `config.instruction`.
 
-def chat(question: str, shots: Iterable[tuple[str, str, str]]) -> list[dict[str, str]]:
-    """Messages for a model's own template; `shots` are (question, solution or "", answer)."""
-    messages = []
+    Args:
+      config: with `chat` = plain the result is text (`plain_text`), else messages for the model's own template.
+      question: what is asked.
+      shots: (question, solution or "", answer) of each worked example.
+    """
+    messages = [{"role": "system", "content": config.system}] if config.system else []
     for asked, solution, answer in shots:
         messages += [
-            {"role": "user", "content": f"{asked}\n{INSTRUCTION}"},
+            {"role": "user", "content": _turn(config, asked)},
             {"role": "assistant", "content": f"{solution}\n{CUE} {answer}".lstrip()},
         ]
-    return [*messages, {"role": "user", "content": f"{question}\n{INSTRUCTION}"}]
+    messages.append({"role": "user", "content": _turn(config, question)})
+    return plain_text(messages) if config.chat == "plain" else messages
+
+
+def _turn(config: TaskConfig, question: str) -> str:
+    # In one pass: a question may itself hold the name of a place.
+    values = {"{question}": question, "{instruction}": config.instruction}
+    return re.sub(r"\{question\}|\{instruction\}", lambda m: values[m[0]], config.template).strip()

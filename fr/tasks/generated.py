@@ -9,10 +9,10 @@ from typing import NamedTuple
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
-from fr.tasks.chat import chat
+from fr.tasks.chat import ask
 from fr.tasks.grading import grade_answer
 from fr.tasks.splits import SPLITS, digest, split_of
-from fr.types import Problem
+from fr.types import Problem, Prompt
 
 MAX_PROBLEMS = 20_000  # of a space; a larger one is sampled, always the same way
 
@@ -49,12 +49,12 @@ class GeneratedTask(abc.ABC):
             raise UserError(f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}")
         return self._splits[split][:count]
 
-    def prompt(self, problem: Problem) -> list[dict[str, str]]:
-        """Chat messages: `config.shots` worked training problems as turns, then the question."""
+    def prompt(self, problem: Problem) -> Prompt:
+        """`config.shots` worked training problems, then the question."""
         # A group of the question's own would give its answer away.
         shots = (p for p in self._splits["train"] if p.meta["group"] != problem.meta["group"])
         few = itertools.islice(shots, self.config.shots)
-        return chat(problem.question, ((p.question, p.meta["chain"], p.answer) for p in few))
+        return ask(self.config, problem.question, ((p.question, p.meta["chain"], p.answer) for p in few))
 
     def grade(self, problem: Problem, completion: str) -> str:
         """Compare the final answer with the reference by value (`fr.types.GRADES`)."""

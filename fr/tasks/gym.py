@@ -8,10 +8,10 @@ from fr.errors import UserError
 from fr.registry import suggest
 from fr.tasks.base import TASKS
 from fr.tasks.bounded import Bounded, GraderFailure
-from fr.tasks.chat import chat
+from fr.tasks.chat import ask
 from fr.tasks.extract import CUE, final_answer, plain
 from fr.tasks.splits import SPLITS, split_of
-from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem
+from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Prompt
 
 PACKAGE = "reasoning_gym"
 _WORKER = "fr.tasks.gym_worker:ask"
@@ -53,10 +53,11 @@ class ReasoningGym:
             continue
         return self._splits[split][:count]
 
-    def prompt(self, problem: Problem) -> list[dict[str, str]]:
-        """Chat messages: `config.shots` training problems with their answers as turns, then the question."""
+    def prompt(self, problem: Problem) -> Prompt:
+        """`config.shots` training problems with their answers, then the question."""
         others = [shot for shot in self._shots if shot.question != problem.question]
-        return chat(problem.question, ((p.question, "", p.answer) for p in others[: self.config.shots]))
+        shots = ((p.question, "", p.answer) for p in others[: self.config.shots])
+        return ask(self.config, problem.question, shots)
 
     def grade(self, problem: Problem, completion: str) -> str:
         """Right is what the data set's own `score_answer` gives 1.0, no less."""

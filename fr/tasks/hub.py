@@ -110,7 +110,7 @@ def _problems(name: str, path: str) -> Iterator[tuple[str, str, Problem]]:
     """(file:line, split, problem) of every record."""
     known = SETS[name]
     for part, file in _files(name, path).items():
-        for where, number, record in read_records(file):
+        for where, number, record in read_records(file, known.fields):
             own, question, solution, reference = known.read(where, *texts(where, record, known.fields))
             held = part == "train" and split_of(question) == "validation"
             key = f"{name}-{own or f'{part}-{number}'}"

@@ -1,91 +1,254 @@
-"""Files of records: JSON lines, Parquet or CSV; what is wrong with one is said by its line and its field."""
+"""Files of records: JSON lines, Parquet or CSV; what is wrong with one is said by its line and its field.
+
+Files are read as a stream and every length is bounded, so that no file costs much more memory than the texts
+that are taken from it.
+"""
 
 import csv
+import decimal
 import io
-import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-from fr.errors import UserError
+from fr.errors import UserError, first_line
+from fr.files import open_regular, parse_json
+
+MAX_FILE = 4 << 30  # bytes
+MAX_LINE = 8 << 20  # bytes of a line of JSON or CSV
+MAX_TEXT = 1_000_000  # characters of a field: above what any model reads
+MAX_RECORDS = 10_000_000
+_EXPANSION = 20  # characters of the fields that are used, a byte of the file: compression gives no more ...
+_SMALL = 16 << 20  # ... unless there are fewer than this
+_BATCH = 256  # rows of a Parquet file that are Python objects at one time
+# A field that nobody asks for may hold NaN.
+_AS_WRITTEN = {"parse_int": str, "parse_float": str, "parse_constant": float}
+
+Record = dict[str, object]
 
 
-def read_records(path: str | epath.Path) -> Iterator[tuple[str, int, dict]]:
-    """(`file:line`, number, record) of every record of a file that `config.task.path` names or the hub gave.
+def read_records(
+    path: str | epath.Path, wanted: Sequence[str]
+) -> Iterator[tuple[str, int, Record]]:
+    """(`file:line`, number, record) of every record of a file of questions, those of `wanted` among its fields.
 
-    Numbers arrive as they are written. Raises UserError for a file that cannot be read or holds nothing.
+    Numbers arrive as texts: those of JSON and CSV as they are written, those of Parquet as the shortest decimal
+    that gives the same number of the column's type. Raises UserError for a file that cannot be read or holds
+    nothing, naming the line.
     """
-    file = epath.Path(path)
-    if file.suffix not in _READERS:
-        raise UserError(f"config.task.path = {str(path)!r} must end in {', '.join(_READERS)}")
-    try:
-        records = list(_READERS[file.suffix](file))
-    except OSError as error:
-        why = error.strerror or "cannot be read"
-        raise UserError(f"config.task.path = {str(path)!r}: {why}") from error
-    if not records:
+    file, name = epath.Path(path), f"config.task.path = {str(path)!r}"
+    if file.suffix.lower() not in _READERS:
+        raise UserError(f"{name} must end in {', '.join(_READERS)}")
+    number, total = 0, 0
+    with open_regular(path, MAX_FILE, name) as source:
+        most = max(_SMALL, _EXPANSION * source.seek(0, io.SEEK_END))
+        source.seek(0)
+        reader = _READERS[file.suffix.lower()](source, str(path), wanted)
+        for count, (number, record) in enumerate(reader, 1):
+            used = (record.get(field) for field in wanted)
+            total += sum(len(value) for value in used if isinstance(value, str))
+            if count > MAX_RECORDS or total > most:
+                raise UserError(
+                    f"{path}:{number}: at most {MAX_RECORDS} records with {most} characters are read from a file "
+                    "of its size; split it"
+                )
+            yield f"{path}:{number}", number, record
+    if not number:
         raise UserError(f"{path} is empty; it must have a question on every line")
-    for number, record in records:
-        yield f"{path}:{number}", number, record
 
 
-def texts(where: str, record: dict, names: Sequence[str]) -> list[str]:
-    """The fields `names` of a record, stripped; raises UserError for one that is missing, empty or no text."""
+def texts(where: str, record: Record, names: Sequence[str]) -> list[str]:
+    """The fields `names` of a record, stripped.
+
+    Raises UserError for one that is missing, empty, too long, no text, or holds what no UTF-8 file can.
+    """
     return [_text(where, record, name, names) for name in names]
 
 
-def _text(where: str, record: dict, name: str, names: Sequence[str]) -> str:
+def check_id(where: str, name: str) -> str:
+    """The id, if tables and file names can hold it; raises UserError for one that is long or no single line."""
+    bad = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), "")
+    if bad or not 0 < len(name) <= 300:
+        what = f"holds {bad!r}" if bad else f"has {len(name)} characters"
+        raise UserError(f"{where}: id {name[:60]!r} {what}; an id is one line of 1 to 300 characters")
+    return name
+
+
+def _text(where: str, record: Record, name: str, names: Sequence[str]) -> str:
     value = record.get(name)
-    # a table tool writes a missing number as NaN, which differs from itself
-    if value is None or value != value:
+    if value is None:
         wanted = " and ".join(map(repr, names))
-        raise UserError(f"{where}: field {name!r} is missing; every line needs {wanted}")
-    if isinstance(value, (bool, dict, list)) or not str(value).strip():
+        here = ", ".join(map(repr, list(record)[:8])) or "none"
+        raise UserError(
+            f"{where}: field {name!r} is missing; every line needs {wanted} (it has: {here[:200]})"
+        )
+    if isinstance(value, float):
+        raise UserError(f"{where}: field {name!r} = {value} is no finite number")
+    if not isinstance(value, str) or not _visible(value):
         raise UserError(f"{where}: field {name!r} = {str(value)[:60]!r} must be a text or a number")
-    return str(value).strip()
-
-
-def _utf8(file: epath.Path) -> str:
+    if len(value) > MAX_TEXT:
+        raise UserError(
+            f"{where}: field {name!r} has {len(value)} characters; at most {MAX_TEXT} are read"
+        )
+    if "\0" in value:
+        raise UserError(f"{where}: field {name!r} holds a NUL character; remove it")
     try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 text (byte {error.start})") from error
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(value[error.start])
+        raise UserError(
+            f"{where}: field {name!r} holds half a character ({half}); write the whole one or remove it"
+        ) from error
+    return value.strip()
 
 
-def _json_lines(file: epath.Path) -> Iterator[tuple[int, dict]]:
-    # only \n ends a line: JSON texts may hold other separators as they are
-    for number, line in enumerate(_utf8(file).split("\n"), 1):
-        where = f"{file}:{number}"
+def _visible(text: str) -> bool:
+    return any(unicodedata.category(c)[0] not in "ZC" or c in "\0" or "\ud800" <= c < "\ue000" for c in text)
+
+
+def _lines(source, path: str) -> Iterator[tuple[int, str]]:
+    """(number, text) of the lines of a UTF-8 file, ends included; only \\n ends a line."""
+    number = 0
+    while line := source.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise UserError(f"{path}:{number}: is longer than {MAX_LINE} bytes; give a record a line of its own")
+        if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError(f"{path} is UTF-16, not UTF-8 text; save it as UTF-8")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path} is not UTF-8 text (line {number}, byte {error.start + 1}); save it as UTF-8"
+            ) from error
+        if "\0" in text:
+            raise UserError(f"{path}:{number}: holds a NUL character; save the file as UTF-8 text")
+        yield number, text
+
+
+def _json_lines(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Record]]:
+    for number, line in _lines(source, path):
+        where = f"{path}:{number}"
         if not line.strip():
             continue
         try:
-            record = json.loads(line, parse_int=str, parse_float=str)
-        except ValueError as error:
-            raise UserError(f"{where}: is not JSON ({error}); every line must be one object") from error
+            record = parse_json(line.strip(), where, **_AS_WRITTEN)
+        except UserError as error:
+            raise UserError(f"{error}; every line must be one object") from error
         if not isinstance(record, dict):
             raise UserError(f'{where}: is not a JSON object; write {{"question": ..., "answer": ...}}')
         yield number, record
 
 
-def _parquet(file: epath.Path) -> Iterator[tuple[int, dict]]:
-    try:
-        with file.open("rb") as source:
-            table = pq.read_table(source)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{file} is no Parquet file") from error
-    yield from enumerate(table.to_pylist(), 1)
-
-
-def _comma_separated(file: epath.Path) -> Iterator[tuple[int, dict]]:
+def _comma_separated(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Record]]:
+    csv.field_size_limit(MAX_TEXT)
     # strict: an open quote is an error, not a field that swallows the rest of the file
-    reader = csv.DictReader(io.StringIO(_utf8(file), newline=""), strict=True)
+    reader, line = csv.reader((text for _, text in _lines(source, path)), strict=True), 1
     try:
-        for record in reader:
-            yield reader.line_num, record
+        header = [name.strip() for name in next(reader, [])]
+        if twice := next((name for name in wanted if header.count(name) > 1), None):
+            raise UserError(f"{path}:1: two columns are called {twice!r}; rename one")
+        line = reader.line_num + 1
+        for fields in reader:
+            if fields and len(fields) != len(header):
+                raise UserError(
+                    f"{path}:{line}: has {len(fields)} fields, the header has {len(header)}; "
+                    'a text with a comma in it must stand in double quotes: "a, b"'
+                )
+            if fields:
+                # an empty field is how a table tool writes a missing value
+                yield line, {n: v if v != "" else None for n, v in zip(header, fields)}
+            line = reader.line_num + 1  # a record may take several lines, and is called by its first
     except csv.Error as error:
-        raise UserError(f"{file}:{reader.line_num}: is not CSV ({error})") from error
+        why = first_line(error)
+        if "new-line" in why:
+            why = "a carriage return stands alone; end lines with \\n"
+        raise UserError(f"{path}:{line}: is not CSV ({why})") from error
+
+
+def _parquet(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Record]]:
+    try:
+        schema = pq.read_schema(source)
+        for name in wanted:
+            if schema.names.count(name) > 1:
+                raise UserError(f"{path}: two columns are called {name!r}; rename one")
+            if name in schema.names and not _readable(schema.field(name).type):
+                raise UserError(
+                    f"{path}: column {name!r} is of type {str(schema.field(name).type)[:60]}; "
+                    "it must hold texts or numbers"
+                )
+        here = [name for name in wanted if name in schema.names]
+        if not here:
+            names = ", ".join(map(repr, schema.names[:8]))
+            raise UserError(f"{path}: has no column {wanted[0]!r}; it has: {names[:200]}")
+        # A text that many rows share stays one text until its row is read.
+        shared = [name for name in here if _is_text(schema.field(name).type)]
+        file, number = pq.ParquetFile(source, read_dictionary=shared), 0
+        for batch in file.iter_batches(_BATCH, columns=here, use_threads=False):
+            columns = [_values(path, number, name, batch.column(name)) for name in here]
+            for values in zip(*columns):
+                number += 1
+                yield number, dict(zip(here, values))
+    except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
+        raise UserError(f"{path} is no Parquet file, or is damaged ({first_line(error)[:100]})") from error
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_binary(kind)
+
+
+def _readable(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    asked = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_binary_view,
+        pa.types.is_fixed_size_binary,
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_null,
+    )
+    return any(is_kind(kind) for is_kind in asked)
+
+
+def _values(path: str, before: int, name: str, column: pa.Array) -> Iterator[str | None]:
+    """The values of a column as texts; `before` rows stand above them in the file."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    single = np.float16 if pa.types.is_float16(kind) else np.float32 if pa.types.is_float32(kind) else None
+    for number, cell in enumerate(column, before + 1):
+        try:
+            value = cell.as_py()
+            value = value.decode() if isinstance(value, bytes) else value
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}:{number}: column {name!r} holds bytes that are not UTF-8 text; write it as text"
+            ) from error
+        yield _number(value, single, f"{path}:{number}", name)
+
+
+def _number(value, single: type | None, where: str, name: str) -> str | None:
+    """A cell as text: a number as the shortest decimal that gives it; None for a missing one."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, int):
+        return str(value)
+    # a table tool writes a missing number as NaN
+    if np.isnan(value):
+        return None
+    if np.isinf(value):
+        raise UserError(f"{where}: field {name!r} = {value} is no finite number")
+    exact = value if single is None else single(value)
+    return np.format_float_positional(exact, trim="-") if 1e-7 < abs(value) < 1e21 or value == 0 else str(exact)
 
 
 _READERS = {".jsonl": _json_lines, ".parquet": _parquet, ".csv": _comma_separated}
