@@ -101,6 +101,7 @@ class RoutingConfig:
     bootstrap: int = 2000  # resamples of an interval
     splits: int = 200  # random halvings of the attempts
     permutations: int = 200  # of the label null
+    nulls: int = 999  # tables without an interaction of operator and problem: p is at least 1 / (nulls + 1)
     posterior: int = 200  # draws of every problem's true rates
     folds: int = 5  # of problems, for what is learned
     inner_folds: int = 4  # of the training problems, for the settings of the head

@@ -12,10 +12,11 @@ from fr.pipeline.regimes import describe_regimes
 from fr.report.ablation_tables import render_ablation
 from fr.report.failure_tables import render_audit, render_regimes
 from fr.report.page import SCHEDULES_PLOT, plot_name
-from fr.report.policy_tables import render_policies, render_power
+from fr.report.policy_tables import render_interaction, render_policies, render_power
 from fr.report.routing_tables import render_cell
 from fr.report.schedule_tables import render_schedules
 from fr.report.transfer_tables import render_calibration, render_transfer
+from fr.routing.interaction import describe_interaction
 from fr.routing.learn import READS, train_head
 from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import make_pool, make_populations
@@ -42,8 +43,8 @@ def route(
     The failures are described (regimes) and audited beside it.
     With `heads` the learned ones are judged too. Trained on all problems, the one that chooses an operator is left in
     `head/`, and the one that chooses an order of them, which reads what comes with the rollouts, in `schedule/`.
-    `announce` is told the power of the data before anything is judged. Operators `without` are as if they had
-    never been tried. `frozen` is the workdir of another such run: its head, rule and fixed choice are judged here
+    `announce` is told whether there is anything to route, and the power of the data, before anything is judged.
+    Operators `without` are as if they had never been tried. `frozen` is the workdir of another such run: its head, rule and fixed choice are judged here
     as they are, on the operators that it knows. Returns {"summary": what routing.json
     holds, "tables": texts}. The same files and config give the same bytes. Raises UserError on a bad file,
     before anything is written.
@@ -53,10 +54,13 @@ def route(
     if source and (unknown := unknown_operators(cells, source)):
         without = [*without, *unknown]
         cells = read_cells(files, without)
+    first = describe_interaction(cells, config)
+    if announce:
+        announce(render_interaction(first))
     known = measure_certainty(cells, config)
     if announce:
         announce(render_power([(p.cell, c.record if c else None) for p, c in zip(cells, known)]))
-    summary = {"without": list(without), **summarise(cells, config, heads, known, source)}
+    summary = {"without": list(without), **summarise(cells, config, heads, known, source, first)}
     summary |= {"regimes": describe_regimes(cells, config), "audit": audit(cells, config)}
     # Here, so that bad input is refused before the second that matplotlib takes to import.
     from fr.report.plots import draw_cost, draw_landscape, draw_rescue, draw_schedules

@@ -25,7 +25,7 @@ from fr.report.page_tables import (
     routes_table,
     rule_table,
 )
-from fr.report.policy_tables import policy_blocks, power_table
+from fr.report.policy_tables import interaction_table, policy_blocks, power_table
 from fr.report.provenance import changed, revision, versions
 from fr.report.routing_tables import cell_blocks
 from fr.report.schedule_tables import schedule_blocks
@@ -166,7 +166,9 @@ def _unsupported(found: _Found) -> list[str]:
 
 
 def _power(found: _Found) -> list[Part]:
-    return [power_table([(cell["cell"], cell["certainty"]) for cell in found.routing["cells"]])]
+    first = found.routing.get("interaction")  # absent of a run of an earlier version
+    tables = [interaction_table(first)] if first else []
+    return [*tables, power_table([(cell["cell"], cell["certainty"]) for cell in found.routing["cells"]])]
 
 
 def _cost(found: _Found) -> list[Part]:

@@ -38,6 +38,36 @@ BLOCKS = (
 )
 
 
+def render_interaction(records: list[dict]) -> str:
+    """The text of `interaction_table`."""
+    return str(interaction_table(records))
+
+
+def interaction_table(records: list[dict]) -> Table:
+    """Whether operators differ from problem to problem: to be read before any policy."""
+    rows, notes = [], []
+    for found in records:
+        if found["why"]:
+            rows.append([found["cell"], str(found["problems"]), *["n/a"] * 7])
+            notes.append(f"  {found['cell']}: {found['why']}")
+            continue
+        sd, points = found["sd"], found["headroom"]
+        row = [found["cell"], str(found["problems"]), str(len(found["operators"]))]
+        row += [f"{found['p']:.3f}", f"{found['p_holm']:.3f}"]
+        row += [number(sd["value"], 2), span(sd["low"], sd["high"], 2)]
+        rows.append([*row, number(points["value"]), span(points["low"], points["high"])])
+    left = sorted({name for found in records for name in found["left_out"]})
+    if left:
+        notes.append(f"  left out, deterministic or tried once: {', '.join(left)}")
+    header = ["is there anything to route?", "problems", "operators", "p", "Holm p", "interaction, sd in logits"]
+    header += ["95 %", "headroom, points", "95 %"]
+    lead = (
+        "p of a bootstrap where operators differ alike on every problem (no router can win there), and\n"
+        "what a perfect router would have over the best fixed operator"
+    )
+    return Table(header, rows, lead=lead, note="\n".join(notes))
+
+
 def render_power(cells: list[tuple[str, dict | None]]) -> str:
     """The text of `power_table`."""
     return str(power_table(cells))

@@ -13,6 +13,7 @@ from fr.routing.certainty import Certainty, certainty
 from fr.routing.compare import TRANSFER, Judged, compare
 from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
 from fr.routing.folds import resample_problems
+from fr.routing.interaction import describe_interaction
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import OPERATORS, Profiles
 from fr.routing.promises import calibration
@@ -36,6 +37,7 @@ def summarise(
     heads: bool = False,
     known: Sequence[Certainty | None] | None = None,
     source: Head | None = None,
+    interaction: list[dict] | None = None,
 ) -> dict:
     """What routing.json holds, in strict JSON values; rates and differences in percent.
 
@@ -43,7 +45,7 @@ def summarise(
     policy out of fold, the learned heads among them if `heads` (needs jax), `calibration` of what those expect and
     `ablation` of what they read, `schedules` of what they solve at equal cost. A `source` is a head that was
     trained on other failures: `transfer` says what it shares with these, and its policies are rows of that
-    protocol. `known` is `measure_certainty`'s.
+    protocol. `known` is `measure_certainty`'s, `interaction` that of `describe_interaction`: it comes first.
     A cell's own numbers, its Holm adjustment aside, do not depend on the other cells.
     """
     known = measure_certainty(cells, config) if known is None else known
@@ -90,6 +92,7 @@ def summarise(
         brackets = [oracle_bracket(p, halves, sure) for p, (_, halves), sure in zip(cells, views, known)]
     weights = resample_problems(pool, np.arange(len(pool)), config.routing.bootstrap, generator("rows"))
     return {
+        "interaction": describe_interaction(cells, config) if interaction is None else interaction,
         "cells": found,
         **compared,
         "calibration": calibration(pool, judged, weights, config.evaluation.bins),
