@@ -44,7 +44,8 @@ def route(
     With `heads` the learned ones are judged too. Trained on all problems, the one that chooses an operator is left in
     `head/`, and the one that chooses an order of them, which reads what comes with the rollouts, in `schedule/`.
     `announce` is told whether there is anything to route, and the power of the data, before anything is judged.
-    Operators `without` are as if they had never been tried. `frozen` is the workdir of another such run: its head, rule and fixed choice are judged here
+    Operators `without` are as if they had never been tried.
+    `frozen` is the workdir of another such run: its head, rule and fixed choice are judged here
     as they are, on the operators that it knows. Returns {"summary": what routing.json
     holds, "tables": texts}. The same files and config give the same bytes. Raises UserError on a bad file,
     before anything is written.

@@ -218,7 +218,8 @@ def describe_interaction(cells: Sequence[Profiles], config: Config) -> list[dict
         correct = successes(profiles.rates[known][:, kept], attempts)
         rng = stream(profiles.cell, config, "interaction")
         found = interaction(correct, attempts, config.routing.nulls, rng)
-        record |= {"excess": percent(found.statistic / found.null - 1 if found.null else np.nan), "p": round(found.p, 6)}
+        excess = found.statistic / found.null - 1 if found.null else np.nan
+        record |= {"excess": percent(excess), "p": round(found.p, 6)}
         record["sd"] = dict(zip(("value", "low", "high"), (round(sd, 6) for sd in found.sd)))
         record["headroom"] = dict(zip(("value", "low", "high"), map(percent, found.headroom)))
         records.append(record)
