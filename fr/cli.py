@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from etils import epath
 from ml_collections import config_flags
 from tqdm import tqdm
 
+from fr import interrupts, locks
 from fr.config import Config, freeze
-from fr.errors import UserError
+from fr.errors import UserError, disk_error
+from fr.interrupts import Stopped
 
 
 def define_flags(model: bool = True) -> None:
@@ -55,7 +58,12 @@ def frozen_config() -> Config:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run `main` under absl; bad input ends with one line on stderr and exit code 2."""
+    """Run `main` under absl, alone in `--workdir`.
+
+    Bad input, a full disk and a folder in use end with one line on stderr and exit code 2, Ctrl-C with 130,
+    SIGTERM with 143.
+    """
+    interrupts.install()
     logging.set_verbosity(logging.WARNING)
 
     def parse(argv: Sequence[str]) -> list[str]:
@@ -77,12 +85,21 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(_) -> None:
         try:
-            with _job():
+            with _job(), _alone():
                 main()
         except UserError as error:
             _refuse(error)
+        except Stopped as error:
+            _refuse(error, error.code)
+        except Exception as error:
+            if not (line := disk_error(error)):
+                raise
+            _refuse(line)
 
-    app.run(guarded, flags_parser=parse)
+    try:
+        app.run(guarded, flags_parser=parse)
+    except Stopped as error:  # while flags were read
+        _refuse(error, error.code)
 
 
 def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> None:
@@ -96,10 +113,16 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
     given = config_flags.get_override_values(flags.FLAGS["config"])
     overrides = [f"--config.{name}={value}" for name, value in given.items() if not name.startswith("study.")]
     with log.open("a") as out:
-        done = subprocess.run(
-            [sys.executable, script, f"--config={config}", *overrides, *arguments], stdout=out, stderr=out
-        )
-    if done.returncode:
+        command = [sys.executable, script, f"--config={config}", *overrides, *arguments]
+        child = subprocess.Popen(command, stdout=out, stderr=out)
+    with _children_lock:
+        _children.add(child)
+    try:
+        code = child.wait()
+    finally:
+        with _children_lock:
+            _children.discard(child)
+    if code:
         last = (log.read_text().strip().splitlines() or ["no word"])[-1]
         raise UserError(f"{folder}: {last} (all of it is in {log})")
 
@@ -121,11 +144,27 @@ def run_jobs(
         begun = {}
         for name, job in jobs.items():
             begun[name] = pool.submit(_behind, begun.get((after or {}).get(name)), job)
-        for job in concurrent.futures.as_completed(begun.values()):
-            if error := job.exception():
-                pool.shutdown(cancel_futures=True)
-                raise error
-            bar.update()
+        try:
+            for job in concurrent.futures.as_completed(begun.values()):
+                if error := job.exception():
+                    pool.shutdown(cancel_futures=True)
+                    raise error
+                bar.update()
+        except Stopped:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end_children()
+            raise
+
+
+_children: set[subprocess.Popen] = set()  # scripts that run now
+_children_lock = threading.Lock()
+
+
+def _end_children() -> None:
+    """Ask the scripts that run to end; Ctrl-C has reached them already, SIGTERM has not."""
+    with _children_lock:
+        for child in _children:
+            child.terminate()
 
 
 def _behind(other: concurrent.futures.Future | None, job: Callable[[], None]) -> None:
@@ -147,6 +186,19 @@ def _job() -> contextlib.AbstractContextManager:
     return processes.job(settings, given.heartbeat)
 
 
+def _alone() -> contextlib.AbstractContextManager:
+    """The lock of `--workdir`, which the first process of a job holds for all of them."""
+    given = flags.FLAGS
+    if not given.workdir:
+        return contextlib.nullcontext()
+    if "processes" in given and given.processes is not None:
+        from fr import processes
+
+        if not processes.is_first():
+            return contextlib.nullcontext()
+    return locks.hold(given.workdir)
+
+
 def _asks_help(argv: Sequence[str]) -> bool:
     return any(word.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort") for word in argv[1:])
 
@@ -157,10 +209,10 @@ def _config_file(argv: Sequence[str]) -> str:
     return next((f"--{word}: " for word in given if word.startswith("config=")), "")
 
 
-def _refuse(error) -> None:
+def _refuse(error, code: int = 2) -> None:
     line = " ".join(_message(error).split())
     print(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _message(error) -> str:

@@ -10,30 +10,42 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from fr.workdir import PathLike, write_whole
+from fr.errors import UserError, cannot_write
+from fr.files import parse_json, read_regular
+from fr.interrupts import check
+from fr.workdir import PathLike, sync, write_whole
+
+
+_LARGEST = 1 << 32  # bytes of a file of metrics
+_REMEDY = "remove the lines from there on, or the folder of this training"
 
 
 class MetricsWriter:
-    """Appends one JSON object a line, flushed at once: a kill loses at most the line in writing."""
+    """Appends one JSON object a line, on the disk at once: a kill loses at most the line in writing."""
 
     def __init__(self, path: PathLike, after: int):
         """Keep the file's lines up to and including step `after`; a resumed run writes the others again."""
         self.path = epath.Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.lines = [line for line in _lines(self.path) if line["step"] <= after]
+        self.lines = [line for line in read_lines(self.path) if line["step"] <= after]
         write_whole(self.path, "".join(map(_text, self.lines)).encode())
         self._file = self.path.open("a")
 
     def write(self, step: int, **values: float) -> None:
         """Append `values` of a step; raises ValueError on NaN and infinity."""
+        check()
         line = {"step": step, **values}
-        self._file.write(_text(line))
-        self._file.flush()
+        try:
+            self._file.write(_text(line))
+            sync(self._file)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         self.lines.append(line)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk: `write` has said so
+            self._file.close()
 
 
 class Board:
@@ -91,7 +103,25 @@ def _text(values: dict) -> str:
     return json.dumps(values, allow_nan=False) + "\n"
 
 
-def _lines(path: epath.Path) -> list[dict]:
-    """The whole lines of a file; the last one may have been cut by a kill."""
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+def read_lines(path: PathLike) -> list[dict]:
+    """The whole lines of a file of metrics; the last one may have been cut by a kill.
+
+    Raises UserError with the line's number for one that is no JSON object, or whose step does not come after the
+    step before it.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        return []
+    found, last = [], -1
+    try:
+        text = read_regular(path, _LARGEST).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); {_REMEDY}") from error
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        value = parse_json(line, f"{path}:{number}")
+        step = value.get("step") if isinstance(value, dict) else None
+        if type(step) is not int or step <= last:
+            raise UserError(f"{path}:{number}: is no line of metrics with a step above {last}; {_REMEDY}")
+        found.append(value)
+        last = step
+    return found

@@ -1,12 +1,13 @@
 """Files of a run: written whole or not at all, in a folder of one config; buckets work (etils.epath)."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 from etils import epath
 
-from fr.errors import UserError
+from fr.errors import UserError, cannot_write
 
 PathLike = str | epath.Path
 
@@ -17,16 +18,52 @@ def cache_folder() -> Path:
 
 
 def write_whole(path: PathLike, data: bytes) -> None:
-    """Write `data` under a temporary name, then rename: readers see the old file or the new one.
+    """Write `data` under a temporary name, flush it to the disk, then rename: readers see the old file or the new.
 
     The temporary name is a function of `path`, so what a killed run left is replaced when the file is written
-    again.
+    again. Raises UserError where the disk is full or cannot be written; the temporary file is then removed.
     """
     path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.tmp"
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            sync(file)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
+
+
+def sync(file) -> None:
+    """Flush an open file to the disk; files of a bucket are flushed only."""
+    file.flush()
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        number = file.fileno()
+        os.fsync(number)
+
+
+def _sync_folder(folder: epath.Path) -> None:
+    """Flush a folder's list of names, without which a rename may be lost with the power."""
+    if not is_local(folder):
+        return
+    # Some network file systems cannot flush a folder; the rename itself is done.
+    with contextlib.suppress(OSError):
+        number = os.open(os.fspath(folder), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def is_local(path: PathLike) -> bool:
+    """Whether a path is of this machine's file systems and not of a bucket."""
+    return "://" not in os.fspath(path)
 
 
 def write_json(path: PathLike, value) -> None:
@@ -56,12 +93,13 @@ def claim_workdir(workdir: PathLike, config: dict) -> None:
     path = epath.Path(workdir) / "config.json"
     config = json.loads(to_json(config))
     try:
-        if path.exists():
-            _compare(path, config)
-        else:
-            write_json(path, config)
+        there = path.exists()
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be used ({error.strerror or error})") from error
+    if there:
+        _compare(path, config)
+    else:
+        write_json(path, config)
 
 
 def _compare(path: epath.Path, config: dict) -> None:

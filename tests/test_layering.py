@@ -6,11 +6,12 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = [
     {"errors"},
-    {"registry", "processes", "files", "prompts"},
+    {"files", "interrupts", "prompts", "registry"},
+    {"processes"},
     {"config"},
     {"types"},
     {"workdir"},
-    {"metrics", "programs", "store"},
+    {"locks", "metrics", "programs", "store"},
     {"tasks", "models"},
     {"sampling"},
     {"diagnosis"},
@@ -20,7 +21,7 @@ STEPS = [
     {"benchmark"},
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
-MAY = {"cli": {"cli", "config", "errors", "processes"}}  # the shell of the scripts, beside the steps
+MAY = {"cli": {"cli", "config", "errors", "interrupts", "locks", "processes"}}  # the shell of the scripts, beside the steps
 
 
 def imports(path: pathlib.Path, within: bool = True) -> list[tuple[int, str]]:

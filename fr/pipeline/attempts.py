@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fr import processes, store
+from fr.interrupts import check
 from fr.interventions import Change
 from fr.pipeline.run import Run
 from fr.sampling.rows import row_key
@@ -81,9 +82,20 @@ def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None 
         for i in mine:
             rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
             engine, speak = run.engine(shards[i][0].reads_ancestor), _speak(shards[i])
-            rollouts = engine.sample(rows, longest, bar.update, asked, speak)
+            check()
+            rollouts = engine.sample(rows, longest, _shown(bar), asked, speak)
             store.write_shard(folder, i, graded(run, shards[i], rollouts))
     processes.wait(name)
+
+
+def _shown(bar: tqdm) -> Callable[[int], None]:
+    """Progress of a bar, and a point at which a lost Ctrl-C is heard."""
+
+    def update(count: int) -> None:
+        bar.update(count)
+        check()
+
+    return update
 
 
 def _shards(plan: Sequence[Planned], size: int) -> list[list[Planned]]:

@@ -8,6 +8,7 @@ from tqdm import tqdm
 from fr import processes, store
 from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
+from fr.interrupts import check
 from fr.pipeline.profiles import write_tables
 from fr.pipeline.run import Run
 from fr.pipeline.sample import is_failure
@@ -28,6 +29,7 @@ def diagnose(run: Run) -> dict:
     scorer = run.scorer()
     mine = processes.share("scores", [index for index in sampled if index not in have])
     for index in tqdm(mine, desc=processes.label("scores"), unit="shard"):
+        check()
         failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
         store.write_shard(into, index, _score(failed, scorer, run))
     processes.wait("scores")

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 
 from fr.errors import UserError
+from fr.interrupts import Stopped
 from fr.processes.barriers import FOREVER, GRACE, client, index, is_first, wait
 
 AGAIN = "start the same command again for every process: what is finished is kept"
@@ -137,7 +138,7 @@ def _patience(error: BaseException, heartbeat: int) -> int:
 def _announce(error: BaseException, heeding: threading.Thread) -> None:
     """Tell the others."""
     message = " ".join(str(error).split())[:300]  # some hold a program
-    refused = isinstance(error, UserError)
+    refused = isinstance(error, (UserError, Stopped))
     line = f": {message}" if refused else f" failed ({type(error).__name__}: {message}); {AGAIN}"
     line = f"{_program()}: process {index()}{line}"
     failure = {"process": index(), "code": _code(error), "line": line}
@@ -148,6 +149,8 @@ def _announce(error: BaseException, heeding: threading.Thread) -> None:
 
 
 def _code(error: BaseException) -> int:
+    if isinstance(error, Stopped):
+        return error.code
     return 2 if isinstance(error, UserError) else 1
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fr import processes
 from fr.errors import UserError
+from fr.interrupts import check
 from fr.metrics import Board, Clock, MetricsWriter, Stages
 from fr.training.checkpoints import Checkpoints
 from fr.training.state import TrainState
@@ -71,6 +72,7 @@ def fit(
         if exam and not first:
             journal.write(0, _fetch(exam.measure(state), 0, 0), {})
         for done in range(first + 1, pace.steps + 1):
+            check()
             step = advance(done - 1, state, journal.lines)
             state, last = step.state, done == pace.steps
             for line in step.alarms if processes.is_first() else ():

@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM: one exception in the main thread that nothing swallows, and a second signal ends at once."""
+
+import _thread
+import os
+import signal
+import sys
+import threading
+
+from fr.errors import GO_ON
+
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_AGAIN = 0.05  # seconds until an exception that was swallowed is raised again
+
+
+class Stopped(KeyboardInterrupt):
+    """The user or the scheduler asked this process to end; `code` is its exit code (130 or 143)."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {_NAMES[number]}; {GO_ON}")
+        self.code = 128 + number
+
+
+class _State:
+    asked: int | None = None  # the first signal that was heard
+    repeat = False  # the next call of the handler is our own
+
+
+def install() -> None:
+    """Turn SIGINT and SIGTERM into `Stopped`; a signal that is ignored (nohup) stays ignored."""
+    for number in _NAMES:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _heard)
+    sys.unraisablehook = _swallowed
+
+
+def check() -> None:
+    """Raise `Stopped` if a signal was heard and its exception got lost; loops call this once a round."""
+    if _State.asked is not None:
+        raise Stopped(_State.asked)
+
+
+def _heard(number: int, frame) -> None:
+    ours, _State.repeat = _State.repeat, False
+    if _State.asked is not None and not ours:
+        os.write(2, f"\n{os.path.basename(sys.argv[0])}: stopped at once\n".encode())
+        os._exit(128 + number)
+    _State.asked = _State.asked or number
+    raise Stopped(_State.asked)
+
+
+def _swallowed(unraisable) -> None:
+    """What Python cannot raise: in a callback of its garbage collector, such as jax's, or in a `__del__`."""
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
+        return
+    timer = threading.Timer(_AGAIN, _raise_again)
+    timer.daemon = True
+    timer.start()
+
+
+def _raise_again() -> None:
+    _State.repeat = True
+    _thread.interrupt_main(_State.asked)

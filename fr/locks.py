@@ -1,0 +1,198 @@
+"""One run at a time in a folder.
+
+On a local or network file system the kernel holds the lock (flock) and drops it with its process, however that
+ends. A bucket, and a file system without locks, has a marker in its place, whose owner renews it.
+"""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+from etils import epath
+
+from fr.errors import UserError, cannot_write
+from fr.workdir import PathLike, is_local
+
+NAME = ".lock"
+BEAT = 20.0  # seconds between two renewals of a marker
+STALE = 6 * BEAT  # age of a marker whose owner is gone
+_SETTLE = 2.0  # seconds after which the last of two writers of a marker is known
+_WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@contextlib.contextmanager
+def hold(folder: PathLike) -> Iterator[None]:
+    """Hold `folder` inside the block; it is made if it is not there, and removed if it is still empty at the end.
+
+    Raises UserError in one line that names the owner if another run holds it.
+    """
+    folder = epath.Path(folder)
+    made = _make(folder)
+    try:
+        lock = _File(folder) if is_local(folder) else _Marker(folder)
+        try:
+            yield
+        finally:
+            lock.release()
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _make(folder: epath.Path) -> list[epath.Path]:
+    """Make a folder; returns the folders that were missing, the outermost first."""
+    if not is_local(folder):
+        return []
+    made = []
+    try:
+        path = folder
+        while not path.exists():
+            made.insert(0, path)
+            path = path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={folder}: cannot be used ({error.strerror or error})") from error
+    return made
+
+
+def _owner() -> dict:
+    started = datetime.datetime.now().isoformat(" ", "seconds")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+def _refusal(folder: epath.Path, owner: dict) -> UserError:
+    who = "another process"
+    if owner:
+        who = f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('started')}"
+    return UserError(f"{folder}: is in use by {who}; wait until it ends, or use another --workdir")
+
+
+def _read(path: epath.Path) -> dict:
+    """What an owner wrote; empty while it is being written."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class _File:
+    """A lock of the kernel on a file, or the marker where the file system has none."""
+
+    def __init__(self, folder: epath.Path):
+        self._path, self._marker = folder / NAME, None
+        while True:
+            try:
+                number = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise cannot_write(folder, error) from error
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The owner before us may have removed the file between our opening it and our locking it.
+                if self._same(number):
+                    break
+            except BlockingIOError:
+                os.close(number)
+                raise _refusal(folder, _read(self._path)) from None
+            except OSError as error:
+                os.close(number)
+                if error.errno not in _WITHOUT:
+                    raise cannot_write(folder, error) from error
+                self._marker = _Marker(folder)
+                return
+            os.close(number)
+        self._number = number
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+            os.ftruncate(number, 0)
+            os.write(number, json.dumps(_owner()).encode())
+
+    def release(self) -> None:
+        """Give the folder free."""
+        if self._marker:
+            self._marker.release()
+            return
+        with contextlib.suppress(OSError):
+            if self._same(self._number):
+                os.unlink(self._path)
+        os.close(self._number)
+
+    def _same(self, number: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(number), os.stat(self._path))
+        except OSError:
+            return False
+
+
+class _Marker:
+    """A file that its owner renews: of two writers the last one wins, and the other one sees that."""
+
+    def __init__(self, folder: epath.Path, settle: float = _SETTLE, beat: float = BEAT):
+        self._path, self._token, self._beat = folder / f"{NAME}.json", uuid.uuid4().hex, beat
+        self._folder, self._given = folder, _owner()
+        if self._taken(_read(self._path)):
+            raise _refusal(folder, _read(self._path))
+        try:
+            self._write()
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        time.sleep(settle)
+        if not self._ours():
+            raise _refusal(folder, _read(self._path))
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Give the folder free."""
+        self._over.set()
+        self._thread.join()
+        if self._ours():
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    def _write(self) -> None:
+        self._path.write_text(json.dumps(self._given | {"token": self._token, "beat": time.time()}))
+
+    def _ours(self) -> bool:
+        return _read(self._path).get("token") == self._token
+
+    def _taken(self, found: dict) -> bool:
+        """Whether the marker is of a live run."""
+        if not found:
+            return False
+        if found.get("host") == self._given["host"] and not _alive(found.get("pid")):
+            return False
+        beat = found.get("beat")
+        return not isinstance(beat, (int, float)) or time.time() - beat < STALE
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._beat):
+            found = _read(self._path)
+            if found and found.get("token") != self._token:
+                line = f"{self._folder}: was taken over by process {found.get('pid')} on {found.get('host')}"
+                print(f"\n{line}, so this run ends", file=sys.stderr, flush=True)
+                os._exit(2)
+            with contextlib.suppress(OSError):
+                self._write()
+
+
+def _alive(pid) -> bool:
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
