@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM: one exception in the main thread that nothing swallows, and a second signal ends at once."""
 
-import _thread
 import os
 import signal
 import sys
@@ -60,4 +59,5 @@ def _swallowed(unraisable) -> None:
 
 def _raise_again() -> None:
     _State.repeat = True
-    _thread.interrupt_main(_State.asked)
+    # A real signal, which also ends a wait of the main thread.
+    signal.pthread_kill(threading.main_thread().ident, _State.asked)

@@ -46,7 +46,7 @@ def hold(folder: PathLike) -> Iterator[None]:
     finally:
         for path in reversed(made):
             with contextlib.suppress(OSError):
-                path.rmdir()
+                os.rmdir(path)
 
 
 def _make(folder: epath.Path) -> list[epath.Path]:

@@ -15,7 +15,6 @@ from fr.files import parse_json, read_regular
 from fr.interrupts import check
 from fr.workdir import PathLike, sync, write_whole
 
-
 _LARGEST = 1 << 32  # bytes of a file of metrics
 _REMEDY = "remove the lines from there on, or the folder of this training"
 

@@ -21,7 +21,8 @@ STEPS = [
     {"benchmark"},
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
-MAY = {"cli": {"cli", "config", "errors", "interrupts", "locks", "processes"}}  # the shell of the scripts, beside the steps
+# The shell of the scripts, beside the steps.
+MAY = {"cli": {"cli", "config", "errors", "interrupts", "locks", "processes"}}
 
 
 def imports(path: pathlib.Path, within: bool = True) -> list[tuple[int, str]]:
