@@ -112,13 +112,16 @@ AUDIT = {
         ("Answer: Paris, Texas", "Paris"),
         ("Answer: No", "yes"),
         ("Answer: 7", "seven"),
+        ("Answer: 10^2", "10"),
+        ("Answer: 2\\sqrt{3}", "2"),
+        ("Answer: 2x", "2"),
+        ("Answer: N", "7"),
     ],
     UNPARSED: [
         ("", "7"),
         ("   ", "7"),
         ("Answer: ", "7"),
         ("Answer: ", "Paris"),
-        ("Answer: N", "7"),
         ("I think it is hard", "7"),
         ("Thinking\nabout 12 things", "12"),
         ("No answer\nin these lines.", "Paris"),
@@ -136,9 +139,6 @@ AUDIT = {
         ("Answer: 7/2/3", "3.5"),
         ("Answer: 3 + 4", "7"),
         ("Answer: 3 + 4", "4"),
-        ("Answer: 2x", "2"),
-        ("Answer: 2\\sqrt{3}", "2"),
-        ("Answer: 10^2", "10"),
         ("Answer: 3/0", "0"),
         ("Answer: __import__('os')", "0"),
         # would fill the memory if it were computed
@@ -172,8 +172,7 @@ def test_worked_examples_of_the_prompt_are_never_graded(name):
         assert task.grade(problem, f"{problem.meta['chain']}\nAnswer: {problem.answer}") == RIGHT
 
 
-def test_equal_latex_is_right_where_math_verify_is_installed(tmp_path):
-    pytest.importorskip("math_verify")
+def test_formulas_are_right_where_they_are_equal(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text('{"question": "q", "answer": "$\\\\frac{\\\\sqrt{3}}{2}$", "split": "test"}\n')
     task = make(TaskConfig(name="questions", path=os.fspath(path)))

@@ -16,7 +16,7 @@ import pytest
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import make
-from fr.tasks.questions import last_box
+from fr.tasks.extract import boxed_parts
 from fr.types import RIGHT
 
 
@@ -326,4 +326,4 @@ def test_a_reference_that_does_not_grade_itself_right_is_refused_by_its_line(tmp
     ],
 )
 def test_the_last_box_of_a_solution(text, held):
-    assert last_box(text) == held
+    assert boxed_parts(text) == [held] * (held is not None)

@@ -1,16 +1,20 @@
 """The answer that a completion ends with, in a form that is the same for the same answer."""
 
-from fr.tasks import countdown_checker, gym
-from fr.tasks.extract import final_answer, normalised, stated_number
-from fr.tasks.graders import letter_of, literal_of
+from collections.abc import Sequence
+
+from fr.tasks import countdown_checker, extract, gym
+from fr.tasks.claims import read
+from fr.tasks.equality import same_formulas
+from fr.tasks.graders import letter_of, literal_key, literal_of
+from fr.tasks.undress import normalised
 
 
 def canonical_answer(task: str, completion: str) -> str | None:
-    """Countdown: the expression, one space between words. Others: the number that is stated, or else the words.
+    """The key of an answer: completions whose keys are equal give the same answer.
 
-    GPQA: the letter. CruxEval: the literal as Python writes it. reasoning_gym: all words behind the cue. None
-    where there is none. Two answers that are the same may still be written in ways that this does not see
-    through, such as the operands of a sum in another order.
+    Countdown: the expression, one space between words. GPQA: the letter. CruxEval: the literal as
+    Python writes it. reasoning_gym: all words after the cue. Others: the value that is stated, or
+    else the words. None where there is no answer.
     """
     if task == "countdown":
         expression = countdown_checker.extract(completion)
@@ -19,10 +23,32 @@ def canonical_answer(task: str, completion: str) -> str | None:
         return letter_of(completion)
     if task == "cruxeval":
         stated = literal_of(completion)
-        return None if stated is None else repr(stated[0])
+        return None if stated is None else literal_key(stated[0])
     if task.startswith(gym.PACKAGE):
         forms = gym.readings(completion)
         return normalised(forms[-1]) if forms else None
-    answer = final_answer(completion, numeric=False)
-    number = None if answer is None else stated_number(answer)
-    return str(number) if number is not None else answer and normalised(answer)
+    found = extract.find(completion)
+    return None if found is None else read(found.text, found.how == "bare").key or None
+
+
+def canonical_answers(task: str, completions: Sequence[str | None]) -> list[str | None]:
+    """The keys of completions, where formulas that math-verify finds equal share the first one's key.
+
+    Exact values have one key each. Only formulas without one (sines, roots of sums) are compared,
+    each with those before it. None stays None.
+    """
+    keys = [None if text is None else canonical_answer(task, text) for text in completions]
+    firsts = {key: text for key, text in reversed(list(zip(keys, completions))) if key is not None}
+    shared: dict[str, str] = {}
+    for key in dict.fromkeys(keys):
+        if key is not None:
+            shared[key] = next((k for k in dict.fromkeys(shared.values()) if _alike(task, firsts, k, key)), key)
+    return [None if key is None else shared[key] for key in keys]
+
+
+def _alike(task: str, completions: dict[str, str], one: str, other: str) -> bool:
+    """Whether two keys of formulas stand for one value."""
+    if task in ("countdown", "gpqa", "cruxeval") or task.startswith(gym.PACKAGE):
+        return False
+    found = [extract.find(completions[key]) for key in (one, other)]
+    return same_formulas(*(each.text for each in found))

@@ -11,6 +11,7 @@ import os
 import queue
 import subprocess
 import sys
+import time
 from multiprocessing.connection import wait
 
 START_SECONDS = 120.0  # to import the function's module, on a machine that is busy
@@ -20,12 +21,17 @@ class GraderFailure(Exception):
     """The called function raised, hung or died: says nothing about its argument."""
 
 
+class OutOfTime(GraderFailure):
+    """The called function used up its processor time or memory: its argument was too much for it."""
+
+
 class Bounded:
     """`call(*args)` runs `module:function` on JSON-able arguments in one of at most `workers` processes.
 
-    A call that passes `seconds` or kills its process is tried once more in a fresh process (a time-out
-    depends on the machine's load), then raises GraderFailure; a call that raises raises it at once. Safe to
-    use from threads.
+    A call that spends `seconds` of processor time raises OutOfTime, and so does one that runs out of
+    memory. One that passes three times as many on the clock without spending them (the machine is busy), or kills its
+    process, is tried once more in a fresh process, then raises GraderFailure. A call that raises raises
+    GraderFailure at once. Safe to use from threads.
     """
 
     def __init__(self, target: str, seconds: float = 10.0, workers: int | None = None):
@@ -47,6 +53,8 @@ class Bounded:
                     break
                 except _Gone as error:
                     worker = worker and worker.stop()
+                    if error.spent:
+                        raise OutOfTime(f"{self.target}: {error}") from error
                     if last:
                         raise GraderFailure(f"{self.target}: {error}") from error
         except BaseException:
@@ -55,6 +63,8 @@ class Bounded:
             raise
         finally:
             self._idle.put(worker)
+        if "limit" in reply:
+            raise OutOfTime(f"{self.target}: {reply['limit']}")
         if "error" in reply:
             raise GraderFailure(f"{self.target}: {reply['error']}")
         return reply["value"]
@@ -69,7 +79,11 @@ class Bounded:
 
 
 class _Gone(Exception):
-    """A worker that hung or died."""
+    """A worker that hung or died; `spent`: it had worked all the time that it was given."""
+
+    def __init__(self, why: str, spent: bool = False):
+        super().__init__(why)
+        self.spent = spent
 
 
 class _Worker:
@@ -97,7 +111,7 @@ class _Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             raise _Gone("the process had ended") from None
-        return self._reply(self.seconds)
+        return self._reply(self.seconds, patience=3)
 
     def stop(self) -> None:
         self.process.kill()
@@ -107,11 +121,26 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
 
-    def _reply(self, seconds: float) -> dict:
+    def _reply(self, seconds: float, patience: int = 1) -> dict:
+        """One line of the process: it has `seconds` of processor time, and on the clock `patience` times as much."""
+        before, started = _processor_seconds(self.process.pid), time.monotonic()
         # A reply is written in one piece and short, so a ready pipe holds a whole line or the end.
-        if not wait([self.process.stdout], seconds):
-            raise _Gone(f"no answer in {seconds:g} s")
+        while not wait([self.process.stdout], seconds / 2):
+            spent = _processor_seconds(self.process.pid) - before
+            # the worker stops itself first where it can
+            if spent > 1.25 * seconds or time.monotonic() - started >= patience * seconds:
+                raise _Gone(f"no answer in {seconds:g} s", spent > seconds / 2)
         line = self.process.stdout.readline()
         if not line:
             raise _Gone("the process ended")
         return json.loads(line)
+
+
+def _processor_seconds(pid: int) -> float:
+    """Processor time of a process so far; 0 where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,54 +1,43 @@
-"""How a final answer is compared with its reference where numbers and words are not all: LaTeX, letters, literals."""
+"""Graders by the kind of an answer: values and words, the letter of an option, a Python literal."""
 
 import ast
-import functools
-import importlib.util
 import re
 
-from fr.tasks.bounded import Bounded, GraderFailure
-from fr.tasks.extract import final_answer, plain
+from fr.tasks import extract
+from fr.tasks.extract import final_answer
 from fr.tasks.grading import grade_answer
-from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG
+from fr.tasks.letters import LETTERS, letter
+from fr.tasks.undress import plain
+from fr.types import RIGHT, UNPARSED, WRONG
 
-LETTERS = "ABCD"  # of the options of a question
-_LETTER = re.compile(r"\W*(?:(?:option|choice)\s+\W*)?([A-D])(?:[).:\]]|\s+[-–—]\s|\s*$)", re.IGNORECASE)
-_CALL = re.compile(r"(?:assert\s+)?f\(.*\)\s*==")  # what stands before the value in `assert f(1) == 2`
-_NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
+__all__ = ["LETTERS", "grade_letter", "grade_literal", "grade_math", "letter_of", "literal_of"]
+MAX_LITERAL = 20_000  # characters
+_CALL = re.compile(r"(?:assert\s+)?f\(.*\)\s*==", re.DOTALL)  # before the value in `assert f(1) == 2`
+_NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError)
 
-
-def grade_math(completion: str, reference: str) -> str:
-    """Grade by value or by words (`grade_answer`); what is not right may be equal LaTeX (math-verify)."""
-    grade = grade_answer(completion, reference)
-    answer = final_answer(completion, numeric=False)
-    if grade == RIGHT or answer is None or not _is_latex(reference + answer) or not _has_math_verify():
-        return grade
-    try:
-        return RIGHT if _latex().call(reference, answer) else grade
-    except GraderFailure:
-        return GRADER_ERROR
+grade_math = grade_answer
 
 
 def grade_letter(completion: str, reference: str) -> str:
     """Grade the letter of an option (`letter_of`)."""
-    letter = letter_of(completion)
-    if letter is None:
+    stated = letter_of(completion)
+    if stated is None:
         return UNPARSED
-    return RIGHT if letter == reference else WRONG
+    return RIGHT if stated == reference.strip().upper() else WRONG
 
 
 def letter_of(completion: str) -> str | None:
     """The letter that the final answer starts with: `B`, `(b)`, `B) because`; None without one."""
-    answer = final_answer(completion, numeric=False)
-    letter = _LETTER.match(plain(answer)) if answer else None
-    return letter[1].upper() if letter else None
+    answer = final_answer(completion, extract.LETTER)
+    return letter(plain(answer)) if answer else None
 
 
 def grade_literal(completion: str, reference: str) -> str:
-    """Grade a Python literal by `==` of the values (`literal_of`)."""
+    """Grade a Python literal by the value and type of all its parts (`literal_of`): 1 is not True."""
     stated = literal_of(completion)
     if stated is None:
         return UNPARSED
-    return RIGHT if stated[0] == ast.literal_eval(reference) else WRONG
+    return RIGHT if literal_key(stated[0]) == literal_key(ast.literal_eval(reference)) else WRONG
 
 
 def literal_of(completion: str) -> tuple | None:
@@ -56,23 +45,33 @@ def literal_of(completion: str) -> tuple | None:
 
     Nothing is executed.
     """
-    answer = final_answer(completion, numeric=False)
-    if answer is None:
+    answer = final_answer(completion, extract.LITERAL)
+    if answer is None or len(answer) > MAX_LITERAL:
         return None
-    try:
-        return (ast.literal_eval(_CALL.sub("", answer.strip("`* ")).strip()),)
-    except _NO_LITERAL:
-        return None
+    text = answer.strip()
+    code = re.match(r"(`+)(.+?)\1", text, re.DOTALL)
+    forms = [code[2]] if code else []
+    forms += [text.strip("`* "), text.strip("`* .$"), plain(text), re.split(r"\.\s|\s#|,? because ", text)[0]]
+    for form in forms:
+        try:
+            return (ast.literal_eval(_CALL.sub("", form.strip()).strip()),)
+        except _NO_LITERAL:
+            continue
+    return None
 
 
-def _is_latex(text: str) -> bool:
-    return any(sign in text for sign in "\\^_")
-
-
-def _has_math_verify() -> bool:
-    return importlib.util.find_spec("math_verify") is not None
-
-
-@functools.cache
-def _latex() -> Bounded:
-    return Bounded("fr.tasks.latex:equivalent")
+def literal_key(value) -> str:
+    """One text for equal literals; numbers are compared by value, and truth values are no numbers."""
+    match value:
+        case dict():
+            parts = sorted(f"{literal_key(k)}: {literal_key(v)}" for k, v in value.items())
+            return f"{{{', '.join(parts)}}}"
+        case set() | frozenset():
+            return f"{{{', '.join(sorted(map(literal_key, value)))}}}" if value else "set()"
+        case list():
+            return f"[{', '.join(map(literal_key, value))}]"
+        case tuple():
+            return f"({', '.join(map(literal_key, value))}{',' * (len(value) == 1)})"
+        case float() if value.is_integer():
+            return repr(int(value))
+    return repr(value)

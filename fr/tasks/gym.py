@@ -9,8 +9,9 @@ from fr.registry import suggest
 from fr.tasks.base import TASKS
 from fr.tasks.bounded import Bounded, GraderFailure
 from fr.tasks.chat import ask
-from fr.tasks.extract import CUE, final_answer, plain
+from fr.tasks.extract import LINES, find
 from fr.tasks.splits import SPLITS, split_of
+from fr.tasks.undress import plain
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Prompt
 
 PACKAGE = "reasoning_gym"
@@ -29,14 +30,11 @@ class ReasoningGym:
     def __init__(self, config: TaskConfig):
         self.config, self._name = config, config.name.partition(":")[2]
         if importlib.util.find_spec(PACKAGE) is None:
-            raise UserError(
-                f"config.task.name = {config.name!r} needs {PACKAGE}; run pip install -e '.[tasks]'"
-            )
+            raise UserError(f"config.task.name = {config.name!r} needs {PACKAGE}; run pip install -e '.[tasks]'")
         known = _maker().call("names")
         if self._name not in known:
             raise UserError(
-                f"config.task.name = {config.name!r} must be {PACKAGE}:NAME of a data set"
-                f"{suggest(self._name, known)}"
+                f"config.task.name = {config.name!r} must be {PACKAGE}:NAME of a data set{suggest(self._name, known)}"
             )
         self._splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
         self._questions: set[str] = set()
@@ -90,11 +88,11 @@ class ReasoningGym:
 
 def readings(completion: str) -> list[str]:
     """The final answer as it may be meant: its line or all that follows the cue, as written and undressed."""
-    line = final_answer(completion, numeric=False)
-    if line is None:
+    found = find(completion, LINES)
+    if found is None:
         return []
-    rest = completion.rpartition(CUE)[2].strip() if CUE in completion else line
-    forms = (form for text in (line, rest) for form in (text, plain(text).removesuffix(".")))
+    texts = [found.text] if found.how in ("tag", "box", "bare") else [found.text, found.rest]
+    forms = (form for text in texts for form in (text, plain(text).removesuffix(".")))
     return list(dict.fromkeys(form for form in forms if form))
 
 

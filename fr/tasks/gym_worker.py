@@ -11,7 +11,7 @@ SIZE = 4000  # items of a data set; some of them depend on it
 
 def ask(what: str, *given):
     """The answer of one of the functions below, so that one process serves them all."""
-    return {"names": names, "item": item, "score": score}[what](*given)
+    return {"names": names, "item": item, "score": score, "pays_for_junk": pays_for_junk}[what](*given)
 
 
 def names() -> list[str]:
@@ -27,16 +27,39 @@ def item(name: str, index: int) -> tuple[str, str] | None:
     return str(entry["question"]), "" if entry["answer"] is None else str(entry["answer"])
 
 
-def score(name: str, index: int, question: str, answers: list[str]) -> float:
-    """The data set's own score of the best of several readings of one answer.
+JUNK = ("", "I do not know")  # is no answer to any question, and neither is the question itself
 
-    The item is made again: an entry that has been through JSON loses what some data sets score by. Raises
-    ValueError if it is not the item that was asked.
+
+def score(name: str, index: int, question: str, answers: list[str]) -> float:
+    """The data set's own score of the best of several readings of one answer, in [0, 1].
+
+    A reading that the data set cannot read (its scorer raises) scores 0. The item is made again: an entry
+    that has been through JSON loses what some data sets score by. Raises ValueError if it is not the
+    item that was asked.
     """
     entry = _entry(name, index)
     if str(entry["question"]) != question:
         raise ValueError(f"item {index} of {name} is not the same in two processes")
-    return max(float(_dataset(name).score_answer(answer, entry)) for answer in answers)
+    return max((_bounded(name, answer, entry) for answer in answers), default=0.0)
+
+
+def pays_for_junk(name: str, index: int) -> str | None:
+    """What is no answer and still gets the full score, or None; an item whose right answer it is does not count."""
+    entry = _entry(name, index)
+    for junk in (*JUNK, str(entry["question"])):
+        if junk != str(entry["answer"] or "") and _bounded(name, junk, entry) == 1.0:
+            return junk
+    return None
+
+
+def _bounded(name: str, answer: str, entry: dict) -> float:
+    try:
+        found = float(_dataset(name).score_answer(answer, entry))
+    except MemoryError:
+        raise
+    except Exception:  # what a scorer cannot read is a wrong answer
+        return 0.0
+    return min(max(found, 0.0), 1.0) if found == found else 0.0
 
 
 @functools.cache

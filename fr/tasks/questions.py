@@ -1,7 +1,6 @@
 """Questions that are read, not made: what such tasks share, and files of a user's own (docs/tasks.md)."""
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
@@ -12,6 +11,7 @@ from fr.errors import UserError
 from fr.registry import suggest
 from fr.tasks.base import TASKS
 from fr.tasks.chat import ask
+from fr.tasks.extract import boxed_parts
 from fr.tasks.graders import grade_math
 from fr.tasks.records import check_id, read_records, texts
 from fr.tasks.references import check_references
@@ -19,7 +19,6 @@ from fr.tasks.splits import SPLITS, split_by
 from fr.types import Problem, Prompt
 
 _ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}
-_BRACES = re.compile(r"(\\f?boxed[ \t]{0,9}\{)|\\[{}]|[{}]")
 
 Found = tuple[str, str, Problem]  # file:line, split, problem
 
@@ -125,24 +124,11 @@ def reference_of(where: str, answer: str) -> tuple[str, str]:
     solution, reference = "", answer
     if "####" in answer:
         solution, _, reference = map(str.strip, answer.rpartition("####"))
-    elif (box := last_box(answer)) is not None:
-        solution, reference = answer, box
+    elif boxes := boxed_parts(answer):
+        solution, reference = answer, ", ".join(boxes)
     if not reference:
         raise UserError(f"{where}: field 'answer' ends without an answer; write it after ####")
     return solution, reference
-
-
-def last_box(text: str) -> str | None:
-    r"""What the last closed `\boxed{...}` holds that is not itself inside one; None without any."""
-    found, open_ = None, []  # of each brace that is open: where its box's content begins, or -1
-    for match in _BRACES.finditer(text):
-        if match[0].endswith("{") and not match[0].startswith(r"\{"):
-            open_.append(match.end() if match[1] else -1)
-        elif match[0] == "}" and open_:
-            begin = open_.pop()
-            if begin >= 0 and max(open_, default=-1) < 0:
-                found = text[begin : match.start()].strip()
-    return found
 
 
 def _read(config: TaskConfig, path: str) -> Iterator[Found]:

@@ -1,0 +1,165 @@
+"""Answers without the dress of LaTeX, Markdown and Unicode: one spelling for signs, spaces and macros."""
+
+import functools
+import re
+import unicodedata
+
+MAX_CHARACTERS = 4000  # of an answer; a longer one is not read as a formula
+
+_SIGNS = {
+    "−": "-",
+    "–": "-",
+    "‐": "-",
+    "‑": "-",
+    "×": "*",
+    "·": "*",
+    "∙": "*",
+    "⋅": "*",
+    "∗": "*",
+    "÷": "/",
+    "∕": "/",
+    "⁄": "/",
+    "≦": "≤",
+    "≧": "≥",
+    "⩽": "≤",
+    "⩾": "≥",
+    "π": " \\pi ",
+    "∞": "\\infty ",
+    "<=": "≤",
+    ">=": "≥",
+    "!=": "≠",
+    "“": '"',
+    "”": '"',
+    "’": "'",
+    "‘": "'",
+    "…": "...",
+}
+_COMMANDS = {
+    "dfrac": "\\frac",
+    "tfrac": "\\frac",
+    "cfrac": "\\frac",
+    "dbinom": "\\binom",
+    "tbinom": "\\binom",
+    "cdot": "*",
+    "times": "*",
+    "ast": "*",
+    "div": "/",
+    "le": "≤",
+    "leq": "≤",
+    "leqslant": "≤",
+    "lt": "<",
+    "ge": "≥",
+    "geq": "≥",
+    "geqslant": "≥",
+    "gt": ">",
+    "ne": "≠",
+    "neq": "≠",
+    "approx": "≈",
+    "sim": "≈",
+    "equiv": "≡",
+    "in": "∈",
+    "cup": "∪",
+    "pm": "±",
+    "mp": "±",
+    "lbrace": "⦃",
+    "rbrace": "⦄",
+    "lbrack": "[",
+    "rbrack": "]",
+    "lparen": "(",
+    "rparen": ")",
+    "vert": "|",
+    "lvert": "|",
+    "rvert": "|",
+    "mid": "|",
+    "degree": " degrees ",
+    "colon": ":",
+    "dots": "...",
+    "ldots": "...",
+    "cdots": "...",
+    "ln": "\\ln",
+}
+_GONE = (
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits "
+    "nolimits rm bf it mathopen mathclose scriptstyle"
+).split()
+_SPACES = "quad qquad enspace thinspace medspace thickspace newline hfill nobreakspace".split()
+_WRAPPERS = (
+    "text textbf textit textrm textsf texttt textnormal mathrm mathbf mathit mathsf mathtt mathbb mathcal "
+    "boldsymbol bm mbox hbox emph underline overline boxed fbox operatorname ensuremath vec hat"
+).split()
+_KEPT_AS_NAMES = ("mathbb", "mathcal", "overline", "vec", "hat")  # a set or a point, not a style
+_MACRO = re.compile(r"\\([A-Za-z]+)\*?")
+_WRAPPED = re.compile(rf"\\({'|'.join(_WRAPPERS)})\s?\{{([^{{}}]*)\}}")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
+_VULGAR = re.compile("[¼½¾⅐-⅞]")
+_DEGREE = re.compile(r"\^\s?\{?\s?(?:\\circ|∘|°)\s?\}?|°|∘(?=\s|$)")
+_ROW = "⏎"  # the end of a row of a matrix
+_EDGE = " \t\r\n*`\"'"
+
+
+def plain(text: str) -> str:
+    r"""`text` without the dress of LaTeX and Markdown around it: `\text{7}`, `**7**`, `\(7\)`, `$7$`.
+
+    What is inside a formula stays as it is written.
+    """
+    text = text[:MAX_CHARACTERS].strip(_EDGE)
+    for before, after in (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"), ("$", "$")):
+        if text.startswith(before) and text.rstrip(" .,").endswith(after) and len(text) > 2 * len(before):
+            inside = text.rstrip(" .,")[len(before) : -len(after)]
+            if before not in inside:
+                text = inside.strip(_EDGE)
+    while (match := _WRAPPED.fullmatch(text)) and match[1] not in _KEPT_AS_NAMES:
+        text = match[2].strip(_EDGE)
+    return text
+
+
+@functools.lru_cache(maxsize=8192)
+def unified(text: str) -> str:
+    """`text` in one spelling of signs, brackets, spaces and macros, dollar signs of LaTeX left out."""
+    text = text[:MAX_CHARACTERS].replace("\\\\", _ROW)
+    text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("⁄", "/"), text)
+    text = re.sub(r"√\s?(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}", text)
+    text = text.replace("√(", "\\sqrt(")
+    # Not all of NFKC: it makes letters of signs that are none.
+    text = "".join(unicodedata.normalize("NFKC", c) if "\uff00" <= c < "\uffef" else c for c in text)
+    text = re.sub(r"(?<=\d)(?:[\u202f\u2009\u00a0]|\\,|\\!|\{,\}|,\\!)(?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"[\u00a0\u202f\u2009\u200b\u3000]|\\[,;:> ]|~", " ", text)
+    for dressed, bare in (("\\!", ""), ("{,}", ","), ("\\$", "$"), ("\\%", "%"), ("\\#", "#"), ("\\&", " and ")):
+        text = text.replace(dressed, bare)
+    text = text.replace("\\{", "⦃").replace("\\}", "⦄").replace("\\|", "|")
+    text = re.sub(r"\\[()\[\]]", " ", text)
+    text = _DEGREE.sub(" degrees ", text)
+    for _ in range(4):
+        text, count = _WRAPPED.subn(_unwrapped, text)
+        if not count:
+            break
+    text = _MACRO.sub(_macro, text)
+    text = re.sub(r"(?<=[\w)])\s?\*\*\s?(?=[\d({A-Za-z-])", "^", text).replace("**", " ")
+    for sign, one in _SIGNS.items():
+        text = text.replace(sign, one)
+    return re.sub(r"[ \t\r\n]+", " ", text).strip()
+
+
+def normalised(text: str) -> str:
+    """`text` as words are compared: without case, spacing, articles, quotes and closing punctuation."""
+    text = unicodedata.normalize("NFKC", unified(plain(text)).replace("$", "")).casefold()
+    text = text.strip(" .,;:!?\"'`*_()[]")
+    return " ".join(re.sub(r"^(?:the|a|an)\s", "", text).split())
+
+
+def _unwrapped(match: re.Match) -> str:
+    if match[1] in _KEPT_AS_NAMES:
+        return f"\\{match[1]}<{match[2]}>"
+    space = " " if match[1].startswith(("text", "mbox", "hbox", "mathrm", "emph")) else ""
+    return f"{space}{match[2]}{space}"
+
+
+def _macro(match: re.Match) -> str:
+    name = match[1]
+    if name in _COMMANDS:
+        return _COMMANDS[name]
+    if name in _GONE:
+        return ""
+    return " " if name in _SPACES else match[0]
