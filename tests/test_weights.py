@@ -171,7 +171,10 @@ def test_an_unreachable_hub_is_one_line(monkeypatch):
         ({"hidden_size": None}, "hidden_size = None must be a positive integer"),
         ({"hidden_act": "relu"}, "activation 'relu' is not supported"),
         ({"use_sliding_window": True}, "use_sliding_window = True is not supported"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope type 'yarn' is not supported"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, "rope type 'longrope' is not supported"),
+        ({"rope_parameters": {"rope_type": "default", "mrope_section": [8, 8]}}, "setting mrope_section"),
+        ({"logit_scale": 0.5}, "logit_scale = 0.5 is not supported"),
+        ({"num_local_experts": 8}, "num_local_experts = 8 is not supported"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, "'llama3' has no 'low_freq_factor'"),
     ],
 )

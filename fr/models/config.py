@@ -1,21 +1,12 @@
 """What tells one decoder from another: numbers, booleans, per-layer data; never a family's name."""
 
 import dataclasses
-import math
 
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-    """Llama-3 scaling of rotary frequencies: low ones divided by `factor`, high ones kept, a ramp between."""
-
-    factor: float
-    low: float
-    high: float
-    original: int  # context length of pretraining
+from fr.models.rope_scaling import RopeScaling, inv_freq
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +36,16 @@ class ModelConfig:
     window: int = 0  # sliding layers see this many tokens; 0: none slides
     full_every: int = 0  # every n-th layer is full; the others slide
     local_rope_theta: float = 0.0  # Gemma 3: of sliding layers; 0: as the others
-    rope_linear: float = 1.0  # Gemma 3: positions of full layers are divided by this
     rope_scaling: RopeScaling | None = None
+    local_rope_scaling: RopeScaling | None = None  # of sliding layers, where they have a theta of their own
+
+    @property
+    def context(self) -> int:
+        """Positions up to which the rotary frequencies are known to work; `max_positions` without scaling."""
+        s = self.rope_scaling
+        if s is None or s.kind == "dynamic":
+            return self.max_positions
+        return max(self.max_positions, int(s.factor * (s.original or self.max_positions)))
 
     @property
     def scale(self) -> float:
@@ -75,23 +74,17 @@ def layer_data(config: ModelConfig) -> LayerData:
 
 def rotary(config: ModelConfig) -> Float[np.ndarray, "R H/2"]:
     """Rotary frequencies: those of full layers and, where they have their own, of sliding ones."""
-    kinds = [_inv_freq(config, sliding=False)]
-    if config.window and config.local_rope_theta:
-        kinds.append(_inv_freq(config, sliding=True))
+    kinds = [inv_freq(theta, config.head_dim, scaling) for theta, scaling in _ropes(config)]
     return np.stack(kinds).astype(np.float32)
 
 
-def _inv_freq(config: ModelConfig, sliding: bool) -> Float[np.ndarray, "H/2"]:
-    local = sliding and config.local_rope_theta > 0
-    theta = config.local_rope_theta if local else config.rope_theta
-    freq = theta ** (-np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim)
-    if local:
-        return freq
-    freq = freq / config.rope_linear
-    if config.rope_scaling is None:
-        return freq
-    s = config.rope_scaling
-    # How many turns a frequency makes in the pretraining context decides how much it is slowed.
-    turns = s.original * freq / (2 * math.pi)
-    smooth = np.clip((turns - s.low) / (s.high - s.low), 0.0, 1.0)
-    return (1 - smooth) * freq / s.factor + smooth * freq
+def rotary_gain(config: ModelConfig) -> Float[np.ndarray, "R"]:
+    """Factors on the sines and cosines of each kind of rotary frequency; 1 but for yarn."""
+    return np.array([s.attention if s else 1.0 for _, s in _ropes(config)], np.float32)
+
+
+def _ropes(config: ModelConfig) -> list[tuple[float, RopeScaling | None]]:
+    kinds = [(config.rope_theta, config.rope_scaling)]
+    if config.window and config.local_rope_theta:
+        kinds.append((config.local_rope_theta, config.local_rope_scaling))
+    return kinds

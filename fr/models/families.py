@@ -1,9 +1,11 @@
 """The families that are read and written, and the two ways between a `config.json` and a ModelConfig."""
 
 import dataclasses
+import re
 
 from fr.errors import UserError
-from fr.models.config import ModelConfig, RopeScaling
+from fr.models.config import ModelConfig
+from fr.models.rope_scaling import read_scaling, write_scaling
 
 _GEMMA = {"gelu": True, "scaled_embedding": True, "unit_offset": True}
 
@@ -19,17 +21,22 @@ class Family:
 
 # Old exports leave out what equals the default of their class in transformers.
 _LLAMA = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False}
-_GEMMA_DEFAULTS = _LLAMA | {"head_dim": 256, "tie_word_embeddings": True, "query_pre_attn_scalar": 256}
+_QWEN = _LLAMA | {"max_position_embeddings": 32768}
+_GEMMA_DEFAULTS = (
+    _LLAMA
+    | {"head_dim": 256, "tie_word_embeddings": True, "query_pre_attn_scalar": 256}
+    | {"max_position_embeddings": 8192}
+)
 FAMILIES = {
     "llama": Family("LlamaForCausalLM", {}, _LLAMA),
-    "qwen2": Family("Qwen2ForCausalLM", {"qkv_bias": True}, _LLAMA),
-    "qwen3": Family("Qwen3ForCausalLM", {"qk_norm": True}, _LLAMA | {"head_dim": 128}),
-    "gemma": Family("GemmaForCausalLM", _GEMMA, _GEMMA_DEFAULTS),
+    "qwen2": Family("Qwen2ForCausalLM", {"qkv_bias": True}, _QWEN),
+    "qwen3": Family("Qwen3ForCausalLM", {"qk_norm": True}, _QWEN | {"head_dim": 128}),
+    "gemma": Family("GemmaForCausalLM", _GEMMA, _GEMMA_DEFAULTS | {"num_key_value_heads": 16}),
     "gemma2": Family(
         "Gemma2ForCausalLM",
         _GEMMA | {"post_norms": True},
         _GEMMA_DEFAULTS
-        | {"sliding_window": 4096, "sliding_window_pattern": 2}
+        | {"sliding_window": 4096, "sliding_window_pattern": 2, "num_key_value_heads": 4}
         | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     ),
     "gemma3_text": Family(
@@ -37,9 +44,29 @@ FAMILIES = {
         _GEMMA | {"post_norms": True, "qk_norm": True},
         _GEMMA_DEFAULTS
         | {"rope_theta": 1e6, "rope_local_base_freq": 10000.0}
-        | {"sliding_window": 4096, "sliding_window_pattern": 6},
+        | {"sliding_window": 4096, "sliding_window_pattern": 6, "max_position_embeddings": 131072}
+        # The published multimodal folders name none of these.
+        | {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4},
     ),
 }
+# Where they say null, they mean that there is none, and not the default of the class.
+_NULL_IS_OFF = ("attn_logit_softcapping", "final_logit_softcapping")
+
+# A setting of another decoder, which transformers' class would not read either but a trained model may need:
+# refused by name unless its value says that it is off.
+_TELLING = re.compile(
+    "multiplier|scal|softcap|expert|moe|rope|rotary|window|norm|bias|activation|pattern|attention|sparsity"
+    "|quant|logit|alibi|residual|layer_types|parallel|cross|pruned"
+)
+_KNOWN = frozenset(
+    "rms_norm_eps rope_theta rope_scaling rope_parameters rope_local_base_freq original_max_position_embeddings "
+    "partial_rotary_factor num_attention_heads query_pre_attn_scalar attn_logit_softcapping "
+    "final_logit_softcapping sliding_window sliding_window_pattern _sliding_window_pattern use_sliding_window "
+    "max_window_layers layer_types hidden_activation attention_bias mlp_bias use_bidirectional_attention "
+    "attention_dropout attn_implementation _attn_implementation _attn_implementation_internal "
+    "_attn_implementation_autoset cross_attention_hidden_size tie_cross_layer tensor_parallel pruned_heads".split()
+)
+_OFF = (None, False, 0, 1, "", [], {}, "none", "default")
 
 # Only these families scale queries by their own number, and only these have sliding layers.
 _OWN_SCALE = ("gemma2", "gemma3_text")
@@ -50,15 +77,19 @@ def model_config(raw: dict, where: str) -> ModelConfig:
 
     Raises UserError for another family, a missing setting, and a setting that the decoder does not have.
     """
+    raw = text_config(raw)
     name = raw.get("model_type")
     if name not in FAMILIES:
         raise UserError(f"{where}: model_type {name!r} is not supported; there are: {', '.join(FAMILIES)}")
     family = FAMILIES[name]
-    raw = family.defaults | {k: v for k, v in raw.items() if v is not None}
+    off = {key: 0.0 for key in _NULL_IS_OFF if key in raw}
+    raw = family.defaults | off | {k: v for k, v in raw.items() if v is not None}
     need = lambda key: _need(raw, key, where)
-    _refuse_unknown(raw, family, where)
+    _refuse_unknown(raw, name, where)
     width, heads, layers = need("hidden_size"), need("num_attention_heads"), need("num_hidden_layers")
     window, full_every = _windows(raw, layers, where) if name in _OWN_SCALE else (0, 0)
+    if name not in _OWN_SCALE and (kinds := set(raw.get("layer_types") or ()) - {"full_attention"}):
+        raise UserError(f"{where}: layer_types {sorted(map(str, kinds))} are not supported by {name!r}")
     try:
         return ModelConfig(
             vocab=need("vocab_size"),
@@ -76,11 +107,20 @@ def model_config(raw: dict, where: str) -> ModelConfig:
             query_scale=float(raw["query_pre_attn_scalar"]) ** -0.5 if name in _OWN_SCALE else 0.0,
             window=window,
             full_every=full_every,
-            **_rope(raw, where),
+            **_rope(raw, name, where),
             **family.traits,
         )
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def text_config(raw: dict) -> dict:
+    """The settings of the language model in a multimodal Gemma 3's `config.json`; another one as it is."""
+    inner = raw.get("text_config")
+    if raw.get("model_type") != "gemma3" or not isinstance(inner, dict):
+        return raw
+    shared = {key: raw[key] for key in ("tie_word_embeddings", "eos_token_id", "quantization_config") if key in raw}
+    return {"model_type": "gemma3_text"} | shared | inner
 
 
 def _need(raw: dict, key: str, where: str) -> int:
@@ -90,19 +130,25 @@ def _need(raw: dict, key: str, where: str) -> int:
     return value
 
 
-def _refuse_unknown(raw: dict, family: Family, where: str) -> None:
+def _refuse_unknown(raw: dict, name: str, where: str) -> None:
     """Settings that change the function of the model and that the decoder has no field for."""
-    gelu = family.traits.get("gelu", False)
-    activation = raw.get("hidden_activation") or raw.get("hidden_act")
-    # Gemma's first exports say "gelu" and mean the tanh approximation (so do transformers' classes).
-    known = ("gelu_pytorch_tanh", "gelu") if gelu else ("silu",)
-    if activation not in (None, *known):
-        raise UserError(f"{where}: activation {activation!r} is not supported, only {known[0]!r}")
-    for key in ("attention_bias", "mlp_bias", "use_sliding_window", "use_bidirectional_attention"):
+    gelu = FAMILIES[name].traits.get("gelu", False)
+    # Gemma's first exports say "gelu" and mean the tanh approximation (so does transformers' class).
+    known = ("gelu_pytorch_tanh", "gelu")[: 1 + (name == "gemma")] if gelu else ("silu",)
+    for activation in (raw.get("hidden_activation"), raw.get("hidden_act")):
+        if activation not in (None, *known):
+            raise UserError(f"{where}: activation {activation!r} is not supported, only {known[0]!r}")
+    refused = ["attention_bias", "mlp_bias", "use_sliding_window", "use_bidirectional_attention"]
+    # transformers' Gemma 3 has the first of the two and does not apply it.
+    refused += _NULL_IS_OFF[: {"gemma2": 0, "gemma3_text": 1}.get(name, 2)]
+    for key in refused:
         if raw.get(key):
             raise UserError(f"{where}: {key} = {raw[key]!r} is not supported")
     if raw.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(f"{where}: partial_rotary_factor = {raw['partial_rotary_factor']!r} is not supported")
+    for key, value in raw.items():
+        if _TELLING.search(key) and key not in _KNOWN and "dropout" not in key and value not in _OFF:
+            raise UserError(f"{where}: {key} = {value!r} is not supported by model_type {name!r}")
 
 
 def _windows(raw: dict, layers: int, where: str) -> tuple[int, int]:
@@ -119,30 +165,35 @@ def _windows(raw: dict, layers: int, where: str) -> tuple[int, int]:
     raise UserError(f"{where}: layer_types must be full at every n-th layer and sliding between, not {kinds}")
 
 
-def _rope(raw: dict, where: str) -> dict:
-    """The rotary fields: `rope_parameters` of transformers 5, or `rope_theta` and `rope_scaling` of 4."""
-    new = raw.get("rope_parameters") or {}
-    full = new.get("full_attention", new)
-    scaling = full if new else raw.get("rope_scaling") or {}
-    local = new.get("sliding_attention", {}).get("rope_theta") or raw.get("rope_local_base_freq", 0.0)
-    fields = {
-        "rope_theta": float(full.get("rope_theta", raw["rope_theta"])),
-        "local_rope_theta": float(local),
+def _rope(raw: dict, name: str, where: str) -> dict:
+    """The rotary fields: `rope_parameters` of transformers 5, or `rope_theta` and `rope_scaling` of 4.
+
+    Where both are there, `rope_scaling` counts, as in transformers, unless they contradict each other.
+    """
+    new, old = raw.get("rope_parameters") or {}, raw.get("rope_scaling") or {}
+    length = raw.get("max_position_embeddings", 2048)
+    local = {}
+    if name == "gemma3_text":
+        if new and not new.keys() <= {"full_attention", "sliding_attention"}:
+            raise UserError(f"{where}: rope_parameters must have full_attention and sliding_attention")
+        new, local = new.get("full_attention") or {}, new.get("sliding_attention") or {}
+    elif any(isinstance(value, dict) for value in new.values()):
+        raise UserError(f"{where}: rope_parameters by kind of layer are not supported by {name!r}")
+    extra = raw.get("original_max_position_embeddings")
+    extra = {} if extra is None else {"original_max_position_embeddings": extra}
+    of = lambda rope: read_scaling(rope | extra if rope else rope, length, where)
+    scaling, other = of(old or new), of(new)
+    if old and other not in (None, scaling):
+        raise UserError(f"{where}: rope_scaling and rope_parameters differ; leave one of them out")
+    thetas = [r["rope_theta"] for r in (old, new, raw) if r.get("rope_theta") is not None]
+    if old and "rope_theta" in new and float(new["rope_theta"]) != float(old.get("rope_theta", raw["rope_theta"])):
+        raise UserError(f"{where}: rope_theta = {new['rope_theta']!r} of rope_parameters is not that beside it")
+    return {
+        "rope_theta": float(thetas[0]),
+        "rope_scaling": scaling,
+        "local_rope_theta": float(local.get("rope_theta") or raw.get("rope_local_base_freq", 0.0)),
+        "local_rope_scaling": of(local),
     }
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    try:
-        if kind == "linear":
-            fields["rope_linear"] = float(scaling["factor"])
-        elif kind == "llama3":
-            names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-            fields["rope_scaling"] = RopeScaling(*(scaling[n] for n in names))
-        elif kind != "default":
-            raise UserError(
-                f"{where}: rope type {kind!r} is not supported; there are: default, linear, llama3"
-            )
-    except KeyError as error:
-        raise UserError(f"{where}: rope of type {kind!r} has no {error}") from error
-    return fields
 
 
 def family_of(config: ModelConfig) -> str:
@@ -157,12 +208,6 @@ def family_of(config: ModelConfig) -> str:
 def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
     """The `config.json` that transformers, 4 and 5, builds the same float32 decoder from."""
     name = family_of(config)
-    rope = {"rope_type": "default"}
-    if config.rope_linear != 1.0:
-        rope = {"rope_type": "linear", "factor": config.rope_linear}
-    if s := config.rope_scaling:
-        rope = {"rope_type": "llama3", "factor": s.factor, "original_max_position_embeddings": s.original}
-        rope |= {"low_freq_factor": s.low, "high_freq_factor": s.high}
     gelu = "gelu_pytorch_tanh" if config.gelu else "silu"
     out = {
         "architectures": [FAMILIES[name].model_class],
@@ -178,7 +223,7 @@ def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
         "max_position_embeddings": config.max_positions,
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
-        "rope_scaling": None if rope["rope_type"] == "default" else rope,
+        "rope_scaling": write_scaling(config.rope_scaling) if config.rope_scaling else None,
         "tie_word_embeddings": config.tied,
         "hidden_act": gelu,
         "hidden_activation": gelu,
@@ -191,7 +236,12 @@ def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
 def _sliding_json(config: ModelConfig) -> dict:
     kinds = ["sliding_attention" if config.slides(i) else "full_attention" for i in range(config.layers)]
     scalar = config.scale**-2
-    return {
+    ropes = {}
+    if config.local_rope_scaling:
+        local = {"rope_theta": config.local_rope_theta} | write_scaling(config.local_rope_scaling)
+        whole = {"rope_theta": config.rope_theta} | write_scaling(config.rope_scaling)
+        ropes = {"rope_parameters": {"full_attention": whole, "sliding_attention": local}}
+    return ropes | {
         "query_pre_attn_scalar": round(scalar) if abs(scalar - round(scalar)) < 1e-6 else scalar,
         "sliding_window": config.window or config.max_positions,
         "layer_types": kinds,

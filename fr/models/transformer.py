@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from fr.models.config import LayerData, ModelConfig, layer_data, rotary
+from fr.models.config import LayerData, ModelConfig, layer_data, rotary, rotary_gain
 from fr.models.products import dense_product
 from fr.models.rotary import Rotation, rope, rotation
 from fr.models.sharding import whole
@@ -234,7 +234,7 @@ class Transformer(nn.Module):
         x = jnp.take(self.embed.embedding, jnp.maximum(tokens, 0), axis=0).astype(self.dtype)
         if self.config.scaled_embedding:
             x = x * jnp.asarray(self.config.width**0.5, x.dtype)
-        turn = rotation(positions, rotary(self.config))
+        turn = rotation(positions, rotary(self.config), rotary_gain(self.config))
         if cache is None and not isinstance(self.variables["params"].get("layers"), tuple):
             x, _ = self.blocks(x, layer_data(self.config), turn, positions, segments)
         else:

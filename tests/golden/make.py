@@ -45,13 +45,19 @@ MODELS = {
 
 def build(name: str):
     """A random torch model in evaluation mode, the same at every call."""
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     kind, settings = MODELS[name]
     config = AutoConfig.for_model(kind, **SIZE, **settings)
     # Eager attention: the fused one leaves out Gemma 2's soft cap.
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    return randomised(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
+
+
+def randomised(model):
+    """A torch model in evaluation mode with random float32 parameters, the same at every call."""
+    import torch
+
+    model = model.float().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         # Larger than an initialisation, so that every part of the model moves the logits.
