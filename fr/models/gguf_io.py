@@ -1,5 +1,6 @@
 """GGUF files: metadata as a `config.json` would say it, and tensors dequantised one at a time."""
 
+import re
 from pathlib import Path
 
 import gguf
@@ -8,30 +9,8 @@ import numpy as np
 from fr.errors import UserError
 from fr.models.config import ModelConfig
 from fr.models.families import model_config
+from fr.models.gguf_keys import ARCHITECTURES, check_tokenizer_keys, config_of
 
-ARCHITECTURES = {
-    "llama": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "gemma": "gemma",
-    "gemma2": "gemma2",
-    "gemma3": "gemma3_text",
-}
-_KEYS = {
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "block_count": "num_hidden_layers",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.sliding_window": "sliding_window",
-    "attn_logit_softcapping": "attn_logit_softcapping",
-    "final_logit_softcapping": "final_logit_softcapping",
-    "rope.freq_base": "rope_theta",
-}
-# The two models that scale queries by width / heads instead of head_dim; a GGUF file does not say so.
-_SCALED_BY_WIDTH = {("gemma2", 46), ("gemma3", 62)}
 _ROPE_FACTORS = "rope_freqs.weight"
 
 
@@ -42,21 +21,26 @@ class GGUFFile:
 
     def __init__(self, path: Path):
         self.where = str(path)
-        try:
-            reader = gguf.GGUFReader(path)
-            self.meta = dict(reader.fields)
-            self._tensors = {t.name: t for t in reader.tensors}
-        except FileNotFoundError as error:
-            raise UserError(f"{path} is missing") from error
-        # What the reader raises depends on where a file ends.
-        except (OSError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-            raise UserError(f"{path} is no whole GGUF file: {error}") from error
+        first = _open(path)
+        self.paths = _parts(path, first)
+        if self.paths[0] != path:
+            first = _open(self.paths[0])
+        self.meta = dict(first.fields)
+        self._tensors = {t.name: t for t in first.tensors}
+        for part in self.paths[1:]:
+            self._tensors |= {t.name: t for t in _open(part).tensors}
+        total = self.get("split.tensors.count")
+        if len(self.paths) > 1 and total not in (None, len(self._tensors)):
+            raise UserError(f"{path}: its parts hold {len(self._tensors)} tensors, not {total}")
         self.architecture = self.get("general.architecture")
         if self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise UserError(
                 f"{path}: architecture {self.architecture!r} is not supported; there are: {known}"
             )
+        if self.get("general.type", "model") != "model":
+            raise UserError(f"{path} holds a {self.get('general.type')}, not a whole model")
+        check_tokenizer_keys(self.meta, self.get, self.where)
         self.config = self._config()
 
     def get(self, key: str, default=None):
@@ -93,39 +77,16 @@ class GGUFFile:
         return values
 
     def _config(self) -> ModelConfig:
-        arch = self.architecture
-        get = lambda key, default=None: self.get(f"{arch}.{key}", default)
-        raw = {name: get(key) for key, name in _KEYS.items() if get(key) is not None}
-        heads, width = raw.get("num_attention_heads"), raw.get("hidden_size")
-        if not isinstance(heads, int) or not isinstance(width, int):
-            raise UserError(
-                f"{self.where}: {arch}.attention.head_count or {arch}.embedding_length is no number"
-            )
-        head_dim = get("attention.key_length") or get("rope.dimension_count") or width // heads
-        scaled_by_width = (arch, raw.get("num_hidden_layers")) in _SCALED_BY_WIDTH
         embedding = "token_embd.weight"
         if embedding not in self._tensors:
             raise UserError(f"{self.where}: tensor {embedding} is missing")
-        raw |= {
-            "model_type": ARCHITECTURES[arch],
-            "head_dim": head_dim,
-            "vocab_size": self.shape(embedding)[0],
-            "query_pre_attn_scalar": width // heads if scaled_by_width else head_dim,
-            "tie_word_embeddings": "output.weight" not in self._tensors,
-            "use_sliding_window": "sliding_window" in raw and not arch.startswith("gemma"),
-            "rope_scaling": self._rope_scaling(head_dim, raw.get("rope_theta", 10000.0)),
-        }
-        return model_config(raw, self.where)
-
-    def _rope_scaling(self, head_dim: int, theta: float) -> dict | None:
+        meta = {key: field.contents for key, field in self.meta.items()}
+        tied = "output.weight" not in self._tensors
+        raw = config_of(self.architecture, meta, self.shape(embedding)[0], tied, self.where)
         if _ROPE_FACTORS in self._tensors:
             factors = np.asarray(self._tensors[_ROPE_FACTORS].data, np.float64).ravel()
-            return self._llama3(factors, head_dim, theta)
-        kind = self.get(f"{self.architecture}.rope.scaling.type", "none")
-        if kind == "none":
-            return None
-        factor = self.get(f"{self.architecture}.rope.scaling.factor")
-        return {"rope_type": kind} | ({} if factor is None else {"factor": factor})
+            raw["rope_scaling"] = self._llama3(factors, raw["head_dim"], raw.get("rope_theta", 10000.0))
+        return model_config(raw, self.where)
 
     def _llama3(self, factors: np.ndarray, head_dim: int, theta: float) -> dict:
         """The Llama-3 scaling that a file states only by its result, checked against that result."""
@@ -145,6 +106,34 @@ class GGUFFile:
             "high_freq_factor": high,
             "original_max_position_embeddings": original,
         }
+
+
+def _open(path: Path) -> gguf.GGUFReader:
+    try:
+        return gguf.GGUFReader(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    # What the reader raises depends on where a file ends.
+    except (OSError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(f"{path} is no whole GGUF file: {error}") from error
+
+
+def _parts(path: Path, reader: gguf.GGUFReader) -> list[Path]:
+    """All files of a model that was split, the one with the metadata first; of another one itself."""
+    field = reader.fields.get("split.count")
+    count = int(field.contents()) if field else 1
+    if count <= 1:
+        return [path]
+    found = re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", path.name)
+    if not found or int(found[2]) != count:
+        raise UserError(
+            f"{path} is one part of {count}; all must lie in one folder as NAME-00001-of-{count:05d}.gguf"
+        )
+    parts = [path.with_name(f"{found[1]}-{i:05d}-of-{count:05d}.gguf") for i in range(1, count + 1)]
+    for part in parts:
+        if not part.exists():
+            raise UserError(f"{path} is one part of {count}, and {part} is missing")
+    return parts
 
 
 def unpermute(weight: np.ndarray, head_dim: int) -> np.ndarray:

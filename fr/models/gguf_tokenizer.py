@@ -18,6 +18,7 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+_MOST_COPIES = 1000  # each of them costs a step of every decoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +53,22 @@ def gguf_tokenizer(file: GGUFFile):
     quiet_transformers()
     from transformers import PreTrainedTokenizerFast
 
-    kind, tokens = file.get("tokenizer.ggml.model"), file.get("tokenizer.ggml.tokens")
+    kind = file.get("tokenizer.ggml.model")
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
         raise UserError(
             f"{file.where}: tokenizer {kind!r} is not supported; there are: {', '.join(builders)}"
         )
-    tokenizer, bos = builders[kind](file, {token: i for i, token in enumerate(tokens)})
-    _add_special(tokenizer, file, tokens)
+    tokens = _tokens(file)
+    unique, copies = _set_apart(tokens, file.where)
+    tokenizer, bos = builders[kind](file, unique)
+    # Copies are written as what they are copies of.
+    steps = [decoders.Replace(name, text) for name, text in copies.items()]
+    tokenizer.decoder = decoders.Sequence([*steps, tokenizer.decoder]) if steps else tokenizer.decoder
+    _add_special(tokenizer, file, unique)
     names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-    ids = {name: file.get(f"tokenizer.ggml.{key}_token_id") for name, key in names.items()}
-    special = {name: tokens[i] for name, i in ids.items() if i is not None and i < len(tokens)}
+    ids = {name: special_id(file, key) for name, key in names.items()}
+    special = {name: unique[i] for name, i in ids.items() if i is not None}
     if file.get("tokenizer.ggml.add_bos_token", bos) and "bos_token" in special:
         token = special["bos_token"]
         # An end token is never added, whatever the file says: a prompt is there to be continued.
@@ -75,13 +81,64 @@ def gguf_tokenizer(file: GGUFFile):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **special)
 
 
-def _byte_level(file: GGUFFile, vocab: dict[str, int]) -> tuple[Tokenizer, bool]:
-    pre = file.get("tokenizer.ggml.pre")
+def special_id(file: GGUFFile, name: str) -> int | None:
+    """The id of a special token (bos, eos, eot, ...) that a file names; None if it names none.
+
+    Raises UserError for one that is outside the vocabulary.
+    """
+    key, count = f"tokenizer.ggml.{name}_token_id", len(file.get("tokenizer.ggml.tokens", ()))
+    found = file.get(key)
+    if found in (None, -1, 2**32 - 1):  # the latter two say "none"
+        return None
+    if not isinstance(found, int) or not 0 <= found < count:
+        raise UserError(f"{file.where}: {key} = {found!r} is outside the vocabulary of {count} tokens")
+    return found
+
+
+def _tokens(file: GGUFFile) -> list[str]:
+    tokens = file.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list) or not tokens:
+        raise UserError(f"{file.where}: tokenizer.ggml.tokens is missing")
+    if len(tokens) > file.config.vocab:
+        raise UserError(
+            f"{file.where}: {len(tokens)} tokens, and an embedding of {file.config.vocab} rows"
+        )
+    for key in ("token_type", "scores"):
+        values = file.get(f"tokenizer.ggml.{key}")
+        if values is not None and len(values) != len(tokens):
+            raise UserError(f"{file.where}: {len(values)} tokenizer.ggml.{key} for {len(tokens)} tokens")
+    if file.architecture.startswith("gemma"):
+        # Runs of spaces are spelled with real spaces in these files.
+        tokens = ["\u2581" * len(t) if t and not t.strip(" ") else t for t in tokens]
+    return tokens
+
+
+def _set_apart(tokens: list[str], where: str) -> tuple[list[str], dict[str, str]]:
+    """Tokens with a name of its own for each but the last of equal ones, and what those names stand for.
+
+    The last one is what a text is encoded with, as in llama.cpp and transformers.
+    """
+    last = {token: i for i, token in enumerate(tokens)}
+    copies = {i: f"\0copy {i}\0" for i, token in enumerate(tokens) if last[token] != i}
+    if len(copies) > _MOST_COPIES:
+        raise UserError(f"{where}: {len(copies)} tokens are spelled as others are")
+    return [copies.get(i, t) for i, t in enumerate(tokens)], {n: tokens[i] for i, n in copies.items()}
+
+
+def _byte_level(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]:
+    pre, known = file.get("tokenizer.ggml.pre"), ", ".join(SPLITS)
+    if pre is None:
+        raise UserError(
+            f"{file.where} does not say how its text is split (tokenizer.ggml.pre); add one of {known} with "
+            "gguf-new-metadata --pre-tokenizer NAME OLD.gguf NEW.gguf"
+        )
     if pre not in SPLITS:
-        known = ", ".join(SPLITS)
         raise UserError(f"{file.where}: tokenizer.ggml.pre {pre!r} is not supported; there are: {known}")
-    split = SPLITS[pre]
+    split, vocab = SPLITS[pre], {token: i for i, token in enumerate(tokens)}
     merges = [tuple(merge.split(" ")) for merge in file.get("tokenizer.ggml.merges", [])]
+    for pair in merges:
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
+            raise UserError(f"{file.where}: the merge {' '.join(pair)!r} is not of its tokens")
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=split.whole_words))
     digits = [pre_tokenizers.Digits(individual_digits=True)] if split.digits else []
     words = pre_tokenizers.Split(Regex(split.pattern), behavior="isolated")
@@ -93,17 +150,18 @@ def _byte_level(file: GGUFFile, vocab: dict[str, int]) -> tuple[Tokenizer, bool]
     return tokenizer, split.bos
 
 
-def _sentencepiece(file: GGUFFile, vocab: dict[str, int]) -> tuple[Tokenizer, bool]:
+def _sentencepiece(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]:
     gemma = file.architecture.startswith("gemma")
-    if gemma:
-        # Runs of spaces are spelled with real spaces in these files, and the order of Gemma's merges is
-        # that of the vocabulary, not of the scores.
-        vocab = {"▁" * len(t) if t and not t.strip(" ") else t: i for t, i in vocab.items()}
-        rank = {token: i for token, i in vocab.items()}
-    else:
-        rank = {token: -score for token, score in zip(vocab, file.get("tokenizer.ggml.scores"), strict=True)}
-    unknown = list(vocab)[file.get("tokenizer.ggml.unknown_token_id", 0)]
-    model = models.BPE(vocab, _merges(vocab, rank), unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    vocab = {token: i for i, token in enumerate(tokens)}
+    scores = file.get("tokenizer.ggml.scores")
+    if scores is None:
+        raise UserError(f"{file.where}: tokenizer.ggml.scores is missing")
+    # The order of Gemma's merges is that of the vocabulary, not of the scores.
+    rank = vocab if gemma else {token: -score for token, score in zip(tokens, scores)}
+    unknown = special_id(file, "unknown") or 0
+    model = models.BPE(
+        vocab, _merges(vocab, rank), unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True
+    )
     tokenizer = Tokenizer(model)
     prefix = file.get("tokenizer.ggml.add_space_prefix", not gemma)
     # As llama.cpp does: a space goes before the text and before what follows a control token.
@@ -124,7 +182,12 @@ def _merges(vocab: dict[str, int], rank: dict[str, float]) -> list[tuple[str, st
 
 
 def _add_special(tokenizer: Tokenizer, file: GGUFFile, tokens: list[str]) -> None:
+    """Tokens that are found in a text before it is split; each must keep the id that it has in the file."""
     kinds = file.get("tokenizer.ggml.token_type", [])
     pick = lambda kind: [t for t, k in zip(tokens, kinds) if k == kind and t]
+    # Where spaces are spelled otherwise, a run of them is found by the merges: in a raw text it never occurs.
+    runs = [t for t in pick(_USER_DEFINED) if t.strip("\u2581")]
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in pick(_CONTROL)])
-    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in pick(_USER_DEFINED)])
+    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in runs])
+    if tokenizer.get_vocab_size(with_added_tokens=True) != len(tokens):
+        raise UserError(f"{file.where}: its tokenizer would give ids outside its {len(tokens)} tokens")

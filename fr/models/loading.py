@@ -10,11 +10,12 @@ from jax.sharding import Mesh
 from fr import processes
 from fr.errors import UserError, first_line
 from fr.models.adapters import merge
+from fr.models.chat_template import end_of_turn
 from fr.models.config import ModelConfig
-from fr.models.families import model_config
+from fr.models.families import model_config, text_config
 from fr.models.gguf_io import GGUFFile
-from fr.models.gguf_tokenizer import gguf_tokenizer
-from fr.models.model import Model
+from fr.models.gguf_tokenizer import gguf_tokenizer, special_id
+from fr.models.model import Model, check_ids
 from fr.models.orbax_io import Held, checkpoints_in, is_checkpoint, outline_of, read_adapters, read_trained
 from fr.models.precision import choose_dtype
 from fr.models.safetensors_io import SafetensorsFolder, read_json, write_folder
@@ -119,14 +120,17 @@ def _described(folder: Path) -> tuple[ModelConfig, object | None, tuple[int, ...
     config = model_config(raw, str(folder / "config.json"))
     generation = read_json(folder / "generation_config.json", optional=True)
     tokenizer = load_tokenizer(folder)
-    own = tokenizer.eos_token_id if tokenizer else None
-    return config, tokenizer, stop_ids(generation.get("eos_token_id"), raw.get("eos_token_id"), own)
+    given = [generation.get("eos_token_id"), raw.get("eos_token_id"), text_config(raw).get("eos_token_id")]
+    if tokenizer:
+        given += [tokenizer.eos_token_id, end_of_turn(tokenizer)]
+    stop = stop_ids(*given)
+    check_ids(stop, config.vocab, f"{folder}: its eos_token_id")
+    return config, tokenizer, stop
 
 
 def _load_gguf(path: Path, name: str, read: Callable[..., dict]) -> Model:
     file = GGUFFile(path)
     tokenizer = gguf_tokenizer(file)
     params = read(file.config, file)
-    ends = ("eos", "eot", "eom")  # of the text, of a turn, of a message
-    stop = stop_ids(*(file.get(f"tokenizer.ggml.{end}_token_id") for end in ends))
-    return Model(file.config, params, tokenizer, stop, name)
+    ends = [special_id(file, end) for end in ("eos", "eot", "eom")]  # of the text, of a turn, of a message
+    return Model(file.config, params, tokenizer, stop_ids(*ends, end_of_turn(tokenizer)), name)

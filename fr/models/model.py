@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from fr.errors import UserError
+from fr.models.chat_template import encode_chat, hidden_ids
 from fr.models.config import ModelConfig
 from fr.models.transformer import Transformer
 from fr.prompts import plain_text
@@ -24,6 +27,8 @@ class Model:
     tokenizer: object | None  # of transformers; None: the source has none, and only ids go in
     stop_tokens: tuple[int, ...] = ()  # any of them ends a text
     name: str = ""  # the source, for errors and records
+    files: tuple[Path, ...] = ()  # that it was read from
+    template_kwargs: tuple[tuple[str, object], ...] = ()  # variables of the chat template
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -57,24 +62,34 @@ class Model:
             text = prompt if isinstance(prompt, str) else plain_text(prompt)
             ids = tokenizer(text)["input_ids"]
         else:
-            ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
-        if ids and max(ids) >= self.config.vocab:
-            raise UserError(
-                f"{self.name}: its tokenizer gives id {max(ids)}, its embedding has {self.config.vocab} rows"
-            )
+            ids = encode_chat(tokenizer, prompt, dict(self.template_kwargs), self.name)
+        check_ids(ids, self.config.vocab, f"{self.name}: its tokenizer")
         return tuple(ids)
 
     def decode(self, ids, special: bool = False) -> str:
-        """Text of ids, as they stand; `special` keeps control tokens such as an end of turn."""
-        ids = np.asarray(ids, np.int64).tolist()
-        return self._need_tokenizer().decode(
-            ids, skip_special_tokens=not special, clean_up_tokenization_spaces=False
-        )
+        """Text of ids, as they stand; `special` keeps control tokens such as an end of turn.
+
+        Special tokens that mark what is said, as `<think>` and `<answer>`, are always kept.
+        """
+        ids, tokenizer = np.asarray(ids, np.int64).tolist(), self._need_tokenizer()
+        ids = ids if special else [i for i in ids if i not in self._hidden]
+        return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    @functools.cached_property
+    def _hidden(self) -> frozenset[int]:
+        return hidden_ids(self.tokenizer, self.stop_tokens)
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
             raise UserError(f"{self.name} has no tokenizer (tokenizer.json, tokenizer_config.json)")
         return self.tokenizer
+
+
+def check_ids(ids: Iterable[int], vocab: int, what: str) -> None:
+    """Raise UserError for an id without an embedding: a gather would read another row, in silence."""
+    for i in ids:
+        if not 0 <= i < vocab:
+            raise UserError(f"{what} gives id {i}, and the embedding has {vocab} rows (0 to {vocab - 1})")
 
 
 def positions_of(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:

@@ -89,8 +89,8 @@ def read_scaling(rope: dict, max_positions: int, where: str) -> RopeScaling | No
     if kind == "default":
         return None
     original = int(given.get("original_max_position_embeddings", max_positions))
-    if kind == "yarn":
-        given.setdefault("factor", max_positions / original)
+    if kind == "yarn" and rope.get("factor", 0) is None:
+        given["factor"] = max_positions / original
     for name in _SETTINGS[kind][: 3 if kind == "llama3" else 1]:
         if name not in given:
             raise UserError(f"{where}: rope of type {kind!r} has no {name!r}")

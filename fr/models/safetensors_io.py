@@ -47,10 +47,14 @@ class SafetensorsFolder:
 
     def __init__(self, folder: Path, tied: bool):
         self.where = str(folder)
-        self._tensors = {}
-        for path in _files(folder):
+        self.paths = _files(folder)
+        found = {}
+        for path in self.paths:
             with _open(path) as file:
-                self._tensors |= {name: _describe(path, file, name) for name in file.keys()}
+                found |= {name: _describe(path, file, name) for name in file.keys()}
+        self._tensors = _language_model(found, self.where)
+        if self._tensors is not found:
+            self.where += " (its language_model)"
         if tied:
             self._drop_tied_head()
 
@@ -72,13 +76,15 @@ class SafetensorsFolder:
                 f"{self.where}: tensor {name} has type {tensor.kind}, which cannot be read; only {known}"
             )
         with _open(tensor.path) as file:
-            return file.get_slice(name)[index]
+            return file.get_slice(tensor.name)[index]
 
     def _drop_tied_head(self) -> None:
-        # Some exports write a tied head once more. One that differs from the embedding contradicts
-        # config.json, and which of the two is meant is not ours to guess.
+        # Some exports write a tied head once more, or in place of the embedding. One that differs from the
+        # embedding contradicts config.json, and which of the two is meant is not ours to guess.
         head, embedding = "lm_head.weight", "model.embed_tokens.weight"
-        if head in self._tensors and embedding in self._tensors:
+        if head in self._tensors and embedding not in self._tensors:
+            self._tensors[embedding] = self._tensors.pop(head)
+        elif head in self._tensors:
             if not self._equal(head, embedding):
                 raise UserError(
                     f"{self.where}: {head} differs from {embedding} although config.json ties them; "
@@ -96,16 +102,41 @@ class SafetensorsFolder:
 
 @dataclasses.dataclass(frozen=True)
 class _Stored:
-    """Where a tensor is, and what."""
+    """Where a tensor is, what it is called there, and what."""
 
     path: Path
+    name: str
     shape: tuple[int, ...]
     kind: str
 
 
 def _describe(path: Path, file, name: str) -> _Stored:
     tensor = file.get_slice(name)
-    return _Stored(path, tuple(tensor.get_shape()), tensor.get_dtype())
+    return _Stored(path, name, tuple(tensor.get_shape()), tensor.get_dtype())
+
+
+# Of a multimodal folder the first is how it is published, the second how transformers 5 writes it.
+_TEXT = ("language_model.", "model.language_model.")
+_OTHER = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+
+
+def _language_model(tensors: dict[str, _Stored], where: str) -> dict[str, _Stored]:
+    """The tensors of a multimodal folder's language model by the names of a text model's; else all."""
+    if not any(name.startswith(_TEXT) for name in tensors):
+        return tensors
+    out = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_OTHER):
+            continue
+        short = name
+        if name.startswith(_TEXT[1]):
+            short = "model." + name.removeprefix(_TEXT[1])
+        elif name.startswith(_TEXT[0]):
+            short = name.removeprefix(_TEXT[0])
+        if short in out:
+            raise UserError(f"{where}: tensors {out[short].name} and {name} are the same parameter")
+        out[short] = tensor
+    return out
 
 
 def _files(folder: Path) -> list[Path]:

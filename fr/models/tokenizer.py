@@ -44,8 +44,11 @@ def write_tokenizer(folder: PathLike, tokenizer) -> None:
 
 
 def stop_ids(*given) -> tuple[int, ...]:
-    """Sorted union of stop tokens, each given as an id, a list of ids, or None."""
+    """Sorted union of stop tokens, each given as an id, a list of ids, or None; -1 says none, too."""
     ids = set()
     for one in given:
-        ids |= set(one) if isinstance(one, (list, tuple)) else {one} - {None}
+        for i in one if isinstance(one, (list, tuple)) else [one]:
+            if i is not None and (not isinstance(i, int) or isinstance(i, bool)):
+                raise UserError(f"eos_token_id = {i!r} must be a whole number or a list of them")
+            ids |= {i} - {None, -1}
     return tuple(sorted(ids))
