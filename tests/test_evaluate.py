@@ -198,15 +198,18 @@ def priced(profiles, diagnosis=0.0, price=100.0):
     return dataclasses.replace(profiles, extras=profiles.extras | columns)
 
 
-def test_a_deterministic_operator_gains_nothing_from_a_second_attempt():
+def test_behind_a_deterministic_operator_come_retries_as_in_a_live_run():
     profiles = make(problems=40, attempts=8, operators=("retry", "local_temp", "dense_steer"))
     rates, attempts = profiles.rates.copy(), profiles.attempts.copy()
     rates[:, 2], attempts[:, 2] = rates[:, 2] > 0.3, 1
     profiles = priced(dataclasses.replace(profiles, rates=rates, attempts=attempts))
     curve = budget_curve(profiles, {"routed": np.zeros(40, int)}, 10, np.random.default_rng(0))
-    assert [point["dense_steer"].value for _, point in curve] == pytest.approx(
-        [rates[:, 2].mean()] * len(curve)
-    )
+    # 100 positions an attempt: one of dense_steer, and then a retry for every other hundred.
+    fails = lambda n: np.array([math.comb(round(8 * (1 - r)), n) / math.comb(8, n) for r in rates[:, 0]])
+    for budget, point in curve:
+        retries = max(0, min(8, int(budget * (1 + 1e-6) // 100) - 1))
+        expected = (1 - (1 - rates[:, 2]) * fails(retries)).mean() * (budget >= 100 * (1 - 1e-6))
+        assert point["dense_steer"].value == pytest.approx(expected)
     assert curve[-1][1]["retry"].value == pytest.approx((rates[:, 0] > 0).mean())
 
 

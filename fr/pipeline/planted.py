@@ -14,8 +14,9 @@ from fr.pipeline.study import unit
 from fr.routing.bootstrap import Estimate, estimate, percent, resample_weights
 from fr.routing.columns import FREE, read_columns, readable
 from fr.routing.folds import assign
-from fr.routing.pool import QUESTION, Pool, make_pool
+from fr.routing.pool import MODEL, QUESTION, Pool, make_pool
 from fr.routing.profiles import Profiles, read_profiles
+from fr.routing.recorded import join
 from fr.workdir import PathLike
 
 CAUSE = "cause"  # column of a profile table
@@ -66,6 +67,9 @@ def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
     extras = {name: sum((text(part, name) for part in parts.values()), ()) for name in names}
     extras[CAUSE] = sum(((cause,) * len(part) for cause, part in parts.items()), ())
     extras[QUESTION] = sum((part.problems for part in parts.values()), ())
+    # What a look-up by model knows without reading a failure: which specialist failed.
+    extras[MODEL] = sum(((f"{cause}-{seed}",) * len(part) for cause, part in parts.items()), ())
+    recorded = [part.recorded for part in parts.values()]
     stack = lambda name: np.concatenate([getattr(part, name) for part in parts.values()])
     return dataclasses.replace(
         first,
@@ -74,6 +78,7 @@ def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
         **{name: stack(name) for name in ("n_failed", "features", "rates", "attempts")},
         extras=extras,
         excluded=sum(part.excluded for part in parts.values()),
+        recorded=None if None in recorded else join(recorded),
     )
 
 

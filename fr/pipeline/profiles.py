@@ -1,5 +1,7 @@
 """The problem-level tables of a run: features of the failures, rescue rates, costs, and what any router must beat."""
 
+import math
+
 import numpy as np
 from etils import epath
 
@@ -7,11 +9,14 @@ from fr import processes, store
 from fr.config import Config
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
+from fr.diagnosis.question import question_features
 from fr.diagnosis.signals import SIGNALS, Failures, read_signals
 from fr.interventions import OPERATORS
 from fr.pipeline.run import Run
 from fr.pipeline.sample import is_failure
-from fr.routing.profiles import FEATURES, Profiles, write_profiles
+from fr.routing.pool import MODEL
+from fr.routing.profiles import FEATURES, WEIGHT, Profiles, write_profiles
+from fr.routing.recorded import FORWARD, Recorded, record
 from fr.tasks.answers import canonical_answer
 from fr.tasks.countdown_replay import replay
 from fr.tasks.formats import format_of
@@ -51,6 +56,7 @@ def write_tables(run: Run) -> list[Profiles]:
     """
     failures = failures_by_problem(run.workdir / "scores")
     rows = {name: _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")}
+    rows["all rollouts"] = rows["rollouts"]
     whole = _cells(run, failures, rows)
     tables = {"profiles.csv": whole}
     for first in run.config.diagnosis.failures:
@@ -102,12 +108,16 @@ def _cell(
 ) -> Profiles:
     """The failed problems of one part; `rows` are what the store has of every problem, by folder."""
     problems = tuple(failures)
+    whole = [rows["all rollouts"][p] for p in problems]
     traces = [[Trace(a.stats, ~a.forced) for a in failures[p]] for p in problems]
     features = [problem_features(failed, run.config.diagnosis) for failed in traces]
     operators = [operator.name for operator in run.operators(part)[0]]
     rollouts, scores, attempts = (rows[name] for name in ("rollouts", "scores", "attempts"))
     tried = {o: [[a for a in attempts.get(p, []) if a["operator"] == o] for p in problems] for o in operators}
     columns = _diagnosed([rollouts[p] for p in problems], [scores[p] for p in problems], run, first)
+    columns |= asked_columns([run.task.prompt(questions[p]) for p in problems])
+    if first:
+        columns[WEIGHT] = [deployment_weight(group, first) for group in whole]
     signals = [signals_of(failures[p], questions[p], len(rollouts[p]), run.config) for p in problems]
     columns |= {name: [known[name] for known in signals] for name in SIGNALS}
     for name in operators:
@@ -122,10 +132,35 @@ def _cell(
         operators=tuple(operators),
         rates=np.array([[_share_right(group) for group in tried[o]] for o in operators]).T,
         attempts=np.array([[len(group) for group in tried[o]] for o in operators]).T,
-        extras=_texts(columns),
+        extras=_texts(columns) | {MODEL: (run.names[0],) * len(problems)},
         excluded=len(rollouts.keys() & questions.keys()) - len(problems),
         deterministic=tuple(o for o in operators if OPERATORS[o].deterministic),
+        recorded=recorded_attempts([tried[o] for o in operators], run.ancestor_weight),
     )
+
+
+def deployment_weight(rollouts: list[dict], first: int) -> float:
+    """Chance that the first K of a problem's rollouts fail, were they drawn again.
+
+    prod_{j<K} (f − j) / (G − j) of f failures among G rollouts, without replacement.
+    """
+    failed = sum(is_failure(row["grade"]) for row in rollouts)
+    return math.prod((failed - j) / (len(rollouts) - j) for j in range(first))
+
+
+def asked_columns(prompts: list) -> dict[str, list[float]]:
+    """What the words of every question say, by column."""
+    read = [question_features(prompt) for prompt in prompts]
+    return {name: [found[name] for found in read] for name in (read[0] if read else ())}
+
+
+def recorded_attempts(tried: list[list[list[dict]]], weight: float) -> Recorded | None:
+    """The attempts of every operator at every problem with what each cost; None without any."""
+    if not all(group for own in tried for group in own):
+        return None
+    costs = lambda row: {FORWARD: positions(row, weight), "generated": float(row["cost_generated"])}
+    each = lambda group: [(row["grade"] == RIGHT, costs(row)) for row in group]
+    return record([[each(group) for group in problem] for problem in zip(*tried)])
 
 
 def _texts(columns: dict[str, list[float]]) -> dict[str, tuple[str, ...]]:
@@ -174,6 +209,9 @@ def _diagnosed(
     scored = [sum(positions(row, weight) for row in group) for group in failed]
     return {
         "rollouts": [len(group) for group in rollouts],
+        "failures_generated": [
+            0.0 if first else float(sum(row["cost_generated"] for row in group)) for group in rollouts
+        ],
         "failures_cost": made,
         "diagnosis_cost": [sum(parts) for parts in zip(made, probes, scored)],
     }

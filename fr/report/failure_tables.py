@@ -78,8 +78,8 @@ def _verdict(found: dict) -> str:
     if found["beaten"] == list(_NULLS):
         return "more stable than both nulls"
     if "shuffled" in found["beaten"]:
-        return "NO more stable than one cloud: features that depend on each other, no regimes shown"
-    return "NO more stable than shuffled columns: no regimes shown"
+        return "NO more stable than one cloud: features that depend on each other; regimes are not established"
+    return "NO more stable than shuffled columns: regimes are not established"
 
 
 def _regimes(record: dict) -> Table:
@@ -91,8 +91,11 @@ def _regimes(record: dict) -> Table:
         centre = [number(regime["centre"][name], 1, sign=True) for name in record["features"]]
         row = [str(i + 1), str(regime["n"]), *centre]
         rows.append([*row, *(f"{number(r['mean'], 0)} {span(r['low'], r['high'], 0)}" for r in rates)])
+    established = record["kmeans"]["beaten"] == list(_NULLS)
     header = [f"{record['cell']}, k-means", "n", *(f"{name}, z" for name in record["features"]), *operators]
-    note = "  rescued, % [95 %]: exploratory, for the regimes were found on these failures"
+    note = "  rescued, % [95 %]: exploratory, for the clusters were found on these failures"
+    if not established:
+        note += "; they are NOT established as regimes (see above)"
     return Table(header, rows, note=note)
 
 

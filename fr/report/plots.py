@@ -60,10 +60,15 @@ _ORDERS = {
     "retry": ("retry", _INK, "-"),
     "best_fixed": ("best operator in hindsight", _INK, ":"),
     "one_order": ("one order for all", "#b07d2b", "-"),
+    "one_order_per_model": ("one order a model", "#b07d2b", "--"),
     "head_free": ("orders by what is free", "#009e73", "-"),
     "head": ("orders by everything", "#0072b2", "-"),
 }
-_GAPS = {"minus_one_order": ("minus one order", "-"), "minus_best": ("minus the best operator", ":")}
+_GAPS = {
+    "minus_one_order_per_model": ("minus one order a model", "--"),
+    "minus_one_order": ("minus one order", "-"),
+    "minus_best": ("minus the best operator", ":"),
+}
 
 
 def draw_landscape(profiles: Profiles, routing: RoutingConfig) -> bytes:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fr.report.policy_tables import certainty_block
+from fr.report.schedule_tables import price_words
 from fr.report.tables import Bar, Block, Scale, Table, difference, number, span, text
 
 _NAMES = {
@@ -34,7 +35,13 @@ def cell_blocks(cell: dict) -> list[Block]:
 
 
 def _notes(cell: dict) -> list[str]:
-    return [f"  note: {note}" for note in cell["notes"]]
+    notes = [f"  note: {note}" for note in cell["notes"]]
+    if met := cell["population"]:
+        notes.append(
+            f"  population: {number(met['share'])} % of the problems are in this table, and a deployed router meets "
+            f"{number(met['deployed'])} % of them; each counts as often as it is met"
+        )
+    return notes
 
 
 def _labels(cell: dict) -> Table:
@@ -158,21 +165,21 @@ def cost_block(cost: dict | None) -> Block:
         rows.append([f"{point['budget']:,.0f}", *shares, *map(difference, gaps)])
     header = [
         "positions",
-        "rule",
-        "(paid)",
-        "head",
-        "(paid)",
+        "rule, diagnosis paid",
+        "rule, diagnosis done",
+        "head, diagnosis paid",
+        "head, diagnosis done",
         "free head",
         "retry",
         "best fixed",
-        "rule (paid) − best",
-        "head (paid) − best",
+        "rule, done − best",
+        "head, done − best",
         "free head − best",
     ]
     return Table(
         header,
         rows,
         lead=f"{head}; of all failed problems, % solved within a budget",
-        note="  (paid): the failures were diagnosed already; free head: reads what comes with the rollouts; "
-        "best fixed: in hindsight",
+        note="  diagnosis paid: out of the budget; done: the failures had been diagnosed already; free head: reads "
+        f"what comes with the rollouts; best fixed: in hindsight\n  {price_words(cost)}",
     )

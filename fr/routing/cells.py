@@ -10,7 +10,10 @@ from fr.routing.attempts import deterministic, recover_attempts, successes
 from fr.routing.bootstrap import Estimate, percent
 from fr.routing.budget import BEST, budget_curve
 from fr.routing.costs import costs
-from fr.routing.profiles import FEATURES, OPERATORS, Profiles
+from fr.routing.outcomes import outcomes_of
+from fr.routing.pool import make_pool
+from fr.routing.profiles import FEATURES, OPERATORS, WEIGHT, Profiles, weights_of
+from fr.routing.recorded import AXES, FORWARD
 from fr.routing.rule import FALLBACK, RULE, ZStatistics, rule_or_retry
 
 
@@ -26,8 +29,19 @@ def describe_cell(profiles: Profiles, config: Config) -> dict:
         "labels": count_labels(labels),
         "label_null": _null(profiles, config.routing, stream(profiles.cell, config, "null")),
         "unreached": _unreached(profiles),
+        "population": _population(profiles),
         "notes": _notes(profiles),
     }
+
+
+def _population(profiles: Profiles) -> dict | None:
+    """Of all problems of the cell, in percent, how many are in the table and how many a deployed router meets;
+    None where the table does not say.
+    """
+    if profiles.numbers(WEIGHT) is None:
+        return None
+    asked, weights = len(profiles) + profiles.excluded, weights_of(profiles)
+    return {"share": percent(len(profiles) / asked), "deployed": percent(weights.sum() / asked)}
 
 
 def _attempts(profiles: Profiles) -> dict:
@@ -66,27 +80,42 @@ def _unreached(profiles: Profiles) -> dict:
 
 
 def describe_cost(profiles: Profiles, config: Config, learned: dict[str, np.ndarray]) -> dict | None:
-    """Positions of an attempt of every operator, and what a budget of them solves by the rule and `learned` routes;
-    None where the table has no costs.
+    """{positions, curve, curves, recorded, error}: forward positions of an attempt of every operator, and what a
+    budget of them, and of the other AXES, solves by the rule and `learned` routes; None where the table has no
+    costs. `recorded`: whether every attempt has its own cost, else all have their mean, which is an approximation;
+    `error`: the largest standard error of a share, in points, that the draws of the attempts' order leave.
     """
     positions = costs(profiles)
     if positions is None:
         return None
     everyone = rule_or_retry(profiles.operators, ZStatistics.fit(profiles.features), profiles.features)
-    rng = stream(profiles.cell, config, "budget")
-    routes = {"routed": everyone, **learned}
-    curve = budget_curve(profiles, routes, config.routing.bootstrap, rng)
-    points = []
-    for budget, solved in curve:
-        point = {
-            "budget": round(budget, 6),
-            "solved": {name: percent(e.value) for name, e in solved.items()},
-        }
-        for name in (name for route in routes for name in (route, f"{route}_sunk")):
-            point[f"{name}_minus_retry"] = difference(solved[name] - solved["retry"])
-            point[f"{name}_minus_best"] = difference(solved[name] - solved[BEST])
-        points.append(point)
-    return {"positions": {name: round(value, 6) for name, value in positions.items()}, "curve": points}
+    routes, pool = {"routed": everyone, **learned}, make_pool([profiles])
+    known = {axis: outcomes_of(pool, axis) for axis in AXES}
+    curves = {}
+    for axis, outcomes in known.items():
+        if outcomes is not None:
+            rng = stream(profiles.cell, config, "budget")
+            curve = budget_curve(profiles, routes, config.routing.bootstrap, rng, axis, outcomes)
+            curves[axis] = [_point(budget, solved, routes) for budget, solved in curve]
+    found, error = known[FORWARD], None
+    if found is not None:
+        budgets = np.tile(found.budgets(), (len(profiles), 1))
+        error = percent(max(found.error(found.alone(o), budgets) for o in range(len(found.most))))
+    return {
+        "positions": {name: round(value, 6) for name, value in positions.items()},
+        "recorded": found is not None and found.recorded,
+        "error": error,
+        "curve": curves.get(FORWARD, []),
+        "curves": curves,
+    }
+
+
+def _point(budget: float, solved: dict[str, Estimate], routes: dict[str, np.ndarray]) -> dict:
+    point = {"budget": round(budget, 6), "solved": {name: percent(e.value) for name, e in solved.items()}}
+    for name in (name for route in routes for name in (route, f"{route}_sunk")):
+        point[f"{name}_minus_retry"] = difference(solved[name] - solved["retry"])
+        point[f"{name}_minus_best"] = difference(solved[name] - solved[BEST])
+    return point
 
 
 def _notes(profiles: Profiles) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from fr.diagnosis.question import QUESTION_COLUMNS
 from fr.diagnosis.signals import KINDS, PAID, SIGNALS
 from fr.registry import Registry
 from fr.routing.profiles import FEATURES, Profiles
@@ -15,23 +16,24 @@ from fr.routing.profiles import FEATURES, Profiles
 class Column:
     """A named number of every failed problem, NaN for one without; `read` gives None where a cell lacks it."""
 
-    kind: str  # of KINDS
+    kind: str  # of KINDS, or QUESTION
     group: str  # columns that an ablation adds and leaves out together
     read: Callable[[Profiles], Float[np.ndarray, "N"] | None]
 
     @property
     def free(self) -> bool:
         """Whether it comes with the rollouts: neither the ancestor nor a probe has to read them."""
-        return self.kind != "outside" and self.group not in PAID
+        return self.kind not in ("outside", QUESTION) and self.group not in PAID
 
 
 COLUMNS = Registry("column")
+QUESTION = "question"  # kind of what is known before any rollout: a baseline that reads no failure
 FREE = "free"  # among what a head may read: every column that is
 
 
 def register_column(name: str, kind: str, group: str) -> Callable:
     """Decorator that files `read(profiles)` under `name`; raises ValueError on a kind that is not of KINDS."""
-    if kind not in KINDS:
+    if kind not in (*KINDS, QUESTION):
         raise ValueError(f"column {name!r}: kind {kind!r} is none of {', '.join(KINDS)}")
     return lambda read: COLUMNS.register(name)(Column(kind, group, read))
 
@@ -57,6 +59,10 @@ for _name in SIGNALS:
         _failed_share
         if _name == "failed_share"
         else lambda profiles, name=_name: profiles.numbers(name, gaps=True)
+    )
+for _name in QUESTION_COLUMNS:
+    register_column(_name, QUESTION, QUESTION)(
+        lambda profiles, name=_name: profiles.numbers(name, gaps=True)
     )
 
 

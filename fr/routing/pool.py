@@ -9,10 +9,12 @@ from jaxtyping import Bool, Float, Int
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import STEERABLE, label
 from fr.routing.attempts import recover_attempts
-from fr.routing.profiles import Profiles
+from fr.routing.profiles import Profiles, weights_of
 from fr.routing.protocols import View
 
-POPULATIONS = ("all", "steerable", "steerable_halves")
+UNWEIGHTED = "all_unweighted"  # where a table says how often a router meets each problem: as if it met all
+POPULATIONS = ("all", UNWEIGHTED, "steerable", "steerable_halves")
+MODEL = "model"  # column that says which model failed; without it, the cell is one model's
 QUESTION = (
     "question"  # column that says which rows are the same question; without it, those of one problem_id
 )
@@ -31,6 +33,8 @@ class Pool:
     available: Bool[np.ndarray, "N O"]
     rates: Float[np.ndarray, "N O"]  # 0 where not available
     attempts: Int[np.ndarray, "N O"]  # 0 where not available, 1 where unknown
+    weight: Float[np.ndarray, "N"]  # how often a deployed router meets each problem; mean 1
+    model: Int[np.ndarray, "N"]  # the same number for the same model on the same family
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -66,6 +70,15 @@ def questions_of(cells: Sequence[Profiles]) -> list[str]:
     ]
 
 
+def models_of(cells: Sequence[Profiles]) -> list[str]:
+    """A name for the model of every row and its family: column MODEL, or else the cell's."""
+    return [
+        f"{family_of(profiles)} {name}"
+        for profiles in cells
+        for name in profiles.extras.get(MODEL, (profiles.cell,) * len(profiles))
+    ]
+
+
 def permute_columns(pool: Pool, rng: np.random.Generator) -> Pool:
     """The pool in which every row has all columns of another failure of its cell; outcomes stay where they are."""
     cells = []
@@ -93,13 +106,17 @@ def make_pool(cells: Sequence[Profiles]) -> Pool:
     family = np.array([families.index(family_of(profiles)) for profiles in cells])[cell]
     problem = np.unique(questions_of(cells), return_inverse=True)[1]
     stacked = (np.concatenate(part) for part in (available, rates, attempts))
-    return Pool(tuple(cells), operators, cell, problem, family, families, *stacked)
+    weight = np.concatenate([weights_of(profiles) for profiles in cells])
+    weight = np.ones(len(weight)) if np.ptp(weight) == 0 else weight / weight.mean()
+    model = np.unique(models_of(cells), return_inverse=True)[1]
+    return Pool(tuple(cells), operators, cell, problem, family, families, *stacked, weight, model)
 
 
 def make_populations(
     pool: Pool, halves: Sequence[View | None], routing: RoutingConfig
 ) -> dict[str, Population]:
-    """`all`: every failed problem, selected on nothing. `steerable`: those that the source's labels choose,
+    """`all`: every failed problem, selected on nothing, as often as a deployed router meets it (`weights_of`);
+    `all_unweighted`: once each. `steerable`: those that the source's labels choose,
     by the very rates that score them. `steerable_halves`: as often as one half of the attempts calls a
     problem steerable, it is scored by the other half; problems of unknown attempts never count.
     """
@@ -114,9 +131,11 @@ def make_populations(
             mass[rows[view.kept]] = view.steerable.mean(axis=0)
             scored = (view.scoring * view.steerable[..., None]).mean(axis=0)
             values[np.ix_(rows[view.kept], at)] = scored
+    weight = pool.weight
     every = {
-        "all": Population(np.ones(shape[0]), pool.rates),
-        "steerable": Population(steerable, pool.rates * steerable[:, None]),
-        "steerable_halves": Population(mass, values),
+        "all": Population(weight, pool.rates * weight[:, None]),
+        UNWEIGHTED: Population(np.ones(shape[0]) * (np.ptp(weight) > 0), pool.rates),
+        "steerable": Population(steerable * weight, pool.rates * (steerable * weight)[:, None]),
+        "steerable_halves": Population(mass * weight, values * weight[:, None]),
     }
     return {name: every[name] for name in POPULATIONS if every[name].mass.any()}

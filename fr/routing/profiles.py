@@ -2,7 +2,7 @@
 
 The columns are those of the released failure profiles (arXiv 2606.05145), so that released and own tables
 meet the same router, plus `<operator>_n`, the attempts behind a rate. Whatever else a file holds is carried
-along.
+along. The attempts themselves, with what each cost, lie beside it (`fr.routing.recorded`).
 """
 
 import csv
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from fr.errors import UserError
 from fr.registry import suggest
+from fr.routing.recorded import Recorded, path_of, read_recorded, recorded_of, write_recorded
 from fr.workdir import PathLike, write_whole
 
 FEATURES = ("spread", "concentration", "logit_dispersion")
@@ -25,6 +26,7 @@ EXCLUDED = "excluded_problems"  # of the cell, the same number on every line
 DETERMINISTIC = "deterministic_operators"
 # Released files say it nowhere: what their column of that name is, as published (arXiv 2606.05145).
 _RELEASED_DETERMINISTIC = ("dense_steer",)
+WEIGHT = "deployment_weight"  # how often a deployed router meets the problem, of 1; absent: always
 REQUIRED = ("cell", "problem_id", "n_failed_rollouts", *FEATURES, *OPERATORS)
 _PRINTED = 1e-6  # a rate printed with six decimals is this near to successes / attempts
 
@@ -48,6 +50,7 @@ class Profiles:
     extras: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # other columns, as text
     excluded: int = 0
     deterministic: tuple[str, ...] = ()  # those of `operators` whose attempts are all the same
+    recorded: Recorded | None = None  # attempts one by one; None: only their rates and mean prices are known
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -85,7 +88,28 @@ def read_profiles(path: PathLike) -> list[Profiles]:
         if None in row or None in row.values():
             raise UserError(f"{row['_where']}: has not the {len(header)} fields of the header")
         cells.setdefault(row["cell"], []).append(row)
-    return [_cell(path, name, rows, header) for name, rows in cells.items()]
+    lines = read_recorded(path)
+    found = [_cell(path, name, rows, header) for name, rows in cells.items()]
+    return [_with_attempts(p, lines[p.cell], str(path_of(path))) if p.cell in lines else p for p in found]
+
+
+def _with_attempts(profiles: Profiles, lines, where: str) -> Profiles:
+    named = profiles.problems, profiles.operators, profiles.rates, profiles.attempts
+    return dataclasses.replace(profiles, recorded=recorded_of(lines, *named, where))
+
+
+def weights_of(profiles: Profiles) -> Float[np.ndarray, "N"]:
+    """How often a deployed router meets each problem, in (0, 1]; 1 where the table does not say.
+
+    A router that sees the first K failures meets a problem that failed in f of G rollouts
+    with the chance that its first K fail: prod_{j<K} (f − j) / (G − j).
+    """
+    weights = profiles.numbers(WEIGHT)
+    if weights is None:
+        return np.ones(len(profiles))
+    if not ((weights > 0) & (weights <= 1)).all():
+        raise UserError(f"cell {profiles.cell}: {WEIGHT} must be a share of the times, above 0 and up to 1")
+    return weights
 
 
 def read_cells(paths: Sequence[PathLike], without: Sequence[str] = ()) -> list[Profiles]:
@@ -119,12 +143,17 @@ def _less(profiles: Profiles, without: Sequence[str]) -> Profiles:
         rates=profiles.rates[:, kept],
         attempts=None if profiles.attempts is None else profiles.attempts[:, kept],
         deterministic=tuple(name for name in profiles.deterministic if name not in without),
+        recorded=profiles.recorded and profiles.recorded.kept(kept),
     )
 
 
 def write_profiles(path: PathLike, cells: Iterable[Profiles]) -> None:
-    """Write cells as one CSV file, whole or not at all; numbers read back exactly."""
+    """Write cells as one CSV file, whole or not at all; numbers read back exactly.
+
+    Their attempts, where they are known, are written beside it, first.
+    """
     cells = list(cells)
+    write_recorded(epath.Path(path), cells)
     operators = list(dict.fromkeys([*OPERATORS, *(name for c in cells for name in c.operators)]))
     counted = [f"{name}_n" for name in operators if any(c.attempts is not None for c in cells)]
     extras = list(dict.fromkeys(name for c in cells for name in c.extras))

@@ -13,6 +13,7 @@ from fr.routing.pool import Pool, Population
 from fr.routing.trained import ANYWHERE, Head
 
 ONE_ORDER = "one_order"  # for all failures of a family: it reads none
+MODEL_ORDER = "one_order_per_model"  # for all failures of a model on a family: nor does that
 LEAST = 20  # training problems with a router's choice, from which an order of their own is learned
 _GAIN = 1e-9  # solved problems a position that an attempt must be worth
 
@@ -20,15 +21,16 @@ _GAIN = 1e-9  # solved problems a position that an attempt must be worth
 def greedy(outcomes: Outcomes, rows: Bool[np.ndarray, "N"]) -> Order:
     """The order in which each next attempt solves most of the `rows` a position, until none solves any.
 
-    Only problems that are still open are tried again, so only they cost. Greedy in a submodular gain over its cost,
-    as in Streeter and Golovin (NeurIPS 2008).
+    Problems count as often as they are met. Only those still open are tried again, so only they cost, and a
+    failed attempt is charged what the attempts that are left take on average. Greedy in a submodular gain over
+    its cost, as in Streeter and Golovin (NeurIPS 2008).
     """
-    unsolved, prices = outcomes.unsolved[rows], outcomes.prices[rows]
-    counts, still, order = np.zeros(prices.shape[1], int), np.ones(len(prices)), []
+    unsolved, prices = outcomes.unsolved[rows], outcomes.next_price[rows]
+    counts, still, order = np.zeros(prices.shape[1], int), outcomes.weight[rows].copy(), []
     while True:
         gains = np.full(len(counts), -1.0)
-        for o in np.flatnonzero((prices > 0).any(axis=0) & (counts < outcomes.most)):
-            spent = (still * prices[:, o]).sum()
+        for o in np.flatnonzero((prices > 0).any(axis=(0, 2)) & (counts < outcomes.most)):
+            spent = (still * prices[:, o, counts[o]]).sum()
             gains[o] = (still * (1 - _again(unsolved, o, counts[o]))).sum() / max(spent, _GAIN)
         best = int(gains.argmax())
         if gains[best] <= _GAIN:
@@ -63,6 +65,12 @@ def learn_orders(
     return found
 
 
+def model_orders(pool: Pool, outcomes: Outcomes, train: Bool[np.ndarray, "N"]) -> dict[int, Order]:
+    """The order for all failures of each model on each family that there is something to learn from."""
+    rows = {int(m): train & (pool.model == m) for m in np.unique(pool.model[train])}
+    return {m: greedy(outcomes, own) for m, own in rows.items()}
+
+
 def budget_population(pool: Pool, outcomes: Outcomes, retries: float) -> Population:
     """What each operator alone solves at each problem for the price of so many mean retries.
 
@@ -71,7 +79,7 @@ def budget_population(pool: Pool, outcomes: Outcomes, retries: float) -> Populat
     """
     price = outcomes.prices[:, pool.operators.index("retry") if "retry" in pool.operators else 0]
     budget = np.full(len(pool), retries * price[price > 0].mean())
-    return Population(np.ones(len(pool)), outcomes.each(budget))
+    return Population(pool.weight, outcomes.each(budget) * pool.weight[:, None])
 
 
 def train_order_head(
