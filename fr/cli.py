@@ -31,6 +31,9 @@ def define_flags(model: bool = True) -> None:
         flags.DEFINE_string(
             "model", None, "Short for --config.specialist: a hub id, folder, .gguf file or smollm2."
         )
+        flags.DEFINE_list(
+            "redo", [], "Stages of --workdir to make again, with what follows: rollouts, attempts, specialist, ..."
+        )
         flags.DEFINE_string(
             "processes", None, "Processes of the run: a number, or auto (TPU pod, Slurm, Open MPI)."
         )

@@ -5,17 +5,20 @@ python scripts/diagnose.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 
 from absl import flags
 
-from fr import cli, processes
-from fr.pipeline.diagnose import diagnose
-from fr.pipeline.run import open_run
-from fr.report.stages import render_failures
+from fr import cli
 
 cli.define_flags()
 
 
 def main() -> None:
     """Score and say how much."""
-    run = open_run(cli.frozen_config(), flags.FLAGS.workdir)
+    config = cli.frozen_config()
+    from fr import processes
+    from fr.pipeline.diagnose import diagnose
+    from fr.pipeline.run import open_run
+    from fr.report.stages import render_failures
+
+    run = open_run(config, flags.FLAGS.workdir, flags.FLAGS.redo)
     processes.say(render_failures(diagnose(run)))
 
 

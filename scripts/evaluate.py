@@ -10,10 +10,7 @@ behind the cuts too, as the papers do, and compares. Leaves evaluation/ and eval
 
 from absl import flags
 
-from fr import cli, processes
-from fr.pipeline.evaluate import evaluate
-from fr.pipeline.run import open_run
-from fr.report.evaluation_tables import render_evaluation
+from fr import cli
 
 cli.define_flags()
 flags.DEFINE_string(
@@ -23,8 +20,13 @@ flags.DEFINE_string(
 
 def main() -> None:
     """Evaluate, print and write."""
-    given = flags.FLAGS
-    run = open_run(cli.frozen_config(), given.workdir)
+    given, config = flags.FLAGS, cli.frozen_config()
+    from fr import processes
+    from fr.pipeline.evaluate import evaluate
+    from fr.pipeline.run import open_run
+    from fr.report.evaluation_tables import render_evaluation
+
+    run = open_run(config, given.workdir, given.redo)
     processes.say(render_evaluation(evaluate(run, given.against)))
     processes.say(f"\n  evaluation.json and evaluation/ are in {given.workdir}")
 

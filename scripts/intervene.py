@@ -12,12 +12,7 @@ rest of a problem's budget goes where the policy sends it: to one operator, or b
 
 from absl import flags
 
-from fr import cli, processes
-from fr.pipeline.intervene import intervene
-from fr.pipeline.run import open_run
-from fr.pipeline.spending import open_router, route_online
-from fr.report.online_tables import render_online
-from fr.report.stages import render_attempts
+from fr import cli
 
 cli.define_flags()
 flags.DEFINE_string("policy", None, "Route online: rule, head, schedule, one_order or fixed:NAME.")
@@ -28,8 +23,15 @@ flags.DEFINE_string("against", "fixed:retry", "The policy that it is held agains
 
 def main() -> None:
     """Intervene and print the rescue rates, or route online and print what that bought."""
-    given = flags.FLAGS
-    run = open_run(cli.frozen_config(), given.workdir)
+    given, config = flags.FLAGS, cli.frozen_config()
+    from fr import processes
+    from fr.pipeline.intervene import intervene
+    from fr.pipeline.run import open_run
+    from fr.pipeline.spending import open_router, route_online
+    from fr.report.online_tables import render_online
+    from fr.report.stages import render_attempts
+
+    run = open_run(config, given.workdir, given.redo)
     if given.policy is None:
         processes.say(render_attempts(intervene(run)))
         return

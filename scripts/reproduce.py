@@ -9,16 +9,7 @@ scores/, attempts/, profiles.csv, routing.json, plots/, summary.json and report.
 from absl import flags
 from etils import epath
 
-from fr import cli, processes
-from fr.pipeline.diagnose import diagnose
-from fr.pipeline.intervene import intervene
-from fr.pipeline.route import route
-from fr.pipeline.run import open_run
-from fr.pipeline.sample import sample
-from fr.pipeline.train import train_lineage
-from fr.report.page import write_page
-from fr.report.stages import render_attempts, render_failures, render_rollouts
-from fr.workdir import write_json
+from fr import cli
 
 cli.define_flags()
 
@@ -26,9 +17,19 @@ cli.define_flags()
 def main() -> None:
     """Run every stage, printing what each leaves."""
     config, workdir = cli.frozen_config(), epath.Path(flags.FLAGS.workdir)
+    from fr import processes
+    from fr.pipeline.diagnose import diagnose
+    from fr.pipeline.intervene import intervene
+    from fr.pipeline.route import route
+    from fr.pipeline.run import open_run
+    from fr.pipeline.sample import sample
+    from fr.pipeline.train import train_lineage
+    from fr.report.page import write_page
+    from fr.report.stages import render_attempts, render_failures, render_rollouts
+    from fr.workdir import write_json
 
     # ---------------------------------------------------------------- models
-    train_lineage(config, workdir)
+    train_lineage(config, workdir, flags.FLAGS.redo)
     run = open_run(config, workdir)
 
     # -------------------------------------------------------------- failures

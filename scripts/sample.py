@@ -5,10 +5,7 @@ python scripts/sample.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 
 from absl import flags
 
-from fr import cli, processes
-from fr.pipeline.run import open_run
-from fr.pipeline.sample import sample
-from fr.report.stages import render_rollouts
+from fr import cli
 
 cli.define_flags()
 
@@ -16,7 +13,13 @@ cli.define_flags()
 def main() -> None:
     """Sample and print the counts."""
     config = cli.frozen_config()
-    run = open_run(config, flags.FLAGS.workdir)
+    # Here, as in every script, so that --help and bad flags do not wait for jax.
+    from fr import processes
+    from fr.pipeline.run import open_run
+    from fr.pipeline.sample import sample
+    from fr.report.stages import render_rollouts
+
+    run = open_run(config, flags.FLAGS.workdir, flags.FLAGS.redo)
     processes.say(render_rollouts(sample(run)))
 
 

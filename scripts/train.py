@@ -11,11 +11,7 @@ moment, the same command goes on from the newest checkpoint and ends with the sa
 
 from absl import flags
 
-from fr import cli, processes
-from fr.errors import UserError
-from fr.pipeline.dry_run import dry_run
-from fr.pipeline.train import train_lineage
-from fr.rewards import import_terms
+from fr import cli
 
 cli.define_flags()
 flags.DEFINE_string(
@@ -27,12 +23,18 @@ flags.DEFINE_bool("dry_run", False, "Print the bytes that every device would hol
 def main() -> None:
     """Train, and say where the models are."""
     config = cli.frozen_config()
+    from fr import processes
+    from fr.errors import UserError
+    from fr.pipeline.dry_run import dry_run
+    from fr.pipeline.train import train_lineage
+    from fr.rewards import import_terms
+
     if flags.FLAGS.reward_module:
         import_terms(flags.FLAGS.reward_module)
     if flags.FLAGS.dry_run:
         processes.say(dry_run(config))
         return
-    made = train_lineage(config, flags.FLAGS.workdir)
+    made = train_lineage(config, flags.FLAGS.workdir, flags.FLAGS.redo)
     if not made:
         raise UserError(
             'nothing to train: set config.ancestor = "scratch", or the steps of the algorithm (training.steps, '

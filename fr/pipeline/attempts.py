@@ -10,6 +10,7 @@ from fr import processes, store
 from fr.interrupts import check
 from fr.interventions import Change
 from fr.pipeline.run import Run
+from fr.plans import Asked, settle
 from fr.sampling.rows import row_key
 from fr.sampling.work import Plan, Resume, Speak
 from fr.tasks.grading import grade_all
@@ -73,8 +74,13 @@ def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None 
     Returns when the folder is whole. What `ask` wants to know of an attempt is found while that is in the cache. A
     shard holds only rows that read the ancestor, or only rows that do not: the latter never pay for it.
     """
-    shards = _shards(plan, run.config.sampling.shard_rows)
     folder = run.workdir / name
+    run.begin(name)
+    asked = [Asked(p.row.id, np.array(p.row.prompt, np.int32), p.row.key, p.reads_ancestor) for p in plan]
+    found: list[list[list[int]]] = []
+    settled = lambda: found.append(settle(folder, asked, run.config.sampling.shard_rows))
+    processes.in_turn(f"{name} plan", settled)
+    shards = [[plan[place] for place in shard] for shard in found[0]]
     have = store.finished(folder)
     longest = max((len(p.row.prompt) + p.row.params["budget"] for p in plan), default=1)
     mine = processes.share(name, [i for i in range(len(shards)) if i not in have])
@@ -96,12 +102,6 @@ def _shown(bar: tqdm) -> Callable[[int], None]:
         check()
 
     return update
-
-
-def _shards(plan: Sequence[Planned], size: int) -> list[list[Planned]]:
-    """Cut a plan at `size` rows, plain rows first, then those that read the ancestor."""
-    groups = ([p for p in plan if not p.reads_ancestor], [p for p in plan if p.reads_ancestor])
-    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
 
 def _plan(planned: Sequence[Planned], ask: Ask | None) -> Plan | None:

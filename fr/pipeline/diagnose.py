@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
 from fr import processes, store
@@ -12,6 +13,7 @@ from fr.interrupts import check
 from fr.pipeline.profiles import write_tables
 from fr.pipeline.run import Run
 from fr.pipeline.sample import is_failure
+from fr.plans import complete
 from fr.routing.profiles import FEATURES
 from fr.sampling.scoring import Scorer
 from fr.types import Cost
@@ -23,9 +25,12 @@ def diagnose(run: Run) -> dict:
     Each process scores its share of the shards; process 0 writes the tables, and all return the same counts.
     """
     into, rollouts = run.workdir / "scores", run.workdir / "rollouts"
-    have, sampled = store.finished(into), sorted(store.finished(rollouts))
+    have, sampled = store.finished(into), complete(rollouts, "scripts/sample.py")
     if not sampled:
         raise UserError(f"{rollouts} has no rollouts to diagnose; run scripts/sample.py first")
+    for index in sorted(have):
+        _check_scored(rollouts, into, index)
+    run.begin("scores")
     scorer = run.scorer()
     mine = processes.share("scores", [index for index in sampled if index not in have])
     for index in tqdm(mine, desc=processes.label("scores"), unit="shard"):
@@ -45,6 +50,18 @@ def diagnose(run: Run) -> dict:
         known = [cell.numbers(name) for cell in cells if name in cell.extras]
         means |= {name: float(np.concatenate(known).mean())} if known else {}
     return {**counts, "features": {name: None if value != value else value for name, value in means.items()}}
+
+
+def _check_scored(rollouts: epath.Path, scores: epath.Path, index: int) -> None:
+    """Raise UserError if a shard of scores is not of the failures of the rollouts in its place."""
+    if store.shard_path(rollouts, index).exists():
+        rows = store.read_table(rollouts, ["row", "grade", "prompt"], [index]).to_pylist()
+        failed = [(row["row"], row["prompt"]) for row in rows if is_failure(row["grade"])]
+        scored = store.read_table(scores, ["row", "prompt"], [index]).to_pylist()
+        if failed == [(row["row"], row["prompt"]) for row in scored]:
+            return
+    path = store.shard_path(scores, index)
+    raise UserError(f"{path} does not hold the failures of its rollouts; remove it and start again")
 
 
 def _score(failed: list[store.Attempt], scorer: Scorer, run: Run) -> list[store.Attempt]:

@@ -29,11 +29,17 @@ def intervene(run: Run) -> dict:
     failures = failures_by_problem(run.workdir / "scores")
     if not failures:
         raise UserError(f"{run.workdir / 'scores'} has no failed rollout; run scripts/diagnose.py first")
+    if store.finished(run.workdir / "scores") != store.finished(run.workdir / "rollouts"):
+        raise UserError(f"{run.workdir / 'scores'} lacks rollouts; run scripts/diagnose.py again")
+    # Operators look at the failures that were there when a problem was first intervened upon: more rollouts change
+    # no attempt that is made.
+    seen = run.begin("attempts", seen={name: len(failed) for name, failed in failures.items()})["seen"]
     plan = []
     for problem in run.problems:
         if problem.id not in failures:
             continue
-        failed = [(a.tokens, Trace(a.stats, ~a.forced)) for a in failures[problem.id]]
+        first = failures[problem.id][: seen[problem.id]]
+        failed = [(a.tokens, Trace(a.stats, ~a.forced)) for a in first]
         setting = setting_of(run, problem, failed, run.ancestor is not None)
         prompt = run.specialist.encode(setting.prompt)
         for operator in able[problem.task]:

@@ -134,6 +134,7 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     """
     folder = run.workdir / "online" / router.name.replace(":", "_")
     processes.in_turn(f"{router.name} folder", lambda: claim_workdir(folder, router.record))
+    run.begin("online")
     c = run.config
     size = max(1, c.sampling.shard_rows // (c.intervention.after + c.intervention.attempts))
     blocks = [run.problems[i : i + size] for i in range(0, len(run.problems), size)]

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from fr import processes, programs, tasks
-from fr.config import Config, LoraConfig, as_dict
+from fr.config import Config, LoraConfig
 from fr.errors import UserError
 from fr.metrics import Stages
 from fr.models import Model, load, save, sharding
@@ -21,6 +21,7 @@ from fr.models.adapters import merge
 from fr.models.orbax_io import save_outline
 from fr.models.precision import choose_dtype
 from fr.models.transformer import Transformer
+from fr.pipeline.inputs import begin_training
 from fr.pipeline.judge import Judge
 from fr.pipeline.rollouts import Sampler
 from fr.pipeline.step_metrics import alarms, entropy_fit, held_out_metrics, rollout_metrics
@@ -36,7 +37,7 @@ from fr.training.policy import PolicyBatch, check_policy, make_logps, make_updat
 from fr.training.state import TrainState, init_state, place_batch, training_mesh
 from fr.training.trainer import Exam, Step, fit
 from fr.types import Problem, RewardBatch
-from fr.workdir import PathLike, claim_workdir
+from fr.workdir import PathLike
 
 
 def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathLike) -> None:
@@ -56,7 +57,9 @@ def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathL
         raise UserError(f"{ancestor} has no tokenizer or no stop token, so it cannot be asked problems")
     learner = Learner(config, start, task, mix, devices, mesh)
     state = learner.state()
-    processes.in_turn("policy", lambda: claim_workdir(workdir, as_dict(config)))
+    if processes.is_first():
+        begin_training(workdir, epath.Path(folder).name, config, ancestor, start)
+    processes.wait("policy")
     save_outline(folder, start, ancestor, config.lora)
     if processes.is_first():
         programs.compile_log().write_to(epath.Path(folder) / "compilations.jsonl")

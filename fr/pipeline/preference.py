@@ -12,7 +12,7 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
-from fr import processes, programs, store, tasks
+from fr import processes, programs, stages, store, tasks
 from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig, as_dict
 from fr.diagnosis.calibration import answer_confidence
 from fr.errors import UserError
@@ -21,6 +21,7 @@ from fr.models.adapters import merge
 from fr.models.orbax_io import save_outline
 from fr.models.transformer import Transformer
 from fr.pipeline.attempts import Planned, make_attempts, plan_attempt
+from fr.pipeline.inputs import begin_training, inputs_of
 from fr.pipeline.run import Run
 from fr.sampling.branches import first_tokens
 from fr.sampling.devices import Devices
@@ -31,7 +32,7 @@ from fr.training.preference import PreferenceBatch, check_preference, make_prefe
 from fr.training.reward_model import RewardModel, save_reward_model
 from fr.training.state import TrainState, init_state, place_batch, training_mesh
 from fr.training.trainer import Step, fit
-from fr.workdir import PathLike, claim_workdir
+from fr.workdir import PathLike
 
 CANDIDATES = "candidates"  # folder of the attempts that pairs are made of
 _MADE = {"dpo": "specialist", "reward_model": "reward_model"}  # folder of what an algorithm makes
@@ -89,9 +90,14 @@ def _pairs(config: Config, workdir: epath.Path, ancestor: str, devices: Devices)
     task = tasks.make(config.task)
     problems = task.problems("train", config.preference.problems)
     model = load(ancestor, mesh=devices.mesh, stacked=devices.stacked)
-    processes.in_turn("preferences", lambda: claim_workdir(workdir, as_dict(config)))
+    found = {}
+    if processes.is_first():
+        found = inputs_of(task, problems, model, ancestor)
+        found = {"candidate_questions": found.pop("questions"), "start": found.pop("specialist")} | found
+        stages.open_folder(workdir, as_dict(config), found)
+    processes.wait("preferences")
     named = dataclasses.replace(config, specialist=ancestor, ancestor="")
-    run = Run(named, workdir, task, problems, model, None, devices)
+    run = Run(named, workdir, task, problems, model, None, devices, found)
     make_attempts(run, _plan(run), CANDIDATES)
     return make_pairs(run, store.read(workdir / CANDIDATES))
 
@@ -162,6 +168,7 @@ def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epat
         return Step(*update(state, place_batch(pairs.batch(chosen, reference), mesh), frozen))
 
     if processes.is_first():
+        begin_training(folder.parent, folder.name, config, ancestor, start)
         programs.compile_log().write_to(folder / "compilations.jsonl")
     if not by_head:  # checkpoints of a head are no models
         save_outline(folder, start, ancestor, lora)

@@ -1,24 +1,29 @@
 """A run: its config, problems and models, and the folder that all stages of it share."""
 
 import dataclasses
-import json
+import itertools
+from collections.abc import Collection
 from pathlib import PurePath
 
 import jax
 from etils import epath
 
-from fr import processes, programs, tasks
+from fr import processes, programs, stages, tasks
 from fr.config import Config, as_dict
 from fr.errors import UserError
 from fr.interventions import Operator, select
 from fr.models import Model, load
 from fr.models.transformer import Transformer
+from fr.pipeline.inputs import inputs_of
+from fr.pipeline.names import check_names
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.scoring import Scorer
 from fr.tasks.base import Task
 from fr.types import Problem
-from fr.workdir import PathLike, claim_workdir
+from fr.workdir import PathLike
+
+_BEGUN = itertools.count()  # the same in every process: a barrier's name serves once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Run:
     specialist: Model
     ancestor: Model | None
     devices: Devices  # the local ones of this process, on which the parameters are
+    inputs: dict = dataclasses.field(default_factory=dict)  # hashes and versions, of `fr.pipeline.inputs`
     _engines: dict[bool, Engine] = dataclasses.field(default_factory=dict)  # with the ancestor, or without
 
     @property
@@ -56,6 +62,14 @@ class Run:
     def cell(self, part: str) -> str:
         """What profile tables call this model's failures on a part."""
         return f"{self.names[0]}|{part}"
+
+    def begin(self, stage: str, **more) -> dict:
+        """Note what a stage is made with, before its first row; see `fr.stages.begin`."""
+        note = lambda: stages.begin(self.workdir, stage, as_dict(self.config), self.inputs, **more)
+        if processes.is_first():
+            note()
+        processes.wait(f"begin {stage} {next(_BEGUN)}")
+        return stages.read_stages(self.workdir)[stage]
 
     def operators(self, part: str) -> tuple[list[Operator], dict[str, str]]:
         """The operators that can run on a part, and of each that cannot the reason."""
@@ -93,26 +107,34 @@ class Run:
         return {"ancestor": module, "ancestor_params": params}
 
 
-def open_run(config: Config, workdir: PathLike) -> Run:
+def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> Run:
     """Load what a run needs, then claim its folder: bad input leaves nothing behind.
 
-    Parameters go straight to the devices that will use them. Raises UserError for a task, model, folder or mesh
-    that does not fit, and for an ancestor that reads other ids.
+    Parameters go straight to the devices that will use them. The stages `redo` of the folder are made again, with
+    what follows. Raises UserError for a name that is not known, for a task, model, folder or mesh that does not fit,
+    for an ancestor that reads other ids, and for a folder whose stages were made with other settings or inputs.
     """
     workdir = epath.Path(workdir)
+    check_names(config)
     programs.keep()
     task = tasks.make(config.task)
     problems = task.problems(config.task.split, config.task.problems)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     place = {"mesh": devices.mesh, "stacked": devices.stacked}
-    specialist = load(config.specialist or str(workdir / "specialist"), **place)
-    ancestor = load(_ancestor_source(config, workdir), **place) if config.ancestor else None
+    source = config.specialist or str(workdir / "specialist")
+    specialist = load(source, **place)
+    second = _ancestor_source(config, workdir) if config.ancestor else None
+    ancestor = load(second, **place) if second else None
     if ancestor is not None:
         check_vocabularies(specialist, ancestor, "an ancestor")
-    processes.in_turn("workdir", lambda: claim_workdir(workdir, as_dict(config)))
+    found = {}
+    if processes.is_first():  # hashing weights is for one of them
+        found = inputs_of(task, problems, specialist, source, second)
+        stages.open_folder(workdir, as_dict(config), found, redo)
+    processes.wait("workdir")
     own = f"-{jax.process_index()}" if jax.process_index() else ""
     programs.compile_log().write_to(workdir / f"compilations{own}.jsonl")
-    return Run(config, workdir, task, problems, specialist, ancestor, devices)
+    return Run(config, workdir, task, problems, specialist, ancestor, devices, found)
 
 
 def _name(source: str) -> str:
@@ -121,7 +143,7 @@ def _name(source: str) -> str:
         return f"{path.parent.parent.name}/{path.name}"
     made_by = epath.Path(source).parent / "config.json"
     if path.name == "specialist" and made_by.exists():
-        settings = json.loads(made_by.read_text())
+        settings = stages.read_object(made_by)
         if {"algorithm", "seed"} <= settings.keys():  # else it is that of a model
             return _trained(settings["algorithm"], settings["seed"])
     return path.name

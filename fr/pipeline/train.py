@@ -1,17 +1,20 @@
 """A lineage: an ancestor from random numbers, and a specialist trained from an ancestor."""
 
 import dataclasses
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
 from etils import epath
 
-from fr import processes, tasks
+from fr import processes, stages, tasks
 from fr.config import PREFERENCES, Config, TrainingConfig, as_dict
 from fr.errors import UserError
 from fr.models import Model, ModelConfig, load, save, sharding
 from fr.models.orbax_io import save_outline
 from fr.models.transformer import init_params
+from fr.pipeline.inputs import begin_training
+from fr.pipeline.names import check_names
 from fr.pipeline.policy import train_policy
 from fr.pipeline.preference import train_preferences
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
@@ -19,16 +22,24 @@ from fr.training.data import TraceData
 from fr.training.sft import make_step
 from fr.training.state import TrainState, check_rows, init_state, place_batch, training_mesh
 from fr.training.trainer import Step, fit
-from fr.workdir import PathLike, claim_workdir
+from fr.workdir import PathLike
 
 
-def train_lineage(config: Config, workdir: PathLike) -> list[str]:
+def train_lineage(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> list[str]:
     """Train what the config does not name: `ancestor/` if it is "scratch", `specialist/` if it is "".
 
-    Without steps of its algorithm no specialist is trained. Finished models are left alone. Returns their folders.
-    Several processes train together, on all devices of all of them.
+    Without steps of its algorithm no specialist is trained. Finished models are left alone, but for the stages
+    `redo`, which are made again with all that follows. Returns their folders. Several processes train together, on
+    all devices of all of them. Raises UserError for a name that is not known, and for a folder that was made with
+    other settings.
     """
     ancestor, made = config.ancestor, []
+    if config.ancestor == "scratch" or (not config.specialist and _steps(config)):
+        check_names(config, training=True)
+    if processes.is_first():
+        stages.check(workdir, as_dict(config), redo=redo)
+        stages.drop(workdir, redo)
+    processes.wait("lineage")
     if ancestor == "scratch":
         ancestor = train_ancestor(config, workdir)
         made.append(ancestor)
@@ -107,7 +118,9 @@ def _train(
     def advance(i: int, state: TrainState, _) -> Step:
         return Step(*step(state, place_batch(data.batch(i), mesh)))
 
-    processes.in_turn(f"{folder.name}/claim", lambda: claim_workdir(workdir, as_dict(config)))
+    if processes.is_first():
+        begin_training(workdir, folder.name, config, start.name, start if start.name != "scratch" else None)
+    processes.wait(f"{folder.name}/claim")
     save_outline(folder, start)
     state = fit(sharding.place(state, mesh), advance, training, folder)
     save(folder, start.config, state.params, start.tokenizer, start.stop_tokens)

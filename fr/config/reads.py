@@ -1,0 +1,141 @@
+"""Which settings each stage of a run reads, and which of them may grow: more rows, and nothing made again."""
+
+import dataclasses
+
+from fr.config.learning import PREFERENCES
+from fr.config.whole import Config, as_dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+    """What a stage depends on: groups or fields of the config, inputs of other kinds, and stages before it."""
+
+    settings: tuple[str, ...]
+    grows: tuple[str, ...] = ()  # of them may become larger
+    inputs: tuple[str, ...] = ()  # keys of a run's inputs
+    after: tuple[str, ...] = ()
+
+
+_ASKED = ("seed", "task", "sampling", "diagnosis.tau")
+_WHOLE = ("specialist", "questions", "grader")
+_MODELS = ("ancestor", "specialist")
+_TRAINED = ("seed", "algorithm", "task", "lora", "sampling", "diagnosis.tau", "rewards")
+
+# By stage, which is also the name of its folder.
+STAGES = {
+    "ancestor": Reads(("seed", "architecture", "pretraining", "task")),
+    "candidates": Reads(
+        (*_ASKED, "preference.problems", "preference.candidates", "preference.source"),
+        ("preference.problems", "preference.candidates"),
+        ("start", "candidate_questions", "grader"),
+        ("ancestor",),
+    ),
+    "specialist": Reads(_TRAINED, inputs=("start",), after=("ancestor", "candidates")),
+    "reward_model": Reads(_TRAINED, inputs=("start",), after=("ancestor", "candidates")),
+    "rollouts": Reads(_ASKED, ("task.problems", "sampling.rollouts"), _WHOLE, _MODELS),
+    "scores": Reads(
+        _ASKED, ("task.problems", "sampling.rollouts"), (*_WHOLE, "ancestor"), ("rollouts", "ancestor")
+    ),
+    "attempts": Reads(
+        (*_ASKED, "diagnosis", "intervention"),
+        ("task.problems", "sampling.rollouts", "intervention.operators", "intervention.attempts"),
+        (*_WHOLE, "ancestor"),
+        ("scores",),
+    ),
+    "evaluation": Reads(
+        (*_ASKED, "evaluation"), ("task.problems", "evaluation.samples"), _WHOLE, _MODELS
+    ),
+    "online": Reads(
+        (*_ASKED, "sampling.shard_rows", "diagnosis", "intervention"),
+        inputs=(*_WHOLE, "ancestor"),
+        after=_MODELS,
+    ),
+}
+# Of a group that is read, what changes no result: the shape of programs, and what is kept or printed.
+_IDLE = {
+    "sampling": ("slots", "chunk", "prefill", "devices", "model_axis", "shard_rows"),
+    "diagnosis": ("failures", "form", "outside"),
+    "evaluation": ("ks", "bins", "premature", "sampled", "sampled_attempts", "answers"),
+    **dict.fromkeys(("training", "pretraining"), ("keep", "log_every", "checkpoint_every")),
+    **dict.fromkeys(
+        ("policy", "preference"),
+        ("keep", "log_every", "checkpoint_every", "microbatch", "widths", "remat", "model_axis"),
+    ),
+}
+# Fields that belong to one task; another task does not read them.
+_OWN = {
+    **dict.fromkeys(("operands", "largest", "target", "solutions"), "countdown"),
+    **dict.fromkeys(("terms", "digits"), "sums"),
+    "parts": "mixed",
+}
+_TRAINING = ("ancestor", "candidates", "specialist", "reward_model")
+_UNREAD_WHILE_TRAINING = ("task.problems", "task.split", "sampling.rollouts", "sampling.probe_cuts")
+
+
+def difference(stage: str, there: dict, here: dict) -> tuple[str, object, object] | None:
+    """The first setting that `stage` reads and that differs: (name, value there, value here).
+
+    `there` and `here` are plain dicts of a whole config. A setting that `there` does not hold has its default:
+    it did not exist when the folder was made. One that may grow differs only where it has become smaller.
+    """
+    usual, reads = flat(as_dict(Config())), STAGES[stage]
+    there, here = usual | flat(there), usual | flat(here)
+    for name in sorted(usual):
+        if there[name] != here[name] and reads_setting(stage, name, here):
+            if name not in reads.grows or not _grown(there[name], here[name]):
+                return name, there[name], here[name]
+    return None
+
+
+def reads_setting(stage: str, name: str, config: dict) -> bool:
+    """Whether a stage reads a setting of a flat config."""
+    group, _, field = name.partition(".")
+    settings = STAGES[stage].settings
+    if stage in ("specialist", "reward_model"):
+        settings = (*settings, _group(config["algorithm"]))
+    if name in settings:
+        return True
+    if group not in settings or field in _IDLE.get(group, ()):
+        return False
+    if group == "task" and field in _OWN:
+        return _OWN[field] in (config["task.name"], *config["task.parts"])
+    if stage in _TRAINING and name in _UNREAD_WHILE_TRAINING:
+        return False
+    online = ("after", "verifier")
+    return not (stage == "attempts" and group == "intervention" and field in online)
+
+
+def following(stage: str) -> list[str]:
+    """A stage and all that read what it leaves."""
+    found = [stage]
+    for name, reads in STAGES.items():
+        if not set(reads.after).isdisjoint(found) and name not in found:
+            found.append(name)
+    return found
+
+
+def flat(config: dict, prefix: str = "") -> dict:
+    """Settings by dotted name; tuples become lists, as JSON has them."""
+    found = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = _plain(value)
+    return found
+
+
+def _plain(value):
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def _group(algorithm: str) -> str:
+    if algorithm in PREFERENCES:
+        return "preference"
+    return "training" if algorithm == "sft" else "policy"
+
+
+def _grown(there, here) -> bool:
+    if isinstance(there, list):
+        return set(there) <= set(here)
+    return here >= there
