@@ -64,7 +64,7 @@ def test_what_no_stage_reads_and_what_grows_is_no_other_run(folder, settings):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sampling__temperature": 0.9}, "config.sampling.temperature is 0.6 there and 0.9 here, and rollouts/ reads it"),
+        ({"sampling__temperature": 0.9}, "temperature is 0.6 there and 0.9 here, and rollouts/ reads it"),
         ({"seed": 1}, "config.seed is 0 there and 1 here"),
         ({"task__operands": 4}, "config.task.operands is 3 there and 4 here"),
         ({"task__problems": 100}, "config.task.problems is 128 there and 100 here (it may only grow)"),
