@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-from fr.errors import UserError
+from fr.errors import UserError, first_line
+from fr.files import open_regular
 from fr.workdir import PathLike, write_whole
 
-VERSION = 2
+VERSION = 3
+MAX_SHARD = 64 << 30  # bytes
 
 # Spelled out because the columns are the file format; a test holds the names to the records of fr.types.
 TOKEN_STATS = (
@@ -57,10 +59,20 @@ _SINGLE = {
     "ancestor": pa.string(),
     "operator": pa.string(),
     "seed": pa.int64(),
+    "question": pa.string(),
+    "reference": pa.string(),
+    "meta": pa.string(),
     "text": pa.string(),
+    "read": pa.string(),
+    "answer": pa.string(),
     "grade": pa.string(),
+    "grader": pa.string(),
+    "earlier_grade": pa.string(),
+    "earlier_grader": pa.string(),
     "truncated": pa.bool_(),
 }
+# What grading an attempt again may change; `earlier_grade` and `earlier_grader` then keep what stood there.
+GRADING = ("answer", "grade", "grader", "earlier_grade", "earlier_grader")
 _PER_TOKEN = {
     "tokens": pa.int32(),
     "forced": pa.bool_(),
@@ -95,8 +107,14 @@ class Attempt:
     ancestor: str  # "": none in the loop
     operator: str
     seed: int
+    question: str
+    reference: str
+    meta: str  # JSON of what else the grader needs of the problem
     text: str  # the new tokens, decoded
+    read: str | None  # what the grader read; None: `text`
+    answer: str | None  # what the grader took for the answer; None: it found none
     grade: str  # one of fr.types.GRADES
+    grader: str  # version of the grader
     truncated: bool
     params: dict[str, float]  # what it sets of RowParams; names of PARAMS
     cost: "fr.types.Cost"  # noqa: F821 (a name for the reader: importing it would import jax)
@@ -109,6 +127,8 @@ class Attempt:
     stats: dict[str, np.ndarray]  # float32: TOKEN_STATS; with an ancestor in the loop LINEAGE_STATS too
     # int32 and float32, [C]: `cuts` and those of CONFIDENCE that were asked for; empty without a probe
     confidence: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    earlier_grade: str | None = None  # before it was graded again
+    earlier_grader: str | None = None
 
     @property
     def fire_position(self) -> int:
@@ -131,9 +151,27 @@ def write_shard(folder: PathLike, index: int, attempts: list[Attempt]) -> None:
         raise ValueError(f"{path} exists; the store is append-only")
     for attempt in attempts:
         _check(attempt)
-    table = pa.table([_column(attempts, field) for field in SCHEMA], schema=SCHEMA)
+    _write(path, pa.table([_column(attempts, field) for field in SCHEMA], schema=SCHEMA))
+
+
+def regrade_shard(folder: PathLike, index: int, columns: dict[str, list[str | None]]) -> None:
+    """Replace columns of GRADING in a shard, a value for each of its attempts; readers see the old one or the new.
+
+    Raises ValueError for another column.
+    """
+    if others := set(columns) - set(GRADING):
+        raise ValueError(f"column {min(others)!r} of a shard cannot be changed")
+    path = shard_path(folder, index)
+    table = _load(path, SCHEMA.names)
+    for name, values in columns.items():
+        array = pa.array(values, SCHEMA.field(name).type)
+        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), array)
+    _write(path, table)
+
+
+def _write(path: epath.Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table.replace_schema_metadata(SCHEMA.metadata), sink, compression="zstd", write_page_checksum=True)
     write_whole(path, sink.getvalue().to_pybytes())
 
 
@@ -190,17 +228,26 @@ def _shards(folder: PathLike) -> dict[int, epath.Path]:
 
 
 def _load(path: epath.Path, columns: list[str]) -> pa.Table:
-    with path.open("rb") as source:
+    with open_regular(path, MAX_SHARD) as source:
         try:
-            file = pq.ParquetFile(source)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{path} is no Parquet file; remove it to make its attempts again") from error
-        version = (file.schema_arrow.metadata or {}).get(b"fr_store_version", b"none").decode()
-        if version != str(VERSION):
+            # A flipped bit would otherwise be another number.
+            file = pq.ParquetFile(source, page_checksum_verification=True)
+            version = (file.schema_arrow.metadata or {}).get(b"fr_store_version", b"none").decode()
+            if version != str(VERSION):
+                raise UserError(
+                    f"{path} has schema version {version}, this code reads {VERSION}; use another --workdir"
+                )
+            if not file.schema_arrow.equals(SCHEMA):
+                raise UserError(f"{path} has other columns than this code writes; remove it")
+            table = file.read(columns=columns, use_threads=False).select(columns)
+            table.validate(full=True)
+            return table
+        except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
+            what = "is damaged" if path.stat().length else "is empty"
             raise UserError(
-                f"{path} has schema version {version}, this code reads {VERSION}; use another --workdir"
-            )
-        return file.read(columns=columns).select(columns)
+                f"{path} {what} or is no Parquet file ({first_line(error)[:80]}); "
+                "remove it to make its attempts again"
+            ) from error
 
 
 def _check(attempt: Attempt) -> None:

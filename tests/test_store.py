@@ -36,8 +36,14 @@ def attempt(index: int, length: int, lineage: bool = False, probed: bool = False
         ancestor="a" if lineage else "",
         operator="retry",
         seed=7,
+        question="What is 2 + 2?",
+        reference="4",
+        meta='{"group": "2"}',
         text="2 + 2 = 5\n¿año?",
+        read=None if index else "so 2 + 2 = 5\n¿año?",
+        answer="5" if index % 2 else None,
         grade="wrong",
+        grader="1",
         truncated=index == 1,
         params={"temperature": np.float32(0.5), "geodesic": 1, "threshold": np.inf} if lineage else {},
         cost=Cost(prefill=9, generated=length),
@@ -143,14 +149,14 @@ def test_what_does_not_fit_is_refused(tmp_path):
 def test_other_versions_and_other_files_are_refused(tmp_path):
     path = store.shard_path(tmp_path, 3)
     of = lambda version: store.SCHEMA.with_metadata({"fr_store_version": version}).empty_table()
-    # 1 had no confidence.
-    for table, found in ((of("99"), "99"), (of("1"), "1"), (pa.table({"row": ["x"]}), "none")):
+    # 1 had no confidence, 2 no question.
+    for table, found in ((of("99"), "99"), (of("1"), "1"), (of("2"), "2"), (pa.table({"row": ["x"]}), "none")):
         pq.write_table(table, path)
         for look in (store.finished, store.read):
             with pytest.raises(UserError, match=f"shard-000003.parquet has schema version {found}"):
                 look(tmp_path)
     path.write_bytes(b"not parquet")
-    with pytest.raises(UserError, match="is no Parquet file"):
+    with pytest.raises(UserError, match="is damaged or is no Parquet file .*; remove it"):
         store.read(tmp_path)
 
 

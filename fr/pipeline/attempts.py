@@ -1,6 +1,7 @@
 """From a plan of rows to graded attempts in the store, shard by shard: a killed run loses one shard at most."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,7 +14,9 @@ from fr.pipeline.run import Run
 from fr.plans import Asked, settle
 from fr.sampling.rows import row_key
 from fr.sampling.work import Plan, Resume, Speak
+from fr.tasks.answers import extracted_answer
 from fr.tasks.grading import grade_all
+from fr.tasks.references import grader_version
 from fr.types import Confidence, Cost, Probe, Problem, Rollout, Row
 
 # What to ask of a finished attempt, from its problem and tokens; None: nothing.
@@ -123,7 +126,7 @@ def graded(run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]) ->
     texts = [run.specialist.decode(tokens) for tokens in new]
     read = [_with_cue(run, *each) for each in zip(planned, new, texts)]
     grades = grade_all(run.task, [(p.problem, text) for p, text in zip(planned, read)])
-    return [_record(run, *each) for each in zip(planned, rollouts, texts, grades)]
+    return [_record(run, *each) for each in zip(planned, rollouts, texts, read, grades)]
 
 
 def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
@@ -131,19 +134,34 @@ def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
     return run.specialist.decode((*planned.row.prompt[-planned.cue :], *tokens)) if planned.cue else text
 
 
-def _record(run: Run, planned: Planned, rollout: Rollout, text: str, grade: str) -> store.Attempt:
+def graded_columns(problem: Problem, text: str, read: str, grade: str) -> dict[str, str | None]:
+    """What the store keeps of an attempt's problem, text and grade, so that it can be graded again without them."""
+    return {
+        "problem": problem.id,
+        "task": problem.task,
+        "question": problem.question,
+        "reference": problem.answer,
+        "meta": json.dumps(problem.meta, sort_keys=True),
+        "text": text,
+        "read": None if read == text else read,
+        "answer": extracted_answer(problem.task, read),
+        "grade": grade,
+        "grader": grader_version(),
+    }
+
+
+def _record(
+    run: Run, planned: Planned, rollout: Rollout, text: str, read: str, grade: str
+) -> store.Attempt:
     row, (specialist, ancestor) = planned.row, run.names
     return store.Attempt(
+        **graded_columns(planned.problem, text, read, grade),
         row=row.id,
-        problem=planned.problem.id,
         attempt=planned.attempt,
-        task=planned.problem.task,
         specialist=specialist,
         ancestor=ancestor if planned.reads_ancestor else "",
         operator=planned.operator,
         seed=run.config.seed,
-        text=text,
-        grade=grade,
         truncated=rollout.truncated,
         params={name: value for name, value in row.params.items() if name in store.PARAMS},
         cost=_cost(rollout, planned.reads_ancestor),

@@ -4,12 +4,26 @@ So a grader process, which imports this package for `fr.tasks.worker`, pays for 
 """
 
 
+import inspect
+from collections.abc import Callable
+
+
 def make(config: "fr.config.TaskConfig") -> "fr.tasks.base.Task":  # noqa: F821 (see above)
     """The task that `config.name` names; raises UserError for an unknown name and for bad settings."""
+    return _registered(config.name)(config)
+
+
+def grader_of(name: str) -> Callable[["fr.types.Problem", str], str] | None:  # noqa: F821
+    """The `grade` of the task `name`, which needs none of its problems; None where it needs a task's settings."""
+    task = _registered(name)
+    grade = inspect.getattr_static(getattr(task, "func", task), "grade")
+    return grade.__func__ if isinstance(grade, staticmethod) else None
+
+
+def _registered(name: str) -> Callable:
     # these register themselves
     from fr.tasks import arithmetic, countdown, gym, hub, mixed, questions, word_problems  # noqa: F401
     from fr.tasks.base import TASKS
 
     # only there a data set's own name follows
-    name = gym.PACKAGE if config.name.startswith(f"{gym.PACKAGE}:") else config.name
-    return TASKS[name](config)
+    return TASKS[gym.PACKAGE if name.startswith(f"{gym.PACKAGE}:") else name]

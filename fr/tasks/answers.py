@@ -1,4 +1,4 @@
-"""The answer that a completion ends with, in a form that is the same for the same answer."""
+"""The answer that a completion ends with: as it is written, and in a form that is the same for the same answer."""
 
 from collections.abc import Sequence
 
@@ -52,3 +52,15 @@ def _alike(task: str, completions: dict[str, str], one: str, other: str) -> bool
         return False
     found = [extract.find(completions[key]) for key in (one, other)]
     return same_formulas(*(each.text for each in found))
+
+
+def extracted_answer(task: str, completion: str) -> str | None:
+    """The answer that the grader of a task finds in a completion, as it is written; None where it finds none."""
+    if task == "countdown":
+        return countdown_checker.extract(completion)
+    if task == "gpqa":
+        return letter_of(completion)
+    if task.startswith(gym.PACKAGE):
+        return next(iter(gym.readings(completion)), None)
+    found = extract.find(completion)
+    return None if found is None else found.text

@@ -21,4 +21,8 @@ class Task(Protocol):
         """What the model reads: plain text, or chat messages for its own template."""
 
     def grade(self, problem: Problem, completion: str) -> str:
-        """One of `fr.types.GRADES` for the new text of one attempt; pure, bounded, raises nothing by design."""
+        """One of `fr.types.GRADES` for the new text of one attempt; pure, bounded, raises nothing by design.
+
+        A static method can grade stored attempts again without the task's settings and files
+        (scripts/grade.py).
+        """

@@ -49,7 +49,8 @@ class Countdown:
         lines = [f"{shot.question} {trace}" for shot, trace in _shots(self.config)]
         return "\n".join([*lines, problem.question])
 
-    def grade(self, problem: Problem, completion: str) -> str:
+    @staticmethod
+    def grade(problem: Problem, completion: str) -> str:
         """Grade the expression after the last `answer` by exact arithmetic (`fr.types.GRADES`)."""
         try:
             expression = extract(completion)

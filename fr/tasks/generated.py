@@ -56,7 +56,8 @@ class GeneratedTask(abc.ABC):
         few = itertools.islice(shots, self.config.shots)
         return ask(self.config, problem.question, ((p.question, p.meta["chain"], p.answer) for p in few))
 
-    def grade(self, problem: Problem, completion: str) -> str:
+    @staticmethod
+    def grade(problem: Problem, completion: str) -> str:
         """Compare the final answer with the reference by value (`fr.types.GRADES`)."""
         return grade_answer(completion, problem.answer)
 

@@ -57,13 +57,15 @@ class ReasoningGym:
         shots = ((p.question, "", p.answer) for p in others[: self.config.shots])
         return ask(self.config, problem.question, shots)
 
-    def grade(self, problem: Problem, completion: str) -> str:
+    @staticmethod
+    def grade(problem: Problem, completion: str) -> str:
         """Right is what the data set's own `score_answer` gives 1.0, no less."""
         answers = readings(completion)
         if not answers:
             return UNPARSED
+        name = problem.task.partition(":")[2]
         try:
-            score = _scorer().call("score", self._name, problem.meta["index"], problem.question, answers)
+            score = _scorer().call("score", name, problem.meta["index"], problem.question, answers)
         except GraderFailure:
             return GRADER_ERROR
         return RIGHT if score == 1.0 else WRONG

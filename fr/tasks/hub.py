@@ -93,13 +93,13 @@ class HubTask(QuestionTask):
     """The data set `name` of SETS. Raises UserError where it cannot be had, and for a record that lacks a field."""
 
     def __init__(self, name: str, config: TaskConfig):
-        self._grade = SETS[name].grade
         source = config.path or SETS[name].repository
         super().__init__(config, source, _problems(name, config.path))
 
-    def grade(self, problem: Problem, completion: str) -> str:
+    @staticmethod
+    def grade(problem: Problem, completion: str) -> str:
         """Grade the final answer as the set's own kind of answer."""
-        return self._grade(completion, problem.answer)
+        return SETS[problem.task].grade(completion, problem.answer)
 
 
 for _name in SETS:

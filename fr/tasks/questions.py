@@ -71,7 +71,8 @@ class QuestionTask:
         shots = ((p.question, p.meta["solution"], p.answer) for p in few)
         return ask(self.config, problem.question, shots)
 
-    def grade(self, problem: Problem, completion: str) -> str:
+    @staticmethod
+    def grade(problem: Problem, completion: str) -> str:
         """Grade the final answer by value, by words or as LaTeX (`grade_math`)."""
         return grade_math(completion, problem.answer)
 

@@ -51,3 +51,12 @@ def _mark(text: str) -> Path | None:
         return cache_folder() / "references" / name
     except (RuntimeError, UserError):
         return None
+
+
+try:  # not yet in fr.tasks.grading
+    from fr.tasks.grading import grader_version
+except ImportError:
+
+    def grader_version() -> str:
+        """Until the graders say so themselves."""
+        return "fr 1"

@@ -1,0 +1,178 @@
+"""Grades of a stored run, given again by today's graders: from the store alone, without models and question files."""
+
+import collections
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+
+from etils import epath
+
+from fr import store, tasks
+from fr.config import freeze
+from fr.errors import UserError
+from fr.files import read_json
+from fr.pipeline.sample import is_failure
+from fr.tasks.answers import extracted_answer
+from fr.tasks.grading import grade_all
+from fr.tasks.references import grader_version
+from fr.types import Problem
+from fr.workdir import PathLike
+
+EXAMPLES = 12  # changed grades that are shown
+_COLUMNS = ["problem", "task", "operator", "question", "reference", "meta", "text", "read"]
+_MAX_CONFIG = 16 << 20  # bytes
+
+# Which files were made of the grades in a folder, and the scripts that make them again.
+_MADE_OF = {
+    "rollouts": (("scores", "profiles*.csv"), "remove scores/, then run scripts/diagnose.py"),
+    "scores": (("profiles*.csv",), "remove scores/, then run scripts/diagnose.py"),
+    "attempts": (("profiles*.csv",), "run scripts/intervene.py"),
+    "evaluation": (("evaluation.json", "evaluation_problems.json"), "run scripts/evaluate.py"),
+    "answers": (("evaluation.json",), "run scripts/evaluate.py"),
+    "online": (("online.json",), "run scripts/intervene.py with --policy"),
+    "candidates": (("specialist", "reward_model"), "run scripts/train.py in another --workdir"),
+}
+_BEHIND_PROFILES = ("routing.json", "report.html", "plots", "head", "schedule"), "run scripts/route.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """An attempt whose grade is another now."""
+
+    folder: str
+    task: str
+    operator: str
+    question: str
+    reference: str
+    answer: str | None
+    before: str
+    after: str
+
+
+@dataclasses.dataclass
+class Regraded:
+    """What grading again found."""
+
+    counts: collections.Counter  # attempts by (folder, task, operator, old grade, new grade)
+    changes: list[Change]
+    graders: set[str]  # that gave the stored grades
+    moved: set[str]  # folders in which an attempt became a failure, or no longer is one
+    stale: list[tuple[str, str]]  # file, and what makes it again
+    wrote: int  # shards that were replaced
+
+    @property
+    def changed(self) -> int:
+        """Attempts whose grade is another now."""
+        return sum(n for (*_, before, after), n in self.counts.items() if before != after)
+
+
+def regrade(workdir: PathLike, write: bool = False) -> Regraded:
+    """Grade every stored attempt of a run again; with `write` shards whose grades or answers differ are replaced.
+
+    A shard is replaced whole or not at all; its old grades and their grader's version stay in
+    `earlier_grade` and `earlier_grader`. Raises UserError for a folder without attempts or with damaged ones.
+    """
+    workdir = epath.Path(workdir)
+    if not workdir.is_dir():
+        raise UserError(f"--workdir={workdir}: is no folder; give that of a run")
+    # of a bucket nothing can be listed to an unknown depth
+    places = ("*/" * depth + "shard-*.parquet" for depth in range(4))
+    folders = sorted({str(path.parent) for place in places for path in workdir.glob(place)})
+    if not folders:
+        raise UserError(f"--workdir={workdir}: holds no attempts (shard-*.parquet); give the folder of a run")
+    found = Regraded(collections.Counter(), [], set(), set(), [], 0)
+    grader = _Grader(workdir)
+    kinds: collections.Counter = collections.Counter()
+    for folder in folders:
+        name = str(epath.Path(folder).relative_to(workdir))
+        for index in sorted(store.finished(folder)):
+            _regrade_shard(folder, name, index, grader, found, kinds, write)
+    found.changes = _spread(found.changes)
+    found.stale = _stale(workdir, found)
+    return found
+
+
+def _regrade_shard(
+    folder: str,
+    name: str,
+    index: int,
+    grader: "_Grader",
+    found: Regraded,
+    kinds: collections.Counter,
+    write: bool,
+) -> None:
+    table = store.read_table(folder, [*_COLUMNS, *store.GRADING], [index])
+    rows = table.to_pylist()
+    problems = [
+        Problem(row["problem"], row["question"], row["reference"], row["task"], json.loads(row["meta"]))
+        for row in rows
+    ]
+    texts = [row["text"] if row["read"] is None else row["read"] for row in rows]
+    grades = grade_all(grader, list(zip(problems, texts)))
+    answers = [extracted_answer(row["task"], text) for row, text in zip(rows, texts)]
+    for row, answer, grade in zip(rows, answers, grades):
+        before = row["grade"]
+        found.counts[name, row["task"], row["operator"], before, grade] += 1
+        found.graders.add(row["grader"])
+        if before == grade:
+            continue
+        if is_failure(before) != is_failure(grade):
+            found.moved.add(name)
+        kinds[before, grade] += name != "scores"  # which are rollouts
+        if name != "scores" and kinds[before, grade] <= EXAMPLES:
+            asked = row["task"], row["operator"], row["question"], row["reference"]
+            found.changes.append(Change(name, *asked, answer, before, grade))
+    version, n = grader_version(), len(rows)
+    now = {"answer": answers, "grade": grades, "grader": [version] * n}
+    before = {column: [row[column] for row in rows] for column in now}
+    if write and now != before:
+        kept = {"earlier_grade": before["grade"], "earlier_grader": before["grader"]}
+        store.regrade_shard(folder, index, now | kept)
+        found.wrote += 1
+
+
+class _Grader:
+    """The graders of all tasks as one task, each by the name that a problem has."""
+
+    def __init__(self, workdir: epath.Path):
+        self._workdir = workdir
+        self._of = functools.cache(self._named)
+
+    def grade(self, problem: Problem, completion: str) -> str:
+        """The grade that the problem's own task gives."""
+        return self._of(problem.task)(problem, completion)
+
+    def _named(self, name: str) -> Callable[[Problem, str], str]:
+        known = tasks.grader_of(name)
+        if known:
+            return known
+        # a task of a user's own, which reads its settings to grade
+        settings = read_json(self._workdir / "config.json", _MAX_CONFIG)
+        return tasks.make(freeze(settings).task).grade
+
+
+def _spread(changes: list[Change]) -> list[Change]:
+    """At most EXAMPLES changes, as many of every (old, new) pair as there is room for."""
+    groups: dict[tuple[str, str], list[Change]] = {}
+    for change in changes:
+        groups.setdefault((change.before, change.after), []).append(change)
+    turns = [group[i] for i in range(EXAMPLES) for group in groups.values() if i < len(group)]
+    return turns[:EXAMPLES]
+
+
+def _stale(workdir: epath.Path, found: Regraded) -> list[tuple[str, str]]:
+    """Files in the folder that were made of grades that have changed, and what makes them again."""
+    changed = {name.split("/")[0] for name, *_, old, new in found.counts if old != new}
+    out: dict[str, str] = {}
+    for folder in sorted(changed):
+        made, how = _MADE_OF.get(folder, ((), ""))
+        for pattern in made:
+            for path in sorted(workdir.glob(pattern)):
+                out.setdefault(path.name, how)
+    if "rollouts" in found.moved and (workdir / "attempts").exists():
+        out["attempts"] = "other problems failed: remove attempts/, then run scripts/intervene.py"
+    if any(name.startswith("profiles") for name in out):
+        made, how = _BEHIND_PROFILES
+        out |= {name: how for name in made if (workdir / name).exists()}
+    return list(out.items())
