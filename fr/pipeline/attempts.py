@@ -15,8 +15,7 @@ from fr.plans import Asked, settle
 from fr.sampling.rows import row_key
 from fr.sampling.work import Plan, Resume, Speak
 from fr.tasks.answers import extracted_answer
-from fr.tasks.grading import grade_all
-from fr.tasks.references import grader_version
+from fr.tasks.grading import grade_all, grader_version
 from fr.types import Confidence, Cost, Probe, Problem, Rollout, Row
 
 # What to ask of a finished attempt, from its problem and tokens; None: nothing.

@@ -14,8 +14,7 @@ from fr.errors import UserError
 from fr.files import read_json
 from fr.pipeline.sample import is_failure
 from fr.tasks.answers import extracted_answer
-from fr.tasks.grading import grade_all
-from fr.tasks.references import grader_version
+from fr.tasks.grading import grade_all, grader_version
 from fr.types import Problem
 from fr.workdir import PathLike
 

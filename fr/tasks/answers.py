@@ -58,9 +58,7 @@ def extracted_answer(task: str, completion: str) -> str | None:
     """The answer that the grader of a task finds in a completion, as it is written; None where it finds none."""
     if task == "countdown":
         return countdown_checker.extract(completion)
-    if task == "gpqa":
-        return letter_of(completion)
     if task.startswith(gym.PACKAGE):
         return next(iter(gym.readings(completion)), None)
-    found = extract.find(completion)
-    return None if found is None else found.text
+    kind = {"gpqa": extract.LETTER, "cruxeval": extract.LITERAL}.get(task, extract.MATH)
+    return extract.final_answer(completion, kind)

@@ -13,8 +13,10 @@ from etils import epath
 
 from fr.config import TaskConfig
 from fr.errors import UserError, first_line
+from fr.tasks import extract
 from fr.tasks.base import TASKS
-from fr.tasks.graders import LETTERS, grade_letter, grade_literal, grade_math
+from fr.tasks.graders import LETTERS, grade_letter, grade_literal
+from fr.tasks.grading import grade_answer
 from fr.tasks.questions import QuestionTask, reference_of
 from fr.tasks.records import read_records, texts
 from fr.tasks.splits import digest, split_of
@@ -30,7 +32,10 @@ class HubSet(NamedTuple):
     read: Callable[
         ..., tuple[str, str, str, str]
     ]  # where, *fields -> id or "", question, solution, reference
-    grade: Callable[[str, str], str] = grade_math  # completion, reference -> one of `fr.types.GRADES`
+    kind: str = extract.MATH  # of its answers
+
+
+_GRADE = {extract.MATH: grade_answer, extract.LETTER: grade_letter, extract.LITERAL: grade_literal}
 
 
 def _gsm8k(where: str, question: str, answer: str):
@@ -76,7 +81,7 @@ SETS = {
         {"test": "test.jsonl"},
         ("id", "code", "input", "output"),
         _cruxeval,
-        grade_literal,
+        extract.LITERAL,
     ),
     # diamond (arXiv 2311.12022); gated: the hub wants its terms accepted and a token
     "gpqa": HubSet(
@@ -84,7 +89,7 @@ SETS = {
         {"test": "gpqa_diamond.csv"},
         ("Record ID", "Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3))),
         _gpqa,
-        grade_letter,
+        extract.LETTER,
     ),
 }
 
@@ -93,13 +98,14 @@ class HubTask(QuestionTask):
     """The data set `name` of SETS. Raises UserError where it cannot be had, and for a record that lacks a field."""
 
     def __init__(self, name: str, config: TaskConfig):
+        self.kind = SETS[name].kind
         source = config.path or SETS[name].repository
         super().__init__(config, source, _problems(name, config.path))
 
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
         """Grade the final answer as the set's own kind of answer."""
-        return SETS[problem.task].grade(completion, problem.answer)
+        return _GRADE[SETS[problem.task].kind](completion, problem.answer)
 
 
 for _name in SETS:

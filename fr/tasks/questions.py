@@ -11,8 +11,8 @@ from fr.errors import UserError
 from fr.registry import suggest
 from fr.tasks.base import TASKS
 from fr.tasks.chat import ask
-from fr.tasks.extract import boxed_parts
-from fr.tasks.graders import grade_math
+from fr.tasks.extract import MATH, boxed_parts
+from fr.tasks.grading import grade_answer
 from fr.tasks.records import check_id, read_records, texts
 from fr.tasks.references import check_references
 from fr.tasks.splits import SPLITS, split_by
@@ -32,6 +32,8 @@ class QuestionTask:
     `config.shots` examples cannot be had.
     """
 
+    kind = MATH  # of the answers
+
     def __init__(
         self, config: TaskConfig, source: str, found: Iterable[Found], examples: Sequence[Problem] = ()
     ):
@@ -44,7 +46,7 @@ class QuestionTask:
             seen[problem.id] = where
             self._splits[split].append(problem)
         everything = itertools.chain.from_iterable(self._splits.values())
-        check_references([(seen[problem.id], problem) for problem in everything], self.grade)
+        check_references(self.kind, [(seen[problem.id], problem.answer) for problem in everything])
         self._shots = self._examples(examples) if config.shots else []
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
@@ -73,8 +75,8 @@ class QuestionTask:
 
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
-        """Grade the final answer by value, by words or as LaTeX (`grade_math`)."""
-        return grade_math(completion, problem.answer)
+        """Grade the final answer by value or by words (`grade_answer`)."""
+        return grade_answer(completion, problem.answer)
 
     def _examples(self, others: Sequence[Problem]) -> Sequence[Problem]:
         """Worked examples, one more than are shown: the question itself is never one of them."""
