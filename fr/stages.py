@@ -176,6 +176,8 @@ def _compare(workdir: epath.Path, stage: str, made: dict, config: dict, inputs: 
         if name.endswith("questions"):
             _compare_questions(workdir, stage, old.get(name), inputs.get(name), remedy)
         elif name in old and name in inputs and old[name] != inputs[name]:
+            if name == "grader":
+                remedy = f"scripts/grade.py --workdir={workdir} --write gives today's grades, or {remedy}"
             raise UserError(f"{workdir}: {_CHANGED[name]} changed since {stage}/ was made; {remedy}")
     _tell(stage, old.get("surroundings", {}), inputs.get("surroundings", {}))
 

@@ -10,12 +10,13 @@ import pytest
 
 from fr.config import TaskConfig
 from fr.errors import UserError
-from fr.tasks import make
+from fr.tasks import grader_of, make
 from fr.tasks.answers import canonical_answer
 from fr.tasks.graders import grade_letter, grade_literal
 from fr.tasks.hub import SETS
 from fr.tasks.splits import SPLITS, split_of
-from fr.types import RIGHT, UNPARSED, WRONG
+from fr.tasks.worked import WORKED
+from fr.types import RIGHT, UNPARSED, WRONG, Problem
 
 GSM8K = [
     {
@@ -95,8 +96,8 @@ def test_the_hubs_test_questions_are_the_test_split(folders):
         if name != "gsm8k":
             with pytest.raises(UserError, match=f"no question for config.task.split = 'train'.*test {size}"):
                 task.problems("train")
-            with pytest.raises(UserError, match="config.task.shots = 1 is more than the 0 training"):
-                read(folders, name, shots=1)
+            with pytest.raises(UserError, match="config.task.shots = 9 is more than the . examples that are known"):
+                read(folders, name, shots=9)
 
 
 def test_validation_is_taken_from_the_training_questions_alone(folders):
@@ -106,6 +107,23 @@ def test_validation_is_taken_from_the_training_questions_alone(folders):
     assert sides["test"] == {record["question"] for record in GSM8K[100:]}
     assert all(split_of(question) == "validation" for question in sides["validation"])
     assert not sides["train"] & sides["validation"] and 3 < len(sides["validation"]) < 25
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_without_training_questions_shows_examples_of_ours(folders, name):
+    for question, solution, answer in WORKED[name]:
+        problem = Problem("w", question, answer, name, {"solution": solution})
+        assert grader_of(name)(problem, f"{solution}\nAnswer: {answer}") == RIGHT
+    (folders / "test").mkdir()
+    test = {"gsm8k": "test.parquet", "gpqa": "test.csv"}.get(name, "test.jsonl")
+    given = {"gsm8k": GSM8K[:3], "math500": MATH, "cruxeval": CRUXEVAL, "gpqa": GPQA[:2]}[name]
+    write = {"parquet": parquet, "csv": table, "jsonl": lines}[test.rpartition(".")[2]]
+    write(folders / "test" / test, given)
+    task = make(TaskConfig(name=name, path=str(folders / "test" / test), shots=2, chat="plain"))
+    prompt = task.prompt(task.problems("test")[0])
+    assert prompt.count("Question: ") == 3 and prompt.endswith("\nSolution:")
+    for _, solution, answer in WORKED[name][:2]:
+        assert f"Solution: {solution}\nAnswer: {answer}\n\nQuestion: " in prompt
 
 
 def test_references_and_worked_examples_of_gsm8k(folders):

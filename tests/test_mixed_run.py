@@ -12,12 +12,13 @@ from fr.config import Config, InterventionConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.intervene import intervene
-from fr.pipeline.run import Run
+from fr.pipeline.run import Run, check_chat
 from fr.pipeline.sample import sample
 from fr.pipeline.spending import open_router
 from fr.routing.pool import make_pool
 from fr.routing.profiles import read_profiles
 from fr.sampling.devices import Devices
+from fr.tasks import make
 from fr.tasks.mixed import Mixed
 from fr.types import RIGHT, WRONG
 
@@ -44,7 +45,8 @@ def done(tiny_model, plain_engine, tmp_path_factory):
     task, workdir = Lucky(config.task), tmp_path_factory.mktemp("mixed")
     chat = dataclasses.replace(tiny_model, tokenizer=tokenizer)
     problems = task.problems("test", 9)
-    run = Run(config, workdir, task, problems, chat, None, Devices("one"), {False: plain_engine})
+    run = Run(config, workdir, task, problems, chat, None, Devices("one"))
+    run._engines[False] = plain_engine
     sample(run)
     return run, diagnose(run), intervene(run)
 
@@ -79,3 +81,14 @@ def test_online_only_a_policy_that_reads_nothing_routes_a_mixture(done):
         UserError, match="--policy=rule routes failures of one task .* sums, letters, gcd; set"
     ):
         open_router(run, "rule", None, None)
+
+
+def test_a_model_without_a_template_is_asked_in_plain_text_unless_a_template_is_demanded(tiny_model, capsys):
+    config = Config(task=TaskConfig(name="sums"))
+    prompt = make(config.task).prompt(make(config.task).problems("test")[0])
+    check_chat(config, tiny_model, prompt)
+    assert "tiny has no chat template: it is asked in plain text" in capsys.readouterr().out
+    demanded = Config(task=TaskConfig(name="sums", chat="template"))
+    with pytest.raises(UserError, match="tiny has no chat template; set config.task.chat=plain"):
+        check_chat(demanded, tiny_model, prompt)
+    check_chat(demanded, tiny_model, "3 7 -> 10 :")  # a prompt that is text anyway

@@ -51,7 +51,7 @@ def make_run(tiny_model, plain_engine, tmp_path):
         )
         task, devices = Lucky(config.task), Devices("one")
         asked = task.problems("test", 7)[problems]
-        return Run(config, tmp_path / name, task, asked, tiny_model, None, devices, {False: plain_engine})
+        return Run(config, tmp_path / name, task, asked, tiny_model, None, devices, _engines={False: plain_engine})
 
     return make
 

@@ -288,7 +288,7 @@ def test_worked_examples_may_come_from_a_file_of_their_own(tmp_path):
         'End with a line "Answer:" and the answer.\nSolution: it is so:\nAnswer: 2\n\n'
         'Question: What is 3 + 4?\nEnd with a line "Answer:" and the answer.\nSolution:'
     )
-    with pytest.raises(UserError, match="config.task.shots = 3 is more than the .*shown.csv; lower it"):
+    with pytest.raises(UserError, match="shots = 3 is more than the 2 questions of .*shown.csv'; lower it"):
         make(TaskConfig(name="questions", path=str(path), shots=3, examples=str(shown)))
 
 

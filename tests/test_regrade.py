@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from fr import store, tasks
+from fr import stages, store, tasks
 from fr.config import Config, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.pipeline import attempts as pipeline_attempts
+from fr.pipeline.inputs import grader
 from fr.pipeline.regrade import EXAMPLES, regrade
 from fr.pipeline.run import Run
 from fr.pipeline.sample import sample
@@ -35,7 +36,8 @@ def sampled(tiny_model, plain_engine, tmp_path_factory):
         sampling=SamplingConfig(rollouts=4, max_new_tokens=8, slots=4, chunk=4, shard_rows=5),
     )
     task = tasks.make(config.task)
-    run = Run(config, workdir, task, task.problems("test"), tiny_model, None, Devices("one"), {False: plain_engine})
+    run = Run(config, workdir, task, task.problems("test"), tiny_model, None, Devices("one"))
+    run._engines[False] = plain_engine
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline_attempts, "grade_all", lambda task, pairs: [RIGHT for _ in pairs])
         patch.setattr(pipeline_attempts, "grader_version", lambda: "older")
@@ -74,7 +76,10 @@ def test_grades_are_given_again_without_the_file_of_questions(sampled, tmp_path)
         key = ("rollouts", "questions", "rollout", RIGHT, grade)
         assert found.counts[key] == expected.count(grade)
     assert found.changed == sum(grade != RIGHT for grade in expected) > 0
+    stages.begin(workdir, "rollouts", {}, {"grader": {"fr": "older"}, "questions": []})
     regrade(workdir, write=True)
+    made = stages.read_stages(workdir)["rollouts"]["inputs"]
+    assert made == {"grader": grader(), "questions": []}
     new = store.read(workdir / "rollouts")
     assert [a.grade for a in new] == expected
     for a, b in zip(old, new):
@@ -96,8 +101,9 @@ def test_what_was_made_of_the_old_grades_is_named(sampled, tmp_path):
     found = regrade(workdir)
     stale = dict(found.stale)
     assert stale.keys() == {"scores", "attempts", "plots", "profiles.csv", "profiles-2.csv", "report.html"}
-    assert "scripts/diagnose.py" in stale["profiles.csv"] and "scripts/route.py" in stale["report.html"]
-    assert "other problems failed" in stale["attempts"] and found.moved == {"rollouts"}
+    assert "scripts/diagnose.py with --redo=scores" in stale["profiles.csv"]
+    assert "scripts/route.py" in stale["report.html"]
+    assert "other attempts failed" in stale["attempts"] and found.moved == {"rollouts"}
 
 
 def test_the_script_shows_a_table_and_a_few_changes(sampled, tmp_path):

@@ -67,6 +67,7 @@ _OWN = {
     **dict.fromkeys(("operands", "largest", "target", "solutions"), "countdown"),
     **dict.fromkeys(("terms", "digits"), "sums"),
     "parts": "mixed",
+    **dict.fromkeys(("question_field", "answer_field", "id_field", "split_field", "split_shares"), "questions"),
 }
 _TRAINING = ("ancestor", "candidates", "specialist", "reward_model")
 _UNREAD_WHILE_TRAINING = ("task.problems", "task.split", "sampling.rollouts", "sampling.probe_cuts")

@@ -13,6 +13,7 @@ from fr.config import Config, as_dict
 from fr.models import Model
 from fr.models.loading import _locate
 from fr.tasks.base import Task
+from fr.tasks.grading import grader_version
 from fr.types import Problem
 from fr.workdir import PathLike
 
@@ -67,10 +68,7 @@ def weights_of(source: str, model: Model | None = None) -> str:
 
 def grader() -> dict[str, str]:
     """The version of the grader and of the packages that decide with it; "absent" is one of the values."""
-    from fr.tasks import references
-
-    own = getattr(references, "grader_version", lambda: "1")()
-    return {"fr": own, **{name: _version(name) for name in _GRADERS}}
+    return {"fr": grader_version(), **{name: _version(name) for name in _GRADERS}}
 
 
 def surroundings() -> dict[str, str]:

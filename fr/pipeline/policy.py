@@ -24,6 +24,7 @@ from fr.models.transformer import Transformer
 from fr.pipeline.inputs import begin_training
 from fr.pipeline.judge import Judge
 from fr.pipeline.rollouts import Sampler
+from fr.pipeline.run import check_chat
 from fr.pipeline.step_metrics import alarms, entropy_fit, held_out_metrics, rollout_metrics
 from fr.rewards import Mix
 from fr.sampling.devices import Devices
@@ -55,6 +56,7 @@ def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathL
     start = load(ancestor, dtype=master_type(config.policy.dtype, config.lora), mesh=mesh)
     if start.tokenizer is None or not start.stop_tokens:
         raise UserError(f"{ancestor} has no tokenizer or no stop token, so it cannot be asked problems")
+    check_chat(config, start, task.prompt(task.problems("train", 1)[0]))
     learner = Learner(config, start, task, mix, devices, mesh)
     state = learner.state()
     if processes.is_first():

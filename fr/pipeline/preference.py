@@ -22,7 +22,7 @@ from fr.models.orbax_io import save_outline
 from fr.models.transformer import Transformer
 from fr.pipeline.attempts import Planned, make_attempts, plan_attempt
 from fr.pipeline.inputs import begin_training, inputs_of
-from fr.pipeline.run import Run
+from fr.pipeline.run import Run, check_chat
 from fr.sampling.branches import first_tokens
 from fr.sampling.devices import Devices
 from fr.tasks.forced_answers import answer_span
@@ -90,6 +90,7 @@ def _pairs(config: Config, workdir: epath.Path, ancestor: str, devices: Devices)
     task = tasks.make(config.task)
     problems = task.problems("train", config.preference.problems)
     model = load(ancestor, mesh=devices.mesh, stacked=devices.stacked)
+    check_chat(config, model, task.prompt(problems[0]))
     found = {}
     if processes.is_first():
         found = inputs_of(task, problems, model, ancestor)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 from etils import epath
 
-from fr import store, tasks
+from fr import stages, store, tasks
 from fr.config import freeze
 from fr.errors import UserError
 from fr.files import read_json
+from fr.locks import hold
+from fr.pipeline.inputs import grader
 from fr.pipeline.sample import is_failure
 from fr.tasks.answers import extracted_answer
 from fr.tasks.grading import grade_all, grader_version
@@ -24,8 +26,8 @@ _MAX_CONFIG = 16 << 20  # bytes
 
 # Which files were made of the grades in a folder, and the scripts that make them again.
 _MADE_OF = {
-    "rollouts": (("scores", "profiles*.csv"), "remove scores/, then run scripts/diagnose.py"),
-    "scores": (("profiles*.csv",), "remove scores/, then run scripts/diagnose.py"),
+    "rollouts": (("scores", "profiles*.csv"), "run scripts/diagnose.py with --redo=scores"),
+    "scores": (("profiles*.csv",), "run scripts/diagnose.py with --redo=scores"),
     "attempts": (("profiles*.csv",), "run scripts/intervene.py"),
     "evaluation": (("evaluation.json", "evaluation_problems.json"), "run scripts/evaluate.py"),
     "answers": (("evaluation.json",), "run scripts/evaluate.py"),
@@ -72,7 +74,13 @@ def regrade(workdir: PathLike, write: bool = False) -> Regraded:
     A shard is replaced whole or not at all; its old grades and their grader's version stay in
     `earlier_grade` and `earlier_grader`. Raises UserError for a folder without attempts or with damaged ones.
     """
-    workdir = epath.Path(workdir)
+    if write:
+        with hold(workdir):
+            return _regrade(epath.Path(workdir), True)
+    return _regrade(epath.Path(workdir), False)
+
+
+def _regrade(workdir: epath.Path, write: bool) -> Regraded:
     if not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: is no folder; give that of a run")
     # of a bucket nothing can be listed to an unknown depth
@@ -81,12 +89,16 @@ def regrade(workdir: PathLike, write: bool = False) -> Regraded:
     if not folders:
         raise UserError(f"--workdir={workdir}: holds no attempts (shard-*.parquet); give the folder of a run")
     found = Regraded(collections.Counter(), [], set(), set(), [], 0)
-    grader = _Grader(workdir)
+    graders = _Grader(workdir)
     kinds: collections.Counter = collections.Counter()
     for folder in folders:
         name = str(epath.Path(folder).relative_to(workdir))
         for index in sorted(store.finished(folder)):
-            _regrade_shard(folder, name, index, grader, found, kinds, write)
+            _regrade_shard(folder, name, index, graders, found, kinds, write)
+    if write:
+        for name, made in stages.read_stages(workdir).items():
+            # What is stored now is what today's grader says.
+            stages.begin(workdir, name, made["settings"], made["inputs"] | {"grader": grader()})
     found.changes = _spread(found.changes)
     found.stale = _stale(workdir, found)
     return found
@@ -96,7 +108,7 @@ def _regrade_shard(
     folder: str,
     name: str,
     index: int,
-    grader: "_Grader",
+    graders: "_Grader",
     found: Regraded,
     kinds: collections.Counter,
     write: bool,
@@ -108,7 +120,7 @@ def _regrade_shard(
         for row in rows
     ]
     texts = [row["text"] if row["read"] is None else row["read"] for row in rows]
-    grades = grade_all(grader, list(zip(problems, texts)))
+    grades = grade_all(graders, list(zip(problems, texts)))
     answers = [extracted_answer(row["task"], text) for row, text in zip(rows, texts)]
     for row, answer, grade in zip(rows, answers, grades):
         before = row["grade"]
@@ -170,7 +182,7 @@ def _stale(workdir: epath.Path, found: Regraded) -> list[tuple[str, str]]:
             for path in sorted(workdir.glob(pattern)):
                 out.setdefault(path.name, how)
     if "rollouts" in found.moved and (workdir / "attempts").exists():
-        out["attempts"] = "other problems failed: remove attempts/, then run scripts/intervene.py"
+        out["attempts"] = "other attempts failed: after that run scripts/intervene.py"
     if any(name.startswith("profiles") for name in out):
         made, how = _BEHIND_PROFILES
         out |= {name: how for name in made if (workdir / name).exists()}

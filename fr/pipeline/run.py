@@ -20,7 +20,7 @@ from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.scoring import Scorer
 from fr.tasks.base import Task
-from fr.types import Problem
+from fr.types import Problem, Prompt
 from fr.workdir import PathLike
 
 _BEGUN = itertools.count()  # the same in every process: a barrier's name serves once
@@ -123,6 +123,7 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     place = {"mesh": devices.mesh, "stacked": devices.stacked}
     source = config.specialist or str(workdir / "specialist")
     specialist = load(source, **place)
+    check_chat(config, specialist, task.prompt(problems[0]) if problems else "")
     second = _ancestor_source(config, workdir) if config.ancestor else None
     ancestor = load(second, **place) if second else None
     if ancestor is not None:
@@ -155,6 +156,15 @@ def _trained(algorithm: str, seed: int) -> str:
 
 def _ancestor_source(config: Config, workdir: epath.Path) -> str:
     return str(workdir / "ancestor") if config.ancestor == "scratch" else config.ancestor
+
+
+def check_chat(config: Config, model: Model, prompt: Prompt) -> None:
+    """Say once how a model without chat template is asked; raise UserError if `task.chat` demands a template."""
+    if isinstance(prompt, str) or model.chat:
+        return
+    if config.task.chat == "template":
+        raise UserError(f"{model.name} has no chat template; set config.task.chat=plain to ask in plain text")
+    processes.say(f"{model.name} has no chat template: it is asked in plain text (config.task.chat)")
 
 
 def check_vocabularies(specialist: Model, other: Model, role: str) -> None:

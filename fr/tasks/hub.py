@@ -20,6 +20,7 @@ from fr.tasks.grading import grade_answer
 from fr.tasks.questions import QuestionTask, reference_of
 from fr.tasks.records import read_records, texts
 from fr.tasks.splits import digest, split_of
+from fr.tasks.worked import WORKED
 from fr.types import Problem
 
 
@@ -100,7 +101,8 @@ class HubTask(QuestionTask):
     def __init__(self, name: str, config: TaskConfig):
         self.kind = SETS[name].kind
         source = config.path or SETS[name].repository
-        super().__init__(config, source, _problems(name, config.path))
+        worked = (Problem(f"worked-{i}", q, a, name, {"solution": s}) for i, (q, s, a) in enumerate(WORKED[name]))
+        super().__init__(config, source, _problems(name, config.path), tuple(worked))
 
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:

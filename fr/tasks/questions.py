@@ -84,11 +84,12 @@ class QuestionTask:
         if self.config.examples:
             read = _read(self.config, self.config.examples)
             given = [problem for _, _, problem in read][: wanted + 1]
-            source = self.config.examples
+            source = f"{len(given)} questions of config.task.examples = {self.config.examples!r}"
         else:
             train = self._splits["train"][: wanted + 1]
-            given = train if len(train) >= wanted else others
-            source = f"{len(train)} training questions of {self.source}"
+            given = train if len(train) >= wanted else others[: wanted + 1]
+            kind = "examples that are known for" if given is not train and others else "training questions of"
+            source = f"{len(given)} {kind} {self.source}"
         if len(given) < wanted:
             raise UserError(
                 f"config.task.shots = {wanted} is more than the {source}; lower it, or give a file of "
