@@ -13,8 +13,15 @@ from fr.config import Config, RoutingConfig
 from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
 from fr.routing.budget import BEST, budget_curve
 from fr.routing.evaluate import FAMILY, evaluate, rule_routes
+from fr.routing.fixed import LOOKUPS, fixed_routes, redone_look_ups
+from fr.routing.folds import make_folds, resample_problems
+from fr.routing.outcomes import outcomes_of
+from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import OPERATORS, read_profiles, write_profiles
 from fr.routing.protocols import halves_view, source_view
+from fr.routing.references import FAMILY as DECLARED
+from fr.routing.references import PRIMARY
+from fr.routing.schedule_curves import judge_orders
 from fr.routing.summary import summarise
 
 RELEASED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "failure_profiles" / "sft0p6b_gsm8k.csv"
@@ -245,3 +252,57 @@ def test_a_problem_that_is_cheap_to_try_again_is_tried_more_often():
     wrong = 8 - np.round(profiles.rates[:, 0] * 8).astype(int)
     fails = [math.comb(w, t) / math.comb(8, t) for w, t in zip(wrong, tries)]
     assert point["retry"].value == pytest.approx(1 - np.mean(fails))
+
+
+def mixed_models(count=60, tried=20, seed=0):
+    """One cell of two models, each of which another operator helps; a failure tells nothing else."""
+    draw = np.random.default_rng(seed)
+    model = np.repeat([0, 1], count)
+    chances = np.array([[0.2, 0.7, 0.1], [0.2, 0.1, 0.7]])[model]
+    operators = ("retry", "hot", "wait")
+    profiles = make(2 * count, tried, seed, operators, model=np.where(model, "grpo", "sft"))
+    rates = draw.binomial(tried, chances) / tried
+    return dataclasses.replace(profiles, rates=rates)
+
+
+def test_which_model_failed_is_looked_up_and_no_merit_of_a_router():
+    pool = make_pool([mixed_models()])
+    everyone = make_populations(pool, [None], QUICK)["all"]
+    folds = make_folds(pool, "kfold", 4, np.random.default_rng(0))
+    for fold in folds:
+        by = {name: fixed_routes(pool, everyone, fold.train, np.zeros(3), name) for name in LOOKUPS}
+        assert len(set(by["cell"])) == 1
+        assert by["model"].tolist() == [1] * 60 + [2] * 60
+    weights = resample_problems(pool, np.arange(120), 100, np.random.default_rng(0))
+    redone = {
+        by: redone_look_ups(pool, everyone, folds, weights, np.zeros(3), by)[0] / 120 for by in LOOKUPS
+    }
+    assert redone["model"][0] == pytest.approx(0.7, abs=0.03) and redone["cell"][0] < 0.45
+    # A model that was not learned from is looked up by its cell.
+    seen = np.arange(120) < 60
+    assert set(fixed_routes(pool, everyone, seen, np.zeros(3), "model")) == {1}
+
+
+def test_a_policy_is_held_against_the_best_operator_of_each_model_first():
+    (row,) = [
+        row
+        for row in summarise([mixed_models()], Config(routing=QUICK))["comparisons"]
+        if (row["protocol"], row["cell"], row["population"]) == ("kfold", "all cells", "all")
+        and (row["policy"], row["reference"]) == ("best_fixed_per_model", "best_fixed_per_cell")
+    ]
+    assert row["low"] > 20
+    assert PRIMARY[0] == ("head", "best_fixed_per_model") and PRIMARY[0] in DECLARED
+
+
+def test_an_order_a_model_is_what_orders_by_the_model_give():
+    profiles = priced(mixed_models())
+    pool = make_pool([profiles])
+    folds = make_folds(pool, "kfold", 4, np.random.default_rng(0))
+    weights = resample_problems(pool, np.arange(120), 50, np.random.default_rng(0))
+    told = np.tile(np.repeat([1, 2], 60), (4, 1))  # a router that knows which model failed, and no more
+    found = judge_orders(pool, outcomes_of(pool), folds, {"head_free": told}, weights)
+    assert found["models"] == 2
+    for point in found["curve"][:4]:
+        assert point["head_free"]["minus_one_order"]["low"] > 0
+        assert point["head_free"]["minus_one_order_per_model"]["mean"] == pytest.approx(0, abs=1e-6)
+        assert point["one_order_per_model"]["minus_one_order"]["low"] > 0

@@ -39,16 +39,16 @@ def test_the_planted_lift_is_recovered_and_lost_when_features_are_permuted():
     found = simulate(PLANTED, np.random.default_rng(0))
     truth = 100 * found.lift(found.best)
     rows = judged(found.profiles)
-    gain = rows["head", "best_fixed_per_cell"]
+    gain = rows["head", "best_fixed_per_model"]
     assert truth > 10 and gain["low"] > 5
     # What is lost on the way from the planted policy to one learned of blurred features is little.
     assert 0.6 * truth < gain["diff"] < truth + 5
     for reference in ("permuted", "head_nuisances", "head_prompt", "head_permuted"):
         assert rows["head", reference]["low"] > 5, reference
-    trained_on_noise = rows["head_permuted", "best_fixed_per_cell"]
+    trained_on_noise = rows["head_permuted", "best_fixed_per_model"]
     assert trained_on_noise["low"] <= 0 and abs(trained_on_noise["diff"]) < 3
-    assert rows["head", "best_fixed_per_cell"]["p_holm"] < 0.05
-    lost = judged(with_shuffled_features(found.profiles))["head", "best_fixed_per_cell"]
+    assert rows["head", "best_fixed_per_model"]["p_holm"] < 0.05
+    lost = judged(with_shuffled_features(found.profiles))["head", "best_fixed_per_model"]
     assert lost["low"] <= 0 and abs(lost["diff"]) < 3
 
 
@@ -56,7 +56,7 @@ def test_the_planted_lift_is_recovered_and_lost_when_features_are_permuted():
 def test_both_objectives_find_an_effect(objective, monkeypatch):
     monkeypatch.setitem(globals(), "QUICK", dataclasses.replace(QUICK, objective=objective, hidden=4))
     found = simulate(dataclasses.replace(PLANTED, effect=3.0), np.random.default_rng(1))
-    assert judged(found.profiles)["head", "best_fixed_per_cell"]["low"] > 5
+    assert judged(found.profiles)["head", "best_fixed_per_model"]["low"] > 5
 
 
 def test_without_signal_nobody_wins_and_the_head_does_not_lose():
@@ -65,7 +65,7 @@ def test_without_signal_nobody_wins_and_the_head_does_not_lose():
     for seed in range(12):
         rows = judged(simulate(NOTHING, np.random.default_rng(seed)).profiles, seed)
         for policy in gains:
-            row = rows[policy, "best_fixed_per_cell"]
+            row = rows[policy, "best_fixed_per_model"]
             gains[policy].append(row["diff"])
             won += row["low"] > 0
     assert won <= 2, gains

@@ -158,13 +158,13 @@ def test_the_table_of_policies_says_of_each_how_far_it_is_from_the_best_fixed_op
     rows = [
         row
         for row in told["comparisons"]
-        if row["reference"] == "best_fixed_per_cell"
+        if row["reference"] == "best_fixed_per_model"
         and (row["cell"], row["population"]) == ("all cells", "all")
     ]
     assert len(rows) > 3
     for row in rows:
         line = lines[protocol_name(row["protocol"]), policy_name(row["policy"])]
-        assert line["minus best fixed, per cell"] == number(row["diff"], sign=True)
+        assert line["minus best fixed, per model"] == number(row["diff"], sign=True)
         assert line["p"] == number(row["p"], 3)
         assert line["Holm p"] == ("0.125" if "p_holm" in row else "")
         assert (line["cost"], line["cost a rescue"]) == ("123", "456")
@@ -180,10 +180,10 @@ def test_one_comparison_is_primary_and_all_others_are_exploratory(run):
     claim = primary(summary)
     assert (claim["policy"], claim["reference"], claim["protocol"]) == (
         "rule",
-        "best_fixed_per_cell",
+        "best_fixed_per_model",
         "kfold",
     )
-    assert dict(first)["minus"] == "best fixed, per cell" and dict(first)["problems"] == str(claim["n"])
+    assert dict(first)["minus"] == "best fixed, per model and task" and dict(first)["problems"] == str(claim["n"])
     assert first not in others
     # The head is what a run is judged by where there is one; without any, the page says why.
     head = claim | {"policy": "head"}

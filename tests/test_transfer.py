@@ -65,9 +65,9 @@ def less(profiles, *names):
 def test_what_was_planted_carries_over_to_the_same_landscape(head, cell):
     rows = judged(table(1, cell), head)
     for policy in (*FROZEN_HEADS, "frozen_rule"):
-        for reference in ("best_fixed_per_cell", "frozen_fixed", "retry", "permuted"):
+        for reference in ("best_fixed_per_model", "frozen_fixed", "retry", "permuted"):
             assert rows[policy, reference]["low"] > 4, (policy, reference)
-    assert rows["frozen_head", "best_fixed_per_cell"]["p_holm"] < 0.05
+    assert rows["frozen_head", "best_fixed_per_model"]["p_holm"] < 0.05
 
 
 def test_where_the_signal_is_turned_round_the_rows_show_the_loss(head):

@@ -136,7 +136,7 @@ def _data(found: _Found) -> list[Part]:
 def _policies(found: _Found) -> list[Part]:
     """The declared comparison first; all others are exploratory."""
     claim, family = primary(found.routing), declared(found.routing)
-    parts: list[Part] = [Title("Primary comparison, declared before any row was seen")]
+    parts: list[Part] = [Title("Primary comparison, the same in every run")]
     if claim:
         parts.append(comparison_table([claim]))
     else:
@@ -147,7 +147,7 @@ def _policies(found: _Found) -> list[Part]:
         counted = ", ".join(f"{size} in {protocol_name(protocol)}" for protocol, size in sizes.items())
         parts += [
             Title("Exploratory: the other comparisons of its family"),
-            f"Holm's adjustment runs over the declared family of a protocol, all cells together: {counted}. "
+            f"Holm's adjustment runs over the fixed family of a protocol, all cells together: {counted}. "
             "Differences are paired, intervals are a bootstrap over problems.",
             comparison_table(others),
         ]

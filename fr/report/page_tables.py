@@ -9,7 +9,14 @@ from fr.routing.references import PRIMARY
 
 WHERE = {"protocol": "kfold", "population": "all", "cell": "all cells"}
 _ALWAYS = "always_"
-_LOOKED_UP = ("best_fixed_per_cell", "best_fixed_per_task", "best_fixed", "frozen_fixed", "retry")
+_LOOKED_UP = (
+    "best_fixed_per_model",
+    "best_fixed_per_cell",
+    "best_fixed_per_task",
+    "best_fixed",
+    "frozen_fixed",
+    "retry",
+)
 
 
 def primary(routing: dict) -> dict | None:
@@ -43,7 +50,7 @@ def comparison_table(rows: list[dict]) -> Table:
 
 
 def policies_table(routing: dict, alone: bool = False) -> Table:
-    """Every policy in every protocol: its rate, how far it is from the best fixed operator of its cell, its cost.
+    """Every policy in every protocol: its rate, how far it is from the best fixed operator of its model, its cost.
 
     With `alone` each operator instead, as the policy that always takes it.
     """
@@ -52,7 +59,7 @@ def policies_table(routing: dict, alone: bool = False) -> Table:
     gaps = {
         (row["protocol"], row["policy"]): row
         for row in _rows(routing["comparisons"], population="all", cell=WHERE["cell"])
-        if row["reference"] == "best_fixed_per_cell"
+        if row["reference"] == "best_fixed_per_model"
     }
     bounds, lines = _bounds(gaps.values()), []
     for protocol in dict.fromkeys(row["protocol"] for row in rates):
@@ -64,7 +71,7 @@ def policies_table(routing: dict, alone: bool = False) -> Table:
             line += [number(row["rate"]), span(row["low"], row["high"])]
             line += _gap(gap, bounds) if gap else [""] * 5
             lines.append([*line, str(row["n"]), number(row["cost"], 0), number(row["cost_per_rescue"], 0)])
-    header = ["protocol", "policy", "rescued, %", "95 %", "minus best fixed, per cell", "95 %", Scale(bounds)]
+    header = ["protocol", "policy", "rescued, %", "95 %", "minus best fixed, per model", "95 %", Scale(bounds)]
     header += ["p", "Holm p", "problems", "cost", "cost a rescue"]
     note = (
         "cost: mean forward positions of the chosen attempt, the ancestor's by its size, and of the diagnosis "

@@ -1,4 +1,9 @@
-"""The best fixed choice, looked up by what is known without reading a failure: everything, the family, the cell."""
+"""The best fixed choice, looked up by what is known without reading a failure: everything, the family, the cell,
+the model on its family.
+
+The last is the baseline of routing. A cell may mix failures of several models, and to
+tell which model failed is no reading of the failure.
+"""
 
 from collections.abc import Sequence
 
@@ -9,8 +14,13 @@ from fr.routing.costs import costs
 from fr.routing.folds import Fold
 from fr.routing.pool import Pool, Population
 
-LOOKUPS = ("all", "family", "cell")
-FIXED = {"all": "best_fixed", "family": "best_fixed_per_task", "cell": "best_fixed_per_cell"}
+LOOKUPS = ("all", "family", "cell", "model")
+FIXED = {
+    "all": "best_fixed",
+    "family": "best_fixed_per_task",
+    "cell": "best_fixed_per_cell",
+    "model": "best_fixed_per_model",
+}
 
 
 def attempt_prices(pool: Pool, price: float) -> Float[np.ndarray, "O"]:
@@ -25,6 +35,15 @@ def attempt_prices(pool: Pool, price: float) -> Float[np.ndarray, "O"]:
     return price * np.array(relative)
 
 
+def places_of(pool: Pool, by: str) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "G"]]:
+    """The place of every row that a look-up distinguishes, and a row of each: cells, or the models in them."""
+    if by != "model":
+        return pool.cell, np.array([np.flatnonzero(pool.cell == c)[0] for c in range(len(pool.cells))])
+    pairs = np.stack([pool.cell, pool.model], axis=1)
+    _, first, index = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    return index.reshape(-1), first
+
+
 def fixed_routes(
     pool: Pool,
     population: Population,
@@ -32,8 +51,8 @@ def fixed_routes(
     prices: Float[np.ndarray, "O"],
     by: str = "cell",
 ) -> Int[np.ndarray, "N"]:
-    """For every row, what gained most on average over those of `rows` that share its cell (or family, or all)."""
-    return fixed_gains(pool, population, rows, prices, by).argmax(axis=1)[pool.cell]
+    """For every row, what gained most on average over those of `rows` that share its cell (or what `by` says)."""
+    return fixed_gains(pool, population, rows, prices, by).argmax(axis=1)[places_of(pool, by)[0]]
 
 
 def fixed_gains(
@@ -42,23 +61,30 @@ def fixed_gains(
     rows: Bool[np.ndarray, "N"],
     prices: Float[np.ndarray, "O"],
     by: str = "cell",
-) -> Float[np.ndarray, "C O+1"]:
-    """What each cell's operators, and stop, gained on average over those of `rows` that share it, or by `by`.
+) -> Float[np.ndarray, "G O+1"]:
+    """What each place's operators, and stop, gained on average over those of `rows` that share what `by` says.
 
-    Gains are rescue rates less prices, −inf where an operator is absent; stop, the last, gains 0. A cell that is
-    not in `rows` is looked up by its family, and one whose family is not there by everything.
+    Places are the cells, or with `model` each model in each cell. Gains are rescue rates less prices, −inf where an
+    operator is absent; stop, the last, gains 0. A model that is not in `rows` is looked up by its cell, a cell by its
+    family, and one whose family is not there by everything.
     """
-    gains = np.zeros((len(pool.cells), len(pool.operators) + 1))
-    for c in range(len(pool.cells)):
-        here = pool.cell == c
-        groups = [here, pool.family == pool.family[here][0], np.ones(len(pool), bool)]
+    firsts = places_of(pool, by)[1]
+    gains = np.zeros((len(firsts), len(pool.operators) + 1))
+    for g, i in enumerate(firsts):
         group = next(
-            (g for g in groups[2 - LOOKUPS.index(by) :] if population.mass[g & rows].any()), groups[2]
+            (group for group in _groups(pool, i, by) if population.mass[group & rows].any()),
+            np.ones(len(pool), bool),
         )
         learned = group & rows
         mass = (population.mass[:, None] * pool.available)[learned].sum(axis=0)
-        gains[c] = _gains(population.values[learned].sum(axis=0), mass, pool.available[here][0], prices)
+        gains[g] = _gains(population.values[learned].sum(axis=0), mass, pool.available[i], prices)
     return gains
+
+
+def _groups(pool: Pool, row: int, by: str) -> list[Bool[np.ndarray, "N"]]:
+    """Rows that are alike to a row, from the finest that `by` distinguishes on."""
+    kinds = (pool.model, pool.cell, pool.family, np.zeros(len(pool), int))
+    return [kind == kind[row] for kind in kinds[len(LOOKUPS) - 1 - LOOKUPS.index(by) :]]
 
 
 def redone_look_ups(
@@ -75,25 +101,25 @@ def redone_look_ups(
     depends on the very problems that its value is read from in the other folds, and intervals of a difference
     covered 0 in 88 to 89 % of 10,000 tables; redone, in over 99. Every fold learns from all the others.
     """
-    shape = len(pool.cells), len(folds), len(weights), len(pool.operators)
+    index, firsts = places_of(pool, by)
+    shape = len(firsts), len(folds), len(weights), len(pool.operators)
     values, mass = np.zeros(shape), np.zeros(shape)
-    for c in range(len(pool.cells)):
+    for g, i in enumerate(firsts):
         for f, fold in enumerate(folds):
-            here = np.flatnonzero((pool.cell == c) & fold.test)
-            values[c, f] = weights[:, here] @ population.values[here]
-            mass[c, f] = (weights[:, here] @ population.mass[here])[:, None] * pool.available[pool.cell == c][
-                0
-            ]
-    family = np.array([pool.family[pool.cell == c][0] for c in range(len(pool.cells))])
-    found = np.zeros(shape[:1] + shape[2:3])
-    for c in range(len(pool.cells)):
-        offered = pool.available[pool.cell == c][0]
-        groups = [np.arange(len(family)) == c, family == family[c], np.ones(len(family), bool)]
+            here = np.flatnonzero((index == g) & fold.test)
+            values[g, f] = weights[:, here] @ population.values[here]
+            mass[g, f] = (weights[:, here] @ population.mass[here])[:, None] * pool.available[i]
+    found = np.zeros((len(pool.cells), len(weights)))
+    for g, i in enumerate(firsts):
+        groups = [group[firsts] for group in _groups(pool, i, by)]
         for f in range(len(folds)):
             rest = np.arange(len(folds)) != f
-            learned = [(values[g][:, rest].sum((0, 1)), mass[g][:, rest].sum((0, 1))) for g in groups]
-            known = [pair for pair in learned[2 - LOOKUPS.index(by) :] if pair[1][0].any()]
-            found[c] += _taken(values[c, f], *(known or learned[-1:])[0], offered, prices)
+            learned = (
+                (values[group][:, rest].sum((0, 1)), mass[group][:, rest].sum((0, 1))) for group in groups
+            )
+            every = values[:, rest].sum((0, 1)), mass[:, rest].sum((0, 1))
+            known = next((pair for pair in learned if pair[1][0].any()), every)
+            found[pool.cell[i]] += _taken(values[g, f], *known, pool.available[i], prices)
     return found
 
 

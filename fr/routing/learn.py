@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fr.config import RoutingConfig
-from fr.routing.columns import FREE, read_columns, readable, standardise
+from fr.routing.columns import FREE, QUESTION, read_columns, readable, standardise
 from fr.routing.fixed import attempt_prices, fixed_gains, fixed_routes
 from fr.routing.folds import assign
 from fr.routing.pool import Pool, Population, questions_of
@@ -21,6 +21,7 @@ READS = {
     "head_free": (FREE, "prompt"),
     "head_signals": ("signal", "prompt"),
     "head_nuisances": ("nuisance", "prompt"),
+    "head_question": (QUESTION, "prompt"),
     "head_prompt": ("prompt",),
     "head_intercept": (),
     PERMUTED: ("signal", "nuisance", "prompt"),
