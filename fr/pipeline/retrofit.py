@@ -1,0 +1,75 @@
+"""Tables of an earlier run with what they lack today: attempts one by one, weights, the words of the questions."""
+
+import dataclasses
+import json
+
+import numpy as np
+from etils import epath
+
+from fr import store, tasks
+from fr.config import TaskConfig
+from fr.errors import UserError
+from fr.interventions import OPERATORS
+from fr.pipeline.profiles import (
+    asked_columns,
+    by_problem,
+    deployment_weight,
+    recorded_attempts,
+)
+from fr.routing.profiles import WEIGHT, Profiles, read_profiles, write_profiles
+from fr.workdir import PathLike
+
+
+def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
+    """Write every `profiles*.csv` of a run's folder anew into another; returns their names.
+
+    Attempts and rollouts are read from the run's store, questions from its task. The
+    run's own files are left alone. Raises UserError where the folder holds no run.
+    """
+    workdir, into = epath.Path(workdir), epath.Path(into)
+    if not (workdir / "config.json").exists():
+        raise UserError(f"{workdir}: holds no run (config.json is missing)")
+    config = json.loads((workdir / "config.json").read_text())["task"]
+    task_config = TaskConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+    task = tasks.make(task_config)
+    asked = task.problems(task_config.split, task_config.problems)
+    prompts = {problem.id: task.prompt(problem) for problem in asked}
+    rollouts, attempts = (by_problem(workdir / name) for name in ("rollouts", "attempts"))
+    names = sorted(path.name for path in workdir.glob("profiles*.csv"))
+    into.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        first = int(name.removeprefix("profiles-").removesuffix(".csv")) if "-" in name else 0
+        cells = read_profiles(workdir / name)
+        write_profiles(into / name, [_completed(p, first, rollouts, attempts, prompts) for p in cells])
+    return names
+
+
+def _completed(profiles: Profiles, first: int, rollouts: dict, attempts: dict, prompts: dict) -> Profiles:
+    problems = profiles.problems
+    tried = [
+        [[row for row in attempts[p] if row["operator"] == name] for p in problems]
+        for name in profiles.operators
+    ]
+    columns = asked_columns([prompts[p] for p in problems])
+    if first:
+        columns[WEIGHT] = [deployment_weight(rollouts[p], first) for p in problems]
+    generated = [sum(row["cost_generated"] for row in rollouts[p]) for p in problems]
+    columns["failures_generated"] = [0.0 if first else float(total) for total in generated]
+    texts = {name: tuple(f"{value:.6g}" for value in column) for name, column in columns.items()}
+    return dataclasses.replace(
+        profiles,
+        extras=profiles.extras | texts,
+        deterministic=tuple(o for o in profiles.operators if OPERATORS[o].deterministic),
+        recorded=recorded_attempts(tried, ancestor_weight(profiles, tried)),
+    )
+
+
+def ancestor_weight(profiles: Profiles, tried: list[list[list[dict]]]) -> float:
+    """The price of an ancestor's position at which the table's own mean costs come out."""
+    own = lambda row: sum(row[f"cost_{name}"] for name in store.COSTS if name != "ancestor")
+    gap, read = 0.0, 0.0
+    for name, groups in zip(profiles.operators, tried):
+        for mean, group in zip(profiles.numbers(f"{name}_cost"), groups):
+            gap += mean - np.mean([own(row) for row in group])
+            read += np.mean([row["cost_ancestor"] for row in group])
+    return float(gap / read) if read else 0.0
