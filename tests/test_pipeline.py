@@ -18,10 +18,11 @@ from fr.models import ModelConfig, save
 from fr.models.transformer import init_params
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.intervene import intervene
+from fr.pipeline.retrofit import retrofit
 from fr.pipeline.route import route
 from fr.pipeline.run import open_run
 from fr.pipeline.sample import sample
-from fr.routing.profiles import read_profiles
+from fr.routing.profiles import WEIGHT, read_profiles
 from fr.sampling.engine import Engine
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
 
@@ -104,6 +105,22 @@ def test_a_table_of_first_failures_knows_nothing_of_the_later_ones(done):
         if a.problem in made:
             made[a.problem] += a.cost.prefill + a.cost.generated
     np.testing.assert_allclose(whole.numbers("failures_cost"), list(made.values()), rtol=1e-5)
+
+
+def test_the_attempts_behind_a_table_can_be_found_again_from_the_store(done, tmp_path):
+    config, workdir, _ = done
+    assert retrofit(workdir, tmp_path) == ["profiles-1.csv", "profiles-2.csv", "profiles.csv"]
+    for name in ("profiles-1.csv", "profiles-2.csv", "profiles.csv"):
+        (made,), (again,) = read_profiles(workdir / name), read_profiles(tmp_path / name)
+        assert made.deterministic == again.deterministic == ("dense_steer",)
+        assert np.array_equal(made.recorded.right, again.recorded.right)
+        for axis in ("forward", "generated"):
+            costs = made.recorded.costs[axis][made.recorded.made]
+            assert again.recorded.costs[axis][made.recorded.made] == pytest.approx(costs, rel=1e-4)
+        assert made.extras.get(WEIGHT) == again.extras.get(WEIGHT)
+        assert made.extras["question_bag_3"] == again.extras["question_bag_3"]
+    with pytest.raises(UserError, match="holds no run"):
+        retrofit(tmp_path, tmp_path / "x")
 
 
 def test_a_specialist_is_called_by_its_training(lineage, tmp_path):

@@ -55,7 +55,7 @@ def write_tables(run: Run) -> list[Profiles]:
     The table of the first K failures is left out where no problem failed as often. Process 0 writes.
     """
     failures = failures_by_problem(run.workdir / "scores")
-    rows = {name: by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")}
+    rows = {name: _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")}
     rows["all rollouts"] = rows["rollouts"]
     whole = _cells(run, failures, rows)
     tables = {"profiles.csv": whole}
@@ -172,7 +172,7 @@ def _texts(columns: dict[str, list[float]]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def by_problem(folder: epath.Path) -> dict[str, list[dict]]:
+def _by_problem(folder: epath.Path) -> dict[str, list[dict]]:
     groups: dict[str, list[dict]] = {}
     for row in store.read_table(folder, _COLUMNS).to_pylist():
         groups.setdefault(row["problem"], []).append(row)

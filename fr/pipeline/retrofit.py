@@ -4,6 +4,8 @@ import dataclasses
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from etils import epath
 
 from fr import store, tasks
@@ -12,7 +14,6 @@ from fr.errors import UserError
 from fr.interventions import OPERATORS
 from fr.pipeline.profiles import (
     asked_columns,
-    by_problem,
     deployment_weight,
     recorded_attempts,
 )
@@ -23,8 +24,9 @@ from fr.workdir import PathLike
 def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
     """Write every `profiles*.csv` of a run's folder anew into another; returns their names.
 
-    Attempts and rollouts are read from the run's store, questions from its task. The
-    run's own files are left alone. Raises UserError where the folder holds no run.
+    Attempts and rollouts are read from the run's store, of whatever version its shards
+    are, and questions from its task. The run's own files are left alone. Raises UserError
+    where the folder holds no run.
     """
     workdir, into = epath.Path(workdir), epath.Path(into)
     if not (workdir / "config.json").exists():
@@ -34,7 +36,7 @@ def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
     task = tasks.make(task_config)
     asked = task.problems(task_config.split, task_config.problems)
     prompts = {problem.id: task.prompt(problem) for problem in asked}
-    rollouts, attempts = (by_problem(workdir / name) for name in ("rollouts", "attempts"))
+    rollouts, attempts = (_by_problem(workdir / name) for name in ("rollouts", "attempts"))
     names = sorted(path.name for path in workdir.glob("profiles*.csv"))
     into.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -42,6 +44,21 @@ def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
         cells = read_profiles(workdir / name)
         write_profiles(into / name, [_completed(p, first, rollouts, attempts, prompts) for p in cells])
     return names
+
+
+def _by_problem(folder: epath.Path) -> dict[str, list[dict]]:
+    """The attempts of each problem in the order of the shards: what every version has of them."""
+    columns = ["problem", "operator", "grade", *(f"cost_{name}" for name in store.COSTS)]
+    groups: dict[str, list[dict]] = {}
+    for path in sorted(folder.glob("shard-*.parquet")):
+        try:
+            with path.open("rb") as source:
+                rows = pq.ParquetFile(source).read(columns=columns).to_pylist()
+        except (pa.ArrowException, KeyError) as error:
+            raise UserError(f"{path}: cannot be read as attempts ({error})") from error
+        for row in rows:
+            groups.setdefault(row["problem"], []).append(row)
+    return groups
 
 
 def _completed(profiles: Profiles, first: int, rollouts: dict, attempts: dict, prompts: dict) -> Profiles:
