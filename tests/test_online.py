@@ -212,6 +212,11 @@ def test_a_curve_by_hand():
     # From b's first attempt to where a has spent all on its second problem.
     assert [rows[0]["budget"], rows[-1]["budget"]] == pytest.approx([20, 30])
     assert rows[0]["share"] == {"a": 50.0, "b": 50.0} and rows[0]["minus"]["a"]["mean"] == 0.0
+    assert not any(row["declared"] for row in rows)
+    told = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0), declared=25.0)
+    assert [row["budget"] for row in told if row["declared"]] == [25.0] and len(told) == len(rows) + 1
+    beyond = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0), declared=500.0)
+    assert not any(row["declared"] for row in beyond)
     complete["a"][:] = True  # it would make no more
     rows = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0))
     assert rows[-1]["budget"] == pytest.approx(40) and rows[-1]["minus"]["a"]["mean"] == -50.0

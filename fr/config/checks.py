@@ -94,6 +94,7 @@ def _validate_task(c: TaskConfig) -> None:
 
 
 def _validate_intervention(c: InterventionConfig) -> None:
+    _check(c.budget >= 0, "intervention.budget", c.budget, "0 or more")
     _check(0 <= c.alpha <= 1, "intervention.alpha", c.alpha, "in [0, 1]")
     _check(0 <= c.restart_share <= 1, "intervention.restart_share", c.restart_share, "in [0, 1]")
     _check(c.switch_penalty >= 0, "intervention.switch_penalty", c.switch_penalty, "0 or more")

@@ -102,7 +102,7 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
         return _OWN[field] in (config["task.name"], *config["task.parts"])
     if stage in _TRAINING and name in _UNREAD_WHILE_TRAINING:
         return False
-    online = ("after", "verifier")
+    online = ("after", "budget", "verifier")
     return not (stage == "attempts" and group == "intervention" and field in online)
 
 

@@ -82,6 +82,7 @@ class InterventionConfig:
     )
     attempts: int = 16  # of each operator; online, of what a problem is routed to
     after: int = 4  # failed attempts before a problem is routed online
+    budget: float = 0.0  # online: positions a problem at which the comparison is declared; 0: at none
     verifier: bool = True  # online: a right attempt is known to be right, and ends its problem
     alpha: float = 0.7  # the specialist's weight in a mixture
     local_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0)

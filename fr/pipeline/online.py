@@ -132,10 +132,11 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
 
     A shard is a block of problems. Raises UserError where the folder holds the attempts of another router.
     """
-    folder = run.workdir / "online" / router.name.replace(":", "_")
-    processes.in_turn(f"{router.name} folder", lambda: claim_workdir(folder, router.record))
+    folder, c = run.workdir / "online" / router.name.replace(":", "_"), run.config
+    # The budget of the comparison is written down before the first attempt, or there is none.
+    declared = router.record | ({"budget": c.intervention.budget} if c.intervention.budget else {})
+    processes.in_turn(f"{router.name} folder", lambda: claim_workdir(folder, declared))
     run.begin("online")
-    c = run.config
     size = max(1, c.sampling.shard_rows // (c.intervention.after + c.intervention.attempts))
     blocks = [run.problems[i : i + size] for i in range(0, len(run.problems), size)]
     with_ancestor = run.ancestor is not None and reads_ancestor(router)

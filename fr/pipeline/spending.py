@@ -56,6 +56,7 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
         "verifier": run.config.intervention.verifier,
         "problems": len(run.problems),
         "after": first,
+        "declared_budget": run.config.intervention.budget or None,
         "routes": dict(sorted(Counter(routed).items())),
         "right_at_first": _right_at_first(run, made[router.name]),
         "curve": _curve(run, made, reference.name),
@@ -89,7 +90,8 @@ def _curve(run: Run, made: dict[str, list[list[dict]]], reference: str) -> list[
         )
         for name, groups in made.items()
     }
-    return curve(spent, reference, complete, c.routing.bootstrap, np.random.default_rng(c.seed))
+    generator = np.random.default_rng(c.seed)
+    return curve(spent, reference, complete, c.routing.bootstrap, generator, c.intervention.budget)
 
 
 def _spent(run: Run, group: list[dict]) -> Spent:

@@ -16,7 +16,7 @@ def render_online(summary: dict) -> str:
     bounds = (-float(np.ceil(max([1, *ends]))), float(np.ceil(max([1, *ends]))))
     rows = []
     for row in summary["curve"]:
-        line = [f"{row['budget']:,.0f}", number(row["share"][name])]
+        line = [f"{row['budget']:,.0f}" + " *" * row["declared"], number(row["share"][name])]
         if gap := row["minus"].get(name):
             bar = Bar(gap["mean"], gap["low"], gap["high"], bounds)
             line += [number(row["share"][reference]), number(gap["mean"], sign=True)]
@@ -29,4 +29,8 @@ def render_online(summary: dict) -> str:
         f"  {summary['problems']} problems, {summary['after']} plain attempts before a problem is routed; "
         f"routes: {routes}\n  {found} within a cost"
     )
-    return str(Table(header, rows, left=(5,), lead=lead))
+    if any(row["declared"] for row in summary["curve"]):
+        note = "  * the budget that config.intervention.budget declared before the attempts; others are exploratory"
+    else:
+        note = "  no budget was declared before the attempts (config.intervention.budget): all are exploratory"
+    return str(Table(header, rows, left=(5,), lead=lead, note=note))

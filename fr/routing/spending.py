@@ -19,12 +19,15 @@ def curve(
     complete: dict[str, Bool[np.ndarray, "N"]],
     resamples: int,
     rng: np.random.Generator,
+    declared: float = 0.0,
 ) -> list[dict]:
     """Share of the problems within each budget of positions, by policy, and each one's difference to `reference`.
 
     Problems come in the same order everywhere; intervals are paired over them. `complete`: problems for which more
     attempts would change nothing. Budgets run, in equal ratios, from the dearest first attempt to where some
     policy has spent all on a problem that is not complete: beyond it, it would be compared by what was not made.
+    A budget that was `declared` before the attempts is a row of its own, and marked; if it lies beyond that end, it
+    is not there. Every attempt has its own price: that which was paid for it.
     """
     totals = {name: np.array([costs.sum() for costs, _ in spent]) for name, spent in policies.items()}
     ends = [totals[name][~complete[name]] for name in policies]
@@ -33,9 +36,11 @@ def curve(
     count = len(policies[reference])
     weights = resample_weights(count, resamples, rng) / count
     rows = []
-    for budget in np.geomspace(first, last, POINTS):
+    named = [declared] if 0 < declared <= last else []
+    for budget in sorted([*np.geomspace(first, last, POINTS), *named]):
         found = {name: estimate(weights @ _within(spent, budget), count) for name, spent in policies.items()}
-        row = {"budget": float(budget), "share": {n: percent(e.value) for n, e in found.items()}, "minus": {}}
+        row = {"budget": float(budget), "declared": bool(budget == declared)}
+        row |= {"share": {n: percent(e.value) for n, e in found.items()}, "minus": {}}
         for name in (name for name in policies if name != reference):
             gap = found[name] - found[reference]
             low, high = map(percent, gap.interval())
