@@ -50,6 +50,8 @@ def _cell(cell: dict) -> Iterator[str]:
         yield "true rates, label stability and power are not known, for attempts are not"
     if cell["cost"] is None:
         yield "costs are not known: policies are compared at one attempt each, not at equal cost"
+    elif not cell["cost"]["recorded"]:
+        yield "budgets are APPROXIMATE: every attempt is charged the mean price of its operator at its problem"
     halves = cell["protocols"]["split_halves"]
     if halves is None:
         yield "no split halves: attempts behind the rates are unknown"
