@@ -3,7 +3,8 @@
     python scripts/planted.py --config=configs/planted.py --workdir=runs/planted --jobs=2
 
 A lineage is scripts/reproduce.py in WORKDIR/CAUSE/seed-N: trained, sampled, diagnosed, intervened upon; log.txt is
-what it says. All failures together make one cell a seed, in which a router must tell the cause from the failure;
+what it says. All failures together make one cell a seed. Each cause is a specialist of its own there, so that the
+baseline of a router is the best operator of each specialist, which reads no failure (column `model`);
 leaving a cell out is leaving a training run of every cause out. Killed at any moment, the same command goes on.
 Leaves profiles.csv, profiles-K.csv of the first K failures alone (config.diagnosis.failures), causes.json,
 routing.json, plots/, head/ and report.html in --workdir.
