@@ -22,6 +22,7 @@ def countdown():
         encode=lambda text: tuple(tokenizer(text)["input_ids"]),
         decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
         stop_tokens=(1,),
+        opens_thought=False,
     )
     task = tasks.make(TaskConfig())
     problem = next(p for split in ("train", "validation", "test") for p in task.problems(split)
@@ -117,7 +118,7 @@ def test_ids_that_join_cue_and_answer_are_cut_before_the_join(tiny_model):
             ids = ids if i is None else (*ids[:i], *one, *ids[i + 2 :])
         return (2, *ids)  # and a token before every text
 
-    codec = types.SimpleNamespace(encode=encode, decode=tiny_model.decode, stop_tokens=(1, 3))
+    codec = types.SimpleNamespace(encode=encode, decode=tiny_model.decode, stop_tokens=(1, 3), opens_thought=False)
     asked = probe(problem, tiny_model.encode("Well"), codec)
     assert tiny_model.decode(asked.cue) == "\nAnswer"
     nine = tiny_model.encode("9")[0]

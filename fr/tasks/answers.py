@@ -18,7 +18,7 @@ def canonical_answer(task: str, completion: str) -> str | None:
     """
     if task == "countdown":
         expression = countdown_checker.extract(completion)
-        return None if expression is None else " ".join(expression.split())
+        return None if expression is None else countdown_checker.spaced(expression)
     if task == "gpqa":
         return letter_of(completion)
     if task == "cruxeval":

@@ -1,22 +1,33 @@
-"""The Countdown grader: a bounded parser, exact rationals, a multiset check; no `eval`."""
+"""The Countdown grader: a bounded parser, exact rationals, a multiset check; no `eval`.
+
+The game's own traces write `( 10 - 3 ) * 7`; chat models write the same in LaTeX, with `x` or without a
+sign before a bracket, and with the target on either side.
+"""
 
 import re
 from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
-from fr.tasks.steps import SIGNS, Step, find_steps
+from fr.tasks.extract import ANSWER, EXPRESSION, Found, find
+from fr.tasks.steps import Step, find_steps
+from fr.tasks.undress import plain, unified
 from fr.types import RIGHT, UNPARSED, WRONG
-
-ANSWER = "answer"  # the marker that stands before the final expression; forcing it asks for an answer at once
 
 MAX_CHARACTERS = 400  # of an expression: a longer one is no answer to a game of a few numbers
 MAX_DEPTH = 20  # of brackets
 
-_BRACKETS = str.maketrans("[]", "()")
-# Not `</answer>`: a closing tag starts no answer.
-_MARKER = re.compile(rf"(?<!/)\b{ANSWER}\b\s*(?:is\b)?[\s:>]*", re.IGNORECASE)
+_FRACTION = re.compile(r"\\frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}")
+_TIMES = re.compile(r"(?<=[\d)\]}])\s*[xX]\s*(?=[\d(\[{])")
+_BESIDE = re.compile(r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)")  # a product without its sign
+_PROSE = re.compile(
+    r"(?<=[\d)\]}])\s*[,.;]?\s+(?!(?:or|and|not|but|mod)\b)[A-Za-z]{2,}.*$|(?<=[\d)\]}])[,.;](?!\d).*$"
+)
+_BRACKETS = str.maketrans("[]{}", "()()")
 _TOKEN = re.compile(r"\s*(?:([0-9]+)(?![0-9.,]*[.,][0-9])|([-+*/()=]))")
+
+
+__all__ = ["ANSWER", "StepCount", "check", "extract", "spaced", "step_errors", "steps", "tidy"]
 
 
 class StepCount(NamedTuple):
@@ -28,7 +39,9 @@ class StepCount(NamedTuple):
 
 def steps(completion: str) -> list[Step]:
     """The steps of a trace, in order; expressions of the answer are none."""
-    return [step for step in find_steps(completion[: _cut(completion)]) if len(step.terms) == 2]
+    found = find(completion, EXPRESSION)
+    reasoning = completion[: found.start] if found else completion
+    return [step for step in find_steps(reasoning) if len(step.terms) == 2]
 
 
 def step_errors(completion: str) -> StepCount:
@@ -38,35 +51,52 @@ def step_errors(completion: str) -> StepCount:
 
 
 def extract(completion: str) -> str | None:
-    """The expression after the last answer marker: its line, or the next line if that one is empty."""
-    start = _cut(completion)
-    match = _MARKER.match(completion, start)
-    if match is None:
-        return None
-    line = completion[match.end() : match.end() + MAX_CHARACTERS + 1].split("\n")[0]
-    line = line.split("<")[0].strip().rstrip(".").strip()
-    return line or None
+    """The expression that a completion ends with (`extract.find`), in the game's own signs; None without one."""
+    found: Found | None = find(completion, EXPRESSION)
+    return tidy(found.text) or None if found else None
+
+
+def tidy(text: str) -> str:
+    """An expression in the game's own signs: no LaTeX, round brackets, every product with its sign."""
+    if len(text) > 2 * MAX_CHARACTERS:
+        return text[: 2 * MAX_CHARACTERS]
+    text = unified(plain(text)).replace("$", "").strip()
+    for _ in range(MAX_DEPTH):
+        text, count = _FRACTION.subn(r"((\1)/(\2))", text)
+        if not count:
+            break
+    text = _PROSE.sub("", text.rstrip(" .")).translate(_BRACKETS)
+    return _BESIDE.sub(" * ", _TIMES.sub(" * ", text)).strip()
+
+
+def spaced(expression: str) -> str:
+    """An expression with one space between its parts, as the game writes it."""
+    try:
+        return " ".join(_tokens(expression))
+    except ValueError:
+        return " ".join(expression.split())
 
 
 def check(expression: str, numbers: list[int], target: int) -> str:
-    """Grade an expression: right iff it uses exactly `numbers` and equals `target`; `= target` may follow."""
+    """Grade an expression: right iff it uses exactly `numbers` and equals `target`.
+
+    `= target` may follow it, or `target =` go before it.
+    """
     if len(expression) > MAX_CHARACTERS:
         return UNPARSED
     try:
-        sides = _Parser(_tokens(expression.translate(SIGNS).translate(_BRACKETS))).sides()
+        sides = _Parser(_tokens(tidy(expression))).sides()
     except ValueError:
         return UNPARSED
     except ZeroDivisionError:
         return WRONG
+    if len(sides) == 2 and len(sides[0][1]) == 1 and len(sides[1][1]) > 1:
+        sides = sides[::-1]
     value, used = sides[0]
+    if len(sides) == 2 and len(sides[1][1]) > 1:
+        return UNPARSED  # an equation of two expressions is no answer
     fits = Counter(used) == Counter(numbers) and all(side == target for side, _ in sides)
     return RIGHT if fits and value == target else WRONG
-
-
-def _cut(text: str) -> int:
-    """Where the last answer marker starts; the end if there is none."""
-    starts = [match.start() for match in _MARKER.finditer(text)]
-    return starts[-1] if starts else len(text)
 
 
 def _apply(left: Fraction, op: str, right: Fraction) -> Fraction | None:
@@ -93,13 +123,13 @@ class _Parser:
         self.tokens, self.at, self.depth = tokens, 0, 0
 
     def sides(self):
-        """The value of each side of `expression [= number]`."""
+        """The value of each side of an expression with or without an equals sign."""
         first = self._sum()
         if self._peek() != "=":
             self._end()
             return [first]
         self.at += 1
-        second = self._number()
+        second = self._sum()
         self._end()
         return [first, second]
 

@@ -32,6 +32,7 @@ def replay(completion: str, numbers: Sequence[int], target: int) -> tuple[Played
     """
     levels = [(Counter(numbers), True)]  # numbers left, and whether all that led there is true
     seen, played = set(), []
+    words, counted = 0, 0
     for step in steps(completion):
         operands = Counter(step.terms)
         at = next((i for i in reversed(range(len(levels))) if operands <= levels[i][0]), None)
@@ -47,7 +48,9 @@ def replay(completion: str, numbers: Sequence[int], target: int) -> tuple[Played
             levels += [(left, clean)] * (not thought)
             ups = (step.mark == "up") + len(_UPS.match(completion, step.end)[0].split())
             levels = levels[: max(1, len(levels) - ups)]
-        words = len(completion[: step.end].split())
+        piece = completion[counted : step.end]
+        goes_on = counted and not completion[counted - 1].isspace() and not piece[:1].isspace()
+        words, counted = words + len(piece.split()) - bool(goes_on), step.end
         sign = re.search(r"[-+*/]", completion[step.start : step.equals].translate(SIGNS))[0]
         played.append(Played(step, sign, true, at is not None, again, thought, reaches, words))
     return tuple(played)

@@ -2,15 +2,18 @@ r"""Where the answer of a completion stands, for every task and everybody who as
 
 The last of: `<answer>..</answer>`, `[ANSWER]..[/ANSWER]`, `\boxed{}`, `####`, `Answer:` in its many forms
 (a heading, bold, another language) and sentences such as `the answer is`. What is thought aloud between
-`<think>` and `</think>` is no answer, and neither is a text that never stops thinking.
+`<think>` and `</think>` is no answer, and a text that never stops thinking has none.
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from fr.tasks import markers
 from fr.tasks.letters import letter
 
 CUE = "Answer:"  # the line that worked examples end with; forcing it asks for an answer at once
+ANSWER = "answer"  # the word before the expression that ends a Countdown trace
 THINK = "<think>"  # what a template may write itself at the end of a prompt
 
 MAX_CHARACTERS = 1_000_000  # of a completion, counted from its end
@@ -20,76 +23,16 @@ _LINE = 2000  # characters of an answer on one line
 _LONG = 40_000  # ... or in a display or a block of code
 _FIRST, _RECENT = 32, 64  # markers of one kind that are looked at
 
-MATH, LETTER, LITERAL, LINES = KINDS = ("math", "letter", "literal", "lines")
+KINDS = ("math", "letter", "literal", "lines", "expression")
+MATH, LETTER, LITERAL, LINES, EXPRESSION = KINDS
 
-_THINKING = re.compile(
-    r"<(?P<close>/)?(?:think|thinking|thought|reasoning|reflection|scratchpad)>"
-    r"|\[(?P<close2>/)?THINK\]|(?P<open3>◁think▷)|(?P<close3>◁/think▷)"
-    r"|<\|(?P<close4>/)?(?:begin_of_|end_of_)?(?:think|thought)\|>",
-    re.IGNORECASE,
-)
-_TURN_ENDS = re.compile(
-    r"<\|(?:im_end|im_start|eot_id|endoftext|end|end_of_text|eom_id|user|assistant)\|>|</s>|<end_of_turn>|<eos>"
-    r"|<｜end▁of▁sentence｜>"
-)
-# A model that goes on with a question of its own has left the one that it was asked.
-_NEXT_QUESTION = re.compile(
-    r"^[ \t]{0,9}[*_#]{0,4}[ \t]?(?:question|q|user|human|problem|exercise)\b[ \t]?\d{0,9}[*_]{0,2}[ \t]?:",
-    re.IGNORECASE | re.MULTILINE,
-)
-_WORD = r"(?:answers?|antwort|lösung|réponse|respuesta|risposta|resposta|ответ|答案)"
-_DRESS = r"[*_`\"')\]]{0,4}"
-_COLON = re.compile(
-    rf"\b{_WORD}\b(?:[ \t]\(?(?:in|to|for|as)\b[^\n:.]{{0,40}})?{_DRESS}[ \t]{{0,9}}[:=：]", re.I
-)
-_PROSE = re.compile(
-    rf"\b{_WORD}\b(?:[ \t](?:to|for|of|here|in|that)\b[^.\n:]{{0,80}}?)?{_DRESS}[ \t]{{1,9}}"
-    r"(?:is|are|equals|ist|est|es|seems to be|appears to be|must be|should be|would be|will be|comes to)\b"
-    r"(?:[ \t](?:therefore|thus|then|hence|indeed|now|simply|just|also|clearly|exactly))?[ \t]{0,9}:?",
-    re.I,
-)
-_HEADING = re.compile(
-    rf"^[ \t]{{0,3}}(?:#{{1,6}}[ \t]*|\*\*|__)(?:\d\.[ \t])?[*_]{{0,2}}(?:the[ \t])?(?:final[ \t]|correct[ \t])?"
-    rf"{_WORD}[*_]{{0,2}}[ \t]*:?[*_]{{0,2}}[ \t]*$",
-    re.I | re.MULTILINE,
-)
-_HASHES = re.compile(r"^[ \t]{0,9}####(?!#)[ \t]*", re.MULTILINE)
-_CHOICE = re.compile(
-    r"\b(?:(?:correct|right|best|chosen|final|my)[ \t]){1,2}(?:option|choice|statement|letter|selection)\b"
-    r"[*_]{0,2}[ \t]{0,9}(?:(?:is|would be|must be|seems to be)\b|:)"
-    r"|\b(?:option|choice)[*_]{0,2}[ \t]{0,9}:"
-    r"|\bI(?:'d|'ll| would| will| shall)?[ \t](?:therefore |thus )?(?:choose|chose|pick|picked|select|selected"
-    r"|go with|opt for|am going with|settle on)\b"
-    r"|\bgo(?:ing)? with(?= (?:option|choice|\(?[A-D]\b))",
-    re.I,
-)
-_LETTER_FIRST = re.compile(
-    r"(?=(?:option|choice)[ \t]\(?[A-D]\)?[ \t](?:is|would be)[ \t](?:the[ \t])?(?:correct|right|best))", re.I
-)
-_GAP = re.compile(r"(?:[ \t\r*_>:]|\n(?!\n\n\n)){0,200}")
-_TAG = re.compile(r"<(/?)answer>|\[(/?)ANSWER\]", re.I)
-_BOX = re.compile(r"\\f?boxed[ \t]{0,9}(?P<brace>\{)|\\(?P<escape>.)|(?P<open>\{)|(?P<shut>\})", re.DOTALL)
-_FENCE = re.compile(r"```[\w+-]*[ \t]*\n?")
-_DISPLAYS = {"\\[": "\\]", "$$": "$$", "\\(": "\\)", "\\begin{": "\\end{"}
-# What may stand between boxes that hold one answer together.
-_JOINT = re.compile(
-    r"(?:[\s$,;.:()&]|\\[()\[\],;! ]|\\(?:text|textrm|mathrm|mbox)\{\s?(?:and|or)\s?\}|\\q?quad\b"
-    r"|\b(?:and|or|und|oder|as well as)\b|\b[A-Za-z](?:_\{?\w\}?)?\s?=)*"
-)
-_AGAIN = re.compile(r"\s*(?:[$.,;:()]|\\[()\[\]])*\s*$")
-# A closing remark says something about the answer, not what it is.
-_REMARKS = re.compile(
-    r"(?:(?:indeed|also|thus|then|hence|now|both|quite|very|so|really|in fact|already|again|as|not|what|that|this"
-    r"|these|those|which|where|why|how|because|since|if|when|based|by|in|on|at|to|from|with|without|consistent"
-    r"|correct|incorrect|right|wrong|obvious|clear|evident|plausible|reasonable|unique|valid|verified|confirmed"
-    r"|checked|simple|same|the same|the one|the result|the sum|the value|the number|only|likely|probably|given"
-    r"|found|obtained|determined|derived|shown|stated|boxed|above|below|here|therefore|an? |one of|exact|sound"
-    r"|final|good|ok|okay|fine|complete|done|sure|certain|unclear|unknown|in the|your|my|our|its|straightforward"
-    r"|easy|immediate|trivial|expected|provided|supported|justified|rounded|expressed|independent|up to you)\b"
-    r"|[a-z]{3,}(?:ly|able|ible|ized|ised)\b)",
-    re.I,
-)
-_TAKEN_BACK = re.compile(r"(?:not|n't|never|wrong|unclear|unknown)\b", re.I)
+
+_KIND_OF = {"countdown": EXPRESSION, "gpqa": LETTER, "cruxeval": LITERAL}
+
+
+def kind_of(task: str) -> str:
+    """The kind of the answers of a task."""
+    return LINES if task.startswith("reasoning_gym") else _KIND_OF.get(task, MATH)
 
 
 class Found(NamedTuple):
@@ -97,7 +40,7 @@ class Found(NamedTuple):
 
     start: int  # of the marker before it
     begin: int  # of the answer
-    end: int  # behind it
+    end: int  # after it
     text: str  # as it is written, without Markdown around it
     how: str  # tag, box, line, heading, hashes, prose, choice or bare
     rest: str  # from the answer to the end of what the model says
@@ -109,17 +52,19 @@ def find(completion: str, kind: str = MATH) -> Found | None:
     Args:
       completion: the new text of an attempt.
       kind: of the answer: `math` (values and words), `letter` (of an option), `literal` (of
-        Python) or `lines` (all that follows the marker).
+        Python), `lines` (all that follows the marker) or `expression` (of Countdown).
     """
     offset = max(0, len(completion) - MAX_CHARACTERS)
     # only the beginning of a thought can lie outside the window
-    if offset and completion.rfind(THINK) < offset and completion.rfind("</think>") < completion.rfind(THINK):
+    if offset and THINK in completion[:offset] and completion.rfind("</think>") < completion.rfind(THINK):
         return None
-    part = own_part(completion[offset:])
+    text = completion[offset:]
+    if kind != LITERAL and not text.isascii():
+        text = text.translate(markers.FULL_WIDTH)
+    part = own_part(text)
     if part is None:
         return None
-    text = completion[offset + part[0] : offset + part[1]]
-    found = _last(text, kind)
+    found = _last(text[part[0] : part[1]], kind)
     if found is None:
         return None
     shift = offset + part[0]
@@ -133,23 +78,23 @@ def final_answer(completion: str, kind: str = MATH) -> str | None:
 
 
 def own_part(text: str) -> tuple[int, int] | None:
-    """Where the part of a text lies that may hold an answer: behind its thoughts; None while it is thinking."""
+    """Where the part of a text lies that may hold an answer, after its thoughts; None while it is thinking."""
     start, thinking = 0, False
-    for match in _THINKING.finditer(text):
-        closes = any(match[name] for name in ("close", "close2", "close3", "close4")) or "end_of" in match[0]
-        start, thinking = (match.end() if closes else start), not closes
+    for match in markers.THINKING.finditer(text):
+        thinking = not _closes(match)
+        start = start if thinking else match.end()
     if thinking:
         return None
-    ends = _TURN_ENDS.search(text, start)
+    ends = markers.TURN_ENDS.search(text, start)
     return start, ends.start() if ends and text[start : ends.start()].strip() else len(text)
 
 
 def opens_thought(prompt: str) -> bool:
     """Whether a prompt ends inside of a thought that its template has begun."""
-    last = None
-    for last in _THINKING.finditer(prompt[-200:]):
+    tail, last = prompt[-200:], None
+    for last in markers.THINKING.finditer(tail):
         continue
-    return bool(last and not prompt[-200:][last.end() :].strip() and "/" not in last[0])
+    return bool(last and not _closes(last) and not tail[last.end() :].strip())
 
 
 def boxed_parts(text: str) -> list[str]:
@@ -157,16 +102,18 @@ def boxed_parts(text: str) -> list[str]:
     return [found.text for found in _joined(text, _boxes(text, whole=True))]
 
 
+def _closes(match: re.Match) -> bool:
+    return any(match[name] for name in ("close", "close2", "close3", "close4"))
+
+
 def _last(text: str, kind: str) -> Found | None:
     found = sorted(_candidates(text, kind), key=_order)
-    if found:
-        nexts = _NEXT_QUESTION.search(text, found[0].end)
-        if nexts:
-            text = text[: nexts.start()]
-            found = [one for one in found if one.begin < nexts.start()]
+    if found and (nexts := markers.NEXT_QUESTION.search(text, found[0].end)):
+        text = text[: nexts.start()]
+        found = [one for one in found if one.begin < nexts.start()]
     chosen = None
     for one in found:
-        if chosen is None or not _weaker(one, chosen, kind):
+        if chosen is None or not _remark(one, kind):
             chosen = one
     if chosen is None:
         return _bare(text, kind)
@@ -178,45 +125,35 @@ def _order(one: Found) -> tuple[int, bool]:
     return (one.end if one.how == "tag" else one.begin), one.how in ("tag", "box")
 
 
-def _weaker(one: Found, before: Found, kind: str) -> bool:
-    """Whether a later candidate is only a remark on an earlier answer."""
-    if one.how in ("prose", "choice") and kind == MATH:
-        return bool(_REMARKS.match(one.text)) and not re.match(r"[^a-z]*\d", one.text)
-    if one.how == "hashes" and re.match(r"[A-Za-z]", one.text):
-        return True
-    return False
+def _remark(one: Found, kind: str) -> bool:
+    """Whether a sentence after an answer only says something about it: it states no value and no name."""
+    if one.how == "prose" and kind in (MATH, LINES):
+        return bool(re.match(r"[a-z]{2,}(?![\w(]*\()|a ", one.text)) and not re.match(r"[^.]{0,40}\d", one.text)
+    return one.how == "hashes" and bool(re.match(r"[A-Za-z]", one.text))
 
 
-def _candidates(text: str, kind: str):
-    boxes = _boxes(text)
-    if boxes:
-        joined = _joined(text, boxes)
-        yield _together(joined)
+def _candidates(text: str, kind: str) -> Iterator[Found]:
+    if boxes := _boxes(text):
+        yield _together(_joined(text, boxes), kind)
     yield from _tags(text, kind)
+    if kind == EXPRESSION:
+        for match in _some(markers.EXPRESSION, text):
+            yield from (one for one in _stated(text, match, "line", kind) if _readable(one, kind))
+        return
     headings = []
-    for match in _some(_HEADING, text):
+    for match in _some(markers.HEADING, text):
         headings.append(match.span())
-        yield from _stated(text, match, "heading")
-    for match in _some(_COLON, text):
-        if not any(a <= match.start() < b for a, b in headings):
-            yield from _stated(text, match, "line")
-    for match in _some(_HASHES, text):
-        if not re.match(
-            r"\D*\d+[.:)]\s+\w|\**(?:final\s|the\s)*(?:answer|step)",
-            text[match.end() : match.end() + 80],
-            re.I,
-        ):
-            yield from _stated(text, match, "hashes")
-    for match in _some(_PROSE, text):
-        for one in _stated(text, match, "prose"):
-            if _readable(one, kind):
-                yield one
-    if kind == LETTER:
-        for pattern in (_CHOICE, _LETTER_FIRST):
-            for match in _some(pattern, text):
-                for one in _stated(text, match, "choice"):
-                    if letter(one.text):
-                        yield one
+        yield from _stated(text, match, "heading", kind)
+    for match in _some(markers.COLON, text):
+        inside = any(a <= match.start() < b for a, b in headings)
+        if not inside and not (kind == LETTER and match[0].upper() == "A:"):
+            yield from _stated(text, match, "line", kind)
+    for match in _some(markers.HASHES, text):
+        if not markers.NO_HASHES.match(text[match.end() : match.end() + 120]):
+            yield from _stated(text, match, "hashes", kind)
+    for pattern, how in ((markers.PROSE, "prose"), (markers.CHOICE, "choice")):
+        for match in _some(pattern, text) if how == "prose" or kind == LETTER else ():
+            yield from (one for one in _stated(text, match, how, kind) if _readable(one, kind))
 
 
 def _some(pattern: re.Pattern, text: str) -> list[re.Match]:
@@ -226,41 +163,44 @@ def _some(pattern: re.Pattern, text: str) -> list[re.Match]:
 
 
 def _readable(one: Found, kind: str) -> bool:
+    """Whether a sentence states an answer of the kind that is wanted."""
     if kind == LETTER:
         return letter(one.text) is not None
     if kind == LITERAL:
-        return bool(re.match(r"[\[({'\"\d`$*+-]|b'|True|False|None", one.text))
-    return not _TAKEN_BACK.match(one.text) and not (
-        re.match(r"[a-z]", one.text)
-        and re.match(r"(?:obvious|clear|correct|as follows|the following)\b", one.text)
+        return bool(re.match(r"[\[({'\"\d`$*+-]|b'|True|False|None|f\(|assert", one.text))
+    if kind == EXPRESSION:
+        return bool(re.match(r"[\s$*`_({\[]*(?:\\(?:\(|\[|left|[dt]?frac|boxed|text\w*)[\s({\[]*)*[\d(\[{-]", one.text))
+    return not re.match(
+        r"(?:not|never|wrong|unclear|unknown|obvious|clear|correct|as follows|the following)\b", one.text
     )
 
 
-def _stated(text: str, match: re.Match, how: str):
+def _stated(text: str, match: re.Match, how: str, kind: str) -> Iterator[Found]:
     """The answer after a marker: its line, the next one that is not empty, or the display that begins there."""
-    begin = _GAP.match(text, match.end()).end()
-    rest = text[begin : begin + (_LONG if text.startswith(("\\", "$", "`"), begin) else _LINE)]
-    if (
-        not rest
-        or rest[0].isspace()
-        or re.match(rf"(?:#+[ \t]*)?(?:\*\*)?(?:final )?{_WORD}\b[*_]{{0,2}}[ \t]*[:=]", rest[:60], re.I)
-    ):
+    begin = markers.GAP.match(text, match.end()).end()
+    long = kind == LITERAL or text.startswith(("\\", "$", "`"), begin)
+    rest = text[begin : begin + (_LONG if long else _LINE)]
+    if not rest or rest[0].isspace() or markers.ANOTHER.match(rest[:60]):
         return
-    end = begin + _extent(rest)
+    end = begin + _extent(rest, kind)
     content = text[begin:end].strip()
+    if match[0].rstrip().endswith(('":', "':")):  # JSON
+        content = re.split(r"[,}\n]", content)[0]
     if content.startswith("not ") or not content.strip("*_`#. \t"):
         return
     yield Found(match.start(), begin, end, _trimmed(content), how, "")
 
 
-def _extent(rest: str) -> int:
-    """How long the answer is that a text begins with: a display, a fenced block, or a line."""
-    if fence := _FENCE.match(rest):
+def _extent(rest: str, kind: str) -> int:
+    """How long the answer is that a text begins with: a display, a fenced block, a literal, or a line."""
+    if fence := markers.FENCE.match(rest):
         close = rest.find("```", fence.end())
         return close + 3 if close > 0 else len(rest)
     line = rest.find("\n")
     line = len(rest) if line < 0 else line
-    for opening, closing in _DISPLAYS.items():
+    if kind == LITERAL and rest[0] in "[({" and (length := literal_length(rest)) > line:
+        return length
+    for opening, closing in markers.DISPLAYS.items():
         place = rest.find(opening, 0, line)
         if place >= 0:
             close = rest.find(closing, place + len(opening))
@@ -270,18 +210,36 @@ def _extent(rest: str) -> int:
     return line
 
 
+def literal_length(text: str) -> int:
+    """How long the Python literal is that a text begins with; 0 without an end."""
+    depth, quote, at = 0, "", 0
+    while at < len(text):
+        c = text[at]
+        if quote:
+            at += c == "\\"
+            quote = "" if c == quote else quote
+        elif c in "'\"":
+            quote = c
+        else:
+            depth += (c in "[({") - (c in "])}")
+        at += 1
+        if not depth and not quote and (c in "])}'\""):
+            return at
+    return 0
+
+
 def _trimmed(content: str) -> str:
-    if fence := _FENCE.match(content):
-        return content[fence.end() :].removesuffix("```").strip()
     content = content.strip()
+    if fence := markers.FENCE.match(content):
+        return content[fence.end() :].removesuffix("```").strip()
     if content.endswith("**") and content.count("**") % 2:
         content = content[:-2].rstrip()
     return content
 
 
-def _tags(text: str, kind: str):
+def _tags(text: str, kind: str) -> Iterator[Found]:
     opened = None
-    for match in _TAG.finditer(text):
+    for match in markers.TAG.finditer(text):
         if not (match[1] or match[2]):
             opened = match
         elif opened:
@@ -292,40 +250,46 @@ def _tags(text: str, kind: str):
         yield from _tagged(text, opened, stop if stop > 0 else len(text), kind)
 
 
-def _tagged(text: str, opened: re.Match, end: int, kind: str):
+def _tagged(text: str, opened: re.Match, end: int, kind: str) -> Iterator[Found]:
     inside = text[opened.end() : end]
     if not inside.strip():
         return
     begin = opened.end() + len(inside) - len(inside.lstrip())
     content = _trimmed(inside)
-    boxes = _boxes(content)
-    if kind != LITERAL and boxes:
-        content = _together(_joined(content, boxes)).text
-    elif kind == MATH and (nested := _COLON.match(content) or _PROSE.search(content[:60])):
-        content = content[nested.end() :].strip() or content
+    boxes = _boxes(content) if kind != LITERAL else []
+    content = _together(_joined(content, boxes), kind).text if boxes else _unmarked(content, kind)
     yield Found(opened.start(), begin, end, content, "tag", "")
+
+
+def _unmarked(content: str, kind: str) -> str:
+    """What a box or a tag holds, without a marker of its own: `The answer is 42`."""
+    if kind != MATH or len(content) > 400:
+        return content
+    inner = markers.COLON.match(content) or markers.PROSE.search(re.sub(r"\\text\w*\{", " ", content[:80]))
+    if not inner:
+        return content
+    rest = content[inner.end() :] if inner.re is markers.COLON else re.split(inner[0].strip()[-6:], content)[-1]
+    return rest.strip(" }\t\n*") or content
 
 
 def _boxes(text: str, whole: bool = False) -> list[Found]:
     """Boxes that are closed and in no other; none where the last is left open, unless the text is known `whole`."""
+    if "boxed" not in text:
+        return []
     found, stack = [], []
-    for match in _BOX.finditer(text):
+    for match in markers.BRACES.finditer(text):
         if match["brace"]:
             stack.append(match)
         elif match["open"]:
             stack.append(None)
         elif match["shut"] and stack:
             box = stack.pop()
-            if box is not None:
-                content = text[box.end() : match.start()]
-                if content.strip():
-                    lead = len(content) - len(content.lstrip())
-                    found.append(
-                        Found(box.start(), box.end() + lead, match.start(), content.strip(), "box", "")
-                    )
-    found.sort(key=lambda one: one.start)
+            content = text[box.end() : match.start()] if box is not None else ""
+            if content.strip() and not any(other is not None for other in stack[-20:]):
+                lead = len(content) - len(content.lstrip())
+                found.append(Found(box.start(), box.end() + lead, match.start(), content.strip(), "box", ""))
     kept: list[Found] = []
-    for one in found:
+    for one in sorted(found, key=lambda one: one.start):
         if not kept or one.start >= kept[-1].end:
             kept.append(one)
     open_at = [box.start() for box in stack if box is not None]
@@ -335,26 +299,30 @@ def _boxes(text: str, whole: bool = False) -> list[Found]:
 def _joined(text: str, boxes: list[Found]) -> list[Found]:
     """The last boxes between which only `and`, commas and names stand; equal ones once."""
     chosen: list[Found] = boxes[-1:]
-    for one in reversed(boxes[:-1]):
+    for one in reversed(boxes[-40:-1]):
         gap = text[one.end + 1 : chosen[0].start]
-        if len(gap) > 200 or not _JOINT.fullmatch(gap) or gap.count("\n") > 4:
+        if len(gap) > 200 or not markers.JOINT.fullmatch(gap) or gap.count("\n") > 4:
             break
         chosen.insert(0, one)
     texts = [one.text for one in chosen]
     return [one for i, one in enumerate(chosen) if one.text not in texts[:i]]
 
 
-def _together(boxes: list[Found]) -> Found:
+def _together(boxes: list[Found], kind: str) -> Found:
     first, last = boxes[0], boxes[-1]
-    return Found(first.start, first.begin, last.end, ", ".join(one.text for one in boxes), "box", "")
+    text = ", ".join(one.text for one in boxes)
+    return Found(first.start, first.begin, last.end, _unmarked(text, kind), "box", "")
 
 
 def _bare(text: str, kind: str) -> Found | None:
-    """A completion of one short line is its own answer; for numbers, what follows its last equals sign."""
+    """A completion of one short line, or of one block of code, is its own answer."""
     line = text.strip()
-    if not line or len(line) > _SHORT or "\n" in line or _COLON.search(line) or _PROSE.search(line):
+    content = _trimmed(line)
+    if not content or kind == EXPRESSION or markers.COLON.search(line) or markers.PROSE.search(line):
         return None
-    if "\\boxed" in line or _TAG.search(line):
+    if content == line and (len(line) > _SHORT or "\n" in line and not (kind == LITERAL and line[0] in "[({")):
         return None
-    begin = text.find(line)
-    return Found(begin, begin, begin + len(line), line, "bare", line)
+    if len(content) > _LINE or "\\boxed" in line or markers.TAG.search(line):
+        return None
+    begin = text.find(content)
+    return Found(begin, begin, begin + len(content), content, "bare", content)

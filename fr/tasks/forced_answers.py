@@ -19,8 +19,8 @@ def probe(
     """The probe of an attempt's tokens, with those of `sets` that exist; None if none does.
 
     Cuts lie at the ends of steps, nearest to equal shares of the reasoning (a short one has some of them twice).
-    The own answer is what was generated behind the last marker, if the attempt came to its end; a gold one is
-    tokenised behind the cue. Both end with a stop token.
+    The own answer is the one that `extract.find` sees, if the attempt came to its end; a gold one is
+    tokenised after the cue. Both end with a stop token.
     """
     form = format_of(problem.task)
     attempt = Written(form, tokens, codec)
@@ -28,16 +28,27 @@ def probe(
     places = sorted({*attempt.ends, len(reasoning)})
     nearest = lambda share: min(places, key=lambda place: abs(place - share * len(reasoning)))
     cue, gold = _gold(form, form.answers(problem) if "gold" in sets else (), codec)
-    found = {"own": (tuple(attempt.tokens[attempt.answer :]),) if attempt.answer else (), "gold": gold}
+    found = {"own": _own(attempt, codec), "gold": gold}
     answers = {name: found[name] for name in sets if found[name]}
     chosen = tuple(attempt.count(nearest(share)) for share in np.linspace(0, 1, cuts))
     return Probe(chosen, cue, answers) if answers else None
 
 
 def answer_span(problem: Problem, tokens: Sequence[int], codec: Codec) -> tuple[int, int]:
-    """Where an attempt's own answer begins and ends among its tokens, its stop token left out; (0, 0) without one."""
+    """Where an attempt's own answer begins and ends among its tokens; (0, 0) without one."""
     attempt = Written(format_of(problem.task), tokens, codec)
-    return (attempt.answer, len(attempt.tokens) - 1) if attempt.answer else (0, 0)
+    return attempt.answer, attempt.answer_end
+
+
+def _own(attempt: Written, codec: Codec) -> tuple[tuple[int, ...], ...]:
+    """The own answer and its stop token: as it was generated after the cue, or written as if it had been."""
+    if not attempt.answer:
+        return ()
+    form, marker, stop = attempt.form, attempt.marker, attempt.tokens[-1]
+    if attempt.text[marker.start : marker.begin].strip() == form.cue.strip():
+        return ((*attempt.tokens[attempt.answer : attempt.answer_end], stop),)
+    _, written = _gold(form, (marker.text,), codec)
+    return tuple(ids for ids in written if ids[-1] == stop)
 
 
 def _gold(

@@ -17,6 +17,7 @@ class Codec(Protocol):
     """What is needed of a model: its tokenizer and what ends a text."""
 
     stop_tokens: tuple[int, ...]
+    opens_thought: bool  # its chat template begins a thought that the completion goes on with
 
     def encode(self, prompt: str) -> tuple[int, ...]:
         """Ids of a text."""
@@ -30,7 +31,7 @@ class Format:
     """How completions of a task state their steps and their answer."""
 
     cue: str  # forcing it asks for an answer at once
-    marker: re.Pattern  # what stands before the own answer; the last one counts
+    kind: str  # of its answers, as `extract.find` looks for them
     step: re.Pattern  # a match ends where a step does
     answers: Callable[[Problem], Sequence[str]]  # right ones as the task would write them
     again: str  # forcing it in place of the answer has the reasoning go on ...
@@ -43,7 +44,7 @@ _MARK = re.compile(r"(?<=\s)(?:,|no|yes|up)(?=\s(?!up\b)|$)")
 FORMATS = {
     "countdown": Format(
         cue=f" {ANSWER}",
-        marker=re.compile(rf"(?<!/)\b{ANSWER}\b"),
+        kind=extract.EXPRESSION,
         step=_MARK,
         answers=lambda problem: solutions(tuple(problem.meta["numbers"]), problem.meta["target"]),
         again=" up",  # its vocabulary has no other word for it: back a level, and on
@@ -54,7 +55,7 @@ FORMATS = {
 # A reference is one way among others to write a right answer: its probability is a lower bound, not the share.
 CHAT = Format(
     cue=f"\n{extract.CUE}",
-    marker=re.compile(re.escape(extract.CUE)),
+    kind=extract.MATH,
     step=re.compile(r"(?<=[.!?])(?=\s)|(?<=\S)(?=\n)"),
     answers=lambda problem: (problem.answer,) if problem.answer else (),
     again="\nWait",
@@ -65,7 +66,7 @@ CHAT = Format(
 
 def format_of(task: str) -> Format:
     """The format of a task's completions."""
-    return FORMATS.get(task, CHAT)
+    return FORMATS.get(task) or dataclasses.replace(CHAT, kind=extract.kind_of(task))
 
 
 def spell(codec: Codec, text: str) -> tuple[int, ...] | None:
@@ -84,16 +85,29 @@ class Written:
         self.length = functools.cache(lambda n: len(codec.decode(self.tokens[:n])))
         self.ended = bool(self.tokens) and self.tokens[-1] in codec.stop_tokens
         self.text = codec.decode(self.tokens[:-1] if self.ended else self.tokens)
-        markers = list(form.marker.finditer(self.text))
-        self.marker = markers[-1] if markers else None
-        begin = self.count(self.marker.end()) if self.ended and self.marker else 0
-        # Tokens before the own answer; 0: there is none. A lone stop token is no answer.
-        self.answer = begin if begin < len(self.tokens) - 1 else 0
+        thought = extract.THINK * (codec.opens_thought and form.cue == CHAT.cue)
+        found = extract.find(thought + self.text, form.kind)
+        if found and thought:
+            found = found._replace(
+                start=found.start - len(thought), begin=found.begin - len(thought), end=found.end - len(thought)
+            )
+        self.marker = found if found and found.how != "bare" else None
+        # Tokens before the own answer, and those up to its end; 0: there is none. A lone stop token is no answer.
+        self.answer, self.answer_end = self._span() if self.ended and self.marker else (0, 0)
+
+    def _span(self) -> tuple[int, int]:
+        """The tokens of the own answer."""
+        length = len(self.text[: self.marker.begin].rstrip(" "))
+        begin = self.count(length)
+        begin -= self.length(begin) > length  # a token that writes the marker's end and the answer
+        last = len(self.tokens) - 1
+        end = self.count(self.marker.end) if self.text[self.marker.end :].strip() else last
+        return (begin, end) if 0 < begin < min(end, last) + (end == last) else (0, 0)
 
     @property
     def reasoning(self) -> str:
         """The text before the own answer's marker."""
-        return self.text[: self.marker.start() if self.marker else None].rstrip()
+        return self.text[: self.marker.start if self.marker else None].rstrip()
 
     @property
     def ends(self) -> list[int]:

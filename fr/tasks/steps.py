@@ -16,6 +16,7 @@ _STEP = re.compile(
     rf"({_LEFT})( ?)({_NUMBER})(?!\w|\.\d|,\d{{3}}(?!\d)| ?[-+*/] ?[$£€]?[\d(])(?: ?(,|no\b|up\b|yes\b))?"
 )
 _OPEN = re.compile(rf"({_LEFT})( ?)$")
+MAX_CHARACTERS = 400_000  # of a text that is read for steps, from its beginning
 _TAIL = 200  # characters in which a step that waits for its result is looked for
 
 
@@ -42,9 +43,11 @@ class Step(NamedTuple):
 
 
 def find_steps(text: str) -> list[Step]:
-    """The steps of a text, in order; the left side is numbers and signs without brackets."""
-    text = text.translate(SIGNS)
-    return [_step(match) for match in _STEP.finditer(text) if not _goes_before(text[: match.start()])]
+    """The steps of the first `MAX_CHARACTERS` of a text, in order; left sides have no brackets."""
+    text = text[:MAX_CHARACTERS].translate(SIGNS)
+    # a line of any length is looked back on only as far as an expression can reach
+    back = lambda at: text[max(text.rfind("\n", max(at - _TAIL, 0), at) + 1, at - _TAIL, 0) : at]
+    return [_step(match) for match in _STEP.finditer(text) if not _goes_before(back(match.start()))]
 
 
 def completion_of(text: str) -> str | None:
