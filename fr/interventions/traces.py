@@ -31,7 +31,7 @@ def wait(setting: Setting) -> Change:
     """
     trace, form = setting.failure.written, setting.format
     reasoning = trace.reasoning.removesuffix(form.claim)
-    length = len(reasoning) if trace.marker else trace.ends[-1]
+    length = len(reasoning) if trace.concluded else trace.ends[-1]
     return _behind(setting, setting.failure, length, form.again) if length else Change()
 
 

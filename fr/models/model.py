@@ -79,6 +79,14 @@ class Model:
     def _hidden(self) -> frozenset[int]:
         return hidden_ids(self.tokenizer, self.stop_tokens)
 
+    @functools.cached_property
+    def opens_thought(self) -> bool:
+        """Whether its chat template begins a thought that completions go on with."""
+        if not self.chat:
+            return False
+        begun = self.decode(self.encode([{"role": "user", "content": "?"}])[-16:])
+        return begun.rstrip().endswith(("<think>", "<thinking>", "[THINK]"))
+
     def _need_tokenizer(self):
         if self.tokenizer is None:
             raise UserError(f"{self.name} has no tokenizer (tokenizer.json, tokenizer_config.json)")

@@ -15,6 +15,7 @@ from fr.plans import Asked, settle
 from fr.sampling.rows import row_key
 from fr.sampling.work import Plan, Resume, Speak
 from fr.tasks.answers import extracted_answer
+from fr.tasks.extract import TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all, grader_version
 from fr.types import Confidence, Cost, Probe, Problem, Rollout, Row
 
@@ -129,8 +130,12 @@ def graded(run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]) ->
 
 
 def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
-    """What the grader reads: a forced answer means nothing without the cue that asked for it."""
-    return run.specialist.decode((*planned.row.prompt[-planned.cue :], *tokens)) if planned.cue else text
+    """What the grader reads: a forced answer with the cue that asked for it, a thought from its beginning."""
+    prompt = planned.row.prompt[: len(planned.row.prompt) - planned.cue]
+    if planned.cue:
+        cue = planned.row.prompt[-planned.cue :]
+        text = run.specialist.decode((*cue, *tokens))
+    return THINK * opens_thought(run.specialist.decode(prompt[-TAIL:])) + text
 
 
 def graded_columns(problem: Problem, text: str, read: str, grade: str) -> dict[str, str | None]:

@@ -17,6 +17,7 @@ from fr.pipeline.trajectories import Trajectories, sampled, scored, scoring_plan
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.tasks.base import Task
+from fr.tasks.extract import TAIL, THINK, opens_thought
 from fr.tasks.forced_answers import answer_span
 from fr.tasks.grading import grade_all
 from fr.types import RIGHT, Cost, Problem, RewardBatch, Rollout, Row, Truth
@@ -139,7 +140,9 @@ class Sampler:
             rollouts = self.engine.sample(rows, self._longest + c.policy.max_new_tokens, plan=plan)
         with stages.time("grades"):
             texts = [self._codec.decode(r.tokens if r.truncated else r.tokens[:-1]) for r in rollouts]
-            grades = grade_all(self._task, list(zip(owners, texts)))
+            decode = self._codec.decode
+            begun = (THINK * opens_thought(decode(row.prompt[-TAIL:])) for row in rows)
+            grades = grade_all(self._task, [(p, b + text) for p, b, text in zip(owners, begun, texts)])
         cost = Cost(
             prefill=self.engine.counts.prompt_tokens - read,
             generated=sum(r.generated for r in rollouts),

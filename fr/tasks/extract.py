@@ -15,6 +15,7 @@ from fr.tasks.letters import letter
 CUE = "Answer:"  # the line that worked examples end with; forcing it asks for an answer at once
 ANSWER = "answer"  # the word before the expression that ends a Countdown trace
 THINK = "<think>"  # what a template may write itself at the end of a prompt
+TAIL = 16  # tokens at the end of a prompt that are looked at for it
 
 MAX_CHARACTERS = 1_000_000  # of a completion, counted from its end
 MAX_REFERENCE = 4000  # characters of a right answer
@@ -169,7 +170,8 @@ def _readable(one: Found, kind: str) -> bool:
     if kind == LITERAL:
         return bool(re.match(r"[\[({'\"\d`$*+-]|b'|True|False|None|f\(|assert", one.text))
     if kind == EXPRESSION:
-        return bool(re.match(r"[\s$*`_({\[]*(?:\\(?:\(|\[|left|[dt]?frac|boxed|text\w*)[\s({\[]*)*[\d(\[{-]", one.text))
+        dress = r"[\s$*`_({\[]*(?:\\(?:\(|\[|left|[dt]?frac|boxed|text\w*)[\s({\[]*)*"
+        return bool(re.match(dress + r"[\d(\[{-]", one.text))
     return not re.match(
         r"(?:not|never|wrong|unclear|unknown|obvious|clear|correct|as follows|the following)\b", one.text
     )

@@ -106,8 +106,15 @@ class Written:
 
     @property
     def reasoning(self) -> str:
-        """The text before the own answer's marker."""
-        return self.text[: self.marker.start if self.marker else None].rstrip()
+        """The text before the own answer's marker, or before a marker that nothing follows."""
+        if self.marker:
+            return self.text[: self.marker.start].rstrip()
+        return self.text.rstrip().removesuffix(self.form.cue.strip()).rstrip()
+
+    @property
+    def concluded(self) -> bool:
+        """Whether the reasoning has come to an answer, if only to its marker."""
+        return bool(self.marker) or self.text.rstrip().endswith(self.form.cue.strip())
 
     @property
     def ends(self) -> list[int]:

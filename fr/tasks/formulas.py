@@ -14,7 +14,8 @@ _RELATIONS = "=<>≤≥≈≠≡∈"
 _MATRIX = re.compile(r"\\begin\s?\{(\w*matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s?\{\1\}", re.DOTALL)
 _MONEY = re.compile(r"([-+]?)\s?(?:US\s?)?([$£€])\s?(?=[-+.\d\\])")
 _HEAD = re.compile(
-    r"\s*([A-Za-z]'?|\\[a-z]+|[A-Za-z]\s?\(\s?[A-Za-z](?:\s?,\s?[A-Za-z])*\s?\)|[A-Za-z]_\{?\w+\}?)\s*"
+    r"\s*([A-Za-z]'?|\\[a-z]+|[A-Za-z]\s?\(\s?[A-Za-z](?:\s?,\s?[A-Za-z])*\s?\)|[A-Za-z]_\{?\w+\}?"
+    r"|(?:\\?gcd|\\?lcm|[A-Za-z])\s?\([^()=]*\))\s*"
 )
 # An operation between numbers that was left undone; `3*10^4` and a sign are ways to write one number.
 _UNDONE = re.compile(r"(?<=[\w)}⦄!])\s?[-+*]\s?(?!10\s?\^)(?=[\d({\\.-])|/[^/]*/")
@@ -33,7 +34,7 @@ def undone(text: str) -> bool:
 def _value(text: str, depth: int) -> Value:
     if depth > MAX_DEPTH or not text:
         raise Unread(text[:40])
-    text = _undollared(text).strip().rstrip(".").strip()
+    text = re.sub(r"^[=≈:] ?", "", _undollared(text).strip().rstrip(".").strip())
     while _wraps(text, "{", "}") and not _split(text[1:-1], ",")[1:]:
         text = text[1:-1].strip()
     if match := _MATRIX.fullmatch(text):
@@ -117,6 +118,8 @@ def _sides(text: str) -> tuple[list[str], list[str]]:
 
 def _list(parts: list[str], depth: int) -> Value:
     values = [_value(part, depth + 1) for part in parts]
+    if all("=" in part and not value.head and value.number is not None for part, value in zip(parts, values)):
+        return values[-1]  # a calculation in several steps
     heads = {value.head for value in values[1:]} | {values[0].head}
     if heads == {values[0].head} or heads == {values[0].head, ""} and not any(v.head for v in values[1:]):
         values = [value._replace(head="") for value in values]
@@ -201,6 +204,8 @@ def _bracketed(text: str, depth: int) -> Value | None:
     if not _wraps(text, "([", ")]"):
         return None
     parts = _split_inside(text[1:-1])
+    if len(parts) == 1 and "\\begin" in parts[0] and (inside := _value(parts[0], depth + 1)).kind == "matrix":
+        return inside  # brackets around an array
     if len(parts) == 1 and text[0] == "(" and text[-1] == ")":
         inside = _value(parts[0], depth + 1)
         return inside if inside.kind != "expr" or inside.unit or inside.percent else None

@@ -1,8 +1,11 @@
-"""The words and signs that stand before an answer, or end what a model says, as regular expressions in linear time."""
+"""Words and signs that stand before an answer, or end what a model says: regular expressions in linear time."""
 
 import re
 
-_WORD = r"(?<![A-Za-z])(?:answers?|antwort|lösung|réponse|respuesta|risposta|resposta|ответ|答案|答え|回答)(?![A-Za-z])"
+_WORD = (
+    r"(?<![A-Za-z])(?:answers?|antwort|lösung|réponse|respuesta|risposta|resposta|ответ|答案|答え|回答)"
+    r"(?![A-Za-z])"
+)
 _DRESS = r"[*_`\"')\]]{0,4}"
 _ADVERBS = (
     r"(?:[ \t](?:therefore|thus|then|hence|indeed|now|simply|just|also|clearly|exactly|definitely|probably|surely"

@@ -33,6 +33,7 @@ _SIGNS = {
     "’": "'",
     "‘": "'",
     "…": "...",
+    "。": ".",
 }
 _COMMANDS = {
     "dfrac": "\\frac",
@@ -94,6 +95,11 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
 _DEGREE = re.compile(r"\^\s?\{?\s?(?:\\circ|∘|°)\s?\}?|°|∘(?=\s|$)")
+_ALIGNED = re.compile(
+    r"\\begin\s?\{(align|aligned|alignat|equation|gather|gathered|split|multline|eqnarray)\*?\}(.*?)"
+    r"\\end\s?\{\1\*?\}",
+    re.DOTALL,
+)
 _ROW = "⏎"  # the end of a row of a matrix
 _EDGE = " \t\r\n*`\"'"
 
@@ -130,6 +136,9 @@ def unified(text: str) -> str:
         text = text.replace(dressed, bare)
     text = text.replace("\\{", "⦃").replace("\\}", "⦄").replace("\\|", "|")
     text = re.sub(r"\\[()\[\]]", " ", text)
+    if match := _ALIGNED.search(text):
+        rows = [row for row in match[2].split(_ROW) if row.strip()]
+        text = text[: match.start()] + (rows[-1] if rows else "").replace("&", "") + text[match.end() :]
     text = _DEGREE.sub(" degrees ", text)
     for _ in range(4):
         text, count = _WRAPPED.subn(_unwrapped, text)
