@@ -5,14 +5,17 @@ import re
 
 from fr.tasks import extract
 from fr.tasks.extract import final_answer
+from fr.tasks.grading import grade_answer
 from fr.tasks.letters import LETTERS, letter
 from fr.tasks.undress import plain
 from fr.types import RIGHT, UNPARSED, WRONG
 
-__all__ = ["LETTERS", "grade_letter", "grade_literal", "letter_of", "literal_of"]
+__all__ = ["LETTERS", "grade_letter", "grade_literal", "grade_math", "letter_of", "literal_of"]
 MAX_LITERAL = 20_000  # characters
 _CALL = re.compile(r"(?:assert\s+)?f\(.*\)\s*==", re.DOTALL)  # before the value in `assert f(1) == 2`
 _NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError)
+
+grade_math = grade_answer  # one grader of values and words, under the name of its kind
 
 
 def grade_letter(completion: str, reference: str) -> str:
