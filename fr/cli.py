@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,9 +16,10 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from fr import interrupts, locks
-from fr.config import Config, freeze
+from fr.config import Config, default, freeze
 from fr.errors import UserError, disk_error
 from fr.interrupts import Stopped
+from fr.registry import suggest
 
 
 def define_flags(model: bool = True) -> None:
@@ -67,10 +69,12 @@ def run(main: Callable[[], None]) -> None:
     SIGTERM with 143.
     """
     interrupts.install()
+    _plain_surroundings()
     logging.set_verbosity(logging.WARNING)
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
+            _check_settings(argv)
             rest = app.parse_flags_with_usage(argv) if _asks_help(argv) else flags.FLAGS(list(argv))
             # config_flags keeps quiet about a file that it did not find until somebody looks into the config.
             getattr(flags.FLAGS["config"].value, "seed", None)
@@ -103,6 +107,31 @@ def run(main: Callable[[], None]) -> None:
         app.run(guarded, flags_parser=parse)
     except Stopped as error:  # while flags were read
         _refuse(error, error.code)
+
+
+# Variables that would change the numbers of a run, or end it: all arithmetic here is float32 with threefry keys.
+_IGNORED = (
+    "JAX_ENABLE_X64",
+    "JAX_DEFAULT_DTYPE_BITS",
+    "JAX_NUMPY_DTYPE_PROMOTION",
+    "JAX_NUMPY_RANK_PROMOTION",
+    "JAX_DEFAULT_PRNG_IMPL",
+    "JAX_ENABLE_CUSTOM_PRNG",
+    "JAX_THREEFRY_PARTITIONABLE",
+    "JAX_DISABLE_JIT",
+    "JAX_DEBUG_NANS",
+    "JAX_DEBUG_INFS",
+    "JAX_TRANSFER_GUARD",
+)
+
+
+def _plain_surroundings() -> None:
+    """Drop what the environment tells jax about numbers, with a line that says so, before jax is imported."""
+    given = [name for name in _IGNORED if os.environ.get(name, "") not in ("", "0", "false", "False")]
+    for name in _IGNORED:
+        os.environ.pop(name, None)
+    if given:
+        print(f"note: {', '.join(given)} of the environment is ignored", file=sys.stderr, flush=True)
 
 
 def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> None:
@@ -204,6 +233,20 @@ def _alone() -> contextlib.AbstractContextManager:
 
 def _asks_help(argv: Sequence[str]) -> bool:
     return any(word.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort") for word in argv[1:])
+
+
+def _check_settings(argv: Sequence[str]) -> None:
+    """Raise UserError with the nearest name for a `--config.NAME` that does not exist."""
+    for word in argv[1:]:
+        if match := re.match(r"--?config\.([\w.]+)", word):
+            group, name = default(), []
+            for part in match[1].split("."):
+                if not hasattr(group, "keys"):
+                    raise UserError(f"--config.{match[1]}: config.{'.'.join(name)} is no group of settings")
+                if part not in group:
+                    where = ".".join(["config", *name, part])
+                    raise UserError(f"{where} is no setting{suggest(part, group.keys())}")
+                group, name = group[part], [*name, part]
 
 
 def _config_file(argv: Sequence[str]) -> str:

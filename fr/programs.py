@@ -2,10 +2,14 @@
 
 import functools
 import json
+import sys
+import tempfile
+from pathlib import Path
 
 import jax
 from etils import epath
 
+from fr.errors import UserError, first_line
 from fr.workdir import PathLike, cache_folder, write_whole
 
 _WORTH = 1.0  # seconds of compilation from which a program is kept on disk
@@ -14,10 +18,31 @@ _FROM_DISK = "/jax/compilation_cache/cache_hits"
 
 
 def keep() -> None:
-    """Keep programs in `programs` of the cache folder, unless jax has been told another place."""
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+    """Keep programs in `programs` of the cache folder, unless jax has been told another place.
+
+    Where that folder cannot be written they are compiled again every time. Raises UserError if jax computes in
+    float64: everything here is float32 or narrower.
+    """
+    if jax.config.jax_enable_x64:
+        raise UserError("jax_enable_x64 is on and this code computes in float32; turn it off (JAX_ENABLE_X64=0)")
+    if jax.config.jax_compilation_cache_dir is None and (folder := _cache()):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH)
+
+
+@functools.cache
+def _cache() -> Path | None:
+    """The folder of programs; None, with one line, where it cannot be written."""
+    try:
+        folder = cache_folder() / "programs"
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        return folder
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+        why = getattr(error, "strerror", None) or first_line(error)
+        line = f"compiled programs are not kept: the cache folder cannot be written ({why}); set FR_CACHE"
+        print(f"note: {line}", file=sys.stderr, flush=True)
+        return None
 
 
 class CompileLog:

@@ -3,13 +3,16 @@
 import contextlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from etils import epath
 
 from fr.errors import UserError, cannot_write
+from fr.files import read_json
 
 PathLike = str | epath.Path
+_LARGEST = 1 << 28  # bytes of a JSON file of a run
 
 
 def cache_folder() -> Path:
@@ -84,11 +87,14 @@ def _plain(value):
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def claim_workdir(workdir: PathLike, config: dict) -> None:
+def claim_workdir(
+    workdir: PathLike, config: dict, usual: dict | None = None, unread: Collection[str] = ()
+) -> None:
     """Make `workdir` this run's own by its `config.json`; a second call with the same config changes nothing.
 
-    Raises UserError that names the first differing setting if another run's config is there, or if the folder
-    cannot be written. Of several processes the first one calls it before the others do.
+    `usual` holds the values of settings that an older folder does not name; groups `unread` may change. Raises
+    UserError that names the first differing setting if another run's config is there, or if the folder cannot be
+    written. Of several processes the first one calls it before the others do.
     """
     path = epath.Path(workdir) / "config.json"
     config = json.loads(to_json(config))
@@ -96,23 +102,32 @@ def claim_workdir(workdir: PathLike, config: dict) -> None:
         there = path.exists()
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be used ({error.strerror or error})") from error
-    if there:
-        _compare(path, config)
-    else:
-        write_json(path, config)
+    if there and _compare(path, config, json.loads(to_json(usual or {})), unread):
+        return
+    write_json(path, config)
 
 
-def _compare(path: epath.Path, config: dict) -> None:
+def _compare(path: epath.Path, config: dict, usual: dict, unread: Collection[str]) -> bool:
+    """Whether the file holds this config already; raises UserError where it holds another run's."""
     try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); use another --workdir") from error
-    difference = _first_difference(found, config, "config")
+        found = read_json(path, _LARGEST)
+    except UserError as error:
+        raise UserError(f"{error}; use another --workdir") from error
+    read = lambda c: {k: v for k, v in c.items() if k not in unread} if isinstance(c, dict) else c
+    difference = _first_difference(read(_filled(found, usual)), read(config), "config")
     if difference:
         name, there, here = difference
         raise UserError(
             f"{path.parent} holds another run: {name} is {there} there and {here} here; use another --workdir"
         )
+    return found == config
+
+
+def _filled(found, usual):
+    """`found` with the values of `usual` for what it does not name, within the groups of both."""
+    if not (isinstance(found, dict) and isinstance(usual, dict)):
+        return found
+    return usual | {name: _filled(value, usual.get(name)) for name, value in found.items()}
 
 
 def _first_difference(there, here, name: str) -> tuple[str, str, str] | None:

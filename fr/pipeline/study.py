@@ -1,7 +1,5 @@
 """Several trainings compared: every arm of a study with every seed, and what is left when both are resampled."""
 
-import json
-
 import numpy as np
 from etils import epath
 from jaxtyping import Float
@@ -10,6 +8,7 @@ from fr import store
 from fr.config import FROM, Config, as_dict
 from fr.diagnosis.calibration import error_of
 from fr.errors import UserError
+from fr.metrics import read_lines
 from fr.pipeline.measures import Measures, read_measures
 from fr.pipeline.preference import CANDIDATES
 from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
@@ -30,7 +29,8 @@ def claim(config: Config, workdir: PathLike) -> None:
 
     Raises UserError that names the setting if something there was made with another value of it.
     """
-    claim_workdir(workdir, as_dict(config))
+    # Intervals are made again every time: what they read is no other study.
+    claim_workdir(workdir, as_dict(config), as_dict(Config()), unread=("routing", "regimes"))
     for arm, settings in config.study.arms:
         claim_workdir(epath.Path(workdir) / arm, {"settings": dict(settings)})
 
@@ -152,8 +152,7 @@ def _spent(config: Config, workdir: PathLike, arm: str) -> dict[str, float]:
     start, seeds = base(config, arm), config.study.seeds
     total = _spent(config, workdir, start) if start is not None else dict.fromkeys(_SPENT, 0.0)
     for folder in (unit(workdir, arm, seed) for seed in seeds):
-        lines = (folder / "specialist" / "metrics.jsonl").read_text().splitlines()
-        for line in map(json.loads, lines):
+        for line in read_lines(folder / "specialist" / "metrics.jsonl"):
             for name in _SPENT:
                 total[name] += line.get(name, 0) / len(seeds)
         if (folder / CANDIDATES).exists():

@@ -1,7 +1,6 @@
 """The page of a run, `report.html`: what a reviewer asks of it, from the files that the run left behind."""
 
 import dataclasses
-import json
 from collections import Counter
 
 from etils import epath
@@ -32,6 +31,7 @@ from fr.report.schedule_tables import schedule_blocks
 from fr.report.stages import attempts_table as operators_table
 from fr.report.stages import render_failures, render_rollouts
 from fr.report.transfer_tables import calibration_blocks, transfer_blocks
+from fr.stages import read_object
 from fr.workdir import PathLike, write_whole
 
 NAME = "report.html"
@@ -74,7 +74,7 @@ def plot_name(kind: str, cell: str) -> str:
 
 def _read(workdir: epath.Path, config: Config) -> _Found:
     routing, summary, causes, settings = (
-        json.loads(path.read_text()) if (path := workdir / f"{name}.json").exists() else None
+        read_object(path) if (path := workdir / f"{name}.json").exists() else None
         for name in ("routing", "summary", "causes", "config")
     )
     if routing is None:
