@@ -26,11 +26,14 @@ def main() -> None:
     given, config = flags.FLAGS, cli.frozen_config()
     from fr import processes
     from fr.pipeline.intervene import intervene
+    from fr.pipeline.names import check_policy
     from fr.pipeline.run import open_run
     from fr.pipeline.spending import open_router, route_online
     from fr.report.online_tables import render_online
     from fr.report.stages import render_attempts
 
+    for name in [given.policy, given.against] if given.policy is not None else []:
+        check_policy(name)
     run = open_run(config, given.workdir, given.redo)
     if given.policy is None:
         processes.say(render_attempts(intervene(run)))

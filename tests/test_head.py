@@ -72,6 +72,19 @@ def test_a_saved_head_routes_as_before(found, tmp_path):
         Head.restore(tmp_path)
 
 
+def test_a_changed_byte_of_a_saved_head_is_refused(found, tmp_path):
+    _, head, _ = found
+    head.save(tmp_path)
+    data = (tmp_path / "head.json").read_bytes()
+    for place in [*range(0, len(data), 211), len(data) - 1]:
+        for changed in (data[:place], data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]):
+            (tmp_path / "head.json").write_bytes(changed)
+            with pytest.raises(UserError):
+                Head.restore(tmp_path)
+    (tmp_path / "head.json").write_bytes(data)
+    assert Head.restore(tmp_path).operators == head.operators
+
+
 def test_a_free_head_reads_what_comes_with_the_rollouts():
     """Neither the ancestor's scores nor probes, though nothing else would tell it what to do."""
     profiles = cells()

@@ -85,7 +85,7 @@ def test_routing_and_the_store_need_no_jax():
     files += [path for path in [ROOT / "scripts" / "route.py"] if path.exists()]
     heavy = {"jax", "flax", "optax", "orbax", "chex"}
     found = {(path.name, name) for path in files if path.name != "head.py" for name in names_of(path) & heavy}
-    assert found == {("learn.py", "jax"), ("trained.py", "jax"), ("trained.py", "orbax")}
+    assert found == {("learn.py", "jax"), ("trained.py", "jax")}
     for name in ("learn", "trained"):
         at_once = {n.split(".")[0] for _, n in imports(ROOT / f"fr/routing/{name}.py", within=False)}
         assert not at_once & heavy

@@ -1,6 +1,7 @@
 """Profile tables: what is read, what is refused, and the attempts behind a printed rate."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from fr.config import RoutingConfig
 from fr.errors import UserError
 from fr.routing.attempts import deterministic, fixed_rates, halve, recover_attempts, successes
 from fr.routing.certainty import certainty
-from fr.routing.profiles import OPERATORS, read_cells, read_profiles, write_profiles
+from fr.routing.profiles import OPERATORS, Profiles, read_cells, read_profiles, write_profiles
 
 HEADER = "cell,problem_id,n_failed_rollouts,spread,concentration,logit_dispersion," + ",".join(OPERATORS)
 
@@ -186,3 +187,25 @@ def test_a_deterministic_operator_is_no_draw_of_the_model_and_its_headroom_stand
     headroom = found.record["headroom"]
     assert headroom["deterministic"] == ["greedy"] and headroom["of_deterministic"]["low"] > 10
     assert headroom["without_deterministic"]["mean"] < 3
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\r\nb", "a\nb", 'a"b,c', " a ", "\u2028", "\x00", "", "'"])
+def test_any_name_of_a_problem_reads_back(tmp_path, name):
+    cell = dataclasses.replace(_table(), problems=(name, "other"))
+    write_profiles(tmp_path / "p.csv", [cell])
+    (again,) = read_profiles(tmp_path / "p.csv")
+    assert again.problems == (name, "other")
+
+
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
+        with pytest.raises(UserError, match="cannot be read as a profile table"):
+            read_profiles(path)
+
+
+def _table():
+    rates = np.array([[0.5, 0.25], [0.0, 1.0]])
+    features = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
+    attempts = np.full((2, 2), 4)
+    return Profiles("m|t", ("a", "b"), np.array([3, 3]), features, ("retry", "hot"), rates, attempts)

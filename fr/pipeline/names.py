@@ -6,6 +6,7 @@ from fr.config import PREFERENCES, Config
 from fr.errors import UserError
 from fr.interventions import OPERATORS
 from fr.registry import suggest
+from fr.routing.router import FIXED, POLICIES
 
 
 def check_names(config: Config, training: bool = False) -> None:
@@ -13,6 +14,14 @@ def check_names(config: Config, training: bool = False) -> None:
     _known("intervention.operators", config.intervention.operators, OPERATORS, "operator")
     if training:
         _check_training(config)
+
+
+def check_policy(name: str) -> None:
+    """Raise UserError for a policy of routing that does not exist, or that always takes an unknown operator."""
+    if name.startswith(FIXED):
+        _known("policy", [name.removeprefix(FIXED)], OPERATORS, "operator", "--")
+    else:
+        _known("policy", [name], POLICIES, "policy", "--")
 
 
 def _check_training(config: Config) -> None:
@@ -35,11 +44,11 @@ def _first(pairs: Iterable[tuple]) -> Iterator[str]:
     return (name for name, *_ in pairs)
 
 
-def _known(setting: str, names: Iterable[str], known, kind: str) -> None:
+def _known(setting: str, names: Iterable[str], known, kind: str, prefix: str = "config.") -> None:
     seen = set()
     for name in names:
         if name not in known:
-            raise UserError(f"config.{setting}: unknown {kind} {name!r}{suggest(name, known)}")
+            raise UserError(f"{prefix}{setting}: unknown {kind} {name!r}{suggest(name, known)}")
         if name in seen:
-            raise UserError(f"config.{setting}: {name!r} stands there twice")
+            raise UserError(f"{prefix}{setting}: {name!r} stands there twice")
         seen.add(name)

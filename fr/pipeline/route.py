@@ -21,7 +21,7 @@ from fr.routing.learn import READS, train_head
 from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import Profiles, read_cells
-from fr.routing.router import ORDERS
+from fr.routing.router import write_orders
 from fr.routing.schedules import learn_orders, named, train_order_head
 from fr.routing.summary import measure_certainty, summarise
 from fr.routing.trained import Head
@@ -100,4 +100,4 @@ def _keep_heads(cells: Sequence[Profiles], config: Config, workdir: epath.Path) 
     head, choice = train_order_head(pool, outcomes, rows, READS["head_free"], routing, rng)
     head.save(workdir / "schedule")
     orders = learn_orders(pool, outcomes, rows, choice)
-    write_json(workdir / "schedule" / ORDERS, named(orders, pool.operators))
+    write_orders(workdir / "schedule", named(orders, pool.operators))

@@ -8,6 +8,7 @@ along. The attempts themselves, with what each cost, lie beside it (`fr.routing.
 import csv
 import dataclasses
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -15,12 +16,14 @@ from etils import epath
 from jaxtyping import Float, Int
 
 from fr.errors import UserError
+from fr.files import read_regular
 from fr.registry import suggest
 from fr.routing.recorded import Recorded, path_of, read_recorded, recorded_of, write_recorded
 from fr.workdir import PathLike, write_whole
 
 FEATURES = ("spread", "concentration", "logit_dispersion")
 OPERATORS = ("retry", "sparse_steer", "sparse_steer_random", "local_temp", "dense_steer")
+_LARGEST = 1 << 30  # bytes of a table
 EXCLUDED = "excluded_problems"  # of the cell, the same number on every line
 # Operators whose attempts at a problem are all the same one, joined by +; the same on every line.
 DETERMINISTIC = "deterministic_operators"
@@ -70,8 +73,11 @@ def read_profiles(path: PathLike) -> list[Profiles]:
     """The cells of one CSV file, in order of appearance; raises UserError that names file and column."""
     path = epath.Path(path)
     try:
-        text = path.read_text().removeprefix("\ufeff")
-    except (OSError, UnicodeDecodeError) as error:
+        # Bytes, because reading text would turn a carriage return within a field into a line feed.
+        text = read_regular(path, _LARGEST).decode("utf-8-sig")
+    except UserError as error:
+        raise UserError(f"{error}: cannot be read as a profile table") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read as a profile table ({_reason(error)})") from error
     # strict: an open quote is an error, not a field that swallows the rest of the file.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -160,12 +166,16 @@ def write_profiles(path: PathLike, cells: Iterable[Profiles]) -> None:
     left_out = [EXCLUDED] if any(c.excluded for c in cells) else []
     left_out += [DETERMINISTIC] if any(c.deterministic for c in cells) else []
     fixed = ["cell", "problem_id", "n_failed_rollouts", *FEATURES, *operators, *counted, *left_out]
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, fixed + extras, restval="", lineterminator="\n")
-    writer.writeheader()
-    for cell in cells:
-        writer.writerows(_rows(cell))
-    write_whole(path, buffer.getvalue().encode())
+    names = fixed + extras
+    lines = [names, *([row.get(name, "") for name in names] for cell in cells for row in _rows(cell))]
+    text = "".join(",".join(map(_field, line)) + "\n" for line in lines)
+    write_whole(path, text.encode())
+
+
+def _field(value) -> str:
+    """A field of CSV; Python's writer leaves a carriage return bare, which its reader takes for a line's end."""
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
 
 
 def _rows(cell: Profiles) -> Iterable[dict]:
@@ -189,9 +199,12 @@ def _check_header(path: epath.Path, header: list[str]) -> None:
     for name in REQUIRED:
         if name not in header:
             raise UserError(f"{path}: column {name!r} is missing (empty fields stand for what a cell lacks)")
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
+    if twice := _twice(header):
         raise UserError(f"{path}: column {twice[0]!r} appears twice")
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> Profiles:
@@ -201,11 +214,11 @@ def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> P
     if not rows:
         raise UserError(f"{path}: cell {name!r} has no problem with a failed rollout (n_failed_rollouts > 0)")
     problems = tuple(row["problem_id"] for row in rows)
-    if len(set(problems)) < len(problems):
-        twice = next(p for p in problems if problems.count(p) > 1)
-        raise UserError(f"{path}: problem_id {twice!r} appears twice in cell {name!r}")
+    if twice := _twice(problems):
+        raise UserError(f"{path}: problem_id {twice[0]!r} appears twice in cell {name!r}")
     # An operator of our own is known by its column of attempts.
-    known = [c for c in header if c in OPERATORS or f"{c}_n" in header]
+    there = set(header)
+    known = [c for c in header if c in OPERATORS or f"{c}_n" in there]
     rates = {c: _column(rows, c) for c in known}
     operators = tuple(c for c in known if not np.isnan(rates[c]).all())
     _check_operators(path, name, operators, header)

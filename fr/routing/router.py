@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +12,8 @@ from fr.registry import suggest
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import Policy, ZStatistics, rule_policy
 from fr.routing.schedules import ONE_ORDER, order_for
-from fr.routing.trained import ANYWHERE, Head, statistics_of
+from fr.routing.trained import ANYWHERE, OUTLINE, Head, statistics_of
+from fr.stages import read_object, seal, unseal
 from fr.workdir import PathLike
 
 FIXED = "fixed:"  # before the name of the operator that every failure gets
@@ -123,9 +123,20 @@ def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, fol
     return Router("head", head.operators, head.columns, frozenset(head.reads()), chosen, record)
 
 
+def write_orders(folder: PathLike, orders: dict[str, list[str]]) -> None:
+    """Write orders of operators beside the head that chooses among them, with checksums of both."""
+    mark = hashlib.sha256((epath.Path(folder) / OUTLINE).read_bytes()).hexdigest()
+    seal(epath.Path(folder) / ORDERS, 1, {"orders": orders, "head": mark})
+
+
 def _orders(folder: PathLike) -> dict[str, list[str]]:
-    path = epath.Path(folder) / ORDERS
-    orders = json.loads(path.read_text()) if path.exists() else {}
+    path, head = epath.Path(folder) / ORDERS, epath.Path(folder) / OUTLINE
+    orders = read_object(path) if path.exists() else {}
+    if "checksum" in orders:
+        held = unseal(path, 1, "scripts/route.py writes it anew")
+        orders = held["orders"]
+        if not head.exists() or hashlib.sha256(head.read_bytes()).hexdigest() != held["head"]:
+            raise UserError(f"{path}: is not of the head beside it; scripts/route.py writes both anew")
     if ANYWHERE not in orders:
         raise UserError(
             f"{folder}: holds no orders of operators; scripts/route.py writes them where costs are known"

@@ -1,7 +1,6 @@
 """A head that has been trained, with all that it needs to route failures elsewhere, and its form on disk."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +12,13 @@ from fr.routing.columns import read_columns, standardise
 from fr.routing.profiles import Profiles
 from fr.routing.rule import Policy
 from fr.routing.shrink import Shrinkage
-from fr.workdir import PathLike, write_json
+from fr.stages import seal, unseal
+from fr.workdir import PathLike
 
 ANYWHERE = ""  # stands for a cell that is new: what all training rows say together
-_OUTLINE = "head.json"
+OUTLINE = "head.json"
+_VERSION = 2
+_REMEDY = "scripts/route.py writes it anew"
 Statistics = dict[str, tuple[float | None, float | None]]  # mean and sd of a column
 
 
@@ -98,40 +100,34 @@ class Head:
         return policy
 
     def save(self, folder: PathLike) -> None:
-        """Write parameters (Orbax) and everything else (head.json) into `folder`."""
-        import orbax.checkpoint as ocp  # here, because routing without a head needs no jax
-
-        outline = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "params"}
+        """Write everything into `head.json` of `folder`, with a checksum."""
+        outline = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         shrinkage = self.shrinkage
         margin = None if np.isinf(shrinkage.margin) else shrinkage.margin
         outline["shrinkage"] = {
             "calibration": shrinkage.calibration.tolist(), "margin": margin, "penalty": shrinkage.penalty
         }  # fmt: skip
-        with ocp.StandardCheckpointer() as saver:
-            saver.save(epath.Path(folder).absolute() / "params", self.params, force=True)
-        write_json(epath.Path(folder) / _OUTLINE, outline)
+        outline["params"] = _plain(self.params)
+        seal(epath.Path(folder) / OUTLINE, _VERSION, outline)
 
     @classmethod
     def restore(cls, folder: PathLike) -> "Head":
-        """What `save` wrote; raises UserError where it did not."""
-        import orbax.checkpoint as ocp
-
-        path = epath.Path(folder) / _OUTLINE
+        """What `save` wrote; raises UserError where it did not, and for a file with a changed byte."""
+        path = epath.Path(folder) / OUTLINE
         if not path.exists():
-            raise UserError(f"{folder}: holds no head ({_OUTLINE} is missing); scripts/route.py writes one")
-        outline = json.loads(path.read_text())
-        if outline.keys() != {f.name for f in dataclasses.fields(cls)} - {"params"}:
-            raise UserError(f"{path}: is a head of another version; scripts/route.py writes it anew")
+            raise UserError(f"{folder}: holds no head ({OUTLINE} is missing); scripts/route.py writes one")
+        outline = unseal(path, _VERSION, _REMEDY)
+        if outline.keys() != {f.name for f in dataclasses.fields(cls)}:
+            raise UserError(f"{path}: is a head of another version; {_REMEDY}")
         shrinkage = outline.pop("shrinkage")
         margin = np.inf if shrinkage["margin"] is None else shrinkage["margin"]
         calibrated = Shrinkage(np.array(shrinkage["calibration"]), margin, shrinkage["penalty"])
-        with ocp.StandardCheckpointer() as saver:
-            params = saver.restore(epath.Path(folder).absolute() / "params")
         for name in ("operators", "columns", "prices", "questions"):
             outline[name] = tuple(outline[name])
         outline["prompt"] = tuple((name, share) for name, share in outline["prompt"])
         outline["gains"] = {cell: tuple(gains) for cell, gains in outline["gains"].items()}
-        return cls(**outline, shrinkage=calibrated, params=params)
+        outline["params"] = _arrays(outline["params"])
+        return cls(**outline, shrinkage=calibrated)
 
     def _statistics(self, cell: str) -> Statistics:
         if cell not in self.statistics:
@@ -155,6 +151,15 @@ class Head:
 
         model = OperatorScores(len(self.operators), self.hidden)
         return np.asarray(jax.vmap(model.apply, (0, None))(self.params, inputs)).mean(axis=0)
+
+
+def _plain(tree: dict) -> dict:
+    """Parameters as nested lists: float32 reads back exactly."""
+    return {k: _plain(v) if isinstance(v, dict) else np.asarray(v).tolist() for k, v in tree.items()}
+
+
+def _arrays(tree: dict) -> dict:
+    return {k: _arrays(v) if isinstance(v, dict) else np.array(v, np.float32) for k, v in tree.items()}
 
 
 def columns_of(profiles: Profiles, columns: Sequence[str]) -> Float[np.ndarray, "N F"]:
