@@ -132,6 +132,17 @@ def test_a_tied_head_that_is_written_too(tmp_path):
     assert "head" in load(folder).params
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_weight_that_is_no_number_is_refused_by_name(folder, value, dtype):
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors[name][1, 2] = value
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(UserError, match=f"tensor {name} holds values that are infinite or no numbers"):
+        load(folder, dtype)
+
+
 def test_truncated_and_absent_files(folder, tmp_path):
     weights = folder / "model.safetensors"
     data = weights.read_bytes()

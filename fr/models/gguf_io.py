@@ -25,7 +25,7 @@ class GGUFFile:
         self.paths = _parts(path, first)
         if self.paths[0] != path:
             first = _open(self.paths[0])
-        self.meta = dict(first.fields)
+        self.meta, self._values = dict(first.fields), {}
         self._tensors = {t.name: t for t in first.tensors}
         for part in self.paths[1:]:
             self._tensors |= {t.name: t for t in _open(part).tensors}
@@ -45,7 +45,9 @@ class GGUFFile:
 
     def get(self, key: str, default=None):
         """A metadata value, `default` if it is absent."""
-        return self.meta[key].contents() if key in self.meta else default
+        if key in self.meta and key not in self._values:
+            self._values[key] = self.meta[key].contents()  # of a vocabulary this takes a second
+        return self._values.get(key, default)
 
     def names(self) -> set[str]:
         """Names of the tensors that are parameters."""

@@ -100,6 +100,24 @@ def check_ids(ids: Iterable[int], vocab: int, what: str) -> None:
             raise UserError(f"{what} gives id {i}, and the embedding has {vocab} rows (0 to {vocab - 1})")
 
 
+def check_context(models: Iterable[Model], length: int, what: str, setting: str) -> str:
+    """What to warn of where rows of `length` positions reach beyond the length that a model is declared for.
+
+    "" where they do not. Raises UserError, naming the `setting` of new tokens, where the rotary frequencies
+    are not made for so many positions.
+    """
+    for model in models:
+        c = model.config
+        if length > c.context:
+            raise UserError(
+                f"{what} and {setting} need {length} positions, and {model.name or 'the model'} has {c.context}; "
+                f"lower {setting} or ask shorter questions"
+            )
+        if length > c.max_positions:
+            return f"{what} and {setting} need {length} positions: {model.name} is scaled beyond {c.max_positions}"
+    return ""
+
+
 def positions_of(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
     """Positions that count a row's own tokens from 0, whichever side its pads are on; -1 on pads."""
     return jnp.where(mask, jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, -1)

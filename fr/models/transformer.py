@@ -231,7 +231,8 @@ class Transformer(nn.Module):
         means nothing. Without a cache, tokens see each other (`segments`: only those of their own segment,
         and of negative ones).
         """
-        x = jnp.take(self.embed.embedding, jnp.maximum(tokens, 0), axis=0).astype(self.dtype)
+        # Ids are checked on the host against the specialist's table; of a smaller ancestor the last row is read.
+        x = jnp.take(self.embed.embedding, tokens, axis=0, mode="clip").astype(self.dtype)
         if self.config.scaled_embedding:
             x = x * jnp.asarray(self.config.width**0.5, x.dtype)
         turn = rotation(positions, rotary(self.config), rotary_gain(self.config))

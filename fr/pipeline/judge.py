@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 
 from fr.config import Config
 from fr.models import Model, sharding
-from fr.pipeline.run import check_vocabularies
+from fr.pipeline.fit import check_vocabularies
 from fr.training.preference import make_rewards
 from fr.training.reward_model import load_reward_model
 from fr.training.state import place_batch

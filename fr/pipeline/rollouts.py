@@ -13,6 +13,7 @@ from fr.config import Config
 from fr.errors import UserError
 from fr.metrics import Stages
 from fr.models import Model
+from fr.models.model import check_context
 from fr.pipeline.trajectories import Trajectories, sampled, scored, scoring_plan
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
@@ -58,6 +59,8 @@ class Sampler:
         self._prompts = {problem.id: codec.encode(task.prompt(problem)) for problem in everything}
         # The longest there is, not that of a step: every length has programs of its own.
         self._longest = max(map(len, self._prompts.values()))
+        what, new = f"the longest prompt ({self._longest} tokens)", config.policy.max_new_tokens
+        check_context([codec], self._longest + new, what, "config.policy.max_new_tokens")
 
     @property
     def width(self) -> int:

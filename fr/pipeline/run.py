@@ -14,6 +14,7 @@ from fr.errors import UserError
 from fr.interventions import Operator, select
 from fr.models import Model, load
 from fr.models.transformer import Transformer
+from fr.pipeline.fit import check_lengths, check_vocabularies
 from fr.pipeline.inputs import inputs_of
 from fr.pipeline.names import check_names
 from fr.sampling.devices import Devices
@@ -128,6 +129,9 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     ancestor = load(second, **place) if second else None
     if ancestor is not None:
         check_vocabularies(specialist, ancestor, "an ancestor")
+    warning = check_lengths(config, task, problems, [m for m in (specialist, ancestor) if m is not None])
+    if warning:
+        processes.say(warning)
     found = {}
     if processes.is_first():  # hashing weights is for one of them
         found = inputs_of(task, problems, specialist, source, second)
@@ -165,21 +169,6 @@ def check_chat(config: Config, model: Model, prompt: Prompt) -> None:
     if config.task.chat == "template":
         raise UserError(f"{model.name} has no chat template; set config.task.chat=plain to ask in plain text")
     processes.say(f"{model.name} has no chat template: it is asked in plain text (config.task.chat)")
-
-
-def check_vocabularies(specialist: Model, other: Model, role: str) -> None:
-    """Raise UserError if `other`, which has a role beside the specialist, does not read the same ids."""
-    ours, theirs = specialist.tokenizer.get_vocab(), other.tokenizer.get_vocab()
-    for text in sorted(ours.keys() & theirs.keys()):
-        if ours[text] != theirs[text]:
-            raise UserError(
-                f"{other.name}: token {text!r} has id {theirs[text]}, in {specialist.name} it has {ours[text]}; "
-                f"{role} must share the vocabulary"
-            )
-    if len(ours.keys() & theirs.keys()) < min(len(ours), len(theirs)):
-        raise UserError(
-            f"{other.name}: its vocabulary is not that of {specialist.name}, which {role} must share"
-        )
 
 
 def _module(model: Model) -> tuple[Transformer, dict]:

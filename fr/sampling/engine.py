@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
+from fr.errors import UserError
+from fr.models.model import check_ids
 from fr.models.transformer import Transformer, unstack
 from fr.sampling import batch, decode, edits, probes, rows, steering
 from fr.sampling.admission import Admission
@@ -76,6 +78,8 @@ class Engine:
         second = ancestor_params and self._layered(ancestor, ancestor_params)
         self._params = self.devices.replicate(batch.Models(self._layered(model, params), second))
         self._tau = np.full(self.devices.count, tau, np.float32)
+        both = [m.config for m in (model, ancestor) if m is not None]
+        self._vocab, self._context = model.config.vocab, min(c.context for c in both)
         self._programs(model, ancestor)
         self._bring = self._transfer(model)
 
@@ -203,7 +207,14 @@ class Engine:
             raise ValueError(f"row {row.id}: its operator reads statistics, and this engine keeps none")
         if rows.value(row, "operator") in steering.NEEDS_ANCESTOR and not self._has_ancestor:
             raise ValueError(f"row {row.id}: its operator mixes with an ancestor, and this engine has none")
+        given = (*row.prompt, *row.params.get("forced", ()), *row.params.get("stop", ()))
+        check_ids((i for i in given if i != -1), self._vocab, f"row {row.id}")
         need = len(row.prompt) - 1 + int(rows.value(row, "budget"))
+        if need >= self._context:
+            raise UserError(
+                f"row {row.id}: prompt and new tokens need {need + 1} positions, the model has {self._context}; "
+                "lower max_new_tokens"
+            )
         if need > self._limit:
             raise ValueError(
                 f"row {row.id}: prompt and budget need {need} cache entries, the cache has {self._limit}"

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fr.models.model import check_ids
 from fr.models.transformer import Transformer
 from fr.sampling import stats
 from fr.sampling.batch import Models
@@ -147,6 +148,7 @@ class Scorer:
         self._most = rows
         self._heads = max(m.config.heads for m in (model, ancestor) if m is not None)
         self._tau = np.full(self.devices.count, tau, np.float32)
+        self._vocab = model.config.vocab
         self._params = self.devices.replicate(Models(params, ancestor_params))
         # One compiled function a width: `width` is a shape, so it cannot be traced.
         self._score = functools.cache(
@@ -167,6 +169,8 @@ class Scorer:
             raise ValueError(
                 "a sequence is scored from its second token at the earliest, from its end at the latest"
             )
+        for sequence in sequences:
+            check_ids(sequence, self._vocab, "a sequence that is scored")
         # One bucket for all of a call: scores then do not depend on how sequences are grouped.
         size = _bucket(max(map(len, sequences), default=1))
         width = _bucket(max((len(sequence) - first for sequence, first in zip(sequences, starts)), default=1))
