@@ -13,6 +13,8 @@ def get_config():
     c.policy.steps = 24
     c.policy.prompts = 32
     c.policy.rollouts = 8
+    c.policy.ddof = 0  # this and the next line: as the published figures were measured
+    c.policy.center_terms = "none"
     c.policy.microbatch = 32
     c.policy.learning_rate = 3e-4
     c.policy.schedule = "cosine"

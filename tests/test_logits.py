@@ -194,6 +194,50 @@ def test_filter_edges():
     assert kept(three, top_p=0.6, top_k=2) == [0] and kept(three, top_p=0.63, top_k=2) == [0, 1]
 
 
+COLD = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-12, 1e-30, 1e-40)
+
+
+@pytest.mark.parametrize("vocab", [300, 5000])
+def test_cold_rows_take_the_likeliest_token_with_a_finite_log_prob(vocab):
+    z = np.random.default_rng(12).normal(size=(len(COLD), vocab)).astype(np.float32) * 40
+    t, u = np.array(COLD, np.float32), np.full(len(COLD), 0.99, np.float32)
+    # Alone, and by the way of filters: edges of top-p, top-k of one, of all and beyond.
+    ways = [draw(z, u, np.zeros(len(t), bool), t)]
+    for top_p, top_k in (
+        (1.0, 0),
+        (1e-9, 0),
+        (0.5, 5),
+        (1.0, 1),
+        (1.0, vocab),
+        (1.0, vocab + 9),
+        (0.999999, 0),
+    ):
+        ready = restrict(temper(z, t), np.full(len(t), top_p, np.float32), np.full(len(t), top_k))
+        ways.append(draw(ready, u, np.zeros(len(t), bool)))
+    for token, logp in ways:
+        np.testing.assert_array_equal(token, z.argmax(axis=1))
+        np.testing.assert_allclose(logp, 0, atol=1e-6)
+
+
+def test_ties_share_the_mass_of_a_cold_row_and_tokens_at_minus_infinity_have_none():
+    z = np.array([[5.0, 5.0, -np.inf, 1.0]] * 3, np.float32)
+    t = np.full(3, 1e-6, np.float32)
+    token, logp = draw(z, np.array([0.0, 0.6, BELOW_ONE], np.float32), np.zeros(3, bool), t)
+    assert token.tolist() == [0, 1, 1]
+    np.testing.assert_allclose(logp, -np.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_give_no_log_prob(bad):
+    z = np.random.default_rng(13).normal(size=(2, 5000)).astype(np.float32)
+    z[0, 77] = bad
+    for t in (0.0, 1.0):
+        token, logp = draw(z, np.full(2, 0.4, np.float32), np.full(2, t == 0), np.full(2, t, np.float32))
+        assert np.isnan(logp[0]) and np.isfinite(logp[1]) and 0 <= token[0] < 5000
+    nothing = np.full((1, 5000), -np.inf, np.float32)
+    assert np.isnan(draw(nothing, np.zeros(1, np.float32), np.zeros(1, bool))[1][0])
+
+
 def test_a_row_without_filters_keeps_its_bits_beside_one_that_filters():
     z = np.random.default_rng(5).normal(size=(2, 300)).astype(np.float32)
     out = restrict(z, np.array([1.0, 0.5], np.float32), np.array([0, 0]))

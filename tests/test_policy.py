@@ -67,7 +67,7 @@ def one_update(batch, algorithm, config=CONFIG, lora=FULL, mesh=None, trained=No
 def reference(full, batch, algorithm, config):
     """The loss by its definition, a row at a time; `full` [B, W, V] are the log-probs of completions."""
     low, high = config.clip_low or algorithm.clip_low, config.clip_high or algorithm.clip_high
-    rows = []
+    rows, penalties = [], []
     for b in range(len(batch.tokens) - 1):  # the last one has no sampled token
         at = np.flatnonzero(batch.mask[b])
         logp, worth = full[b, at, batch.tokens[b, batch.start[b] + at]], batch.advantages[b, at]
@@ -77,14 +77,21 @@ def reference(full, batch, algorithm, config):
         gain = jnp.minimum(ratio * worth, jnp.clip(ratio, 1 - low, 1 + high) * worth)
         if algorithm.ratio == "none":
             gain = logp * worth
+        if algorithm.gain == "weight":
+            gain = jax.lax.stop_gradient(jnp.clip(ratio, 1 - low, 1 + high)) * worth * logp
         d = batch.ref_logp[b, at] - logp
         entropy = -jnp.sum(jnp.exp(full[b, at]) * full[b, at], axis=-1)
-        rows.append(-gain + config.kl * (jnp.exp(d) - d - 1) - config.entropy * entropy)
+        rows.append(-gain)
+        penalties.append(config.kl * (jnp.exp(d) - d - 1) - config.entropy * entropy)
+    # Coefficients of KL and entropy multiply a mean in nats a token, whichever the mean.
+    mean_of = lambda rows: jnp.mean(jnp.stack([jnp.mean(row) for row in rows]))
+    over_tokens = lambda rows: jnp.mean(jnp.concatenate(rows))
     if algorithm.mean == "token":
-        return jnp.mean(jnp.concatenate(rows))
+        return over_tokens(rows) + over_tokens(penalties)
     if algorithm.mean == "sequence":
-        return jnp.mean(jnp.stack([jnp.mean(row) for row in rows]))
-    return sum(jnp.sum(row) for row in rows) / config.max_new_tokens / len(rows)
+        return mean_of(rows) + mean_of(penalties)
+    gain = sum(jnp.sum(row) for row in rows) / config.max_new_tokens / len(rows)
+    return gain + over_tokens(penalties)
 
 
 def read_loss(full, batch, algorithm, config):
@@ -145,7 +152,12 @@ def test_the_names_of_the_config_are_those_of_the_registry():
 
 def test_one_against_seven():
     rewards = np.array([0, 1, 1, 1, 1, 1, 1, 1.0])
-    np.testing.assert_allclose(advantages(rewards, 8, GRPO)[:2], [-np.sqrt(7), 1 / np.sqrt(7)], rtol=1e-6)
+    # 7/8 and 1/8 over the root of 7/8 / 7: the standard deviation with ddof 1, as TRL and verl take it.
+    np.testing.assert_allclose(advantages(rewards, 8, GRPO)[:2], [-7 / np.sqrt(8), 1 / np.sqrt(8)], rtol=1e-6)
+    population = dataclasses.replace(GRPO, ddof=0)
+    np.testing.assert_allclose(
+        advantages(rewards, 8, population)[:2], [-np.sqrt(7), 1 / np.sqrt(7)], rtol=1e-6
+    )
     np.testing.assert_allclose(advantages(rewards, 8, DR_GRPO)[:2], [-0.875, 0.125])
 
 
@@ -283,7 +295,9 @@ def test_remedies_change_the_gradient_of_the_marked_tokens_alone():
     clip, marked = gradient(covariance="clip")
     np.testing.assert_array_equal(clip, np.where(marked.costly, 0, plain))
     kl, marked = gradient(covariance="kl", covariance_kl=2.0)
-    np.testing.assert_allclose(kl, plain + 2 * marked.costly * weighed.weights, rtol=1e-6)
+    # Half the squared log ratio, which is 0.01 everywhere: it pulls back, and not at all where nothing has moved.
+    pull = 2 * 0.01 * marked.costly * marked.penalties
+    np.testing.assert_allclose(kl, plain + pull, rtol=1e-4, atol=1e-8)
     assert 0 < np.sum(marked.costly) < np.sum(batch.mask)
 
 
@@ -305,7 +319,12 @@ def test_updates_move_towards_what_was_worth_more_and_start_from_a_ratio_of_one(
     update = make_update(TINY, GSPO, config, FULL, mesh)
     state, first = update(state, placed)
     np.testing.assert_allclose(first["ratio_max"], 1, atol=1e-6)
-    assert first["logp_gap"] < 1e-5 and first["clip_share"] == 0 and abs(first["kl"]) < 1e-9
+    assert (
+        first["logp_gap"] < 1e-5
+        and first["clip_share"] == 0
+        and first["moved"] < 1e-9
+        and abs(first["kl"]) < 1e-9
+    )
     seen = len(compilations())
     for _ in range(3):
         state, last = update(state, placed)

@@ -288,7 +288,7 @@ def test_an_engine_goes_on_with_other_parameters(tiny_config, tiny_params, tiny_
 def test_problems_of_a_step_follow_from_seed_and_step(trained):
     config, _ = trained
     sampler = _sampler(config)
-    asked = lambda step: [group[0].problem.id for group in _draw(sampler, step)[0]]
+    asked = lambda step: [group[0].problem.id for group in _draw(sampler, step).groups]
     assert asked(3) == asked(3) != asked(4)
     assert len(set(asked(3))) == config.policy.prompts
 
@@ -300,13 +300,22 @@ def test_problems_of_one_outcome_make_room(trained, monkeypatch):
     grade = lambda self, problem, text: "right" if even(problem) and len(text) % 2 else "wrong"
     monkeypatch.setattr("fr.tasks.countdown.Countdown.grade", grade)
     sampler = _sampler(change(config, rounds=3))
-    plain, _, once = _draw(sampler, 1)
-    groups, _, cost = _draw(sampler, 1, again=True)
+    first = _draw(sampler, 1)
+    plain, once = first.groups, first.cost
+    # Groups whose rewards differ: of a mix that is the grade alone, those of both outcomes.
+    varied = lambda groups, found: np.array(
+        [0 < sum(a.right for a in group) < len(group) for group in groups]
+    )
+    drawn = _draw(sampler, 1, varied=varied)
+    groups, cost = drawn.groups, drawn.cost
     right = [sum(attempt.right for attempt in group) for group in groups]
     assert len(groups) == len(plain) == 4
     assert sum(0 < n < 4 for n in right) > sum(0 < sum(a.right for a in g) < 4 for g in plain)
     assert cost.generated > once.generated
     assert len({group[0].problem.id for group in groups}) == 4
+    # What fills a place, last, is said: nothing is learnt from it.
+    assert first.spare == 0 and drawn.spare == sum(n in (0, 4) for n in right)
+    assert all(n in (0, 4) for n in right[len(right) - drawn.spare :])
 
 
 def _sampler(config: Config) -> Sampler:
@@ -319,10 +328,10 @@ def _sampler(config: Config) -> Sampler:
     return Sampler(config, task, model, engine, {"train": task.problems("train"), "validation": []})
 
 
-def _draw(sampler: Sampler, step: int, again: bool = False, sets=()):
+def _draw(sampler: Sampler, step: int, varied=None, sets=()):
     from fr.metrics import Stages
 
-    return sampler.draw(step, again, sets, Stages())
+    return sampler.draw(step, sets, Stages(), varied)
 
 
 def test_confidence_may_be_sampled_instead(ancestor, tmp_path):
@@ -343,8 +352,9 @@ def test_sampled_confidence_is_scored_confidence_on_average():
     )
     sampled = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, confidence="sampled"))
     sets = ("own", "gold")
-    groups, one, cheap = _draw(_sampler(config), 1, sets=sets)
-    others, two, dear = _draw(_sampler(sampled), 1, sets=sets)
+    drawn, again = _draw(_sampler(config), 1, sets=sets), _draw(_sampler(sampled), 1, sets=sets)
+    groups, one, cheap = drawn.groups, drawn.confidence, drawn.cost
+    others, two, dear = again.groups, again.confidence, again.cost
     assert [a.text for g in groups for a in g] == [a.text for g in others for a in g]
     np.testing.assert_array_equal(one.cuts, two.cuts)
     for name in sets:

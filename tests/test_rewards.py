@@ -204,9 +204,9 @@ def test_answer_confidence_by_hand():
 def test_correctness():
     grades = (RIGHT, WRONG, UNPARSED, WRONG) + (RIGHT, RIGHT, WRONG, GRADER_ERROR)
     given = value("correctness", batch(truth=Truth(grades, ("",) * ROWS)))
-    np.testing.assert_allclose(given, [1, 0, 0, 0, 1, 1, 0, 2 / 3])
-    none = value("correctness", batch(truth=Truth((GRADER_ERROR,) * ROWS, ("",) * ROWS)))
-    assert not none.any()
+    assert given.tolist() == [1, 0, 0, 0, 1, 1, 0, None]
+    strict = dataclasses.replace(CONFIG, ungraded="wrong")
+    assert value("correctness", batch(truth=Truth(grades, ("",) * ROWS)), strict).tolist()[-1] == 0
 
 
 def test_format_wants_an_answer_and_an_end():

@@ -178,6 +178,36 @@ def test_settings_that_are_refused(field, value):
         freeze(given)
 
 
+def test_a_row_that_a_term_leaves_out_counts_as_the_mean_of_its_group():
+    constant("mine", [1.0, None, 0.0, 0.0, None, None, None, None])
+    constant("dense", [np.full(TOKENS, 3.0), *[None] * 2, np.ones(TOKENS), *[np.zeros(TOKENS)] * 4])
+    seen = read(terms=(("mine", 3.0),))
+    np.testing.assert_allclose(seen.reward, [3, 1, 0, 0, 0, 0, 0, 0], rtol=1e-6)
+    assert seen.metrics["left_out/mine"] == 5 and seen.metrics["reward/mine"] == pytest.approx(1 / 3)
+    assert np.isnan(seen.terms["mine"]).sum() == 5
+    normal = read(terms=(("mine", 1.0),), normalise=(("mine", "group"),))
+    np.testing.assert_allclose(normal.reward[:4], [np.sqrt(2), 0, -np.sqrt(0.5), -np.sqrt(0.5)], atol=1e-6)
+    one = batch()
+    added = read(one, terms=(("dense", 1.0),), placement=(("dense", "advantage"),)).advantage
+    count = one.mask.sum(axis=1)
+    mean = (3 * count[0] + count[3]) / (count[0] + count[3])
+    np.testing.assert_allclose(added[1:3], np.where(one.mask[1:3], mean, 0), rtol=1e-6)
+    assert read().metrics.keys() >= {"left_out/correctness"}  # the batch has a grader error
+
+
+def test_a_term_may_be_centred_where_it_is_placed():
+    one = batch()
+    plain = read(one, terms=(("correctness", 1.0), ("pcs", 1.0))).advantage
+    own = {"terms": (("correctness", 1.0), ("pcs", 1.0)), "placement": (("pcs", "advantage_centred"),)}
+    centred = read(one, **own).advantage
+    for rows in (slice(0, GROUP), slice(GROUP, None)):
+        apart = (plain - centred)[rows][one.mask[rows]]
+        np.testing.assert_allclose(apart, apart[0], atol=1e-6)
+    assert plain.any() and Mix(RewardsConfig(**own)).uncentred == []
+    assert Mix(RewardsConfig(terms=(("pcs", 1.0),))).uncentred == ["pcs"]
+    assert Mix(RewardsConfig(terms=(("pcs", 0.0),))).uncentred == []
+
+
 def at(row, found):
     """Zeros, but for one row."""
     return [found if i == row else 0.0 for i in range(ROWS)]
@@ -190,7 +220,6 @@ def at(row, found):
     (np.float64(1), ("row 0", "()")),
     (None, ("row 0",)),
     ("good", ("row 0",)),
-    (at(6, None), ("row 6", "p1", "nan")),
     (at(6, "good"), ("row 6", "p1")),
     (at(6, [1.0, 2.0]), ("row 6", "p1")),
     (at(2, np.nan), ("row 2", "p0", "nan")),

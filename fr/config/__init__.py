@@ -1,8 +1,10 @@
 """Every setting and its one default; a config file holds only what differs from these."""
 
+from fr.config.checks import check_rollouts
 from fr.config.learning import (
     ALGORITHMS,
     FROM,
+    PLACEMENTS,
     PREFERENCES,
     ArchitectureConfig,
     LoraConfig,
@@ -26,6 +28,7 @@ from fr.config.whole import Config, as_dict, default, freeze
 __all__ = [
     "ALGORITHMS",
     "FROM",
+    "PLACEMENTS",
     "PREFERENCES",
     "ArchitectureConfig",
     "Config",
@@ -43,6 +46,7 @@ __all__ = [
     "TaskConfig",
     "TrainingConfig",
     "as_dict",
+    "check_rollouts",
     "default",
     "freeze",
 ]

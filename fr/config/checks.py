@@ -2,9 +2,12 @@
 
 import math
 
+from fr.config.algorithms import ALGORITHMS as ROWS
+from fr.config.algorithms import MEANS, SCALES, with_settings
 from fr.config.learning import (
     ALGORITHMS,
     FROM,
+    PLACEMENTS,
     LoraConfig,
     PolicyConfig,
     PreferenceConfig,
@@ -53,7 +56,10 @@ def validate(c) -> None:
     _validate_lora(c.lora)
     _validate_preference(c.preference)
     _validate_rewards(c.rewards)
+    for name in ("training", "pretraining"):
+        _validate_rule(name, getattr(c, name))
     _validate_study(c.study)
+    check_rollouts(c)
     _check(c.regimes.largest > 1, "regimes.largest", c.regimes.largest, "2 or more")
     _validate_task(c.task)
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
@@ -119,6 +125,56 @@ def _validate_optimiser(where: str, c) -> None:
         _check(getattr(c, name) > 0, f"{where}.{name}", getattr(c, name), "positive")
     _choice(f"{where}.schedule", c.schedule, ("constant", "cosine"))
     _choice(f"{where}.dtype", c.dtype, ("", "float32", "bfloat16"))
+    _validate_rule(where, c)
+
+
+def _validate_rule(where: str, c) -> None:
+    _choice(f"{where}.optimizer", c.optimizer, ("adamw", "lion", "adafactor"))
+    _choice(f"{where}.moments", c.moments, ("", "float32", "bfloat16"))
+
+
+def check_rollouts(c) -> None:
+    """Raise UserError if a whole config trains on rollouts by settings that cannot work together.
+
+    What it says of a config that trains otherwise: nothing.
+    """
+    if c.algorithm not in ROWS:
+        return
+    p, row = c.policy, with_settings(ROWS[c.algorithm], c.policy)
+    alone = row.centre != "batch" or row.scale == "std"
+    if alone and p.rollouts < 2 or p.prompts * p.rollouts < 2:
+        raise UserError(
+            f"config.policy.rollouts = {p.rollouts}: {c.algorithm} compares the rollouts of a problem, and the "
+            "advantage of a single one is 0 whatever it earns; set 2 or more, or config.algorithm = reinforce"
+        )
+    restricts = [n for n, off in (("top_p", 1.0), ("top_k", 0)) if getattr(c.sampling, n) != off]
+    if p.ratio_logp == "sample" and restricts:
+        raise UserError(
+            f"config.policy.ratio_logp = 'sample' with config.sampling.{restricts[0]} = "
+            f"{getattr(c.sampling, restricts[0])}: the sampler's log-probs are of the tokens that are left, the "
+            "update's of the whole vocabulary, so their ratio is not 1 at equal parameters; set "
+            f"{restricts[0]} = {1.0 if restricts[0] == 'top_p' else 0}, or ratio_logp = 'raw'"
+        )
+    if p.covariance == "kl" and p.updates * p.minibatches == 1:
+        raise UserError(
+            "config.policy.covariance = 'kl' with one update a step: a KL to the old policy has no gradient where "
+            "both are the same; raise config.policy.updates or minibatches, or set covariance = 'clip'"
+        )
+    if p.lag and p.ratio_from == "trainer" and p.importance == "none":
+        raise UserError(
+            "config.policy.lag = 1 with ratio_from = 'trainer': nothing tells of the older parameters that drew the "
+            "rollouts; set config.policy.importance = 'token', or ratio_from = 'sampler'"
+        )
+    if p.importance != "none" and p.ratio_from == "sampler":
+        raise UserError(
+            f"config.policy.importance = {p.importance!r} with ratio_from = 'sampler': the weights of trainer over "
+            "sampler are then 1; set config.policy.ratio_from = 'trainer'"
+        )
+    if (p.reference_every or p.reference_mix < 1) and not (p.kl and p.reference_every):
+        raise UserError(
+            "config.policy.reference_every and reference_mix say what config.policy.kl is measured from; set "
+            f"kl (it is {p.kl}) and reference_every (it is {p.reference_every}), or none of them"
+        )
 
 
 def _validate_policy(c: PolicyConfig) -> None:
@@ -129,8 +185,21 @@ def _validate_policy(c: PolicyConfig) -> None:
         _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
     for name in ("eval_every", "eval_temperature", "alarm_entropy", "alarm_kl", "alarm_repetition"):
         _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
-    for name in ("clip_low", "clip_high", "kl", "entropy", "covariance_kl"):
+    for name in ("clip_low", "clip_high", "kl", "entropy", "covariance_kl", "entropy_target", "entropy_step"):
         _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
+    for name in ("reference_every", "stop_kl", "alarm_gap"):
+        _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
+    _choice("policy.mean", c.mean, ("", *MEANS))
+    _choice("policy.scale", c.scale, ("", *SCALES))
+    _check(c.ddof in (-1, 0, 1), "policy.ddof", c.ddof, "0, 1, or -1 (the algorithm's own)")
+    _choice("policy.center_terms", c.center_terms, ("", "group", "none"))
+    _choice("policy.ratio_from", c.ratio_from, ("", "trainer", "sampler"))
+    _choice("policy.importance", c.importance, ("none", "token", "sequence"))
+    _choice("policy.importance_beyond", c.importance_beyond, ("truncate", "mask"))
+    _check(c.importance_bound > 1, "policy.importance_bound", c.importance_bound, "above 1")
+    _check(c.dual_clip == 0 or c.dual_clip > 1, "policy.dual_clip", c.dual_clip, "0 (off) or above 1")
+    _check(c.lag in (0, 1), "policy.lag", c.lag, "0 or 1")
+    _check(0 < c.reference_mix <= 1, "policy.reference_mix", c.reference_mix, "in (0, 1]")
     _check(c.clip_low < 1, "policy.clip_low", c.clip_low, "below 1")
     _check(0 < c.covariance_share <= 1, "policy.covariance_share", c.covariance_share, "in (0, 1]")
     _choice("policy.ratio_logp", c.ratio_logp, ("raw", "sample"))
@@ -163,7 +232,8 @@ def _validate_rewards(r: RewardsConfig) -> None:
     _check(0 < len(names) == len(set(names)), "rewards.terms", r.terms, "one term or more, each once")
     for name, weight in r.terms:
         _check(0 <= weight < math.inf, f"rewards.terms: weight of {name!r}", weight, "0 (only logs) or more")
-    for field, known in {"normalise": ("group", "batch"), "placement": ("reward", "advantage")}.items():
+    _choice("rewards.ungraded", r.ungraded, ("leave", "wrong"))
+    for field, known in {"normalise": ("group", "batch"), "placement": PLACEMENTS}.items():
         for name, value in getattr(r, field):
             _choice(f"rewards.{field}: that of {name!r}", value, known)
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 
+from fr.config.algorithms import ALGORITHMS as _POLICY
+
 PREFERENCES = ("dpo", "reward_model")  # algorithms that learn from pairs
-ALGORITHMS = ("sft", "grpo", "dr_grpo", "dapo", "gspo", "reinforce", *PREFERENCES)
+ALGORITHMS = ("sft", *_POLICY, *PREFERENCES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,8 @@ class TrainingConfig:
     warmup_steps: int = 100
     weight_decay: float = 0.1
     clip_norm: float = 1.0
+    optimizer: str = "adamw"  # or lion, adafactor
+    moments: str = ""  # type that the optimiser's moments are kept in; "": float32, or bfloat16
     traces: tuple[tuple[str, float], ...] = (("natural", 0.55), ("answer_first", 0.25), ("anytime", 0.20))
     checkpoint_every: int = 200
     keep: int = 2  # newest checkpoints that stay
@@ -61,15 +65,39 @@ class PolicyConfig:
     warmup_steps: int = 0  # of parameter updates
     weight_decay: float = 0.0
     clip_norm: float = 1.0
+    optimizer: str = "adamw"  # or lion, adafactor
+    moments: str = ""  # type that the optimiser's moments are kept in; "": float32, or bfloat16
+    mean: str = ""  # of token losses: sequence, token, sum, fixed; "": the algorithm's own
+    scale: str = ""  # of advantages: std (of the group), batch (std of all), none; "": the algorithm's own
+    ddof: int = -1  # of that std, 0 or 1; -1: the algorithm's own
+    center_terms: str = ""  # terms added to advantages: group (less their group's mean) or none (as they are)
     clip_low: float = 0.0  # the ratio is clipped below 1 - clip_low; 0: the algorithm's own
     clip_high: float = 0.0  # and above 1 + clip_high
+    dual_clip: float = 0.0  # bound of the ratio where the advantage is negative (arXiv 1912.09729); 0: none
+    mask_truncated: bool = False  # rows without a stop token are not learnt from (arXiv 2503.14476)
     ratio_logp: str = "raw"  # log-probs in ratio and KL: raw, or sample (at the rollouts' temperature)
+    ratio_from: str = ""  # old log-probs: trainer (recomputed) or sampler; "": see objective.recomputes
+    importance: str = "none"  # weights trainer over sampler, by token or sequence; or none
+    importance_bound: float = 2.0  # C, the largest weight
+    importance_beyond: str = "truncate"  # weights above C become C; mask: those outside [1 / C, C] become 0
+    lag: int = 0  # 1: rollouts are drawn with the parameters of a step before (one-step-off)
+    stop_kl: float = 0.0  # nats a token from the old policy that end a step's updates; 0: never
     kl: float = 0.0  # weight of the k3 estimate of the KL from the ancestor
+    reference_every: int = (
+        0  # steps between two refreshes of what `kl` is measured from; 0: the ancestor stays
+    )
+    reference_mix: float = (
+        1.0  # share of the policy in a refresh (arXiv 2404.09656); below 1 a moving average
+    )
     entropy: float = 0.0  # weight of the entropy bonus
+    entropy_target: float = (
+        0.0  # nats; below it the bonus grows, above it is off (arXiv 2505.22312); 0: fixed
+    )
+    entropy_step: float = 0.005  # by which its weight grows or shrinks a step
     covariance: str = ""  # clip or kl: what is done to the tokens that cost most entropy (arXiv 2505.22617)
     covariance_share: float = 2e-4  # of tokens that it is done to
     covariance_bounds: tuple[float, float] = (1.0, 5.0)  # clip: the covariances that a token is drawn from
-    covariance_kl: float = 1.0  # kl: weight of |log ratio| on them
+    covariance_kl: float = 1.0  # kl: weight of half the squared log ratio on them
     rounds: int = 4  # of drawing for one step, where problems of one outcome are drawn again (dapo)
     eval_every: int = 10  # steps between two looks at held-out problems; 0: none
     eval_problems: int = 64  # of the validation split
@@ -81,6 +109,7 @@ class PolicyConfig:
     alarm_entropy: float = 0.1  # share of the first entropy; alarms say what to do, and do nothing
     alarm_kl: float = 1.0  # nats a token from the ancestor
     alarm_repetition: float = 0.5  # share of n-grams that a completion had before
+    alarm_gap: float = 0.1  # nats a token between sampler and trainer, 99th percentile
 
     @property
     def optimizer_steps(self) -> int:
@@ -118,6 +147,8 @@ class PreferenceConfig:
     warmup_steps: int = 0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
+    optimizer: str = "adamw"  # or lion, adafactor
+    moments: str = ""  # type that the optimiser's moments are kept in; "": float32, or bfloat16
     checkpoint_every: int = 20
     keep: int = 2  # newest checkpoints that stay
     log_every: int = 1  # steps between two lines of metrics.jsonl
@@ -134,7 +165,8 @@ class RewardsConfig:
 
     terms: tuple[tuple[str, float], ...] = (("correctness", 1.0),)  # name, weight; a weight of 0 only logs
     normalise: tuple[tuple[str, str], ...] = ()  # name, group or batch; of others the values stay as they are
-    placement: tuple[tuple[str, str], ...] = ()  # name, reward or advantage; of others the term's own
+    placement: tuple[tuple[str, str], ...] = ()  # name, reward, advantage or advantage_centred; else its own
+    ungraded: str = "leave"  # rows that the grader could not judge: leave them out of correctness, or wrong
     model: str = ""  # folder of the model that the term `reward_model` asks
     confidence: str = "scored"  # scored: probes of the live cache; sampled: forced answers are drawn
     cuts: int = 6  # 0, 20, ... 100 % of the reasoning (arXiv 2605.24396)
@@ -149,6 +181,8 @@ class RewardsConfig:
     thought_words: int = 8  # a thought that is left before it has that many words is left early
 
 
+# Of a term: before the advantages of a group, added to them, or added less its group's mean.
+PLACEMENTS = ("reward", "advantage", "advantage_centred")
 FROM = "from"  # among an arm's settings: the arm whose model of the same seed it starts from
 
 

@@ -1,7 +1,7 @@
 """What a training run would need, said before anything is loaded."""
 
 from fr import tasks
-from fr.config import PREFERENCES, Config
+from fr.config import PREFERENCES, Config, check_rollouts
 from fr.errors import UserError
 from fr.models import Model
 from fr.models.loading import read_shape
@@ -23,6 +23,7 @@ def dry_run(config: Config) -> str:
     """
     if config.algorithm == "sft":
         raise UserError("--dry_run knows training on rollouts and on pairs, and config.algorithm is 'sft'")
+    check_rollouts(config)
     shape, tokenizer = read_shape(config.ancestor)
     by_pairs = config.algorithm in PREFERENCES
     c = config.preference if by_pairs else config.policy

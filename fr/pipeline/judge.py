@@ -23,12 +23,16 @@ class Judge:
         self._held = load_reward_model(config.rewards.model, mesh)
         check_vocabularies(policy, self._held.model, "a reward model")
         self._rewards = make_rewards(self._held.model.config, config.policy.dtype)
-        self._rows = config.policy.microbatch
+        c = config.policy
+        self._rows = c.microbatch or c.prompts * c.rollouts
 
     def read(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B"]:
         """The reward of every row, from the state of its last token; -1 pads on the right."""
-        parts = np.split(tokens, len(tokens) // (self._rows or len(tokens)))
+        # Another number of rows would be another program: the last ones are read with pads for rows.
+        whole = np.pad(tokens, ((0, -len(tokens) % self._rows), (0, 0)), constant_values=-1)
+        parts = np.split(whole, len(whole) // self._rows)
         ask = lambda part: self._rewards(
             self._held.model.params, self._held.kernel, place_batch(part, self._mesh)
         )
-        return np.concatenate([sharding.on_host(found) for found in [ask(part) for part in parts]])
+        found = [sharding.on_host(rewards) for rewards in [ask(part) for part in parts]]
+        return np.concatenate(found)[: len(tokens)]

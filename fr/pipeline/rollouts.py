@@ -3,10 +3,10 @@
 import dataclasses
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from fr import processes
 from fr.config import Config
@@ -14,7 +14,7 @@ from fr.errors import UserError
 from fr.metrics import Stages
 from fr.models import Model
 from fr.models.model import check_context
-from fr.pipeline.trajectories import Trajectories, sampled, scored, scoring_plan
+from fr.pipeline.trajectories import Trajectories, joined, sampled, scored, scoring_plan
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.tasks.base import Task
@@ -42,6 +42,17 @@ class Attempt:
 
 
 Group = list[Attempt]  # those at one problem
+Varied = Callable[[Sequence[Group], Trajectories], Bool[np.ndarray, "N"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """The rollouts of a step."""
+
+    groups: list[Group]
+    confidence: Trajectories
+    cost: Cost
+    spare: int  # groups, the last ones, that only fill places
 
 
 class Sampler:
@@ -72,31 +83,35 @@ class Sampler:
         """Tokens that there is room for in a row, prompt included."""
         return _bucket(self._longest) + self.width
 
-    def draw(
-        self, step: int, again: bool, sets: Sequence[str], stages: Stages
-    ) -> tuple[list[Group], Trajectories, Cost]:
-        """`policy.prompts` groups for a step, confidence in `sets` along their attempts, and what all that cost.
+    def draw(self, step: int, sets: Sequence[str], stages: Stages, varied: Varied | None = None) -> Drawn:
+        """`policy.prompts` groups for a step, with confidence in `sets` along their attempts.
 
-        With `again`, a problem whose attempts are all right or all not makes room for another one, in
-        `policy.rounds` rounds at most; places that are empty then go to such problems (DAPO, arXiv 2503.14476).
+        Args:
+            step: from 1; problems and keys follow from it and the seed.
+            varied: tells for groups and their confidence which have rewards that differ; a group that has not
+                makes room for another problem, in `policy.rounds` rounds at most (DAPO, arXiv 2503.14476).
+                Places that stay empty hold such groups, last, and nothing is learnt from these.
         """
         c = self.config.policy
         # A string seeds Python's generator through SHA-512: no two (seed, step) share a stream.
         live = sets if self.config.rewards.confidence == "scored" else ()
         order = iter(random.Random(f"{self.config.seed}/policy/{step}").sample(self._pool, len(self._pool)))
         kept, alike, cost = [], [], Cost()
-        for _ in range(c.rounds if again else 1):
-            if len(kept) == c.prompts:
-                break
+        for _ in range(c.rounds if varied else 1):
             asked = list(itertools.islice(order, c.prompts - len(kept)))
+            if not asked:
+                break
             groups, more = self.ask(asked, c.rollouts, c.temperature, f"step {step}", live, stages)
-            cost += more
-            for group in groups:
-                mixed = 0 < sum(attempt.right for attempt in group) < len(group)
-                (kept if mixed or not again else alike).append(group)
-        groups = kept + alike[: c.prompts - len(kept)]
-        found = self._confidence(groups, sets, stages)
-        return groups, found, cost + Cost(probe=found.positions)
+            found = self._confidence(groups, sets, stages)
+            cost += more + Cost(probe=found.positions)
+            chosen = varied(groups, found) if varied else np.ones(len(groups), bool)
+            for i, group in enumerate(groups):
+                rows = np.arange(i * c.rollouts, (i + 1) * c.rollouts)
+                (kept if chosen[i] else alike).append((group, found.of(rows)))
+        spare = c.prompts - len(kept)
+        taken = kept + alike[:spare]
+        found = joined([trajectories for _, trajectories in taken])
+        return Drawn([group for group, _ in taken], found, cost, spare)
 
     def ask(
         self,

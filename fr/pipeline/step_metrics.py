@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from fr.config import Config, PolicyConfig
 from fr.diagnosis.pass_at_k import pass_at_k
@@ -11,9 +12,19 @@ from fr.diagnosis.premature import premature
 from fr.pipeline.rollouts import Group
 from fr.rewards import guards
 from fr.tasks.countdown_checker import step_errors
+from fr.training.objective import GAPS
 from fr.types import GRADER_ERROR, UNPARSED, Cost, RewardBatch
 
 _POINTS = 3  # of a line that is worth fitting
+
+
+def gap_percentile(above: Float[np.ndarray, "K"], share: float) -> float:
+    """The difference of log-probs that `share` of the tokens do not exceed, from shares above each of GAPS.
+
+    Rounded up to an edge, so at most a fifth too large; infinite above the last one.
+    """
+    within = np.flatnonzero(above <= 1 - share)
+    return float(GAPS[min(within[0], len(GAPS) - 1)]) if len(within) else float(GAPS[-1])
 
 
 def rollout_metrics(batch: RewardBatch, cost: Cost, config: Config) -> dict[str, float]:
@@ -79,6 +90,7 @@ def alarms(past: Sequence[dict], values: dict[str, float], config: PolicyConfig)
         "entropy": lambda line: line["entropy"] < config.alarm_entropy * first < math.inf,
         "kl": lambda line: line.get("kl", 0.0) > config.alarm_kl,
         "repetition": lambda line: line["repetition"] > config.alarm_repetition,
+        "gap": lambda line: line.get("logp_gap_p99", 0.0) > config.alarm_gap,
     }
     texts = {
         "entropy": f"entropy has collapsed from {first:.3f} to {{entropy:.3f}} nats a token: raise "
@@ -87,6 +99,8 @@ def alarms(past: Sequence[dict], values: dict[str, float], config: PolicyConfig)
         "config.policy.learning_rate",
         "repetition": "{repetition:.0%} of what it says repeats itself: give config.rewards.terms a "
         "('repetition', 0.5)",
+        "gap": "a hundredth of the sampler's log-probs are {logp_gap_p99:.3f} nats or more from the trainer's: set "
+        "config.policy.importance to token, or compute both in float32",
     }
     return tuple(
         texts[name].format(**values)

@@ -17,6 +17,8 @@ from fr.tasks.base import Task
 from fr.tasks.forced_answers import probe
 from fr.types import RIGHT, Probe, Problem, Rollout, Trajectory
 
+_FIELDS = ("probability", "mean_logp", "known")
+
 
 @dataclasses.dataclass(frozen=True)
 class Trajectories:
@@ -26,6 +28,24 @@ class Trajectories:
     own: Trajectory | None = None
     gold: Trajectory | None = None
     positions: int = 0  # processed for it, beside those of the rollouts
+
+    def of(self, rows: Int[np.ndarray, "R"]) -> "Trajectories":
+        """Those of some rows; positions are not theirs alone and are left out."""
+        take = lambda one: one and Trajectory(one.probability[rows], one.mean_logp[rows], one.known[rows])
+        return Trajectories(None if self.cuts is None else self.cuts[rows], take(self.own), take(self.gold))
+
+
+def joined(parts: Sequence[Trajectories]) -> Trajectories:
+    """Trajectories of several groups as those of one batch."""
+
+    def join(found):
+        if found[0] is None:
+            return None
+        if isinstance(found[0], Trajectory):
+            return Trajectory(*(np.concatenate([getattr(x, f) for x in found]) for f in _FIELDS))
+        return np.concatenate(found)
+
+    return Trajectories(*(join([getattr(part, name) for part in parts]) for name in ("cuts", "own", "gold")))
 
 
 def scoring_plan(

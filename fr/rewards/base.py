@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fr.config import RewardsConfig
+from fr.config import PLACEMENTS, RewardsConfig
 from fr.errors import UserError
 from fr.registry import Registry
 from fr.tasks.forced_answers import SETS
@@ -31,7 +31,7 @@ class Term:
     needs_logp: bool  # reads log-probs of answers, which sampled confidence does not give
     from_stats: bool  # made of the model's own token statistics
     needs_model: bool  # reads what the reward model of `config.rewards.model` says
-    placement: str  # "reward": before the advantages of a group; "advantage": added to them
+    placement: str  # one of fr.config.PLACEMENTS
 
     @property
     def of_confidence(self) -> bool:
@@ -51,11 +51,13 @@ def term(
 ) -> Callable[[Function], Function]:
     """Decorator that files `fn(batch, config) -> [B] or [B, T]` as a term; see `Term` for what it declares.
 
+    In a list, None for a row leaves the row out of this term: it counts with the mean of its group's others.
+
     Raises UserError if a declaration is not one of those, ValueError if the name is taken.
     """
     for field, value, known in (
         ("needs_confidence", needs_confidence, ("", *SETS)),
-        ("placement", placement, ("reward", "advantage")),
+        ("placement", placement, PLACEMENTS),
     ):
         if value not in known:
             raise UserError(

@@ -9,16 +9,13 @@ from fr.types import GRADER_ERROR, RewardBatch
 
 
 @term("correctness", needs_gold=True)
-def correctness(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
+def correctness(batch: RewardBatch, config: RewardsConfig) -> list[float | None]:
     """1 where the answer is right, else 0.
 
-    Ours: a row that the grader could not judge gets the mean of its group's others (0 if there are none), which
-    leaves their mean and its own advantage alone.
+    None, so left out of the term, for a row that the grader could not judge; 0 with `config.ungraded` = wrong.
     """
-    right = batch.truth.right.reshape(-1, batch.group)
-    judged = np.array([grade != GRADER_ERROR for grade in batch.truth.grades]).reshape(right.shape)
-    mean = (right * judged).sum(axis=1, keepdims=True) / np.maximum(judged.sum(axis=1, keepdims=True), 1)
-    return np.where(judged, right, mean).reshape(-1)
+    known = [grade != GRADER_ERROR or config.ungraded == "wrong" for grade in batch.truth.grades]
+    return [float(right) if judged else None for right, judged in zip(batch.truth.right, known)]
 
 
 @term("format")

@@ -20,7 +20,7 @@ def withhold(batch: RewardBatch) -> RewardBatch:
 
 
 def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
-    """What a term gives for a batch as float64, 0 off sampled tokens.
+    """What a term gives for a batch as float64, 0 off sampled tokens; NaN in rows that it leaves out with None.
 
     Raises UserError that names the term and the row, if it fails or gives another shape, NaN or infinity; ValueError
     if the batch lacks what the term declares that it reads.
@@ -34,6 +34,7 @@ def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
         given = entry.fn(batch, config)
     except Exception as error:
         raise UserError(f"reward term {entry.name!r} failed: {_why(entry, error)}") from error
+    given, skipped = _without_none(given)
     values = _shaped(entry.name, given, batch)
     if values.ndim == 2:
         values = np.where(batch.mask, values, 0.0)
@@ -42,8 +43,28 @@ def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
         row, *token = bad[0].tolist()
         at = f", token {token[0]}" if token else ""
         found = f"{values[tuple(bad[0])]} for {_row(batch, row)}{at}"
-        raise UserError(f"reward term {entry.name!r} gave {found}: it must be a finite float32")
+        raise UserError(
+            f"reward term {entry.name!r} gave {found}: it must be a finite float32, or None to leave the row out"
+        )
+    values[skipped] = np.nan
     return values
+
+
+def _without_none(given) -> tuple[object, list[int]]:
+    """What a term gave, with 0 in rows of None, and these rows."""
+    objects = isinstance(given, np.ndarray) and given.ndim and given.dtype.kind == "O"
+    if not objects and not isinstance(given, (list, tuple)):
+        return given, []
+    rows = list(given)
+    skipped = [row for row, value in enumerate(rows) if value is None]
+    if not skipped:
+        return given, []
+    like = next((value for value in rows if value is not None), 0.0)
+    try:
+        zero = np.zeros(np.shape(like))
+    except ValueError:  # no numbers of one shape: `_shaped` says so
+        return given, []
+    return [zero if value is None else value for value in rows], skipped
 
 
 def _why(entry: Term, error: Exception) -> str:

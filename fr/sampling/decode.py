@@ -164,7 +164,9 @@ def _advance(state: DecodeState, emission: Emission, ring: Float[Array, "B W"]) 
     one = live.astype(jnp.int32)
     generated = state.generated + one
     heated = emission.fired & (rows.operator == steering.HEAT)
-    done = state.done | among(rows.stop) | (live & (generated >= rows.budget))
+    # A NaN or +inf among a row's logits makes every log-prob NaN: the row ends, and the host stops the run.
+    broken = live & jnp.isnan(emission.sample_logp)
+    done = state.done | among(rows.stop) | (live & (generated >= rows.budget)) | broken
     return state.replace(
         last=jnp.where(live, token, state.last),
         length=state.length + one,

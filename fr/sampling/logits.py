@@ -6,18 +6,22 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from fr.sampling.columns import column_sums, first_of, likeliest, pick, summable
 
+COLDEST = 1e-6  # smaller temperatures are this one: 1 / T and logits / T stay finite, and far above _OFF
 _OFF = -1e30  # finite, so that a filtered row never makes NaN
 _GROUP = 64  # columns whose mass is first taken together
 _FEW = 1024  # tokens among which an edge is looked for before the whole vocabulary is sorted
 
 
 def temper(logits: Float[Array, "B V"], temperature: Float[Array, "B"]) -> Float[Array, "B V"]:
-    """Logits over temperature; a greedy row (temperature 0) keeps temperature 1, its argmax being the same."""
+    """Logits over temperature; a greedy row (temperature 0) keeps temperature 1, its argmax being the same.
+
+    Temperatures below COLDEST count as that: what is not within 1e-4 of the largest logit then has no mass.
+    """
     return logits / _divisor(temperature)[:, None]
 
 
 def _divisor(temperature):
-    return jnp.where(temperature > 0, temperature, 1.0)
+    return jnp.where(temperature > 0, jnp.maximum(temperature, COLDEST), 1.0)
 
 
 def restrict(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fr.errors import UserError
 from fr.models.model import check_ids
 from fr.models.transformer import Transformer
 from fr.sampling import stats
@@ -186,6 +187,13 @@ class Scorer:
             scores = jax.device_get(scores)
             columns = {**vars(scores.stats), **(vars(scores.lineage) if scores.lineage is not None else {})}
             columns = {name: value.reshape(rows, width) for name, value in columns.items()}
+            broken = np.any([np.isnan(value[: len(part)]) for value in columns.values()], axis=0)
+            if broken.any():
+                row, token = np.argwhere(broken)[0].tolist()
+                raise UserError(
+                    f"logits are not finite at token {token} of sequence {i + row} that was scored; check the model's "
+                    "weights (and its ancestor's) for NaN, or compute in float32"
+                )
             out += [
                 {name: value[b, : len(sequence) - first] for name, value in columns.items()}
                 for b, (sequence, first) in enumerate(zip(part, begin))

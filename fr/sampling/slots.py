@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from fr.errors import UserError
 from fr.sampling import rows, steering
 from fr.types import Rollout, Row
 
@@ -59,8 +60,18 @@ class Slot:
         return bool(len(fires)), hot, len(self.tokens) - 1 - last
 
     def rollout(self, statistics: tuple[str, ...]) -> Rollout:
-        """The finished row; `statistics` names the fields behind the flags."""
-        values = dict(zip((*FLAGS, *statistics), self.values()))
+        """The finished row; `statistics` names the fields behind the flags.
+
+        Raises UserError, with the row's name and the token, where logits were no numbers.
+        """
+        table = self.values()
+        if len(broken := np.flatnonzero(np.isnan(table).any(axis=0))):
+            raise UserError(
+                f"row {self.row.id}: logits are not finite at token {broken[0]} of its completion, behind a prompt of "
+                f"{len(self.row.prompt)} tokens; check the model's weights (and its ancestor's) for NaN, or compute "
+                "in float32"
+            )
+        values = dict(zip((*FLAGS, *statistics), table))
         tokens = values["token"].astype(np.int32)
         return Rollout(
             row=self.row,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from fr.sampling.columns import column_sums, likeliest, pick, summable, two_sums
+from fr.sampling.columns import PAD, column_sums, likeliest, pick, summable, two_sums
 from fr.types import LineageStats, TokenStats
 
 TOP = 100  # the source renormalises V and KL on this many tokens (arXiv 2606.05145)
@@ -42,7 +42,9 @@ def read(logits: Float[Array, "B V"], tau: Float[Array, ""], top: int = TOP) -> 
     z = summable(logits)
     peak = jnp.max(z, axis=(1, 2))
     # Rounding to what it is: XLA:CPU would otherwise write out the peak as wide as the columns.
-    x = z - jax.lax.reduce_precision(peak, 8, 23)[:, None, None]
+    x = jnp.maximum(
+        z - jax.lax.reduce_precision(peak, 8, 23)[:, None, None], PAD
+    )  # -inf times 0 is no number
     e, e_tau, half = jnp.exp(x), jnp.exp(x / tau), x * jnp.exp(x / 2)
     total, first = two_sums(e, x * e)
     # Not from the exponential above: shared between passes it would be stored.
@@ -59,7 +61,7 @@ def read(logits: Float[Array, "B V"], tau: Float[Array, ""], top: int = TOP) -> 
         entropy=jnp.log(total) - mean,
         varentropy=jnp.maximum(second / total - jnp.square(mean), 0.0),
         entropy_tau=jnp.log(total_tau) - first_tau / total_tau / tau,
-        mean=jnp.mean(logits, axis=-1) - peak,
+        mean=jnp.maximum(jnp.mean(logits, axis=-1) - peak, PAD),
         top=largest,
         ids=ids,
     )

@@ -1,50 +1,58 @@
-"""Algorithms of policy optimisation as data: how rewards become advantages, and what is done to the ratio."""
-
-import dataclasses
+"""Advantages: what the rewards of a group of rollouts say of each of them."""
 
 import numpy as np
 from jaxtyping import Float
 
-from fr.registry import Registry
+from fr.config.algorithms import (
+    ALGORITHMS,
+    CISPO,
+    DAPO,
+    DR_GRPO,
+    GRPO,
+    GSPO,
+    REINFORCE,
+    RLOO,
+    Algorithm,
+    with_settings,
+)
 from fr.rewards.groups import STD_FLOOR
 
-ALGORITHMS = Registry("algorithm")
-
-
-@dataclasses.dataclass(frozen=True)
-class Algorithm:
-    """What tells one algorithm from another; the defaults are those of GRPO."""
-
-    centre: str = "group"  # whose mean is taken off a reward: group, or batch
-    scale: bool = True  # divide by the group's standard deviation
-    ratio: str = "token"  # token; sequence: exp of the mean log ratio; none: plain policy gradient
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    mean: str = (
-        "sequence"  # of token losses: of a row's, then of rows; token: of all; fixed: over a fixed length
-    )
-    resample: bool = False  # problems whose rollouts all have one reward are drawn anew
-
-
-def _file(name: str, algorithm: Algorithm) -> Algorithm:
-    return ALGORITHMS.register(name)(algorithm)
-
-
-GRPO = _file("grpo", Algorithm())  # arXiv 2402.03300
-DR_GRPO = _file("dr_grpo", Algorithm(scale=False, mean="fixed"))  # arXiv 2503.20783
-DAPO = _file("dapo", Algorithm(clip_high=0.28, mean="token", resample=True))  # arXiv 2503.14476
-GSPO = _file("gspo", Algorithm(ratio="sequence", clip_low=3e-4, clip_high=4e-4))  # arXiv 2507.18071
-REINFORCE = _file("reinforce", Algorithm(centre="batch", scale=False, ratio="none", mean="fixed"))
+__all__ = [
+    "ALGORITHMS",
+    "CISPO",
+    "DAPO",
+    "DR_GRPO",
+    "GRPO",
+    "GSPO",
+    "REINFORCE",
+    "RLOO",
+    "Algorithm",
+    "advantages",
+    "with_settings",
+]
 
 
 def advantages(rewards: Float[np.ndarray, "B"], group: int, algorithm: Algorithm) -> Float[np.ndarray, "B"]:
-    """Advantage of each rollout among the `group` rollouts of its problem, which lie side by side; float32.
+    """Advantage of each rollout, A = (r - centre) / max(std, 1e-3), in float32.
 
-    The variance is taken in two passes, of the population [ours]: one against seven gives sqrt(7) and -1 / sqrt(7).
+    Args:
+        rewards: of the rollouts, the `group` rollouts of a problem side by side.
+        group: rollouts of a problem, G; at least 2 where an algorithm compares them.
+        algorithm: centre is the mean of the group, of the group's others (RLOO, arXiv 2402.14740) or
+            of the batch; std is that of the group (arXiv 2402.03300), of the batch (arXiv 2508.08221)
+            or 1, with `algorithm.ddof`.
+
+    The variance is taken in two passes. With ddof 1 one reward of 1 among seven of 0 gives 2.47 and -0.35.
     """
     rewards = np.asarray(rewards, np.float64).reshape(-1, group)
     axis = None if algorithm.centre == "batch" else 1
     centred = rewards - rewards.mean(axis=axis, keepdims=True)
-    if algorithm.scale:
-        centred /= np.maximum(np.sqrt(np.square(centred).mean(axis=1, keepdims=True)), STD_FLOOR)
+    if algorithm.centre == "others":
+        centred *= group / (group - 1)
+    if algorithm.scale != "none":
+        axis = None if algorithm.scale == "batch" else 1
+        apart = rewards - rewards.mean(axis=axis, keepdims=True)
+        count = rewards.size if axis is None else group
+        variance = np.square(apart).sum(axis=axis, keepdims=True) / max(count - algorithm.ddof, 1)
+        centred /= np.maximum(np.sqrt(variance), STD_FLOOR)
     return centred.reshape(-1).astype(np.float32)

@@ -16,6 +16,8 @@ def costly(
 ) -> Bool[Array, "B W"]:
     """The tokens that lose their gradient (clip) or are held to the old policy (kl): none unless config says so.
 
+    Held by half the squared log ratio (`objective.policy_loss`), which needs several updates a step to act.
+
     Covariance of a token: (A - mean A)(log p - mean log p). kl: those of the largest; clip: at random among those
     within `covariance_bounds`; at least one of either, if there is any. Log-probs are those of the policy that drew
     [ours; the source takes the current ones, which are the same at the first update]: so microbatches add up.

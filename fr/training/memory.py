@@ -108,7 +108,13 @@ def _learning(
         held.append(Held("ancestor", _bytes(params, parts, dtype), dtype.name))
     moments = jax.eval_shape(make_optimizer(settings).init, trained)
     note = "float32" + ", a microbatch's and their sum" * (copies - 1)
-    held.append(Held("optimiser", _bytes(moments, parts), "two moments, float32"))
+    held.append(
+        Held(
+            "optimiser",
+            _bytes(moments, parts),
+            f"{settings.optimizer}, moments in {settings.moments or 'float32'}",
+        )
+    )
     held.append(Held("gradients", copies * _bytes(trained, parts), note))
     local, by_head = -(-part // data), config.algorithm == "reward_model"
     own = _share(model, parts)

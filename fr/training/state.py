@@ -27,6 +27,7 @@ class TrainState:
     step: Int[Array, ""]
     params: dict  # all parameters, or adapters
     optimizer: optax.OptState
+    extra: dict | None = None  # what an update leaves alone: a reference, older parameters, a coefficient
 
 
 def learning_rate(config: Settings) -> optax.Schedule:
@@ -47,13 +48,44 @@ def learning_rate(config: Settings) -> optax.Schedule:
 
 
 def make_optimizer(config: Settings) -> optax.GradientTransformation:
-    """AdamW behind a clip by global norm; norms' scales do not decay."""
+    """The optimiser that `config.optimizer` names, after a clip by global norm; norms' scales do not decay.
+
+    adamw (arXiv 1711.05101), lion (arXiv 2302.06675) or adafactor (arXiv 1804.04235: a matrix keeps a row and
+    a column of second moments, and no first one). With `config.moments` = bfloat16 moments are kept in that
+    type and computed with in float32.
+    """
     decays = lambda params: path_aware_map(lambda path, _: path[-1] != "scale", params)
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
+    rate, decay = learning_rate(config), config.weight_decay
+    if config.optimizer == "lion":
+        rule = optax.lion(rate, weight_decay=decay, mask=decays)
+    elif config.optimizer == "adafactor":
+        # Neither scaled by the size of a parameter: the learning rate means what it means for the others.
+        rule = optax.chain(
+            optax.scale_by_factored_rms(),
+            optax.clip_by_block_rms(1.0),
+            optax.add_decayed_weights(decay, mask=decays),
+            optax.scale_by_learning_rate(rate),
+        )
+    else:
         # 0.95: of a run of a few thousand steps, 0.999 would average the second moment over most.
-        optax.adamw(learning_rate(config), b2=0.95, weight_decay=config.weight_decay, mask=decays),
-    )
+        rule = optax.adamw(rate, b2=0.95, weight_decay=decay, mask=decays)
+    if config.moments:
+        rule = _kept_as(jnp.dtype(config.moments), rule)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+
+
+def _kept_as(dtype: jnp.dtype, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The rule with its floating state stored as `dtype` between updates."""
+
+    def cast(tree, kind):
+        floats = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
+        return jax.tree.map(lambda x: x.astype(kind) if floats(x) else x, tree)
+
+    def update(grads, state, params=None):
+        changes, state = rule.update(grads, cast(state, jnp.float32), params)
+        return changes, cast(state, dtype)
+
+    return optax.GradientTransformation(lambda params: cast(rule.init(params), dtype), update)
 
 
 def init_state(params: dict, config: Settings) -> TrainState:
@@ -120,7 +152,8 @@ def compile_update(
             "grad_norm": optax.global_norm(grads),
             "learning_rate": rate(state.step),
         }
-        new = TrainState(state.step + 1, optax.apply_updates(state.params, changes), moments)
+        params = optax.apply_updates(state.params, changes)
+        new = state.replace(step=state.step + 1, params=params, optimizer=moments)
         return pinned(new, mesh), metrics
 
     return jax.jit(update, donate_argnums=0)
