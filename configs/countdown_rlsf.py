@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """Ten samples at each of 256 training problems; no reference answer is read."""
+    """Ten samples at each of 256 training problems; no reference answer is read, and none is trained on."""
     c = default()
     c.algorithm = "dpo"
     c.ancestor = "countdown"
@@ -12,7 +12,6 @@ def get_config():
     c.sampling.temperature = 1.0
     c.sampling.max_new_tokens = 128
     c.sampling.slots = 128
-    c.preference.margin = 1.0
     c.preference.learning_rate = 1e-4
     c.preference.steps = 10  # 20 teach attempts that do not end, 40 wrong arithmetic
     return c

@@ -8,7 +8,9 @@ from fr.config import default
 
 _RLSF = (
     ("algorithm", "dpo"),
-    ("preference.margin", "1.0"),
+    # As the published figures were measured; the source cuts the answer off and has no margin in DPO.
+    ("preference.dpo_margin", "1.0"),
+    ("preference.answer", "keep"),
     ("preference.learning_rate", "1e-4"),
     ("preference.steps", "10"),
 )

@@ -44,6 +44,12 @@ def define_flags(model: bool = True) -> None:
         flags.DEFINE_integer(
             "heartbeat", 60, "Seconds until a process that is not heard of counts as gone.", lower_bound=1
         )
+        flags.DEFINE_integer(
+            "patience",
+            3600,
+            "Seconds until a process that lives and does nothing ends the run.",
+            lower_bound=1,
+        )
 
 
 def require(**given) -> None:
@@ -215,7 +221,7 @@ def _job() -> contextlib.AbstractContextManager:
     from fr import processes  # here, because it needs jax and scripts/route.py does not
 
     settings = processes.settings(given.processes, given.process, given.coordinator)
-    return processes.job(settings, given.heartbeat)
+    return processes.job(settings, given.heartbeat, given.patience)
 
 
 def _alone() -> contextlib.AbstractContextManager:

@@ -210,14 +210,14 @@ def test_the_whole_way_killed_in_any_stage(made, victim, whole, tmp_path):
     _assert_equal(tmp_path, whole)
 
 
-def _pair(body: str, heartbeat: int) -> list[subprocess.Popen]:
+def _pair(body: str, heartbeat: int, patience: int = 600) -> list[subprocess.Popen]:
     """Two processes of a job that run `body`, where `index` is the number of each."""
     source = f"""if True:
         import os, sys
         from fr import processes
         from fr.errors import UserError
         index = int(sys.argv[1])
-        with processes.job(processes.settings("2", index, "{_address()}"), {heartbeat}):
+        with processes.job(processes.settings("2", index, "{_address()}"), {heartbeat}, {patience}):
             {body}
     """
     return _start([[sys.executable, "-c", source, str(index)] for index in range(2)])
@@ -253,6 +253,22 @@ def test_what_one_process_raises_ends_the_others(raised, code, meets):
     (line,) = _lines(waiting)
     assert "process 1" in line and "the reason" in line and raised in _lines(failing)[-1]
     assert time.monotonic() - began < 55  # behind no heartbeat's end
+
+
+@pytest.mark.parametrize("meets", ['wait("a barrier")', "gather(index)"])
+def test_a_process_that_lives_and_hangs_ends_all_in_one_line(meets):
+    body = f"""
+            if index == 1:
+                import time
+                time.sleep(300)
+            processes.{meets}
+    """
+    running = _pair(body, 60, patience=10)
+    (_, waiting), (_, hanging) = [process.communicate(timeout=100) for process in running]
+    assert all(process.returncode for process in running)
+    (line,) = _lines(waiting)
+    assert "process 1" in line and "has not got on for 10 s" in line and "--patience" in line
+    assert "process 1 has not got on for 10 s" in _lines(hanging)[-1]
 
 
 def test_killed_in_a_collective():

@@ -1,10 +1,13 @@
 """Rows on their way through the slots: ends, queues, pauses, rewinds, refusals."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import row
 from test_decode import LONG, PLAIN, STEERED, same
 
+from fr.errors import UserError
 from fr.models.transformer import Transformer
 from fr.sampling import steering
 from fr.sampling.devices import Devices
@@ -178,3 +181,18 @@ def test_a_source_may_end_a_row(plain_engine):
     assert paused(plain_engine, r, Resume(cut=0, finish=True))[0].length == 0
     with pytest.raises(ValueError, match="row end: cannot keep 4 of 3 tokens"):
         paused(plain_engine, r, Resume(cut=4))
+
+
+def test_logits_that_are_no_numbers_end_the_run_in_one_line(tiny_config, tiny_params):
+    model = Transformer(tiny_config)
+    options = {"slots": 4, "chunk": 4, "prefill": 2, "devices": Devices("one")}
+    broken = jax.tree.map(lambda x: jnp.asarray(x) * jnp.nan, tiny_params)
+    for statistics in (True, False):
+        engine = Engine(model, tiny_params, statistics=statistics, **options)
+        todo = [row(f"problem {i}", (5, 6, 7 + i), budget=200) for i in range(2)]
+        engine.update(broken)
+        with pytest.raises(UserError, match="row problem 0: logits are not finite at token 0") as error:
+            engine.sample(todo, 210)
+        assert "\n" not in str(error.value) and engine.counts.drain_steps <= 8  # not all of their budget
+        engine.update(tiny_params)
+        assert len(engine.sample(todo[:1], 210)) == 1

@@ -183,6 +183,26 @@ def test_scores_are_those_of_the_loop(done):
             )
 
 
+def test_a_detector_may_be_calibrated_in_the_loop_that_uses_it(lineage, done, tmp_path):
+    config = _config(*lineage)
+    with pytest.raises(UserError, match="'loop'|\"loop\""):
+        shutil.copytree(done[1] / "rollouts", tmp_path / "plain" / "rollouts")
+        loop = dataclasses.replace(config, diagnosis=dataclasses.replace(config.diagnosis, statistics="loop"))
+        diagnose(open_run(loop, tmp_path / "plain"))
+    run = open_run(loop, tmp_path / "work")
+    sample(run)
+    diagnose(run)
+    sampled = {a.row: a for a in store.read(tmp_path / "work" / "rollouts")}
+    scores, theirs = store.read(tmp_path / "work" / "scores"), store.read(done[1] / "scores")
+    assert len(scores) == len(theirs) > 0
+    for mine, scored in zip(scores, theirs):
+        # To the bit what the loop saw, and in float32 what the scorer sees of the same tokens.
+        for name in ("demotion", "logit_var", "logp"):
+            np.testing.assert_array_equal(mine.stats[name], sampled[mine.row].stats[name])
+            np.testing.assert_allclose(mine.stats[name], scored.stats[name], atol=1e-3)
+        assert mine.cost.scored == 0 and mine.tokens.tolist() == scored.tokens.tolist()
+
+
 def test_interrupted_is_uninterrupted(done, tmp_path, monkeypatch):
     config, workdir, _ = done
     decode, calls = Engine.sample, []

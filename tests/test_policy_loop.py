@@ -24,10 +24,11 @@ from fr.metrics import Board
 from fr.models import ModelConfig, load, save
 from fr.models.transformer import Transformer, init_params
 from fr.pipeline.dry_run import dry_run
-from fr.pipeline.policy import Learner
+from fr.pipeline.policy import Learner, check_terms
 from fr.pipeline.rollouts import Sampler
 from fr.pipeline.step_metrics import alarms, entropy_fit
 from fr.pipeline.train import train_lineage
+from fr.rewards import Mix
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
@@ -144,6 +145,64 @@ def test_nothing_is_compiled_behind_the_first_steps(ancestor, tmp_path, compilat
         patch.setattr(Learner, "advance", counted)
         train_lineage(config, tmp_path)
     assert seen[0] < seen[2] and seen[3:] == [seen[3]] * 3
+
+
+# --------------------------------------------------------- log-probs, weights, references
+
+
+def test_gspo_in_bfloat16_clips_nothing_at_equal_parameters(ancestor, tmp_path):
+    """Both minibatches of both steps: no update moves the parameters, and the sampler computes in float32."""
+    config = dataclasses.replace(settings(ancestor), algorithm="gspo", seed=1)
+    config = change(config, steps=2, eval_every=0, learning_rate=1e-12, dtype="bfloat16", kl=0.0)
+    train_lineage(config, tmp_path / "trainer")
+    for line in lines(tmp_path / "trainer" / "specialist"):
+        assert line["clip_share"] == 0 and abs(line["ratio_max"] - 1) < 1e-4
+        assert 1e-4 < line["logp_gap_mean"] <= line["logp_gap_p99"] <= 1.2 * line["logp_gap"]
+
+
+def test_weights_older_rollouts_refreshed_references_and_other_optimisers(ancestor, tmp_path, monkeypatch):
+    config = change(
+        settings(ancestor), steps=3, eval_every=0, lag=1, importance="token", ratio_from="trainer", kl=0.1,
+        reference_every=2, reference_mix=0.5, entropy=0.01, entropy_target=9.0, entropy_step=0.01,
+        stop_kl=1e-9, mask_truncated=True, optimizer="lion", moments="bfloat16", learning_rate=1e-4,
+        mean="token", center_terms="group",
+    )  # fmt: skip
+    terms = (("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.5))
+    config = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, terms=terms))
+    seen, learn = [], Learner._learn
+
+    def watched(self, state, rows, step):
+        seen.append((jax.device_get(state.extra), jax.device_get(state.params), rows))
+        return learn(self, state, rows, step)
+
+    monkeypatch.setattr(Learner, "_learn", watched)
+    train_lineage(config, tmp_path)
+    found = lines(tmp_path / "specialist")
+    assert [line["entropy_weight"] for line in found] == pytest.approx([0.02, 0.03, 0.04])
+    # Step 2 draws with what step 1 drew with, step 3 with what step 1 made.
+    assert found[0]["logp_gap"] < 1e-4 < min(line["logp_gap"] for line in found[1:])
+    assert all(0.5 < line["importance"] < 2 for line in found)
+    # The second update of a step is the first whose ratio may differ from 1, and ends it.
+    assert all(line["updates"] == 2 for line in found)
+    same = lambda a, b: jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y), a, b))
+    (first, start, rows), (second, after, _), (third, last, _) = seen
+    assert same(first["older"], start) and same(second["older"], start) and same(third["older"], after)
+    assert same(second["reference"], start)
+    half = jax.tree.map(lambda a, b: np.abs(a + 0.5 * (b - a)), start, last)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.abs(a), b, atol=1e-6), third["reference"], half)
+    whole = (rows.tokens >= 0).sum(axis=1) - rows.start == config.policy.max_new_tokens
+    learnt = rows.mask.any(axis=1)
+    assert learnt[~whole].all() and not learnt[whole].all()
+
+
+def test_terms_that_would_pay_for_length_are_refused(ancestor, tmp_path):
+    config = settings(ancestor)
+    config = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, terms=(("pcs", 1.0),)))
+    with pytest.raises(UserError, match="'pcs' is added to advantages uncentred.*center_terms = 'group'"):
+        train_lineage(config, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+    for told in ({"center_terms": "none"}, {"center_terms": "group"}, {"mean": "token"}):
+        check_terms(change(config, **told), Mix(config.rewards))
 
 
 # ------------------------------------------------------------------- what repeats
@@ -380,11 +439,11 @@ def test_the_entropy_fit_finds_its_curve():
 
 def test_an_alarm_says_once_what_to_do():
     config = PolicyConfig(alarm_entropy=0.5, alarm_kl=0.1, alarm_repetition=0.2)
-    well = {"entropy": 1.0, "kl": 0.0, "repetition": 0.0}
-    bad = {"entropy": 0.4, "kl": 0.2, "repetition": 0.25}
+    well = {"entropy": 1.0, "kl": 0.0, "repetition": 0.0, "logp_gap_p99": 0.01}
+    bad = {"entropy": 0.4, "kl": 0.2, "repetition": 0.25, "logp_gap_p99": 0.2}
     lines = alarms([{"step": 0}, well], bad, config)
     # Without a step before, no entropy can have fallen.
-    assert len(lines) == 3 and alarms([], bad, config) == lines[1:]
+    assert len(lines) == 4 and "policy.importance" in lines[3] and alarms([], bad, config) == lines[1:]
     assert "policy.entropy" in lines[0] and "policy.kl" in lines[1] and "rewards.terms" in lines[2]
     assert alarms([well, bad], bad, config) == () == alarms([well], well, config)
 

@@ -59,7 +59,7 @@ def test_a_pair_by_hand():
 
 
 def test_dpo_against_the_definition(margin=0.7):
-    batch, config = pairs(), dataclasses.replace(CONFIG, margin=margin)
+    batch, config = pairs(), dataclasses.replace(CONFIG, dpo_margin=margin, margin=9.0)
 
     def reference(params):
         positions = jnp.where(batch.tokens >= 0, jnp.arange(batch.tokens.shape[1]), -1)

@@ -3,17 +3,18 @@
 import dataclasses
 import json
 import math
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from fr import store
+from fr import store, tasks
 from fr.config import Config, PreferenceConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.models import load
 from fr.models.transformer import Transformer
-from fr.pipeline.preference import confident_pairs, train_preferences
+from fr.pipeline.preference import confident_pairs, make_pairs, train_preferences
 from fr.sampling.branches import first_tokens
 
 CONFIG = Config(
@@ -69,6 +70,25 @@ def test_its_checkpoints_are_models(trained):
     last, export = load(trained / "specialist" / "checkpoints" / "6"), load(trained / "specialist")
     jax.tree.map(np.testing.assert_array_equal, last.params, export.params)
     assert last.encode("3 7 10 -> 49 :") == export.encode("3 7 10 -> 49 :")
+
+
+def test_the_sentence_of_the_answer_is_cut_off_both_responses(trained, tmp_path):
+    candidates, model = store.read(trained / "candidates"), load("countdown")
+    task = tasks.make(CONFIG.task)
+    run = types.SimpleNamespace(config=CONFIG, specialist=model, problems=task.problems("train", 6))
+    pairs = make_pairs(run, candidates)
+    answer = model.encode("answer")[-1]
+    assert answer in np.concatenate([a.tokens for a in candidates])
+    for a, line, start, mask in zip(candidates, pairs.tokens, pairs.start, pairs.mask):
+        kept = line[start : start + mask.sum()]
+        # Up to the word that states the answer, or all of a response that states none.
+        whole = a.tokens.tolist()
+        states = a.tokens[-1] in model.stop_tokens and answer in whole
+        wanted = whole[: len(whole) - 1 - whole[::-1].index(answer)] if states else whole
+        assert kept.tolist() == wanted and (line[start + len(wanted) :] == -1).all()
+    keep = dataclasses.replace(CONFIG.preference, answer="keep")
+    run.config = dataclasses.replace(CONFIG, preference=keep)
+    assert make_pairs(run, candidates).mask.sum() == sum(len(a.tokens) for a in candidates)
 
 
 @pytest.mark.slow

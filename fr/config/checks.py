@@ -49,6 +49,7 @@ def validate(c) -> None:
     _choice("task.split", c.task.split, ("train", "validation", "test"))
     _choice("sampling.devices", c.sampling.devices, ("auto", "one", "pmap", "shard_map"))
     _choice("diagnosis.detector", c.diagnosis.detector, ("demotion", "z"))
+    _choice("diagnosis.statistics", c.diagnosis.statistics, ("scored", "loop"))
     _choice("diagnosis.form", c.diagnosis.form, ("showcase", "released"))
     _choice("algorithm", c.algorithm, ALGORITHMS)
     _validate_routing(c.routing)
@@ -96,7 +97,12 @@ def _validate_task(c: TaskConfig) -> None:
     whole = len(shares) == 3 and min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6
     _check(not shares or whole, "task.split_shares", shares, "(train, validation, test) with a sum of 1")
     fields = (c.question_field, c.answer_field, c.id_field, c.split_field)
-    _check(len({*fields}) == len(fields) and all(fields), "task.question_field and others", fields, "different names")
+    _check(
+        len({*fields}) == len(fields) and all(fields),
+        "task.question_field and others",
+        fields,
+        "different names",
+    )
 
 
 def _validate_intervention(c: InterventionConfig) -> None:
@@ -219,7 +225,9 @@ def _validate_preference(c: PreferenceConfig) -> None:
     _choice("preference.source", c.source, ("sampled", "branches"))
     _check(0 <= c.confident <= 1, "preference.confident", c.confident, "in [0, 1]")
     _check(c.beta > 0, "preference.beta", c.beta, "positive")
-    _check(c.margin >= 0, "preference.margin", c.margin, "0 or more")
+    for name in ("margin", "dpo_margin"):
+        _check(getattr(c, name) >= 0, f"preference.{name}", getattr(c, name), "0 or more")
+    _choice("preference.answer", c.answer, ("cut", "keep"))
 
 
 def _validate_rewards(r: RewardsConfig) -> None:

@@ -133,7 +133,9 @@ class PreferenceConfig:
     steps: int = 0
     pairs: int = 32  # of a step
     beta: float = 0.1  # dpo: scale of the log ratios to the ancestor
-    margin: float = 0.0  # weight of a pair's own margin; RLSF takes 1 (arXiv 2507.21931)
+    margin: float = 0.0  # reward_model: weight of a pair's own margin; RLSF takes 1 (arXiv 2507.21931)
+    dpo_margin: float = 0.0  # dpo: the same (an offset, arXiv 2402.10571); RLSF has none
+    answer: str = "cut"  # responses are learnt from without the sentence of the answer (RLSF); or keep: whole
     problems: int = 256  # training problems that are asked for candidates, of which pairs are made (RLSF)
     candidates: int = 10  # of each
     source: str = "sampled"  # of candidates; or branches: the likeliest first tokens, and greedy from there

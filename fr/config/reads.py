@@ -16,7 +16,7 @@ class Reads:
     after: tuple[str, ...] = ()
 
 
-_ASKED = ("seed", "task", "sampling", "diagnosis.tau")
+_ASKED = ("seed", "task", "sampling", "diagnosis.tau", "diagnosis.statistics")
 _WHOLE = ("specialist", "questions", "grader")
 _MODELS = ("ancestor", "specialist")
 _TRAINED = ("seed", "algorithm", "task", "lora", "sampling", "diagnosis.tau", "rewards")

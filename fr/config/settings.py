@@ -16,7 +16,9 @@ class TaskConfig:
     answer_field: str = "answer"
     id_field: str = "id"  # ... of which these two may be absent
     split_field: str = "split"
-    split_shares: tuple[float, ...] = ()  # questions without a split: (train, validation, test); (): all are test
+    split_shares: tuple[
+        float, ...
+    ] = ()  # questions without a split: (train, validation, test); (): all are test
     shots: int = 0  # worked examples before the question
     examples: str = ""  # questions, data sets of the hub: a file of them; "": training questions
     chat: str = "auto"  # auto: plain where the model has no chat template; plain; template
@@ -63,6 +65,7 @@ class DiagnosisConfig:
     quantile_without_ancestor: float = 0.75  # the same, of the logit variance
     detector: str = "demotion"  # demotion: J; z: max(Z_path, Z_cov)
     failures: tuple[int, ...] = ()  # a table of its own for routers that see so many first failures alone
+    statistics: str = "scored"  # of failures: scored, or those of the loop that sampled them (bf16: see docs)
     form: str = "showcase"  # third feature: showcase (mean of log10) or released (log10 of the mean)
     outside: bool = False  # write columns that a checker of the game has made; no router may read them
 

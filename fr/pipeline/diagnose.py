@@ -22,6 +22,8 @@ from fr.types import Cost
 def diagnose(run: Run) -> dict:
     """Score every failed rollout into `scores/` and write the tables, whose rates are still empty.
 
+    With `diagnosis.statistics` = loop the scores are those that the rollouts were sampled with.
+
     Each process scores its share of the shards; process 0 writes the tables, and all return the same counts.
     """
     into, rollouts = run.workdir / "scores", run.workdir / "rollouts"
@@ -31,12 +33,14 @@ def diagnose(run: Run) -> dict:
     for index in sorted(have):
         _check_scored(rollouts, into, index)
     run.begin("scores")
-    scorer = run.scorer()
+    in_loop = run.config.diagnosis.statistics == "loop"
+    scorer = None if in_loop else run.scorer()
     mine = processes.share("scores", [index for index in sampled if index not in have])
     for index in tqdm(mine, desc=processes.label("scores"), unit="shard"):
         check()
         failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
-        store.write_shard(into, index, _score(failed, scorer, run))
+        scored = _of_the_loop(failed, run) if in_loop else _score(failed, scorer, run)
+        store.write_shard(into, index, scored)
     processes.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
         raise UserError(f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts")
@@ -62,6 +66,16 @@ def _check_scored(rollouts: epath.Path, scores: epath.Path, index: int) -> None:
             return
     path = store.shard_path(scores, index)
     raise UserError(f"{path} does not hold the failures of its rollouts; remove it and start again")
+
+
+def _of_the_loop(failed: list[store.Attempt], run: Run) -> list[store.Attempt]:
+    """The same attempts with the statistics that they were sampled with, which cost nothing more."""
+    if run.ancestor is not None and any("demotion" not in a.stats for a in failed):
+        raise UserError(
+            'config.diagnosis.statistics = "loop" wants rollouts that the ancestor read along, and those of '
+            f'{run.workdir / "rollouts"} have none of its statistics; sample them with this setting, or set "scored"'
+        )
+    return [dataclasses.replace(a, cost=Cost()) for a in failed]
 
 
 def _score(failed: list[store.Attempt], scorer: Scorer, run: Run) -> list[store.Attempt]:

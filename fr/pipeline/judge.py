@@ -22,6 +22,7 @@ class Judge:
         self._mesh = mesh
         self._held = load_reward_model(config.rewards.model, mesh)
         check_vocabularies(policy, self._held.model, "a reward model")
+        self.cuts = self._held.cut  # it reads completions without the sentence of their answer
         self._rewards = make_rewards(self._held.model.config, config.policy.dtype)
         c = config.policy
         self._rows = c.microbatch or c.prompts * c.rollouts

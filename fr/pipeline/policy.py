@@ -193,7 +193,9 @@ class Learner:
     ) -> tuple[RewardBatch, Mixed, tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]]:
         """What rewards read of some groups, what they make of it, and the groups' lines."""
         lines = self._sampler.lines(groups)
-        judged = self._judge.read(lines[0]) if self._judge else None
+        judged = None
+        if self._judge:
+            judged = self._judge.read(self._sampler.lines(groups, cut=self._judge.cuts)[0])
         batch = self._sampler.batch(groups, found, step, judged)
         return batch, self._mix.read(batch), lines
 

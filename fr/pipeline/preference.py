@@ -25,7 +25,7 @@ from fr.pipeline.inputs import begin_training, inputs_of
 from fr.pipeline.run import Run, check_chat
 from fr.sampling.branches import first_tokens
 from fr.sampling.devices import Devices
-from fr.tasks.forced_answers import answer_span
+from fr.tasks.forced_answers import answer_span, reasoning_tokens
 from fr.training.lora import master_type, split
 from fr.training.policy import make_logps
 from fr.training.preference import PreferenceBatch, check_preference, make_preference_update, with_head
@@ -119,13 +119,22 @@ def _plan(run: Run) -> list[Planned]:
 
 
 def make_pairs(run: Run, candidates: Sequence[store.Attempt]) -> Pairs:
-    """Pair the candidates of each problem by their confidence; raises UserError if there is none to pair."""
+    """Pair the candidates of each problem by their confidence; raises UserError if there is none to pair.
+
+    With `preference.answer` = cut, the sentence that states the answer is cut off both responses of a pair, so that
+    confidence in an answer is not trained for itself (arXiv 2507.21931).
+    """
     problems = {problem.id: problem for problem in run.problems}
-    confidence, groups = [], {}
+    confidence, lengths, groups = [], [], {}
+    cuts = run.config.preference.answer == "cut"
     for place, a in enumerate(candidates):
         span = answer_span(problems[a.problem], a.tokens, run.specialist)
         confidence.append(answer_confidence(a.stats["margin"], span))
-        groups.setdefault(a.problem, []).append(place)
+        problem = problems[a.problem]
+        lengths.append(reasoning_tokens(problem, a.tokens, run.specialist) if cuts else len(a.tokens))
+        # A response that is nothing but its answer has nothing left to learn from.
+        if lengths[-1]:
+            groups.setdefault(a.problem, []).append(place)
     found = []
     for group in groups.values():
         pairs = confident_pairs([confidence[i] for i in group], run.config.preference.confident)
@@ -137,17 +146,19 @@ def make_pairs(run: Run, candidates: Sequence[store.Attempt]) -> Pairs:
         )
     processes.say(f"  {len(found)} pairs of {len(candidates)} candidates for {len(problems)} problems")
     places, margin = np.array([pair[:2] for pair in found]), np.array([pair[2] for pair in found], np.float32)
-    return Pairs(*_table(candidates), places, margin)
+    return Pairs(*_table(candidates, lengths), places, margin)
 
 
-def _table(candidates: Sequence[store.Attempt]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens, starts and masks of completions as arrays of one shape: another would be another program."""
+def _table(
+    candidates: Sequence[store.Attempt], lengths: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens, starts and masks of the first `lengths` tokens of completions, as arrays of one shape."""
     start = np.array([len(a.prompt) for a in candidates], np.int32)
-    length = np.array([len(a.tokens) for a in candidates], np.int32)
+    length = np.array(lengths, np.int32)
     bucket = lambda count: -(-int(count) // _BUCKET) * _BUCKET
     tokens = np.full((len(start), bucket((start + length).max())), -1, np.int32)
-    for row, a in zip(tokens, candidates):
-        row[: len(a.prompt) + len(a.tokens)] = [*a.prompt, *a.tokens]
+    for row, a, count in zip(tokens, candidates, lengths):
+        row[: len(a.prompt) + count] = [*a.prompt, *a.tokens[:count]]
     return tokens, start, np.arange(bucket(length.max())) < length[:, None]
 
 
@@ -177,7 +188,9 @@ def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epat
     learnt = state.params["model"] if by_head else state.params
     model = dataclasses.replace(start, params=merge(start.params, learnt, lora) if lora.rank else learnt)
     if by_head:
-        save_reward_model(folder, RewardModel(model, jax.device_get(state.params["reward"]["kernel"])))
+        save_reward_model(
+            folder, RewardModel(model, jax.device_get(state.params["reward"]["kernel"]), c.answer == "cut")
+        )
     else:
         save(folder, model.config, model.params, model.tokenizer, model.stop_tokens)
 

@@ -19,7 +19,7 @@ from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.tasks.base import Task
 from fr.tasks.extract import TAIL, THINK, opens_thought
-from fr.tasks.forced_answers import answer_span
+from fr.tasks.forced_answers import answer_span, reasoning_tokens
 from fr.tasks.grading import grade_all
 from fr.types import RIGHT, Cost, Problem, RewardBatch, Rollout, Row, Truth
 
@@ -180,14 +180,21 @@ class Sampler:
         with stages.time("forced answers"):
             return sampled(self.engine, self._task, self._codec, asked, sets, longest, c.rewards, c.seed)
 
-    def lines(self, groups: Sequence[Group]) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]:
-        """Prompts with their completions, -1 pads on the right, and where completions begin."""
-        rollouts = [attempt.rollout for group in groups for attempt in group]
-        start = np.array([len(rollout.row.prompt) for rollout in rollouts], np.int32)
+    def lines(
+        self, groups: Sequence[Group], cut: bool = False
+    ) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]:
+        """Prompts with their completions, -1 pads on the right, and where completions begin.
+
+        With `cut`, completions go without the sentence that states their answer.
+        """
+        attempts = list(itertools.chain.from_iterable(groups))
+        start = np.array([len(a.rollout.row.prompt) for a in attempts], np.int32)
         # Of one shape whatever was drawn: another shape would be another program.
-        tokens = np.full((len(rollouts), self.length), -1, np.int32)
-        for line, rollout, at in zip(tokens, rollouts, start):
-            line[:at], line[at : at + rollout.length] = rollout.row.prompt, rollout.tokens
+        tokens = np.full((len(attempts), self.length), -1, np.int32)
+        for line, a, at in zip(tokens, attempts, start):
+            own = a.rollout.tokens
+            own = own[: reasoning_tokens(a.problem, own, self._codec)] if cut else own
+            line[:at], line[at : at + len(own)] = a.rollout.row.prompt, own
         return tokens, start
 
     def batch(

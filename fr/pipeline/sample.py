@@ -13,14 +13,16 @@ ROLLOUT = "rollout"  # operator name of plain samples that nothing has diagnosed
 def sample(run: Run) -> dict:
     """Draw `sampling.rollouts` attempts at each problem into `rollouts/`; returns `summarise_rollouts`.
 
-    With `sampling.probe_cuts`, confidence in an attempt's own answer is kept beside it.
+    With `sampling.probe_cuts`, confidence in an attempt's own answer is kept beside it. With `diagnosis.statistics` =
+    loop the ancestor reads along, so that what calibrates the live detector comes from the loop that it runs in.
     """
     plan, cuts = [], run.config.sampling.probe_cuts
+    reads = run.config.diagnosis.statistics == "loop" and run.ancestor is not None
     ask = lambda problem, tokens: probe(problem, tokens, run.specialist, cuts, ("own",))
     for problem in run.problems:
         prompt = run.specialist.encode(run.task.prompt(problem))
         for attempt in range(run.config.sampling.rollouts):
-            plan.append(plan_attempt(run, prompt, problem, ROLLOUT, attempt, {}, False))
+            plan.append(plan_attempt(run, prompt, problem, ROLLOUT, attempt, {}, reads))
     make_attempts(run, plan, "rollouts", ask if cuts else None)
     return summarise_rollouts(run)
 

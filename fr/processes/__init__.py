@@ -3,9 +3,11 @@
 from fr.processes.barriers import agree, in_turn, is_first, label, say, share, wait
 from fr.processes.exchange import gather, part
 from fr.processes.job import job, settings
+from fr.processes.progress import beat
 
 __all__ = [
     "agree",
+    "beat",
     "gather",
     "in_turn",
     "is_first",

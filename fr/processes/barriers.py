@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 
 from jax._src import distributed
 
-FOREVER = 10**9  # milliseconds: a process that is gone is noticed by its heartbeat, not by a barrier's limit
+from fr.processes.progress import waiting
+
+# Milliseconds: a process that is gone is noticed by its heartbeat, one that hangs by `progress.watch`.
+FOREVER = 10**9
 GRACE = 10  # seconds that the end of a process may wait for the others to hear of it
 
 
@@ -46,7 +49,8 @@ def label(name: str) -> str:
 def wait(name: str) -> None:
     """Wait until every process has come to the barrier `name`; a name serves once a job."""
     if client():
-        client().wait_at_barrier(name, FOREVER)
+        with waiting(name):
+            client().wait_at_barrier(name, FOREVER)
 
 
 def in_turn(name: str, call: Callable[[], None]) -> None:
@@ -68,7 +72,8 @@ def agree(name: str, value):
     key = f"fr/agreed/{name}"
     if is_first():
         client().key_value_set(key, json.dumps(value))
-    return json.loads(client().blocking_key_value_get(key, FOREVER))
+    with waiting(name):
+        return json.loads(client().blocking_key_value_get(key, FOREVER))
 
 
 def share(name: str, work: Sequence[int]) -> list[int]:

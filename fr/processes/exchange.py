@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from fr.processes.barriers import index
+from fr.processes.progress import waiting
 
 
 def part(items: Sequence) -> Sequence:
@@ -29,8 +30,9 @@ def gather(value) -> list:
     if jax.process_count() == 1:
         return [value]
     data = np.frombuffer(pickle.dumps(value), np.uint8)
-    sizes = multihost_utils.process_allgather(np.int32(len(data)))
-    # A power of two: every size is a program of its own.
-    room = 1 << int(sizes.max() - 1).bit_length()
-    rows = multihost_utils.process_allgather(np.pad(data, (0, room - len(data))))
+    with waiting("an exchange of values"):
+        sizes = multihost_utils.process_allgather(np.int32(len(data)))
+        # A power of two: every size is a program of its own.
+        room = 1 << int(sizes.max() - 1).bit_length()
+        rows = multihost_utils.process_allgather(np.pad(data, (0, room - len(data))))
     return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes)]

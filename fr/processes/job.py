@@ -17,9 +17,11 @@ import jax
 
 from fr.errors import UserError
 from fr.interrupts import Stopped
+from fr.processes import progress
 from fr.processes.barriers import FOREVER, GRACE, client, index, is_first, wait
 
 AGAIN = "start the same command again for every process: what is finished is kept"
+PATIENCE = 3600  # seconds without any progress; a compilation or a shard of a large model takes minutes
 _ENDING = "fr/ending"  # the key that a process writes when it fails, and process 0 when all is done
 
 
@@ -45,16 +47,18 @@ def settings(processes: str, process: int | None, coordinator: str | None) -> di
 
 
 @contextlib.contextmanager
-def job(given: dict, heartbeat: int) -> Iterator[None]:
+def job(given: dict, heartbeat: int, patience: int = PATIENCE) -> Iterator[None]:
     """Be one process of a job inside the block, which ends when every process has come to its end.
 
-    `given` comes from `settings`; a process not heard of for `heartbeat` seconds counts as gone. What one
-    process raises ends the others with one line. Call before anything else touches jax.
+    `given` comes from `settings`; a process not heard of for `heartbeat` seconds counts as gone, and one
+    that lives but has done nothing for `patience` seconds ends the job. What one process raises ends the others with
+    one line. Call before anything else touches jax.
     """
     _watch(heartbeat)
     _connect(given, heartbeat)
     heeding = threading.Thread(target=_heed, daemon=True)
     heeding.start()
+    progress.watch(patience, lambda why: _give_up(why, heeding))
     try:
         yield
         wait("end")
@@ -146,6 +150,14 @@ def _announce(error: BaseException, heeding: threading.Thread) -> None:
         client().key_value_set(_ENDING, json.dumps(failure))
     except jax.errors.JaxRuntimeError:
         heeding.join(GRACE)  # another one was faster, and ends this one
+
+
+def _give_up(why: str, heeding: threading.Thread) -> None:
+    """End the job because this process hangs, or waits for one that does."""
+    error = UserError(f"{why}; {AGAIN}, with a larger --patience if it was at work")
+    print(f"\n{_program()}: process {index()} {error}", file=sys.stderr)
+    _announce(error, heeding)
+    _leave(1)
 
 
 def _code(error: BaseException) -> int:

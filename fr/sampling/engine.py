@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
+from fr import processes
 from fr.errors import UserError
 from fr.models.model import check_ids
 from fr.models.transformer import Transformer, unstack
@@ -152,6 +153,7 @@ class Engine:
         slots: list[Slot | None] = [None] * (self.slots * self.devices.count)
         finished, last = [], None
         while True:
+            processes.beat()
             state = self._admit(state, slots, self._ask(source, finished, slots))
             if any(slots):
                 state = self._fit(state, slots)

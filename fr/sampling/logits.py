@@ -21,7 +21,10 @@ def temper(logits: Float[Array, "B V"], temperature: Float[Array, "B"]) -> Float
 
 
 def _divisor(temperature):
-    return jnp.where(temperature > 0, jnp.maximum(temperature, COLDEST), 1.0)
+    temperature = jnp.asarray(temperature, jnp.float32)
+    # By its bits: a denormal is larger than 0, and arithmetic may flush it to 0.
+    positive = jax.lax.bitcast_convert_type(temperature, jnp.int32) > 0
+    return jnp.where(positive, jnp.maximum(temperature, COLDEST), 1.0)
 
 
 def restrict(
@@ -74,7 +77,8 @@ def draw(
     """
     z = summable(logits)
     peak = jnp.max(z, axis=(1, 2))
-    scale = jax.lax.reduce_precision(1 / _divisor(temperature * jnp.ones_like(peak)), 8, 23)
+    divisor = jnp.broadcast_to(_divisor(temperature), peak.shape)
+    scale = jax.lax.reduce_precision(1 / divisor, 8, 23)
     above = jax.lax.reduce_precision(peak, 8, 23)
     mass = lambda z: jnp.exp((z - above[:, None, None]) * scale[:, None, None])
     of_columns = column_sums(mass(z))

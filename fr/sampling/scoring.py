@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fr import processes
 from fr.errors import UserError
 from fr.models.model import check_ids
 from fr.models.transformer import Transformer
@@ -191,14 +192,15 @@ class Scorer:
             if broken.any():
                 row, token = np.argwhere(broken)[0].tolist()
                 raise UserError(
-                    f"logits are not finite at token {token} of sequence {i + row} that was scored; check the model's "
-                    "weights (and its ancestor's) for NaN, or compute in float32"
+                    f"logits are not finite at token {token} of scored sequence {i + row}; check the weights of the "
+                    "model (and its ancestor) for NaN, or compute in float32"
                 )
             out += [
                 {name: value[b, : len(sequence) - first] for name, value in columns.items()}
                 for b, (sequence, first) in enumerate(zip(part, begin))
             ]
             progress(len(part))
+            processes.beat()
         return out
 
     def _rows(self, size: int) -> int:

@@ -67,9 +67,9 @@ class Slot:
         table = self.values()
         if len(broken := np.flatnonzero(np.isnan(table).any(axis=0))):
             raise UserError(
-                f"row {self.row.id}: logits are not finite at token {broken[0]} of its completion, behind a prompt of "
-                f"{len(self.row.prompt)} tokens; check the model's weights (and its ancestor's) for NaN, or compute "
-                "in float32"
+                f"row {self.row.id}: logits are not finite at token {broken[0]} of its completion, after a prompt of "
+                f"{len(self.row.prompt)} tokens; check the weights of the model (and its ancestor) for NaN, or "
+                "compute in float32"
             )
         values = dict(zip((*FLAGS, *statistics), table))
         tokens = values["token"].astype(np.int32)

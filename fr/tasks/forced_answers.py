@@ -51,6 +51,12 @@ def _own(attempt: Written, codec: Codec) -> tuple[tuple[int, ...], ...]:
     return tuple(ids for ids in written if ids[-1] == stop)
 
 
+def reasoning_tokens(problem: Problem, tokens: Sequence[int], codec: Codec) -> int:
+    """How many of an attempt's tokens come before the sentence that states its answer; all, without one."""
+    attempt = Written(format_of(problem.task), tokens, codec)
+    return attempt.count(len(attempt.reasoning)) if attempt.answer else len(attempt.tokens)
+
+
 def _gold(
     form: Format, right: Sequence[str], codec: Codec
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:

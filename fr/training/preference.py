@@ -65,10 +65,12 @@ def make_preference_update(
     """
     kinds = {"dpo": _dpo_reward, "reward_model": _head_reward}
     reward = kinds[algorithm](model, config, lora, mesh)
+    # At beta = .1 a margin of 1 asks DPO for a log ratio of 10 nats more: RLSF has it in the reward model alone.
+    scale = config.dpo_margin if algorithm == "dpo" else config.margin
 
     def loss(trained: dict, frozen: dict | None, weighed: _Weighed):
         better, worse = reward(trained, frozen, weighed.batch).reshape(-1, 2).T
-        losses = bradley_terry(better, worse, config.margin * weighed.batch.margin)
+        losses = bradley_terry(better, worse, scale * weighed.batch.margin)
         share = lambda x: jnp.sum(weighed.weights * x)
         return share(losses), Measured({"accuracy": share(better > worse), "gap": share(better - worse)}, {})
 

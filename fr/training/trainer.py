@@ -74,6 +74,7 @@ def fit(
         for done in range(first + 1, pace.steps + 1):
             check()
             step = advance(done - 1, state, journal.lines)
+            processes.beat()
             state, last = step.state, done == pace.steps
             for line in step.alarms if processes.is_first() else ():
                 bar.write(f"step {done}: {line}")
