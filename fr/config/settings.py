@@ -16,9 +16,7 @@ class TaskConfig:
     answer_field: str = "answer"
     id_field: str = "id"  # ... of which these two may be absent
     split_field: str = "split"
-    split_shares: tuple[
-        float, ...
-    ] = ()  # questions without a split: (train, validation, test); (): all are test
+    split_shares: tuple[float, ...] = ()  # questions without a split: (train, validation, test); (): all are test
     shots: int = 0  # worked examples before the question
     examples: str = ""  # questions, data sets of the hub: a file of them; "": training questions
     chat: str = "auto"  # auto: plain where the model has no chat template; plain; template
