@@ -80,8 +80,10 @@ def run(main: Callable[[], None]) -> None:
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
+            if _asks_help(argv):
+                _help(any("full" in word for word in argv[1:] if word.startswith("-")))
             _check_settings(argv)
-            rest = app.parse_flags_with_usage(argv) if _asks_help(argv) else flags.FLAGS(list(argv))
+            rest = flags.FLAGS(list(argv))
             # config_flags keeps quiet about a file that it did not find until somebody looks into the config.
             getattr(flags.FLAGS["config"].value, "seed", None)
         except UserError as error:
@@ -238,7 +240,22 @@ def _alone() -> contextlib.AbstractContextManager:
 
 
 def _asks_help(argv: Sequence[str]) -> bool:
-    return any(word.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort") for word in argv[1:])
+    return any(word.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort", "h") for word in argv[1:])
+
+
+def _help(full: bool) -> None:
+    """Print what the script is for, its flags, every setting and the names; `full`: the flags of libraries too."""
+    from fr import help as texts  # here, because it reads source files
+
+    main = sys.modules["__main__"]
+    print(f"{(main.__doc__ or '').strip()}\n\nflags\n")
+    own = flags.FLAGS.flags_by_module_dict()
+    for module in own if full else (main.__file__, sys.argv[0], "fr.cli", "__main__"):
+        for flag in own.get(module, []):
+            default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+            print(f"  --{flag.name}: {' '.join(str(flag.help).split())}{default}")
+    print(f"\n{texts.settings_text()}\n\n{texts.names_text()}")
+    sys.exit(0)
 
 
 def _check_settings(argv: Sequence[str]) -> None:

@@ -105,13 +105,13 @@ def _text(values: dict) -> str:
 def read_lines(path: PathLike) -> list[dict]:
     """The whole lines of a file of metrics; the last one may have been cut by a kill.
 
-    Raises UserError with the line's number for one that is no JSON object, or whose step does not come after the
-    step before it.
+    Raises UserError with the line's number for one that is no JSON object, or whose step comes before the
+    last one's.
     """
     path = epath.Path(path)
     if not path.exists():
         return []
-    found, last = [], -1
+    found, last = [], 0
     try:
         text = read_regular(path, _LARGEST).decode()
     except UnicodeDecodeError as error:
@@ -119,8 +119,8 @@ def read_lines(path: PathLike) -> list[dict]:
     for number, line in enumerate(text.split("\n")[:-1], 1):
         value = parse_json(line, f"{path}:{number}")
         step = value.get("step") if isinstance(value, dict) else None
-        if type(step) is not int or step <= last:
-            raise UserError(f"{path}:{number}: is no line of metrics with a step above {last}; {_REMEDY}")
+        if type(step) is not int or step < last:
+            raise UserError(f"{path}:{number}: is no line of metrics of step {last} or later; {_REMEDY}")
         found.append(value)
         last = step
     return found

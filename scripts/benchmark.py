@@ -16,8 +16,6 @@ from absl import flags
 from etils import epath
 
 from fr import cli
-from fr.benchmark.report import figures_table, roofline_lines, systems_table
-from fr.benchmark.run import Settings, benchmark
 from fr.config import Config, freeze
 from fr.errors import UserError
 from fr.workdir import write_json
@@ -42,6 +40,9 @@ def main() -> None:
         raise UserError("--full and --short exclude each other")
     if not all(word.isdigit() and int(word) for word in given.rows):
         raise UserError(f"--rows={','.join(given.rows)} must be numbers of rows, e.g. 64,128")
+    from fr.benchmark.report import figures_table, roofline_lines, systems_table
+    from fr.benchmark.run import Settings, benchmark
+
     c = freeze(given.config) if given.config else Config()
     settings = Settings(
         model=given.model or ("countdown" if given.short else "smollm2"),

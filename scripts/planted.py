@@ -19,14 +19,6 @@ from etils import epath
 from fr import cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.audit import audit
-from fr.pipeline.planted import as_runs, gather, summarise_causes, told_early
-from fr.pipeline.profiles import table_of
-from fr.pipeline.route import route
-from fr.pipeline.study import claim, unit
-from fr.report.cause_tables import render_causes
-from fr.report.page import write_page
-from fr.routing.profiles import write_profiles
 from fr.workdir import write_json
 
 cli.define_flags()
@@ -41,6 +33,15 @@ def main() -> None:
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
         raise UserError("config.study.arms is empty: name the causes and what their specialists learn from")
+    from fr.pipeline.audit import audit
+    from fr.pipeline.planted import as_runs, gather, summarise_causes, told_early
+    from fr.pipeline.profiles import table_of
+    from fr.pipeline.route import route
+    from fr.pipeline.study import claim
+    from fr.report.cause_tables import render_causes
+    from fr.report.page import write_page
+    from fr.routing.profiles import write_profiles
+
     workdir = epath.Path(given.workdir)
     claim(config, workdir)
     lineages = [(cause, seed) for seed in config.study.seeds for cause, _ in config.study.arms]
@@ -67,6 +68,8 @@ def main() -> None:
 
 def make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:
     """One cause with one seed, in its own folder; what is finished is left alone."""
+    from fr.pipeline.study import unit
+
     folder = unit(workdir, cause, seed)
     if not (folder / "summary.json").exists():
         changes = {**dict(dict(config.study.arms)[cause]), "seed": str(seed)}

@@ -14,8 +14,6 @@ from etils import epath
 
 from fr import cli
 from fr.config import Config
-from fr.pipeline.route import route
-from fr.report.page import write_page
 
 cli.define_flags(model=False)
 flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir.")
@@ -29,6 +27,9 @@ def main() -> None:
     given = flags.FLAGS
     cli.require(workdir=given.workdir)
     config = cli.frozen_config() if given.config else Config()
+    from fr.pipeline.route import route
+    from fr.report.page import write_page
+
     files = given.profiles or [epath.Path(given.workdir) / "profiles.csv"]
     announce = lambda text: print(text, end="\n\n", flush=True)
     result = route(files, config, given.workdir, given.head, announce, given.without, given.frozen)

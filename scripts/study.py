@@ -16,8 +16,6 @@ from etils import epath
 from fr import cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.study import ANCESTOR, EVALUATED, base, changes, claim, summarise, trainings, unit
-from fr.report.study_tables import render_study
 from fr.workdir import PathLike, write_json
 
 cli.define_flags()
@@ -32,6 +30,9 @@ def main() -> None:
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
         raise UserError("config.study.arms is empty: name the settings that are compared")
+    from fr.pipeline.study import ANCESTOR, base, claim, summarise, trainings
+    from fr.report.study_tables import render_study
+
     claim(config, given.workdir)
     todo = trainings(config)
     jobs = {which: functools.partial(train_and_evaluate, config, given.workdir, *which) for which in todo}
@@ -45,6 +46,8 @@ def main() -> None:
 
 def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
     """One arm with one seed, in its own folder; what is finished is left alone."""
+    from fr.pipeline.study import EVALUATED, changes, unit
+
     folder, module = unit(workdir, arm, seed), flags.FLAGS.reward_module
     settings = [f"--config.{name}={value}" for name, value in changes(config, workdir, arm, seed).items()]
     settings += [f"--reward_module={module}"] * bool(module)
@@ -55,11 +58,15 @@ def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> Non
 
 def evaluate_ancestor(config: Config, workdir: str) -> None:
     """The arm that nothing has trained."""
+    from fr.pipeline.study import ANCESTOR
+
     evaluate(epath.Path(workdir) / ANCESTOR, config.ancestor)
 
 
 def evaluate(folder: epath.Path, model: PathLike) -> None:
     """Evaluate a model by the config as it stands, the same for all: only models differ."""
+    from fr.pipeline.study import EVALUATED
+
     if not (folder / EVALUATED / "evaluation.json").exists():
         # Nothing is asked of an ancestor here, and it need not be loaded.
         settings = ["--config.ancestor=", "--config.algorithm=sft", f"--workdir={folder / EVALUATED}"]

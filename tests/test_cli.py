@@ -146,6 +146,37 @@ def test_every_script_refuses_in_one_line(folder, script):
     assert "--workdir is missing" in refused(folder, good, script=script)
 
 
+@pytest.mark.parametrize("flag", ["--help", "--helpfull", "-h"])
+def test_help_lists_every_setting_and_name_without_jax(flag):
+    code = f"import runpy, sys; sys.argv = ['train.py', {flag!r}]\n"
+    code += f"try: runpy.run_path({str(ROOT / 'scripts' / 'train.py')!r}, run_name='__main__')\n"
+    code += "except SystemExit as end: print('code', end.code, 'jax' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "code 0 False", done.stderr
+    for said in ("Train the models of a lineage", "--workdir", "--config.sampling.top_k=0", "0: off", "dapo"):
+        assert said in done.stdout
+
+
+def test_the_names_of_the_help_are_those_that_are_registered():
+    from fr.config import Config, TaskConfig
+    from fr.help import _fields, _policies, registered
+    from fr.interventions import OPERATORS
+    from fr.rewards import TERMS
+    from fr.routing.router import POLICIES
+    from fr.tasks import make
+    from fr.tasks.base import TASKS
+    from fr.tasks.countdown_traces import TRACES
+
+    make(TaskConfig())
+    assert set(registered("tasks", "TASKS.register")) == set(TASKS)
+    assert set(registered("interventions", "register")) == set(OPERATORS)
+    assert set(registered("rewards", "term")) >= {name for name in TERMS if "." not in name} - {"mine"}
+    assert set(registered("tasks", "TRACES.register")) == set(TRACES)
+    assert tuple(_policies()) == POLICIES
+    assert not [name for name, _, meaning in _fields(Config, Config(), "config") if not meaning]
+
+
 # What makes several runs of one config, each in a process and a folder of its own.
 PARENT = """
 import functools, pathlib

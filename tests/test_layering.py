@@ -23,7 +23,7 @@ STEPS = [
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.
-MAY = {"cli": {"cli", "config", "errors", "help", "interrupts", "locks", "processes", "registry"}}
+MAY = {"help": {"config"}, "cli": {"cli", "config", "errors", "help", "interrupts", "locks", "processes", "registry"}}
 
 
 def imports(path: pathlib.Path, within: bool = True) -> list[tuple[int, str]]:

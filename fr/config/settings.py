@@ -13,16 +13,16 @@ class TaskConfig:
     path: str = ""  # questions: a .jsonl, .parquet or .csv file; data sets of the hub: a local copy
     parts: tuple[str, ...] = ()  # mixed: the tasks that it is made of
     question_field: str = "question"  # questions: what the file calls its fields ...
-    answer_field: str = "answer"
+    answer_field: str = "answer"  # questions: of the reference
     id_field: str = "id"  # ... of which these two may be absent
-    split_field: str = "split"
+    split_field: str = "split"  # questions: of the split
     split_shares: tuple[float, ...] = ()  # questions without a split: (train, validation, test); (): all are test
     shots: int = 0  # worked examples before the question
     examples: str = ""  # questions, data sets of the hub: a file of them; "": training questions
     chat: str = "auto"  # auto: plain where the model has no chat template; plain; template
     system: str = ""  # system prompt; "": none
     template: str = "{question}\n{instruction}"  # what a user's turn says
-    instruction: str = 'End with a line "Answer:" and the answer.'
+    instruction: str = 'End with a line "Answer:" and the answer.'  # questions: how to end an answer
     operands: int = 3  # countdown: numbers of a problem
     largest: int = 10  # countdown: largest operand
     target: int = 100  # countdown: largest target
@@ -36,10 +36,10 @@ class SamplingConfig:
     """How rollouts are drawn. `slots`, `chunk`, `prefill`, `devices`, `model_axis` alone shape the programs."""
 
     rollouts: int = 16  # G, rollouts of one problem
-    temperature: float = 0.6
-    top_p: float = 1.0
+    temperature: float = 0.6  # of the rollouts; 0: greedy
+    top_p: float = 1.0  # 1: off
     top_k: int = 0  # 0: off
-    max_new_tokens: int = 64
+    max_new_tokens: int = 64  # of one rollout
     probe_cuts: int = 0  # of a rollout, where its own answer is probed at a price in positions; 0: none
     slots: int = 64  # rows in flight on a device; constant, so that bytes do not depend on the device count
     chunk: int = 16  # decode steps between two looks of the host
@@ -72,7 +72,7 @@ class DiagnosisConfig:
 class InterventionConfig:
     """The operators and how often each is tried on a failed problem."""
 
-    operators: tuple[str, ...] = (
+    operators: tuple[str, ...] = (  # tried on every failed problem; the names are below
         "retry",
         "sparse_steer",
         "sparse_steer_random",
@@ -86,7 +86,7 @@ class InterventionConfig:
     budget: float = 0.0  # online: positions a problem at which the comparison is declared; 0: at none
     verifier: bool = True  # online: a right attempt is known to be right, and ends its problem
     alpha: float = 0.7  # the specialist's weight in a mixture
-    local_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0)
+    local_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0)  # of `local_temp`, in turns
     local_span: int = 16  # tokens that stay hot after the one that fires
     hot_temperatures: tuple[float, ...] = (1.0, 1.2)  # of `hot`, in turns
     restart_share: float = 0.0  # of a trace's reasoning that prefix_restart keeps; 0: up to its junction
@@ -136,8 +136,8 @@ class RegimesConfig:
 class EvaluationConfig:
     """How a model is measured; sampling as in arXiv 2605.24396, and the other fields of `sampling` as they are."""
 
-    temperature: float = 0.7
-    top_p: float = 0.98
+    temperature: float = 0.7  # of the attempts
+    top_p: float = 0.98  # of the attempts; 1: off
     samples: int = 128  # attempts at each problem
     ks: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)  # of pass@k; 1 is the accuracy; none above `samples`
     cuts: int = 11  # of a chain: 0, 10, ... 100 %

@@ -32,9 +32,9 @@ from fr.registry import suggest
 class Config:
     """One run: its models, task and every stage. `specialist` empty: trained from the ancestor by `training`."""
 
-    seed: int = 0
+    seed: int = 0  # of every draw of a run
     algorithm: str = "sft"  # how scripts/train.py trains: one of ALGORITHMS
-    specialist: str = ""
+    specialist: str = ""  # the model that is asked; "": trained from the ancestor
     ancestor: str = ""  # "": none; "scratch": trained by `pretraining`; "countdown": the one in the package
     task: TaskConfig = TaskConfig()
     sampling: SamplingConfig = SamplingConfig()
