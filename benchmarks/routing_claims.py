@@ -82,6 +82,7 @@ def exact(costs: np.ndarray, right: np.ndarray, budgets: np.ndarray) -> np.ndarr
 
     Σ_k Σ_r (sets of k failures that leave room for r) / C(n, k) / (n − k)
     """
+    costs = np.round(costs)
     count, limit = len(costs), int(budgets.max())
     wrong = [int(c) for c in costs[~right]]
     ways = np.zeros((len(wrong) + 1, limit + 1))

@@ -82,11 +82,14 @@ def _completed(profiles: Profiles, first: int, rollouts: dict, attempts: dict, p
 
 
 def ancestor_weight(profiles: Profiles, tried: list[list[list[dict]]]) -> float:
-    """The price of an ancestor's position at which the table's own mean costs come out."""
+    """The price of an ancestor's position at which the table's own mean costs come out.
+
+    To four decimals, since a table has six digits of a mean.
+    """
     own = lambda row: sum(row[f"cost_{name}"] for name in store.COSTS if name != "ancestor")
     gap, read = 0.0, 0.0
     for name, groups in zip(profiles.operators, tried):
         for mean, group in zip(profiles.numbers(f"{name}_cost"), groups):
             gap += mean - np.mean([own(row) for row in group])
             read += np.mean([row["cost_ancestor"] for row in group])
-    return float(gap / read) if read else 0.0
+    return round(float(gap / read), 4) if read else 0.0
