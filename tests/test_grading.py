@@ -87,6 +87,8 @@ AUDIT = {
         ("Answer: 7 (seven)", "7"),
         ("Answer: 7, since 3 + 4 is 7", "7"),
         ("Answer: 7 I think", "7"),
+        ("Answer: 7", "seven"),
+        ("Answer: forty-two apples", "42"),
         # text
         ("Answer: paris.", "Paris"),
         ('Answer:\n"Paris"', "Paris"),
@@ -111,7 +113,6 @@ AUDIT = {
         ("Answer: London", "Paris"),
         ("Answer: Paris, Texas", "Paris"),
         ("Answer: No", "yes"),
-        ("Answer: 7", "seven"),
         ("Answer: 10^2", "10"),
         ("Answer: 2\\sqrt{3}", "2"),
         ("Answer: 2x", "2"),

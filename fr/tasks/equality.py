@@ -31,6 +31,9 @@ def same(reference: str, answer: str, whole: bool = False) -> bool:
     wanted, stated = read(reference), read(answer, whole)
     if wanted.kind == "text" or read(reference, True).kind == "text":
         return words(reference)[0] in words(answer)
+    if wanted.kind == "opaque" and not re.search(r"[\\()\[\]{}|]", reference):
+        if words(reference)[0] in words(answer):  # a date or a time
+            return True
     verdict = equal(wanted, stated)
     return _asked(one, other) if verdict is None else verdict
 

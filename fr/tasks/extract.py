@@ -109,6 +109,10 @@ def _closes(match: re.Match) -> bool:
 
 def _last(text: str, kind: str) -> Found | None:
     found = sorted(_candidates(text, kind), key=_order)
+    inner = [(one.start, one.end) for one in found if one.how in ("box", "tag")]
+    found = [
+        one for one in found if one.how in ("box", "tag") or not any(a < one.start < b for a, b in inner)
+    ]
     if found and (nexts := markers.NEXT_QUESTION.search(text, found[0].end)):
         text = text[: nexts.start()]
         found = [one for one in found if one.begin < nexts.start()]
@@ -129,7 +133,9 @@ def _order(one: Found) -> tuple[int, bool]:
 def _remark(one: Found, kind: str) -> bool:
     """Whether a sentence after an answer only says something about it: it states no value and no name."""
     if one.how == "prose" and kind in (MATH, LINES):
-        return bool(re.match(r"[a-z]{2,}(?![\w(]*\()|a ", one.text)) and not re.match(r"[^.]{0,40}\d", one.text)
+        return bool(re.match(r"[a-z]{2,}(?![\w(]*\()|a ", one.text)) and not re.match(
+            r"[^.]{0,40}\d", one.text
+        )
     return one.how == "hashes" and bool(re.match(r"[A-Za-z]", one.text))
 
 
@@ -270,7 +276,9 @@ def _unmarked(content: str, kind: str) -> str:
     inner = markers.COLON.match(content) or markers.PROSE.search(re.sub(r"\\text\w*\{", " ", content[:80]))
     if not inner:
         return content
-    rest = content[inner.end() :] if inner.re is markers.COLON else re.split(inner[0].strip()[-6:], content)[-1]
+    rest = (
+        content[inner.end() :] if inner.re is markers.COLON else re.split(inner[0].strip()[-6:], content)[-1]
+    )
     return rest.strip(" }\t\n*") or content
 
 
@@ -322,7 +330,9 @@ def _bare(text: str, kind: str) -> Found | None:
     content = _trimmed(line)
     if not content or kind == EXPRESSION or markers.COLON.search(line) or markers.PROSE.search(line):
         return None
-    if content == line and (len(line) > _SHORT or "\n" in line and not (kind == LITERAL and line[0] in "[({")):
+    if content == line and (
+        len(line) > _SHORT or "\n" in line and not (kind == LITERAL and line[0] in "[({")
+    ):
         return None
     if len(content) > _LINE or "\\boxed" in line or markers.TAG.search(line):
         return None

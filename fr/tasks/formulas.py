@@ -18,7 +18,7 @@ _HEAD = re.compile(
     r"|(?:\\?gcd|\\?lcm|[A-Za-z])\s?\([^()=]*\))\s*"
 )
 # An operation between numbers that was left undone; `3*10^4` and a sign are ways to write one number.
-_UNDONE = re.compile(r"(?<=[\w)}⦄!])\s?[-+*]\s?(?!10\s?\^)(?=[\d({\\.-])|/[^/]*/")
+_UNDONE = re.compile(r"(?<=[\w)}⦄!])\s?[-+*]\s?(?!10\s?\^)(?=[\d({\\.-])|/[^/]*/|\d\.\d+\s?/|/\s?\d*\.\d")
 
 
 def parse(text: str) -> Value:

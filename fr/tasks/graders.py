@@ -4,7 +4,7 @@ import ast
 import re
 
 from fr.tasks import extract
-from fr.tasks.extract import final_answer
+from fr.tasks.extract import final_answer, literal_length
 from fr.tasks.grading import grade_answer
 from fr.tasks.letters import LETTERS, letter
 from fr.tasks.undress import plain
@@ -12,7 +12,10 @@ from fr.types import RIGHT, UNPARSED, WRONG
 
 __all__ = ["LETTERS", "grade_letter", "grade_literal", "grade_math", "letter_of", "literal_of"]
 MAX_LITERAL = 20_000  # characters
-_CALL = re.compile(r"(?:assert\s+)?f\(.*\)\s*==", re.DOTALL)  # before the value in `assert f(1) == 2`
+# before the value in `assert f(1) == 2`
+_CALL = re.compile(
+    r"(?:assert\s+)?`?f\(.*\)`?\s*(?:===?|=|->|→|returns?|gives|is|evaluates to)\s*`?", re.DOTALL
+)
 _NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError)
 
 grade_math = grade_answer  # one grader of values and words, under the name of its kind
@@ -52,12 +55,19 @@ def literal_of(completion: str) -> tuple | None:
     code = re.match(r"(`+)(.+?)\1", text, re.DOTALL)
     forms = [code[2]] if code else []
     forms += [text.strip("`* "), text.strip("`* .$"), plain(text), re.split(r"\.\s|\s#|,? because ", text)[0]]
+    forms += [form[: literal_length(form)] for form in [_CALL.sub("", text).strip()] if _ends(form)]
     for form in forms:
         try:
             return (ast.literal_eval(_CALL.sub("", form.strip()).strip()),)
         except _NO_LITERAL:
             continue
     return None
+
+
+def _ends(text: str) -> bool:
+    """Whether words follow a literal with brackets or quotes."""
+    length = literal_length(text)
+    return length > 0 and bool(re.match(r"`?[,.;]?(?:\s|$)(?!\s*(?:or|and|[-+*/%]|not)\b)", text[length:]))
 
 
 def literal_key(value) -> str:

@@ -1,6 +1,7 @@
 """Grades of attempts: the answer that a completion ends with against its reference; many attempts at once."""
 
 import importlib.metadata
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 from absl import logging
@@ -14,6 +15,7 @@ from fr.types import GRADER_ERROR, GRADES, RIGHT, UNPARSED, WRONG, Problem
 
 VERSION = 2  # of extraction and equality: raised when a grade may change
 _PACKAGES = ("math-verify", "latex2sympy2_extended", "sympy", "reasoning-gym")
+_DIGITS = re.compile(r"-?[0-9]{1,30}", re.ASCII)  # most answers; nothing in them to be read
 _THREADS = 8  # they only wait for grader processes; graders of our own share one thread's time
 
 
@@ -80,6 +82,8 @@ def grade_all(task: Task, attempts: list[tuple[Problem, str]]) -> list[str]:
 
 
 def _grade_stated(answer: str, reference: str, bare: bool) -> str:
+    if _DIGITS.fullmatch(reference) and _DIGITS.fullmatch(answer):
+        return RIGHT if int(reference) == int(answer) else WRONG
     wanted = read(reference, True)
     try:
         right = same(reference, answer, bare)
@@ -89,7 +93,7 @@ def _grade_stated(answer: str, reference: str, bare: bool) -> str:
     if wanted.number is None:
         return RIGHT if right else WRONG
     stated = read(answer, bare)
-    if stated.kind != "expr" or stated.number is not None and number_undone(answer):
+    if stated.kind in ("text", "opaque", "list") or stated.number is not None and number_undone(answer):
         return RIGHT if right and stated.kind != "expr" else UNPARSED
     return RIGHT if right else WRONG
 

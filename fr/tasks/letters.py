@@ -5,7 +5,8 @@ import re
 LETTERS = "ABCD"  # of the options of a question
 _PREFIX = re.compile(
     r"[\s*_`$({\[\"']*"
-    r"(?:(?:the|is|most|likely|definitely|clearly|probably|surely)\s+){0,4}(?:(?:correct|right|best|final)\s+)?"
+    r"(?:i (?:think|believe|guess|say)\s+)?"
+    r"(?:(?:it|the|is|it's|most|likely|definitely|clearly|probably|surely)\s+){0,4}(?:(?:correct|right|best|final)\s+)?"
     r"(?:(?:option|choice|answer|letter|statement)\b[\s*_]*(?:is|:)?\s*){0,3}"
     r"[\s*_`$({\[\"'\\]*(?:boxed\{|text\w*\{|mathrm\{|mathbf\{|\\){0,3}[\s({\[*]*",
     re.I,

@@ -130,7 +130,7 @@ def unified(text: str) -> str:
     text = text.replace("√(", "\\sqrt(")
     # Not all of NFKC: it makes letters of signs that are none.
     text = "".join(unicodedata.normalize("NFKC", c) if "\uff00" <= c < "\uffef" else c for c in text)
-    text = re.sub(r"(?<=\d)(?:[\u202f\u2009\u00a0]|\\,|\\!|\{,\}|,\\!)(?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"(?<=\d)(?:[\u202f\u2009\u00a0]|\\,|\\!|\{,\}|,\\!\s?)(?=\d{3}(?!\d))", "", text)
     text = re.sub(r"[\u00a0\u202f\u2009\u200b\u3000]|\\[,;:> ]|~", " ", text)
     for dressed, bare in (("\\!", ""), ("{,}", ","), ("\\$", "$"), ("\\%", "%"), ("\\#", "#"), ("\\&", " and ")):
         text = text.replace(dressed, bare)
