@@ -28,10 +28,42 @@ def test_pass_at_k_is_unbiased():
 def test_pass_at_k_of_many_attempts_is_exact():
     # C(4000, 2000) has 1,203 digits.
     assert pass_at_k([0, 1, 4000], 4000, 2000).tolist() == [0.0, 0.5, 1.0]
-    with pytest.raises(ValueError, match="k must be from 1 to 4"):
+    with pytest.raises(ValueError, match="k must be a whole number from 1 to 4"):
         pass_at_k([1], 4, 5)
     with pytest.raises(ValueError, match="from 0 to 4"):
         pass_at_k([5], 4, 2)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("bins", [3, 7, 10, 15])
+def test_a_confidence_at_the_end_of_a_bin_belongs_to_it(kind, bins):
+    ends = (np.arange(bins + 1) / bins).astype(kind)
+    counts = bin_sums(ends, np.zeros(bins + 1), bins)[0, :, 0]
+    assert counts.tolist() == [2.0] + [1.0] * (bins - 1)  # 0 and the first end, then an end each
+
+
+@pytest.mark.parametrize("right", [[0.5], [math.nan], [-1], [3]])
+def test_counts_of_right_attempts_are_whole_numbers(right):
+    with pytest.raises(ValueError, match="whole numbers from 0 to 2"):
+        pass_at_k(right, 2, 1)
+
+
+def test_truth_values_are_counts_and_no_mask():
+    assert pass_at_k(np.array([True, False]), 1, 1).tolist() == [1.0, 0.0]
+    assert pass_at_k(np.array([2.0, 0.0]), 2, 2).tolist() == [1.0, 0.0]
+    for k in (0, -1, 5, 1.5, math.nan):
+        with pytest.raises(ValueError):
+            pass_at_k([1], 4, k)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "bins"),
+    [([math.nan], [1], 10), ([-0.1], [1], 10), ([1.1], [1], 10), ([0.5], [math.nan], 10), ([0.5], [2], 10),
+     ([0.5], [1, 0], 10), ([0.5], [1], 0)],
+)  # fmt: skip
+def test_no_calibration_error_of_what_is_no_probability(confidence, right, bins):
+    with pytest.raises(ValueError):
+        ece(np.array(confidence), np.array(right), bins)
 
 
 def test_calibration_error_by_hand():

@@ -14,13 +14,21 @@ def bin_sums(
     """Of each group of attempts and each bin of confidence: their number, summed confidence, and how many are right.
 
     Bins have equal width and hold their upper end; the first holds 0 too. Without `group` all attempts are one.
-    Raises ValueError for a confidence that is no probability.
+    Raises ValueError for a confidence or a share right that is no probability, and without a bin.
     """
-    confidence, right = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    confidence, right = np.asarray(confidence), np.asarray(right, np.float64)
+    if bins < 1 or confidence.shape != right.shape:
+        raise ValueError(f"{bins} bins for {confidence.shape} confidences of {right.shape} attempts")
     # A sum of probabilities may pass 1 in its last digits.
     if not ((confidence >= 0) & (confidence <= 1 + 1e-4)).all():
         raise ValueError("a confidence must be from 0 to 1")
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    if not ((right >= 0) & (right <= 1)).all():
+        raise ValueError("what is right must be 0, 1, or a share of attempts")
+    # Ends in the type of the confidences: 0.7 * 10 is above 7, and 0.3 of float32 above 0.3.
+    kind = confidence.dtype if confidence.dtype.kind == "f" else np.float64
+    ends = (np.arange(1, bins) / bins).astype(kind)
+    place = np.searchsorted(ends, confidence, side="left")
+    confidence = confidence.astype(np.float64)
     place += bins * (np.zeros(len(place), int) if group is None else group)
     count = lambda weights: np.bincount(place, weights, minlength=groups * bins)
     sums = np.stack([count(None), count(confidence), count(right)], axis=-1)
