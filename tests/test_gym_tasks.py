@@ -33,6 +33,16 @@ class Grid(Dataset):
     def __getitem__(self, index):
         return {"question": f"grid {index}", "answer": f"1 {index}\\n2 3", "metadata": {}}
 
+class Unfair(Grid):
+    "Every other answer is not what the scorer wants."
+    def score_answer(self, answer, entry):
+        return super().score_answer(answer, entry) * (int(entry["question"].split()[1]) % 2)
+
+class Board(Dataset):
+    "Answers of signs that Markdown has too."
+    def __getitem__(self, index):
+        return {"question": f"board {index}", "answer": f"_ * {index}\\n* _ _", "metadata": {}}
+
 class Keys(Dataset):
     "Scored by what JSON would change, without a reference."
     def __getitem__(self, index):
@@ -181,7 +191,7 @@ def test_what_is_wrong_is_named(package, monkeypatch):
     with pytest.raises(UserError, match="reasoning_gym:NAME of a data set; did you mean 'sums'"):
         task_of("sum")
     with pytest.raises(
-        UserError, match="must be reasoning_gym:NAME of a data set; there are: breaks, drifts"
+        UserError, match="must be reasoning_gym:NAME of a data set; there are: board, breaks, drifts"
     ):
         make(TaskConfig(name="reasoning_gym"))
     with pytest.raises(UserError, match="did you mean|there are"):
@@ -213,3 +223,14 @@ def test_the_real_package(name, monkeypatch):
     for problem in task.problems("test", 3):
         assert task.grade(problem, f"So:\nAnswer: {problem.answer}") == RIGHT
         assert task.grade(problem, "Answer: 12345 no") == WRONG
+
+
+def test_an_item_whose_own_answer_is_not_right_is_left_out(package):
+    asked = task_of("unfair").problems("test", 5)
+    assert len(asked) == 5 and all(problem.meta["index"] % 2 for problem in asked)
+
+
+def test_an_answer_may_begin_with_signs_of_markdown(package):
+    task = task_of("board")
+    for problem in task.problems("test", 3):
+        assert task.grade(problem, f"Let me see.\nAnswer: {problem.answer}") == RIGHT

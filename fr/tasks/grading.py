@@ -1,5 +1,6 @@
 """Grades of attempts: the answer that a completion ends with against its reference; many attempts at once."""
 
+import functools
 import importlib.metadata
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ _DIGITS = re.compile(r"-?[0-9]{1,30}", re.ASCII)  # most answers; nothing in the
 _THREADS = 8  # they only wait for grader processes; graders of our own share one thread's time
 
 
+@functools.cache
 def grader_version() -> str:
     """What decides a grade: our version and those of the packages that are asked, `fr 2; sympy 1.14.0; ...`."""
     parts = [f"fr {VERSION}"]

@@ -3,13 +3,15 @@
 import functools
 import importlib.util
 
+from absl import logging
+
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
 from fr.tasks.base import TASKS
 from fr.tasks.bounded import Bounded, GraderFailure
 from fr.tasks.chat import ask
-from fr.tasks.extract import LINES, find
+from fr.tasks.extract import CUE, LINES, find
 from fr.tasks.splits import SPLITS, split_of
 from fr.tasks.undress import plain
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Prompt
@@ -79,13 +81,26 @@ class ReasoningGym:
         if item is None:
             return False
         question, answer = item
-        if question not in self._questions:
+        if not self._grades_itself_right(question, answer):
+            logging.warning("%s: item %d is left out, its answer is not right", self.config.name, self._made)
+        elif question not in self._questions:
             self._questions.add(question)
             meta, key = {"index": self._made}, f"{self.config.name}-{self._made}"
             problem = Problem(key, question, answer, task=self.config.name, meta=meta)
             self._splits[split_of(question)].append(problem)
         self._made += 1
         return True
+
+    def _grades_itself_right(self, question: str, answer: str) -> bool:
+        """Whether the item's own answer would be right; True where there is none, and where nobody can say."""
+        if not answer:
+            return True
+        try:
+            # by the process that has just made the item
+            stated = readings(f"{CUE} {answer}")
+            return _maker().call("score", self._name, self._made, question, stated) == 1.0
+        except GraderFailure:
+            return True
 
 
 def readings(completion: str) -> list[str]:
@@ -94,6 +109,8 @@ def readings(completion: str) -> list[str]:
     if found is None:
         return []
     texts = [found.text] if found.how in ("tag", "box", "bare") else [found.text, found.rest]
+    if completion.startswith(CUE, found.start):
+        texts.append(completion[found.start + len(CUE) :].strip())  # a board may begin with Markdown's own signs
     forms = (form for text in texts for form in (text, plain(text).removesuffix(".")))
     return list(dict.fromkeys(form for form in forms if form))
 
