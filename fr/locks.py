@@ -29,19 +29,29 @@ _SETTLE = 2.0  # seconds after which the last of two writers of a marker is know
 _WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
+_held: set[tuple[str, int]] = set()  # folder and thread
+
+
 @contextlib.contextmanager
 def hold(folder: PathLike) -> Iterator[None]:
     """Hold `folder` inside the block; it is made if it is not there, and removed if it is still empty at the end.
 
-    Raises UserError in one line that names the owner if another run holds it.
+    A thread that holds it may hold it again. Raises UserError in one line that names the owner if another run
+    holds it.
     """
     folder = epath.Path(folder)
+    mine = (os.path.realpath(folder) if is_local(folder) else os.fspath(folder), threading.get_ident())
+    if mine in _held:
+        yield
+        return
     made = _make(folder)
     try:
         lock = _File(folder) if is_local(folder) else _Marker(folder)
+        _held.add(mine)
         try:
             yield
         finally:
+            _held.discard(mine)
             lock.release()
     finally:
         for path in reversed(made):

@@ -58,6 +58,14 @@ def test_a_folder_that_nothing_was_written_to_is_removed(tmp_path):
     assert os.listdir(tmp_path / "a" / "b") == ["x"]
 
 
+def test_who_holds_a_folder_may_hold_it_again(tmp_path):
+    with locks.hold(tmp_path / "run"):
+        with locks.hold(tmp_path / "." / "run"):
+            pass
+        assert (tmp_path / "run" / locks.NAME).exists()
+    assert not (tmp_path / "run").exists()
+
+
 def test_of_many_at_once_one_at_a_time_holds_the_folder(tmp_path):
     inside, seen, refused = [], [], []
 
