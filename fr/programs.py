@@ -10,6 +10,7 @@ import jax
 from etils import epath
 
 from fr.errors import UserError, first_line
+from fr.progress import Announcer
 from fr.workdir import PathLike, cache_folder, write_whole
 
 _WORTH = 1.0  # seconds of compilation from which a program is kept on disk
@@ -55,6 +56,7 @@ class CompileLog:
         self.programs: list[dict] = []
         self._path: epath.Path | None = None
         self._from_disk = False
+        self._announcer = Announcer()
         jax.monitoring.register_event_listener(self._event)
         jax.monitoring.register_event_duration_secs_listener(self._duration)
 
@@ -68,6 +70,7 @@ class CompileLog:
     def _duration(self, event: str, seconds: float, fun_name: str = "", **_) -> None:
         if event != _COMPILED:
             return
+        self._announcer.done()
         self.programs.append(
             {"program": fun_name, "seconds": round(seconds, 3), "from_disk": self._from_disk}
         )

@@ -24,25 +24,31 @@ def main() -> None:
     from fr.pipeline.run import open_run
     from fr.pipeline.sample import sample
     from fr.pipeline.train import train_lineage
+    from fr.progress import stage
     from fr.report.page import write_page
     from fr.report.stages import render_attempts, render_failures, render_rollouts
     from fr.workdir import write_json
 
     # ---------------------------------------------------------------- models
+    stage(1, 5, "models")
     train_lineage(config, workdir, flags.FLAGS.redo)
     run = open_run(config, workdir)
 
     # -------------------------------------------------------------- failures
+    stage(2, 5, "rollouts")
     rollouts = sample(run)
     processes.say(render_rollouts(rollouts))
+    stage(3, 5, "scores of failures")
     failures = diagnose(run)
     processes.say(render_failures(failures))
+    stage(4, 5, "attempts of operators")
     attempts = intervene(run)
     processes.say(render_attempts(attempts))
 
     # --------------------------------------------------------------- routing
     if not processes.is_first():
         return
+    stage(5, 5, "routing")
     routing = route([workdir / "profiles.csv"], config, workdir)
     print("\n" + "\n\n".join(routing["tables"]))
     stages = {"rollouts": rollouts, "failures": failures, "attempts": attempts, "routing": routing["summary"]}

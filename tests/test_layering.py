@@ -6,7 +6,7 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = [
     {"errors"},
-    {"files", "interrupts", "prompts", "registry"},
+    {"files", "interrupts", "progress", "prompts", "registry"},
     {"processes"},
     {"config"},
     {"types"},

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epath
+from tqdm import tqdm
 
 from fr.config import Config
 from fr.errors import UserError
 from fr.pipeline.audit import audit
 from fr.pipeline.regimes import describe_regimes
+from fr.progress import stage
 from fr.report.ablation_tables import render_ablation
 from fr.report.failure_tables import render_audit, render_regimes
 from fr.report.page import SCHEDULES_PLOT, plot_name
@@ -55,19 +57,25 @@ def route(
     if source and (unknown := unknown_operators(cells, source)):
         without = [*without, *unknown]
         cells = read_cells(files, without)
+    stage(1, 5, "routing: is there anything to route")
     first = describe_interaction(cells, config)
     if announce:
         announce(render_interaction(first))
-    known = measure_certainty(cells, config)
+    stage(2, 5, "routing: power of the data")
+    known = measure_certainty(tqdm(cells, desc="power", unit="cell", disable=len(cells) < 8), config)
     if announce:
         announce(render_power([(p.cell, c.record if c else None) for p, c in zip(cells, known)]))
+    stage(3, 5, "routing: policies" + ", heads" * heads)
     summary = {"without": list(without), **summarise(cells, config, heads, known, source, first)}
+    stage(4, 5, "routing: regimes and audit")
     summary |= {"regimes": describe_regimes(cells, config), "audit": audit(cells, config)}
     # Here, so that bad input is refused before the second that matplotlib takes to import.
     from fr.report.plots import draw_cost, draw_landscape, draw_rescue, draw_schedules
 
+    stage(5, 5, "routing: plots")
     plots = {}
-    for profiles, cell in zip(cells, summary["cells"]):
+    drawn = tqdm(cells, desc="plots", unit="cell", disable=len(cells) < 8)
+    for profiles, cell in zip(drawn, summary["cells"]):
         plots[plot_name("landscape", profiles.cell)] = draw_landscape(profiles, config.routing)
         plots[plot_name("rescue", profiles.cell)] = draw_rescue(cell)
         if cell["cost"] and cell["cost"]["curve"]:
