@@ -19,6 +19,7 @@ class Reads:
 _ASKED = ("seed", "task", "sampling", "diagnosis.tau", "diagnosis.statistics")
 _WHOLE = ("specialist", "questions", "grader")
 _MODELS = ("ancestor", "specialist")
+_MORE = ("sampled_attempts", "answers")  # of an evaluation: answers that are sampled after its cuts
 _TRAINED = ("seed", "algorithm", "task", "lora", "sampling", "diagnosis.tau", "rewards")
 
 # By stage, which is also the name of its folder.
@@ -44,6 +45,12 @@ STAGES = {
     ),
     "evaluation": Reads(
         (*_ASKED, "evaluation"), ("task.problems", "evaluation.samples"), _WHOLE, _MODELS
+    ),
+    "answers": Reads(
+        (*_ASKED, *(f"evaluation.{name}" for name in ("temperature", "top_p", "cuts", *_MORE))),
+        ("task.problems", *(f"evaluation.{name}" for name in _MORE)),
+        _WHOLE,
+        ("evaluation",),
     ),
     "online": Reads(
         (*_ASKED, "sampling.shard_rows", "diagnosis", "intervention"),
