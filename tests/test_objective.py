@@ -201,6 +201,7 @@ REFUSED = [
     ({"algorithm": "dapo", "policy": {"rollouts": 1}}, "policy.rollouts = 1"),
     ({"algorithm": "grpo", "policy": {"ratio_logp": "sample"}, "sampling": {"top_p": 0.9}}, "top_p = 0.9"),
     ({"algorithm": "gspo", "policy": {"ratio_logp": "sample"}, "sampling": {"top_k": 20}}, "top_k = 20"),
+    ({"algorithm": "grpo", "policy": {"ratio_logp": "sample", "temperature": 1e-4}}, "temperature = 0.0001"),
     ({"algorithm": "grpo", "policy": {"covariance": "kl"}}, "covariance = 'kl'"),
     ({"algorithm": "grpo", "policy": {"lag": 1, "ratio_from": "trainer"}}, "policy.lag = 1"),
     (

@@ -18,6 +18,8 @@ from fr.config.settings import InterventionConfig, RoutingConfig, TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
 
+_COLD = 0.01  # least temperature of a ratio: 1e-5 nats, what two float32 programs differ by, become 1e-3
+
 
 def validate(c) -> None:
     """Raise UserError for the first value of a whole config that cannot be, by its name."""
@@ -160,6 +162,11 @@ def check_rollouts(c) -> None:
             f"{getattr(c.sampling, restricts[0])}: the sampler's log-probs are of the tokens that are left, the "
             "update's of the whole vocabulary, so their ratio is not 1 at equal parameters; set "
             f"{restricts[0]} = {1.0 if restricts[0] == 'top_p' else 0}, or ratio_logp = 'raw'"
+        )
+    if p.ratio_logp == "sample" and p.temperature < _COLD:
+        raise UserError(
+            f"config.policy.ratio_logp = 'sample' with temperature = {p.temperature}: divided by it, log-probs "
+            f"differ by rounding as much as a ratio is clipped at; set {_COLD} or more, or ratio_logp = 'raw'"
         )
     if p.covariance == "kl" and p.updates * p.minibatches == 1:
         raise UserError(
