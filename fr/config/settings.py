@@ -17,6 +17,7 @@ class TaskConfig:
     id_field: str = "id"  # ... of which these two may be absent
     split_field: str = "split"  # questions: of the split
     split_shares: tuple[float, ...] = ()  # questions without a split: (train, validation, test); (): all are test
+    template_kwargs: str = ""  # variables of the chat template, as JSON: {"enable_thinking": false}
     shots: int = 0  # worked examples before the question
     examples: str = ""  # questions, data sets of the hub: a file of them; "": training questions
     chat: str = "auto"  # auto: plain where the model has no chat template; plain; template

@@ -38,6 +38,7 @@ class ModelConfig:
     local_rope_theta: float = 0.0  # Gemma 3: of sliding layers; 0: as the others
     rope_scaling: RopeScaling | None = None
     local_rope_scaling: RopeScaling | None = None  # of sliding layers, where they have a theta of their own
+    masked: tuple[int, ...] = ()  # an ancestor's ids that are other tokens for the specialist beside it
 
     @property
     def context(self) -> int:

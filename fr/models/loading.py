@@ -24,6 +24,7 @@ from fr.models.weights import assemble
 from fr.models.wheel import smollm2
 from fr.workdir import PathLike
 
+_HUB = r"[\w.-]+/[\w.-]+(@[\w./-]+)?"
 NAMED = {
     "smollm2": smollm2,
     "countdown": lambda: Path(__file__).parents[1] / "assets" / "countdown",
@@ -32,6 +33,8 @@ NAMED = {
 
 def load(source: PathLike, dtype=None, mesh: Mesh | None = None, stacked: bool = True) -> Model:
     """A model from a folder of safetensors, a `.gguf` file, a checkpoint of ours, a hub id, or a name in `NAMED`.
+
+    A hub id may have a revision: `owner/name@commit`, a branch or a tag.
 
     `dtype` (float32, bfloat16) overrides the policy of `precision`. Parameters go to the default device, or
     slice by slice to where `sharding` places them on a mesh of (data, model); layers are stacked, or a tuple of
@@ -78,7 +81,7 @@ def _locate(source: str, weights: bool = True) -> Path:
         return path
     if path.is_file():
         raise UserError(f"model {source!r} is a file but no .gguf; give the folder of a safetensors file")
-    if source not in NAMED and path.suffix != ".gguf" and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    if source not in NAMED and path.suffix != ".gguf" and re.fullmatch(_HUB, source):
         return _from_hub(source, weights)
     raise UserError(
         f"model {source!r} is not there; give a folder of safetensors, a .gguf file, a hub id (owner/name), "
@@ -89,11 +92,13 @@ def _locate(source: str, weights: bool = True) -> Path:
 def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
+    name, _, revision = name.partition("@")
     wanted = ["*.json", "*.model", "*.jinja", "*.txt"] + ["*.safetensors"] * weights
     # Second copies of the weights, in subfolders or in their makers' own layout.
     unwanted = ["*/*", "consolidated*"]
+    given = {"revision": revision} if revision else {}
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
+        return Path(snapshot_download(name, **given, allow_patterns=wanted, ignore_patterns=unwanted))
     # The hub's errors share no base, and its HTTP library's come through.
     except Exception as error:
         why = first_line(error)
@@ -102,7 +107,9 @@ def _from_hub(name: str, weights: bool) -> Path:
 
 def _load_folder(folder: Path, name: str, read: Callable[..., dict]) -> Model:
     config, tokenizer, stop = _described(folder)
-    return Model(config, read(config, SafetensorsFolder(folder, config.tied)), tokenizer, stop, name)
+    tensors = SafetensorsFolder(folder, config.tied)
+    files = (*tensors.paths, *_described_by(folder))
+    return Model(config, read(config, tensors), tokenizer, stop, name, files)
 
 
 def _load_checkpoint(folder: Path, name: str, read: Callable[..., dict]) -> Model:
@@ -111,7 +118,15 @@ def _load_checkpoint(folder: Path, name: str, read: Callable[..., dict]) -> Mode
     params, (base, lora) = read_trained(folder), read_adapters(outline)
     if base:
         params = merge(load(base, dtype="float32").params, params, lora)
-    return Model(config, read(config, Held(str(folder), config, params)), tokenizer, stop, name)
+    files = (*(path for path in folder.rglob("*") if path.is_file()), *_described_by(outline))
+    return Model(config, read(config, Held(str(folder), config, params)), tokenizer, stop, name, files)
+
+
+def _described_by(folder: Path) -> list[Path]:
+    """The files beside the weights that decide what a model reads and writes."""
+    names = ("config.json", "generation_config.json", "vocab.json", "merges.txt")
+    found = [folder / name for name in names] + sorted(folder.glob("tokenizer*")) + sorted(folder.glob("*.jinja"))
+    return [path for path in found if path.is_file()]
 
 
 def _described(folder: Path) -> tuple[ModelConfig, object | None, tuple[int, ...]]:
@@ -133,4 +148,5 @@ def _load_gguf(path: Path, name: str, read: Callable[..., dict]) -> Model:
     tokenizer = gguf_tokenizer(file)
     params = read(file.config, file)
     ends = [special_id(file, end) for end in ("eos", "eot", "eom")]  # of the text, of a turn, of a message
-    return Model(file.config, params, tokenizer, stop_ids(*ends, end_of_turn(tokenizer)), name)
+    stop = stop_ids(*ends, end_of_turn(tokenizer))
+    return Model(file.config, params, tokenizer, stop, name, tuple(file.paths))

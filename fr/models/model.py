@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fr.errors import UserError
 from fr.models.chat_template import encode_chat, hidden_ids
 from fr.models.config import ModelConfig
+from fr.models.fingerprint import fingerprint
 from fr.models.transformer import Transformer
 from fr.prompts import plain_text
 from fr.types import Prompt
@@ -39,6 +40,11 @@ class Model:
     def chat(self) -> bool:
         """Whether the tokenizer has a template for chat messages."""
         return self.tokenizer is not None and bool(self.tokenizer.chat_template)
+
+    @functools.cached_property
+    def fingerprint(self) -> str | None:
+        """A hash of the files that the model was read from, and the hub's commit; None if of none."""
+        return fingerprint(self.files) or None
 
     def logits(
         self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None

@@ -8,6 +8,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fr.errors import UserError
+
 AXES = ("data", "model")
 
 # End of a path, and the axis, counted from the right, that the model axis divides: stacked and single layers have
@@ -29,6 +31,27 @@ _DIVIDED = {
     "layers/k": -3,  # [B, K, H, S], of a cache
     "layers/v": -3,  # [B, K, S, H]
 }
+
+
+def check_heads(heads: int, kv_heads: int, name: str, parts: int, cache_bytes: int) -> str:
+    """What to say of key-value heads that every device keeps whole, "" for nothing.
+
+    `cache_bytes`: keys and values of a position. Raises UserError where the heads of queries do not divide:
+    attention would then be computed whole on every device.
+    """
+    if heads % parts:
+        fit = [n for n in range(1, heads + 1) if heads % n == 0 and kv_heads % n == 0]
+        near = min(fit, key=lambda n: (abs(n - parts), n))
+        raise UserError(
+            f"{name}: its {heads} heads do not divide over a model axis of {parts}, so that attention would lie "
+            f"whole on every device; the nearest axis that divides is {near}"
+        )
+    if kv_heads % parts:
+        return (
+            f"{name}: its {kv_heads} key-value heads do not divide over a model axis of {parts}: every device "
+            f"keeps all of them, {cache_bytes:,} bytes of cache for each position"
+        )
+    return ""
 
 
 def spec(path: str, shape: tuple[int, ...], parts: int) -> P:

@@ -12,9 +12,10 @@ import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh
 
+from fr import processes
 from fr.errors import UserError
 from fr.models.config import ModelConfig
-from fr.models.sharding import host_buffer, make_array, on_host, sharding
+from fr.models.sharding import check_heads, host_buffer, make_array, on_host, sharding
 from fr.models.transformer import init_params
 
 
@@ -140,6 +141,11 @@ def assemble(
     are stacked, or a tuple of trees. Raises UserError that names the first missing, unused or misshapen tensor.
     """
     _check(config, tensors)
+    if mesh is not None:
+        bytes_each = 2 * config.layers * config.kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
+        heads = config.heads, config.kv_heads
+        if said := check_heads(*heads, tensors.where, mesh.shape["model"], bytes_each):
+            processes.say(said)
     flat, layers = {}, [{} for _ in range(config.layers)]
     for entry, shape in entries(config):
         leaf = functools.partial(_leaf, tensors, entry, dtype, mesh)

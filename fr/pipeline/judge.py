@@ -5,6 +5,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from fr.config import Config
+from fr.errors import UserError
 from fr.models import Model, sharding
 from fr.pipeline.fit import check_vocabularies
 from fr.training.preference import make_rewards
@@ -21,7 +22,11 @@ class Judge:
     def __init__(self, config: Config, policy: Model, mesh: Mesh):
         self._mesh = mesh
         self._held = load_reward_model(config.rewards.model, mesh)
-        check_vocabularies(policy, self._held.model, "a reward model")
+        if masked := check_vocabularies(policy, self._held.model, "a reward model"):
+            first = next(iter(masked.values()))
+            raise UserError(
+                f"{self._held.model.name}: id {first} is another token; a reward model must share them all"
+            )
         self.cuts = self._held.cut  # it reads completions without the sentence of their answer
         self._rewards = make_rewards(self._held.model.config, config.policy.dtype)
         c = config.policy

@@ -21,6 +21,7 @@ from fr.models.adapters import merge
 from fr.models.orbax_io import save_outline
 from fr.models.precision import choose_dtype
 from fr.models.transformer import Transformer
+from fr.pipeline.fit import with_template
 from fr.pipeline.inputs import begin_training
 from fr.pipeline.judge import Judge
 from fr.pipeline.rollouts import Group, Sampler
@@ -66,6 +67,7 @@ def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathL
     mesh = training_mesh(config.policy.model_axis, devices.everywhere)
     check_policy(config.policy, mesh)
     start = load(ancestor, dtype=master_type(config.policy.dtype, config.lora), mesh=mesh)
+    start = with_template(start, config)
     if start.tokenizer is None or not start.stop_tokens:
         raise UserError(f"{ancestor} has no tokenizer or no stop token, so it cannot be asked problems")
     check_chat(config, start, task.prompt(task.problems("train", 1)[0]))

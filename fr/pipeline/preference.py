@@ -21,6 +21,7 @@ from fr.models.adapters import merge
 from fr.models.orbax_io import save_outline
 from fr.models.transformer import Transformer
 from fr.pipeline.attempts import Planned, make_attempts, plan_attempt
+from fr.pipeline.fit import with_template
 from fr.pipeline.inputs import begin_training, inputs_of
 from fr.pipeline.run import Run, check_chat
 from fr.sampling.branches import first_tokens
@@ -89,7 +90,7 @@ def _pairs(config: Config, workdir: epath.Path, ancestor: str, devices: Devices)
     programs.keep()
     task = tasks.make(config.task)
     problems = task.problems("train", config.preference.problems)
-    model = load(ancestor, mesh=devices.mesh, stacked=devices.stacked)
+    model = with_template(load(ancestor, mesh=devices.mesh, stacked=devices.stacked), config)
     check_chat(config, model, task.prompt(problems[0]))
     found = {}
     if processes.is_first():

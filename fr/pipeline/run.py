@@ -14,7 +14,7 @@ from fr.errors import UserError
 from fr.interventions import Operator, select
 from fr.models import Model, load
 from fr.models.transformer import Transformer
-from fr.pipeline.fit import check_lengths, check_vocabularies
+from fr.pipeline.fit import check_lengths, pair, with_template
 from fr.pipeline.inputs import inputs_of
 from fr.pipeline.names import check_names
 from fr.sampling.devices import Devices
@@ -123,12 +123,14 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     place = {"mesh": devices.mesh, "stacked": devices.stacked}
     source = config.specialist or str(workdir / "specialist")
-    specialist = load(source, **place)
+    specialist = with_template(load(source, **place), config)
     check_chat(config, specialist, task.prompt(problems[0]) if problems else "")
     second = _ancestor_source(config, workdir) if config.ancestor else None
     ancestor = load(second, **place) if second else None
     if ancestor is not None:
-        check_vocabularies(specialist, ancestor, "an ancestor")
+        ancestor, said = pair(specialist, ancestor)
+        if said:
+            processes.say(said)
     warning = check_lengths(config, task, problems, [m for m in (specialist, ancestor) if m is not None])
     if warning:
         processes.say(warning)

@@ -33,6 +33,7 @@ def decode_chunk(
         second, ancestor_cache = None, None
         if ancestor is not None:
             second, ancestor_cache = _logits(ancestor, params.ancestor, state, state.ancestor_cache)
+            second = stats.defer(specialist, second, tau, ancestor.config.masked)
         state, emission = emit(state, specialist, second, tau) if statistics else draw_only(state, specialist)
         # One block: XLA copies a whole buffer for an update of a few hundred bytes, and the host fetches once.
         # float32 holds every token id below 2**24 exactly.

@@ -48,6 +48,7 @@ def score_tokens(
         if ancestor is None:
             return moments, None
         other = ancestor.apply({"params": params.ancestor}, second[0], method="head")
+        other = stats.defer(logits, other, tau, ancestor.config.masked)
         return moments, stats.lineage_stats(reading, stats.read(other, tau, stats.ANCESTOR_TOP), target)
 
     moments, lineage = by_pieces(read, vocab, arrays)

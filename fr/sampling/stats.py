@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
@@ -109,6 +110,24 @@ def _shared(specialist: Reading, ancestor: Reading) -> tuple[Reading, Reading]:
         side if side.logits.shape[-1] == size else read(side.logits[:, :size], side.tau, side.top.shape[-1])
     )
     return cut(specialist), cut(ancestor)
+
+
+def defer(
+    specialist: Float[Array, "B V"],
+    ancestor: Float[Array, "B V2"],
+    tau: Float[Array, ""],
+    masked: tuple[int, ...],
+) -> Float[Array, "B V2"]:
+    """The ancestor's logits with the specialist's probability, at temperature tau, for the `masked` ids.
+
+    What is another token for each of the two says nothing of the one beside the other: its log ratio is 0.
+    """
+    size = min(specialist.shape[-1], ancestor.shape[-1])
+    at = np.array([i for i in masked if i < size], np.int32)
+    if not at.size:
+        return ancestor
+    rest = lambda z: jax.nn.logsumexp(z[:, :size].at[:, at].set(-jnp.inf) / tau, axis=-1, keepdims=True)
+    return ancestor.at[:, at].set(specialist[:, at] - tau * (rest(specialist) - rest(ancestor)))
 
 
 def demotion(delta: Float[Array, "..."], g_cov: Float[Array, "..."]) -> Float[Array, "..."]:
