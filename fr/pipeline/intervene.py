@@ -15,7 +15,7 @@ from fr.pipeline.profiles import failures_by_problem, write_tables
 from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
 from fr.sampling.rows import row_key
-from fr.tasks.answers import canonical_answer
+from fr.tasks.answers import canonical_answers
 from fr.tasks.formats import Written, format_of
 from fr.types import RIGHT, UNPARSED, Problem
 
@@ -86,7 +86,7 @@ def _by_operator(run: Run) -> dict[str, dict]:
 
 def _by_vote(run: Run) -> dict[str, dict]:
     """Accuracy where nobody knows which rollouts failed: of one of them, and of the answer that most of them give."""
-    columns = ["problem", "task", "text", "grade"]
+    columns = ["problem", "task", "text", "read", "grade"]
     rollouts: dict[str, list[dict]] = {}
     for row in store.read_table(run.workdir / "rollouts", columns).to_pylist():
         rollouts.setdefault(row["problem"], []).append(row)
@@ -99,7 +99,8 @@ def _by_vote(run: Run) -> dict[str, dict]:
 
 def vote(attempts: Sequence[dict], seed: int) -> bool:
     """Whether the answer that most attempts at a problem give is right; what cannot be parsed abstains."""
-    answers = [None if a["grade"] == UNPARSED else canonical_answer(a["task"], a["text"]) for a in attempts]
+    texts = [None if a["grade"] == UNPARSED else a.get("read") or a["text"] for a in attempts]
+    answers = canonical_answers(attempts[0]["task"], texts) if attempts else []
     key = row_key(seed, "majority", attempts[0]["problem"]) if attempts else 0
     chosen = plurality(answers, np.random.default_rng(key))
     return chosen is not None and attempts[chosen]["grade"] == RIGHT

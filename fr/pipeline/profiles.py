@@ -17,7 +17,7 @@ from fr.pipeline.sample import is_failure
 from fr.routing.pool import MODEL
 from fr.routing.profiles import FEATURES, WEIGHT, Profiles, write_profiles
 from fr.routing.recorded import FORWARD, Recorded, record
-from fr.tasks.answers import canonical_answer
+from fr.tasks.answers import canonical_answers
 from fr.tasks.countdown_replay import replay
 from fr.tasks.formats import format_of
 from fr.types import RIGHT, UNPARSED, Problem
@@ -40,7 +40,8 @@ def signals_of(
 
     Those of kind outside are known on Countdown, if `diagnosis.outside` asks for them.
     """
-    answers = (None if a.grade == UNPARSED else canonical_answer(a.task, a.text) for a in failures)
+    texts = [None if a.grade == UNPARSED else a.read or a.text for a in failures]
+    answers = canonical_answers(problem.task, texts)
     searches = None
     if config.diagnosis.outside and problem.task == "countdown":
         board = problem.meta["numbers"], problem.meta["target"]

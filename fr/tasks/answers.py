@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fr.tasks import countdown_checker, extract, gym
-from fr.tasks.claims import read
+from fr.tasks.claims import number_undone, read
 from fr.tasks.equality import same_formulas
 from fr.tasks.graders import letter_of, literal_key, literal_of
 from fr.tasks.undress import normalised
@@ -28,7 +28,11 @@ def canonical_answer(task: str, completion: str) -> str | None:
         forms = gym.readings(completion)
         return normalised(forms[-1]) if forms else None
     found = extract.find(completion)
-    return None if found is None else read(found.text, found.how == "bare").key or None
+    if found is None:
+        return None
+    value = read(found.text, found.how == "bare")
+    # a sum that is left to the reader is not its result, to graders neither
+    return normalised(found.text) if value.number is not None and number_undone(found.text) else value.key or None
 
 
 def canonical_answers(task: str, completions: Sequence[str | None]) -> list[str | None]:

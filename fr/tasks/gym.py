@@ -32,12 +32,15 @@ class ReasoningGym:
     def __init__(self, config: TaskConfig):
         self.config, self._name = config, config.name.partition(":")[2]
         if importlib.util.find_spec(PACKAGE) is None:
-            raise UserError(f"config.task.name = {config.name!r} needs {PACKAGE}; run pip install -e '.[tasks]'")
+            raise UserError(
+                f"config.task.name = {config.name!r} needs {PACKAGE}; run pip install -e '.[tasks]'"
+            )
         known = _maker().call("names")
         if self._name not in known:
             raise UserError(
                 f"config.task.name = {config.name!r} must be {PACKAGE}:NAME of a data set{suggest(self._name, known)}"
             )
+        _warn_of_junk(self._name)
         self._splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
         self._questions: set[str] = set()
         self._made = 0
@@ -101,6 +104,21 @@ class ReasoningGym:
             return _maker().call("score", self._name, self._made, question, stated) == 1.0
         except GraderFailure:
             return True
+
+
+def _warn_of_junk(name: str) -> None:
+    """Say so if a data set's scorer pays for what is no answer; such answers are graded wrong."""
+    try:
+        junk = _maker().call("pays_for_junk", name, 0)
+    except GraderFailure:
+        return  # an item that cannot be made or scored is told where it is asked
+    if junk is not None:
+        logging.warning(
+            "%s:%s gives its full score to %r, which is no answer: it is graded wrong",
+            PACKAGE,
+            name,
+            junk[:40],
+        )
 
 
 def readings(completion: str) -> list[str]:

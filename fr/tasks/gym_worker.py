@@ -33,14 +33,18 @@ JUNK = ("", "I do not know")  # is no answer to any question, and neither is the
 def score(name: str, index: int, question: str, answers: list[str]) -> float:
     """The data set's own score of the best of several readings of one answer, in [0, 1].
 
-    A reading that the data set cannot read (its scorer raises) scores 0. The item is made again: an entry
+    A reading that the data set cannot read (its scorer raises) scores 0, and so does what is no answer
+    (`JUNK`, the question itself), which some scorers pay for. The item is made again: an entry
     that has been through JSON loses what some data sets score by. Raises ValueError if it is not the
     item that was asked.
     """
     entry = _entry(name, index)
     if str(entry["question"]) != question:
         raise ValueError(f"item {index} of {name} is not the same in two processes")
-    return max((_bounded(name, answer, entry) for answer in answers), default=0.0)
+    junk = {text for text in (*JUNK, question) if text != str(entry["answer"] or "")}
+    return max(
+        (_bounded(name, answer, entry) for answer in answers if answer.strip() not in junk), default=0.0
+    )
 
 
 def pays_for_junk(name: str, index: int) -> str | None:
