@@ -14,7 +14,7 @@ from fr.pipeline.profiles import deployment_weight
 from fr.pipeline.rates import clopper_pearson
 from fr.report.schedule_tables import price_words
 from fr.routing.budget import budget_curve
-from fr.routing.cells import describe_cell
+from fr.routing.cells import describe_cell, describe_cost
 from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import UNWEIGHTED, make_pool, make_populations
 from fr.routing.profiles import WEIGHT, Profiles, read_cells, read_profiles, write_profiles
@@ -172,6 +172,9 @@ def test_what_is_judged_is_weighted_to_what_a_router_meets():
     curve = budget_curve(profiles, {}, 10, np.random.default_rng(0))
     solved = outcomes_of(pool).solved((0,) * 10, np.full(40, curve[3][0]))
     assert curve[3][1]["retry"].value == pytest.approx(np.average(solved, weights=weights), abs=1e-6)
+    point = describe_cost(profiles, Config(routing=RoutingConfig(bootstrap=10)), {})["curve"][3]
+    assert point["unweighted"]["retry"] == pytest.approx(100 * solved.mean(), abs=1e-4)
+    assert point["solved"]["retry"] == pytest.approx(100 * np.average(solved, weights=weights), abs=1e-4)
     # Where every problem is met alike, there is one population and nothing more to say.
     plain = make_pool([dataclasses.replace(profiles, extras={})])
     assert UNWEIGHTED not in make_populations(plain, [None], RoutingConfig())

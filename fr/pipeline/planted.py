@@ -10,6 +10,7 @@ from fr.config import Config
 from fr.diagnosis.causes import confusion, tell_causes
 from fr.errors import UserError
 from fr.interventions import OPERATORS
+from fr.pipeline.rates import clopper_pearson
 from fr.pipeline.study import unit
 from fr.routing.bootstrap import Estimate, estimate, percent, resample_weights
 from fr.routing.columns import FREE, read_columns, readable
@@ -119,8 +120,9 @@ def _rescue(pool: Pool, name: str, here: np.ndarray, weights: Float[np.ndarray, 
     found = [estimate(rates[:, o], carried) for o in range(len(pool.operators))]
     retry = found[pool.operators.index("retry")]
     attempts = pool.attempts[here].sum(axis=0)
+    questions = len(np.unique(pool.problem[here]))
     return [
-        {"cause": name, "operator": operator, "attempts": int(attempts[o]), **_percent(found[o])}
+        {"cause": name, "operator": operator, "attempts": int(attempts[o]), **_share(found[o], questions)}
         | {"minus_retry": _percent(found[o] - retry) if operator != "retry" else None}
         for o, operator in enumerate(pool.operators)
     ]
@@ -155,6 +157,14 @@ def _diagnoses(
             }
         )
     return rows
+
+
+def _share(found: Estimate, questions: int) -> dict:
+    """A rate; where no resample differs, as with 0 of 12, Clopper and Pearson's interval, a question a trial."""
+    if questions and np.ptp(found.samples) == 0:
+        low, high = clopper_pearson(found.value, questions)
+        return {"mean": percent(found.value), "low": percent(low), "high": percent(high)}
+    return _percent(found)
 
 
 def _percent(found: Estimate) -> dict:

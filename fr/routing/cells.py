@@ -1,5 +1,6 @@
 """What routing.json says of one cell, apart from who rescues more."""
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -97,6 +98,11 @@ def describe_cost(profiles: Profiles, config: Config, learned: dict[str, np.ndar
             rng = stream(profiles.cell, config, "budget")
             curve = budget_curve(profiles, routes, config.routing.bootstrap, rng, axis, outcomes)
             curves[axis] = [_point(budget, solved, routes) for budget, solved in curve]
+            if np.ptp(pool.weight) > 0:  # as if a router met every problem of the table
+                alike = dataclasses.replace(outcomes, weight=np.ones(len(profiles)))
+                plain = budget_curve(profiles, routes, 1, rng, axis, alike)
+                for point, (_, solved) in zip(curves[axis], plain):
+                    point["unweighted"] = {name: percent(e.value) for name, e in solved.items()}
     found, error = known[FORWARD], None
     if found is not None:
         budgets = np.tile(found.budgets(), (len(profiles), 1))

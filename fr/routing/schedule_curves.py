@@ -64,8 +64,8 @@ def judge_orders(
     of each cell in hindsight, chosen anew in every resample (`minus_best`), and its own orders exchanged over the
     problems of a cell and fold, by exact expectation (`minus_permuted`). Orders are learned from a fold's training
     rows, for forward positions; `curves` has the same orders on every axis of AXES that is known. Problems count as
-    often as a deployed router meets them; intervals are over problems. `error`: the largest standard error, in
-    points, that the drawn orders of attempts leave in a share of one operator.
+    often as a deployed router meets them, and once in `unweighted`; intervals are over problems. `error`: the
+    largest standard error, in points, that the drawn orders of attempts leave in a share of one operator.
     """
     orders, plans = _plans(pool, outcomes, folds, chosen)
     weights = weights * pool.weight
@@ -138,6 +138,7 @@ def _curve(
         solved[name], exchanged[name] = _along(
             pool, outcomes, budgets - paid[:, None], orders, plan, folds, name not in (ONE_ORDER, MODEL_ORDER)
         )
+    weighted = np.ptp(pool.weight) > 0
     size, carried = weights.sum(axis=1), effective(pool.weight)
     share = lambda values: estimate(weights @ values / size, carried)
     points = []
@@ -148,6 +149,11 @@ def _curve(
         found |= {name: share(values[:, p]) for name, values in solved.items()}
         shares = {name: percent(e.value) for name, e in found.items()}
         point = {"budget": round(float(budget), 6), "solved": shares}
+        if weighted:  # as if a router met every problem of the table
+            plain = {name: values[:, p] for name, values in solved.items()}
+            if "retry" in shares:
+                plain["retry"] = alone[:, p, pool.operators.index("retry")]
+            point["unweighted"] = {name: percent(value.mean()) for name, value in plain.items()}
         for name in plans:
             gaps = {"minus_best": difference(found[name] - found[BEST])}
             for reference in (ONE_ORDER, MODEL_ORDER):
