@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import re
 
 from absl import logging
 
@@ -12,12 +13,15 @@ from fr.tasks.base import TASKS
 from fr.tasks.bounded import Bounded, GraderFailure
 from fr.tasks.chat import ask
 from fr.tasks.extract import CUE, LINES, find
+from fr.tasks.grading import grade_answer
 from fr.tasks.splits import SPLITS, split_of
 from fr.tasks.undress import plain
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Prompt
 
 PACKAGE = "reasoning_gym"
 _WORKER = "fr.tasks.gym_worker:ask"
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_OPERATORS = re.compile(r"\\(?:times|cdot)\b")  # which data sets write as signs
 _SECONDS = 60.0  # to make an item, which scoring it does again; most take milliseconds
 
 
@@ -65,7 +69,7 @@ class ReasoningGym:
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
         """Right is what the data set's own `score_answer` gives 1.0, no less."""
-        answers = readings(completion)
+        answers = readings(completion, problem.answer)
         if not answers:
             return UNPARSED
         name = problem.task.partition(":")[2]
@@ -121,15 +125,28 @@ def _warn_of_junk(name: str) -> None:
         )
 
 
-def readings(completion: str) -> list[str]:
-    """The final answer as it may be meant: its line or all that follows the cue, as written and undressed."""
+def readings(completion: str, reference: str = "") -> list[str]:
+    r"""The final answer as it may be meant.
+
+    Args:
+      completion: the new text of an attempt.
+      reference: the right answer; where that is a number, an answer that states the same number
+        (`m = 62`, `500 legs`) is also read as the reference is written.
+
+    Returns:
+      Its line or all that follows the cue, as written, undressed, and with signs for LaTeX's operators.
+    """
     found = find(completion, LINES)
     if found is None:
         return []
     texts = [found.text] if found.how in ("tag", "box", "bare") else [found.text, found.rest]
     if completion.startswith(CUE, found.start):
         texts.append(completion[found.start + len(CUE) :].strip())  # a board may begin with Markdown's own signs
-    forms = (form for text in texts for form in (text, plain(text).removesuffix(".")))
+    forms = [form for text in texts for form in (text, plain(text).removesuffix("."))]
+    forms += [_OPERATORS.sub(sign, form).strip("$ ") for form in forms for sign in "×*"]
+    # no sum or product: its value is not what such a data set asks for
+    if _NUMBER.fullmatch(reference) and grade_answer(completion, reference) == RIGHT:
+        forms.append(reference)
     return list(dict.fromkeys(form for form in forms if form))
 
 

@@ -1,0 +1,255 @@
+"""Graders side by side on the audit set: fr, math-verify, and the extractors of lm-evaluation-harness.
+
+    python benchmarks/graders.py
+
+Grades `tests/audit/completions.jsonl` with each grader that can be imported here, and writes the counts to
+docs/results/data/answers.json and the table in docs/results/answers.md. Graders whose package is missing keep the
+figures of an earlier run, since lm-eval wants another antlr4 than fr does: run it once more in an environment of
+its own (`pip install "lm-eval[math]" absl-py`). Each grader is asked only for the kinds that it is made for, in the
+way that its own documentation or task file asks it.
+"""
+
+import collections
+import json
+import math
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # fr, and the audit set's loader
+
+import audit_set  # noqa: E402
+
+DATA = ROOT / "docs/results/data/answers.json"
+PAGE = ROOT / "docs/results/answers.md"
+MARKS = ("<!-- table -->\n", "<!-- end of the table -->\n")
+
+NUMBERS = ("sums", "gcd", "letters", "word_problems", "gsm8k")
+KINDS = (*NUMBERS, "questions: numbers", "questions: LaTeX", "questions: words", "math500", "cruxeval", "gpqa")
+KINDS += ("countdown", "reasoning_gym")
+MATH = (*NUMBERS, "questions: numbers", "questions: LaTeX", "math500")
+Z = 1.96  # of a 95 % interval
+
+
+class Grader(NamedTuple):
+    """A grader under audit: its package, the kinds that it is made for, and how it grades a record."""
+
+    package: str
+    kinds: tuple[str, ...]
+    grade: Callable[[dict], str]
+
+
+def kind(record: dict) -> str:
+    """The row of the table that a record belongs to."""
+    task, reference = record["task"], record["reference"]
+    if task == "questions":
+        number = re.fullmatch(r"-?[\d./]+", reference)
+        return "questions: " + ("numbers" if number else "LaTeX" if "\\" in reference else "words")
+    return task.partition(":")[0]
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share, in percent (Wilson's score interval); (0, 100) of nothing."""
+    if not total:
+        return 0.0, 100.0
+    share, z = count / total, Z * Z / total
+    middle = (share + z / 2) / (1 + z)
+    half = math.sqrt(share * (1 - share) * z + z * z / 4) / (1 + z)
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+
+
+def math_verify_grade(record: dict) -> str:
+    """As its README says: parse the gold answer, parse the completion, verify in that order."""
+    from math_verify import StringExtractionConfig, parse, verify
+
+    if kind(record) == "gpqa":
+        letters = (StringExtractionConfig(strings=("A", "B", "C", "D")),)
+        gold, answer = parse(record["reference"], letters), parse(record["completion"], letters)
+    else:
+        gold, answer = parse(f"${record['reference']}$"), parse(record["completion"])
+    if not answer:
+        return "unparsed"
+    return "right" if verify(gold, answer) else "wrong"
+
+
+def gsm8k(pattern: str, group: int = 0) -> Callable[[dict], str]:
+    """The filter of gsm8k.yaml with its stop strings, and its exact match."""
+
+    def grade(record: dict) -> str:
+        from lm_eval.api.metrics import exact_match_hf_evaluate
+        from lm_eval.filters.extraction import RegexFilter
+
+        text = until(record["completion"], ("Question:", "</s>", "<|im_end|>"))
+        [[found]] = RegexFilter(pattern, group_select=group).apply([[text]], [{}])
+        if found == "[invalid]":
+            return "unparsed"
+        ignored = [",", r"\$", "(?s).*#### ", r"\.$"]
+        score = exact_match_hf_evaluate([found], [record["reference"]], ignored, ignore_case=True)
+        return "right" if score["exact_match"] else "wrong"
+
+    return grade
+
+
+def minerva(record: dict) -> str:
+    """minerva_math's own: `Final Answer: The final answer is ...`, its normalisation, its is_equiv."""
+    from lm_eval.tasks.minerva_math import utils
+
+    found = utils.get_unnormalized_answer(until(record["completion"], ("Problem:",)))
+    if found == "[invalidanswer]":
+        return "unparsed"
+    sides = (utils.normalize_final_answer(text) for text in (found, record["reference"]))
+    return "right" if utils.is_equiv(*sides) else "wrong"
+
+
+def hendrycks(record: dict) -> str:
+    """hendrycks_math's own: all between the first dollar sign and the last, or the whole completion."""
+    from lm_eval.tasks.hendrycks_math import utils
+
+    doc = {"solution": f"\\boxed{{{record['reference']}}}"}
+    result = utils.process_results(doc, [until(record["completion"], ("Problem:",))])
+    return "right" if result["exact_match"] else "wrong"
+
+
+def boxed(record: dict) -> str:
+    """The last box (hendrycks_math's last_boxed_only_string) and hendrycks_math's is_equiv."""
+    from lm_eval.tasks.hendrycks_math import utils
+
+    found = utils.last_boxed_only_string(until(record["completion"], ("Problem:",)))
+    try:
+        answer = None if found is None else utils.remove_boxed(found)
+    except AssertionError:  # what it says of \fbox
+        answer = None
+    if answer is None:
+        return "unparsed"
+    return "right" if utils.is_equiv(answer, record["reference"]) else "wrong"
+
+
+def gpqa_strict(record: dict) -> str:
+    """The strict filter of gpqa's cot_zeroshot task; case and punctuation are ignored."""
+    from lm_eval.filters.extraction import RegexFilter
+
+    [[found]] = RegexFilter("(?<=The answer is )(.*)(?=.)").apply([[record["completion"]]], [{}])
+    return same_letter(found, record["reference"])
+
+
+def gpqa_flexible(record: dict) -> str:
+    """The flexible filter of gpqa's cot_zeroshot task."""
+    from lm_eval.filters.extraction import MultiChoiceRegexFilter
+
+    options = re.findall(r"^[A-D]\) (.*)$", record["question"], re.MULTILINE)
+    pattern = MultiChoiceRegexFilter(r"(\([A-Z]\))", -1, ignore_case=True, ignore_punctuation=True)
+    [[found]] = pattern.apply([[record["completion"]]], [{"choices": options}])
+    return same_letter(found, record["reference"])
+
+
+def same_letter(found: str, reference: str) -> str:
+    """Exact match of lm-eval with case and punctuation ignored; the target is written `(C)`."""
+    from lm_eval.api.metrics import exact_match_hf_evaluate
+
+    if found == "[invalid]":
+        return "unparsed"
+    score = exact_match_hf_evaluate([found], [f"({reference})"], ignore_case=True, ignore_punctuation=True)
+    return "right" if score["exact_match"] else "wrong"
+
+
+def until(text: str, stops: tuple[str, ...]) -> str:
+    """The text before the first stop string: what the harness would have let the model write."""
+    return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
+
+
+_LM = "lm_eval"
+GRADERS = {
+    "fr": Grader("fr", KINDS, audit_set.grade),
+    "math-verify": Grader("math-verify", (*MATH, "gpqa"), math_verify_grade),
+    "lm-eval gsm8k, strict": Grader(_LM, ("gsm8k",), gsm8k(r"#### (\-?[0-9\.\,]+)")),
+    "lm-eval gsm8k, flexible": Grader(_LM, NUMBERS, gsm8k(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1)),
+    "lm-eval minerva_math": Grader(_LM, ("math500",), minerva),
+    "lm-eval hendrycks_math": Grader(_LM, ("math500",), hendrycks),
+    "lm-eval last box, hendrycks is_equiv": Grader(_LM, ("math500",), boxed),
+    "lm-eval gpqa, strict": Grader(_LM, ("gpqa",), gpqa_strict),
+    "lm-eval gpqa, flexible": Grader(_LM, ("gpqa",), gpqa_flexible),
+}
+
+
+def count(grader: Grader, records: list[dict]) -> dict[str, dict[str, int]]:
+    """By kind: how many records are right and not, and how many of them the grader gets wrong, by the way."""
+    table = {name: collections.Counter() for name in grader.kinds}
+    for record in records:
+        if kind(record) not in table:
+            continue
+        counts, truth, got = table[kind(record)], record["grade"], grader.grade(record)
+        counts["right" if truth == "right" else "not_right"] += 1
+        counts["readable"] += truth in ("right", "wrong")
+        counts["false_right"] += got == "right" != truth
+        counts["false_wrong"] += truth == "right" and got == "wrong"
+        counts["unparsed"] += truth == "right" and got not in ("right", "wrong")
+        counts["wrong_unparsed"] += truth == "wrong" and got not in ("right", "wrong")
+    return {name: dict(counts) for name, counts in table.items()}
+
+
+def rows(graders: dict) -> list[tuple]:
+    """(grader, kind, counts) for the table; `all` sums a grader's kinds where it has several."""
+    found = []
+    for name, grader in graders.items():
+        kinds = grader["kinds"]
+        if len(kinds) > 1:
+            total = sum(map(collections.Counter, kinds.values()), collections.Counter())
+            found.append((name, "all", {key: total[key] for key in next(iter(kinds.values()))}))
+        found += [(name, part, counts) for part, counts in kinds.items()]
+    return found
+
+
+def render(data: dict) -> str:
+    """The table of a page, from the stored counts."""
+    lines = [
+        "| grader | kind | false right | of not right | false wrong | unparsed though readable | of right |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    share = lambda count, total: "{} ({:.1f} % [{:.1f}, {:.1f}])".format(
+        count, 100 * count / max(total, 1), *wilson(count, total)
+    )
+    for name, part, c in rows(data["graders"]):
+        cells = (share(c["false_right"], c["not_right"]), c["not_right"], share(c["false_wrong"], c["right"]))
+        cells += (share(c["unparsed"], c["right"]), c["right"])
+        lines.append(f"| {name} | {part} | " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def available(package: str) -> str | None:
+    """The version of a grader's package that is installed here, or None."""
+    try:
+        if package == "fr":
+            audit_set.grader("sums")
+            return "this commit"
+        return version(package)
+    except ImportError:
+        return None
+
+
+def main() -> None:
+    """Grade, store, and write the table into the page."""
+    records = audit_set.load()
+    data = json.loads(DATA.read_text()) if DATA.exists() else {"graders": {}}
+    grades = collections.Counter(record["grade"] for record in records)
+    data["records"], data["grades"] = len(records), dict(sorted(grades.items()))
+    for name, grader in GRADERS.items():
+        if installed := available(grader.package):
+            print(name, installed, flush=True)
+            data["graders"][name] = {"version": installed, "kinds": count(grader, records)}
+    # figures of earlier commits stay, behind those of today
+    order = [*GRADERS, *(name for name in data["graders"] if name not in GRADERS)]
+    data["graders"] = {name: data["graders"][name] for name in order if name in data["graders"]}
+    DATA.parent.mkdir(parents=True, exist_ok=True)
+    DATA.write_text(json.dumps(data, indent=1) + "\n")
+    if PAGE.exists():
+        before, _, rest = PAGE.read_text().partition(MARKS[0])
+        PAGE.write_text(before + MARKS[0] + render(data) + MARKS[1] + rest.partition(MARKS[1])[2])
+    print(render(data))
+
+
+if __name__ == "__main__":
+    main()
