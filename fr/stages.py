@@ -146,7 +146,8 @@ def read_text(path: PathLike) -> str:
 
 
 def _checksum(content: dict) -> str:
-    return hashlib.sha256(to_json(content).encode()).hexdigest()
+    # A half of a pair may stand in a damaged file.
+    return hashlib.sha256(to_json(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _holds_something(folder: epath.Path) -> bool:
