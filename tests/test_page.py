@@ -13,7 +13,7 @@ from fr.config import Config, RegimesConfig, RoutingConfig, as_dict
 from fr.errors import UserError
 from fr.pipeline.route import route
 from fr.report.failure_tables import regime_blocks
-from fr.report.page import write_page
+from fr.report.page import plot_name, write_page
 from fr.report.page_html import to_html
 from fr.report.page_limits import limits
 from fr.report.page_tables import policies_table, policy_name, primary, protocol_name
@@ -294,3 +294,9 @@ def test_settings_that_are_not_the_default():
     assert found["ancestor"] == '"with \\"quotes\\""' and found["routing.bootstrap"] == "50"
     assert found["seed"] == "3" and "routing.margin" not in found
     assert revision() is None or re.fullmatch(r"[0-9a-f]{7,}(-dirty)?", revision())
+
+
+def test_cells_whose_names_look_alike_have_plots_of_their_own():
+    cells = ["a-b|c", "a_b|c", "d|e"]
+    names = [plot_name("cost", cell, cells) for cell in cells]
+    assert len(set(names)) == 3 and names[2] == plot_name("cost", "d|e") == "cost_d_e.png"

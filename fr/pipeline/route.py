@@ -73,13 +73,13 @@ def route(
     from fr.report.plots import draw_cost, draw_landscape, draw_rescue, draw_schedules
 
     stage(5, 5, "routing: plots")
-    plots = {}
+    plots, names = {}, [profiles.cell for profiles in cells]
     drawn = tqdm(cells, desc="plots", unit="cell", disable=len(cells) < 8)
     for profiles, cell in zip(drawn, summary["cells"]):
-        plots[plot_name("landscape", profiles.cell)] = draw_landscape(profiles, config.routing)
-        plots[plot_name("rescue", profiles.cell)] = draw_rescue(cell)
+        plots[plot_name("landscape", profiles.cell, names)] = draw_landscape(profiles, config.routing)
+        plots[plot_name("rescue", profiles.cell, names)] = draw_rescue(cell)
         if cell["cost"] and cell["cost"]["curve"]:
-            plots[plot_name("cost", profiles.cell)] = draw_cost(cell)
+            plots[plot_name("cost", profiles.cell, names)] = draw_cost(cell)
     if summary["schedules"]:
         plots[SCHEDULES_PLOT] = draw_schedules(summary["schedules"])
     try:

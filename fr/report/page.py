@@ -1,7 +1,9 @@
 """The page of a run, `report.html`: what a reviewer asks of it, from the files that the run left behind."""
 
 import dataclasses
+import hashlib
 from collections import Counter
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -67,9 +69,19 @@ def write_page(workdir: PathLike, config: Config) -> None:
     write_whole(workdir / NAME, page(f"Routing of failures: {cells}", subtitle, sections).encode())
 
 
-def plot_name(kind: str, cell: str) -> str:
-    """File of a plot of a cell, in `plots/`: kind is landscape, rescue or cost."""
-    return f"{kind}_{''.join(c if c.isalnum() else '_' for c in cell)}.png"
+def plot_name(kind: str, cell: str, cells: Sequence[str] = ()) -> str:
+    """File of a plot of a cell, in `plots/`: kind is landscape, rescue or cost.
+
+    Of `cells` with one name once their signs are replaced, each has a hash of its own name in addition.
+    """
+    name = _cleaned(cell)
+    if any(other != cell and _cleaned(other) == name for other in cells):
+        name = f"{name}_{hashlib.sha256(cell.encode()).hexdigest()[:6]}"
+    return f"{kind}_{name}.png"
+
+
+def _cleaned(cell: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in cell)
 
 
 def _read(workdir: epath.Path, config: Config) -> _Found:
@@ -80,9 +92,10 @@ def _read(workdir: epath.Path, config: Config) -> _Found:
     if routing is None:
         raise UserError(f"{workdir}: routing.json is missing; scripts/route.py writes it")
     plots: dict[str, dict[str, bytes]] = {}
+    cells = [cell["cell"] for cell in routing["cells"]]
     for cell in routing["cells"]:
         for kind in _KINDS:
-            if (path := workdir / "plots" / plot_name(kind, cell["cell"])).exists():
+            if (path := workdir / "plots" / plot_name(kind, cell["cell"], cells)).exists():
                 plots.setdefault(kind, {})[cell["cell"]] = path.read_bytes()
     drawn = workdir / "plots" / SCHEDULES_PLOT
     schedules = drawn.read_bytes() if routing["schedules"] and drawn.exists() else None
