@@ -108,7 +108,7 @@ class RoutingConfig:
     posterior: int = 200  # draws of every problem's true rates
     folds: int = 5  # of problems, for what is learned
     inner_folds: int = 4  # of the training problems, for the settings of the head
-    objective: str = "rescue"  # of the head: expected rescue of its soft policy, or binomial (likelihood)
+    objective: str = "binomial"  # of the head: likelihood, or rescue (of its soft policy; not calibrated)
     hidden: int = 0  # units of the head's hidden layer; 0: linear in its columns
     seeds: int = 2  # heads whose scores are averaged
     steps: int = 120  # parameter updates of a head

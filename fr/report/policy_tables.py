@@ -16,7 +16,10 @@ _POPULATIONS = {
     "steerable_halves": "split halves",
 }
 NAMES = {
-    "head": "learned head",
+    "posterior": "posterior mean",
+    "posterior_nuisances": "posterior mean, nuisances only",
+    "posterior_permuted": "posterior mean, columns permuted",
+    "head": "learned head, gated",
     "head_free": "head on what is free",
     "head_signals": "head without nuisances",
     "head_nuisances": "head on nuisances only",
@@ -39,6 +42,7 @@ NAMES = {
     "permuted": "its features shuffled",
 }
 BLOCKS = (
+    ("posterior", "posterior_nuisances", "posterior_permuted"),
     (
         "head",
         "head_free",
@@ -194,7 +198,9 @@ def _differences(summary: dict, protocol: str) -> Table:
         for row in summary["comparisons"]
         if row["protocol"] == protocol and row["cell"] == "all cells" and row["population"] == "all"
     ]
-    control = {("head", "head_permuted"), ("head_permuted", "best_fixed_per_model")}  # of no declared family
+    # The controls belong to no declared family.
+    control = {(name, f"{name}_permuted") for name in ("posterior", "head")}
+    control |= {(permuted, "best_fixed_per_model") for _, permuted in control}
     rows = [row for row in rows if "p_holm" in row or (row["policy"], row["reference"]) in control]
     return gap_table(
         ["all failed problems", "minus"],
@@ -212,13 +218,18 @@ def _cells(summary: dict, protocol: str) -> Table:
         if row["protocol"] == protocol
         and row["cell"] != "all cells"
         and row["population"] == "all"
-        and row["policy"] in ("head", "rule")
+        and row["policy"] in ("posterior", "head", "rule")
         and row["reference"] == "best_fixed_per_model"
     ]
     return gap_table(
         ["minus best fixed, per model and task", "cell"],
         [([NAMES.get(row["policy"], row["policy"]), row["cell"]], row) for row in rows],
     )
+
+
+def kept_text(row: dict) -> str:
+    """What stands in the place of an interval where two policies made the same choices."""
+    return f"kept the fixed choice in {row['kept']} of {row['folds']} folds" if "kept" in row else "choices"
 
 
 def gap_table(header: list[str], rows: list[tuple[list[str], dict]]) -> Table:
@@ -230,6 +241,8 @@ def gap_table(header: list[str], rows: list[tuple[list[str], dict]]) -> Table:
         bar = Bar(row["diff"], row["low"], row["high"], (-bound, bound), width=31)
         p = f"{row['p_holm']:.3f}" if row.get("p_holm") is not None else ""
         gap = [number(row["diff"], sign=True), span(row["low"], row["high"], sign=True)]
+        if row["diff"] == 0 and row["low"] is None:
+            gap, bar = ["the same", kept_text(row)], ""
         lines.append([*names, *gap, bar, p])
     titles = [*header, "points", "95 %", Scale((-bound, bound), width=31), "Holm p"]
     return Table(titles, lines, left=(0, 1, 4))

@@ -15,6 +15,7 @@ from fr.routing.folds import OUT_OF_FOLD, Fold, make_folds, resample_problems
 from fr.routing.learn import READS
 from fr.routing.policies import out_of_fold, random_operator, shuffled, values_of
 from fr.routing.pool import Pool, Population
+from fr.routing.posterior import POSTERIORS
 from fr.routing.references import FAMILY, FROZEN, REFERENCES, charge
 
 EVERYWHERE = "all cells"
@@ -101,12 +102,25 @@ def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], w
                 if name in means and other in means:
                     row = {"policy": name, "reference": reference, "cell": cell}
                     row |= {**gap_of(means[name] - means[other]), "n": n, "cost": charged[name]}
+                    if other == _basis(name) and name != other:
+                        row |= _kept(routes[name] == routes[other], folds, held[mass > 0])
                     rows.append({"table": "comparisons", **row})
     return rows
 
 
+def _kept(same: np.ndarray, folds: Sequence[Fold], rows: np.ndarray) -> dict:
+    """In how many of the folds that judge these rows a policy chose as its look-up did throughout."""
+    judged = [here for here in (rows[fold.test[rows]] for fold in folds) if len(here)]
+    return {"kept": sum(bool(same[here].all()) for here in judged), "folds": len(judged)}
+
+
 def gap_of(gap: Estimate) -> dict:
-    """A difference in points with its 95 % interval and p: {diff, low, high, p}; None for what is not known."""
+    """A difference in points with its 95 % interval and p: {diff, low, high, p}; None for what is not known.
+
+    Where the two are one and the same under every resample there is nothing that was measured: 0 and no interval.
+    """
+    if gap.value == 0 and not gap.samples.any():
+        return {"diff": 0.0, "low": None, "high": None, "p": None}
     low, high = gap.interval()
     p = None if np.isnan(low) else round(gap.p_value(), 6)
     return {"diff": percent(gap.value), "low": percent(low), "high": percent(high), "p": p}
@@ -134,6 +148,8 @@ def _basis(name: str) -> str | None:
     name = name.removesuffix(" permuted")
     if name in FIXED.values():
         return name
+    if name in POSTERIORS:
+        return FIXED["cell"]
     reads = READS.get(name)
     return None if reads is None else FIXED["cell" if "prompt" in reads else "all"]
 

@@ -49,7 +49,7 @@ def train_head(
     by = "cell" if "prompt" in reads else "all"
     inner = assign(pool, train & (population.mass > 0), routing.inner_folds, rng)
     kept = [train & (inner != k) for k in range(routing.inner_folds)]
-    columns, statistics = _columns(pool, train, reads)
+    columns, statistics = standard_columns(pool, train, reads)
     place, prompt = _prompt(pool, train, reads)
     inputs = np.column_stack([*columns.values(), *place]).astype(np.float32)
     attempts = np.where(pool.available, pool.attempts, 0)
@@ -100,7 +100,7 @@ def _shrinkage(scores, population: Population, attempts, prices, inner, looked_u
     )
 
 
-def _columns(pool: Pool, train, reads) -> tuple[dict[str, Float[np.ndarray, "N"]], dict[str, Statistics]]:
+def standard_columns(pool: Pool, train, reads) -> tuple[dict[str, Float[np.ndarray, "N"]], dict[str, Statistics]]:
     """Standardised columns of all rows, and by what; one that may not be read is 0, so that shapes agree."""
     columns = {}
     statistics = {name: {} for name in (*(profiles.cell for profiles in pool.cells), ANYWHERE)}

@@ -12,6 +12,7 @@ from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
 from fr.routing.folds import Fold
 from fr.routing.learn import PERMUTED, READS, train_head, what_is_read
 from fr.routing.pool import Pool, Population, permute_columns
+from fr.routing.posterior import POSTERIORS, posterior_choice
 from fr.routing.rule import ZStatistics, rule_policy
 
 
@@ -24,15 +25,20 @@ def out_of_fold(
     heads: bool,
 ) -> tuple[dict[str, Int[np.ndarray, "N"]], dict[str, Float[np.ndarray, "N O"]]]:
     """Choice of every policy on every row, from what the other folds say, −1 where a policy has no answer; and the
-    rescue rates that each head expects there.
+    rescue rates that each learned router expects there.
     """
     routes: dict[str, Int[np.ndarray, "N"]] = {}
     expected: dict[str, Float[np.ndarray, "N O"]] = {}
     prices = attempt_prices(pool, routing.price)
-    tables = {PERMUTED: permute_columns(pool, rng)} if heads else {}
+    permuted = permute_columns(pool, rng)
+    tables = {PERMUTED: permuted, "posterior_permuted": permuted}
     for fold in folds:
         given = {FIXED[by]: fixed_routes(pool, population, fold.train, prices, by) for by in LOOKUPS}
         given |= _rules(pool, fold, routing)
+        for name, reads in POSTERIORS.items():
+            table = tables.get(name, pool)
+            given[name], rates = posterior_choice(table, population, fold.train, reads, routing)
+            expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = rates[fold.test]
         seed, trained = rng.integers(2**32), {}
         for name, reads in READS.items() if heads else ():
             table, found = tables.get(name, pool), (name == PERMUTED, *what_is_read(pool, reads))

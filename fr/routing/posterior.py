@@ -1,13 +1,26 @@
-"""A calibrated router in closed form: posterior mean rescue rates of a binomial model with empirical-Bayes shrinkage."""
+"""A calibrated router in closed form: posterior mean rescue rates of a binomial model, shrunk by empirical Bayes."""
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from fr.config import RoutingConfig
+from fr.routing.attempts import deterministic
+from fr.routing.fixed import attempt_prices, fixed_gains
+from fr.routing.learn import standard_columns
+from fr.routing.pool import Pool, Population
+
+# What each router reads, kinds of columns; all know the cell.
+POSTERIORS = {
+    "posterior": ("signal", "nuisance"),
+    "posterior_nuisances": ("nuisance",),
+    "posterior_permuted": ("signal", "nuisance"),  # columns permuted over the problems of each cell
+}
 _STEPS = 30  # of the mode and of the variances together
 _SMALLEST = 1e-6  # variance below which a term is not there
 _BOUND = 8.0  # of a logit
+_PRIOR = 1.0  # degrees of freedom that say a column is worth nothing, so that noise is seldom read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +130,44 @@ def fit_posterior(
     return Posterior(weights, np.where(apart > 10 * _SMALLEST, apart, 0.0), together, problem, pair)
 
 
+def posterior_choice(
+    pool: Pool,
+    population: Population,
+    train: Bool[np.ndarray, "N"],
+    reads: tuple[str, ...],
+    routing: RoutingConfig,
+) -> tuple[Int[np.ndarray, "N"], Float[np.ndarray, "N O"]]:
+    """The operator of the largest posterior mean gain for every row, and the rescue rates; learned from `train`.
+
+    Mean rates are the look-up's (of the cell, else of its family, else of all), so that the choice departs from the
+    best fixed operator of the cell only by what the columns tell. The number of operators stands for stop, which
+    gains 0.
+    """
+    columns, _ = standard_columns(pool, train, reads)
+    columns = np.column_stack([np.zeros(len(pool)), *(c for c in columns.values() if c[train].any())])
+    # Attempts of a deterministic operator are one.
+    attempts = np.where(pool.available, pool.attempts, 0)
+    for c, profiles in enumerate(pool.cells):
+        once = np.isin(pool.operators, np.array(profiles.operators)[deterministic(profiles)])
+        attempts[np.ix_(pool.cell == c, once)] = np.minimum(attempts[np.ix_(pool.cell == c, once)], 1)
+    mass, values = population.mass * train, population.rates
+    prices = attempt_prices(pool, routing.price)
+    gains = fixed_gains(pool, population, train, prices)
+    rates = np.zeros(values.shape)
+    if mass.any():
+        model = fit_posterior(columns, pool.cell, values, attempts, mass)
+        for c, gain in enumerate(gains):
+            here = pool.cell == c
+            groups = [here & train, (pool.family == pool.family[here][0]) & train, train]
+            learned = next(g for g in groups if mass[g].any())
+            known = np.where(np.isfinite(gain[:-1]), gain[:-1] + prices, 0.0)
+            rates[here] = model.rates(model.level(columns[learned], known, mass[learned]), columns[here])
+    # Rounded as the look-up's gains are: without weights the two agree, ties included.
+    offered = np.where(np.isfinite(gains[pool.cell]), np.pad(np.round(rates - prices, 9), ((0, 0), (0, 1))), -np.inf)
+    return offered.argmax(axis=1), rates
+
+
 def _variance(variance, weights: Float[np.ndarray, "F O"], left: Float[np.ndarray, "F"], degrees: int):
     """MacKay's update: squared weights by the degrees of freedom that the data determine."""
     determined = np.maximum(degrees - left / variance, 1e-9)
     return np.clip((weights**2).sum(axis=1) / (determined + _PRIOR), _SMALLEST, 25.0)
-
-
-_PRIOR = 0.0

@@ -29,7 +29,7 @@ def calibration(
     places |= {profiles.cell: pool.cell == c for c, profiles in enumerate(pool.cells)}
     for one in judged:
         basis = one.routes["frozen_fixed" if one.protocol == TRANSFER else "best_fixed_per_cell"]
-        for policy in (name for name in one.expected if name == "head" or one.protocol == TRANSFER):
+        for policy in (name for name in one.expected if name in ("posterior", "head") or one.protocol == TRANSFER):
             choice = one.routes[policy]
             for cell, here in places.items():
                 held = np.flatnonzero(here & (choice < len(pool.operators)))  # a stop promises nothing

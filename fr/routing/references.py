@@ -20,9 +20,9 @@ FROZEN = (*FROZEN_HEADS, "frozen_rule", "frozen_fixed")
 DIAGNOSED = (
     "routed",  # the rule, as a cell's own protocols call it
     *("rule", "rule_no_fallback", "rule_subset", "rule_subset_no_fallback", "frozen_rule"),
-    *("head", "head_signals", PERMUTED, *FROZEN_HEADS),
+    *("head", "head_signals", PERMUTED, *FROZEN_HEADS, "posterior", "posterior_permuted"),
 )
-COUNTED = ("head_free", "head_nuisances")  # these read what comes with the rollouts
+COUNTED = ("head_free", "head_nuisances", "posterior_nuisances")  # these read what comes with the rollouts
 
 
 def charge(policy: str, known: Mapping[str, Cost]) -> Cost | float:
@@ -35,6 +35,10 @@ def charge(policy: str, known: Mapping[str, Cost]) -> Cost | float:
 # What each policy is held against; `permuted` is itself with its routes shuffled over the problems of a cell.
 _FIXED = ("best_fixed_per_model", "best_fixed_per_cell")
 REFERENCES = {
+    "posterior": (*_FIXED, "permuted", "posterior_nuisances", "retry", "rule", "head", "random_operator",
+                  "best_fixed_per_task", "best_fixed", "posterior_permuted"),
+    "posterior_nuisances": (*_FIXED, "permuted"),
+    "posterior_permuted": _FIXED,
     "head": (*_FIXED, "permuted", "head_nuisances", "head_question", "head_prompt", "rule", "retry",
              "random_operator", "best_fixed_per_task", "best_fixed", "head_intercept", PERMUTED),
     "head_free": (*_FIXED, "permuted", "head_nuisances", "head_question", "head_prompt", "retry"),
@@ -57,10 +61,12 @@ REFERENCES = {
     "frozen_fixed": (*_FIXED, "retry"),
 }  # fmt: skip
 # What a run is judged by, k-fold, pooled, on all failed problems: the first of these that was made.
-PRIMARY = (("head", "best_fixed_per_model"), ("rule", "best_fixed_per_model"))
+PRIMARY = (("posterior", "best_fixed_per_model"), ("rule", "best_fixed_per_model"))
 # Holm runs over these, pooled, in each protocol and population.
 FAMILY = (
     *PRIMARY,
+    *(("posterior", name) for name in ("permuted", "posterior_nuisances", "retry")),
+    ("head", "best_fixed_per_model"),
     *(("head", name) for name in ("permuted", "head_nuisances", "head_question", "head_prompt", "rule")),
     *(("rule", name) for name in ("permuted", "retry")),
     *(
@@ -68,4 +74,5 @@ FAMILY = (
         for name in ("frozen_head", "frozen_rule")
         for reference in ("best_fixed_per_model", "frozen_fixed", "retry")
     ),
+)
 )
