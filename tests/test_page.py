@@ -123,7 +123,7 @@ def test_every_policy_has_its_line(run):
     workdir, summary = run
     lines = [[cell for _, cell in row] for row in read(workdir).rows["Policies"]]
     shown = [row for row in summary["rates"] if row["population"] == "all" and row["cell"] == "all cells"]
-    assert len({row["policy"] for row in shown}) == 11
+    assert len({row["policy"] for row in shown}) == 14
     for row in shown:
         wanted = {number(row["rate"]), span(row["low"], row["high"]), str(row["n"])}
         assert any(wanted <= set(line) for line in lines), row

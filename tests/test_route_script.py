@@ -109,11 +109,11 @@ def test_without_the_head_nothing_waits_for_jax(profiles, tmp_path):
 def test_every_comparison_is_a_row(profiles, tmp_path):
     summary = route([profiles], Config(routing=SHORT), tmp_path)["summary"]
     keys = {"policy", "protocol", "population", "cell", "reference", "diff", "low", "high", "p", "n", "cost"}
-    assert all(row.keys() - {"p_holm"} == keys for row in summary["comparisons"])
+    assert all(row.keys() - {"p_holm", "kept", "folds"} == keys for row in summary["comparisons"])
     protocols = {row["protocol"] for row in summary["comparisons"]}
     assert protocols == {"source", "split_halves", "kfold", "leave_cell_out", "leave_family_out"}
     for row in summary["comparisons"]:
-        assert row["diff"] is None or row["low"] <= row["diff"] + 1e-6 and row["diff"] <= row["high"] + 1e-6
+        assert row["low"] is None or row["low"] <= row["diff"] + 1e-6 and row["diff"] <= row["high"] + 1e-6
     for row in summary["rates"]:
         assert row["policy"] == "random_operator" or sum(row["routes"].values()) == row["n"]
         assert row["policy"] != "best_fixed_per_cell" or row["departures"] == 0

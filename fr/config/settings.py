@@ -107,6 +107,7 @@ class RoutingConfig:
     nulls: int = 999  # tables without an interaction of operator and problem: p is at least 1 / (nulls + 1)
     posterior: int = 200  # draws of every problem's true rates
     folds: int = 5  # of problems, for what is learned
+    splittings: int = 4  # into folds, over which a certified lift is averaged
     inner_folds: int = 4  # of the training problems, for the settings of the head
     objective: str = "binomial"  # of the head: likelihood, or rescue (of its soft policy; not calibrated)
     hidden: int = 0  # units of the head's hidden layer; 0: linear in its columns

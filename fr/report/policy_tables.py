@@ -120,7 +120,7 @@ def render_policies(summary: dict) -> str:
 def policy_blocks(summary: dict) -> list[Block]:
     """Rates, differences and Holm p of every policy under each out-of-fold protocol, over all cells."""
     why = {entry["protocol"]: entry["why"] for entry in summary["unsupported"]}
-    parts: list[Block] = []
+    parts: list[Block] = certified_blocks(summary["certified"])
     for protocol, title in PROTOCOLS.items():
         if protocol in why:
             parts.append(f"{title}: n/a ({why[protocol]})")
@@ -131,6 +131,31 @@ def policy_blocks(summary: dict) -> list[Block]:
             _cells(summary, protocol),
         ]
     return parts
+
+
+def certified_blocks(records: list[dict]) -> list[Block]:
+    """The lift of each router in closed form, averaged over fold splits, and whether it beats every fixed choice."""
+    rows, bound = [], 1.0
+    for found in records:
+        bound = max([bound, *(abs(found["lift"][end] or 0) for end in ("low", "high"))])
+    for found in records:
+        lift, every = found["lift"], found["every"]
+        if lift["low"] is None:
+            row = [f"kept the fixed choice in {found['kept']} of {found['folds']} folds", "", "", "", ""]
+        else:
+            bar = Bar(lift["diff"], lift["low"], lift["high"], (-float(np.ceil(bound)), float(np.ceil(bound))), 31)
+            p = [number(lift["p"], 4), number(lift["p_holm"], 4)]
+            row = [number(lift["diff"], sign=True), span(lift["low"], lift["high"], sign=True), bar, *p]
+        row += [number(every["diff"], sign=True), number(every["p"], 4)] if every else ["n/a", "n/a"]
+        rows.append([NAMES[found["policy"]], *row, f"{found['kept']} of {found['folds']}"])
+    if not rows:
+        return []
+    first = records[0]
+    units = f"{first['questions']} questions" + (f" and {first['runs']} training runs" if first["runs"] > 1 else "")
+    header = ["certified lift", "over best fixed, points", "95 %", Scale((-np.ceil(bound), np.ceil(bound)), 31)]
+    header += ["p", "Holm p", "over every fixed choice", "p", "kept the fixed choice"]
+    note = f"  clusters: {units}; intervals include {first['included']}"
+    return [Table(header, rows, left=(0, 3), note=note)]
 
 
 def certainty_block(known: dict | None) -> Block:
@@ -179,7 +204,7 @@ def _rates(summary: dict, protocol: str, title: str) -> Table:
         header += [f"{_POPULATIONS[name]}, {found[name, 'retry']['n']}", "95 %"]
     rows = []
     for block in BLOCKS:
-        rows += [[]] if rows else []
+        rows += [[]] if rows and rows[-1] else []
         for policy in block:
             if ("all", policy) not in found:
                 continue

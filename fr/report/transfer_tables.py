@@ -45,7 +45,8 @@ def calibration_blocks(summary: dict) -> list[Block]:
         ]
         line += [number(row["observed"]), span(gap["low"], gap["high"], sign=True)]
         line += [number(error["value"]), span(error["low"], error["high"]), number(error["noise"])]
-        line += [number(slope["value"], 2), span(slope["low"], slope["high"], 2), str(departs["n"])]
+        line += [number(slope["value"], 2), span(slope["low"], slope["high"], 2)]
+        line += [number(row["intercept"]["value"], sign=True), str(departs["n"])]
         if gained := departs["gained"]:
             line += [number(value, sign=True) for value in (departs["promised"], gained["value"])]
         rows.append(
@@ -60,12 +61,13 @@ def calibration_blocks(summary: dict) -> list[Block]:
         "of a calibrated one",
         "slope",
         "95 %",
+        "intercept, points",
         "departs",
         "promised",
         "gained",
         "95 %",
     ]
-    note = "  error: mean over bins of |observed − expected|; slope 1: observed grows as expected"
+    note = "  error: mean over bins of |observed − expected|; calibrated: slope 1, intercept 0"
     return [Table(header, rows, note=note)]
 
 

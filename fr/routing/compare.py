@@ -149,7 +149,7 @@ def _basis(name: str) -> str | None:
     if name in FIXED.values():
         return name
     if name in POSTERIORS:
-        return FIXED["cell"]
+        return FIXED["model"]
     reads = READS.get(name)
     return None if reads is None else FIXED["cell" if "prompt" in reads else "all"]
 
@@ -160,6 +160,7 @@ def _rate(pool: Pool, population: Population, held: np.ndarray, routes: dict, na
         return {"route_entropy": None, "departures": None, "routes": None}
     counted = population.mass[held] > 0
     basis = "frozen_fixed" if name in FROZEN else "best_fixed_per_cell"
+    basis = FIXED["model"] if name in POSTERIORS else basis
     choice, fixed = routes[name][held][counted], routes[basis][held][counted]
     names = (*pool.operators, "stop")
     return {

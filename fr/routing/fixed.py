@@ -72,7 +72,7 @@ def fixed_gains(
     gains = np.zeros((len(firsts), len(pool.operators) + 1))
     for g, i in enumerate(firsts):
         group = next(
-            (group for group in _groups(pool, i, by) if population.mass[group & rows].any()),
+            (group for group in groups_of(pool, i, by) if population.mass[group & rows].any()),
             np.ones(len(pool), bool),
         )
         learned = group & rows
@@ -81,8 +81,8 @@ def fixed_gains(
     return gains
 
 
-def _groups(pool: Pool, row: int, by: str) -> list[Bool[np.ndarray, "N"]]:
-    """Rows that are alike to a row, from the finest that `by` distinguishes on."""
+def groups_of(pool: Pool, row: int, by: str) -> list[Bool[np.ndarray, "N"]]:
+    """Rows that are alike to a row, from the finest that `by` distinguishes to all of them."""
     kinds = (pool.model, pool.cell, pool.family, np.zeros(len(pool), int))
     return [kind == kind[row] for kind in kinds[len(LOOKUPS) - 1 - LOOKUPS.index(by) :]]
 
@@ -111,7 +111,7 @@ def redone_look_ups(
             mass[g, f] = (weights[:, here] @ population.mass[here])[:, None] * pool.available[i]
     found = np.zeros((len(pool.cells), len(weights)))
     for g, i in enumerate(firsts):
-        groups = [group[firsts] for group in _groups(pool, i, by)]
+        groups = [group[firsts] for group in groups_of(pool, i, by)]
         for f in range(len(folds)):
             rest = np.arange(len(folds)) != f
             learned = (

@@ -185,7 +185,7 @@ def _invert(null: _Null, correct, attempts, seen: float, expected: float, rng) -
         middle.append(values.mean())
         low.append(np.quantile(values, 0.025))
         high.append(np.quantile(values, 0.975))
-        points.append(rates.max(axis=-1).mean() - rates.mean(axis=(0, 1)).max())
+        points.append(max(0.0, rates.max(axis=-1).mean() - rates.mean(axis=(0, 1)).max()))
     scale = expected / max(middle[0], 1e-12)
     grow = lambda values: np.maximum.accumulate(scale * np.array(values))
     ends = [float(np.interp(seen, grow(values), _SDS)) for values in (middle, high, low)]

@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float, Int
 
 from fr.config import RoutingConfig
 from fr.routing.attempts import deterministic
-from fr.routing.fixed import attempt_prices, fixed_gains
+from fr.routing.fixed import attempt_prices, fixed_gains, groups_of, places_of
 from fr.routing.learn import standard_columns
 from fr.routing.pool import Pool, Population
 
-# What each router reads, kinds of columns; all know the cell.
+# What each router reads, kinds of columns; all know the model and its task.
 POSTERIORS = {
     "posterior": ("signal", "nuisance"),
     "posterior_nuisances": ("nuisance",),
@@ -20,7 +20,6 @@ POSTERIORS = {
 _STEPS = 30  # of the mode and of the variances together
 _SMALLEST = 1e-6  # variance below which a term is not there
 _BOUND = 8.0  # of a logit
-_PRIOR = 1.0  # degrees of freedom that say a column is worth nothing, so that noise is seldom read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +71,7 @@ def fit_posterior(
     The last two are normal with variances of their own, so that ten attempts at a problem do not count as ten
     problems. Weights are normal with mean 0; their two variances a column, common to the operators and between
     them, are chosen by marginal likelihood (MacKay's fixed point, doi 10.1162/neco.1992.4.3.415) together with the
-    mode (penalised quasi-likelihood, doi 10.1080/01621459.1993.10594284). No seed, no early stop; a column of noise
-    gets weights of 0.
+    mode (penalised quasi-likelihood, doi 10.1080/01621459.1993.10594284). No seed and no early stop.
 
     Args:
         columns: standard scores; 0 where unknown.
@@ -139,9 +137,9 @@ def posterior_choice(
 ) -> tuple[Int[np.ndarray, "N"], Float[np.ndarray, "N O"]]:
     """The operator of the largest posterior mean gain for every row, and the rescue rates; learned from `train`.
 
-    Mean rates are the look-up's (of the cell, else of its family, else of all), so that the choice departs from the
-    best fixed operator of the cell only by what the columns tell. The number of operators stands for stop, which
-    gains 0.
+    Mean rates are the look-up's (of the model on its family, else of the cell, of the family, of all), so that the
+    choice departs from the best fixed operator of the model only by what the columns tell. The number of operators
+    stands for stop, which gains 0.
     """
     columns, _ = standard_columns(pool, train, reads)
     columns = np.column_stack([np.zeros(len(pool)), *(c for c in columns.values() if c[train].any())])
@@ -152,22 +150,22 @@ def posterior_choice(
         attempts[np.ix_(pool.cell == c, once)] = np.minimum(attempts[np.ix_(pool.cell == c, once)], 1)
     mass, values = population.mass * train, population.rates
     prices = attempt_prices(pool, routing.price)
-    gains = fixed_gains(pool, population, train, prices)
-    rates = np.zeros(values.shape)
+    gains, rates = fixed_gains(pool, population, train, prices, "model"), np.zeros(values.shape)
+    place, firsts = places_of(pool, "model")
     if mass.any():
-        model = fit_posterior(columns, pool.cell, values, attempts, mass)
-        for c, gain in enumerate(gains):
-            here = pool.cell == c
-            groups = [here & train, (pool.family == pool.family[here][0]) & train, train]
-            learned = next(g for g in groups if mass[g].any())
-            known = np.where(np.isfinite(gain[:-1]), gain[:-1] + prices, 0.0)
-            rates[here] = model.rates(model.level(columns[learned], known, mass[learned]), columns[here])
+        model = fit_posterior(columns, place, values, attempts, mass)
+        for g, row in enumerate(firsts):
+            groups = (group & train for group in groups_of(pool, row, "model"))
+            learned = next(group for group in groups if mass[group].any())
+            known = np.where(np.isfinite(gains[g, :-1]), gains[g, :-1] + prices, 0.0)
+            level = model.level(columns[learned], known, mass[learned])
+            rates[place == g] = model.rates(level, columns[place == g])
     # Rounded as the look-up's gains are: without weights the two agree, ties included.
-    offered = np.where(np.isfinite(gains[pool.cell]), np.pad(np.round(rates - prices, 9), ((0, 0), (0, 1))), -np.inf)
+    offered = np.where(np.isfinite(gains[place]), np.pad(np.round(rates - prices, 9), ((0, 0), (0, 1))), -np.inf)
     return offered.argmax(axis=1), rates
 
 
 def _variance(variance, weights: Float[np.ndarray, "F O"], left: Float[np.ndarray, "F"], degrees: int):
     """MacKay's update: squared weights by the degrees of freedom that the data determine."""
     determined = np.maximum(degrees - left / variance, 1e-9)
-    return np.clip((weights**2).sum(axis=1) / (determined + _PRIOR), _SMALLEST, 25.0)
+    return np.clip((weights**2).sum(axis=1) / determined, _SMALLEST, 25.0)

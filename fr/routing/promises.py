@@ -10,6 +10,7 @@ from fr.routing.bootstrap import estimate, percent
 from fr.routing.compare import EVERYWHERE, TRANSFER, Judged, gap_of
 from fr.routing.policies import values_of
 from fr.routing.pool import Pool
+from fr.routing.posterior import POSTERIORS
 
 _FLAT = 0.01  # sd of expected rates, below which they draw no line
 
@@ -28,9 +29,10 @@ def calibration(
     places = {EVERYWHERE: np.ones(len(pool), bool)}
     places |= {profiles.cell: pool.cell == c for c, profiles in enumerate(pool.cells)}
     for one in judged:
-        basis = one.routes["frozen_fixed" if one.protocol == TRANSFER else "best_fixed_per_cell"]
         for policy in (name for name in one.expected if name in ("posterior", "head") or one.protocol == TRANSFER):
             choice = one.routes[policy]
+            looked_up = "best_fixed_per_model" if policy in POSTERIORS else "best_fixed_per_cell"
+            basis = one.routes["frozen_fixed" if one.protocol == TRANSFER else looked_up]
             for cell, here in places.items():
                 held = np.flatnonzero(here & (choice < len(pool.operators)))  # a stop promises nothing
                 if (choice[here] < 0).any() or not len(held):

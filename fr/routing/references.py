@@ -75,4 +75,3 @@ FAMILY = (
         for reference in ("best_fixed_per_model", "frozen_fixed", "retry")
     ),
 )
-)

@@ -10,6 +10,7 @@ from fr.routing.ablation import ablate
 from fr.routing.bootstrap import Estimate, percent
 from fr.routing.cells import describe_cell, describe_cost, difference, stream
 from fr.routing.certainty import Certainty, certainty
+from fr.routing.certify import certify
 from fr.routing.compare import TRANSFER, Judged, compare
 from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
 from fr.routing.folds import resample_problems
@@ -95,6 +96,7 @@ def summarise(
         "interaction": describe_interaction(cells, config) if interaction is None else interaction,
         "cells": found,
         **compared,
+        "certified": certify(pool, populations["all"], config.routing, generator),
         "calibration": calibration(pool, judged, weights, config.evaluation.bins),
         "schedules": judge_schedules(pool, config.routing, generator, weights) if heads else None,
         "ablation": ablate(pool, populations["all"], config.routing, generator) if heads else [],

@@ -1,0 +1,114 @@
+"""The router in closed form, and what certifies its lift: calibrated, quiet without signal, clustered variances."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fr.config import RoutingConfig
+from fr.routing.certify import beats_every, certify, clustered, judge, runs_of
+from fr.routing.fixed import fixed_routes
+from fr.routing.landscapes import Landscape, simulate
+from fr.routing.pool import make_pool, make_populations
+from fr.routing.posterior import POSTERIORS, fit_posterior, posterior_choice
+
+QUICK = RoutingConfig(folds=4, splittings=2)
+
+
+def draw(problems=300, effect=2.0, blur=0.3, seed=0, names=("a|x",), **more):
+    rng = np.random.default_rng(seed)
+    landscape = Landscape(problems=problems, effect=effect, blur=blur, **more)
+    found = [simulate(landscape, rng, name) for name in names]
+    pool = make_pool([one.profiles for one in found])
+    return pool, make_populations(pool, [None] * len(found), QUICK)["all"], found
+
+
+def test_weights_variances_and_rates_of_the_model_are_found():
+    rng = np.random.default_rng(0)
+    n, weights = 1500, np.array([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
+    columns = rng.normal(size=(n, 2))
+    logits = np.array([-1.0, 0.0, -0.5]) + columns @ weights + 1.2 * rng.normal(size=(n, 1))
+    logits += 0.5 * rng.normal(size=(n, 3))
+    rates, attempts = rng.binomial(10, 1 / (1 + np.exp(-logits))) / 10, np.full((n, 3), 10)
+    model = fit_posterior(columns, np.zeros(n, int), rates, attempts, np.ones(n))
+    assert model.weights == pytest.approx(weights, abs=0.15)
+    assert model.apart[0] > 0.3 and model.apart[1] < 0.02
+    assert np.sqrt(model.problem) == pytest.approx(1.2, abs=0.15)
+    assert np.sqrt(model.pair) == pytest.approx(0.5, abs=0.15)
+    level = model.level(columns, rates.mean(axis=0), np.ones(n))
+    expected = model.rates(level, columns)
+    assert expected.mean(axis=0) == pytest.approx(rates.mean(axis=0), abs=1e-6)
+    slope = np.polyfit(expected.ravel(), rates.ravel(), 1)
+    assert slope == pytest.approx([1.0, 0.0], abs=0.06)
+
+
+def test_outcomes_of_held_out_rows_are_not_read_and_nothing_is_random():
+    pool, population, _ = draw()
+    train = np.arange(len(pool)) % 4 > 0
+    choice, rates = posterior_choice(pool, population, train, POSTERIORS["posterior"], QUICK)
+    assert len(np.unique(choice[~train])) > 2
+    spoiled = dataclasses.replace(population, values=np.where(train[:, None], population.values, 1.0))
+    again = posterior_choice(pool, spoiled, train, POSTERIORS["posterior"], QUICK)
+    assert np.array_equal(choice, again[0]) and np.array_equal(rates, again[1])
+
+
+def test_without_columns_to_read_the_choice_is_the_look_up():
+    pool, population, _ = draw(effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0))
+    train = np.arange(len(pool)) % 3 > 0
+    choice, _ = posterior_choice(pool, population, train, (), QUICK)
+    assert np.array_equal(choice, fixed_routes(pool, population, train, np.zeros(5), "model"))
+    # A cell that was left out is looked up, too.
+    train = pool.cell == 0
+    choice, _ = posterior_choice(pool, population, train, (), QUICK)
+    assert np.array_equal(choice, fixed_routes(pool, population, train, np.zeros(5), "model"))
+
+
+def test_a_planted_lift_is_certified_and_none_is_without_signal():
+    generator = lambda purpose: np.random.default_rng([1, len(purpose)])
+    pool, population, found = draw(effect=2.5)
+    told, plain = certify(pool, population, QUICK, generator)
+    assert told["lift"]["low"] > 5 and told["lift"]["p"] < 1e-4 and told["every"]["p"] < 1e-3
+    assert told["every"]["diff"] <= told["lift"]["diff"] + 0.5 and told["questions"] == 300
+    assert told["runs"] == 1 and told["folds"] == 8
+    assert plain["policy"] == "posterior_nuisances" and (plain["lift"]["p"] is None or plain["lift"]["p"] > 1e-3)
+    certified = 0
+    for seed in range(10):
+        pool, population, _ = draw(problems=100, effect=0.0, seed=seed)
+        one = certify(pool, population, QUICK, generator)[0]
+        certified += one["every"] is not None and one["every"]["p"] <= 0.05
+    assert certified <= 1
+    assert certify(*draw(problems=6)[:2], QUICK, generator) == []
+
+
+def test_the_hardest_fixed_choice_decides():
+    pool, population, _ = draw(effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0))
+    gave = population.values.max(axis=1)
+    (mean, error, _), choice = beats_every(pool, population, gave, [pool.problem])
+    assert choice == [4, 4]  # of the largest mean rate
+    gap = gave - population.values[:, 4]
+    assert mean == pytest.approx(gap.mean()) and error == pytest.approx(gap.std(ddof=1) / np.sqrt(len(gap)), rel=0.01)
+    # As the best fixed operator itself, nothing is beaten.
+    own = judge(pool, population, population.values[:, 4], population.values[:, 4])
+    assert own["lift"]["p"] is None and (own["every"] is None or own["every"]["p"] >= 0.5)
+
+
+def test_variances_are_clustered_by_question_and_by_run():
+    rng = np.random.default_rng(0)
+    questions, runs = np.repeat(np.arange(40), 18), np.tile(np.arange(18), 40)
+    errors, naive = [], []
+    for _ in range(200):
+        values = rng.normal(size=40)[questions] + rng.normal(size=18)[runs] + rng.normal(size=720)
+        mean, error, degrees = clustered(values, np.ones(720), [questions, runs])
+        errors.append((mean / error) ** 2)
+        naive.append((mean / clustered(values, np.ones(720), [np.arange(720)])[1]) ** 2)
+    assert degrees == 17 and 0.7 < np.mean(errors) < 1.6 and np.mean(naive) > 10
+    assert clustered(np.full(720, 0.5), np.ones(720), [questions])[1] == 0.0
+
+
+def test_runs_are_a_unit_only_where_cells_mix_them():
+    one, other = (draw(problems=20, names=(name,))[2][0].profiles for name in ("a|x", "b|x"))
+    assert len(set(runs_of(make_pool([one, other])))) == 1
+    told = [dataclasses.replace(p, extras=p.extras | {"model": ("m", "n") * 10}) for p in (one, other)]
+    assert len(set(runs_of(make_pool(told)))) == 2 or len(set(runs_of(make_pool(told)))) == 1
+    named = [dataclasses.replace(p, extras=p.extras | {"run": ("r", "s") * 10}) for p in (one, other)]
+    assert len(set(runs_of(make_pool(named)))) == 2
