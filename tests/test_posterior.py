@@ -72,8 +72,8 @@ def test_a_planted_lift_is_certified_and_none_is_without_signal():
     assert told["runs"] == 1 and told["folds"] == 8
     assert plain["policy"] == "posterior_nuisances" and (plain["lift"]["p"] is None or plain["lift"]["p"] > 1e-3)
     certified = 0
-    for seed in range(10):
-        pool, population, _ = draw(problems=100, effect=0.0, seed=seed)
+    for seed in range(5):
+        pool, population, _ = draw(problems=80, effect=0.0, seed=seed)
         one = certify(pool, population, QUICK, generator)[0]
         certified += one["every"] is not None and one["every"]["p"] <= 0.05
     assert certified <= 1
@@ -88,7 +88,7 @@ def test_the_hardest_fixed_choice_decides():
     gap = gave - population.values[:, 4]
     assert mean == pytest.approx(gap.mean()) and error == pytest.approx(gap.std(ddof=1) / np.sqrt(len(gap)), rel=0.01)
     # As the best fixed operator itself, nothing is beaten.
-    own = judge(pool, population, population.values[:, 4], population.values[:, 4])
+    own = judge(pool, population, population.values[:, 4], population.values[:, 4], 5)
     assert own["lift"]["p"] is None and (own["every"] is None or own["every"]["p"] >= 0.5)
 
 
@@ -109,6 +109,6 @@ def test_runs_are_a_unit_only_where_cells_mix_them():
     one, other = (draw(problems=20, names=(name,))[2][0].profiles for name in ("a|x", "b|x"))
     assert len(set(runs_of(make_pool([one, other])))) == 1
     told = [dataclasses.replace(p, extras=p.extras | {"model": ("m", "n") * 10}) for p in (one, other)]
-    assert len(set(runs_of(make_pool(told)))) == 2 or len(set(runs_of(make_pool(told)))) == 1
+    assert len(set(runs_of(make_pool(told[:1])))) == 2  # one cell of two models
     named = [dataclasses.replace(p, extras=p.extras | {"run": ("r", "s") * 10}) for p in (one, other)]
     assert len(set(runs_of(make_pool(named)))) == 2

@@ -33,7 +33,9 @@ def profiles(tmp_path_factory):
 
 
 # As few fits as show that every part is there; the settings' own values are minutes of a busy machine.
-SHORT = RoutingConfig(bootstrap=100, splits=10, folds=2, inner_folds=2, seeds=1, steps=20, penalties=(0.01,))
+SHORT = RoutingConfig(
+    bootstrap=100, splits=10, folds=2, inner_folds=2, seeds=1, steps=20, penalties=(0.01,), nulls=19, splittings=1
+)
 
 
 def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):

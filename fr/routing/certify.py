@@ -16,8 +16,8 @@ from fr.routing.posterior import POSTERIORS, posterior_choice
 
 RUN = "run"  # column that names the training run whose model a failure is of; without it, the model
 INCLUDED = (
-    "which questions, training runs (where there are several) and attempts were drawn; fold splits are averaged "
-    "over; the router is learned anew in every fold of every split, and held fixed otherwise"
+    "which questions, training runs (where there are several) and attempts were drawn, and that the router and its "
+    "look-up would be learned from other folds; fold splits are averaged over"
 )
 
 
@@ -54,7 +54,7 @@ def certify(
                 kept.append(bool((choice[counted] == fixed[counted]).all()))
         records.append({
             "policy": name, "splits": len(splits), "kept": sum(kept), "folds": len(kept), "included": INCLUDED,
-            **judge(pool, population, gave.mean(axis=0), looked.mean(axis=0)),
+            **judge(pool, population, gave.mean(axis=0), looked.mean(axis=0), len(splits[0])),
         })  # fmt: skip
     tested = [record for record in records if record["lift"]["p"] is not None]
     for record, p in zip(tested, holm([record["lift"]["p"] for record in tested])):
@@ -63,14 +63,24 @@ def certify(
 
 
 def judge(
-    pool: Pool, population: Population, gave: Float[np.ndarray, "N"], looked: Float[np.ndarray, "N"]
+    pool: Pool,
+    population: Population,
+    gave: Float[np.ndarray, "N"],
+    looked: Float[np.ndarray, "N"],
+    folds: int,
 ) -> dict:
-    """{"lift", "every", "questions", "runs"} of what a router gave each row, beside the look-up's."""
+    """{"lift", "every", "questions", "runs"} of what a router gave each row, beside the look-up's.
+
+    Folds learn from each other's questions: their results are correlated by about 1 / folds, so that the variance of
+    the lift is 1 + folds / (folds − 1) times that of independent ones (doi 10.1023/A:1024068626366). Without it 8 %
+    of tables without a lift had one, on either side.
+    """
     clusters = [pool.problem, runs_of(pool)]
     counts = [len(np.unique(c[population.mass > 0])) for c in clusters]
     if counts[1] < 2:
         clusters = clusters[:1]
     mean, error, degrees = clustered(gave - looked, population.mass, clusters)
+    error *= np.sqrt(1 + folds / (folds - 1))
     lift = {"diff": percent(mean), "low": None, "high": None, "p": None}
     if error > 0:
         reach = stdtrit(degrees, 0.975) * error
