@@ -20,11 +20,12 @@ def main() -> None:
     from fr import processes
     from fr.pipeline.diagnose import diagnose
     from fr.pipeline.intervene import intervene
-    from fr.pipeline.route import route
+    from fr.pipeline.route import declared_of, route
     from fr.pipeline.run import open_run
     from fr.pipeline.sample import sample
     from fr.pipeline.train import train_lineage
     from fr.progress import stage
+    from fr.report.declaration import declare, record
     from fr.report.page import write_page
     from fr.report.stages import render_attempts, render_failures, render_rollouts
     from fr.workdir import write_json
@@ -33,6 +34,11 @@ def main() -> None:
     stage(1, 5, "models")
     train_lineage(config, workdir, flags.FLAGS.redo)
     run = open_run(config, workdir)
+
+    # ----------------------------------------------------------- declaration
+    profiles = [workdir / "profiles.csv"]
+    if processes.is_first():
+        record(workdir, declare(workdir, declared_of(profiles, config), profiles))
 
     # -------------------------------------------------------------- failures
     stage(2, 5, "rollouts")
@@ -49,7 +55,7 @@ def main() -> None:
     if not processes.is_first():
         return
     stage(5, 5, "routing")
-    routing = route([workdir / "profiles.csv"], config, workdir)
+    routing = route(profiles, config, workdir)
     print("\n" + "\n\n".join(routing["tables"]))
     stages = {"rollouts": rollouts, "failures": failures, "attempts": attempts, "routing": routing["summary"]}
     specialist, ancestor = run.names

@@ -30,18 +30,24 @@ def main() -> None:
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
         raise UserError("config.study.arms is empty: name the settings that are compared")
-    from fr.pipeline.study import ANCESTOR, base, claim, summarise, trainings
+    from fr.pipeline.study import ANCESTOR, base, claim, declared_of, outcomes_of, summarise, trainings
+    from fr.report.declaration import declare, record
     from fr.report.study_tables import render_study
 
     claim(config, given.workdir)
+    declaration = declare(given.workdir, declared_of(config), outcomes_of(config, given.workdir))
+    record(given.workdir, declaration)
     todo = trainings(config)
     jobs = {which: functools.partial(train_and_evaluate, config, given.workdir, *which) for which in todo}
     if config.study.ancestor:
         jobs = {ANCESTOR: functools.partial(evaluate_ancestor, config, given.workdir), **jobs}
     cli.run_jobs(jobs, given.jobs, "training", {(arm, seed): (base(config, arm), seed) for arm, seed in todo})
     result = summarise(config, given.workdir)
+    # Again: whether it was made before the outcomes is known now that they are there.
+    declaration = declare(given.workdir, declared_of(config), outcomes_of(config, given.workdir))
+    record(given.workdir, declaration)
     write_json(epath.Path(given.workdir) / "study.json", result)
-    print(f"{render_study(result)}\n\n  study.json is in {given.workdir}")
+    print(f"{render_study(result)}\n\n  {declaration}\n  study.json is in {given.workdir}")
 
 
 def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:

@@ -50,7 +50,7 @@ def _config(specialist: str, ancestor: str) -> Config:
         diagnosis=DiagnosisConfig(failures=(1, 2)),
         sampling=SamplingConfig(rollouts=3, slots=8, chunk=8, max_new_tokens=24, shard_rows=9, prefill=4),
         intervention=InterventionConfig((*InterventionConfig().operators, *PLAIN[1:]), ATTEMPTS),
-        routing=RoutingConfig(bootstrap=50, splits=10, permutations=10),
+        routing=RoutingConfig(bootstrap=50, splits=10, permutations=10, nulls=19, splittings=1),
     )
 
 

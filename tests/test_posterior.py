@@ -64,7 +64,7 @@ def test_without_columns_to_read_the_choice_is_the_look_up():
 
 
 def test_a_planted_lift_is_certified_and_none_is_without_signal():
-    generator = lambda purpose: np.random.default_rng([1, len(purpose)])
+    generator = lambda purpose: np.random.default_rng(list(purpose.encode()))
     pool, population, found = draw(effect=2.5)
     told, plain = certify(pool, population, QUICK, generator)
     assert told["lift"]["low"] > 5 and told["lift"]["p"] < 1e-4 and told["every"]["p"] < 1e-3

@@ -62,7 +62,7 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     )
     plots = [f"{kind}_{cell}.png" for kind in ("landscape", "rescue") for cell in ("lonely", "model_task")]
     plots.append("cost_lonely.png")
-    assert names == sorted([*plots, "profiles.csv", "report.html", "routing.json"])
+    assert names == sorted([*plots, "declaration.json", "profiles.csv", "report.html", "routing.json"])
     assert result.stdout.index("points seen") < result.stdout.index("model|task   30 failed")
     assert "learned head" in result.stdout and "leave one family out" in result.stdout
     assert Head.restore(tmp_path / "head").operators == OPERATORS
@@ -135,7 +135,7 @@ def test_the_power_is_told_before_anything_is_judged(profiles, tmp_path):
             raise RuntimeError
 
         route([profiles], Config(), tmp_path, announce=announce)
-    assert "anything to route" in told[0] and "lonely" in told[0] and not (tmp_path / "routing.json").exists()
+    assert "not declared beforehand" in told[0] and not (tmp_path / "routing.json").exists()
 
 
 def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path):

@@ -32,6 +32,8 @@ def validate(c) -> None:
             "bootstrap",
             "splits",
             "permutations",
+            "nulls",
+            "splittings",
             "posterior",
             "seeds",
             "steps",

@@ -1,5 +1,7 @@
 """From profile tables to routing.json, plots and printable tables; needs no model, and jax for the head only."""
 
+import dataclasses
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,12 +14,14 @@ from fr.pipeline.audit import audit
 from fr.pipeline.regimes import describe_regimes
 from fr.progress import stage
 from fr.report.ablation_tables import render_ablation
+from fr.report.declaration import declare, record
 from fr.report.failure_tables import render_audit, render_regimes
 from fr.report.page import SCHEDULES_PLOT, plot_name
 from fr.report.policy_tables import render_interaction, render_policies, render_power
 from fr.report.routing_tables import render_cell
 from fr.report.schedule_tables import render_schedules
 from fr.report.transfer_tables import render_calibration, render_transfer
+from fr.routing.folds import OUT_OF_FOLD
 from fr.routing.interaction import describe_interaction
 from fr.routing.learn import READS, train_head
 from fr.routing.outcomes import outcomes_of
@@ -28,7 +32,7 @@ from fr.routing.schedules import learn_orders, named, train_order_head
 from fr.routing.summary import measure_certainty, summarise
 from fr.routing.trained import Head
 from fr.routing.transfer import unknown_operators
-from fr.workdir import PathLike, write_json, write_whole
+from fr.workdir import PathLike, to_json, write_json, write_whole
 
 
 def route(
@@ -42,7 +46,8 @@ def route(
 ) -> dict:
     """Evaluate routing on every cell of `files`; write `routing.json` and `plots/*.png` under `workdir`.
 
-    The failures are described (regimes) and audited beside it.
+    The failures are described (regimes) and audited beside it. What is compared is in declaration.json, dated before
+    the files are read.
     With `heads` the learned ones are judged too. Trained on all problems, the one that chooses an operator is left in
     `head/`, and the one that chooses an order of them, which reads what comes with the rollouts, in `schedule/`.
     `announce` is told whether there is anything to route, and the power of the data, before anything is judged.
@@ -52,14 +57,17 @@ def route(
     holds, "tables": texts}. The same files and config give the same bytes. Raises UserError on a bad file,
     before anything is written.
     """
+    declaration = declare(workdir, declared_of(files, config, heads, without, frozen), files)
     source = Head.restore(epath.Path(frozen) / "head") if frozen else None
     cells = read_cells(files, without)
     if source and (unknown := unknown_operators(cells, source)):
         without = [*without, *unknown]
         cells = read_cells(files, without)
+    record(workdir, declaration)
     stage(1, 5, "routing: is there anything to route")
     first = describe_interaction(cells, config)
     if announce:
+        announce(f"  {declaration}")
         announce(render_interaction(first))
     stage(2, 5, "routing: power of the data")
     known = measure_certainty(tqdm(cells, desc="power", unit="cell", disable=len(cells) < 8), config)
@@ -95,6 +103,31 @@ def route(
     tables += [render_schedules(summary["schedules"]), render_ablation(summary["ablation"])]
     tables += [render_regimes(summary["regimes"]), render_audit(summary["audit"])]
     return {"summary": summary, "tables": [text for text in tables if text]}
+
+
+def declared_of(
+    files: Sequence[PathLike],
+    config: Config,
+    heads: bool = False,
+    without: Sequence[str] = (),
+    frozen: PathLike | None = None,
+) -> dict:
+    """What `route` compares, on what and at which budget, as plain values that need no outcome."""
+    return {
+        "what": "routing of failed problems, out of fold",
+        "profiles": [epath.Path(file).name for file in files],
+        "primary": [list(pair) for pair in PRIMARY],
+        "family": [list(pair) for pair in FAMILY],
+        "protocols": list(OUT_OF_FOLD),
+        "population": "all",
+        "certified": "posterior over best_fixed_per_model, and over every fixed choice",
+        "heads": heads,
+        "without": list(without),
+        "frozen": bool(frozen),
+        "budget": config.routing.budget,
+        "seed": config.seed,
+        "settings": json.loads(to_json(dataclasses.asdict(config.routing))),
+    }
 
 
 def _keep_heads(cells: Sequence[Profiles], config: Config, workdir: epath.Path) -> None:

@@ -12,7 +12,7 @@ from fr.metrics import read_lines
 from fr.pipeline.measures import Measures, read_measures
 from fr.pipeline.preference import CANDIDATES
 from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
-from fr.workdir import PathLike, claim_workdir
+from fr.workdir import PathLike, claim_workdir, to_json
 
 EVALUATED = "evaluated"  # in the folder of a training: what scripts/evaluate.py made of it
 ANCESTOR = "ancestor"  # the arm that nothing has trained
@@ -33,6 +33,28 @@ def claim(config: Config, workdir: PathLike) -> None:
     claim_workdir(workdir, as_dict(config), as_dict(Config()), unread=("routing", "regimes"))
     for arm, settings in config.study.arms:
         claim_workdir(epath.Path(workdir) / arm, {"settings": dict(settings)})
+
+
+def declared_of(config: Config) -> dict:
+    """What a study compares, as plain values that need no outcome; arms and seeds that are added change it."""
+    study = json.loads(to_json(dataclasses.asdict(config.study)))
+    return {
+        "what": "trainings of a study, by their evaluations",
+        "primary": study["primary"],
+        "arms": study["arms"],
+        "seeds": study["seeds"],
+        "ancestor": study["ancestor"],
+        "family": "every figure of every arm against the reference, by Holm",
+        "task": json.loads(to_json(dataclasses.asdict(config.task))),
+        "evaluation": json.loads(to_json(dataclasses.asdict(config.evaluation))),
+        "resamples": config.routing.bootstrap,
+    }
+
+
+def outcomes_of(config: Config, workdir: PathLike) -> list[epath.Path]:
+    """Where the evaluations of a study lie, made or not."""
+    folders = [unit(workdir, arm, seed) for arm, seed in trainings(config)]
+    return [folder / EVALUATED / "evaluation.json" for folder in (*folders, epath.Path(workdir) / ANCESTOR)]
 
 
 def trainings(config: Config) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ from fr.config import Config, as_dict
 from fr.errors import UserError
 from fr.report.ablation_tables import ablation_blocks
 from fr.report.cause_tables import cause_blocks
+from fr.report.declaration import Declaration, restore
 from fr.report.failure_tables import audit_blocks, regime_blocks
 from fr.report.page_html import Facts, Figures, More, Part, Title, Words, page
 from fr.report.page_limits import limits
@@ -26,7 +27,7 @@ from fr.report.page_tables import (
     routes_table,
     rule_table,
 )
-from fr.report.policy_tables import interaction_table, policy_blocks, power_table
+from fr.report.policy_tables import certified_blocks, interaction_table, policy_blocks, power_table
 from fr.report.provenance import changed, revision, versions
 from fr.report.routing_tables import cell_blocks
 from fr.report.schedule_tables import schedule_blocks
@@ -53,6 +54,7 @@ class _Found:
     plots: dict[str, dict[str, bytes]]  # kind -> cell -> PNG
     schedules: bytes | None  # PNG of what orders of operators solve
     config: Config  # of the evaluation
+    declaration: Declaration | None = None
 
 
 def write_page(workdir: PathLike, config: Config) -> None:
@@ -99,7 +101,7 @@ def _read(workdir: epath.Path, config: Config) -> _Found:
                 plots.setdefault(kind, {})[cell["cell"]] = path.read_bytes()
     drawn = workdir / "plots" / SCHEDULES_PLOT
     schedules = drawn.read_bytes() if routing["schedules"] and drawn.exists() else None
-    return _Found(routing, summary, causes, settings, plots, schedules, config)
+    return _Found(routing, summary, causes, settings, plots, schedules, config, restore(workdir))
 
 
 def _run(found: _Found) -> list[Part]:
@@ -150,6 +152,9 @@ def _policies(found: _Found) -> list[Part]:
     """The declared comparison first; all others are exploratory."""
     claim, family = primary(found.routing), declared(found.routing)
     parts: list[Part] = [Title("Primary comparison, the same in every run")]
+    if found.declaration:
+        parts.append(str(found.declaration))
+    parts += certified_blocks(found.routing.get("certified", []))  # absent of a run of an earlier version
     if claim:
         parts.append(comparison_table([claim]))
     else:

@@ -1,6 +1,6 @@
 """A certified lift: a router against the best fixed operator of each model, and against every fixed choice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -26,8 +26,9 @@ def certify(
     population: Population,
     routing: RoutingConfig,
     generator: Callable[[str], np.random.Generator],
+    routers: Sequence[str] = ("posterior", "posterior_nuisances"),
 ) -> list[dict]:
-    """One record a router of POSTERIORS, k-fold by question over several fold splits.
+    """One record for each of `routers` of POSTERIORS, k-fold by question over several fold splits.
 
     `lift`: over the best fixed operator of each model on each task, chosen on the training folds. `every`: the
     intersection–union test that the router beats every fixed choice (an operator for each model on each task),
@@ -41,7 +42,7 @@ def certify(
     if isinstance(splits[0], str):
         return []
     prices, records = attempt_prices(pool, routing.price), []
-    for name in ("posterior", "posterior_nuisances"):
+    for name in routers:
         gave, looked = np.zeros((2, len(splits), len(pool)))
         kept = []
         for r, folds in enumerate(splits):

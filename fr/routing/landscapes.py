@@ -65,3 +65,9 @@ def simulate(landscape: Landscape, rng: np.random.Generator, cell: str = "model|
         {"failed_share": tuple(repr(float(n / _ROLLOUTS)) for n in failed)},
     )
     return Simulated(profiles, rates, best)
+
+
+def reader(found: Simulated) -> Int[np.ndarray, "N"]:
+    """The choice of who knows the planted rule and sees the features as they are seen: no router can do better."""
+    targets = np.array([OPERATORS.index(RULE[name]) for name in FEATURES])
+    return targets[found.profiles.features.argmax(axis=1)]

@@ -1,0 +1,119 @@
+"""How often routing's claims are made where the truth is known: false positives, coverage and power.
+
+    python benchmarks/routing_power.py --out=docs/results/data/routing_power.json [--tables=1000] [--jobs=2]
+
+Tables are `fr.routing.landscapes`: problems of a spread of difficulty, five operators, ten attempts, features of
+which the largest names the operator that is better. A *reader* knows that rule and sees the same features: its lift
+over the best fixed operator is what is planted. `--tables` scales all numbers of tables.
+"""
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import zlib
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+
+from fr.config import RoutingConfig  # noqa: E402
+from fr.routing.certify import certify  # noqa: E402
+from fr.routing.interaction import interaction  # noqa: E402
+from fr.routing.landscapes import Landscape, reader, simulate  # noqa: E402
+from fr.routing.pool import make_pool, make_populations  # noqa: E402
+
+SPREAD = (-2.0, -1.0, 0.0, -0.5, -1.0)
+# What the test of an interaction is asked: no interaction, then more and more of it.
+INTERACTIONS = {
+    "none, 200 problems": (Landscape(), 1.0),
+    "none, operators differ": (Landscape(operators=SPREAD), 1.0),
+    "none, 120 problems, 5 attempts, harder": (Landscape(problems=120, attempts=5, problem_sd=2.5), 1.0),
+    **{f"sd {sd}": (Landscape(pair_sd=sd), 0.1) for sd in (0.2, 0.3, 0.4, 0.6, 1.0)},
+    **{f"sd 0.4, {n} problems": (Landscape(problems=n, pair_sd=0.4), 0.1) for n in (60, 120, 400)},
+}
+# Differences between the operators that no feature tells, in all of these: a perfect router would have a headroom.
+_BASE = Landscape(pair_sd=0.3)
+_FAINT = dataclasses.replace(_BASE, blur=2.5)
+LIFTS = {
+    "no lift": (dataclasses.replace(_BASE, blur=0.3), 0.0, 0.3),
+    "no lift, operators differ": (dataclasses.replace(_BASE, blur=0.3, operators=SPREAD), 0.0, 0.1),
+    "no lift, 60 problems": (dataclasses.replace(_BASE, blur=0.3, problems=60), 0.0, 0.1),
+    "faint features, a reader's lift of 6": (_FAINT, 6.0, 0.1),
+    "faint features, a reader's lift of 6, 400 problems": (dataclasses.replace(_FAINT, problems=400), 6.0, 0.04),
+    "clearer features, a reader's lift of 6": (dataclasses.replace(_BASE, blur=1.5), 6.0, 0.06),
+    "clear features, a reader's lift of 3": (dataclasses.replace(_BASE, blur=0.3), 3.0, 0.06),
+    "clear features, a reader's lift of 6": (dataclasses.replace(_BASE, blur=0.3), 6.0, 0.06),
+}
+
+
+def effect_of(landscape: Landscape, lift: float, problems: int = 100_000) -> float:
+    """The effect, in logits, by which a reader's lift is this many points; by bisection on one large table."""
+    low, high = 0.0, 6.0 if lift else 0.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        large = dataclasses.replace(landscape, effect=middle, problems=problems)
+        found = simulate(large, np.random.default_rng(9))
+        low, high = (middle, high) if 100 * found.lift(reader(found)) < lift else (low, middle)
+    return round((low + high) / 2, 3)
+
+
+def one_interaction(landscape: Landscape, seed: int, draws: int = 199) -> tuple[float, bool]:
+    """p, and whether the interval of the headroom holds that of the true rates."""
+    rng = np.random.default_rng([seed, 1])
+    found = simulate(landscape, rng)
+    correct = np.round(found.profiles.rates * found.profiles.attempts).astype(int)
+    told = interaction(correct, found.profiles.attempts, draws, rng, headroom=seed % 10 == 0)
+    truth = found.rates.max(axis=1).mean() - found.rates.mean(axis=0).max()
+    return told.p, (told.headroom[1] <= truth <= told.headroom[2]) if seed % 10 == 0 else np.nan
+
+
+def one_lift(landscape: Landscape, seed: int) -> dict[str, float]:
+    """What is certified of one table by the router in closed form, and the true lift of its choices."""
+    found = simulate(landscape, np.random.default_rng([seed, 60]))
+    pool, config = make_pool([found.profiles]), RoutingConfig()
+    everyone = make_populations(pool, [None], config)["all"]
+    stream = lambda purpose: np.random.default_rng([seed, zlib.crc32(purpose.encode())])
+    told = certify(pool, everyone, config, stream, routers=("posterior",))[0]
+    lift, every = told["lift"], told["every"]
+    known = lift["low"] is not None
+    return {
+        "lift": lift["diff"],
+        "found": known and lift["low"] > 0,
+        "lost": known and lift["high"] < 0,
+        "every": every is not None and every["p"] <= 0.05,
+        "kept": told["kept"] / told["folds"],
+    }
+
+
+def study(tables: int, jobs: int) -> dict:
+    """Shares of tables, by landscape; numbers of tables are those shares of `tables` that the lists name."""
+    report = {"interaction": {}, "lift": {}}
+    with multiprocessing.get_context("fork").Pool(jobs) as workers:
+        for name, (landscape, share) in INTERACTIONS.items():
+            count = max(2, round(tables * share))
+            p, held = np.array(workers.starmap(one_interaction, [(landscape, s) for s in range(count)], 8)).T
+            found = {"tables": count, "found": float((p <= 0.05).mean()), "covered": float(np.nanmean(held))}
+            report["interaction"][name] = found
+            print(name, found, flush=True)
+        for name, (landscape, lift, share) in LIFTS.items():
+            count = max(2, round(tables * share))
+            landscape = dataclasses.replace(landscape, effect=effect_of(landscape, lift))
+            rows = workers.starmap(one_lift, [(landscape, s) for s in range(count)], 4)
+            means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+            report["lift"][name] = {"tables": count, "effect": landscape.effect, **means}
+            print(name, report["lift"][name], flush=True)
+    return report
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--tables", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    path = pathlib.Path(given.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(study(given.tables, given.jobs), indent=1) + "\n")
