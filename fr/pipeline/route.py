@@ -27,6 +27,7 @@ from fr.routing.learn import READS, train_head
 from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import Profiles, read_cells
+from fr.routing.references import FAMILY, PRIMARY
 from fr.routing.router import write_orders
 from fr.routing.schedules import learn_orders, named, train_order_head
 from fr.routing.summary import measure_certainty, summarise

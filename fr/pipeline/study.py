@@ -1,5 +1,8 @@
 """Several trainings compared: every arm of a study with every seed, and what is left when both are resampled."""
 
+import dataclasses
+import json
+
 import numpy as np
 from etils import epath
 from jaxtyping import Float

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy.special import stdtr, stdtrit
 
 from fr.config import RoutingConfig
-from fr.routing.bootstrap import holm, percent
+from fr.routing.bootstrap import fold_correction, holm, percent
 from fr.routing.fixed import attempt_prices, fixed_routes, places_of
 from fr.routing.folds import make_folds
 from fr.routing.policies import values_of
@@ -72,16 +72,14 @@ def judge(
 ) -> dict:
     """{"lift", "every", "questions", "runs"} of what a router gave each row, beside the look-up's.
 
-    Folds learn from each other's questions: their results are correlated by about 1 / folds, so that the variance of
-    the lift is 1 + folds / (folds − 1) times that of independent ones (doi 10.1023/A:1024068626366). Without it 8 %
-    of tables without a lift had one, on either side.
+    The error of the lift is that of choices learned in folds (`fold_correction`).
     """
     clusters = [pool.problem, runs_of(pool)]
     counts = [len(np.unique(c[population.mass > 0])) for c in clusters]
     if counts[1] < 2:
         clusters = clusters[:1]
     mean, error, degrees = clustered(gave - looked, population.mass, clusters)
-    error *= np.sqrt(1 + folds / (folds - 1))
+    error *= fold_correction(folds)
     lift = {"diff": percent(mean), "low": None, "high": None, "p": None}
     if error > 0:
         reach = stdtrit(degrees, 0.975) * error

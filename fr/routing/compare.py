@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fr.config import RoutingConfig
-from fr.routing.bootstrap import Estimate, effective, estimate, holm, percent
+from fr.routing.bootstrap import Estimate, effective, estimate, fold_correction, holm, percent
 from fr.routing.costs import costs
 from fr.routing.evaluate import route_entropy
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, redone_look_ups
@@ -101,7 +101,9 @@ def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], w
                 other = f"{name} permuted" if reference == "permuted" else reference
                 if name in means and other in means:
                     row = {"policy": name, "reference": reference, "cell": cell}
-                    row |= {**gap_of(means[name] - means[other]), "n": n, "cost": charged[name]}
+                    gap = means[name] - means[other]
+                    gap = gap.widened(fold_correction(len(folds))) if name in POSTERIORS else gap
+                    row |= {**gap_of(gap), "n": n, "cost": charged[name]}
                     if other == _basis(name) and name != other:
                         row |= _kept(routes[name] == routes[other], folds, held[mass > 0])
                     rows.append({"table": "comparisons", **row})
