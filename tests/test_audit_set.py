@@ -2,6 +2,7 @@
 
 import collections
 import importlib.util
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import audit_set
@@ -52,3 +53,11 @@ def test_the_set_holds_every_task_and_many_answers_that_are_not_right():
 def test_no_record_of_the_set_comes_twice():
     keys = [(r["task"], r["question"], r["reference"], r["completion"]) for r in audit_set.load()]
     assert [key for key, times in collections.Counter(keys).items() if times > 1] == []
+
+
+def test_the_page_of_graders_shows_the_stored_counts():
+    path = audit_set.FOLDER.parents[1] / "benchmarks" / "graders.py"
+    spec = importlib.util.spec_from_file_location("graders", path)
+    graders = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(graders)
+    assert graders.render(json.loads(graders.DATA.read_text())) in graders.PAGE.read_text(encoding="utf-8")
