@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fr.tasks.bounded import Bounded, GraderFailure
+from fr.bounded import Bounded, GraderFailure
 from fr.tasks.grading import grade_all
 from fr.types import GRADER_ERROR, RIGHT, WRONG, Problem
 
@@ -136,5 +136,5 @@ def test_worker_ends_with_its_parent(graders):
 
 
 def test_importing_the_grader_process_costs_no_jax():
-    code = "import sys, fr.tasks.worker, fr.tasks.bounded; sys.exit('jax' in sys.modules)"
+    code = "import sys, fr.worker, fr.bounded; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

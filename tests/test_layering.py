@@ -6,7 +6,8 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = [
     {"errors"},
-    {"files", "interrupts", "progress", "prompts", "registry"},
+    {"bounded", "files", "interrupts", "progress", "prompts", "registry", "worker"},
+    {"foreign", "foreign_worker"},
     {"processes"},
     {"config"},
     {"types"},

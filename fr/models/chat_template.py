@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from fr import foreign
 from fr.errors import UserError, first_line
 
 # Special tokens of a file's structure and of other inputs than text: no answer is written with them.
@@ -29,7 +30,8 @@ def encode_chat(tokenizer, messages: list[dict], settings: Mapping, name: str) -
             raise UserError(
                 f"{name}: its chat template reads no variable {key!r} (config.task.template_kwargs)"
             )
-    return _apply(tokenizer, messages, name, add_generation_prompt=True, tokenize=True, **settings)
+    text = _apply(tokenizer, messages, name, add_generation_prompt=True, **settings)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def end_of_turn(tokenizer) -> int | None:
@@ -62,14 +64,18 @@ def _conversation(tokenizer) -> str | None:
         return None
     messages = [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _SAID}]
     try:
-        return _apply(tokenizer, messages, "", tokenize=False)
+        return _apply(tokenizer, messages, str(tokenizer.name_or_path or "the model"))
+    except foreign.Endless:
+        raise
     except UserError:
         return None
 
 
-def _apply(tokenizer, messages: list[dict], name: str, **how):
+def _apply(tokenizer, messages: list[dict], name: str, **variables) -> str:
+    # A template is a program of others: it may raise anything, and need not end.
+    where = f"{name}: its chat template fails"
     try:
-        return tokenizer.apply_chat_template(messages, return_dict=False, **how)
-    # A template is a program of others: it may raise anything.
-    except Exception as error:
-        raise UserError(f"{name}: its chat template fails: {first_line(error)}") from error
+        template, special = tokenizer.get_chat_template(), tokenizer.special_tokens_map
+    except ValueError as error:  # of several templates none is the default
+        raise UserError(f"{where}: {first_line(error)}") from error
+    return foreign.render(template, messages, {"add_generation_prompt": False} | special | variables, where)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from etils import epath
 
+from fr import foreign
 from fr.errors import UserError, first_line
 from fr.workdir import PathLike, write_whole
 
@@ -21,6 +22,7 @@ def load_tokenizer(folder: Path):
     """The transformers tokenizer of a folder, None if it has none; raises UserError if it cannot be read."""
     if not any((folder / name).exists() for name in _FILES):
         return None
+    foreign.warm()
     quiet_transformers()
     # Imported where it is used: it takes a second or more.
     from transformers import AutoTokenizer, PreTrainedTokenizerFast

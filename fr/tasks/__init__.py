@@ -1,6 +1,6 @@
 """Problems and their graders. The modules of the tasks are imported when one is made, not before.
 
-So a grader process, which imports this package for `fr.tasks.worker`, pays for no jax.
+So a grader process (`fr.worker`), which imports this package for its function, pays for no jax.
 """
 
 

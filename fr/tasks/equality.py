@@ -3,7 +3,7 @@
 import functools
 import re
 
-from fr.tasks.bounded import Bounded, GraderFailure, OutOfTime
+from fr.bounded import Bounded, GraderFailure, OutOfTime
 from fr.tasks.claims import read, words
 from fr.tasks.undress import plain, unified
 from fr.tasks.values import equal

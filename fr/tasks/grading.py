@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from absl import logging
 
+from fr.bounded import GraderFailure
 from fr.tasks import extract
 from fr.tasks.base import Task
-from fr.tasks.bounded import GraderFailure
 from fr.tasks.claims import number_undone, read
 from fr.tasks.equality import same
 from fr.types import GRADER_ERROR, GRADES, RIGHT, UNPARSED, WRONG, Problem

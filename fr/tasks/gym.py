@@ -6,11 +6,11 @@ import re
 
 from absl import logging
 
+from fr.bounded import Bounded, GraderFailure
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
 from fr.tasks.base import TASKS
-from fr.tasks.bounded import Bounded, GraderFailure
 from fr.tasks.chat import ask
 from fr.tasks.extract import CUE, LINES, find
 from fr.tasks.grading import grade_answer

@@ -28,14 +28,14 @@ class OutOfTime(GraderFailure):
 class Bounded:
     """`call(*args)` runs `module:function` on JSON-able arguments in one of at most `workers` processes.
 
-    A call that spends `seconds` of processor time raises OutOfTime, and so does one that runs out of
-    memory. One that passes three times as many on the clock without spending them (the machine is busy), or kills its
-    process, is tried once more in a fresh process, then raises GraderFailure. A call that raises raises
-    GraderFailure at once. Safe to use from threads.
+    A call that spends `seconds` of processor time raises OutOfTime, and so does one that needs more than
+    `memory` bytes. One that passes three times as many on the clock without spending them (the machine is busy),
+    or kills its process, is tried once more in a fresh process, then raises GraderFailure. A call that raises
+    raises GraderFailure at once. Safe to use from threads.
     """
 
-    def __init__(self, target: str, seconds: float = 10.0, workers: int | None = None):
-        self.target, self.seconds = target, seconds
+    def __init__(self, target: str, seconds: float = 10.0, workers: int | None = None, memory: int = 4 << 30):
+        self.target, self.seconds, self.memory = target, seconds, memory
         self.workers = workers or min(4, os.cpu_count() or 1)
         self._idle: queue.LifoQueue = queue.LifoQueue()
         for _ in range(self.workers):
@@ -48,7 +48,7 @@ class Bounded:
         try:
             for last in (False, True):
                 try:
-                    worker = worker or _Worker(self.target, self.seconds)
+                    worker = worker or self._start()
                     reply = worker.ask(args)
                     break
                 except _Gone as error:
@@ -69,6 +69,17 @@ class Bounded:
             raise GraderFailure(f"{self.target}: {reply['error']}")
         return reply["value"]
 
+    def warm(self) -> None:
+        """Start a process that a later call will find ready, without waiting for it."""
+        try:
+            worker = self._idle.get_nowait()
+        except queue.Empty:
+            return
+        self._idle.put(worker or self._start())
+
+    def _start(self) -> "_Worker":
+        return _Worker(self.target, self.seconds, self.memory)
+
     def close(self) -> None:
         """Stop the processes that are idle; the next call starts new ones."""
         places = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
@@ -87,25 +98,23 @@ class _Gone(Exception):
 
 
 class _Worker:
-    def __init__(self, target: str, seconds: float):
-        self.seconds = seconds
+    def __init__(self, target: str, seconds: float, memory: int):
+        self.seconds, self.ready = seconds, False
         # -P: the worker sees what the parent sees, and not the current folder before it
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fr.tasks.worker", target, str(seconds)],
+            [sys.executable, "-P", "-m", "fr.worker", target, str(seconds), str(memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             # One order of a set's members in every process: some makers of problems depend on it.
             env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
         )
-        try:
-            self._reply(START_SECONDS)
-        except _Gone:
-            self.stop()
-            raise
 
     def ask(self, args) -> dict:
+        if not self.ready:
+            self._reply(START_SECONDS)
+            self.ready = True
         try:
             self.process.stdin.write(json.dumps(args).encode() + b"\n")
             self.process.stdin.flush()

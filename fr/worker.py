@@ -1,4 +1,4 @@
-"""What a grader process runs: `python -m fr.tasks.worker module:function seconds`. Imports no jax.
+"""What a bounded process runs: `python -m fr.worker module:function seconds bytes`. Imports no jax.
 
 Reads one JSON list of arguments a line, writes `{"value": ...}`, `{"error": ...}` or, where time or
 memory ran out, `{"limit": ...}` a line; `{"ready": ...}` first.
@@ -9,8 +9,6 @@ import json
 import os
 import signal
 import sys
-
-MEMORY = 4 << 30  # bytes: a runaway expression fails in here instead of filling the machine
 
 
 class OutOfTime(BaseException):
@@ -28,12 +26,11 @@ def main() -> None:
     # The protocol keeps the real stdout; what a grader prints must not mix with it.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.signal(signal.SIGPROF, _stop)
     call = getattr(importlib.import_module(module), function)
+    # A runaway expression fails in here instead of filling the machine.
+    if sys.platform == "linux":
+        _limit_memory(int(sys.argv[3]))
+    signal.signal(signal.SIGPROF, _stop)
     answers.write('{"ready": true}\n')
     for line in sys.stdin:
         # The default action ends the process, even inside C code, should the parent be gone.
@@ -51,6 +48,15 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(reply) + "\n")
+
+
+def _limit_memory(more: int) -> None:
+    """Leave the process `more` bytes of address space beyond what its imports have taken."""
+    import resource
+
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more,) * 2)
 
 
 if __name__ == "__main__":
