@@ -179,15 +179,16 @@ def test_one_comparison_is_primary_and_all_others_are_exploratory(run):
     first, *others = read(workdir).rows["Policies"]
     claim = primary(summary)
     assert (claim["policy"], claim["reference"], claim["protocol"]) == (
-        "rule",
+        "posterior",
         "best_fixed_per_model",
         "kfold",
     )
     assert dict(first)["minus"] == "best fixed, per model and task" and dict(first)["problems"] == str(claim["n"])
     assert first not in others
-    # The head is what a run is judged by where there is one; without any, the page says why.
-    head = claim | {"policy": "head"}
-    assert primary({"comparisons": [claim, head]}) is head and primary({"comparisons": []}) is None
+    # Without a row of the primary router the rule is judged, and without any the page says why.
+    rule = claim | {"policy": "rule"}
+    assert primary({"comparisons": [rule, claim]}) is claim and primary({"comparisons": [rule]}) is rule
+    assert primary({"comparisons": []}) is None
 
 
 def test_text_is_escaped(run):

@@ -154,11 +154,11 @@ def _policies(found: _Found) -> list[Part]:
     parts: list[Part] = [Title("Primary comparison, the same in every run")]
     if found.declaration:
         parts.append(str(found.declaration))
-    parts += certified_blocks(found.routing.get("certified", []))  # absent of a run of an earlier version
     if claim:
         parts.append(comparison_table([claim]))
     else:
         parts.append("It cannot be made: " + "; ".join(_unsupported(found)))
+    parts += certified_blocks(found.routing.get("certified", []))  # absent of a run of an earlier version
     others = [row for row in family if row is not claim]
     if others:
         sizes = Counter(row["protocol"] for row in family)
