@@ -83,6 +83,7 @@ def one_lift(landscape: Landscape, seed: int) -> dict[str, float]:
     return {
         "lift": lift["diff"],
         "found": known and lift["low"] > 0,
+        "one_sided": known and lift["diff"] > 0 and lift["p"] <= 0.1,  # at 5 %, as `every`
         "lost": known and lift["high"] < 0,
         "every": every is not None and every["p"] <= 0.05,
         "kept": told["kept"] / told["folds"],

@@ -291,7 +291,7 @@ def test_a_policy_is_held_against_the_best_operator_of_each_model_first():
         and (row["policy"], row["reference"]) == ("best_fixed_per_model", "best_fixed_per_cell")
     ]
     assert row["low"] > 20
-    assert PRIMARY[0] == ("head", "best_fixed_per_model") and PRIMARY[0] in DECLARED
+    assert PRIMARY[0] == ("posterior", "best_fixed_per_model") and PRIMARY[0] in DECLARED
 
 
 def test_an_order_a_model_is_what_orders_by_the_model_give():
