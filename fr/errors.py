@@ -4,6 +4,7 @@ import errno
 import os
 
 GO_ON = "what is finished is kept, the same command goes on from there"
+_LONGEST = 2000  # characters of a message
 # Errors of a disk, by number and as native code spells them.
 _DISK = {
     errno.ENOSPC: "No space left on device",
@@ -17,7 +18,20 @@ _DISK = {
 
 
 class UserError(Exception):
-    """Bad input: the message is one line that names the thing and what would do; scripts exit with code 2."""
+    """Bad input: the message is one line that names the thing and what would do; scripts exit with code 2.
+
+    What it quotes of a file may hold anything: line ends and what cannot be printed are escaped, and it is cut.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__(_one_line(str(message)))
+
+
+def _one_line(text: str) -> str:
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: Exception) -> str:

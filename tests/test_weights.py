@@ -152,7 +152,7 @@ def test_truncated_and_absent_files(folder, tmp_path):
     weights.unlink()
     assert "holds neither model.safetensors nor" in _refusal(folder)
     (folder / "config.json").write_text("{")
-    assert "config.json is not JSON" in _refusal(folder)
+    assert "config.json: is not JSON" in _refusal(folder)
     (folder / "config.json").unlink()
     assert "config.json is missing" in _refusal(folder)
     for source in (tmp_path / "nothing", "nothing", "no/such/folder", tmp_path / "nothing.gguf"):

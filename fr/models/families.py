@@ -3,7 +3,8 @@
 import dataclasses
 import re
 
-from fr.errors import UserError
+from fr.errors import UserError, first_line
+from fr.models.bounds import check_config, shown, whole_number
 from fr.models.config import ModelConfig
 from fr.models.rope_scaling import read_scaling, write_scaling
 
@@ -75,12 +76,14 @@ _OWN_SCALE = ("gemma2", "gemma3_text")
 def model_config(raw: dict, where: str) -> ModelConfig:
     """The ModelConfig of a parsed `config.json`, of transformers 4 or 5; `where` names the file in errors.
 
-    Raises UserError for another family, a missing setting, and a setting that the decoder does not have.
+    Raises UserError for another family, a missing setting, one out of its bounds, and one that the decoder does not
+    have.
     """
     raw = text_config(raw)
+    check_config(raw, where)
     name = raw.get("model_type")
     if name not in FAMILIES:
-        raise UserError(f"{where}: model_type {name!r} is not supported; there are: {', '.join(FAMILIES)}")
+        raise UserError(f"{where}: model_type {shown(name)} is not supported; there are: {', '.join(FAMILIES)}")
     family = FAMILIES[name]
     off = {key: 0.0 for key in _NULL_IS_OFF if key in raw}
     raw = family.defaults | off | {k: v for k, v in raw.items() if v is not None}
@@ -89,7 +92,7 @@ def model_config(raw: dict, where: str) -> ModelConfig:
     width, heads, layers = need("hidden_size"), need("num_attention_heads"), need("num_hidden_layers")
     window, full_every = _windows(raw, layers, where) if name in _OWN_SCALE else (0, 0)
     if name not in _OWN_SCALE and (kinds := set(raw.get("layer_types") or ()) - {"full_attention"}):
-        raise UserError(f"{where}: layer_types {sorted(map(str, kinds))} are not supported by {name!r}")
+        raise UserError(f"{where}: layer_types {shown(sorted(kinds))} are not supported by {name!r}")
     try:
         return ModelConfig(
             vocab=need("vocab_size"),
@@ -97,7 +100,7 @@ def model_config(raw: dict, where: str) -> ModelConfig:
             layers=layers,
             heads=heads,
             kv_heads=raw.get("num_key_value_heads", heads),
-            head_dim=raw.get("head_dim") or width // heads,
+            head_dim=raw.get("head_dim") or whole_number(width // heads, 1, width, f"{where}: width / heads"),
             ff=need("intermediate_size"),
             max_positions=raw.get("max_position_embeddings", 2048),
             norm_eps=float(raw["rms_norm_eps"]),
@@ -110,8 +113,8 @@ def model_config(raw: dict, where: str) -> ModelConfig:
             **_rope(raw, name, where),
             **family.traits,
         )
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{where}: {error}") from error
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        raise UserError(f"{where}: {first_line(error)}") from error
 
 
 def text_config(raw: dict) -> dict:
@@ -124,10 +127,9 @@ def text_config(raw: dict) -> dict:
 
 
 def _need(raw: dict, key: str, where: str) -> int:
-    value = raw.get(key)
-    if not isinstance(value, int) or value <= 0:
-        raise UserError(f"{where}: {key} = {value!r} must be a positive integer")
-    return value
+    if raw.get(key) is None:
+        raise UserError(f"{where}: {key} = None must be a positive integer")
+    return raw[key]
 
 
 def _refuse_unknown(raw: dict, name: str, where: str) -> None:
@@ -137,18 +139,18 @@ def _refuse_unknown(raw: dict, name: str, where: str) -> None:
     known = ("gelu_pytorch_tanh", "gelu")[: 1 + (name == "gemma")] if gelu else ("silu",)
     for activation in (raw.get("hidden_activation"), raw.get("hidden_act")):
         if activation not in (None, *known):
-            raise UserError(f"{where}: activation {activation!r} is not supported, only {known[0]!r}")
+            raise UserError(f"{where}: activation {shown(activation)} is not supported, only {known[0]!r}")
     refused = ["attention_bias", "mlp_bias", "use_sliding_window", "use_bidirectional_attention"]
     # transformers' Gemma 3 has the first of the two and does not apply it.
     refused += _NULL_IS_OFF[: {"gemma2": 0, "gemma3_text": 1}.get(name, 2)]
     for key in refused:
         if raw.get(key):
-            raise UserError(f"{where}: {key} = {raw[key]!r} is not supported")
+            raise UserError(f"{where}: {key} = {shown(raw[key])} is not supported")
     if raw.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(f"{where}: partial_rotary_factor = {raw['partial_rotary_factor']!r} is not supported")
     for key, value in raw.items():
         if _TELLING.search(key) and key not in _KNOWN and "dropout" not in key and value not in _OFF:
-            raise UserError(f"{where}: {key} = {value!r} is not supported by model_type {name!r}")
+            raise UserError(f"{where}: {key} = {shown(value)} is not supported by model_type {name!r}")
 
 
 def _windows(raw: dict, layers: int, where: str) -> tuple[int, int]:
@@ -162,7 +164,7 @@ def _windows(raw: dict, layers: int, where: str) -> tuple[int, int]:
     for every in range(2, layers + 2):
         if slides == [(i + 1) % every != 0 for i in range(layers)]:
             return raw["sliding_window"], every
-    raise UserError(f"{where}: layer_types must be full at every n-th layer and sliding between, not {kinds}")
+    raise UserError(f"{where}: layer_types must be full at every n-th layer and sliding between, not {shown(kinds)}")
 
 
 def _rope(raw: dict, name: str, where: str) -> dict:

@@ -7,9 +7,11 @@ import gguf
 import numpy as np
 
 from fr.errors import UserError
+from fr.models.bounds import shown, whole_number
 from fr.models.config import ModelConfig
 from fr.models.families import model_config
 from fr.models.gguf_keys import ARCHITECTURES, check_tokenizer_keys, config_of
+from fr.models.gguf_read import read_gguf
 
 _ROPE_FACTORS = "rope_freqs.weight"
 
@@ -21,32 +23,31 @@ class GGUFFile:
 
     def __init__(self, path: Path):
         self.where = str(path)
-        first = _open(path)
-        self.paths = _parts(path, first)
+        self._values, self._tensors = read_gguf(path)
+        self.paths = _parts(path, self._values)
         if self.paths[0] != path:
-            first = _open(self.paths[0])
-        self.meta, self._values = dict(first.fields), {}
-        self._tensors = {t.name: t for t in first.tensors}
+            self._values, self._tensors = read_gguf(self.paths[0])
         for part in self.paths[1:]:
-            self._tensors |= {t.name: t for t in _open(part).tensors}
+            for name, tensor in read_gguf(part)[1].items():
+                if name in self._tensors:
+                    raise UserError(f"{part}: tensor {name} is in another part, too")
+                self._tensors[name] = tensor
         total = self.get("split.tensors.count")
         if len(self.paths) > 1 and total not in (None, len(self._tensors)):
             raise UserError(f"{path}: its parts hold {len(self._tensors)} tensors, not {total}")
         self.architecture = self.get("general.architecture")
-        if self.architecture not in ARCHITECTURES:
+        if not isinstance(self.architecture, str) or self.architecture not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise UserError(
-                f"{path}: architecture {self.architecture!r} is not supported; there are: {known}"
+                f"{path}: architecture {shown(self.architecture)} is not supported; there are: {known}"
             )
         if self.get("general.type", "model") != "model":
-            raise UserError(f"{path} holds a {self.get('general.type')}, not a whole model")
-        check_tokenizer_keys(self.meta, self.get, self.where)
+            raise UserError(f"{path} holds a {shown(self.get('general.type'))}, not a whole model")
+        check_tokenizer_keys(self._values, self.where)
         self.config = self._config()
 
     def get(self, key: str, default=None):
         """A metadata value, `default` if it is absent."""
-        if key in self.meta and key not in self._values:
-            self._values[key] = self.meta[key].contents()  # of a vocabulary this takes a second
         return self._values.get(key, default)
 
     def names(self) -> set[str]:
@@ -56,16 +57,15 @@ class GGUFFile:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, slowest axis first as in numpy."""
-        return tuple(int(n) for n in reversed(self._tensors[name].shape))
+        return self._tensors[name].shape
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """Float32 values of a slice of a tensor in the order that transformers uses; of q and k, whole heads."""
         tensor = self._tensors[name]
         *rows, columns = index
         try:
-            # A plain view: slicing a memmap, thousands of times here, costs more than the arithmetic. Blocks of
-            # quantised values lie along a row, so that rows can be left out before they are dequantised.
-            stored = tensor.data.view(np.ndarray)[tuple(rows)]
+            # Blocks of quantised values lie along a row, so that rows can be left out before they are dequantised.
+            stored = tensor.data[tuple(rows)]
             values = gguf.dequantize(stored, tensor.tensor_type)[..., columns]
         except NotImplementedError as error:
             kind = tensor.tensor_type.name
@@ -82,9 +82,8 @@ class GGUFFile:
         embedding = "token_embd.weight"
         if embedding not in self._tensors:
             raise UserError(f"{self.where}: tensor {embedding} is missing")
-        meta = {key: field.contents for key, field in self.meta.items()}
         tied = "output.weight" not in self._tensors
-        raw = config_of(self.architecture, meta, self.shape(embedding)[0], tied, self.where)
+        raw = config_of(self.architecture, self._values, self.shape(embedding)[0], tied, self.where)
         if _ROPE_FACTORS in self._tensors:
             factors = np.asarray(self._tensors[_ROPE_FACTORS].data, np.float64).ravel()
             raw["rope_scaling"] = self._llama3(factors, raw["head_dim"], raw.get("rope_theta", 10000.0))
@@ -110,20 +109,9 @@ class GGUFFile:
         }
 
 
-def _open(path: Path) -> gguf.GGUFReader:
-    try:
-        return gguf.GGUFReader(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    # What the reader raises depends on where a file ends.
-    except (OSError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(f"{path} is no whole GGUF file: {error}") from error
-
-
-def _parts(path: Path, reader: gguf.GGUFReader) -> list[Path]:
+def _parts(path: Path, values: dict) -> list[Path]:
     """All files of a model that was split, the one with the metadata first; of another one itself."""
-    field = reader.fields.get("split.count")
-    count = int(field.contents()) if field else 1
+    count = whole_number(values.get("split.count", 1), 0, 99999, f"{path}: split.count")
     if count <= 1:
         return [path]
     found = re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", path.name)

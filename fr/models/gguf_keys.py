@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from fr.errors import UserError
+from fr.models.bounds import shown, whole_number
 
 ARCHITECTURES = {
     "llama": "llama",
@@ -38,6 +39,8 @@ _READ_BELOW = (
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
 )
+# A list of them has a value a layer.
+_BY_LAYER = ("attention.sliding_window_pattern", "attention.head_count_kv", "feed_forward_length")
 # They describe the file, or repeat what its tensors say.
 _HARMLESS = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
 # Another value than these would change the function; zero and false say "not there" for every key.
@@ -65,25 +68,21 @@ _TOKENIZER = frozenset(
 )
 
 
-def config_of(arch: str, meta: dict[str, Callable], vocab: int, tied: bool, where: str) -> dict:
-    """What `families.model_config` reads, from metadata given as functions that read a value each.
+def config_of(arch: str, meta: dict[str, object], vocab: int, tied: bool, where: str) -> dict:
+    """What `families.model_config` reads, from the metadata of a file.
 
     Raises UserError, by the key's name, for a value that changes the function and that the decoder lacks.
     """
-    get = lambda key, default=None: meta[f"{arch}.{key}"]() if f"{arch}.{key}" in meta else default
+    get = lambda key, default=None: meta.get(f"{arch}.{key}", default)
+    _check_types(get, f"{where}: {arch}")
     raw = {name: get(key) for key, name in _SAME.items() if get(key) is not None}
-    heads, width, layers = (raw.get(n) for n in ("num_attention_heads", "hidden_size", "num_hidden_layers"))
-    for value, key in (
-        (heads, "attention.head_count"),
-        (width, "embedding_length"),
-        (layers, "block_count"),
-        (raw.get("num_key_value_heads", heads), "attention.head_count_kv"),
-    ):
-        if not isinstance(value, int) or value <= 0:
-            raise UserError(f"{where}: {arch}.{key} = {value!r} must be a positive whole number")
-    head_dim = get("attention.key_length") or width // heads
+    for key, name in _SAME.items():
+        if name in ("num_attention_heads", "hidden_size", "num_hidden_layers"):
+            whole_number(raw.get(name), 1, 1 << 17, f"{where}: {arch}.{key}")
+    heads, width, layers = (raw[n] for n in ("num_attention_heads", "hidden_size", "num_hidden_layers"))
+    head_dim = get("attention.key_length") or max(1, width // heads)
     scaled_by_width = (arch, layers) in _SCALED_BY_WIDTH
-    scalar = width // heads if scaled_by_width else head_dim
+    scalar = max(1, width // heads) if scaled_by_width else head_dim
     _refuse_unknown(arch, meta, head_dim, where)
     scale = get("attention.scale")
     if scale and not math.isclose(scale, scalar**-0.5, rel_tol=1e-4):
@@ -99,27 +98,38 @@ def config_of(arch: str, meta: dict[str, Callable], vocab: int, tied: bool, wher
     return raw | _windows(arch, get, raw, layers, where)
 
 
-def check_tokenizer_keys(meta: dict, get: Callable, where: str) -> None:
+def _check_types(get: Callable, where: str) -> None:
+    """Raise UserError for a value of `_SAME` or `_READ_BELOW` that is of another type than its key has."""
+    for key in (*_SAME, *_READ_BELOW):
+        value = get(key)
+        plain = isinstance(value, str if key == "rope.scaling.type" else (int, float))
+        if value is not None and not plain and key not in _BY_LAYER:
+            raise UserError(f"{where}.{key} = {shown(value)} is of another type than that key has")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}.{key} = {value} is no finite number")
+    if get("attention.key_length") is not None:
+        whole_number(get("attention.key_length"), 0, 1 << 13, f"{where}.attention.key_length")
+
+
+def check_tokenizer_keys(meta: dict, where: str) -> None:
     """Raise UserError for a setting of the tokenizer that is not known and not off."""
-    for key in meta:
+    for key, value in meta.items():
         name = key.removeprefix("tokenizer.ggml.")
-        if name != key and name not in _TOKENIZER and not name.endswith("_token_id") and get(key):
+        if name != key and name not in _TOKENIZER and not name.endswith("_token_id") and value:
             raise UserError(f"{where}: {key} is not supported")
 
 
-def _refuse_unknown(arch: str, meta: dict[str, Callable], head_dim: int, where: str) -> None:
+def _refuse_unknown(arch: str, meta: dict[str, object], head_dim: int, where: str) -> None:
     known = {*_SAME, *_READ_BELOW, *_HARMLESS}
-    for full, read in meta.items():
+    for full, value in meta.items():
         key = full.removeprefix(f"{arch}.")
         if key == full or key in known:
             continue
-        value = read()
         if key in _HEAD_SIZES:
             if value and value != head_dim:
-                raise UserError(f"{where}: {full} = {value!r} is not supported beside heads of {head_dim}")
+                raise UserError(f"{where}: {full} = {shown(value)} is not supported beside heads of {head_dim}")
         elif (value or key == "attention.causal") and value not in _NEUTRAL.get(key, ()):
-            shown = f"{value!r}"[:60]
-            raise UserError(f"{where}: {full} = {shown} is not supported by this decoder")
+            raise UserError(f"{where}: {full} = {shown(value)} is not supported by this decoder")
 
 
 def _windows(arch: str, get: Callable, raw: dict, layers: int, where: str) -> dict:

@@ -18,7 +18,7 @@ from fr.models.gguf_tokenizer import gguf_tokenizer, special_id
 from fr.models.model import Model, check_ids
 from fr.models.orbax_io import Held, checkpoints_in, is_checkpoint, outline_of, read_adapters, read_trained
 from fr.models.precision import choose_dtype
-from fr.models.safetensors_io import SafetensorsFolder, read_json, write_folder
+from fr.models.safetensors_io import SafetensorsFolder, read_object, write_folder
 from fr.models.tokenizer import load_tokenizer, stop_ids, write_tokenizer
 from fr.models.weights import assemble
 from fr.models.wheel import smollm2
@@ -131,9 +131,9 @@ def _described_by(folder: Path) -> list[Path]:
 
 def _described(folder: Path) -> tuple[ModelConfig, object | None, tuple[int, ...]]:
     """The config, the tokenizer and the stop tokens of a folder."""
-    raw = read_json(folder / "config.json")
+    raw = read_object(folder / "config.json")
     config = model_config(raw, str(folder / "config.json"))
-    generation = read_json(folder / "generation_config.json", optional=True)
+    generation = read_object(folder / "generation_config.json", optional=True)
     tokenizer = load_tokenizer(folder)
     given = [generation.get("eos_token_id"), raw.get("eos_token_id"), text_config(raw).get("eos_token_id")]
     if tokenizer:

@@ -12,7 +12,7 @@ from fr.config import LoraConfig
 from fr.errors import UserError, first_line
 from fr.models.config import ModelConfig
 from fr.models.model import Model
-from fr.models.safetensors_io import read_json, write_configs
+from fr.models.safetensors_io import read_object, write_configs
 from fr.models.tokenizer import write_tokenizer
 from fr.models.weights import disassemble
 from fr.workdir import PathLike, write_json
@@ -62,7 +62,7 @@ def save_outline(folder: PathLike, model: Model, base: str = "", lora: LoraConfi
 
 def read_adapters(outline: Path) -> tuple[str, LoraConfig]:
     """The name of the model that adapters stand beside ("" where all parameters are trained), and how they do."""
-    found = read_json(outline / _ADAPTERS, optional=True)
+    found = read_object(outline / _ADAPTERS, optional=True)
     return found.pop("base", ""), LoraConfig(**found)
 
 

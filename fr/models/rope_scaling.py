@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fr.errors import UserError
+from fr.models.bounds import shown
 
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
 # What each kind reads beside its name and `rope_theta`; a setting that none reads is refused.
@@ -76,7 +77,7 @@ def read_scaling(rope: dict, max_positions: int, where: str) -> RopeScaling | No
     """
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind not in KINDS:
-        raise UserError(f"{where}: rope type {kind!r} is not supported; there are: {', '.join(KINDS)}")
+        raise UserError(f"{where}: rope type {shown(kind)} is not supported; there are: {', '.join(KINDS)}")
     if rope.get("partial_rotary_factor", 1.0) not in (None, 1, 1.0):
         raise UserError(
             f"{where}: partial_rotary_factor = {rope['partial_rotary_factor']!r} is not supported"
@@ -85,7 +86,7 @@ def read_scaling(rope: dict, max_positions: int, where: str) -> RopeScaling | No
     for name in given:
         # What another kind reads is ignored, as by transformers.
         if name not in sum(_SETTINGS.values(), ()):
-            raise UserError(f"{where}: rope of type {kind!r} has an unknown setting {name} = {given[name]!r}")
+            raise UserError(f"{where}: rope of type {kind!r} has an unknown setting {name} = {shown(given[name])}")
     if kind == "default":
         return None
     original = int(given.get("original_max_position_embeddings", max_positions))

@@ -1,8 +1,8 @@
 """Folders as transformers writes them: `config.json` and safetensors, one file or shards with an index."""
 
 import dataclasses
-import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +11,28 @@ from etils import epath
 
 from fr import processes
 from fr.errors import UserError
+from fr.files import read_json
+from fr.models.bounds import LARGEST, shown
 from fr.models.config import ModelConfig
 from fr.models.families import config_json
+from fr.models.safetensors_header import read_header, write_sealed
 from fr.models.weights import disassemble
 from fr.workdir import PathLike, write_json
 
 FLOATS = ("F32", "BF16", "F16", "F64")
+_LARGEST_INDEX = 1 << 25  # bytes
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def read_json(path: Path, optional: bool = False) -> dict:
+def read_object(path: Path, optional: bool = False, limit: int = LARGEST) -> dict:
     """A JSON object; {} if it may be absent and is. Raises UserError that names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not os.path.lexists(path):
         if optional:
             return {}
-        raise UserError(f"{path} is missing") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{path} is missing")
+    value = read_json(path, limit)
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object")
+        raise UserError(f"{path}: holds no JSON object")
     return value
 
 
@@ -50,8 +49,11 @@ class SafetensorsFolder:
         self.paths = _files(folder)
         found = {}
         for path in self.paths:
-            with _open(path) as file:
-                found |= {name: _describe(path, file, name) for name in file.keys()}
+            for name, (kind, shape) in read_header(path).items():
+                if name in found:
+                    raise UserError(f"{path}: tensor {name} is in {found[name].path.name}, too")
+                found[name] = _Stored(path, name, shape, kind)
+        _check_index(folder, self.paths, found)
         self._tensors = _language_model(found, self.where)
         if self._tensors is not found:
             self.where += " (its language_model)"
@@ -110,11 +112,6 @@ class _Stored:
     kind: str
 
 
-def _describe(path: Path, file, name: str) -> _Stored:
-    tensor = file.get_slice(name)
-    return _Stored(path, name, tuple(tensor.get_shape()), tensor.get_dtype())
-
-
 # Of a multimodal folder the first is how it is published, the second how transformers 5 writes it.
 _TEXT = ("language_model.", "model.language_model.")
 _OTHER = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
@@ -141,14 +138,44 @@ def _language_model(tensors: dict[str, _Stored], where: str) -> dict[str, _Store
 
 def _files(folder: Path) -> list[Path]:
     # transformers reads the single file first, too.
-    if (folder / SINGLE).exists():
+    if os.path.lexists(folder / SINGLE):
         return [folder / SINGLE]
-    if not (folder / INDEX).exists():
+    if not os.path.lexists(folder / INDEX):
         raise UserError(f"{folder} holds neither {SINGLE} nor {INDEX}")
-    table = read_json(folder / INDEX).get("weight_map")
+    return [_shard(folder, name) for name in sorted(set(_weight_map(folder).values()))]
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """Of a folder of several files the one in which each tensor is."""
+    table = read_object(folder / INDEX, limit=_LARGEST_INDEX).get("weight_map")
     if not isinstance(table, dict) or not table:
         raise UserError(f"{folder / INDEX} has no weight_map")
-    return [folder / name for name in sorted(set(table.values()))]
+    for tensor, name in table.items():
+        if not isinstance(name, str):
+            raise UserError(f"{folder / INDEX}: {tensor} is in {shown(name)}, which is no name of a file")
+    return table
+
+
+def _shard(folder: Path, name: str) -> Path:
+    path = folder / name
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise UserError(f"{folder / INDEX}: {shown(name)} is no name of a file in its folder")
+    if path.is_symlink():
+        found, home = path.resolve(), folder.resolve()
+        # The hub's cache keeps contents apart, and links to them from a folder a revision.
+        if home not in found.parents and home.parent.parent / "blobs" not in found.parents:
+            raise UserError(f"{path} is a link out of its folder, to {found}; copy the file")
+    return path
+
+
+def _check_index(folder: Path, paths: list[Path], found: dict[str, _Stored]) -> None:
+    if paths == [folder / SINGLE]:
+        return
+    for tensor, name in _weight_map(folder).items():
+        if tensor in found and found[tensor].path.name != name:
+            raise UserError(
+                f"{folder / INDEX}: tensor {tensor} is in {found[tensor].path.name}, not in {name}"
+            )
 
 
 def _open(path: Path):
@@ -186,16 +213,13 @@ def write_configs(folder: PathLike, config: ModelConfig, stop_tokens: tuple[int,
 
 def _write_tensors(path: epath.Path, tensors) -> None:
     # The safetensors package wants all tensors at once; written one by one, a second copy never exists.
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header, end = {}, 0
     for name, shape, _ in tensors:
         start, end = end, end + 4 * math.prod(shape)
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    pieces = lambda: (read().astype("<f4", copy=False).tobytes() for _, _, read in tensors)
     temporary = path.parent / f".{path.name}.tmp"
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, _, read in tensors:
-            file.write(read().astype("<f4", copy=False).tobytes())
+        write_sealed(file, header, pieces)
     temporary.replace(path)

@@ -177,23 +177,28 @@ def _leaf(
             tensor = tensors.read(name, entry.file_index(shape, index))
             view = into.reshape(entry.file_shape(into.shape)[::-1] if entry.inputs else tensor.shape)
             view[...] = tensor.T if entry.inputs else tensor
-            check_finite(into, f"{tensors.where}: tensor {name}")
+            check_values(into, f"{tensors.where}: tensor {name}")
         return out if stack else out[0]
 
     whole = stack + shape
     return make_array(whole, sharding(entry.path, whole, mesh) if mesh else None, read)
 
 
-def check_finite(values: np.ndarray, what: str) -> None:
-    """Raise UserError if any value is infinite or no number: one pass over the bits, a piece at a time."""
+def check_values(values: np.ndarray, what: str) -> None:
+    """Raise UserError for a value that is infinite, no number, or 2^20 and more: no weight is as large.
+
+    One pass over the bits, a piece at a time. A damaged exponent mostly ends in one of these.
+    """
     wide = values.dtype.itemsize == 4
     bits = values.reshape(-1).view(np.uint32 if wide else np.uint16)
-    # All bits of the exponent are set in those alone; bfloat16 is the upper half of float32.
-    exponent = bits.dtype.type(0x7F800000 if wide else 0x7F80)
+    # Without the sign, bits are ordered as magnitudes are; bfloat16 is the upper half of float32.
+    sign, most, infinite = (bits.dtype.type(x >> (0 if wide else 16)) for x in (1 << 31, 0x49800000, 0x7F800000))
     for start in range(0, bits.size, 1 << 18):
-        piece = bits[start : start + (1 << 18)]
-        if ((piece & exponent) == exponent).any():
+        worst = (bits[start : start + (1 << 18)] & ~sign).max(initial=0)
+        if worst >= infinite:
             raise UserError(f"{what} holds values that are infinite or no numbers")
+        if worst >= most:
+            raise UserError(f"{what} holds values beyond 2^20, which no weight has: the file is damaged")
 
 
 def disassemble(
