@@ -33,11 +33,14 @@ class RowParams:
     temperature: Float[Array, "B"]  # 0: greedy
     top_p: Float[Array, "B"]
     top_k: Int[Array, "B"]  # 0: off
+    min_p: Float[Array, "B"]  # of the likeliest token's p that a token needs; 0: off
     operator: Int[Array, "B"]
-    alpha: Float[Array, "B"]  # the specialist's weight in the mixture
+    alpha: Float[Array, "B"]  # the specialist's weight in the mixture; above 1: contrast
+    plausible: Float[Array, "B"]  # a mixture's tokens need this share of S's largest p; 0: off
     geodesic: Int[Array, "B"]
     detector: Int[Array, "B"]
     detector_width: Int[Array, "B"]  # tokens whose score is summed
+    drift: Float[Array, "B"]  # >= 0: Page-Hinkley with this allowance in place of the sum
     threshold: Float[Array, "B"]  # the detector fires above it
     warmup: Int[Array, "B"]  # and not before this many tokens
     fire_position: Int[Array, "B"]  # >= 0: fire there, whatever the detector says
@@ -50,6 +53,9 @@ class RowParams:
         Array, "B"
     ]  # ... while the thought is younger than this many tokens (arXiv 2501.18585)
     switch_tokens: Int[Array, "B W"]
+    floor: Float[Array, "B"]  # the row ends where its running confidence is below; -inf: off
+    floor_window: Int[Array, "B"]  # time constant of that mean, and the first token that can end it
+    avoid: Int[Array, "B A"]  # tokens that the row may not draw as its first
     forced: Int[Array, "B Q"]  # tokens to emit instead of drawing, in order
     pause: Int[Array, "B P"]  # emitting one suspends the row until the work source speaks
     stop: Int[Array, "B E"]
@@ -149,7 +155,7 @@ class Rollout:
     fired: Bool[np.ndarray, "T"]
     sample_logp: Float[np.ndarray, "T"]
     stats: dict[str, Float[np.ndarray, "T"]]  # by TokenStats (and LineageStats) field
-    truncated: bool  # spent its budget without a stop token
+    truncated: bool  # ended without a stop token: its budget was spent, or its confidence fell
     generated: int  # tokens decoded for it, rewound ones included
     confidence: Confidence | None = None  # None: its work source did not ask
 

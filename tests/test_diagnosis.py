@@ -8,7 +8,17 @@ from conftest import row
 
 from fr.config import Config, DiagnosisConfig
 from fr.diagnosis.features import concentration, junction_variance, logit_dispersion, problem_features, spread
-from fr.diagnosis.junction import Trace, calibrate, detector_scores, junction, tokens_of, windowed
+from fr.diagnosis.junction import (
+    Trace,
+    calibrate,
+    detector_curve,
+    detector_scores,
+    fire_of,
+    junction,
+    page_hinkley,
+    tokens_of,
+    windowed,
+)
 from fr.interventions import OPERATORS, Setting
 
 CONFIG = DiagnosisConfig(warmup=2, window=1)
@@ -110,7 +120,7 @@ def test_calibration_pools_sampled_tokens():
         np.maximum(t.scores["z_path"], (t.scores["g_cov"] - background.mean()) / background.std())
         for t in traces
     ]
-    by_z = calibrate(traces, dataclasses.replace(CONFIG, detector="z"))
+    by_z = calibrate(traces, dataclasses.replace(CONFIG, score="z"))
     assert by_z.threshold == pytest.approx(
         np.quantile(np.concatenate([x[t.sampled] for x, t in zip(z, traces)]), 0.99)
     )
@@ -131,13 +141,42 @@ def test_calibration_without_an_ancestor_and_without_failures():
         calibrate([], CONFIG)
 
 
-@pytest.mark.parametrize("detector, width", [("demotion", 1), ("demotion", 5), ("z", 3), ("", 2)])
-def test_the_loop_fires_where_the_scores_first_exceed_the_threshold(request, detector, width):
-    has_ancestor = bool(detector)
+def test_page_hinkley_is_its_recurrence():
+    scores = np.random.default_rng(0).gamma(1.0, size=(3, 60))
+    for own, given in zip(scores, page_hinkley(scores, 0.05)):
+        total, value, wanted = 0.0, 0.0, []
+        for t, x in enumerate(own):
+            total += x
+            value = max(0.0, value + x - total / (t + 1) - 0.05)
+            wanted.append(value)
+        np.testing.assert_allclose(given, wanted, atol=1e-9)
+
+
+def test_page_hinkley_raises_a_false_alarm_in_one_trace_of_twenty_and_sees_a_rise():
+    rng = np.random.default_rng(1)
+    settings = dataclasses.replace(CONFIG, detector="page_hinkley")
+    draw = lambda rise: rng.gamma(1.0, size=80) + rise * (np.arange(80) >= 50)
+    known = calibrate([trace(logit_var=draw(0.0)) for _ in range(30)], settings)
+    alarm = lambda row: fire_of(page_hinkley(row, 0.05), np.ones(80, bool), known.warmup, known.threshold)
+    # A rate of 5 % seen in 1,500 traces, of a threshold that 30 traces gave.
+    assert np.mean([alarm(draw(0.0)) >= 0 for _ in range(1500)]) < 0.05 + 0.03
+    seen = [alarm(draw(2.0)) for _ in range(200)]
+    assert np.mean(np.array(seen) >= 50) > 0.9
+    assert calibrate([trace(logit_var=draw(0.0))], settings) != known  # and one failure is enough
+
+
+@pytest.mark.parametrize(
+    "score, width, drift",
+    [("demotion", 1, None), ("demotion", 5, None), ("z", 3, None), ("", 2, None), ("z", 1, 0.05), ("", 1, 0.1)],
+)
+def test_the_loop_fires_where_the_scores_first_exceed_the_threshold(request, score, width, drift):
+    has_ancestor = bool(score)
     engine = request.getfixturevalue("lineage_engine" if has_ancestor else "plain_engine")
     settings = dataclasses.replace(
-        CONFIG, detector=detector or "demotion", width=width, quantile=0.9, warmup=3
+        CONFIG, score=score or "demotion", width=width, quantile=0.9, warmup=3
     )
+    if drift is not None:
+        settings = dataclasses.replace(settings, detector="page_hinkley", drift=drift, false_alarms=0.6)
     settings = dataclasses.replace(settings, quantile_without_ancestor=0.9)
     budget = {"budget": 30, "forced": (9, 10, 11, 12)}
     plain = engine.sample([row(str(i), **budget) for i in range(8)], 64)
@@ -148,10 +187,14 @@ def test_the_loop_fires_where_the_scores_first_exceed_the_threshold(request, det
     steered = engine.sample([row(str(i), **budget, **own) for i in range(8)], 64)
     fired = 0
     for one, other, scores in zip(plain, steered, traces):
-        total = windowed(detector_scores(scores, settings.detector, known.cov_mean, known.cov_sd), width)
-        above = np.flatnonzero((total > known.threshold) & scores.sampled & (np.arange(30) >= known.warmup))
-        assert np.flatnonzero(other.fired).tolist() == above[:1].tolist()
-        alike = above[0] if len(above) else 30
+        total = detector_curve(scores, settings, known.cov_mean, known.cov_sd)
+        at = fire_of(total, scores.sampled, known.warmup, known.threshold)
+        assert np.flatnonzero(other.fired).tolist() == [at] * (at >= 0)
+        alike = at if at >= 0 else 30
         np.testing.assert_array_equal(one.tokens[:alike], other.tokens[:alike])
-        fired += len(above) > 0
+        fired += at >= 0
+    assert known.fires == tuple(
+        fire_of(detector_curve(t, settings, known.cov_mean, known.cov_sd), t.sampled, known.warmup, known.threshold)
+        for t in traces
+    )
     assert fired >= 4

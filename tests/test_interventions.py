@@ -14,7 +14,7 @@ from fr.models import Model
 from fr.sampling import rows, steering
 from fr.types import Problem
 
-CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7, lengths=(10, 30))
+CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7, lengths=(10, 30), fires=(2, 9))
 DETECTOR = dict(
     detector=steering.DEMOTION, detector_width=1, threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7
 )
@@ -44,7 +44,7 @@ def test_rows(name, wanted):
 
 def test_detectors_by_setting():
     by_z = dataclasses.replace(
-        Config(), diagnosis=dataclasses.replace(Config().diagnosis, detector="z", width=5)
+        Config(), diagnosis=dataclasses.replace(Config().diagnosis, score="z", width=5)
     )
     assert fill("sparse_steer", config=by_z)["detector"] == steering.Z_SCORE
     assert fill("sparse_steer", config=by_z)["detector_width"] == 5
@@ -63,6 +63,45 @@ def test_local_temperatures_take_turns():
     ]
 
 
+def test_page_hinkley_is_a_row_of_numbers_too():
+    diagnosis = dataclasses.replace(Config().diagnosis, detector="page_hinkley", drift=0.2)
+    own = fill("sparse_steer", config=dataclasses.replace(Config(), diagnosis=diagnosis))
+    assert own == fill("sparse_steer") | {"drift": 0.2}
+
+
+@pytest.mark.parametrize("name, wanted", [
+    ("contrastive", dict(operator=steering.STEER_SAMPLED, alpha=1.5, geodesic=steering.PATH, plausible=0.1)),
+    ("ancestor_alone", dict(operator=steering.STEER_SAMPLED, alpha=0.0, geodesic=steering.PATH)),
+    ("greedy", dict(temperature=0.0)),
+    ("nucleus", dict(top_p=0.9)),
+    ("min_p", dict(temperature=1.0, min_p=0.1)),
+])  # fmt: skip
+def test_rows_of_numbers_beside_those_of_the_source(name, wanted):
+    assert fill(name) == wanted
+    rows.fill(rows.defaults(1), 0, row("fits", **wanted))
+    assert OPERATORS[name].needs_ancestor == (wanted.get("operator") in steering.NEEDS_ANCESTOR)
+    assert OPERATORS[name].deterministic == (name == "greedy") and not OPERATORS[name].outside
+
+
+def test_the_random_control_steers_in_as_many_attempts_as_the_detector():
+    """Played on lengths drawn like the failures': both fire in the same share of attempts."""
+    rng = np.random.default_rng(0)
+    lengths = tuple(rng.integers(20, 80, 40).tolist())
+    fires = tuple(int(rng.integers(length)) if rng.random() < 0.6 else -1 for length in lengths)
+    known = dataclasses.replace(CALIBRATION, lengths=lengths, fires=fires)
+    asked = Problem("p", "", "", "countdown")
+    fired = []
+    for attempt in range(4000):
+        own = OPERATORS["sparse_steer_random"].fill(Setting(Config(), asked, attempt, known, True))
+        at = own.get("fire_position", -1)
+        assert (at >= 0) != (own["threshold"] == np.inf)
+        fired.append(0 <= at < lengths[rng.integers(len(lengths))])
+    wanted = np.mean(np.array(fires) >= 0)
+    assert abs(np.mean(fired) - wanted) < 3 * np.sqrt(wanted * (1 - wanted) / 4000)
+    never = dataclasses.replace(known, fires=(-1,) * len(lengths))
+    assert OPERATORS["sparse_steer_random"].fill(Setting(Config(), asked, 0, never, True))["threshold"] == np.inf
+
+
 def test_random_positions_are_uniform_over_the_lengths():
     positions = [fill("sparse_steer_random", i)["fire_position"] for i in range(2000)]
     assert positions[:5] == [fill("sparse_steer_random", i)["fire_position"] for i in range(5)]
@@ -73,6 +112,7 @@ def test_random_positions_are_uniform_over_the_lengths():
     assert len(seen) == 30
     chi2 = np.sum((seen - expected) ** 2 / expected)
     assert abs(chi2 - 29) < 4 * np.sqrt(2 * 29)
+    assert "fire_position" in fill("sparse_steer_random")
     steer = {k: v for k, v in fill("sparse_steer_random").items() if k != "fire_position"}
     assert steer == fill("sparse_steer")  # but for the place, it is the same steering
 

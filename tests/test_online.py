@@ -10,7 +10,7 @@ from fr import store
 from fr.config import Config, DiagnosisConfig, InterventionConfig, RoutingConfig, SamplingConfig, TaskConfig
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
-from fr.diagnosis.majority import plurality
+from fr.diagnosis.majority import plurality, surest, weighted
 from fr.errors import UserError
 from fr.pipeline.attempts import make_attempts, plan_attempt
 from fr.pipeline.online import attempt_online, reads_ancestor
@@ -281,3 +281,13 @@ def test_the_vote():
     assert plurality(["a", None, "b", "b"], draw) == 2
     assert plurality([None, None], draw) is None and plurality([], draw) is None
     assert {plurality(["b", "a", "a", "b"], draw) for _ in range(20)} == {0, 1}
+
+
+def test_votes_that_confidence_weights_and_the_surest_attempt():
+    draw = np.random.default_rng(0)
+    answers, sure = ["a", "b", "a", None, "c"], [1.0, 2.5, 1.0, 9.0, 2.0]
+    assert plurality(answers, draw) == 0 and weighted(answers, sure, draw) == 1
+    assert weighted(answers, [1.0] * 5, draw) == 0  # equal weights: the plain vote
+    assert surest(answers, sure, draw) == 1 and surest(answers, [3.0, *sure[1:]], draw) == 0
+    assert surest([None], [1.0], draw) is None and weighted([], [], draw) is None
+    assert {surest(["b", "a"], [1.0, 1.0], draw) for _ in range(20)} == {0, 1}

@@ -11,6 +11,8 @@ from synthetic_profiles import make
 from fr.config import Config
 from fr.diagnosis.signals import KINDS, SIGNALS, Failures, read_signals
 from fr.diagnosis.signals.base import signal
+from fr.diagnosis.thoughts import loop_length, repeated_end
+from fr.diagnosis.windows import running
 from fr.routing.columns import COLUMNS, read_columns, register_column
 from fr.routing.profiles import read_profiles, write_profiles
 from fr.store import Attempt
@@ -22,6 +24,7 @@ from fr.tasks.countdown_traces import TRACES
 from fr.types import Cost
 
 CONFIG = Config()
+OF_TOKENS = ("deepconf", "self_certainty", "varentropy", "logp", "fork")  # groups of how sure it was of them
 
 
 def attempt(length=10, text="", tokens=None, truncated=False, forced=None, own=None, **stats) -> Attempt:
@@ -34,7 +37,8 @@ def attempt(length=10, text="", tokens=None, truncated=False, forced=None, own=N
     return Attempt(
         row="r", problem="p", attempt=0, task="countdown", specialist="s", ancestor="", operator="rollout", seed=0,
         text=text, grade="wrong", truncated=truncated, params={}, cost=Cost(), key=np.zeros(2, np.uint32),
-        prompt=np.arange(3), tokens=tokens, forced=nothing if forced is None else np.array(forced),
+        question="q", reference="1", meta="{}", read=None, answer=None, grader="", prompt=np.arange(3), tokens=tokens,
+            forced=nothing if forced is None else np.array(forced),
         fired=nothing, sample_logp=np.zeros(len(tokens)), stats=curves,
         confidence={} if own is None else {"own_probability": np.array(own, np.float32)},
     )  # fmt: skip
@@ -109,9 +113,75 @@ def test_repetition_and_thoughts():
     assert found["thought_switches"] == 2 and found["left_early_share"] == pytest.approx(1 / 3)
 
 
+def test_deepconf_of_windows():
+    """Against sums by hand: 16 tokens a window, the least sure tenth of windows, the last one."""
+    c = np.random.default_rng(2).gamma(2.0, size=60).astype(np.float32)
+    windows = np.array([c[i : i + 16].mean(dtype=np.float64) for i in range(45)])
+    found = read(attempt(60, top20_confidence=c))
+    assert found["deepconf_mean"] == pytest.approx(c.mean(dtype=np.float64))
+    assert found["deepconf_lowest"] == pytest.approx(windows.min())
+    assert found["deepconf_bottom"] == pytest.approx(np.sort(windows)[:4].mean())
+    assert found["deepconf_tail"] == pytest.approx(windows[-1])
+    short = read(attempt(5, top20_confidence=c[:5]))
+    assert short["deepconf_lowest"] == short["deepconf_tail"] == pytest.approx(c[:5].mean())
+
+
+def test_a_running_mean_is_a_mean_of_what_there_is_and_then_forgets():
+    c = np.random.default_rng(3).gamma(2.0, size=40)
+    means = running(c, 8)
+    np.testing.assert_allclose(means[:8], np.cumsum(c[:8]) / np.arange(1, 9))
+    weights = np.r_[np.full(8, 0.875**32 / 8), 0.125 * 0.875 ** np.arange(31, -1, -1)]
+    assert means[-1] == pytest.approx(weights @ c) and weights.sum() == pytest.approx(1)
+
+
+def test_levels_and_the_largest_fork():
+    line = np.linspace(0, 1, 11)
+    found = read(attempt(11, self_certainty=line, varentropy=2 * line, logp=-line, entropy=line * (1 - line),
+                         margin=np.abs(line - 0.8)))  # fmt: skip
+    assert found["self_certainty_mean"] == pytest.approx(0.5) and found["self_certainty_end"] == pytest.approx(1)
+    assert found["varentropy_mean"] == pytest.approx(1) and found["varentropy_end"] == pytest.approx(2)
+    assert (found["logp_mean"], found["logp_slope"], found["logp_end"]) == pytest.approx((-0.5, -1, -1))
+    assert (found["fork_entropy"], found["fork_at"]) == pytest.approx((0.25, 0.5))
+    assert (found["fork_margin"], found["fork_margin_at"]) == pytest.approx((0, 0.8), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "tokens, wanted",
+    [
+        ([1, 2, 3], 0), ([1, 2, 2], 2), ([5, 1, 2, 1, 2, 1], 5), ([1, 2, 3, 1, 2, 3], 6), ([1, 2, 3, 1, 2], 0),
+        ([7, 8, 9, *[3, 3, 4] * 4], 12), ([4] * 9, 9), ([], 0), ([1], 0),
+    ],
+)  # fmt: skip
+def test_loops_at_the_end(tokens, wanted):
+    assert loop_length(tokens) == wanted
+    found = read(attempt(tokens=np.array(tokens, int)))
+    assert found["loop_share"] == pytest.approx(wanted / max(len(tokens), 1))
+
+
+def test_repetition_of_the_tail_is_not_that_of_the_beginning():
+    once, looped = list(range(40)), [*range(30), *[30, 31] * 15]
+    early = [*[50, 51] * 20, *range(40)]
+    assert read(attempt(tokens=once))["tail_repetition"] == 0
+    assert read(attempt(tokens=looped))["tail_repetition"] == 1
+    found = read(attempt(tokens=early))
+    assert found["tail_repetition"] == 0 and found["repetition"] > 0.4
+    # Of its n-grams by hand: those that end in the last quarter, and occur before.
+    row, n = np.random.default_rng(4).integers(2, size=64).tolist(), 4
+    grams = [tuple(row[i : i + n]) for i in range(61)]
+    late = [i for i in range(61) if i + n > 48]
+    assert repeated_end(row, n) == pytest.approx(np.mean([grams[i] in grams[:i] for i in late]))
+
+
+def test_common_beginnings_are_a_mean_over_pairs():
+    rows = [1, 2, 3, 4], [1, 2, 9], [1, 2, 3, 4, 5, 6], [7]
+    found = read(*(attempt(tokens=row) for row in rows))
+    assert found["common_prefix"] == pytest.approx((2 / 3 + 1 + 0 + 2 / 3 + 0 + 0) / 6)
+    assert read(attempt(), attempt())["common_prefix"] == 1 and np.isnan(read(attempt())["common_prefix"])
+
+
 def test_pushed_tokens_and_the_order_of_rollouts_do_not_matter():
     rng = np.random.default_rng(1)
-    names = ("entropy", "margin", "demotion", "kl")
+    names = ("entropy", "margin", "demotion", "kl", "top20_confidence", "self_certainty", "varentropy", "logp")
     rollouts = []
     for i in range(5):
         curves = {name: rng.random(12).astype(np.float32) for name in names}
@@ -141,8 +211,8 @@ def test_what_nothing_is_known_of_says_nothing():
     groups = {name: SIGNALS[name].group for name in found}
     for name, value in found.items():
         assert np.isnan(value) == (
-            groups[name] in ("entropy", "margin", "demotion", "confidence", "outside")
-            or name in ("answer_agreement", "answer_plurality", "answer_entropy", "length_sd")
+            groups[name] in ("entropy", "margin", "demotion", "confidence", "outside", *OF_TOKENS)
+            or name in ("answer_agreement", "answer_plurality", "answer_entropy", "length_sd", "common_prefix")
         ), name
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fr.diagnosis.windows import running
 from fr.models.transformer import Transformer
 from fr.sampling import batch, decode, rows, stats, steering
 from fr.sampling.rows import row_key
@@ -204,3 +205,86 @@ def test_a_forced_token_has_the_log_prob_of_what_is_drawn_from(start):
     wanted = [log_softmax(z[0] / 0.7)[best], log_softmax(kept)[-1]]
     np.testing.assert_allclose(emission.sample_logp[:2], wanted, atol=1e-5)
     assert emission.token[:2].tolist() == [best, best]
+
+
+def test_min_p_keeps_what_is_likely_beside_the_likeliest(start):
+    z, _ = logits(8, scale=1.0)
+    tokens = [[], [], []]
+    for seed in range(60):
+        own = dict(min_p=0.3, temperature=0.8)
+        _, emission = emit(start(*[own] * 2, dict(temperature=0.8), seed=seed), z, None, TAU)
+        for kept, token in zip(tokens, emission.token.tolist()):
+            kept.append(token)
+    p = np.exp(log_softmax(z[0] / 0.8))
+    able = p >= 0.3 * p.max()
+    assert 1 < able.sum() < 60 and able[tokens[0] + tokens[1]].all() and not able[tokens[2]].all()
+    wanted = np.log(p / p[able].sum())[int(emission.token[0])]
+    np.testing.assert_allclose(emission.sample_logp[0], wanted, atol=1e-5)
+
+
+def test_a_row_avoids_tokens_as_its_first_alone(start):
+    z, _ = logits(9)
+    best = int(z[0].argmax())
+    state = start(dict(avoid=(best,), temperature=0.0), dict(temperature=0.0), dict(avoid=(best,), forced=(best,)))
+    state, first = emit(state, z, None, TAU)
+    state, second = emit(state, z, None, TAU)
+    others = z[0].copy()
+    others[best] = -np.inf
+    assert first.token.tolist()[:3] == [int(others.argmax()), best, best] and second.token[0] == best
+    np.testing.assert_allclose(first.sample_logp[0], log_softmax(others)[others.argmax()], atol=1e-5)
+
+
+def test_a_contrast_is_drawn_from_plausible_tokens(start):
+    s, a = logits(10)
+    own = dict(operator=steering.STEER_SAMPLED, alpha=1.5, geodesic=steering.PATH, plausible=0.05)
+    mixture = dict(own, alpha=0.0, plausible=0.0)
+    able = np.exp(log_softmax(s[0])) >= 0.05 * np.exp(log_softmax(s[0])).max()
+    contrast = np.where(able, 1.5 * s[0].astype(np.float64) - 0.5 * a[0], -np.inf)
+    assert 1 < able.sum() < 60
+    for seed in range(20):
+        _, emission = emit(start(own, mixture, seed=seed), s, a, TAU)
+        token = emission.token.tolist()
+        assert able[token[0]]
+        np.testing.assert_allclose(emission.sample_logp[0], log_softmax(contrast)[token[0]], atol=1e-4)
+        np.testing.assert_allclose(emission.sample_logp[1], log_softmax(a[0])[token[1]], atol=1e-5)
+
+
+def test_a_row_ends_where_its_running_confidence_is_below_its_floor(start):
+    z = [logits(seed)[0] * scale for seed, scale in enumerate((2, 2, 2, 1, 0.1, 0.1, 0.1, 0.1))]
+    seen = [float(stats.token_stats(stats.read(x, TAU), np.zeros(B, int)).top20_confidence[0]) for x in z]
+    window, means = 3, running(np.array(seen), 3)
+    floor = float(means[4] + means[5]) / 2
+    assert means[:5].min() > floor > means[5]
+    state = start(dict(floor=floor, floor_window=window), {}, dict(floor=1e9, floor_window=4),
+                  dict(floor=1e9, floor_window=2, forced=(1, 2)))  # fmt: skip
+    ended = []
+    for x in z:
+        state, emission = emit(state, x, None, TAU)
+        ended.append(np.asarray(state.done)[:4])
+    # The first step at which each is done; forced tokens count for nothing.
+    assert [int(np.argmax(row)) if row.any() else -1 for row in np.array(ended).T] == [5, -1, 3, 3]
+
+
+def test_no_value_of_a_row_compiles_anything(start):
+    s, a = logits(11)
+    emit(start(), s, a, TAU)
+    compiled = emit._cache_size()
+    rows_of = (
+        dict(min_p=0.2), dict(drift=0.05, threshold=1.0, operator=steering.STEER_ONCE), dict(floor=1.0),
+        dict(avoid=(3,)), dict(plausible=0.1, alpha=2.0, operator=steering.STEER_SAMPLED),
+    )  # fmt: skip
+    for own in rows_of:
+        emit(start(own), s, a, TAU)
+    assert emit._cache_size() == compiled
+
+
+def test_other_rows_keep_their_bits_beside_the_newer_parameters(start):
+    s, a = logits(12)
+    beside = [dict(min_p=0.3), dict(avoid=(1, 2)), dict(floor=1e9), dict(drift=0.0, threshold=0.0, warmup=0,
+              operator=steering.HEAT), dict(operator=steering.STEER_SAMPLED, alpha=1.5, plausible=0.2)]  # fmt: skip
+    state, other = start(*[{}] * 5, dict(temperature=0.7)), start(*beside, dict(temperature=0.7))
+    for _ in range(3):
+        state, emission = emit(state, s, a, TAU)
+        other, changed = emit(other, s, a, TAU)
+        for own, new in zip(jax.tree.leaves(emission), jax.tree.leaves(changed)):
+            np.testing.assert_array_equal(np.asarray(own)[5], np.asarray(new)[5])

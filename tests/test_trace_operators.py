@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 from conftest import row
 
+from fr import tasks
 from fr.config import Config
 from fr.diagnosis.junction import Calibration, Trace
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Change, Failure, Setting, select
+from fr.interventions.traces import OFFSETS
 from fr.models import Model, ModelConfig
 from fr.sampling.work import Resume
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
 from fr.tasks.formats import Written, format_of
 from fr.types import Problem
 
-CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.0, cov_sd=0.0, lengths=(20, 40))
+CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.0, cov_sd=0.0, lengths=(20, 40), fires=(-1, 7))
 TRACE = "10 - 3 = 7 , 7 + 7 = 15 no 7 * 7 = 49 up answer 7 + 7"
 CHAT = "12 + 7 = 19. 19 + 5 = 25. That is all.\nAnswer: 25"
 
@@ -106,6 +108,90 @@ def test_wait_takes_the_answer_away(countdown, letters):
     assert told(countdown, change) == ("10 - 3 = 7 , 7 * 7 = 48", "up")
     at_once = failure(countdown, "countdown", "answer 7 * 7")
     assert wait.change(setting(countdown, "countdown", [at_once])) == Change()
+
+
+def test_the_largest_fork_is_kept_up_to_and_another_token_drawn_there(countdown):
+    failed = failure(countdown, "countdown", TRACE)
+    entropy = np.zeros(len(failed.written.tokens), np.float32)
+    entropy[[2, 9]] = 1.0, 2.0
+    failed = dataclasses.replace(failed, trace=dataclasses.replace(failed.trace, scores={"entropy": entropy}))
+    change = OPERATORS["fork_restart"].change(setting(countdown, "countdown", [failed]))
+    assert change.kept == tuple(failed.written.tokens[:9])
+    assert change.params == {"avoid": (failed.written.tokens[9],)}
+    forced = dataclasses.replace(failed.trace, sampled=np.arange(len(entropy)) < 9)
+    failed = dataclasses.replace(failed, trace=forced)
+    assert len(OPERATORS["fork_restart"].change(setting(countdown, "countdown", [failed])).kept) == 2
+
+
+def test_offsets_replay_failures_on_which_the_detector_fires(countdown):
+    failures = [failure(countdown, "countdown", f"{n} + 1 = 3 no answer {n}") for n in (3, 5)]
+    tokens = failures[1].written.tokens  # fires = (-1, 7): on the second alone
+    kept = {}
+    for name, offset in OFFSETS.items():
+        change = OPERATORS[name].change(setting(countdown, "countdown", failures, attempt=3))
+        assert change.params["fire_position"] == 0 and OPERATORS[name].needs_ancestor
+        kept[offset] = change.kept
+    assert {k: len(v) for k, v in kept.items()} == {-10: 0, -5: 2, 0: 7, 5: len(tokens) - 1, 10: len(tokens) - 1}
+    assert all(own == tuple(tokens[: len(own)]) for own in kept.values())
+    assert OPERATORS["steer_at_fire"].change(setting(countdown, "countdown", failures[:1])) == Change()
+
+
+def test_another_first_token_than_the_failures(countdown):
+    failures = [failure(countdown, "countdown", f"{n} + 1 = 3 no answer {n}") for n in (3, 5, 3)]
+    change = OPERATORS["other_first"].change(setting(countdown, "countdown", failures))
+    assert change.params == {"avoid": tuple(countdown.encode("3") + countdown.encode("5"))}
+
+
+def test_the_floor_of_an_early_stop_is_of_the_failures_least_sure_windows(countdown):
+    failures = []
+    for level in (1.0, 2.0, 3.0):
+        failed = failure(countdown, "countdown", TRACE)
+        values = np.full(len(failed.written.tokens), 5.0, np.float32)
+        values[10:] = level
+        trace = dataclasses.replace(failed.trace, scores={"top20_confidence": values})
+        failures.append(dataclasses.replace(failed, trace=trace))
+    own = OPERATORS["early_stop"].change(setting(countdown, "countdown", failures, stop_window=1.0)).params
+    assert own == {"floor": 2.0, "floor_window": 1}
+    share = setting(countdown, "countdown", failures, stop_window=0.1, stop_quantile=0.0)
+    own = OPERATORS["early_stop"].change(share).params
+    assert own["floor_window"] == 3 and 1.0 < own["floor"] < 1.1  # 0.1 of a median of 30
+
+
+@pytest.mark.parametrize(
+    "name, added",
+    [
+        ("reread", "Read the question again:\n?"),
+        ("critique", f"This attempt is wrong:\n{CHAT}\nSay what is wrong with it, then solve the problem anew."),
+        ("not_this", "The answer is not 25."),
+    ],
+)
+def test_operators_of_words(letters, name, added):
+    failed = [failure(letters, "sums", CHAT)]
+    change = OPERATORS[name].change(setting(letters, "sums", failed))
+    assert change.params == {} and change.prompt[0]["content"] == f"?\n{added}"
+    assert not OPERATORS[name].outside
+    able, left_out = select((name,), False, letters, "sums")
+    assert [o.name for o in able] == [name] and not left_out
+
+
+def test_no_answer_is_named_where_none_is_known(letters, countdown):
+    assert OPERATORS["not_this"].change(setting(letters, "sums", [failure(letters, "sums", "12 + 7.")])) == Change()
+    able, left_out = select(("reread", "critique", "not_this"), False, countdown, "countdown")
+    assert not able and all(why.startswith("the tokenizer cannot write") for why in left_out.values())
+
+
+def test_other_examples_take_the_place_of_those_that_a_plain_attempt_reads(countdown):
+    config = Config(task=dataclasses.replace(Config().task, shots=1))
+    plain = tasks.make(config.task)
+    problem = plain.problems("test", 1)[0]
+    asked = Setting(config, problem, 0, CALIBRATION, False, plain.prompt(problem), (), countdown)
+    told = OPERATORS["other_examples"].change(asked).prompt.split("\n")
+    before = plain.prompt(problem).split("\n")
+    assert len(before) == 2 and len(told) == 3 and told[-1] == before[-1] == problem.question
+    assert before[0] not in told
+    more = dataclasses.replace(config, task=dataclasses.replace(config.task, name="gsm8k", shots=1, path="/none"))
+    with pytest.raises(UserError):
+        OPERATORS["other_examples"].change(dataclasses.replace(asked, config=more))
 
 
 def test_a_hint_is_a_prompt_of_its_own(letters):

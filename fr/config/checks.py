@@ -52,7 +52,8 @@ def validate(c) -> None:
             _check(value > 0, f"{group}.{name}", value, "positive")
     _choice("task.split", c.task.split, ("train", "validation", "test"))
     _choice("sampling.devices", c.sampling.devices, ("auto", "one", "pmap", "shard_map"))
-    _choice("diagnosis.detector", c.diagnosis.detector, ("demotion", "z"))
+    _choice("diagnosis.detector", c.diagnosis.detector, ("window", "page_hinkley"))
+    _choice("diagnosis.score", c.diagnosis.score, ("demotion", "z"))
     _choice("diagnosis.statistics", c.diagnosis.statistics, ("scored", "loop"))
     _choice("diagnosis.form", c.diagnosis.form, ("showcase", "released"))
     _choice("algorithm", c.algorithm, ALGORITHMS)
@@ -82,7 +83,10 @@ def validate(c) -> None:
     _check(c.evaluation.temperature >= 0, "evaluation.temperature", c.evaluation.temperature, "0 or more")
     _check(0 < c.evaluation.top_p <= 1, "evaluation.top_p", c.evaluation.top_p, "in (0, 1]")
     _check(min(c.evaluation.ks, default=0) > 0, "evaluation.ks", c.evaluation.ks, "positive numbers")
-    _check(0 < c.diagnosis.quantile < 1, "diagnosis.quantile", c.diagnosis.quantile, "in (0, 1)")
+    _check(c.diagnosis.drift >= 0, "diagnosis.drift", c.diagnosis.drift, "0 or more")
+    for name in ("quantile", "false_alarms"):
+        value = getattr(c.diagnosis, name)
+        _check(0 < value < 1, f"diagnosis.{name}", value, "in (0, 1)")
     _validate_intervention(c.intervention)
     _check(
         c.architecture.width % c.architecture.heads == 0,
@@ -111,7 +115,13 @@ def _validate_task(c: TaskConfig) -> None:
 
 def _validate_intervention(c: InterventionConfig) -> None:
     _check(c.budget >= 0, "intervention.budget", c.budget, "0 or more")
+    # Above 1 the coverage mixture has no meaning; the operator that contrasts has a weight of its own.
     _check(0 <= c.alpha <= 1, "intervention.alpha", c.alpha, "in [0, 1]")
+    _check(1 < c.contrast < math.inf, "intervention.contrast", c.contrast, "above 1")
+    for name in ("plausible", "nucleus", "min_p"):
+        _check(0 < getattr(c, name) <= 1, f"intervention.{name}", getattr(c, name), "in (0, 1]")
+    _check(c.stop_window > 0, "intervention.stop_window", c.stop_window, "positive")
+    _check(0 <= c.stop_quantile <= 1, "intervention.stop_quantile", c.stop_quantile, "in [0, 1]")
     _check(0 <= c.restart_share <= 1, "intervention.restart_share", c.restart_share, "in [0, 1]")
     _check(c.switch_penalty >= 0, "intervention.switch_penalty", c.switch_penalty, "0 or more")
     for name in ("local_temperatures", "hot_temperatures"):

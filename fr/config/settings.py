@@ -59,10 +59,13 @@ class DiagnosisConfig:
     tau: float = 0.6  # diagnosis temperature
     window: float = 8.0  # half width, in tokens, of the junction window
     warmup: float = 20.0  # the detector cannot fire in the first tokens
-    width: int = 1  # tokens summed by the detector
+    detector: str = "window"  # window: a sum of scores; page_hinkley: their rise over their own mean
+    score: str = "demotion"  # of a token, for the detector. demotion: J; z: max(Z_path, Z_cov)
+    width: int = 1  # window: tokens that are summed
     quantile: float = 0.99  # of the detector's score over a problem's failed rollouts: its threshold
     quantile_without_ancestor: float = 0.75  # the same, of the logit variance
-    detector: str = "demotion"  # demotion: J; z: max(Z_path, Z_cov)
+    drift: float = 0.05  # page_hinkley: rise a token that is let pass, in units of the score
+    false_alarms: float = 0.05  # page_hinkley: share of traces without a change on which it may fire
     failures: tuple[int, ...] = ()  # a table of its own for routers that see so many first failures alone
     statistics: str = "scored"  # of failures: scored, or those of the loop that sampled them (bf16: see docs)
     form: str = "showcase"  # third feature: showcase (mean of log10) or released (log10 of the mean)
@@ -91,6 +94,12 @@ class InterventionConfig:
     local_span: int = 16  # tokens that stay hot after the one that fires
     hot_temperatures: tuple[float, ...] = (1.0, 1.2)  # of `hot`, in turns
     restart_share: float = 0.0  # of a trace's reasoning that prefix_restart keeps; 0: up to its junction
+    contrast: float = 1.5  # of contrastive: the specialist's weight, above 1 (arXiv 2210.15097)
+    plausible: float = 0.1  # of contrastive: a token needs this share of the specialist's largest p
+    nucleus: float = 0.9  # top_p of nucleus
+    min_p: float = 0.1  # of min_p, at hot_temperatures: share of the likeliest token's p (arXiv 2407.01082)
+    stop_window: float = 0.25  # of early_stop, in tokens; below 1: a share of the median failure
+    stop_quantile: float = 0.5  # of early_stop: of the failures' least sure windows, its floor
     switch_penalty: float = 3.0  # of tip, on the logits of switch words (arXiv 2501.18585) ...
     switch_window: float = 600.0  # ... in a thought's first tokens; below 1: a share of the median failure
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fr.config import Config
 from fr.diagnosis.junction import Calibration, Trace
+from fr.diagnosis.windows import running
 from fr.registry import Registry
 from fr.sampling.rows import row_key
 from fr.sampling.work import Resume
@@ -24,6 +25,12 @@ class Failure:
 
     written: Written
     trace: Trace
+
+    @functools.cached_property
+    def least_sure(self) -> Callable[[int], float]:
+        """The least running confidence of a window of so many tokens (`fr.diagnosis.windows.running`)."""
+        drawn = self.trace.scores["top20_confidence"][self.trace.sampled]
+        return functools.cache(lambda window: float(running(drawn, window)[min(window, len(drawn)) - 1 :].min()))
 
     @functools.cached_property
     def false_step(self) -> Step | None:

@@ -1,7 +1,11 @@
-"""The operators of arXiv 2606.05145, each a row of numbers. Every attempt starts from the prompt."""
+"""The operators of arXiv 2606.05145, and other rows of numbers. Every attempt starts from the prompt."""
 
+import numpy as np
+
+from fr.diagnosis.junction import tokens_of
 from fr.interventions.base import Setting, register
 from fr.sampling import steering
+from fr.sampling.rows import WIDTHS
 
 
 @register("retry")
@@ -15,7 +19,7 @@ def _detector(setting: Setting) -> dict:
     c, known = setting.config.diagnosis, setting.calibration
     code = steering.LOGIT_VAR
     if setting.has_ancestor:
-        code = steering.DEMOTION if c.detector == "demotion" else steering.Z_SCORE
+        code = steering.DEMOTION if c.score == "demotion" else steering.Z_SCORE
     return {
         "detector": code,
         "detector_width": c.width,
@@ -23,10 +27,11 @@ def _detector(setting: Setting) -> dict:
         "warmup": known.warmup,
         "cov_mean": known.cov_mean,
         "cov_sd": known.cov_sd,
+        **({"drift": c.drift} if c.detector == "page_hinkley" else {}),
     }
 
 
-def _steer(setting: Setting, geodesic: int) -> dict:
+def steer(setting: Setting, geodesic: int) -> dict:
     return {
         "operator": steering.STEER_ONCE,
         "alpha": setting.config.intervention.alpha,
@@ -38,21 +43,34 @@ def _steer(setting: Setting, geodesic: int) -> dict:
 @register("sparse_steer", needs_ancestor=True)
 def sparse_steer(setting: Setting) -> dict:
     """One token of steering at the detected junction, by the mixture with the larger Z."""
-    return _steer(setting, steering.CHOSEN)
+    return steer(setting, steering.CHOSEN)
 
 
 @register("wrong_geodesic", needs_ancestor=True)
 def wrong_geodesic(setting: Setting) -> dict:
     """Control: the same place, the other mixture."""
-    return _steer(setting, steering.OTHER)
+    return steer(setting, steering.OTHER)
 
 
 @register("sparse_steer_random", needs_ancestor=True)
 def sparse_steer_random(setting: Setting) -> dict:
-    """Control: the same steering at a position uniform over the failed rollouts' lengths."""
-    generator = setting.generator()
-    length = generator.choice(setting.calibration.lengths)
-    return {**_steer(setting, steering.CHOSEN), "fire_position": int(generator.integers(length))}
+    """Control: the same steering at a position uniform over the length of a failure on which the detector fires.
+
+    It steers in as many attempts as `sparse_steer` does, as far as the failures tell [ours]: with the share of
+    them on which the detector fires, over the chance that one of them is long enough to reach the position.
+    """
+    generator, known = setting.generator(), setting.calibration
+    lengths = np.array(known.lengths)
+    fired = lengths[np.array(known.fires) >= 0]
+    own = steer(setting, steering.CHOSEN)
+    if not len(fired):
+        return {**own, "threshold": np.inf}
+    position = int(generator.integers(generator.choice(fired)))
+    # Positions are uniform over [0, L): a failure of length l reaches min(l, L) of them.
+    reached = np.mean(np.minimum(lengths[:, None], fired) / fired)
+    if generator.random() < len(fired) / len(lengths) / reached:
+        return {**own, "fire_position": position}
+    return {**own, "threshold": np.inf}
 
 
 @register("dense_steer", needs_ancestor=True, deterministic=True)
@@ -81,3 +99,65 @@ def local_temp(setting: Setting) -> dict:
         "local_span": c.local_span,
         **_detector(setting),
     }
+
+
+@register("contrastive", needs_ancestor=True)
+def contrastive(setting: Setting) -> dict:
+    """Contrastive decoding (arXiv 2210.15097): log p_S + (α − 1)(log p_S − log p_A), α > 1, on plausible tokens.
+
+    Plausible are tokens with p_S ≥ `plausible` max p_S. Drawn at the row's temperature; the source searches.
+    """
+    c = setting.config.intervention
+    return {**dense_sampled(setting), "alpha": c.contrast, "plausible": c.plausible}
+
+
+@register("ancestor_alone", needs_ancestor=True)
+def ancestor_alone(setting: Setting) -> dict:
+    """Every token drawn from the ancestor (α = 0): the second model of a cascade, which reads no failure.
+
+    The specialist is computed beside it and charged for, since the loop does both.
+    """
+    return {**dense_sampled(setting), "alpha": 0.0}
+
+
+@register("greedy", deterministic=True)
+def greedy(setting: Setting) -> dict:
+    """The specialist's likeliest token at every position: one deterministic attempt."""
+    return {"temperature": 0.0}
+
+
+@register("nucleus")
+def nucleus(setting: Setting) -> dict:
+    """Sample from the smallest set of tokens with mass `nucleus` (arXiv 1904.09751)."""
+    return {"top_p": setting.config.intervention.nucleus}
+
+
+@register("min_p")
+def min_p(setting: Setting) -> dict:
+    """Sample hotter, as `hot`, from tokens with p ≥ `min_p` max p (arXiv 2407.01082)."""
+    c = setting.config.intervention
+    hot = c.hot_temperatures
+    return {"temperature": hot[setting.attempt % len(hot)], "min_p": c.min_p}
+
+
+@register("other_first")
+def other_first(setting: Setting) -> dict:
+    """Begin with another token than the failures began with (after the branches of CoT-decoding, arXiv 2402.10200).
+
+    Drawn from what is left of the first distribution, where the source takes the likeliest tokens in turn.
+    """
+    begun = (failure.written.tokens[:1] for failure in setting.failures)
+    return {"avoid": tuple(dict.fromkeys(token for first in begun for token in first))[: WIDTHS["avoid"]]}
+
+
+@register("early_stop")
+def early_stop(setting: Setting) -> dict:
+    """Sample again, and end the row once its confidence falls below that of the failures (arXiv 2508.15260).
+
+    Confidence is DeepConf's, as a running mean over `stop_window` tokens; the floor is the `stop_quantile` of the
+    failures' least values [ours: the source calibrates on attempts of any outcome]. What it saves are tokens.
+    """
+    c = setting.config.intervention
+    window = max(1, tokens_of(c.stop_window, setting.calibration.lengths))
+    least = [failure.least_sure(window) for failure in setting.failures]
+    return {"floor": float(np.quantile(least, c.stop_quantile)), "floor_window": window}

@@ -1,7 +1,11 @@
 """Operators that go on from a failed trace: its tokens are read again, none is sampled anew."""
 
+import numpy as np
+
 from fr.diagnosis.junction import junction
 from fr.interventions.base import Change, Failure, Setting, register
+from fr.interventions.operators import steer
+from fr.sampling import steering
 from fr.tasks.formats import spell
 from fr.tasks.steps import written
 
@@ -50,3 +54,41 @@ def repair(setting: Setting) -> Change:
     repaired = result and _behind(setting, failure, step.equals, step.gap + result)
     before = failure.written.text[: step.start].rstrip()
     return repaired or _behind(setting, failure, len(before))
+
+
+@register("fork_restart")
+def fork_restart(setting: Setting) -> Change:
+    """Go back to the largest fork of a failed trace, where its entropy is largest, and draw another token there."""
+    failure = setting.failure
+    entropy = np.where(failure.trace.sampled, failure.trace.scores["entropy"], -np.inf)
+    at = int(np.argmax(entropy))
+    tokens = failure.written.tokens
+    return Change({"avoid": (tokens[at],)}, kept=tuple(tokens[:at]))
+
+
+def _register_offset(name: str, offset: int) -> None:
+    """File `sparse_steer`'s one token of steering at an offset from where the detector fires on a failed trace."""
+
+    def fill(setting: Setting) -> Change:
+        known = zip(setting.failures, setting.calibration.fires)
+        fired = [(failure, at) for failure, at in known if at >= 0]
+        if not fired:
+            return Change()
+        failure, at = fired[setting.attempt % len(fired)]
+        tokens = failure.written.tokens
+        kept = tokens[: min(max(at + offset, 0), len(tokens) - 1)]
+        return Change({**steer(setting, steering.CHOSEN), "fire_position": 0}, kept=tuple(kept))
+
+    fill.__doc__ = (
+        "Replay a failed trace on which the detector fires up to "
+        f"{f'{abs(offset)} tokens ' + ('before' if offset < 0 else 'behind') if offset else 'the token of'} "
+        "the fire, and steer there; sampled anew where it fires on none."
+    )
+    register(name, needs_ancestor=True)(fill)
+
+
+# A new attempt cannot act before its own fire: only one that goes along a recorded trace knows where that is. So
+# all five replay one, and differ by the offset alone. What lies outside of the trace is moved to its ends.
+OFFSETS = {"steer_before_10": -10, "steer_before_5": -5, "steer_at_fire": 0, "steer_after_5": 5, "steer_after_10": 10}
+for _name, _offset in OFFSETS.items():
+    _register_offset(_name, _offset)

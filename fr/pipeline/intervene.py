@@ -1,13 +1,15 @@
 """Attempts of every operator on the failed problems."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fr import store
 from fr.diagnosis.junction import Trace, calibrate
-from fr.diagnosis.majority import plurality
+from fr.diagnosis.majority import plurality, surest, weighted
+from fr.diagnosis.windows import bottom, groups
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Failure, Setting
 from fr.pipeline.attempts import make_attempts, plan_change
@@ -85,22 +87,37 @@ def _by_operator(run: Run) -> dict[str, dict]:
 
 
 def _by_vote(run: Run) -> dict[str, dict]:
-    """Accuracy where nobody knows which rollouts failed: of one of them, and of the answer that most of them give."""
-    columns = ["problem", "task", "text", "read", "grade"]
+    """Accuracy where nobody knows which rollouts failed: of one of them, and of the one answer that a rule returns.
+
+    majority: what most of them give. weighted: the same, each vote counting its confidence. surest: that of the
+    most confident one. Confidence is DeepConf's bottom 10 % of windows of `rewards.window` tokens.
+    """
+    columns = ["problem", "task", "text", "read", "grade", "forced", "top20_confidence"]
     rollouts: dict[str, list[dict]] = {}
     for row in store.read_table(run.workdir / "rollouts", columns).to_pylist():
         rollouts.setdefault(row["problem"], []).append(row)
+    window, seed = run.config.rewards.window, run.config.seed
+    for row in itertools.chain(*rollouts.values()):
+        drawn = ~np.array(row.pop("forced"), bool)
+        row["confidence"] = bottom(groups(np.array(row.pop("top20_confidence"))[drawn], window))
     single = [(row["problem"], row["grade"] == RIGHT) for group in rollouts.values() for row in group]
     return {
         "rollout": rate(*zip(*single), run.config),
-        "majority": rate(rollouts, (vote(group, run.config.seed) for group in rollouts.values()), run.config),
+        **{
+            name: rate(rollouts, (vote(group, seed, by) for group in rollouts.values()), run.config)
+            for name, by in (("majority", None), ("weighted", weighted), ("surest", surest))
+        },
     }
 
 
-def vote(attempts: Sequence[dict], seed: int) -> bool:
-    """Whether the answer that most attempts at a problem give is right; what cannot be parsed abstains."""
+def vote(attempts: Sequence[dict], seed: int, by: Callable | None = None) -> bool:
+    """Whether the answer that most attempts at a problem give is right; what cannot be parsed abstains.
+
+    `by`, of `fr.diagnosis.majority`, takes their `confidence` into account.
+    """
     texts = [None if a["grade"] == UNPARSED else a.get("read") or a["text"] for a in attempts]
     answers = canonical_answers(attempts[0]["task"], texts) if attempts else []
     key = row_key(seed, "majority", attempts[0]["problem"]) if attempts else 0
-    chosen = plurality(answers, np.random.default_rng(key))
+    draw = np.random.default_rng(key)
+    chosen = by(answers, [a["confidence"] for a in attempts], draw) if by else plurality(answers, draw)
     return chosen is not None and attempts[chosen]["grade"] == RIGHT

@@ -50,6 +50,10 @@ def attempts_table(summary: dict) -> Table:
         f"  without a verifier, of all problems: a single rollout is right in {_percent(alone)} "
         f"{_interval(alone)}, the answer that most give in {_percent(vote)} {_interval(vote)}"
     )
+    chosen = {"weighted": "of the vote weighted by confidence", "surest": "of the surest rollout"}
+    for name in (name for name in chosen if name in summary["without_verifier"]):
+        rate = summary["without_verifier"][name]
+        notes.append(f"  the answer {chosen[name]} in {_percent(rate)} {_interval(rate)}")
     header = ["operator", "attempts", "rescued", "95 % interval", "fired"]
     return Table(header, rows, note="\n".join(notes))
 

@@ -7,10 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from fr.config import RewardsConfig
+from fr.diagnosis.windows import bottom, groups
 from fr.rewards.base import term, token_mean
 from fr.types import RewardBatch
-
-_BOTTOM = 0.1  # share of windows, of DeepConf's bottom-10 % form
 
 
 @term("rlsf", from_stats=True)
@@ -49,8 +48,7 @@ def deepconf_lowest(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarr
 @term("deepconf_bottom", from_stats=True)
 def deepconf_bottom(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
     """Mean DeepConf confidence of the least sure 10 % of windows, at least one (arXiv 2508.15260)."""
-    lowest = lambda windows: np.sort(windows)[: max(1, int(_BOTTOM * len(windows)))]
-    return np.array([lowest(windows).mean() for windows in _windows(batch, config)])
+    return np.array([bottom(windows) for windows in _windows(batch, config)])
 
 
 @term("deepconf_tail", from_stats=True)
@@ -61,6 +59,5 @@ def deepconf_tail(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray
 
 def _windows(batch: RewardBatch, config: RewardsConfig) -> list[Float[np.ndarray, "_"]]:
     """Mean confidence of every full window of a row's sampled tokens, in order; 0 for a row without tokens."""
-    rows = [row[mask] for row, mask in zip(batch.stats["top20_confidence"].astype(np.float64), batch.mask)]
-    slide = lambda row: np.lib.stride_tricks.sliding_window_view(row, min(config.window, len(row)))
-    return [slide(row).mean(axis=1) if len(row) else np.zeros(1) for row in rows]
+    rows = zip(batch.stats["top20_confidence"], batch.mask)
+    return [groups(row[mask], config.window) for row, mask in rows]

@@ -30,6 +30,7 @@ class DecodeState:
     hot: Int[Array, "B"]  # tokens that are still drawn at the local temperature
     thought: Int[Array, "B"]  # tokens since the last switch token
     scores: Float[Array, "B W"]  # ring of detector scores
+    memory: Float[Array, "B 4"]  # of drawn tokens, as `steering.remember` has it
     key: UInt[Array, "B 2"]
     rows: RowParams
     cache: KVCache
@@ -113,6 +114,7 @@ def init_state(model: Transformer, ancestor: Transformer | None, rows: RowParams
         hot=zeros,
         thought=zeros,
         scores=jnp.zeros((b, steering.RING)),
+        memory=jnp.zeros((b, 4)),
         key=jnp.zeros((b, 2), jnp.uint32),
         rows=rows,
         cache=cache(model),
@@ -164,6 +166,7 @@ def enter(params: Models, state: DecodeState, prefixes: Prefixes, entry: Entry) 
         hot=zero,
         thought=zero,
         scores=jnp.zeros((zero.size, steering.RING)),
+        memory=jnp.zeros((zero.size, 4)),
         key=entry.key,
         rows=entry.rows,
         cache=None,
@@ -213,7 +216,7 @@ def resize(state: DecodeState, size: int) -> DecodeState:
 def edit(state: DecodeState, change: Edit) -> DecodeState:
     """Release paused rows as the work source said; a rewound row keeps cache entries [0, length).
 
-    Its detector's window starts anew: scores before the cut may have left the ring.
+    Its detectors start anew: scores before the cut may have left the ring.
     """
     take = functools.partial(_take, change.mask)
     rewound = (change.mask & (change.generated < state.generated))[:, None]
@@ -229,6 +232,7 @@ def edit(state: DecodeState, change: Edit) -> DecodeState:
         thought=take(change.thought, state.thought),
         key=take(change.key, state.key),
         scores=jnp.where(rewound, 0.0, state.scores),
+        memory=jnp.where(rewound, 0.0, state.memory),
         rows=state.rows.replace(forced=take(change.forced, state.rows.forced)),
     )
 

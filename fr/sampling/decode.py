@@ -74,7 +74,9 @@ def emit(
     score = jnp.where(forced, 0.0, steering.detector_score(rows, moments, lineage))
     ring = state.scores.at[jnp.arange(score.shape[0]), state.generated % steering.RING].set(score)
     total = steering.windowed(ring, state.generated, rows.detector_width)
-    fired = steering.fires(rows, total, state.generated, state.fired) & live & ~forced
+    memory = steering.remember(state.memory, rows, score, moments.top20_confidence, ~forced)
+    watched = jnp.where(rows.drift >= 0, memory[:, steering.RISE], total)
+    fired = steering.fires(rows, watched, state.generated, state.fired) & live & ~forced
 
     replaced = steering.discards(rows, fired)
     token, sample_logp = jax.lax.cond(
@@ -82,7 +84,7 @@ def emit(
         lambda: _choose(
             replaced,
             steering.second_draw(
-                rows, fired, _penalise_switch(state, specialist), ancestor, lineage, second_uniform
+                rows, fired, _withhold(state, specialist), ancestor, lineage, second_uniform
             ),
             (token, sample_logp),
         ),
@@ -95,7 +97,7 @@ def emit(
     if lineage is not None:
         lineage = stats.for_token(lineage, stats.delta_path(reading, theirs, token))
     emission = Emission(token, live, forced & live, fired, sample_logp, moments, lineage)
-    return _advance(state, emission, ring), emission
+    return _advance(state, emission, ring, memory), emission
 
 
 def draw_only(state: DecodeState, logits: Float[Array, "B V"]) -> tuple[DecodeState, Emission]:
@@ -107,7 +109,7 @@ def draw_only(state: DecodeState, logits: Float[Array, "B V"]) -> tuple[DecodeSt
     )
     token, sample_logp = _choose(forced, (waiting, forced_logp), (token, sample_logp))
     emission = Emission(token, live, forced & live, jnp.zeros_like(live), sample_logp, None, None)
-    return _advance(state, emission, state.scores), emission
+    return _advance(state, emission, state.scores, state.memory), emission
 
 
 def _waiting(state: DecodeState) -> Int[Array, "B"]:
@@ -129,11 +131,12 @@ def _first_draw(
         return token, logp, lg.other_log_prob(z, t, token, logp, waiting)
 
     def altered_draw():
-        z = lg.temper(_penalise_switch(state, logits), temperature)
-        return drawn(lg.restrict(z, rows.top_p, rows.top_k), jnp.ones_like(temperature))
+        z = lg.temper(_withhold(state, logits), temperature)
+        kept = lg.restrict(z, rows.top_p, rows.top_k, rows.min_p)
+        return drawn(kept, jnp.ones_like(temperature))
 
     # Rows without a filter or a penalty take the same numbers whoever is beside them, and no copy of the logits.
-    altered = (rows.top_p < 1) | (rows.top_k > 0) | _young(state)
+    altered = (rows.top_p < 1) | (rows.top_k > 0) | (rows.min_p > 0) | _young(state) | _begins(state)
     plain = drawn(logits, temperature)
     return jax.lax.cond(jnp.any(altered), lambda: _choose(altered, altered_draw(), plain), lambda: plain)
 
@@ -146,19 +149,31 @@ def _young(state: DecodeState) -> Bool[Array, "B"]:
     return (state.rows.switch_penalty > 0) & (state.thought < state.rows.switch_window)
 
 
-def _penalise_switch(state: DecodeState, logits: Float[Array, "B V"]) -> Float[Array, "B V"]:
-    """Thought-switch penalty (TIP, arXiv 2501.18585), while the current thought is young."""
-    rows, young = state.rows, _young(state)
+def _begins(state: DecodeState) -> Bool[Array, "B"]:
+    """Rows that draw their first token and may not draw any."""
+    return (state.generated == 0) & (state.rows.avoid[:, 0] >= 0)
+
+
+def _withhold(state: DecodeState, logits: Float[Array, "B V"]) -> Float[Array, "B V"]:
+    """Thought-switch penalty (TIP, arXiv 2501.18585) while the current thought is young; avoided first tokens."""
+    rows, young, begins = state.rows, _young(state), _begins(state)
+
+    def forbid(z):
+        at = jnp.where((rows.avoid >= 0) & begins[:, None], rows.avoid, z.shape[-1])
+        return z.at[jnp.arange(z.shape[0])[:, None], at].set(lg.OFF, mode="drop")
 
     def penalise(z):
         at = jnp.where(rows.switch_tokens >= 0, rows.switch_tokens, z.shape[-1])
         amount = jnp.where(young, rows.switch_penalty, 0.0)[:, None]
         return z.at[jnp.arange(z.shape[0])[:, None], at].add(-amount, mode="drop")
 
+    logits = jax.lax.cond(jnp.any(begins), forbid, lambda z: z, logits)
     return jax.lax.cond(jnp.any(young), penalise, lambda z: z, logits)
 
 
-def _advance(state: DecodeState, emission: Emission, ring: Float[Array, "B W"]) -> DecodeState:
+def _advance(
+    state: DecodeState, emission: Emission, ring: Float[Array, "B W"], memory: Float[Array, "B 4"]
+) -> DecodeState:
     """Count the emitted token of live rows; leave the others as they are."""
     rows, live, token = state.rows, emission.valid, emission.token
     among: Callable = lambda wanted: jnp.any(token[:, None] == wanted, axis=-1) & live
@@ -167,7 +182,8 @@ def _advance(state: DecodeState, emission: Emission, ring: Float[Array, "B W"]) 
     heated = emission.fired & (rows.operator == steering.HEAT)
     # A NaN or +inf among a row's logits makes every log-prob NaN: the row ends, and the host stops the run.
     broken = live & jnp.isnan(emission.sample_logp)
-    done = state.done | among(rows.stop) | (live & (generated >= rows.budget)) | broken
+    over = (generated >= rows.budget) | steering.gives_up(rows, memory)
+    done = state.done | among(rows.stop) | (live & over) | broken
     return state.replace(
         last=jnp.where(live, token, state.last),
         length=state.length + one,
@@ -179,4 +195,5 @@ def _advance(state: DecodeState, emission: Emission, ring: Float[Array, "B W"]) 
         hot=jnp.where(heated, rows.local_span, jnp.maximum(state.hot - one, 0)),
         thought=jnp.where(among(rows.switch_tokens), 0, state.thought + one),
         scores=jnp.where(live[:, None], ring, state.scores),
+        memory=jnp.where(live[:, None], memory, state.memory),
     )

@@ -205,7 +205,8 @@ class Engine:
             raise ValueError(f"row {row.id}: its prompt is empty")
         if rows.value(row, "budget") < 1:
             raise ValueError(f"row {row.id}: a budget of {rows.value(row, 'budget')} leaves nothing to emit")
-        if rows.value(row, "operator") != steering.PLAIN and not self._statistics:
+        reads = rows.value(row, "operator") != steering.PLAIN or rows.value(row, "floor") > -np.inf
+        if reads and not self._statistics:
             raise ValueError(f"row {row.id}: its operator reads statistics, and this engine keeps none")
         if rows.value(row, "operator") in steering.NEEDS_ANCESTOR and not self._has_ancestor:
             raise ValueError(f"row {row.id}: its operator mixes with an ancestor, and this engine has none")

@@ -6,8 +6,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from fr.sampling.columns import column_sums, first_of, likeliest, pick, summable
 
-COLDEST = 1e-6  # smaller temperatures are this one: 1 / T and logits / T stay finite, and far above _OFF
-_OFF = -1e30  # finite, so that a filtered row never makes NaN
+COLDEST = 1e-6  # smaller temperatures are this one: 1 / T and logits / T stay finite, and far above OFF
+OFF = -1e30  # finite, so that a filtered row never makes NaN
 _GROUP = 64  # columns whose mass is first taken together
 _FEW = 1024  # tokens among which an edge is looked for before the whole vocabulary is sorted
 
@@ -28,14 +28,29 @@ def _divisor(temperature):
 
 
 def restrict(
-    logits: Float[Array, "B V"], top_p: Float[Array, "B"], top_k: Int[Array, "B"]
+    logits: Float[Array, "B V"],
+    top_p: Float[Array, "B"],
+    top_k: Int[Array, "B"],
+    min_p: Float[Array, "B"] | float = 0.0,
 ) -> Float[Array, "B V"]:
     """Keep the top_k likeliest tokens (0: all), then the smallest set of those with mass >= top_p (1: all).
 
-    Ties at an edge stay in together. Costs nothing while no row of the batch filters.
+    Then those with p >= min_p max p (0: all; arXiv 2407.01082). Ties at an edge stay in together. Costs
+    nothing while no row of the batch filters.
     """
     wanted = jnp.any(top_k > 0) | jnp.any(top_p < 1)
-    return jax.lax.cond(wanted, _restrict, lambda z, p, k: z, logits, top_p, top_k)
+    logits = jax.lax.cond(wanted, _restrict, lambda z, p, k: z, logits, top_p, top_k)
+    min_p = jnp.broadcast_to(min_p, top_p.shape)
+    return jax.lax.cond(jnp.any(min_p > 0), likely, lambda z, p: z, logits, min_p)
+
+
+def likely(
+    logits: Float[Array, "B V"], share: Float[Array, "B"], of: Float[Array, "B V"] | None = None
+) -> Float[Array, "B V"]:
+    """Keep the tokens with p >= share max p, p = softmax(of); `of` is the logits themselves if not given."""
+    of = logits if of is None else of
+    edge = jnp.max(of, axis=-1) + jnp.log(share)  # log 0 = -inf keeps all
+    return jnp.where(of >= edge[:, None], logits, OFF)
 
 
 def _restrict(logits, top_p, top_k):
@@ -51,13 +66,13 @@ def _restrict(logits, top_p, top_k):
         lambda: _edge(-jnp.sort(-logits, axis=-1), count, whole, total, top_p),
     )
     everything = whole & (top_p >= 1)
-    return jnp.where((logits >= edge) | everything[:, None], logits, _OFF)
+    return jnp.where((logits >= edge) | everything[:, None], logits, OFF)
 
 
 def _edge(ordered, count, whole, total, top_p):
     """The smallest logit [B, 1] that stays, from the largest ones in order; `total`: logsumexp of all of them."""
     kept = jnp.arange(ordered.shape[-1]) < count[:, None]
-    of_kept = jax.nn.logsumexp(jnp.where(kept, ordered, _OFF), axis=-1)
+    of_kept = jax.nn.logsumexp(jnp.where(kept, ordered, OFF), axis=-1)
     p = jnp.exp(ordered - jnp.where(whole, total, of_kept)[:, None])
     # A token stays while the mass before it is short of top_p: the likeliest one always does.
     kept &= (jnp.cumsum(p, axis=-1) - p < top_p[:, None]) | (top_p[:, None] >= 1)

@@ -9,17 +9,20 @@ from fr.sampling import steering
 from fr.types import Row, RowParams
 
 # Fixed widths of the token lists of a row; a longer list is refused, since widening one compiles anew.
-WIDTHS = {"switch_tokens": 16, "forced": 64, "pause": 8, "stop": 8}
+WIDTHS = {"switch_tokens": 16, "forced": 64, "pause": 8, "stop": 8, "avoid": 16}
 
 _DEFAULTS = {
     "temperature": np.float32(1.0),
     "top_p": np.float32(1.0),
     "top_k": np.int32(0),
+    "min_p": np.float32(0.0),
     "operator": np.int32(steering.PLAIN),
     "alpha": np.float32(0.7),
+    "plausible": np.float32(0.0),
     "geodesic": np.int32(steering.CHOSEN),
     "detector": np.int32(steering.DEMOTION),
     "detector_width": np.int32(1),
+    "drift": np.float32(-1.0),
     "threshold": np.float32(np.inf),
     "warmup": np.int32(20),
     "fire_position": np.int32(-1),
@@ -29,6 +32,8 @@ _DEFAULTS = {
     "local_span": np.int32(16),
     "switch_penalty": np.float32(0.0),
     "switch_window": np.int32(0),
+    "floor": np.float32(-np.inf),
+    "floor_window": np.int32(1),
     "budget": np.int32(64),
 }
 

@@ -16,6 +16,9 @@ PATH, COVERAGE, CHOSEN, OTHER = range(4)
 DEMOTION, Z_SCORE, LOGIT_VAR = range(3)
 
 RING = 16  # widest window that a detector can sum over
+# What a row remembers of the tokens that it has drawn: their number, the mean of their scores, the Page-Hinkley
+# statistic, and the running mean of their confidence.
+COUNT, MEAN, RISE, ASSURED = range(4)
 
 
 def z_cov(lineage: LineageStats, rows: RowParams) -> Float[Array, "B"]:
@@ -40,6 +43,33 @@ def windowed(
     """Sum of a ring of scores over the last `width` tokens, the one at `index` included."""
     age = (index[:, None] - jnp.arange(RING)) % RING
     return jnp.sum(jnp.where(age < width[:, None], scores, 0.0), axis=-1)
+
+
+def remember(
+    memory: Float[Array, "B 4"],
+    rows: RowParams,
+    score: Float[Array, "B"],
+    confidence: Float[Array, "B"],
+    counts: Bool[Array, "B"],
+) -> Float[Array, "B 4"]:
+    """The memory with one more drawn token; of rows where `counts` is False (a forced token) as it was.
+
+    Page-Hinkley, for a rise: PH_t = max(0, PH_{t-1} + x_t - mean(x_1..x_t) - drift), PH_0 = 0. Confidence
+    (DeepConf's, arXiv 2508.15260) as c_t = c_{t-1} + (C_t - c_{t-1}) / min(t, floor_window): a window of 2,048
+    tokens would have to be kept, an exponential one of the same time constant is one number [ours].
+    """
+    count = memory[:, COUNT] + 1
+    mean = memory[:, MEAN] + (score - memory[:, MEAN]) / count
+    rise = jnp.maximum(memory[:, RISE] + score - mean - rows.drift, 0.0)
+    old = memory[:, ASSURED]
+    assured = old + (confidence - old) / jnp.minimum(count, rows.floor_window)
+    new = jnp.stack([count, mean, rise, assured], axis=-1)
+    return jnp.where(counts[:, None], new, memory)
+
+
+def gives_up(rows: RowParams, memory: Float[Array, "B 4"]) -> Bool[Array, "B"]:
+    """Rows whose running confidence has fallen below their floor, once it is a mean over its window."""
+    return (memory[:, COUNT] >= rows.floor_window) & (memory[:, ASSURED] < rows.floor)
 
 
 def fires(
@@ -69,6 +99,7 @@ def mix(
     path = w * s + (1 - w) * a
     # log 0 = -inf at the ends of alpha is what the sum wants: the other side alone is left.
     log_w, log_v = jnp.log(w), jnp.log1p(-w)
+    # A weight above 1 is for the path alone, and gives no number here, where nothing is taken from.
     both = jnp.logaddexp(jax.nn.log_softmax(s, -1) + log_w, jax.nn.log_softmax(a, -1) + log_v)
     mixed = jnp.where(coverage[:, None], both, path)
     return jnp.pad(mixed, ((0, 0), (0, specialist.shape[-1] - shared)), constant_values=-1e30)
@@ -102,9 +133,12 @@ def second_draw(
     out, greedy = lg.temper(specialist, temperature), temperature <= 0
     if ancestor is not None:
         mixed = mix(specialist, ancestor, rows.alpha, rows.temperature, by_coverage(rows, lineage))
+        mixed = jax.lax.cond(
+            jnp.any(rows.plausible > 0), lg.likely, lambda z, *_: z, mixed, rows.plausible, specialist
+        )
         out = jnp.where((heated | (rows.operator == PLAIN))[:, None], out, mixed)
         greedy |= (rows.operator == STEER_ONCE) | (rows.operator == STEER_DENSE)
-    return lg.draw(lg.restrict(out, rows.top_p, rows.top_k), uniform, greedy)
+    return lg.draw(lg.restrict(out, rows.top_p, rows.top_k, rows.min_p), uniform, greedy)
 
 
 def discards(rows: RowParams, fired: Bool[Array, "B"]) -> Bool[Array, "B"]:

@@ -117,6 +117,11 @@ class Written:
         return bool(self.marker) or self.text.rstrip().endswith(self.form.cue.strip())
 
     @property
+    def own_answer(self) -> str:
+        """The text of the own answer; "" where there is none behind a marker."""
+        return self.text[self.marker.begin : self.marker.end].strip() if self.marker else ""
+
+    @property
     def ends(self) -> list[int]:
         """Characters of the reasoning up to the end of each step, in order; 0 is the first."""
         reasoning = self.reasoning

@@ -20,7 +20,7 @@ def slope(values: Float[np.ndarray, "T"] | None) -> float:
 
 def end(values: Float[np.ndarray, "T"] | None) -> float:
     """Mean over the last tenth of a curve, one token or more."""
-    return _mean(values if values is None else values[-max(1, round(_END * len(values))) :])
+    return level(values if values is None else values[-max(1, round(_END * len(values))) :])
 
 
 def drop(values: Float[np.ndarray, "T"] | None) -> float:
@@ -39,14 +39,15 @@ def share_within(values: Float[np.ndarray, "T"] | None, first: float, last: floa
     return float(values[(at >= first) & (at < last)].sum() / values.sum())
 
 
-def _mean(values: Float[np.ndarray, "T"] | None) -> float:
+def level(values: Float[np.ndarray, "T"] | None) -> float:
+    """Mean of a curve; NaN of none."""
     return np.nan if values is None or not len(values) else float(values.mean())
 
 
 @mean_signal("entropy_mean", "entropy")
 def entropy_mean(attempt, config: Config) -> float:
     """Level of the entropy, in nats, temperature 1."""
-    return _mean(curve(attempt, "entropy"))
+    return level(curve(attempt, "entropy"))
 
 
 @mean_signal("entropy_slope", "entropy")
@@ -70,7 +71,7 @@ def entropy_drop(attempt, config: Config) -> float:
 @mean_signal("margin_mean", "margin")
 def margin_mean(attempt, config: Config) -> float:
     """Level of p of the likeliest token less p of the second."""
-    return _mean(curve(attempt, "margin"))
+    return level(curve(attempt, "margin"))
 
 
 @mean_signal("margin_slope", "margin")
@@ -95,7 +96,7 @@ def junction_at(attempt, config: Config) -> float:
 @mean_signal("demotion_mean", "demotion")
 def demotion_mean(attempt, config: Config) -> float:
     """Level of J: how far the specialist goes from its ancestor (arXiv 2606.05145)."""
-    return _mean(curve(attempt, "demotion"))
+    return level(curve(attempt, "demotion"))
 
 
 @mean_signal("demotion_early", "demotion")
@@ -113,4 +114,4 @@ def demotion_late(attempt, config: Config) -> float:
 @mean_signal("kl_mean", "demotion")
 def kl_mean(attempt, config: Config) -> float:
     """Level of KL(specialist ‖ ancestor), in nats, at the diagnosis temperature."""
-    return _mean(curve(attempt, "kl"))
+    return level(curve(attempt, "kl"))

@@ -1,0 +1,53 @@
+"""Tables of the pages against what is registered."""
+
+import pathlib
+import re
+
+import pytest
+
+from fr.diagnosis.signals import PAID, SIGNALS
+from fr.interventions import OPERATORS
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+
+
+def table(page: str) -> dict[str, list[str]]:
+    """The cells of every row whose first one is a name in backticks, by name."""
+    lines = (DOCS / page).read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if line.startswith("| `")]
+    names = [re.fullmatch(r"`(\w+)`", cells[0])[1] for cells in rows]
+    assert len(names) == len(set(names))
+    return dict(zip(names, rows))
+
+
+def test_every_operator_is_on_its_page():
+    found = table("operators.md")
+    assert found.keys() == set(OPERATORS)
+    for name, (_, does, ancestor, outside, one, source) in found.items():
+        operator = OPERATORS[name]
+        wanted = "needs" if operator.needs_ancestor else "reads" if operator.uses_ancestor else "–"
+        assert ancestor == wanted, name
+        assert outside == ("yes" if operator.outside else "no"), name
+        assert one == ("yes" if operator.deterministic else "no"), name
+        assert does and re.fullmatch(r"–|\d{4}\.\d{5}", source), name
+
+
+def test_every_signal_is_on_its_page():
+    found = table("signals.md")
+    assert found.keys() == set(SIGNALS)
+    for name, (_, group, kind, paid, equation, unit, source) in found.items():
+        assert (kind, group) == (SIGNALS[name].kind, SIGNALS[name].group), name
+        assert paid == ("yes" if group in PAID else "no"), name
+        assert equation and unit and re.fullmatch(r"–|\d{4}\.\d{5}", source), name
+
+
+@pytest.mark.parametrize("page", ["operators.md", "signals.md"])
+def test_a_page_names_settings_that_there_are(page):
+    from fr.config import Config
+    from fr.config.reads import flat
+    from fr.config.whole import as_dict
+
+    known = flat(as_dict(Config()))
+    groups = "diagnosis|intervention|rewards|sampling|evaluation"
+    for name in re.findall(rf"`((?:{groups})\.\w+)`", (DOCS / page).read_text()):
+        assert name in known, name
