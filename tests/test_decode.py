@@ -205,6 +205,7 @@ def chunk_of(config, params):
         hot=zeros,
         thought=zeros,
         scores=np.zeros((3, steering.RING), np.float32),
+        memory=np.zeros((3, 4), np.float32),
         key=np.stack([row_key(0, name) for name in "abc"]),
         rows=plain,
         cache=jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), shape),
