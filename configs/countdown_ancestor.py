@@ -9,4 +9,5 @@ def get_config():
     c.task.name = "countdown"
     c.ancestor = "scratch"
     c.training.steps = 0  # no specialist
+    c.pretraining.order = "drawn"  # as the model in the package was made
     return c

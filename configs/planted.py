@@ -29,6 +29,7 @@ def get_config():
         "repair",
     )
     c.intervention.attempts = 30
+    c.training.order = "drawn"  # as the published figures were measured
     c.study.ancestor = False
     c.study.seeds = (0, 1, 2)
     # Three traces of four have the defect: what it hides is still there for the right intervention to reach.

@@ -13,6 +13,7 @@ def get_config():
     c.sampling.max_new_tokens = 96
     c.sampling.slots = 128
     c.intervention.attempts = 12
+    c.training.order = "drawn"  # as the published figures were measured
     # The source's constants are for chains of hundreds of tokens. In these, of some fifty, lengths are shares of the
     # median failure, and the detector may fire on one token in twenty: one in a hundred is not one a chain.
     c.diagnosis.warmup = 0.1

@@ -24,6 +24,7 @@ _CHANGED = {
     "specialist": "the weights of config.specialist have",
     "ancestor": "the weights of config.ancestor have",
     "start": "the weights of the model that training starts from have",
+    "examples": "the attempts that training learns from have",
     "grader": "the grader or a package that it uses has",
 }
 

@@ -1,6 +1,7 @@
 """Training: packed batches, a loss checked by hand, and runs that end with the same bytes when killed."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import signal
@@ -16,13 +17,14 @@ import pytest
 from fr.config import ArchitectureConfig, Config, TaskConfig, TrainingConfig
 from fr.errors import UserError
 from fr.metrics import MetricsWriter
-from fr.models import ModelConfig, load
+from fr.models import Model, ModelConfig, load
 from fr.models.transformer import Transformer, init_params
+from fr.pipeline.supervised import examples_of
 from fr.pipeline.train import train_ancestor, train_lineage
 from fr.sampling import pieces as head_pieces
-from fr.tasks.countdown import Countdown
-from fr.tasks.countdown_tokenizer import countdown_tokenizer, word_level
-from fr.training.data import TraceData, pack
+from fr.tasks.countdown_tokenizer import countdown_tokenizer
+from fr.training.data import PackedData, in_batches, pack
+from fr.training.epochs import visits
 from fr.training.sft import make_step
 from fr.training.state import init_state
 
@@ -36,10 +38,10 @@ CONFIG = Config(
 )
 
 
-def traces(config=TRAINING, seed="0") -> TraceData:
-    tokenizer = word_level()
-    encode = lambda texts: [encoding.ids for encoding in tokenizer.encode_batch(texts)]
-    return TraceData(Countdown(TaskConfig()), encode, 1, 0, config, seed)
+def traces(config=TRAINING, seed="0") -> PackedData:
+    config = dataclasses.replace(config, source="traces")
+    examples = examples_of(Config(), config, Model(TINY, {}, countdown_tokenizer(), (1,)))
+    return PackedData(examples.make, examples.total, 0, config, seed)
 
 
 def test_packing_by_hand():
@@ -52,13 +54,41 @@ def test_packing_by_hand():
         pack([([1] * 6, 1)], rows=2, width=5, pad=0)
 
 
-def test_a_batch_is_a_function_of_seed_and_step():
+def test_a_batch_is_a_function_of_seed_step_and_cursor():
     one, other = traces(), traces()
-    other.batch(3)
-    assert jax.tree.all(jax.tree.map(np.array_equal, one.batch(7), other.batch(7)))
-    assert not np.array_equal(one.batch(7).tokens, one.batch(8).tokens)
-    assert not np.array_equal(one.batch(7).tokens, traces(seed="1").batch(7).tokens)
-    assert np.mean(traces(dataclasses.replace(TRAINING, batch=24)).batch(0).positions >= 0) > 0.9
+    other.batch(3, 100)
+    (batch, cursor), (again, _) = one.batch(7, 40), other.batch(7, 40)
+    assert jax.tree.all(jax.tree.map(np.array_equal, batch, again))
+    # Every trace has found room: the next batch begins behind the last of them.
+    assert cursor - 40 == sum(row.max() for row in batch.segments)
+    assert not np.array_equal(batch.tokens, one.batch(8, cursor)[0].tokens)
+    assert not np.array_equal(batch.tokens, traces(seed="1").batch(7, 40)[0].tokens)
+    assert np.mean(traces(dataclasses.replace(TRAINING, batch=24)).batch(0)[0].positions >= 0) > 0.9
+    drawn = traces(dataclasses.replace(TRAINING, order="drawn"))
+    assert not np.array_equal(drawn.batch(7)[0].tokens, drawn.batch(8)[0].tokens) and drawn.batch(7)[1] == 0
+
+
+def test_an_epoch_visits_every_place_once_whatever_the_lengths():
+    lengths = np.random.default_rng(0).integers(2, 30, 53).tolist()
+    make = lambda chance, place: ([place] * lengths[place], 1)
+    data, cursor, seen, step = PackedData(make, 53, 0, dataclasses.replace(TRAINING, sequence=64), "s"), 0, [], 0
+    while cursor < 3 * 53:
+        batch, after = data.batch(step, cursor)
+        placed = [(row, segment) for row in range(2) for segment in range(1, batch.segments[row].max() + 1)]
+        seen.append([int(batch.tokens[row][batch.segments[row] == segment][0]) for row, segment in placed])
+        assert len(seen[-1]) == after - cursor > 0
+        cursor, step = after, step + 1
+    # Batches cut across epochs, and packing orders a batch by length: sets of visits are compared.
+    flat = [place for each in seen for place in each]
+    assert len(flat) >= 159 and min(flat.count(place) for place in range(53)) >= 3
+    orders = [[place for _, place in itertools.islice(visits("s", 53, e * 53), 53)] for e in range(3)]
+    assert all(sorted(order) == list(range(53)) for order in orders) and orders[0] != orders[1]
+    count, wanted = 0, [place for order in orders for place in order]
+    for each in seen[:-1]:
+        assert sorted(each) == sorted(wanted[count : count + len(each)])
+        count += len(each)
+    batches = in_batches([make(None, place) for place in range(53)], 2, 64, 0)
+    assert sum(int(row.max()) for batch in batches for row in batch.segments) == 53
 
 
 def test_segments_of_a_row_do_not_see_each_other():
@@ -74,7 +104,7 @@ def test_segments_of_a_row_do_not_see_each_other():
 
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
-    batch = traces().batch(0)
+    batch, _ = traces().batch(0)
     params = init_params(TINY, jax.random.key(0))
     inputs = (batch.tokens, batch.positions, None, batch.segments)
     logp = np.asarray(jax.nn.log_softmax(Transformer(TINY).apply({"params": params}, *inputs)[0]))
@@ -90,7 +120,7 @@ def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
 
 
 def test_gradient_is_finite_and_pads_carry_none():
-    batch = traces().batch(0)
+    batch, _ = traces().batch(0)
     params = init_params(TINY, jax.random.key(0))
     changed = batch.replace(tokens=np.where(batch.positions < 0, 77, batch.tokens))
     step = make_step(TINY, TRAINING)
@@ -103,9 +133,10 @@ def test_gradient_is_finite_and_pads_carry_none():
 def test_training_learns():
     config = dataclasses.replace(TRAINING, steps=60, batch=8, learning_rate=1e-2)
     data, step = traces(config), make_step(TINY, config)
-    state, seen = init_state(init_params(TINY, jax.random.key(0)), config), []
+    state, seen, cursor = init_state(init_params(TINY, jax.random.key(0)), config), [], 0
     for i in range(config.steps):
-        state, metrics = step(state, data.batch(i))
+        batch, cursor = data.batch(i, cursor)
+        state, metrics = step(state, batch)
         seen.append(float(metrics["loss"]))
     assert np.mean(seen[-5:]) < 0.6 * seen[0]
 
@@ -124,8 +155,8 @@ def test_metrics_are_cut_where_a_run_resumes(tmp_path):
 # Slowed down, so that the kill finds it at work.
 _CHILD = """
 import sys, time, tests.test_training as t
-quick = t.TraceData.batch
-t.TraceData.batch = lambda self, step: (time.sleep(0.2), quick(self, step))[1]
+quick = t.PackedData.batch
+t.PackedData.batch = lambda self, *at: (time.sleep(0.2), quick(self, *at))[1]
 t.train_ancestor(t.CONFIG, sys.argv[1])
 """
 
@@ -186,8 +217,11 @@ def test_bad_input_is_refused(tmp_path):
     with pytest.raises(UserError, match="both empty"):
         train_lineage(dataclasses.replace(CONFIG, ancestor=""), tmp_path)
     with pytest.raises(UserError, match="no traces"):
+        told = dataclasses.replace(CONFIG.pretraining, source="traces")
+        train_lineage(dataclasses.replace(CONFIG, task=TaskConfig(name="sums"), pretraining=told), tmp_path)
+    with pytest.raises(UserError, match="no token for a word of"):
         train_lineage(dataclasses.replace(CONFIG, task=TaskConfig(name="sums")), tmp_path)
-    with pytest.raises(UserError, match="unknown trace kind 'naturl'; did you mean 'natural'"):
+    with pytest.raises(UserError, match="unknown kind of trace 'naturl'; did you mean 'natural'"):
         bad = dataclasses.replace(TRAINING, traces=(("naturl", 1.0),))
         train_lineage(dataclasses.replace(CONFIG, pretraining=bad), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -1,11 +1,12 @@
 """Every setting and its one default; a config file holds only what differs from these."""
 
-from fr.config.checks import check_rollouts
 from fr.config.learning import (
     ALGORITHMS,
     FROM,
+    OF_A_RUN,
     PLACEMENTS,
     PREFERENCES,
+    SOURCES,
     ArchitectureConfig,
     LoraConfig,
     PolicyConfig,
@@ -23,11 +24,13 @@ from fr.config.settings import (
     SamplingConfig,
     TaskConfig,
 )
+from fr.config.together import check_rollouts, check_source
 from fr.config.whole import Config, as_dict, default, freeze
 
 __all__ = [
     "ALGORITHMS",
     "FROM",
+    "OF_A_RUN",
     "PLACEMENTS",
     "PREFERENCES",
     "ArchitectureConfig",
@@ -41,12 +44,14 @@ __all__ = [
     "RegimesConfig",
     "RewardsConfig",
     "RoutingConfig",
+    "SOURCES",
     "SamplingConfig",
     "StudyConfig",
     "TaskConfig",
     "TrainingConfig",
     "as_dict",
     "check_rollouts",
+    "check_source",
     "default",
     "freeze",
 ]

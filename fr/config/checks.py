@@ -2,23 +2,23 @@
 
 import math
 
-from fr.config.algorithms import ALGORITHMS as ROWS
-from fr.config.algorithms import MEANS, SCALES, with_settings
+from fr.config.algorithms import MEANS, SCALES
 from fr.config.learning import (
     ALGORITHMS,
     FROM,
     PLACEMENTS,
+    SOURCES,
     LoraConfig,
     PolicyConfig,
     PreferenceConfig,
     RewardsConfig,
     StudyConfig,
+    TrainingConfig,
 )
 from fr.config.settings import InterventionConfig, RoutingConfig, TaskConfig
+from fr.config.together import check_rollouts, check_source
 from fr.errors import UserError
 from fr.registry import suggest
-
-_COLD = 0.01  # least temperature of a ratio: 1e-5 nats, what two float32 programs differ by, become 1e-3
 
 
 def validate(c) -> None:
@@ -63,9 +63,10 @@ def validate(c) -> None:
     _validate_preference(c.preference)
     _validate_rewards(c.rewards)
     for name in ("training", "pretraining"):
-        _validate_rule(name, getattr(c, name))
+        _validate_training(name, getattr(c, name))
     _validate_study(c.study)
     check_rollouts(c)
+    check_source(c)
     _check(c.regimes.largest > 1, "regimes.largest", c.regimes.largest, "2 or more")
     _validate_task(c.task)
     _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
@@ -145,70 +146,37 @@ def _validate_optimiser(where: str, c) -> None:
         _check(getattr(c, name) > 0, f"{where}.{name}", getattr(c, name), "positive")
     _choice(f"{where}.schedule", c.schedule, ("constant", "cosine"))
     _choice(f"{where}.dtype", c.dtype, ("", "float32", "bfloat16"))
-    _validate_rule(where, c)
-
-
-def _validate_rule(where: str, c) -> None:
     _choice(f"{where}.optimizer", c.optimizer, ("adamw", "lion", "adafactor"))
     _choice(f"{where}.moments", c.moments, ("", "float32", "bfloat16"))
+    _check(c.eval_every >= 0, f"{where}.eval_every", c.eval_every, "0 (never) or more")
+    _choice(f"{where}.export", c.export, ("last", "best"))
+    if c.export == "best" and c.steps and not c.eval_every:
+        raise UserError(
+            f"config.{where}.export = 'best' with eval_every = 0: nothing says which checkpoint is the best; set "
+            f"config.{where}.eval_every, or export = 'last'"
+        )
 
 
-def check_rollouts(c) -> None:
-    """Raise UserError if a whole config trains on rollouts by settings that cannot work together.
-
-    What it says of a config that trains otherwise: nothing.
-    """
-    if c.algorithm not in ROWS:
-        return
-    p, row = c.policy, with_settings(ROWS[c.algorithm], c.policy)
-    alone = row.centre != "batch" or row.scale == "std"
-    if alone and p.rollouts < 2 or p.prompts * p.rollouts < 2:
-        raise UserError(
-            f"config.policy.rollouts = {p.rollouts}: {c.algorithm} compares the rollouts of a problem, and the "
-            "advantage of a single one is 0 whatever it earns; set 2 or more, or config.algorithm = reinforce"
-        )
-    restricts = [n for n, off in (("top_p", 1.0), ("top_k", 0)) if getattr(c.sampling, n) != off]
-    if p.ratio_logp == "sample" and restricts:
-        raise UserError(
-            f"config.policy.ratio_logp = 'sample' with config.sampling.{restricts[0]} = "
-            f"{getattr(c.sampling, restricts[0])}: the sampler's log-probs are of the tokens that are left, the "
-            "update's of the whole vocabulary, so their ratio is not 1 at equal parameters; set "
-            f"{restricts[0]} = {1.0 if restricts[0] == 'top_p' else 0}, or ratio_logp = 'raw'"
-        )
-    if p.ratio_logp == "sample" and p.temperature < _COLD:
-        raise UserError(
-            f"config.policy.ratio_logp = 'sample' with temperature = {p.temperature}: divided by it, log-probs "
-            f"differ by rounding as much as a ratio is clipped at; set {_COLD} or more, or ratio_logp = 'raw'"
-        )
-    if p.covariance == "kl" and p.updates * p.minibatches == 1:
-        raise UserError(
-            "config.policy.covariance = 'kl' with one update a step: a KL to the old policy has no gradient where "
-            "both are the same; raise config.policy.updates or minibatches, or set covariance = 'clip'"
-        )
-    if p.lag and p.ratio_from == "trainer" and p.importance == "none":
-        raise UserError(
-            "config.policy.lag = 1 with ratio_from = 'trainer': nothing tells of the older parameters that drew the "
-            "rollouts; set config.policy.importance = 'token', or ratio_from = 'sampler'"
-        )
-    if p.importance != "none" and p.ratio_from == "sampler":
-        raise UserError(
-            f"config.policy.importance = {p.importance!r} with ratio_from = 'sampler': the weights of trainer over "
-            "sampler are then 1; set config.policy.ratio_from = 'trainer'"
-        )
-    if (p.reference_every or p.reference_mix < 1) and not (p.kl and p.reference_every):
-        raise UserError(
-            "config.policy.reference_every and reference_mix say what config.policy.kl is measured from; set "
-            f"kl (it is {p.kl}) and reference_every (it is {p.reference_every}), or none of them"
-        )
+def _validate_training(where: str, c: TrainingConfig) -> None:
+    _validate_optimiser(where, c)
+    _choice(f"{where}.source", c.source, ("", *SOURCES["sft"], *SOURCES["pairs"]))
+    _choice(f"{where}.distinct", c.distinct, ("text", "answer"))
+    _choice(f"{where}.pushed", c.pushed, ("mask", "learn"))
+    _choice(f"{where}.order", c.order, ("permuted", "drawn"))
+    _check(c.max_per_problem >= 0, f"{where}.max_per_problem", c.max_per_problem, "0 (all) or more")
+    _check(0 < c.held_out < 1, f"{where}.held_out", c.held_out, "in (0, 1)")
+    _check(c.eval_problems > 0, f"{where}.eval_problems", c.eval_problems, "positive")
 
 
 def _validate_policy(c: PolicyConfig) -> None:
     _validate_optimiser("policy", c)
+    _choice("policy.order", c.order, ("permuted", "drawn"))
+    _check(c.rollouts_every >= 0, "policy.rollouts_every", c.rollouts_every, "0 (never) or more")
     for name in ("prompts", "rollouts", "temperature", "max_new_tokens", "updates", "minibatches", "widths"):
         _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
     for name in ("rounds", "eval_problems", "eval_rollouts", "checkpoint_every", "keep", "log_every"):
         _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
-    for name in ("eval_every", "eval_temperature", "alarm_entropy", "alarm_kl", "alarm_repetition"):
+    for name in ("eval_temperature", "alarm_entropy", "alarm_kl", "alarm_repetition"):
         _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
     for name in ("clip_low", "clip_high", "kl", "entropy", "covariance_kl", "entropy_target", "entropy_step"):
         _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
@@ -239,7 +207,7 @@ def _validate_lora(c: LoraConfig) -> None:
 
 def _validate_preference(c: PreferenceConfig) -> None:
     _validate_optimiser("preference", c)
-    for name in ("pairs", "problems", "candidates", "checkpoint_every", "keep", "log_every"):
+    for name in ("pairs", "problems", "candidates", "widths", "checkpoint_every", "keep", "log_every"):
         _check(getattr(c, name) > 0, f"preference.{name}", getattr(c, name), "positive")
     _choice("preference.source", c.source, ("sampled", "branches"))
     _check(0 <= c.confident <= 1, "preference.confident", c.confident, "in [0, 1]")

@@ -6,6 +6,12 @@ from fr.config.algorithms import ALGORITHMS as _POLICY
 
 PREFERENCES = ("dpo", "reward_model")  # algorithms that learn from pairs
 ALGORITHMS = ("sft", *_POLICY, *PREFERENCES)
+# What is learnt from (`training.source`), by the kind of algorithm; those behind the first two are of a run.
+SOURCES = {
+    "sft": ("traces", "solutions", "rollouts", "rescued"),
+    "pairs": ("pairs", "pairs_parted", "pairs_shuffled"),
+}
+OF_A_RUN = (*SOURCES["sft"][2:], *SOURCES["pairs"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +26,27 @@ class ArchitectureConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """Supervised training on traces; `traces` weighs the kinds that the task can write."""
+    """Supervised training; `source` to `pushed` say what is learnt from, and are read by training on pairs too.
 
+    docs/rewards.md has a table of the sources.
+    """
+
+    source: str = ""  # one of SOURCES; "": traces of Countdown, else solutions; pairs: the model's own candidates
+    run: str = ""  # workdir of the run that rollouts, rescued attempts and pairs are taken from
+    start: str = ""  # the model that is trained; "": with a run its specialist, else the ancestor
+    operators: tuple[str, ...] = ()  # of the rescued attempts; (): all
+    max_per_problem: int = 4  # examples or pairs of a problem; 0: all
+    distinct: str = "text"  # examples of a problem differ in their text, or in their answer
+    pushed: str = "mask"  # tokens that an operator pushed, which no model drew: mask, or learn
+    held_out: float = 0.1  # share of a run's problems that are measured on and not learnt from, with eval_every
     steps: int = 0
     batch: int = 16  # packed sequences a step
     sequence: int = 128  # tokens of a packed sequence
+    order: str = "permuted"  # every problem once an epoch; drawn: with replacement
+    microbatch: int = 0  # sequences of one backward pass; 0: all
+    remat: bool = False  # layers are computed again in the backward pass instead of kept
+    dtype: str = ""  # of the computation, float32 or bfloat16; "": what suits the device
+    model_axis: int = 1  # devices that share one copy of the parameters
     learning_rate: float = 3e-3
     schedule: str = "cosine"  # behind the warm-up, to zero; or constant
     warmup_steps: int = 100
@@ -33,6 +55,9 @@ class TrainingConfig:
     optimizer: str = "adamw"  # or lion, adafactor
     moments: str = ""  # type that the optimiser's moments are kept in; "": float32, or bfloat16
     traces: tuple[tuple[str, float], ...] = (("natural", 0.55), ("answer_first", 0.25), ("anytime", 0.20))
+    eval_every: int = 0  # steps between two looks at held-out examples; 0: none
+    eval_problems: int = 64  # of the validation split, where no run is learnt from
+    export: str = "last"  # or best: the checkpoint with the least held_out/loss
     checkpoint_every: int = 200
     keep: int = 2  # newest checkpoints that stay
     log_every: int = 10  # steps between two lines of metrics.jsonl
@@ -103,6 +128,9 @@ class PolicyConfig:
     eval_problems: int = 64  # of the validation split
     eval_rollouts: int = 4  # of each
     eval_temperature: float = 0.6
+    export: str = "last"  # or best: the checkpoint with the highest held_out/accuracy
+    order: str = "permuted"  # every problem once an epoch; drawn: each step draws anew from all problems
+    rollouts_every: int = 1  # steps between two whose rollouts are kept, in rollouts-train/; 0: none
     checkpoint_every: int = 5  # steps; a look at held-out problems has a checkpoint of its own
     keep: int = 2  # newest checkpoints that stay, beside the best one
     log_every: int = 1  # steps between two lines of metrics.jsonl
@@ -141,6 +169,7 @@ class PreferenceConfig:
     source: str = "sampled"  # of candidates; or branches: the likeliest first tokens, and greedy from there
     confident: float = 0.9  # least confidence in the answer of the better one
     microbatch: int = 0  # rows of one backward pass, two a pair; 0: all
+    widths: int = 4  # a program each; of several microbatches each takes the narrowest that holds its rows
     remat: bool = False
     dtype: str = ""
     model_axis: int = 1
@@ -151,6 +180,8 @@ class PreferenceConfig:
     clip_norm: float = 1.0
     optimizer: str = "adamw"  # or lion, adafactor
     moments: str = ""  # type that the optimiser's moments are kept in; "": float32, or bfloat16
+    eval_every: int = 0  # steps between two looks at pairs of held-out problems of a run; 0: none
+    export: str = "last"  # or best: the checkpoint with the least held_out/loss
     checkpoint_every: int = 20
     keep: int = 2  # newest checkpoints that stay
     log_every: int = 1  # steps between two lines of metrics.jsonl

@@ -31,8 +31,8 @@ STAGES = {
         ("start", "candidate_questions", "grader"),
         ("ancestor",),
     ),
-    "specialist": Reads(_TRAINED, inputs=("start",), after=("ancestor", "candidates")),
-    "reward_model": Reads(_TRAINED, inputs=("start",), after=("ancestor", "candidates")),
+    "specialist": Reads(_TRAINED, inputs=("start", "examples"), after=("ancestor", "candidates")),
+    "reward_model": Reads(_TRAINED, inputs=("start", "examples"), after=("ancestor", "candidates")),
     "rollouts": Reads(_ASKED, ("task.problems", "sampling.rollouts"), _WHOLE, _MODELS),
     "scores": Reads(
         _ASKED, ("task.problems", "sampling.rollouts"), (*_WHOLE, "ancestor"), ("rollouts", "ancestor")
@@ -63,12 +63,24 @@ _IDLE = {
     "sampling": ("slots", "chunk", "prefill", "devices", "model_axis", "shard_rows"),
     "diagnosis": ("failures", "form", "outside"),
     "evaluation": ("ks", "bins", "premature", "sampled", "sampled_attempts", "answers"),
-    **dict.fromkeys(("training", "pretraining"), ("keep", "log_every", "checkpoint_every")),
     **dict.fromkeys(
-        ("policy", "preference"),
-        ("keep", "log_every", "checkpoint_every", "microbatch", "widths", "remat", "model_axis"),
+        ("training", "pretraining", "policy", "preference"),
+        (
+            "keep",
+            "log_every",
+            "checkpoint_every",
+            "rollouts_every",
+            "microbatch",
+            "widths",
+            "remat",
+            "model_axis",
+        ),
     ),
 }
+# Their default is not what code without them did: of a folder that does not hold them nothing is known.
+_CHANGED_DEFAULT = {"training.order", "pretraining.order", "policy.order"}
+# What says which examples are learnt from, of whichever algorithm.
+_EXAMPLES = ("source", "run", "start", "operators", "max_per_problem", "distinct", "pushed", "held_out")
 # Fields that belong to one task; another task does not read them.
 _OWN = {
     **dict.fromkeys(("operands", "largest", "target", "solutions"), "countdown"),
@@ -87,8 +99,9 @@ def difference(stage: str, there: dict, here: dict) -> tuple[str, object, object
     it did not exist when the folder was made. One that may grow differs only where it has become smaller.
     """
     usual, reads = flat(as_dict(Config())), STAGES[stage]
+    unknown = _CHANGED_DEFAULT - flat(there).keys()
     there, here = usual | flat(there), usual | flat(here)
-    for name in sorted(usual):
+    for name in sorted(usual.keys() - unknown):
         if there[name] != here[name] and reads_setting(stage, name, here):
             if name not in reads.grows or not _grown(there[name], here[name]):
                 return name, there[name], here[name]
@@ -100,7 +113,7 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
     group, _, field = name.partition(".")
     settings = STAGES[stage].settings
     if stage in ("specialist", "reward_model"):
-        settings = (*settings, _group(config["algorithm"]))
+        settings = (*settings, _group(config["algorithm"]), *(f"training.{name}" for name in _EXAMPLES))
     if name in settings:
         return True
     if group not in settings or field in _IDLE.get(group, ()):

@@ -37,10 +37,11 @@ def inputs_of(
 
 
 def begin_training(
-    workdir: PathLike, stage: str, config: Config, source: str, start: Model | None
+    workdir: PathLike, stage: str, config: Config, source: str, start: Model | None, more: dict | None = None
 ) -> None:
     """Check the folder of a training and note what it is made with; `start` None: random numbers."""
     inputs = {"surroundings": surroundings()} | ({"start": weights_of(source, start)} if start else {})
+    inputs |= more or {}
     stages.open_folder(workdir, as_dict(config), inputs)
     stages.begin(workdir, stage, as_dict(config), inputs)
 

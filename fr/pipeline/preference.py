@@ -1,16 +1,16 @@
-"""Training on a model's own answers, ranked by its confidence in them: no reference answer is read (RLSF)."""
+"""Training on pairs: of a model's own answers, ranked by its confidence in them (RLSF), or of a run's attempts."""
 
 import dataclasses
 import functools
+import itertools
 import math
-import random
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from fr import processes, programs, stages, store, tasks
 from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig, as_dict
@@ -23,45 +23,37 @@ from fr.models.transformer import Transformer
 from fr.pipeline.attempts import Planned, make_attempts, plan_attempt
 from fr.pipeline.fit import with_template
 from fr.pipeline.inputs import begin_training, inputs_of
+from fr.pipeline.pairs import Pairs, arrays, as_pairs, failed_and_rescued
+from fr.pipeline.past import Past, apart, fingerprint, tell
 from fr.pipeline.run import Run, check_chat
 from fr.sampling.branches import first_tokens
 from fr.sampling.devices import Devices
 from fr.tasks.forced_answers import answer_span, reasoning_tokens
+from fr.training.epochs import visits
 from fr.training.lora import master_type, split
-from fr.training.policy import make_logps
-from fr.training.preference import PreferenceBatch, check_preference, make_preference_update, with_head
+from fr.training.microbatches import by_need, in_order
+from fr.training.policy import make_logps, score_rows
+from fr.training.preference import (
+    check_preference,
+    make_preference_exam,
+    make_preference_update,
+    with_head,
+)
 from fr.training.reward_model import RewardModel, save_reward_model
 from fr.training.state import TrainState, init_state, place_batch, training_mesh
-from fr.training.trainer import Step, fit
+from fr.training.trainer import Exam, Step, fit
 from fr.workdir import PathLike
 
 CANDIDATES = "candidates"  # folder of the attempts that pairs are made of
 _MADE = {"dpo": "specialist", "reward_model": "reward_model"}  # folder of what an algorithm makes
-_BUCKET = 32  # lengths are rounded up to it
 
 
-@dataclasses.dataclass(frozen=True)
-class Pairs:
-    """M completions, and P pairs of them; columns of [M, W] count a completion's tokens."""
+def train_preferences(config: Config, workdir: PathLike, start: str) -> str:
+    """Train the model `start` on pairs; returns `workdir/specialist`, or `/reward_model`.
 
-    tokens: Int[np.ndarray, "M T"]  # prompt and completion; -1 pads on the right
-    start: Int[np.ndarray, "M"]
-    mask: Bool[np.ndarray, "M W"]
-    places: Int[np.ndarray, "P 2"]  # of the better one and of the worse
-    margin: Float[np.ndarray, "P"]
-
-    def batch(self, chosen: Sequence[int], ref_logp: Float[np.ndarray, "M W"] | None) -> PreferenceBatch:
-        """The rows of some pairs, the better one of each before the worse."""
-        rows, margin = self.places[chosen].reshape(-1), self.margin[chosen]
-        reference = None if ref_logp is None else ref_logp[rows]
-        return PreferenceBatch(self.tokens[rows], self.start[rows], self.mask[rows], margin, reference)
-
-
-def train_preferences(config: Config, workdir: PathLike, ancestor: str) -> str:
-    """Train the model `ancestor` on pairs of its own answers; returns `workdir/specialist`, or `/reward_model`.
-
-    Candidates for problems of the training split go to `candidates/`, a share from each process; all train together.
-    A finished model is left alone. Raises UserError for settings that do not fit, and without a pair.
+    Pairs are of the model's own answers, whose candidates for problems of the training split go to `candidates/`, a
+    share from each process, or (`training.source`) of a run's failed and rescued attempts; all train together. A
+    finished model is left alone. Raises UserError for settings that do not fit, and without a pair.
     """
     folder = epath.Path(workdir) / _MADE[config.algorithm]
     if processes.agree(f"{folder.name}/finished", (folder / "config.json").exists()):
@@ -69,10 +61,29 @@ def train_preferences(config: Config, workdir: PathLike, ancestor: str) -> str:
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     mesh = training_mesh(config.preference.model_axis, devices.everywhere)
     check_preference(config.preference, mesh)
-    pairs = _pairs(config, epath.Path(workdir), ancestor, devices)
-    _train(config, ancestor, pairs, mesh, folder)
+    made = None if config.training.source else _pairs(config, epath.Path(workdir), start, devices)
+    model = load(start, dtype=master_type(config.preference.dtype, config.lora), mesh=mesh)
+    pairs, held, inputs = (made, None, {}) if made else _of_a_run(config, model)
+    _train(config, start, model, pairs, held, mesh, folder, inputs)
     processes.wait(folder.name)
     return str(folder)
+
+
+def _of_a_run(config: Config, model: Model) -> tuple[Pairs, Pairs | None, dict]:
+    """Pairs of a run's failed and rescued attempts, those of held-out problems, and a hash of all."""
+    found = failed_and_rescued(Past(config, model), config)
+    away = apart((worse.problem for _, worse in found), config, config.preference.eval_every > 0)
+    # A control's pair is of two problems.
+    learnt = [pair for pair in found if away.isdisjoint(one.problem for one in pair)]
+    held = [pair for pair in found if away.issuperset(one.problem for one in pair)]
+    if away and not (learnt and held):
+        raise UserError(
+            f"{len(found)} pairs of config.training.run = {config.training.run!r} are too few to hold some out; set "
+            "config.preference.eval_every = 0"
+        )
+    tell("pairs", len(learnt), (worse.problem for _, worse in learnt), len(away))
+    hashed = fingerprint(one for pair in found for one in pair)
+    return as_pairs(learnt), as_pairs(held) if held else None, {"examples": hashed}
 
 
 def confident_pairs(confidence: Sequence[float], least: float) -> list[tuple[int, int, float]]:
@@ -147,45 +158,44 @@ def make_pairs(run: Run, candidates: Sequence[store.Attempt]) -> Pairs:
         )
     processes.say(f"  {len(found)} pairs of {len(candidates)} candidates for {len(problems)} problems")
     places, margin = np.array([pair[:2] for pair in found]), np.array([pair[2] for pair in found], np.float32)
-    return Pairs(*_table(candidates, lengths), places, margin)
+    learnt = [np.ones(count, bool) for count in lengths]
+    shown = [a.tokens[:count] for a, count in zip(candidates, lengths)]
+    return Pairs(*arrays([a.prompt for a in candidates], shown, learnt), places, margin)
 
 
-def _table(
-    candidates: Sequence[store.Attempt], lengths: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens, starts and masks of the first `lengths` tokens of completions, as arrays of one shape."""
-    start = np.array([len(a.prompt) for a in candidates], np.int32)
-    length = np.array(lengths, np.int32)
-    bucket = lambda count: -(-int(count) // _BUCKET) * _BUCKET
-    tokens = np.full((len(start), bucket((start + length).max())), -1, np.int32)
-    for row, a, count in zip(tokens, candidates, lengths):
-        row[: len(a.prompt) + count] = [*a.prompt, *a.tokens[:count]]
-    return tokens, start, np.arange(bucket(length.max())) < length[:, None]
-
-
-def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epath.Path) -> None:
+def _train(
+    config: Config,
+    source: str,
+    start: Model,
+    pairs: Pairs,
+    held: Pairs | None,
+    mesh: Mesh,
+    folder: epath.Path,
+    inputs: dict,
+) -> None:
     """Train on the pairs; `folder` holds what `fit` leaves and in the end the model."""
     c, lora, by_head = config.preference, config.lora, config.algorithm == "reward_model"
-    start = load(ancestor, dtype=master_type(c.dtype, lora), mesh=mesh)
     reference = None if by_head else _reference(start, pairs, c, mesh)
     update = make_preference_update(start.config, config.algorithm, c, lora, mesh)
     trained, frozen = split(start.config, start.params, lora, config.seed)
     trained = with_head(trained, start.config) if by_head else trained
-    total = len(pairs.places)
-    draw = lambda epoch: random.Random(f"{config.seed}/pairs/{epoch}").sample(range(total), total)
-    order = functools.cache(draw)
+    # Before an update takes the buffers that the reference reads.
+    exam = _exam(config, start, held, mesh, frozen) if held else None
+    seed, total = f"{config.seed}/pairs", len(pairs.places)
 
     def advance(index: int, state: TrainState, past: Sequence[dict]) -> Step:
-        # Every pair once before any comes again.
-        chosen = [order(i // total)[i % total] for i in range(index * c.pairs, (index + 1) * c.pairs)]
+        chosen = np.array([place for _, place in itertools.islice(visits(seed, total, index * c.pairs), c.pairs)])
+        if c.microbatch:
+            need = pairs.needs[pairs.places[chosen].reshape(-1)]
+            chosen = chosen[by_need(need, c.microbatch, mesh, 2)[::2] // 2]
         return Step(*update(state, place_batch(pairs.batch(chosen, reference), mesh), frozen))
 
     if processes.is_first():
-        begin_training(folder.parent, folder.name, config, ancestor, start)
+        begin_training(folder.parent, folder.name, config, source, start, inputs)
         programs.compile_log().write_to(folder / "compilations.jsonl")
     if not by_head:  # checkpoints of a head are no models
-        save_outline(folder, start, ancestor, lora)
-    state = fit(sharding.place(init_state(trained, c), mesh), advance, c, folder)
+        save_outline(folder, start, source, lora)
+    state = fit(sharding.place(init_state(trained, c), mesh), advance, c, folder, exam)
     learnt = state.params["model"] if by_head else state.params
     model = dataclasses.replace(start, params=merge(start.params, learnt, lora) if lora.rank else learnt)
     if by_head:
@@ -196,14 +206,29 @@ def _train(config: Config, ancestor: str, pairs: Pairs, mesh: Mesh, folder: epat
         save(folder, model.config, model.params, model.tokenizer, model.stop_tokens)
 
 
+def _exam(config: Config, start: Model, held: Pairs, mesh: Mesh, frozen: dict | None) -> Exam:
+    """Loss, accuracy and gap on pairs of problems that nothing is learnt from."""
+    c, total = config.preference, len(held.places)
+    reference = None if config.algorithm == "reward_model" else _reference(start, held, c, mesh)
+    look = make_preference_exam(start.config, config.algorithm, c, config.lora, mesh)
+    parts = [range(total)[i : i + c.pairs] for i in range(0, total, c.pairs)]
+    batches = [place_batch(held.batch(list(part), reference, c.pairs), mesh) for part in parts]
+
+    def measure(state: TrainState) -> dict[str, float]:
+        seen = [jax.device_get(look(state.params, frozen, batch)) for batch in batches]
+        return {
+            f"held_out/{name}": sum(float(values[name]) * int(count) for values, count in seen) / total
+            for name in ("loss", "accuracy", "gap")
+        }
+
+    return Exam(c.eval_every, measure, "held_out/loss", lower=True)
+
+
 def _reference(start: Model, pairs: Pairs, config: PreferenceConfig, mesh: Mesh) -> Float[np.ndarray, "M W"]:
-    """Log-probs of all completions under the ancestor, as many at a time as an update takes."""
-    rows, width = config.microbatch or 2 * config.pairs, pairs.mask.shape[1]
+    """Log-probs of all completions under the start, as many at a time as an update takes."""
     logps = make_logps(start.config, PolicyConfig(dtype=config.dtype), LoraConfig(), mesh)
-    found = []
-    for first in range(0, len(pairs.start), rows):
-        # The last ones are read twice rather than in a shape of their own.
-        part = np.minimum(np.arange(first, first + rows), len(pairs.start) - 1)
-        placed = place_batch((pairs.tokens[part], pairs.start[part]), mesh)
-        found.append(sharding.on_host(logps(start.params, *placed, width)))
-    return np.concatenate(found)[: len(pairs.start)]
+    read = functools.partial(logps, start.params)
+    size, width = config.microbatch or 2 * config.pairs, pairs.mask.shape[1]
+    return score_rows(
+        read, pairs.tokens, pairs.start, width, in_order(pairs.needs), size, config.widths, mesh
+    )

@@ -3,25 +3,20 @@
 import dataclasses
 from collections.abc import Collection
 
-import jax
-import jax.numpy as jnp
 from etils import epath
 
-from fr import processes, stages, tasks
-from fr.config import PREFERENCES, Config, TrainingConfig, as_dict
+from fr import processes, stages
+from fr.config import PREFERENCES, Config, LoraConfig, as_dict, check_source
 from fr.errors import UserError
-from fr.models import Model, ModelConfig, load, save, sharding
-from fr.models.orbax_io import save_outline
-from fr.models.transformer import init_params
-from fr.pipeline.inputs import begin_training
+from fr.models import load
+from fr.pipeline.fit import with_template
 from fr.pipeline.names import check_names
+from fr.pipeline.past import model_of
 from fr.pipeline.policy import train_policy
 from fr.pipeline.preference import train_preferences
-from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
-from fr.training.data import TraceData
-from fr.training.sft import make_step
-from fr.training.state import TrainState, check_rows, init_state, place_batch, training_mesh
-from fr.training.trainer import Step, fit
+from fr.pipeline.supervised import from_scratch, train_supervised
+from fr.training.lora import master_type
+from fr.training.state import training_mesh
 from fr.workdir import PathLike
 
 
@@ -34,6 +29,7 @@ def train_lineage(config: Config, workdir: PathLike, redo: Collection[str] = ())
     other settings.
     """
     ancestor, made = config.ancestor, []
+    check_source(config)
     if config.ancestor == "scratch" or (not config.specialist and _steps(config)):
         check_names(config, training=True)
     if processes.is_first():
@@ -52,8 +48,9 @@ def train_ancestor(config: Config, workdir: PathLike) -> str:
     """Train `architecture` on `pretraining`; returns the exported folder `workdir/ancestor`."""
     folder = epath.Path(workdir) / "ancestor"
     if not _finished(folder):
-        start = _from_scratch(config)
-        _train(start, config, config.pretraining, epath.Path(workdir), folder)
+        # Of random numbers there is nothing to adapt.
+        whole = dataclasses.replace(config, lora=LoraConfig())
+        train_supervised(whole, config.pretraining, workdir, from_scratch(config), folder)
     processes.wait(folder.name)
     return str(folder)
 
@@ -61,20 +58,28 @@ def train_ancestor(config: Config, workdir: PathLike) -> str:
 def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
     """Train the model `ancestor` (any name that `load` takes) by `algorithm`; returns `workdir/specialist`.
 
-    What the algorithm reward_model makes answers nothing and is `workdir/reward_model`.
+    Training on a run's attempts starts from the specialist of the run (`training.start`). What the algorithm
+    reward_model makes answers nothing and is `workdir/reward_model`.
     """
     folder = epath.Path(workdir) / "specialist"
+    if config.algorithm in ("sft", *PREFERENCES):
+        ancestor = model_of(config, ancestor)
     if not ancestor:
         raise UserError(
             'config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"'
+        )
+    if config.training.run and epath.Path(workdir).resolve() == epath.Path(config.training.run).resolve():
+        raise UserError(
+            f"--workdir={workdir} is config.training.run itself, whose specialist stays; use another --workdir"
         )
     if config.algorithm in PREFERENCES:
         return train_preferences(config, workdir, ancestor)
     if not _finished(folder):
         if config.algorithm == "sft":
+            c = config.training
             # Float32 masters, whatever the type that the ancestor is sampled in.
-            start = load(ancestor, dtype=jnp.float32, mesh=training_mesh())
-            _train(start, config, config.training, epath.Path(workdir), folder)
+            start = load(ancestor, dtype=master_type(c.dtype, config.lora), mesh=training_mesh(c.model_axis))
+            train_supervised(config, c, workdir, with_template(start, config), folder, ancestor)
         else:
             train_policy(config, workdir, ancestor, folder)
     processes.wait(folder.name)
@@ -90,58 +95,3 @@ def _steps(config: Config) -> int:
 def _finished(folder: epath.Path) -> bool:
     """An export ends with its config.json."""
     return processes.agree(f"{folder.name}/finished", (folder / "config.json").exists())
-
-
-def _from_scratch(config: Config) -> Model:
-    shape, tokenizer = config.architecture, countdown_tokenizer()
-    decoder = ModelConfig(
-        vocab=VOCABULARY,
-        width=shape.width,
-        layers=shape.layers,
-        heads=shape.heads,
-        kv_heads=shape.heads,
-        head_dim=shape.width // shape.heads,
-        ff=shape.ff,
-    )
-    params = init_params(decoder, jax.random.key(config.seed))
-    return Model(decoder, params, tokenizer, (tokenizer.eos_token_id,), "scratch")
-
-
-def _train(
-    start: Model, config: Config, training: TrainingConfig, workdir: epath.Path, folder: epath.Path
-) -> None:
-    """Train `start` on the task's traces; `folder` holds checkpoints, metrics and in the end the model."""
-    data, mesh = _traces(start, config, training, folder.name), training_mesh()
-    check_rows(training.batch, 0, mesh, "config.training.batch")
-    state, step = init_state(start.params, training), make_step(start.config, training, mesh)
-
-    def advance(i: int, state: TrainState, _) -> Step:
-        return Step(*step(state, place_batch(data.batch(i), mesh)))
-
-    if processes.is_first():
-        begin_training(workdir, folder.name, config, start.name, start if start.name != "scratch" else None)
-    processes.wait(f"{folder.name}/claim")
-    save_outline(folder, start)
-    state = fit(sharding.place(state, mesh), advance, training, folder)
-    save(folder, start.config, state.params, start.tokenizer, start.stop_tokens)
-
-
-def _traces(model: Model, config: Config, training: TrainingConfig, role: str) -> TraceData:
-    if config.task.name != "countdown":
-        raise UserError(
-            f"config.task.name = {config.task.name!r} has no traces to train on; only 'countdown' has"
-        )
-    if model.tokenizer is None or not model.stop_tokens:
-        raise UserError(f"{model.name} has no tokenizer or no stop token, so it cannot learn from text")
-
-    def encode(texts: list[str]) -> list[list[int]]:
-        ids = model.tokenizer(texts)["input_ids"]
-        if any(model.tokenizer.unk_token_id in row for row in ids):
-            raise UserError(
-                f"{model.name} has no token for a word of the traces; lower config.task.largest or target"
-            )
-        return ids
-
-    task = tasks.make(dataclasses.replace(config.task, shots=0))
-    # A pad is masked by its position; its id is never read.
-    return TraceData(task, encode, model.stop_tokens[0], 0, training, f"{config.seed}/{role}")

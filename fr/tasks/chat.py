@@ -21,10 +21,15 @@ def ask(config: TaskConfig, question: str, shots: Iterable[tuple[str, str, str]]
     for asked, solution, answer in shots:
         messages += [
             {"role": "user", "content": _turn(config, asked)},
-            {"role": "assistant", "content": f"{solution}\n{CUE} {answer}".lstrip()},
+            {"role": "assistant", "content": worked(solution, answer)},
         ]
     messages.append({"role": "user", "content": _turn(config, question)})
     return plain_text(messages) if config.chat == "plain" else messages
+
+
+def worked(solution: str, answer: str) -> str:
+    """How a right completion reads: a solution, or "", and a last line with the answer."""
+    return f"{solution}\n{CUE} {answer}".lstrip()
 
 
 def _turn(config: TaskConfig, question: str) -> str:

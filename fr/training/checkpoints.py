@@ -12,7 +12,7 @@ from fr.errors import UserError
 from fr.training.state import TrainState
 from fr.workdir import PathLike
 
-_SCORE, _UNSCORED = "score", -1.0  # scores are shares
+_SCORE, _UNSCORED = "score", -1e300  # below every score; JSON has no infinity
 
 
 class Checkpoints:
@@ -59,19 +59,28 @@ class Checkpoints:
         """The step of the newest whole state; 0 without one."""
         return self._manager.latest_step() or 0
 
-    def restore(self, state: TrainState) -> TrainState:
-        """The newest whole state, in the shapes, types and places of `state`; without one, `state` itself.
+    @property
+    def best(self) -> int:
+        """The step of the state with the highest score."""
+        self._manager.wait_until_finished()
+        return self._manager.best_step()
+
+    def restore(self, state: TrainState, step: int = 0) -> TrainState:
+        """The newest whole state, or that of `step`, in the shapes, types and places of `state`.
+
+        Without one, `state` itself.
 
         Raises UserError for the state of another model or optimiser.
         """
-        if not self.latest:
+        step = step or self.latest
+        if not step:
             return state
         try:
-            return self._manager.restore(self.latest, args=ocp.args.StandardRestore(state))
+            return self._manager.restore(step, args=ocp.args.StandardRestore(state))
         except (KeyError, TypeError, ValueError) as error:
             why = str(error).strip().splitlines()[0]
             raise UserError(
-                f"{self._folder / str(self.latest)} is no checkpoint of this model ({why}); use another --workdir"
+                f"{self._folder / str(step)} is no checkpoint of this model ({why}); use another --workdir"
             ) from error
 
     def save(self, step: int, state: TrainState, score: float | None = None) -> None:

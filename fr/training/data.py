@@ -1,7 +1,8 @@
-"""Batches of packed traces: a pure function of (seed, step), so that a resumed run reads the same."""
+"""Batches of packed examples: a function of the seed and of a cursor, so that a resumed run reads the same."""
 
+import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from flax import struct
@@ -9,11 +10,10 @@ from jaxtyping import Float, Int
 
 from fr.config import TrainingConfig
 from fr.errors import UserError
-from fr.tasks.base import Task
-from fr.tasks.countdown_traces import TRACES
+from fr.training.epochs import visits
 
 IGNORED = -1  # position of a pad: neither seen nor scored
-FILL = 0.97  # share of a batch's places that examples are drawn for; packing them tighter leaves some out
+FILL = 0.97  # share of a batch's places that examples are taken for; packing them tighter fails too often
 
 
 @struct.dataclass
@@ -28,13 +28,16 @@ class Batch:
     tokens: Int[np.ndarray, "B T"]
     positions: Int[np.ndarray, "B T"]
     segments: Int[np.ndarray, "B T"]
-    weights: Float[np.ndarray, "B T"]  # 1: the token is learnt (completion and stop token)
+    weights: Float[np.ndarray, "B T"]  # 1: the token is learnt (of a completion, its stop token among them)
 
 
-Example = tuple[list[int], int]  # token ids, and how many of them are the prompt
+# Token ids, and how many of them are the prompt, or which of them are learnt.
+Example = tuple[Sequence[int], int | Sequence[bool]]
+# (chance, place) -> the example at a place; what is drawn for it comes from the chance.
+Make = Callable[[random.Random, int], Example]
 
 
-def pack(examples: list[Example], rows: int, width: int, pad: int) -> Batch:
+def pack(examples: Sequence[Example], rows: int, width: int, pad: int) -> Batch:
     """Put each example, longest first, into the first row with room for it; what finds no room is left out.
 
     Raises UserError for an example longer than a row.
@@ -43,58 +46,81 @@ def pack(examples: list[Example], rows: int, width: int, pad: int) -> Batch:
     positions = np.full((rows, width), IGNORED, np.int32)
     segments = np.zeros((rows, width), np.int32)
     weights = np.zeros((rows, width), np.float32)
-    used, count = [0] * rows, [0] * rows
-    for ids, prompt in sorted(examples, key=lambda example: -len(example[0])):
-        if len(ids) > width:
-            raise UserError(
-                f"a trace of {len(ids)} tokens does not fit config.training.sequence = {width}; raise it"
-            )
-        row = next((row for row in range(rows) if used[row] + len(ids) <= width), None)
-        if row is None:
-            continue
-        here = slice(used[row], used[row] + len(ids))
+    count = [0] * rows
+    for i, row, first in _places([len(ids) for ids, _ in examples], rows, width):
+        ids, learnt = examples[i]
+        here = slice(first, first + len(ids))
         count[row] += 1
         tokens[row, here], positions[row, here], segments[row, here] = ids, np.arange(len(ids)), count[row]
-        weights[row, here.start + prompt : here.stop] = 1.0
-        used[row] = here.stop
+        weights[row, here] = np.arange(len(ids)) >= learnt if isinstance(learnt, int) else learnt
     return Batch(tokens=tokens, positions=positions, segments=segments, weights=weights)
 
 
-class TraceData:
-    """The training split of a task as batches; `batch(step)` depends on the seed and the step alone.
+def in_batches(examples: Sequence[Example], rows: int, width: int, pad: int) -> list[Batch]:
+    """All examples in their order, packed into batches."""
+    found, first = [], 0
+    while first < len(examples):
+        count = _fitting([len(ids) for ids, _ in examples[first:]], rows, width)
+        found.append(pack(examples[first : first + count], rows, width, pad))
+        first += count
+    return found
 
-    `encode` maps texts to token ids, `stop` is the id that ends a completion.
-    """
 
-    def __init__(
-        self,
-        task: Task,
-        encode: Callable[[Sequence[str]], list[list[int]]],
-        stop: int,
-        pad: int,
-        config: TrainingConfig,
-        seed: str,
-    ):
-        self.problems = task.problems("train")
-        self.prompts = encode([task.prompt(problem) for problem in self.problems])
-        self.encode, self.stop, self.pad, self.config, self.seed = encode, stop, pad, config, seed
-        self.kinds = [TRACES[kind] for kind, _ in config.traces]
-        self.shares = [share for _, share in config.traces]
+def _places(lengths: Sequence[int], rows: int, width: int) -> list[tuple[int, int, int]]:
+    """(example, row, first column) of all that find room, longest first."""
+    used, found = [0] * rows, []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if lengths[i] > width:
+            raise UserError(
+                f"an example of {lengths[i]} tokens does not fit config.training.sequence = {width}; raise it"
+            )
+        row = next((row for row in range(rows) if used[row] + lengths[i] <= width), None)
+        if row is not None:
+            found.append((i, row, used[row]))
+            used[row] += lengths[i]
+    return found
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
-        # A string seeds Python's generator through SHA-512: no two (seed, step) share a stream.
-        rng = random.Random(f"{self.seed}/{step}")
+
+def _fitting(lengths: Sequence[int], rows: int, width: int) -> int:
+    """How many of the first examples all find room together; at least one."""
+    ends = itertools.accumulate(lengths)
+    count = max(1, sum(1 for _ in itertools.takewhile(lambda end: end <= rows * width, ends)))
+    while len(_places(lengths[:count], rows, width)) < count:
+        count -= 1
+    return count
+
+
+class PackedData:
+    """Examples as batches of `config.batch` rows; `make` gives the example at one of `total` places."""
+
+    def __init__(self, make: Make, total: int, pad: int, config: TrainingConfig, seed: str):
+        self.make, self.total, self.pad, self.config, self.seed = make, total, pad, config, seed
+
+    def batch(self, step: int, cursor: int = 0) -> tuple[Batch, int]:
+        """The batch of a step, and the cursor behind it.
+
+        In permuted order a batch has the visits from the cursor on, as many as find room: every place is visited once
+        an epoch, whatever the lengths. Drawn with replacement, it follows from the step, the cursor stays 0, and the
+        example that finds no room is left out.
+        """
         room = int(FILL * self.config.batch * self.config.sequence)
-        examples = []
+        drawn = self.config.order == "drawn"
+        chosen, examples = self._drawn(step) if drawn else self._visited(cursor), []
         while room > 0:
-            examples.append(self._example(rng))
+            examples.append(next(chosen))
             room -= len(examples[-1][0])
-        return pack(examples, self.config.batch, self.config.sequence, self.pad)
+        if not drawn:
+            size = self.config.batch, self.config.sequence
+            examples = examples[: _fitting([len(ids) for ids, _ in examples], *size)]
+            cursor += len(examples)
+        return pack(examples, self.config.batch, self.config.sequence, self.pad), cursor
 
-    def _example(self, rng: random.Random) -> Example:
-        which = rng.randrange(len(self.problems))
-        kind = rng.choices(self.kinds, self.shares)[0]
-        trace = self.encode([kind(rng, self.problems[which])])[0]
-        prompt = self.prompts[which]
-        return [*prompt, *trace, self.stop], len(prompt)
+    def _visited(self, cursor: int) -> Iterator[Example]:
+        for count, (_, place) in enumerate(visits(self.seed, self.total, cursor), cursor):
+            yield self.make(random.Random(f"{self.seed}/visit/{count}"), place)
+
+    def _drawn(self, step: int) -> Iterator[Example]:
+        # A string seeds Python's generator through SHA-512: no two (seed, step) share a stream.
+        chance = random.Random(f"{self.seed}/{step}")
+        while True:
+            yield self.make(chance, chance.randrange(self.total))

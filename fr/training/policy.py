@@ -4,18 +4,22 @@ import functools
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Int
 
 from fr.config import LoraConfig, PolicyConfig
 from fr.errors import UserError
+from fr.models import sharding
 from fr.models.config import ModelConfig
 from fr.models.precision import choose_dtype
 from fr.models.transformer import Transformer
 from fr.sampling.scoring import token_logps
 from fr.training.algorithms import Algorithm
 from fr.training.lora import applied, variables
+from fr.training.microbatches import widths
 from fr.training.objective import PolicyBatch, Weighed, policy_loss, recomputes, weigh
-from fr.training.state import check_rows, compile_update
+from fr.training.state import check_rows, compile_update, place_batch
 
 __all__ = [
     "PolicyBatch",
@@ -25,6 +29,7 @@ __all__ = [
     "policy_loss",
     "ratio_temperature",
     "recomputes",
+    "score_rows",
     "shared_rows",
     "weigh",
 ]
@@ -111,3 +116,38 @@ def make_logps(model: ModelConfig, config: PolicyConfig, lora: LoraConfig, mesh:
             )[0]
 
     return jax.jit(logps, static_argnums=3)
+
+
+def score_rows(
+    read: Callable,
+    tokens: Int[np.ndarray, "B T"],
+    start: Int[np.ndarray, "B"],
+    width: int,
+    order: Int[np.ndarray, "R"],
+    size: int,
+    count: int,
+    mesh: Mesh,
+) -> Float[np.ndarray, "B W"]:
+    """Log-probs of the rows in `order` (0 of others), as many rows at a time as an update takes.
+
+    Args:
+        read: (tokens, start, columns) -> log-probs [size, columns]; of `make_logps`, with its parameters.
+        tokens: prompts and completions; -1 pads on the right.
+        start: where completions begin.
+        width: columns of the result, W.
+        order: rows by what they need, so that like ones are read together.
+        size: rows of one pass; the last ones are read twice rather than in a shape of their own.
+        count: widths at most, of which a pass takes the narrowest that holds its rows.
+        mesh: the devices.
+    """
+    out, some = np.zeros((len(tokens), width), np.float32), []
+    need = (tokens >= 0).sum(axis=1) - start.clip(max=tokens.shape[1] - width)
+    for first in range(0, len(order), size):
+        part = order[np.minimum(np.arange(first, first + size), len(order) - 1)]
+        columns = next(w for w in widths(width, count) if w >= need[part].max())
+        placed = place_batch((tokens[part][:, : tokens.shape[1] - width + columns], start[part]), mesh)
+        some.append((part, read(*placed, columns)))
+    for part, logp in some:
+        logp = sharding.on_host(logp)
+        out[part, : logp.shape[1]] = logp
+    return out

@@ -28,11 +28,35 @@ class PreferenceBatch:
     margin: Float[Array, "P"]  # by how much the reward of the better one should be larger (arXiv 2507.21931)
     ref_logp: Float[Array, "B W"] | None = None  # of the ancestor; DPO needs it
 
+    @property
+    def width(self) -> int:
+        """Columns, W."""
+        return self.mask.shape[1]
+
+    def needs(self) -> Int[Array, "B"]:
+        """Least number of columns that `narrow` may leave of each row."""
+        return (self.tokens >= 0).sum(axis=1) - self.start.clip(max=self.tokens.shape[1] - self.width)
+
+    def narrow(self, columns: int) -> "PreferenceBatch":
+        """The first `columns` of W; T loses as many as W."""
+        less = self.width - columns
+        return jax.tree.map(lambda x: x[:, : x.shape[1] - less] if x.ndim == 2 else x, self)
+
 
 @struct.dataclass
 class _Weighed:
     batch: PreferenceBatch
     weights: Float[Array, "P"]
+
+    @property
+    def width(self) -> int:
+        return self.batch.width
+
+    def needs(self) -> Int[Array, "B"]:
+        return self.batch.needs()
+
+    def narrow(self, columns: int) -> "_Weighed":
+        return self.replace(batch=self.batch.narrow(columns))
 
 
 def bradley_terry(
@@ -63,6 +87,35 @@ def make_preference_update(
     last token (reward_model), or beta (log p - log p_ref), summed over its masked tokens (dpo; arXiv 2305.18290).
     Metrics, means over pairs: `loss`, `accuracy` (the better one has the larger reward), `gap` (by how much).
     """
+    return compile_update(
+        _loss(model, algorithm, config, lora, mesh), config, mesh, _weigh, config.microbatch, config.widths
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def make_preference_exam(
+    model: ModelConfig, algorithm: str, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+) -> Callable:
+    """Compiled (trained, frozen, PreferenceBatch) -> `loss`, `accuracy`, `gap` by name, and the number of pairs."""
+    loss = _loss(model, algorithm, config, lora, mesh)
+
+    def exam(trained: dict, frozen: dict | None, batch: PreferenceBatch):
+        weighed = _weigh(batch)
+        value, measured = loss(trained, frozen, weighed)
+        return {"loss": value, **measured.shares}, jnp.sum(weighed.weights > 0)
+
+    return jax.jit(exam)
+
+
+def _weigh(batch: PreferenceBatch, step=None) -> _Weighed:
+    # A pair without tokens fills up a batch.
+    real = jnp.any(batch.mask, axis=1).reshape(-1, 2).any(axis=1).astype(jnp.float32)
+    return _Weighed(batch, real / jnp.maximum(jnp.sum(real), 1.0))
+
+
+def _loss(
+    model: ModelConfig, algorithm: str, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+) -> Callable:
     kinds = {"dpo": _dpo_reward, "reward_model": _head_reward}
     reward = kinds[algorithm](model, config, lora, mesh)
     # At beta = .1 a margin of 1 asks DPO for a log ratio of 10 nats more: RLSF has it in the reward model alone.
@@ -74,12 +127,7 @@ def make_preference_update(
         share = lambda x: jnp.sum(weighed.weights * x)
         return share(losses), Measured({"accuracy": share(better > worse), "gap": share(better - worse)}, {})
 
-    def prepare(batch: PreferenceBatch, step):
-        # A pair without tokens fills up a batch.
-        real = jnp.any(batch.mask, axis=1).reshape(-1, 2).any(axis=1).astype(jnp.float32)
-        return _Weighed(batch, real / jnp.maximum(jnp.sum(real), 1.0))
-
-    return compile_update(loss, config, mesh, prepare, config.microbatch)
+    return loss
 
 
 @functools.lru_cache(maxsize=8)

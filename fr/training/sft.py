@@ -1,38 +1,77 @@
-"""Supervised training on traces: the loss of packed rows and its compiled update."""
+"""Supervised training: the loss of packed rows, its compiled update, and what held-out rows say of it."""
 
 import functools
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+from flax import struct
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
-from fr.config import TrainingConfig
+from fr.config import LoraConfig, TrainingConfig
 from fr.models.config import ModelConfig
+from fr.models.precision import choose_dtype
 from fr.models.transformer import Transformer
 from fr.training.data import Batch
+from fr.training.lora import applied, variables
 from fr.training.losses import next_token_loss
-from fr.training.state import Measured, compile_update
+from fr.training.state import Measured, check_rows, compile_update
+
+
+@struct.dataclass
+class _Counted:
+    batch: Batch
+    total: Float[Array, "B"]  # learnt tokens of the whole batch, so that its microbatches add up
+
+
+def check_training(config: TrainingConfig, mesh: Mesh) -> None:
+    """Raise UserError, naming the numbers, unless the rows of a step divide."""
+    check_rows(config.batch, config.microbatch, mesh, "config.training.batch")
 
 
 @functools.lru_cache(maxsize=8)
 def make_step(
-    model: ModelConfig, config: TrainingConfig, mesh: Mesh | None = None, dtype=jnp.float32
+    model: ModelConfig, config: TrainingConfig, lora: LoraConfig = LoraConfig(), mesh: Mesh | None = None
 ) -> Callable:
-    """The compiled update (state, Batch) -> (state, metrics); the given state's buffers are reused.
+    """The compiled update (state, Batch, frozen=None) -> (state, metrics), as `policy.make_update`.
 
     Metrics are of the batch before its update: `loss` (nats a learnt token), `learnt` (such tokens),
-    `grad_norm` (before the clip) and `learning_rate`. All lies on `mesh`, as `sharding.place` and
-    `state.place_batch` put it, or on one device. `dtype` is of the computation; parameters stay float32.
+    `grad_norm` (before the clip) and `learning_rate`.
     """
-    transformer = Transformer(model, dtype)
+    loss_of = _loss(model, config, lora, mesh)
 
-    def loss(params: dict, frozen: None, batch: Batch):
-        apply = lambda *args, method: transformer.apply({"params": params}, *args, method=method)
+    def loss(trained: dict, frozen: dict | None, counted: _Counted):
+        total, learnt = loss_of(trained, frozen, counted.batch)
+        return total / counted.total[0], Measured({"learnt": learnt}, {})
+
+    def prepare(batch: Batch, step):
+        total = jnp.maximum(jnp.sum(batch.weights[:, 1:]), 1.0)
+        return _Counted(batch, jnp.full(len(batch.weights), total))
+
+    return compile_update(loss, config, mesh, prepare, config.microbatch)
+
+
+@functools.lru_cache(maxsize=8)
+def make_loss(
+    model: ModelConfig, config: TrainingConfig, lora: LoraConfig = LoraConfig(), mesh: Mesh | None = None
+) -> Callable:
+    """Compiled (trained, frozen, Batch) -> (sum of the learnt tokens' negative log-probs, their number)."""
+    return jax.jit(_loss(model, config, lora, mesh))
+
+
+def _loss(model: ModelConfig, config: TrainingConfig, lora: LoraConfig, mesh: Mesh | None) -> Callable:
+    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
+
+    def loss(trained: dict, frozen: dict | None, batch: Batch):
+        def apply(*args, method):
+            with applied(lora):
+                return transformer.apply(variables(trained, frozen, lora), *args, method=method)
+
         hidden, _ = apply(batch.tokens, batch.positions, None, batch.segments, method="hidden")
         head = lambda states: apply(states, method="head")
         shards = mesh.shape["data"] if mesh else 1
         total = next_token_loss(head, hidden, batch.tokens, batch.weights, model.vocab, shards)
-        count = jnp.sum(batch.weights[:, 1:])
-        return total / jnp.maximum(count, 1.0), Measured({"learnt": count}, {})
+        return total, jnp.sum(batch.weights[:, 1:])
 
-    return compile_update(loss, config, mesh)
+    return loss

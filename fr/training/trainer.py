@@ -15,7 +15,7 @@ from fr.interrupts import check
 from fr.metrics import Board, Clock, MetricsWriter, Stages
 from fr.training.checkpoints import Checkpoints
 from fr.training.state import TrainState
-from fr.workdir import PathLike
+from fr.workdir import PathLike, write_json
 
 
 class Pace(Protocol):
@@ -25,6 +25,7 @@ class Pace(Protocol):
     checkpoint_every: int
     keep: int
     log_every: int
+    export: str  # last, or best by an exam's score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Exam:
     every: int
     measure: Callable[[TrainState], dict]
     score: str  # which of its values tells the best checkpoint
+    lower: bool = False  # the least is the best
 
 
 # The step's index from 0, the state and the lines that metrics.jsonl has so far.
@@ -56,8 +58,10 @@ def fit(
     """Make all steps from the newest checkpoint in `folder` on; without one, from `state` (which may be donated).
 
     A step must depend on its arguments alone. Leaves `checkpoints/`, `metrics.jsonl` (the same bytes however
-    often the run was interrupted) and `timings.jsonl`. Raises UserError when a metric is no longer finite; the
-    checkpoints before it stay. Several processes train one state together, step by step; the first one writes.
+    often the run was interrupted) and `timings.jsonl`; with an exam also `export.json`, the scores of the last
+    and of the best checkpoint. Returns the state of the one that `pace.export` names. Raises UserError when a
+    metric is no longer finite; the checkpoints before it stay. Several processes train one state together, step by
+    step; the first one writes.
     """
     folder = epath.Path(folder)
     with contextlib.ExitStack() as stack:
@@ -90,9 +94,28 @@ def fit(
                 shown = {name: f"{values[name]:.3f}" for name in ("loss", "accuracy") if name in values}
                 bar.set_postfix(shown, refresh=False)
             if saves:
-                checkpoints.save(done, state, held_out[exam.score] if held_out else None)
+                score = held_out[exam.score] * (-1 if exam.lower else 1) if held_out else None
+                checkpoints.save(done, state, score)
             bar.update()
-    return state
+        return _chosen(state, checkpoints, exam, pace, journal.lines, folder) if exam else state
+
+
+def _chosen(
+    state: TrainState,
+    checkpoints: Checkpoints,
+    exam: Exam,
+    pace: Pace,
+    lines: Sequence[dict],
+    folder: epath.Path,
+) -> TrainState:
+    """The state to export, of the last or of the best checkpoint; `export.json` says which, and both scores."""
+    seen = {line["step"]: line[exam.score] for line in lines if exam.score in line}
+    steps = {"first": min(seen), "last": max(seen), "best": checkpoints.best}
+    held = {name: {"step": step, "value": seen[step]} for name, step in steps.items()}
+    record = {"exported": pace.export, "metric": exam.score, "lower_is_better": exam.lower, **held}
+    if processes.is_first():
+        write_json(folder / "export.json", record)
+    return checkpoints.restore(state, steps["best"]) if pace.export == "best" else state
 
 
 class _Journal:
