@@ -89,6 +89,10 @@ AUDIT = {
         ("Answer: 7 I think", "7"),
         ("Answer: 7", "seven"),
         ("Answer: forty-two apples", "42"),
+        ("Answer: 12 345", "12345"),
+        ("Answer: 0.1\\overline{6}", "1/6"),
+        ("\\boxed{]0, 1[}", "(0,1)"),
+        ("\\boxed{\\log_2 8}", "3"),
         # text
         ("Answer: paris.", "Paris"),
         ('Answer:\n"Paris"', "Paris"),
@@ -100,6 +104,8 @@ AUDIT = {
         ("Answer: \\frac{\\sqrt{3}}{2}", "\\dfrac{\\sqrt{3}}{2}"),
     ],
     WRONG: [
+        ("Answer: 12 345", "12"),  # thousands parted by a blank
+        ("Answer: 3 4/5", "34/5"),
         ("Answer: 70", "7"),
         ("Answer: 7.5", "7"),
         ("Answer: -7", "7"),
@@ -127,6 +133,8 @@ AUDIT = {
         ("Thinking\nabout 12 things", "12"),
         ("No answer\nin these lines.", "Paris"),
         ("The answer is not 7", "7"),
+        ("Answer: 1 8", "18"),
+        ("Answer: anything but 18", "18"),
         ("\\boxed{84", "840"),
         # ambiguous, or an expression that nobody here evaluates
         ("Answer: 7 or 8", "7"),
@@ -134,7 +142,6 @@ AUDIT = {
         ("Answer: 7 and 8", "8"),
         ("Answer: 5-6", "5"),
         ("Answer: 1,5", "1"),
-        ("Answer: 12 345", "12"),
         ("Answer: 12:30", "12"),
         ("Answer: 1.2.3", "1.2"),
         ("Answer: 7/2/3", "3.5"),

@@ -37,7 +37,7 @@ _CHANGES = re.compile(
     r"|multiplied|modulo|mod|twice|double|triple|root|log|ln|logarithm|factorial|squared|cubed|half|third|quarter"
     r"|undefined|impossible|infinite|infinitely|unknown|power|multiples?|once|thrice|wrong|incorrect|instead|if|unlikely"
     r"|might|may|perhaps|maybe|guess|versus|vs"
-    r"|ratio|range|ranges|plus-minus|remainder of)\b"
+    r"|ratio|range|ranges|plus-minus|remainder of|anything but|all but|far from|short of)\b"
     r"|n't\b|\b(?:more|less|fewer|greater|smaller|larger|bigger|higher|lower|other|rather|different|earlier|later"
     r"|longer|shorter|older|younger)\s+than\b"
     r"|\bat\s+(?:least|most)\b|\bup\s+to\b|\b(?:square|cube)\s+of\b|\bexceed",

@@ -49,7 +49,8 @@ def same_formulas(one: str, other: str) -> bool:
 
 
 def _tight(text: str) -> str:
-    return unified(plain(text)).replace("$", "").replace(" ", "").rstrip(".")
+    # A blank between digits is kept: `3 4/5` is not `34/5`.
+    return re.sub(r"(?<!\d) | (?!\d)", "", unified(plain(text)).replace("$", "")).rstrip(".")
 
 
 def _asked(reference: str, answer: str) -> bool:
@@ -76,6 +77,7 @@ def _verifier() -> Bounded:
 
 def _form(text: str) -> tuple:
     """Brackets at the edges, relations, commas and constructions that math-verify sees through too easily."""
+    text = text.replace("log_", "log")  # a base of a logarithm is none of a number
     relations = tuple(sorted(c for c in text if c in "<>≤≥≠≡∈∪±|=_"))
     edges = (text[:1] if text[:1] in "[⦃" else "", text[-1:] if text[-1:] in "]⦄" else "")
     return edges, relations, text.count(","), "mod" in text

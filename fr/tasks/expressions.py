@@ -24,6 +24,9 @@ _GREEK = (
 ).split()
 
 
+_GROUPS = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")  # thousands parted by blanks
+
+
 class Unread(ValueError):
     """The text is not a formula that is known here."""
 
@@ -45,6 +48,7 @@ class _Parser:
     """Recursive descent over the tokens of an expression."""
 
     def __init__(self, text: str):
+        text = text.replace(" ", "") if _GROUPS.fullmatch(text.strip()) else text
         text = re.sub(r"\\(frac|binom)\s?(\d|[A-Za-z])(?=[\s\\{\w])", r"\\\1{\2}", text)
         text = re.sub(r"(\\(?:frac|binom)\{[^{}]*\})\s?(\d|[A-Za-z])", r"\1{\2}", text)
         text = re.sub(r"\\(frac)(\{(?:[^{}]|\{[^{}]*\})*\})\s?(\d|[A-Za-z]|\\pi)", r"\\\1\2{\3}", text)

@@ -13,6 +13,8 @@ MAX_PARTS = 60
 _RELATIONS = "=<>≤≥≈≠≡∈"
 _MATRIX = re.compile(r"\\begin\s?\{(\w*matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s?\{\1\}", re.DOTALL)
 _MONEY = re.compile(r"([-+]?)\s?(?:US\s?)?([$£€])\s?(?=[-+.\d\\])")
+# `]0, 1[` is (0, 1).
+_REVERSED = re.compile(r"([\](\[])([^()\[\]⦃⦄]+)([\[)\]])")
 _HEAD = re.compile(
     r"\s*([A-Za-z]'?|\\[a-z]+|[A-Za-z]\s?\(\s?[A-Za-z](?:\s?,\s?[A-Za-z])*\s?\)|[A-Za-z]_\{?\w+\}?"
     r"|(?:\\?gcd|\\?lcm|[A-Za-z])\s?\([^()=]*\))\s*"
@@ -39,6 +41,8 @@ def _value(text: str, depth: int) -> Value:
         text = text[1:-1].strip()
     if match := _MATRIX.fullmatch(text):
         return _matrix(match, depth)
+    if (text[0] == "]" or text[-1] == "[") and (match := _REVERSED.fullmatch(text)):
+        text = match[1].replace("]", "(") + match[2] + match[3].replace("[", ")")
     parts = _split(text, ",;")
     if len(parts) > 1:
         return _list(parts, depth)

@@ -3,6 +3,7 @@
 import functools
 import re
 import unicodedata
+from fractions import Fraction
 
 MAX_CHARACTERS = 4000  # of an answer; a longer one is not read as a formula
 
@@ -100,6 +101,7 @@ _ALIGNED = re.compile(
     r"\\end\s?\{\1\*?\}",
     re.DOTALL,
 )
+_REPEATING = re.compile(r"(\d{1,9})?\.(\d{0,30})\\overline\s?\{\s?(\d{1,30})\s?\}")
 _ROW = "⏎"  # the end of a row of a matrix
 _EDGE = " \t\r\n*`\"'"
 
@@ -140,6 +142,7 @@ def unified(text: str) -> str:
         rows = [row for row in match[2].split(_ROW) if row.strip()]
         text = text[: match.start()] + (rows[-1] if rows else "").replace("&", "") + text[match.end() :]
     text = _DEGREE.sub(" degrees ", text)
+    text = _REPEATING.sub(_repeating, text)
     for _ in range(4):
         text, count = _WRAPPED.subn(_unwrapped, text)
         if not count:
@@ -156,6 +159,14 @@ def normalised(text: str) -> str:
     text = unicodedata.normalize("NFKC", unified(plain(text)).replace("$", "")).casefold()
     text = text.strip(" .,;:!?\"'`*_()[]")
     return " ".join(re.sub(r"^(?:the|a|an)\s", "", text).split())
+
+
+def _repeating(match: re.Match) -> str:
+    """`0.1\\overline{6}` as the fraction that it is."""
+    whole, once, again = match[1] or "0", match[2], match[3]
+    scale = 10 ** len(once)
+    value = Fraction(int(whole + once), scale) + Fraction(int(again), scale * (10 ** len(again) - 1))
+    return f"({value.numerator}/{value.denominator})"
 
 
 def _unwrapped(match: re.Match) -> str:
