@@ -66,8 +66,8 @@ def fork_restart(setting: Setting) -> Change:
     return Change({"avoid": (tokens[at],)}, kept=tuple(tokens[:at]))
 
 
-def _register_offset(name: str, offset: int) -> None:
-    """File `sparse_steer`'s one token of steering at an offset from where the detector fires on a failed trace."""
+def _at_offset(offset: int):
+    """`sparse_steer`'s one token of steering at an offset from where the detector fires on a failed trace."""
 
     def fill(setting: Setting) -> Change:
         known = zip(setting.failures, setting.calibration.fires)
@@ -84,11 +84,11 @@ def _register_offset(name: str, offset: int) -> None:
         f"{f'{abs(offset)} tokens ' + ('before' if offset < 0 else 'behind') if offset else 'the token of'} "
         "the fire, and steer there; sampled anew where it fires on none."
     )
-    register(name, needs_ancestor=True)(fill)
+    return fill
 
 
 # A new attempt cannot act before its own fire: only one that goes along a recorded trace knows where that is. So
 # all five replay one, and differ by the offset alone. What lies outside of the trace is moved to its ends.
 OFFSETS = {"steer_before_10": -10, "steer_before_5": -5, "steer_at_fire": 0, "steer_after_5": 5, "steer_after_10": 10}
-for _name, _offset in OFFSETS.items():
-    _register_offset(_name, _offset)
+for _name in OFFSETS:
+    register(_name, needs_ancestor=True)(_at_offset(OFFSETS[_name]))
