@@ -4,18 +4,20 @@ A template may loop or grow without end, and a native library may abort on a fil
 sees: both happen in here, cost a process of ours, and are one line in the caller.
 """
 
+import contextlib
 import functools
 import json
+from pathlib import Path
 
 from fr.bounded import Bounded, GraderFailure, OutOfTime
-from fr.errors import UserError
+from fr.errors import UserError, first_line
 
-SECONDS, MEMORY = 5.0, 1 << 30  # of one call; a large tokenizer takes 1 s and 300 MB
+SECONDS, MEMORY = 10.0, 1 << 30  # of one call, beyond what its imports take
 _CACHED = 4096  # texts of templates: a run asks for those of a problem several times
 
 
 class Endless(UserError):
-    """A program that used up its time or memory."""
+    """A program that used up its time or memory, or ended its process."""
 
 
 def render(template: str, messages: list[dict], variables: dict, where: str) -> str:
@@ -24,9 +26,25 @@ def render(template: str, messages: list[dict], variables: dict, where: str) -> 
     return _rendered(template, json.dumps(messages), json.dumps(variables), where)
 
 
-def check_tokenizer(path: str, where: str) -> None:
-    """Raise UserError if the native reader of a `tokenizer.json` fails, dies, hangs or needs too much memory."""
-    _ask("tokenizer", where, path)
+def check_tokenizer(path: Path) -> int:
+    """The number of tokens of a `tokenizer.json`.
+
+    Raises UserError for one that contradicts itself, or with which the native reader fails, dies, hangs or needs
+    too much memory.
+    """
+    about = path.stat()
+    return _checked(str(path), about.st_size, about.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def panics_are_errors():
+    """Native code's panics, which are BaseExceptions that name no class one could import, as ValueError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"native code panics: {first_line(error)}") from error
 
 
 def warm() -> None:
@@ -37,6 +55,11 @@ def warm() -> None:
 @functools.lru_cache(_CACHED)
 def _rendered(template: str, messages: str, variables: str, where: str) -> str:
     return _ask("template", where, template, json.loads(messages), json.loads(variables))
+
+
+@functools.lru_cache
+def _checked(path: str, size: int, changed: int) -> int:
+    return _ask("tokenizer", path, path)
 
 
 @functools.cache
@@ -51,5 +74,7 @@ def _ask(kind: str, where: str, *args):
         most = f"{SECONDS:g} s of processor time or {MEMORY >> 20} MB"
         raise Endless(f"{where}: needs more than {most}") from error
     except GraderFailure as error:
-        why = str(error).removeprefix("fr.foreign_worker:serve: ")
-        raise UserError(f"{where}: {why.splitlines()[0] if why else 'failed'}") from error
+        why = first_line(error).removeprefix("fr.foreign_worker:serve: ").removeprefix("UserError: ")
+        # An error that the program has raised says something about it; a process that is gone does not.
+        kind = Endless if error.__cause__ else UserError
+        raise kind(f"{where}: {why.removeprefix(f'{where}: ')}") from error

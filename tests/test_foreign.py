@@ -14,7 +14,7 @@ ASK = [{"role": "user", "content": "hi"}]
 @pytest.fixture
 def impatient(monkeypatch):
     """A process that is given little time."""
-    monkeypatch.setattr(foreign, "SECONDS", 0.5)
+    monkeypatch.setattr(foreign, "SECONDS", 1.5)
     foreign._pool.cache_clear()
     yield
     foreign._pool().close()
@@ -33,7 +33,7 @@ ENDLESS = {
 
 def test_templates_without_end_are_stopped_and_said_in_one_line(impatient):
     for what, template in ENDLESS.items():
-        with pytest.raises(UserError, match=r"^m: needs more than 0\.5 s of processor time or 1024 MB$"):
+        with pytest.raises(UserError, match=r"^m: (needs more than 1\.5 s of processor time or 1024 MB|no answer in 1\.5 s)$"):
             foreign.render(template, ASK, {}, "m")
             pytest.fail(what)
     assert foreign.render("{{ messages[0].content }}", ASK, {}, "m") == "hi"
@@ -73,7 +73,7 @@ def test_a_template_is_rendered_as_transformers_renders_it(char_tokenizer):
 def test_an_endless_template_is_said_when_the_model_is_loaded(impatient, char_tokenizer):
     char_tokenizer.chat_template = ENDLESS["nested loops"]
     try:
-        with pytest.raises(UserError, match="its chat template fails: needs more than"):
+        with pytest.raises(UserError, match="its chat template fails: (needs more|no answer)"):
             end_of_turn(char_tokenizer)
         char_tokenizer.chat_template = "{{ raise_exception('no replies') }}"
         assert end_of_turn(char_tokenizer) is None
@@ -85,7 +85,7 @@ def test_a_tokenizer_that_panics_or_cannot_be_read_is_one_line(tmp_path, char_to
     good = json.loads(char_tokenizer.backend_tokenizer.to_str())
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(good))
-    foreign.check_tokenizer(str(path), "t")
+    assert foreign.check_tokenizer(path) == len(char_tokenizer)
     regex = {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
     for change in (
         {"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}},
@@ -95,6 +95,6 @@ def test_a_tokenizer_that_panics_or_cannot_be_read_is_one_line(tmp_path, char_to
     ):
         bad = good | change
         path.write_text(json.dumps(bad))
-        with pytest.raises(UserError, match="^t: ") as error:
-            foreign.check_tokenizer(str(path), "t")
+        with pytest.raises(UserError, match=f"^{path}: ") as error:
+            assert foreign.check_tokenizer(path) == len(char_tokenizer)
         assert "\n" not in str(error.value)

@@ -7,7 +7,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 STEPS = [
     {"errors"},
     {"bounded", "files", "interrupts", "progress", "prompts", "registry", "worker"},
-    {"foreign", "foreign_worker"},
+    {"foreign"},
+    {"foreign_worker"},
     {"processes"},
     {"config"},
     {"types"},

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from fr import foreign
 from fr.errors import UserError, first_line
+from fr.models.tokenizer import reads
 
 # Special tokens of a file's structure and of other inputs than text: no answer is written with them.
 _STRUCTURE = re.compile(
@@ -31,7 +32,8 @@ def encode_chat(tokenizer, messages: list[dict], settings: Mapping, name: str) -
                 f"{name}: its chat template reads no variable {key!r} (config.task.template_kwargs)"
             )
     text = _apply(tokenizer, messages, name, add_generation_prompt=True, **settings)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    with reads(f"{name}: its tokenizer fails"):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def end_of_turn(tokenizer) -> int | None:

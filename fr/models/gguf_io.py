@@ -50,6 +50,10 @@ class GGUFFile:
         """A metadata value, `default` if it is absent."""
         return self._values.get(key, default)
 
+    def keys(self) -> list[str]:
+        """Names of the metadata."""
+        return list(self._values)
+
     def names(self) -> set[str]:
         """Names of the tensors that are parameters."""
         # The factors of the rotary frequencies: `_config` has read them.

@@ -5,12 +5,15 @@ than its training did.
 """
 
 import dataclasses
+import math
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from fr import foreign
 from fr.errors import UserError
+from fr.models.bounds import shown
 from fr.models.gguf_io import GGUFFile
-from fr.models.tokenizer import quiet_transformers
+from fr.models.tokenizer import quiet_transformers, reads
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (
@@ -18,6 +21,7 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+_LONGEST = 1024  # characters of a token: all of its cuts are tried as merges
 _MOST_COPIES = 1000  # each of them costs a step of every decoding
 
 
@@ -50,14 +54,21 @@ SPLITS = {
 
 def gguf_tokenizer(file: GGUFFile):
     """The transformers tokenizer of a GGUF file, chat template too; raises UserError for an unknown kind."""
+    foreign.warm()
     quiet_transformers()
+    with reads(f"{file.where}: its tokenizer cannot be built"):
+        return _built(file)
+
+
+def _built(file: GGUFFile):
     from transformers import PreTrainedTokenizerFast
 
+    _check_types(file)
     kind = file.get("tokenizer.ggml.model")
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
         raise UserError(
-            f"{file.where}: tokenizer {kind!r} is not supported; there are: {', '.join(builders)}"
+            f"{file.where}: tokenizer {shown(kind)} is not supported; there are: {', '.join(builders)}"
         )
     tokens = _tokens(file)
     unique, copies = _set_apart(tokens, file.where)
@@ -67,6 +78,9 @@ def gguf_tokenizer(file: GGUFFile):
     tokenizer.decoder = decoders.Sequence([*steps, tokenizer.decoder]) if steps else tokenizer.decoder
     _add_special(tokenizer, file, unique)
     names = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    for key in file.keys():
+        if key.startswith("tokenizer.ggml.") and key.endswith("_token_id"):
+            special_id(file, key.removeprefix("tokenizer.ggml.").removesuffix("_token_id"))
     ids = {name: special_id(file, key) for name, key in names.items()}
     special = {name: unique[i] for name, i in ids.items() if i is not None}
     if file.get("tokenizer.ggml.add_bos_token", bos) and "bos_token" in special:
@@ -79,6 +93,21 @@ def gguf_tokenizer(file: GGUFFile):
         )
     template = file.get("tokenizer.chat_template")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **special)
+
+
+def _check_types(file: GGUFFile) -> None:
+    """Raise UserError for a value of another type than its key has."""
+    of = lambda kind: lambda value: isinstance(value, kind)
+    lists = lambda *kinds: lambda value: isinstance(value, list) and all(type(v) in kinds for v in value)
+    finite = lambda value: lists(int, float)(value) and all(map(math.isfinite, value))
+    whole, text, flag = lists(int), of(str), of(bool)
+    kinds = {"model": text, "pre": text, "token_type": whole, "scores": finite, "merges": lists(str)}
+    kinds |= {key: flag for key in ("add_bos_token", "add_eos_token", "add_space_prefix")}
+    kinds = {f"tokenizer.ggml.{name}": fits for name, fits in kinds.items()}
+    for key, fits in (kinds | {"tokenizer.chat_template": text}).items():
+        value = file.get(key)
+        if value is not None and not fits(value):
+            raise UserError(f"{file.where}: {key} = {shown(value)} is of another type than that key has")
 
 
 def special_id(file: GGUFFile, name: str) -> int | None:
@@ -97,8 +126,10 @@ def special_id(file: GGUFFile, name: str) -> int | None:
 
 def _tokens(file: GGUFFile) -> list[str]:
     tokens = file.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, list) or not tokens:
-        raise UserError(f"{file.where}: tokenizer.ggml.tokens is missing")
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens) or not tokens:
+        raise UserError(f"{file.where}: tokenizer.ggml.tokens is missing or holds no texts")
+    if (longest := max(map(len, tokens))) > _LONGEST:
+        raise UserError(f"{file.where}: a token of {longest} characters; at most {_LONGEST} are read")
     if len(tokens) > file.config.vocab:
         raise UserError(
             f"{file.where}: {len(tokens)} tokens, and an embedding of {file.config.vocab} rows"

@@ -14,6 +14,7 @@ from fr.errors import UserError
 from fr.models.chat_template import encode_chat, hidden_ids
 from fr.models.config import ModelConfig
 from fr.models.fingerprint import fingerprint
+from fr.models.tokenizer import reads
 from fr.models.transformer import Transformer
 from fr.prompts import plain_text
 from fr.types import Prompt
@@ -66,7 +67,8 @@ class Model:
         tokenizer = self._need_tokenizer()
         if isinstance(prompt, str) or not self.chat:
             text = prompt if isinstance(prompt, str) else plain_text(prompt)
-            ids = tokenizer(text)["input_ids"]
+            with reads(f"{self.name}: its tokenizer fails"):
+                ids = tokenizer(text)["input_ids"]
         else:
             ids = encode_chat(tokenizer, prompt, dict(self.template_kwargs), self.name)
         check_ids(ids, self.config.vocab, f"{self.name}: its tokenizer")
@@ -79,7 +81,8 @@ class Model:
         """
         ids, tokenizer = np.asarray(ids, np.int64).tolist(), self._need_tokenizer()
         ids = ids if special else [i for i in ids if i not in self._hidden]
-        return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        with reads(f"{self.name}: its tokenizer fails"):
+            return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     @functools.cached_property
     def _hidden(self) -> frozenset[int]:
