@@ -27,6 +27,7 @@ def get_config():
     c.policy.prompts = 32
     c.policy.rollouts = 8
     c.policy.ddof = 0  # as the published figures were measured
+    c.policy.order = "drawn"
     c.policy.microbatch = 16
     c.policy.widths = 8
     c.policy.learning_rate = 3e-4

@@ -13,7 +13,8 @@ def get_config():
     c.policy.steps = 24
     c.policy.prompts = 32
     c.policy.rollouts = 8
-    c.policy.ddof = 0  # this and the next line: as the published figures were measured
+    c.policy.ddof = 0  # this and the next two lines: as the published figures were measured
+    c.policy.order = "drawn"
     c.policy.center_terms = "none"
     c.policy.microbatch = 32
     c.policy.learning_rate = 3e-4

@@ -18,6 +18,7 @@ def get_config():
     c.policy.prompts = 8
     c.policy.rollouts = 8
     c.policy.ddof = 0  # as the published figures were measured
+    c.policy.order = "drawn"
     c.policy.learning_rate = 3e-4
     c.policy.warmup_steps = 2
     c.policy.max_new_tokens = 32

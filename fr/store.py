@@ -141,17 +141,27 @@ def shard_path(folder: PathLike, index: int) -> epath.Path:
     return epath.Path(folder) / f"shard-{index:06d}.parquet"
 
 
-def write_shard(folder: PathLike, index: int, attempts: list[Attempt]) -> None:
+def write_shard(
+    folder: PathLike,
+    index: int,
+    attempts: list[Attempt],
+    more: dict[str, pa.Array] | None = None,
+    again: bool = False,
+) -> None:
     """Write the attempts of shard `index`: its place in the plan of the whole run, of all processes.
 
-    Raises ValueError if the shard exists (the store is append-only) or an attempt does not fit the columns.
+    Columns `more` stand behind those of SCHEMA. Raises ValueError if the shard exists (the store is append-only:
+    `again` replaces what a killed run wrote) or an attempt does not fit the columns.
     """
     path = shard_path(folder, index)
-    if path.exists():
+    if path.exists() and not again:
         raise ValueError(f"{path} exists; the store is append-only")
     for attempt in attempts:
         _check(attempt)
-    _write(path, pa.table([_column(attempts, field) for field in SCHEMA], schema=SCHEMA))
+    table = pa.table([_column(attempts, field) for field in SCHEMA], schema=SCHEMA)
+    for name, values in (more or {}).items():
+        table = table.append_column(name, values)
+    _write(path, table)
 
 
 def regrade_shard(folder: PathLike, index: int, columns: dict[str, list[str | None]]) -> None:
@@ -237,7 +247,7 @@ def _load(path: epath.Path, columns: list[str]) -> pa.Table:
                 raise UserError(
                     f"{path} has schema version {version}, this code reads {VERSION}; use another --workdir"
                 )
-            if not file.schema_arrow.equals(SCHEMA):
+            if not pa.schema(list(file.schema_arrow)[: len(SCHEMA)]).equals(SCHEMA):  # more may follow
                 raise UserError(f"{path} has other columns than this code writes; remove it")
             table = file.read(columns=columns, use_threads=False).select(columns)
             table.validate(full=True)

@@ -3,27 +3,38 @@
 import dataclasses
 import json
 import math
+import os
+import pathlib
 import random
+import signal
+import subprocess
+import sys
+import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from run_of_the_past import TASK, config, lines, make_run
 
 from fr import tasks
-from fr.config import LoraConfig, PreferenceConfig, TaskConfig
+from fr.config import LoraConfig, PreferenceConfig, TaskConfig, TrainingConfig
 from fr.errors import UserError
 from fr.models import ModelConfig, load, save
 from fr.models.transformer import init_params
+from fr.pipeline.dry_run import dry_run
 from fr.pipeline.pairs import as_pairs, failed_and_rescued
 from fr.pipeline.past import Past, shared_prefix
 from fr.pipeline.supervised import examples_of
 from fr.pipeline.train import train_lineage
 from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.training import trainer
 from fr.training.lora import split
 from fr.training.preference import make_preference_update
-from fr.training.state import init_state, training_mesh
+from fr.training.state import TrainState, init_state, training_mesh
+from fr.training.trainer import Exam, Step, fit
 
+ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = ModelConfig(vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64)
 
 
@@ -118,7 +129,7 @@ def test_the_common_beginning_of_a_pair_has_no_gradient(run, model):
     def moments(found):
         batch = as_pairs(found[:4]).batch(range(4), None)
         batch = batch.replace(ref_logp=np.where(batch.mask, -1.0, 0.0).astype(np.float32))
-        trained, _ = split(model.config, jax.tree.map(jax.numpy.copy, model.params), LoraConfig(), 0)
+        trained, _ = split(model.config, jax.tree.map(jnp.copy, model.params), LoraConfig(), 0)
         update = make_preference_update(model.config, "dpo", c, LoraConfig(), mesh)
         state, metrics = update(init_state(trained, c), batch)
         return jax.tree.leaves(jax.device_get(state.optimizer)), metrics
@@ -159,14 +170,21 @@ def test_evaluated_questions_other_tokenizers_and_missing_folders_are_refused(ru
     assert not (run[0] / "specialist").exists()
 
 
-def test_rescued_attempts_are_learnt_and_the_best_checkpoint_is_exported(run, tmp_path):
+@pytest.fixture(scope="module")
+def rescued(run, tmp_path_factory):
+    """SFT on rescued attempts, with adapters."""
     settings = {
         "steps": 8, "batch": 4, "sequence": 160, "microbatch": 2, "remat": True, "warmup_steps": 0, "keep": 1,
         "schedule": "constant", "eval_every": 2, "export": "best", "learning_rate": 3e-3, "checkpoint_every": 2,
     }  # fmt: skip
     c = dataclasses.replace(config(run[0], "sft", "rescued", **settings), lora=LoraConfig(rank=4))
-    train_lineage(c, tmp_path)
-    folder = tmp_path / "specialist"
+    workdir = tmp_path_factory.mktemp("rescued")
+    train_lineage(c, workdir)
+    return c, workdir / "specialist"
+
+
+def test_rescued_attempts_are_learnt_and_the_best_checkpoint_is_exported(rescued):
+    _, folder = rescued
     seen = {line["step"]: line["held_out/loss"] for line in lines(folder) if "held_out/loss" in line}
     assert list(seen) == [0, 2, 4, 6, 8] and min(list(seen.values())[1:]) < seen[0]
     record = json.loads((folder / "export.json").read_text())
@@ -180,12 +198,53 @@ def test_rescued_attempts_are_learnt_and_the_best_checkpoint_is_exported(run, tm
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), exported.params, kept.params)
 
 
+def test_a_dry_run_knows_training_on_a_run(run, rescued):
+    assert "packed sequences of 160 tokens" in dry_run(rescued[0]) and "adapters of rank 4" in dry_run(rescued[0])
+    told = dry_run(config(run[0], "dpo", "pairs"))
+    assert "pairs a step" in told and "candidates" not in told
+
+
+def test_what_is_exported_is_the_best_and_not_the_last(tmp_path):
+    """Losses 3, 1, 2: the second of three states."""
+    state = TrainState(jnp.zeros((), jnp.int32), {"w": jnp.zeros(2)}, ())
+    advance = lambda i, state, _: Step(state.replace(params={"w": state.params["w"] + 1}), {"loss": 0.0})
+    losses = {0: 4.0, 1: 3.0, 2: 1.0, 3: 2.0}
+    exam = Exam(1, lambda state: {"held_out/loss": losses[int(state.params["w"][0])]}, "held_out/loss", lower=True)
+    pace = TrainingConfig(steps=3, keep=1, export="best")
+    for _ in range(2):  # the second time from the checkpoints alone
+        assert fit(state, advance, pace, tmp_path, exam).params["w"].tolist() == [2, 2]
+    record = json.loads((tmp_path / "export.json").read_text())
+    assert record["best"] == {"step": 2, "value": 1.0} and record["last"] == {"step": 3, "value": 2.0}
+    last = dataclasses.replace(pace, export="last")
+    assert fit(state, advance, last, tmp_path, exam).params["w"].tolist() == [3, 3]
+    raised = dataclasses.replace(exam, lower=False)
+    assert fit(state, advance, pace, tmp_path / "high", raised).params["w"].tolist() == [1, 1]
+
+
+def test_interrupted_training_on_a_run_ends_with_the_same_bytes(rescued, tmp_path, monkeypatch):
+    c, whole = rescued
+    calls, heard = [], trainer.check
+
+    def dies():
+        calls.append(len(calls))
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        heard()
+
+    monkeypatch.setattr(trainer, "check", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_lineage(c, tmp_path)
+    train_lineage(c, tmp_path)
+    for name in ("metrics.jsonl", "model.safetensors", "export.json"):
+        assert (tmp_path / "specialist" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
 def test_pairs_are_learnt_and_the_margin_of_held_out_ones_grows(run, tmp_path):
     c = config(run[0], "dpo", "pairs_parted", held_out=0.25)
     c = dataclasses.replace(
         c,
         preference=PreferenceConfig(
-            steps=8, pairs=4, microbatch=4, widths=2, learning_rate=3e-3, eval_every=4, checkpoint_every=4
+            steps=8, pairs=4, learning_rate=3e-3, eval_every=4, checkpoint_every=4
         ),
     )
     train_lineage(c, tmp_path)
@@ -218,3 +277,48 @@ def test_solutions_of_any_task_are_learnt(model, char_tokenizer, tiny_model, tmp
     game = examples_of(dataclasses.replace(c, task=TaskConfig(name="countdown")), c.training, model)
     ids, prompt = game.make(random.Random(0), 0)
     assert model.decode(ids[prompt:]).startswith("answer")
+
+
+@pytest.mark.slow
+def test_the_loop_from_a_failure_to_a_signal_by_the_scripts(tmp_path):
+    """A lineage fails on training problems, and its failures teach it; a training that is killed is the same."""
+    quick = [
+        "--config=configs/quickstart.py", "--config.task.problems=64", "--config.sampling.rollouts=6",
+        "--config.task.split=train", "--config.intervention.attempts=6",
+        "--config.intervention.operators=('retry','prefix_restart','calculator')",
+    ]  # fmt: skip
+    for name in ("train", "sample", "diagnose", "intervene"):
+        script(name, *quick, f"--workdir={tmp_path / 'run'}")
+    learn = [
+        "--config=configs/quickstart.py", f"--config.training.run={tmp_path / 'run'}", "--config.training.steps=30",
+        "--config.training.learning_rate=0.0003", "--config.training.warmup_steps=3",
+        "--config.training.eval_every=10",
+        "--config.preference.steps=20", "--config.preference.pairs=8", "--config.preference.eval_every=10",
+        "--config.preference.microbatch=8", "--config.preference.checkpoint_every=3",
+    ]  # fmt: skip
+    script("train", *learn, "--config.training.source=rescued", f"--workdir={tmp_path / 'sft'}")
+    seen = lines(tmp_path / "sft" / "specialist")
+    assert seen[-1]["held_out/loss"] < seen[0]["held_out/loss"]
+    pairs = [*learn, "--config.algorithm=dpo", "--config.training.source=pairs"]
+    script("train", *pairs, f"--workdir={tmp_path / 'whole'}")
+    log = tmp_path / "killed" / "specialist" / "metrics.jsonl"
+    begun = lambda: log.exists() and log.read_text().count("\n") > 5
+    script("train", *pairs, f"--workdir={tmp_path / 'killed'}", until=begun)
+    script("train", *pairs, f"--workdir={tmp_path / 'killed'}")
+    for name in ("metrics.jsonl", "model.safetensors"):
+        one, other = (tmp_path / folder / "specialist" / name for folder in ("whole", "killed"))
+        assert one.read_bytes() == other.read_bytes(), name
+    seen = lines(tmp_path / "whole" / "specialist")
+    assert seen[-1]["held_out/gap"] > 0 and seen[-1]["held_out/loss"] < seen[0]["held_out/loss"]
+
+
+def script(name: str, *flags: str, until=None) -> None:
+    """Run a script, or kill it as soon as `until` says so."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, f"scripts/{name}.py", *flags]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    while until and process.poll() is None and not until():
+        time.sleep(0.005)
+    if until:
+        process.kill()
+    assert process.wait() == (-signal.SIGKILL if until else 0)

@@ -15,19 +15,24 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 from absl import logging
 
+from fr import store
 from fr.config import Config, LoraConfig, PolicyConfig, RewardsConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
-from fr.metrics import Board
+from fr.metrics import Board, Stages
 from fr.models import ModelConfig, load, save
 from fr.models.transformer import Transformer, init_params
 from fr.pipeline.dry_run import dry_run
-from fr.pipeline.policy import Learner, check_terms
+from fr.pipeline.kept import ROLLOUTS
+from fr.pipeline.learner import Learner
+from fr.pipeline.policy import check_terms
 from fr.pipeline.rollouts import Sampler
 from fr.pipeline.step_metrics import alarms, entropy_fit
 from fr.pipeline.train import train_lineage
+from fr.pipeline.updates import Updates
 from fr.rewards import Mix
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
@@ -134,7 +139,8 @@ def test_what_is_learnt_is_what_is_exported_and_sampled(trained):
 
 
 def test_nothing_is_compiled_behind_the_first_steps(ancestor, tmp_path, compilations):
-    config = change(settings(ancestor), steps=6, eval_every=0)
+    # These problems: those with more right answers than any before them have a probe of another shape.
+    config = change(settings(ancestor), steps=6, eval_every=0, order="drawn")
     seen, advance = [], Learner.advance
 
     def counted(self, *args):
@@ -169,13 +175,13 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(ancest
     )  # fmt: skip
     terms = (("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.5))
     config = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, terms=terms))
-    seen, learn = [], Learner._learn
+    seen, learn = [], Updates.learn
 
     def watched(self, state, rows, step):
         seen.append((jax.device_get(state.extra), jax.device_get(state.params), rows))
         return learn(self, state, rows, step)
 
-    monkeypatch.setattr(Learner, "_learn", watched)
+    monkeypatch.setattr(Updates, "learn", watched)
     train_lineage(config, tmp_path)
     found = lines(tmp_path / "specialist")
     assert [line["entropy_weight"] for line in found] == pytest.approx([0.02, 0.03, 0.04])
@@ -203,6 +209,33 @@ def test_terms_that_would_pay_for_length_are_refused(ancestor, tmp_path):
     assert not (tmp_path / "work").exists()
     for told in ({"center_terms": "none"}, {"center_terms": "group"}, {"mean": "token"}):
         check_terms(change(config, **told), Mix(config.rewards))
+
+
+def test_rollouts_are_kept_with_what_they_earned(trained):
+    config, folder = trained
+    attempts = store.read(folder / ROLLOUTS)
+    table, codec = pandas.read_parquet(folder / ROLLOUTS), load(folder)
+    assert len(attempts) == len(table) == 64 and table.step.tolist() == np.repeat([1, 2, 3, 4], 16).tolist()
+    for (_, row), a in zip(table.iterrows(), attempts):
+        assert len(row.advantage) == len(row.learnt) == len(row.tokens) == len(a.tokens)
+        assert row.learnt.tolist() == (~a.forced).tolist()
+        assert row.term_correctness == (a.grade == "right") and np.isfinite(row.term_self_certainty)
+        assert a.question and a.text == codec.decode(a.tokens if a.truncated else a.tokens[:-1])
+    # The advantages are those of the algorithm, of rewards that are the mix.
+    rewards = table.reward.to_numpy().reshape(-1, 4)
+    wanted = (rewards - rewards.mean(axis=1, keepdims=True)) / rewards.std(axis=1, ddof=1, keepdims=True)
+    np.testing.assert_allclose([row[0] for row in table.advantage], wanted.reshape(-1), rtol=1e-3, atol=1e-3)
+    for step, line in enumerate(lines(folder)[1:], 1):
+        assert table[table.step == step].reward.mean() == pytest.approx(line["reward"], rel=1e-5)
+    # Permuted: no problem comes a second time before every one has come.
+    assert len({a.problem for a in attempts}) == 16
+
+
+def test_rollouts_are_kept_every_so_often(ancestor, tmp_path):
+    config = change(settings(ancestor), steps=3, rollouts_every=2, eval_every=0)
+    train_lineage(config, tmp_path)
+    kept = [path.name for path in (tmp_path / "specialist" / ROLLOUTS).iterdir()]
+    assert kept == ["shard-000002.parquet"]
 
 
 # ------------------------------------------------------------------- what repeats
@@ -263,6 +296,11 @@ def test_killed_and_resumed_equals_uninterrupted(trained, tmp_path):
     train_lineage(config, tmp_path / "killed")
     for name in COMPARED:
         assert (log.parent / name).read_bytes() == (whole / name).read_bytes(), name
+    # Steps that were made again have written the same rollouts.
+    shards = sorted((whole / ROLLOUTS).iterdir())
+    assert [path.name for path in shards] == [f"shard-{step:06d}.parquet" for step in (1, 2, 3, 4)]
+    for path in shards:
+        assert (log.parent / ROLLOUTS / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 @pytest.mark.slow
@@ -352,6 +390,21 @@ def test_problems_of_a_step_follow_from_seed_and_step(trained):
     assert len(set(asked(3))) == config.policy.prompts
 
 
+def test_every_problem_is_asked_once_an_epoch_and_twice_in_a_step_with_other_keys(trained):
+    config, _ = trained
+    sampler = _sampler(change(config, prompts=6, rollouts=2))
+    sampler._pool = sampler._pool[:8]
+    asked, cursor = [], 0
+    for step in (1, 2, 3, 4):
+        drawn = sampler.draw(step, (), Stages(), cursor=cursor)
+        asked += [group[0].problem.id for group in drawn.groups]
+        cursor = drawn.cursor
+        names = [attempt.rollout.row.id for group in drawn.groups for attempt in group]
+        assert len(set(names)) == 12 and cursor == 6 * step
+    for epoch in range(3):
+        assert len(set(asked[8 * epoch : 8 * epoch + 8])) == 8
+
+
 def test_problems_of_one_outcome_make_room(trained, monkeypatch):
     config, _ = trained
     # Problems of even hash are right every second time; the others always wrong.
@@ -388,8 +441,6 @@ def _sampler(config: Config) -> Sampler:
 
 
 def _draw(sampler: Sampler, step: int, varied=None, sets=()):
-    from fr.metrics import Stages
-
     return sampler.draw(step, sets, Stages(), varied)
 
 
@@ -466,13 +517,13 @@ def test_a_board_gets_the_same_numbers(monkeypatch, tmp_path):
 
 
 def test_nan_stops_and_leaves_the_last_good_checkpoint(ancestor, tmp_path, monkeypatch):
-    learn = Learner._learn
+    learn = Updates.learn
 
     def breaks(self, state, rows, step):
         state, values = learn(self, state, rows, step)
         return state, values | ({"loss": math.nan} if step == 3 else {})
 
-    monkeypatch.setattr(Learner, "_learn", breaks)
+    monkeypatch.setattr(Updates, "learn", breaks)
     with pytest.raises(
         UserError, match=r"loss is nan at step 3; lower the learning_rate \(checkpoint 2 is kept\)"
     ):
@@ -522,8 +573,9 @@ def test_a_dry_run_reads_shapes_alone(ancestor, tmp_path):
     assert "the longest of 256" in dry_run(settings(ancestor))
     pairs = dry_run(dataclasses.replace(config, algorithm="dpo"))
     assert pairs.count("in all, a device") == 2 and "64 rows of a step, reference scores" in pairs
-    with pytest.raises(UserError, match="knows training on rollouts and on pairs"):
-        dry_run(dataclasses.replace(config, algorithm="sft"))
+    assert "packed sequences of 128 tokens" in dry_run(dataclasses.replace(config, algorithm="sft"))
+    with pytest.raises(UserError, match="'scratch' is not made yet"):
+        dry_run(dataclasses.replace(config, algorithm="sft", ancestor="scratch"))
 
 
 # ------------------------------------------------------------------------ adapters

@@ -1,14 +1,16 @@
 """What a training run would need, said before anything is loaded."""
 
 from fr import tasks
-from fr.config import PREFERENCES, Config, check_rollouts
+from fr.config import PREFERENCES, Config, check_rollouts, check_source
 from fr.errors import UserError
-from fr.models import Model
+from fr.models import Model, ModelConfig
 from fr.models.loading import read_shape
+from fr.pipeline.past import model_of
 from fr.sampling.devices import Devices
-from fr.training.memory import memory_table, policy_memory, preference_memory
+from fr.training.memory import memory_table, policy_memory, preference_memory, supervised_memory
 from fr.training.policy import check_policy
 from fr.training.preference import check_preference
+from fr.training.sft import check_training
 from fr.training.state import training_mesh
 
 _PROMPT = 256  # tokens, where there is no tokenizer to count them
@@ -16,15 +18,19 @@ _SOME = 256  # problems whose prompts are counted
 
 
 def dry_run(config: Config) -> str:
-    """A table of what training on rollouts or on pairs holds on every device, from shapes alone.
+    """A table of what training holds on every device, from shapes alone.
 
     Of the ancestor its config.json is enough, and its tokenizer, if there is one, tells how long prompts are. Types
     are those of the training's `dtype`, else of this machine. Raises UserError for settings that do not fit together.
     """
-    if config.algorithm == "sft":
-        raise UserError("--dry_run knows training on rollouts and on pairs, and config.algorithm is 'sft'")
     check_rollouts(config)
-    shape, tokenizer = read_shape(config.ancestor)
+    check_source(config)
+    if config.algorithm == "sft" and config.ancestor == "scratch" and not config.training.start:
+        raise UserError("--dry_run wants a model to read the shape of: config.ancestor = 'scratch' is not made yet")
+    by_run = config.algorithm in ("sft", *PREFERENCES)
+    shape, tokenizer = read_shape(model_of(config, config.ancestor) if by_run else config.ancestor)
+    if config.algorithm == "sft":
+        return _supervised(config, shape)
     by_pairs = config.algorithm in PREFERENCES
     c = config.preference if by_pairs else config.policy
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
@@ -40,6 +46,8 @@ def dry_run(config: Config) -> str:
     if not by_pairs:
         return f"{head}{c.max_new_tokens}\n{memory_table(policy_memory(*given))}"
     sampling, learning = map(memory_table, preference_memory(*given))
+    if config.training.run:  # its attempts are there
+        return f"{head}{config.sampling.max_new_tokens}\n{learning}"
     rows = c.problems * c.candidates
     return (
         f"{head}{config.sampling.max_new_tokens}\n\nfirst {rows} candidates are sampled\n{sampling}\n\n"
@@ -47,11 +55,22 @@ def dry_run(config: Config) -> str:
     )
 
 
+def _supervised(config: Config, shape: ModelConfig) -> str:
+    c = config.training
+    mesh = training_mesh(c.model_axis)
+    check_training(c, mesh)
+    table = memory_table(supervised_memory(shape, config, mesh.shape["data"], c.dtype or None))
+    return f"{_heading(config, mesh.shape)}; packed sequences of {c.sequence} tokens\n{table}"
+
+
 def _heading(config: Config, mesh: dict[str, int]) -> str:
     lora = f", adapters of rank {config.lora.rank}" if config.lora.rank else ""
     if config.algorithm in PREFERENCES:
         c = config.preference
         rows = f"{c.pairs} pairs a step, {c.steps} steps"
+    elif config.algorithm == "sft":
+        c = config.training
+        rows = f"{c.batch} rows a step, {c.steps} steps"
     else:
         c = config.policy
         rows = f"{c.prompts} x {c.rollouts} rows a step, {c.steps} steps"

@@ -20,7 +20,7 @@ from fr.registry import suggest
 from fr.tasks.extract import THINK
 from fr.types import RIGHT
 
-_COLUMNS = ("problem", "task", "question", "operator", "grade", "answer", "text", "read", "truncated")
+_COLUMNS = ("problem", "question", "operator", "grade", "answer", "text", "read", "truncated")
 _LISTS = ("prompt", "tokens", "forced")
 _LOOKED_AT = 64  # attempts whose ids must decode to the text that was stored
 
@@ -56,7 +56,7 @@ class Past:
         for row in self._rollouts:
             if is_failure(row["grade"]):
                 self._failed.setdefault(row["problem"], []).append(row)
-        check_disjoint(config, {(row["task"], row["question"]) for row in self._rollouts})
+        check_disjoint(config, {row["question"] for row in self._rollouts})
         self._check_ids(model)
 
     def right(self) -> list[Completion]:
@@ -179,16 +179,18 @@ def model_of(config: Config, ancestor: str) -> str:
     return source
 
 
-def check_disjoint(config: Config, asked: set[tuple[str, str]]) -> None:
-    """Raise UserError if the run asked one of the questions of the split that this config evaluates on."""
-    c = config.task
-    evaluated = {(problem.task, problem.question) for problem in tasks.make(c).problems(c.split)}
-    if shared := asked & evaluated:
-        question = " ".join(min(shared)[1].split())[:60]
+def check_disjoint(config: Config, asked: Iterable[str]) -> None:
+    """Raise UserError if the run asked one of the questions of the split that this config evaluates on.
+
+    Questions are compared by their words: a copy in another file, under another id, is the same one.
+    """
+    c, words = config.task, lambda text: " ".join(text.split())
+    evaluated = {words(problem.question) for problem in tasks.make(c).problems(c.split)}
+    if shared := {words(question) for question in asked} & evaluated:
         raise UserError(
             f"config.training.run = {config.training.run!r} asked {len(shared)} of the questions of "
-            f"config.task.split = {c.split!r} (as {question!r}), which the trained model would be evaluated on; set "
-            "config.task.split to another split, or make the run with config.task.split = 'train'"
+            f"config.task.split = {c.split!r} (as {min(shared)[:60]!r}), which the trained model would be evaluated "
+            "on; set config.task.split to another split, or make the run with config.task.split = 'train'"
         )
 
 

@@ -199,9 +199,10 @@ def _train(
     learnt = state.params["model"] if by_head else state.params
     model = dataclasses.replace(start, params=merge(start.params, learnt, lora) if lora.rank else learnt)
     if by_head:
-        save_reward_model(
-            folder, RewardModel(model, jax.device_get(state.params["reward"]["kernel"]), c.answer == "cut")
-        )
+        # Attempts of a run are learnt from whole.
+        cuts = c.answer == "cut" and not config.training.source
+        kernel = jax.device_get(state.params["reward"]["kernel"])
+        save_reward_model(folder, RewardModel(model, kernel, cuts))
     else:
         save(folder, model.config, model.params, model.tokenizer, model.stop_tokens)
 

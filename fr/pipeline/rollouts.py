@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -21,6 +21,7 @@ from fr.tasks.base import Task
 from fr.tasks.extract import TAIL, THINK, opens_thought
 from fr.tasks.forced_answers import answer_span, reasoning_tokens
 from fr.tasks.grading import grade_all
+from fr.training.epochs import visits
 from fr.types import RIGHT, Cost, Problem, RewardBatch, Rollout, Row, Truth
 
 BUCKET = 16  # lengths are rounded up to it
@@ -53,6 +54,8 @@ class Drawn:
     confidence: Trajectories
     cost: Cost
     spare: int  # groups, the last ones, that only fill places
+    cursor: int  # visits to problems that have been made
+    dropped: list[Group] = dataclasses.field(default_factory=list)  # drawn, and not a part of the step
 
 
 class Sampler:
@@ -83,25 +86,40 @@ class Sampler:
         """Tokens that there is room for in a row, prompt included."""
         return _bucket(self._longest) + self.width
 
-    def draw(self, step: int, sets: Sequence[str], stages: Stages, varied: Varied | None = None) -> Drawn:
+    def draw(
+        self,
+        step: int,
+        sets: Sequence[str],
+        stages: Stages,
+        varied: Varied | None = None,
+        cursor: int | None = None,
+    ) -> Drawn:
         """`policy.prompts` groups for a step, with confidence in `sets` along their attempts.
 
         Args:
-            step: from 1; problems and keys follow from it and the seed.
+            step: from 1; keys follow from it and the seed, and with `policy.order` = drawn the problems too.
             varied: tells for groups and their confidence which have rewards that differ; a group that has not
                 makes room for another problem, in `policy.rounds` rounds at most (DAPO, arXiv 2503.14476).
                 Places that stay empty hold such groups, last, and nothing is learnt from these.
+            cursor: visits that have been made, from which permuted order goes on; None: those of `step - 1` steps
+                that asked `policy.prompts` problems each.
         """
         c = self.config.policy
-        # A string seeds Python's generator through SHA-512: no two (seed, step) share a stream.
         live = sets if self.config.rewards.confidence == "scored" else ()
-        order = iter(random.Random(f"{self.config.seed}/policy/{step}").sample(self._pool, len(self._pool)))
-        kept, alike, cost = [], [], Cost()
+        cursor = (step - 1) * c.prompts if cursor is None else cursor
+        order = self._order(step, cursor)
+        kept, alike, cost, asked_before = [], [], Cost(), set()
         for _ in range(c.rounds if varied else 1):
             asked = list(itertools.islice(order, c.prompts - len(kept)))
             if not asked:
                 break
-            groups, more = self.ask(asked, c.rollouts, c.temperature, f"step {step}", live, stages)
+            cursor += len(asked)
+            # Where one epoch ends and the next begins a problem may come twice in a step: with keys of its own.
+            names = []
+            for problem in asked:
+                names.append(f"step {step}" + " again" * (problem.id in asked_before))
+                asked_before.add(problem.id)
+            groups, more = self.ask(asked, c.rollouts, c.temperature, names, live, stages)
             found = self._confidence(groups, sets, stages)
             cost += more + Cost(probe=found.positions)
             chosen = varied(groups, found) if varied else np.ones(len(groups), bool)
@@ -109,24 +127,36 @@ class Sampler:
                 rows = np.arange(i * c.rollouts, (i + 1) * c.rollouts)
                 (kept if chosen[i] else alike).append((group, found.of(rows)))
         spare = c.prompts - len(kept)
-        taken = kept + alike[:spare]
+        taken, dropped = kept + alike[:spare], alike[spare:]
         found = joined([trajectories for _, trajectories in taken])
-        return Drawn([group for group, _ in taken], found, cost, spare)
+        return Drawn(
+            [group for group, _ in taken], found, cost, spare, cursor, [group for group, _ in dropped]
+        )
+
+    def _order(self, step: int, cursor: int) -> Iterator[Problem]:
+        """The problems to ask, one after the other."""
+        seed, pool = f"{self.config.seed}/policy", self._pool
+        if self.config.policy.order == "drawn":
+            # A string seeds Python's generator through SHA-512: no two (seed, step) share a stream.
+            return iter(random.Random(f"{seed}/{step}").sample(pool, len(pool)))
+        # Of the rounds of one step no more than a whole epoch, or a problem came a third time.
+        visited = itertools.islice(visits(f"{seed}/epochs", len(pool), cursor), len(pool))
+        return (pool[place] for _, place in visited)
 
     def ask(
         self,
         problems: Sequence[Problem],
         count: int,
         temperature: float,
-        name: str,
+        names: Sequence[str],
         sets: Sequence[str],
         stages: Stages,
     ) -> tuple[list[Group], Cost]:
-        """`count` attempts at each problem; `name` is a part of their keys.
+        """`count` attempts at each problem; its name is a part of their keys.
 
         Each of several processes asks its part of the problems, and all get the whole.
         """
-        c, mine = self.config, processes.part(problems)
+        c, mine = self.config, processes.part(list(zip(problems, names)))
         params = {
             "temperature": temperature,
             "top_p": c.sampling.top_p,
@@ -134,10 +164,10 @@ class Sampler:
             "stop": self._codec.stop_tokens,
             "budget": c.policy.max_new_tokens,
         }
-        owners = [problem for problem in mine for _ in range(count)]
+        owners = [problem for problem, _ in mine for _ in range(count)]
         rows = [
             Row(f"{p.id}/{name}/{i}", self._prompts[p.id], row_key(c.seed, p.id, name, i), params)
-            for p in mine
+            for p, name in mine
             for i in range(count)
         ]
         own = self._attempts(rows, owners, sets, stages)

@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig
+from fr.config import Config, LoraConfig
 from fr.models import sharding
 from fr.models.config import ModelConfig
 from fr.models.precision import choose_dtype
@@ -19,7 +19,7 @@ from fr.sampling.scoring import token_logps
 from fr.training.lora import applied, init_adapters, variables
 from fr.training.policy import shared_rows
 from fr.training.preference import last_states
-from fr.training.state import make_optimizer
+from fr.training.state import Settings, make_optimizer
 
 READING = 4  # arrays as large as a piece of logits that are alive while it is read and differentiated
 
@@ -44,6 +44,12 @@ def policy_memory(model: ModelConfig, config: Config, data: int, prompt: int, dt
     lines = _Lines(rows, prompt + new, new, shared_rows(c))
     learning = _learning(model, config, c, lines, data, dtype, ancestor=bool(c.kl))
     return (*learning, *_sampling(model, config, lines.length, dtype))
+
+
+def supervised_memory(model: ModelConfig, config: Config, data: int, dtype=None) -> tuple[Held, ...]:
+    """The same of supervised training, whose rows are packed: every token may be learnt."""
+    c = config.training
+    return _learning(model, config, c, _Lines(c.batch, c.sequence, c.sequence), data, dtype, ancestor=False)
 
 
 def preference_memory(
@@ -88,7 +94,7 @@ def _sampling(model: ModelConfig, config: Config, length: int, dtype) -> tuple[H
 def _learning(
     model: ModelConfig,
     config: Config,
-    settings: PolicyConfig | PreferenceConfig,
+    settings: Settings,
     lines: _Lines,
     data: int,
     dtype,
