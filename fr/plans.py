@@ -1,7 +1,8 @@
 """Which rows the shards of a folder hold: fixed when a row is first planned, so that a run can grow and be checked.
 
-`plan.parquet` lists every row with its shard and a hash of what it is asked. A larger plan adds rows in new shards;
-those that are there are compared with it row by row, and keep their place.
+`FOLDER.plan.parquet` lists every row with its shard and a hash of what it is asked. It stands beside the folder,
+whose files are then attempts and nothing else. A larger plan adds rows in new shards; those that are there are
+compared with it row by row, and keep their place.
 """
 
 import dataclasses
@@ -18,7 +19,6 @@ from fr.errors import UserError, first_line
 from fr.files import read_regular
 from fr.workdir import PathLike, write_whole
 
-FILE = "plan.parquet"
 _LARGEST = 1 << 32  # bytes of a plan
 _SCHEMA = pa.schema([("shard", pa.int32()), ("row", pa.string()), ("asked", pa.string())])
 _REMEDY = "remove it and start the same command again"
@@ -35,6 +35,12 @@ class Asked:
 
 
 Shards = list[list[tuple[str, str]]]  # of each shard its rows: (row, hash of what it is asked)
+
+
+def path_of(folder: PathLike) -> epath.Path:
+    """Where the plan of a folder of shards stands."""
+    folder = epath.Path(folder)
+    return folder.parent / f"{folder.name}.plan.parquet"
 
 
 def settle(folder: PathLike, rows: Sequence[Asked], size: int) -> list[list[int]]:
@@ -101,7 +107,7 @@ def check(folder: PathLike, shards: Shards) -> None:
 
 def read_plan(folder: PathLike) -> Shards | None:
     """The plan of a folder; None where there is none. Raises UserError for a damaged file."""
-    path = epath.Path(folder) / FILE
+    path = path_of(folder)
     if not path.exists():
         return None
     data = read_regular(path, _LARGEST)
@@ -118,7 +124,7 @@ def read_plan(folder: PathLike) -> Shards | None:
             raise ValueError("shards out of order")
     except (pa.ArrowException, OSError, ValueError, TypeError, IndexError, MemoryError) as error:
         raise UserError(
-            f"{path}: is damaged ({first_line(error)[:80]}); use another --workdir, or --redo={path.parent.name}"
+            f"{path}: is damaged ({first_line(error)[:80]}); {_another(folder)}"
         ) from error
     return shards
 
@@ -129,7 +135,7 @@ def _write(folder: PathLike, shards: Shards) -> None:
     sink = pa.BufferOutputStream()
     table = pa.table(columns, schema=_SCHEMA)
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_whole(epath.Path(folder) / FILE, sink.getvalue().to_pybytes())
+    write_whole(path_of(folder), sink.getvalue().to_pybytes())
 
 
 def _adopt(folder: PathLike) -> Shards:

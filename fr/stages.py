@@ -68,6 +68,7 @@ def drop(workdir: PathLike, redo: Collection[str]) -> None:
         _write(workdir, {stage: made for stage, made in stages.items() if stage not in again})
     for stage in sorted(again):
         _remove(workdir / stage)
+        (workdir / f"{stage}.plan.parquet").unlink(missing_ok=True)  # `plans.path_of`
 
 
 def _again(redo: Collection[str]) -> set[str]:

@@ -102,7 +102,12 @@ FORMATS = {
     "orders": Format(_with_orders, "orders.json", _orders, True),
     "head under orders": Format(_with_orders, "head.json", _orders, True),
     "stages": Format(_stages, stages.FILE, stages.read_stages, True),
-    "plan": Format(lambda f: make(f, asked(*"abcdefg")), plans.FILE, plans.read_plan, True),
+    "plan": Format(
+        lambda f: make(f / "rows", asked(*"abcdefg")),
+        plans.path_of("rows").name,
+        lambda f: plans.read_plan(f / "rows"),
+        True,
+    ),
     "config": Format(lambda f: workdir.claim_workdir(f, BASE), "config.json", _claimed, True),
     "summary": Format(
         lambda f: workdir.write_json(f / "summary.json", {"a": [1, {"b": 0.5}], "c": "x"}),

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 
 import numpy as np
+import pandas
 import pytest
 from test_store import ATTEMPTS
 
@@ -51,6 +52,7 @@ def test_an_interrupted_run_makes_the_shards_that_it_would_have_made(tmp_path):
     rows = [*asked("a", "b", "c"), *asked("d", "e", group=1)]
     make(tmp_path / "whole", rows)
     plans.settle(tmp_path / "killed", rows, 2)
+    (tmp_path / "killed").mkdir()
     shutil.copy(store.shard_path(tmp_path / "whole", 2), store.shard_path(tmp_path / "killed", 2))
     make(tmp_path / "killed", rows)
     assert files(tmp_path / "whole") == files(tmp_path / "killed") and len(files(tmp_path / "whole")) == 3
@@ -138,15 +140,20 @@ def test_a_missing_shard_is_named_before_a_stage_reads_the_others(tmp_path):
 
 def test_a_folder_from_before_there_were_plans(tmp_path):
     make(tmp_path, asked("a", "b", "c"))
-    (tmp_path / plans.FILE).unlink()
+    plans.path_of(tmp_path).unlink()
     assert plans.complete(tmp_path, "sample.py") == [0, 1]
     assert make(tmp_path, asked("a", "b", "c", "d")) == [[0, 1], [2], [3]]
 
 
 def test_a_damaged_plan_is_refused(tmp_path):
     make(tmp_path, asked("a", "b", "c"))
-    data = (tmp_path / plans.FILE).read_bytes()
+    data = plans.path_of(tmp_path).read_bytes()
     for end in (0, 5, len(data) // 2, len(data) - 1):
-        (tmp_path / plans.FILE).write_bytes(data[:end])
+        plans.path_of(tmp_path).write_bytes(data[:end])
         with pytest.raises(UserError, match="is damaged"):
             plans.read_plan(tmp_path)
+
+
+def test_a_folder_of_attempts_is_read_as_a_whole(tmp_path):
+    make(tmp_path / "rollouts", asked("a", "b", "c"))
+    assert pandas.read_parquet(tmp_path / "rollouts").row.tolist() == ["a", "b", "c"]
