@@ -32,8 +32,7 @@ def _render(template: str, messages: list[dict], variables: dict) -> str:
 
 
 def _try_tokenizer(path: str) -> int:
-    found = read_json(path, _LARGEST_TOKENIZER)
-    ids = _ids(found, path)
+    ids = _ids(read_json(path, _LARGEST_TOKENIZER), path)
     with panics_are_errors():
         tokenizer = Tokenizer.from_file(path)
         # The library gives an added token another id in silence where its own is not free.

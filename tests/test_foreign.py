@@ -33,7 +33,7 @@ ENDLESS = {
 
 def test_templates_without_end_are_stopped_and_said_in_one_line(impatient):
     for what, template in ENDLESS.items():
-        said = r"^m: (needs more than 1\.5 s of processor time or 1024 MB|no answer in 1\.5 s)$"
+        said = r"^m: (needs more than 1\.5 s of processor time or 1536 MB|no answer in 1\.5 s)$"
         with pytest.raises(UserError, match=said):
             foreign.render(template, ASK, {}, "m")
             pytest.fail(what)

@@ -242,6 +242,7 @@ GGUFS = {
     "an offset beyond the file": gguf_bytes(tensors=tensor("t", (8,), offset=2**40), counts=(1, 0)),
     "an unknown type": gguf_bytes(tensors=tensor("t", (8,), kind=99), counts=(1, 0)),
     "a row that its type does not store": gguf_bytes(tensors=tensor("t", (7,), kind=2), counts=(1, 0)),
+    "bytes behind its tensors": gguf_bytes(tensors=tensor("t", (8,)), counts=(1, 0)) + b"\0" * 200,
     "a tensor twice": gguf_bytes(tensors=tensor("t", (8,)) * 2, counts=(2, 0)) + b"\0" * 100,
 }
 

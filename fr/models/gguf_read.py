@@ -71,6 +71,8 @@ def read_gguf(path: Path) -> tuple[dict[str, object], dict[str, GGUFTensor]]:
             raise UserError(f"{broken}: tensor {name} begins at byte {offset} of the tensors, not at {at}")
         tensors[name] = _tensor(data, shape, kind, start + offset, f"{broken}: tensor {name}")
         at = _aligned(offset + tensors[name].data.nbytes, alignment)
+    if len(data) > max(start + at, cursor.at + alignment):
+        raise UserError(f"{broken}: its tensors end at byte {start + at}, and the file has {len(data)}")
     return values, tensors
 
 
