@@ -36,7 +36,7 @@ class RowParams:
     min_p: Float[Array, "B"]  # of the likeliest token's p that a token needs; 0: off
     operator: Int[Array, "B"]
     alpha: Float[Array, "B"]  # the specialist's weight in the mixture; above 1: contrast
-    plausible: Float[Array, "B"]  # a mixture's tokens need this share of S's largest p; 0: off
+    plausible: Float[Array, "B"]  # a second draw's tokens need this share of S's largest p; 0: off
     geodesic: Int[Array, "B"]
     detector: Int[Array, "B"]
     detector_width: Int[Array, "B"]  # tokens whose score is summed

@@ -70,7 +70,8 @@ def test_page_hinkley_is_a_row_of_numbers_too():
 
 
 @pytest.mark.parametrize("name, wanted", [
-    ("contrastive", dict(operator=steering.STEER_SAMPLED, alpha=1.5, geodesic=steering.PATH, plausible=0.1)),
+    ("contrastive", dict(operator=steering.STEER_SAMPLED, alpha=1.5, geodesic=steering.PATH, plausible=0.1,
+                         top_p=1.0, top_k=0)),
     ("ancestor_alone", dict(operator=steering.STEER_SAMPLED, alpha=0.0, geodesic=steering.PATH)),
     ("greedy", dict(temperature=0.0)),
     ("nucleus", dict(top_p=0.9)),

@@ -105,10 +105,11 @@ def local_temp(setting: Setting) -> dict:
 def contrastive(setting: Setting) -> dict:
     """Contrastive decoding (arXiv 2210.15097): log p_S + (α − 1)(log p_S − log p_A), α > 1, on plausible tokens.
 
-    Plausible are tokens with p_S ≥ `plausible` max p_S. Drawn at the row's temperature; the source searches.
+    Plausible are tokens with p_S ≥ `plausible` max p_S, in place of top_p and top_k: those of the contrast would
+    keep what the specialist finds absurd. Drawn at the row's temperature; the source searches.
     """
     c = setting.config.intervention
-    return {**dense_sampled(setting), "alpha": c.contrast, "plausible": c.plausible}
+    return {**dense_sampled(setting), "alpha": c.contrast, "plausible": c.plausible, "top_p": 1.0, "top_k": 0}
 
 
 @register("ancestor_alone", needs_ancestor=True)

@@ -133,12 +133,13 @@ def second_draw(
     out, greedy = lg.temper(specialist, temperature), temperature <= 0
     if ancestor is not None:
         mixed = mix(specialist, ancestor, rows.alpha, rows.temperature, by_coverage(rows, lineage))
-        mixed = jax.lax.cond(
-            jnp.any(rows.plausible > 0), lg.likely, lambda z, *_: z, mixed, rows.plausible, specialist
-        )
         out = jnp.where((heated | (rows.operator == PLAIN))[:, None], out, mixed)
         greedy |= (rows.operator == STEER_ONCE) | (rows.operator == STEER_DENSE)
-    return lg.draw(lg.restrict(out, rows.top_p, rows.top_k, rows.min_p), uniform, greedy)
+    kept = lg.restrict(out, rows.top_p, rows.top_k, rows.min_p)
+    # Behind the filters: before them it would round the mixtures of rows that do not ask for it another way.
+    wanted = jnp.any(rows.plausible > 0)
+    kept = jax.lax.cond(wanted, lg.likely, lambda z, *_: z, kept, rows.plausible, specialist)
+    return lg.draw(kept, uniform, greedy)
 
 
 def discards(rows: RowParams, fired: Bool[Array, "B"]) -> Bool[Array, "B"]:
