@@ -134,7 +134,9 @@ def policy_blocks(summary: dict) -> list[Block]:
 
 
 def certified_blocks(records: list[dict]) -> list[Block]:
-    """The lift of each router in closed form, averaged over fold splits, and whether it beats every fixed choice."""
+    """The lift of each router in closed form, averaged over fold splits, what certifies it, and whether it beats
+    every fixed choice; records of an earlier version have no `told`.
+    """
     rows, bound = [], 1.0
     for found in records:
         bound = max([bound, *(abs(found["lift"][end] or 0) for end in ("low", "high"))])
@@ -147,14 +149,20 @@ def certified_blocks(records: list[dict]) -> list[Block]:
             p = [number(lift["p"], 4), number(lift["p_holm"], 4)]
             row = [number(lift["diff"], sign=True), span(lift["low"], lift["high"], sign=True), bar, *p]
         row += [number(every["diff"], sign=True), number(every["p"], 4)] if every else ["n/a", "n/a"]
-        rows.append([NAMES[found["policy"]], *row, f"{found['kept']} of {found['folds']}"])
+        told = [number(found["told"], 4), "yes" if found["certified"] else "no"] if "told" in found else ["n/a"] * 2
+        rows.append([NAMES[found["policy"]], *row, f"{found['kept']} of {found['folds']}", *told])
     if not rows:
         return []
     first = records[0]
     units = f"{first['questions']} questions" + (f" and {first['runs']} training runs" if first["runs"] > 1 else "")
     header = ["certified lift", "over best fixed, points", "95 %", Scale((-np.ceil(bound), np.ceil(bound)), 31)]
     header += ["p", "Holm p", "over every fixed choice", "p", "kept the fixed choice"]
-    note = f"  clusters: {units}; intervals include {first['included']}"
+    header += ["columns tell operators apart, p", "certified"]
+    note = (
+        f"  clusters: {units}; intervals include {first['included']}\n"
+        "  certified: the columns tell operators apart with p of at most 0.05, and the lift is above 0 with a one-sided\n"
+        "  p of at most 0.05; routers are tested in this order, each only if those before it are certified"
+    )
     return [Table(header, rows, left=(0, 3), note=note)]
 
 

@@ -79,6 +79,46 @@ def fit_posterior(
         rates: shares of right attempts; attempts of 0 mark an operator that a cell lacks.
         mass: how much each row counts; rows of 0 are not read.
     """
+    return _fit(columns, place, rates, attempts, mass)[0]
+
+
+def told_scores(
+    pool: Pool, population: Population, reads: tuple[str, ...]
+) -> Float[np.ndarray, "M F O"] | None:
+    """What every row that counts adds to the score of the columns' weights between operators, at weights of 0.
+
+    u[n] = x[n] ⊗ (r[n] − mean over operators of r[n]): r is the inverse covariance of a row's logits times their
+    residuals under place + operator + problem + problem × operator, times the row's mass, and x the standard
+    columns, centred within each place. ‖Σ_n u[n]‖² is the score of the variances `apart` at 0. Operators that a
+    place lacks have r = 0. None where there is no column to read.
+    """
+    columns, attempts, place = _inputs(pool, population.mass > 0, reads)
+    kept = population.mass > 0
+    mass, columns, place = population.mass[kept], columns[kept], place[kept]
+    if not columns.any():
+        return None
+    _, pull = _fit(columns[:, :0], place, population.rates[kept], attempts[kept], mass)
+    here = np.eye(place.max() + 1)[place]
+    means = (here.T @ (mass[:, None] * columns)) / np.maximum(mass @ here, 1e-12)[:, None]
+    residual = mass[:, None] * (pull - pull.mean(axis=1, keepdims=True))
+    return (columns - here @ means)[:, :, None] * residual[:, None, :]
+
+
+def _inputs(pool: Pool, train: Bool[np.ndarray, "N"], reads: tuple[str, ...]):
+    """(columns [N, F], attempts [N, O], place [N]) of all rows; columns are standardised by the rows `train`."""
+    columns, _ = standard_columns(pool, train, reads)
+    columns = np.column_stack([np.zeros(len(pool)), *(c for c in columns.values() if c[train].any())])
+    # Attempts of a deterministic operator are one.
+    attempts = np.where(pool.available, pool.attempts, 0)
+    for c, profiles in enumerate(pool.cells):
+        once = np.isin(pool.operators, np.array(profiles.operators)[deterministic(profiles)])
+        at = np.ix_(pool.cell == c, once)
+        attempts[at] = np.minimum(attempts[at], 1)
+    return columns, attempts, places_of(pool, "model")[0]
+
+
+def _fit(columns, place, rates, attempts, mass) -> tuple[Posterior, Float[np.ndarray, "M O"]]:
+    """The posterior, and the residuals of the rows of mass above 0 times their inverse covariance."""
     kept = mass > 0
     columns, place, rates, attempts, mass = (a[kept] for a in (columns, place, rates, attempts, mass))
     places, place = np.unique(place, return_inverse=True)
@@ -125,7 +165,8 @@ def fit_posterior(
         pair *= float((mass @ pull**2).sum() / max((mass @ diagonal).sum(), 1e-12))
         problem, pair = max(problem, _SMALLEST), max(pair, _SMALLEST)
     weights = np.where((apart > 10 * _SMALLEST)[:, None], weights, weights @ even)
-    return Posterior(weights, np.where(apart > 10 * _SMALLEST, apart, 0.0), together, problem, pair)
+    apart = np.where(apart > 10 * _SMALLEST, apart, 0.0)
+    return Posterior(weights, apart, together, problem, pair), pull
 
 
 def posterior_choice(
@@ -141,13 +182,7 @@ def posterior_choice(
     choice departs from the best fixed operator of the model only by what the columns tell. The number of operators
     stands for stop, which gains 0.
     """
-    columns, _ = standard_columns(pool, train, reads)
-    columns = np.column_stack([np.zeros(len(pool)), *(c for c in columns.values() if c[train].any())])
-    # Attempts of a deterministic operator are one.
-    attempts = np.where(pool.available, pool.attempts, 0)
-    for c, profiles in enumerate(pool.cells):
-        once = np.isin(pool.operators, np.array(profiles.operators)[deterministic(profiles)])
-        attempts[np.ix_(pool.cell == c, once)] = np.minimum(attempts[np.ix_(pool.cell == c, once)], 1)
+    columns, attempts, _ = _inputs(pool, train, reads)
     mass, values = population.mass * train, population.rates
     prices = attempt_prices(pool, routing.price)
     gains, rates = fixed_gains(pool, population, train, prices, "model"), np.zeros(values.shape)
