@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fr.config import RoutingConfig
-from fr.routing.certify import beats_every, certify, clustered, judge, runs_of
+from fr.routing.certify import beats_every, certify, clustered, columns_tell, judge, runs_of
 from fr.routing.fixed import fixed_routes
 from fr.routing.landscapes import Landscape, simulate
 from fr.routing.pool import make_pool, make_populations
@@ -70,6 +70,7 @@ def test_a_planted_lift_is_certified_and_none_is_without_signal():
     assert told["lift"]["low"] > 5 and told["lift"]["p"] < 1e-4 and told["every"]["p"] < 1e-3
     assert told["every"]["diff"] <= told["lift"]["diff"] + 0.5 and told["questions"] == 300
     assert told["runs"] == 1 and told["folds"] == 8
+    assert told["certified"] and told["told"] < 1e-3 and not plain["certified"]
     assert plain["policy"] == "posterior_nuisances" and (plain["lift"]["p"] is None or plain["lift"]["p"] > 1e-3)
     certified = 0
     for seed in range(5):
@@ -78,6 +79,41 @@ def test_a_planted_lift_is_certified_and_none_is_without_signal():
         certified += one["every"] is not None and one["every"]["p"] <= 0.05
     assert certified <= 1
     assert certify(*draw(problems=6)[:2], QUICK, generator) == []
+
+
+def test_columns_tell_operators_apart_where_they_do_and_seldom_where_they_do_not():
+    p, faint = [], []
+    for seed in range(50):
+        for found, effect, blur in ((p, 0.0, 0.3), (faint, 2.5, 2.5))[: 2 if seed < 10 else 1]:
+            pool, population, _ = draw(problems=100, effect=effect, blur=blur, seed=seed, pair_sd=0.3)
+            found.append(columns_tell(pool, population, POSTERIORS["posterior"], np.random.default_rng(seed)))
+    # Of 50 at a level of 5 %, 7 or more are seen one time in eighty.
+    assert np.sum(np.array(p) <= 0.05) < 7 and 0.35 < np.mean(p) < 0.65
+    assert np.median(faint) < 0.1 and min(faint) < 0.01
+
+
+def test_a_question_of_several_rows_is_one_draw_of_signs():
+    pool, population, found = draw(problems=60, effect=0.0, pair_sd=0.8)
+    ask = lambda pool, population: columns_tell(
+        pool, population, POSTERIORS["posterior"], np.random.default_rng(0)
+    )
+    once = ask(pool, population)
+    # Every row five times, as the same question: nothing more is known than of one.
+    profiles = found[0].profiles
+    rows = np.repeat(np.arange(60), 5)
+    extras = {name: tuple(values[i] for i in rows) for name, values in profiles.extras.items()}
+    many = dataclasses.replace(
+        profiles,
+        problems=tuple(f"{profiles.problems[i]} {n}" for n, i in enumerate(rows)),
+        n_failed=profiles.n_failed[rows],
+        features=profiles.features[rows],
+        rates=profiles.rates[rows],
+        attempts=profiles.attempts[rows],
+        extras=extras | {"question": tuple(profiles.problems[i] for i in rows)},
+    )
+    again = make_pool([many])
+    assert ask(again, make_populations(again, [None], QUICK)["all"]) == pytest.approx(once, rel=0.35)
+    assert columns_tell(pool, population, (), np.random.default_rng(0)) == 1.0
 
 
 def test_the_hardest_fixed_choice_decides():

@@ -139,7 +139,7 @@ class RegimesConfig:
     largest: int = 8  # number of clusters that is tried; the smallest is 2
     bootstrap: int = 100  # resamples of the failures that a stability is a mean over
     seeds: int = 20  # clusterings of the same failures that start elsewhere
-    nulls: int = 100  # tables without regimes, of each kind; p is at least 1 / (nulls + 1)
+    nulls: int = 2000  # tables without regimes, of each kind, at most; fewer where ten are as stable sooner
     null_bootstrap: int = 3  # resamples of each of them
 
 

@@ -1,21 +1,18 @@
 """Do failures fall into kinds? Clusters of their features, and whether they are more than chance makes."""
 
 import dataclasses
-import warnings
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtri
 from scipy.stats import rankdata
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score, pairwise_distances, silhouette_score
-from sklearn.mixture import GaussianMixture
+from sklearn.metrics import pairwise_distances, silhouette_score
 from threadpoolctl import threadpool_limits
 
 from fr.config import RegimesConfig
+from fr.diagnosis.clusters import ALGORITHMS, agreement, cluster
+from fr.diagnosis.sequential import sequential_p
 
-ALGORITHMS = ("kmeans", "mixture")
 # What a table without regimes keeps of the failures: each feature's values, or these and the correlations.
 NULLS = ("shuffled", "cloud")
 _STARTS = 2  # of a clustering that others are compared with; those start once
@@ -23,12 +20,15 @@ _STARTS = 2  # of a clustering that others are compared with; those start once
 
 @dataclasses.dataclass(frozen=True)
 class Null:
-    """Stability of as many clusters in tables without regimes: mean, 95 % of them, one-sided p of the seen one."""
+    """Stability of as many clusters in `drawn` tables without regimes: mean, 95 % of them, one-sided p of the seen
+    one (`sequential_p`).
+    """
 
     mean: float
     low: float
     high: float
     p: float
+    drawn: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,22 +63,23 @@ def find_regimes(
     distances = pairwise_distances(z)
     silhouettes, found = {}, {}
     for k in range(2, config.largest + 1):
-        labels = _fit(z, k, algorithm, rng, _STARTS).predict(z)
+        labels = cluster(z[None], z[None], k, algorithm, rng, _STARTS)[0]
         if len(np.unique(labels)) == k:
             found[k] = labels
             silhouettes[k] = float(silhouette_score(distances, labels, metric="precomputed"))
     k = max(silhouettes, key=silhouettes.get)
     largest_first = np.argsort(-np.bincount(found[k]), kind="stable")
     labels = np.argsort(largest_first)[found[k]]
-    seen = _resampled(z, labels, algorithm, config.bootstrap, rng)
-    other = [_fit(z, k, algorithm, rng).predict(z) for _ in range(config.seeds)]
+    seen = _resampled(z[None], labels[None], algorithm, config.bootstrap, rng)[0]
+    tables = np.broadcast_to(z, (config.seeds, *z.shape))
+    again = cluster(tables, tables, k, algorithm, rng)
     return Regimes(
         labels=labels,
         silhouettes=silhouettes,
         stability=float(seen.mean()),
         low=float(np.quantile(seen, 0.025)),
         high=float(np.quantile(seen, 0.975)),
-        seeds=float(np.mean([adjusted_rand_score(labels, again) for again in other])),
+        seeds=float(agreement(np.broadcast_to(labels, again.shape), again, k).mean()),
         nulls={name: _null(z, k, algorithm, name, seen.mean(), config, rng) for name in NULLS},
     )
 
@@ -109,38 +110,27 @@ def _null(
     config: RegimesConfig,
     rng: np.random.Generator,
 ) -> Null:
-    draws = np.empty(config.nulls)
-    for i in range(config.nulls):
-        drawn = draw_null(z, name, rng)
-        labels = _fit(drawn, k, algorithm, rng, _STARTS).predict(drawn)
-        draws[i] = _resampled(drawn, labels, algorithm, config.null_bootstrap, rng).mean()
-    low, high = np.quantile(draws, (0.025, 0.975))
-    p = (1 + int((draws >= seen).sum())) / (1 + config.nulls)
-    return Null(float(draws.mean()), float(low), float(high), p)
+    def draw(tables: int) -> Float[np.ndarray, "B"]:
+        drawn = np.stack([draw_null(z, name, rng) for _ in range(tables)])
+        labels = cluster(drawn, drawn, k, algorithm, rng, _STARTS)
+        return _resampled(drawn, labels, algorithm, config.null_bootstrap, rng).mean(axis=1)
+
+    # A mean over fewer resamples than the seen one's scatters more: p is too large rather than too small.
+    p, drawn = sequential_p(draw, seen, config.nulls)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Null(float(drawn.mean()), float(low), float(high), p, len(drawn))
 
 
 def _resampled(
-    z: np.ndarray, labels: np.ndarray, algorithm: str, resamples: int, rng: np.random.Generator
-) -> Float[np.ndarray, "R"]:
+    z: Float[np.ndarray, "B N F"],
+    labels: Int[np.ndarray, "B N"],
+    algorithm: str,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "B R"]:
     """Agreement with `labels`, over all failures, of as many clusters that were found in a resample of them."""
     k = int(labels.max()) + 1
-    agreements = np.empty(resamples)
-    for r in range(resamples):
-        rows = rng.integers(len(z), size=len(z))
-        agreements[r] = adjusted_rand_score(labels, _fit(z[rows], k, algorithm, rng).predict(z))
-    return agreements
-
-
-def _fit(
-    z: np.ndarray, k: int, algorithm: str, rng: np.random.Generator, starts: int = 1
-) -> KMeans | GaussianMixture:
-    seed = int(rng.integers(2**31))
-    if algorithm == "kmeans":
-        model = KMeans(k, n_init=starts, random_state=seed)
-    else:
-        # A resample holds rows several times: without a floor a component could shrink onto one of them.
-        model = GaussianMixture(k, n_init=starts, random_state=seed, reg_covar=0.01)
-    with warnings.catch_warnings():
-        # Too many clusters for the failures end unfinished, and silhouettes do not choose them.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(z)
+    tables, labels = (np.repeat(part, resamples, axis=0) for part in (z, labels))
+    rows = rng.integers(z.shape[1], size=labels.shape)
+    found = cluster(np.take_along_axis(tables, rows[..., None], axis=1), tables, k, algorithm, rng)
+    return agreement(labels, found, k).reshape(len(z), resamples)

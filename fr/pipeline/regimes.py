@@ -19,19 +19,18 @@ _CLAIM = 0.05  # Holm's p, over cells, below which a null is called beaten
 def describe_regimes(cells: Sequence[Profiles], config: Config) -> list[dict]:
     """One record a cell: clusters by each algorithm, their stability against each null, what rescues them.
 
-    `beaten` names the nulls that the stability beats with Holm's p, over the cells, of at most 0.05. Rescue
-    rates are exploratory: regimes were found on the failures that they are rates of. A cell that cannot be
-    clustered has a plain word in `why`.
+    `beaten` names the nulls that the stability beats with Holm's p, over the cells and both algorithms, of at most
+    0.05. Rescue rates are exploratory: regimes were found on the failures that they are rates of. A cell that cannot
+    be clustered has a plain word in `why`.
     """
     records = [_record(profiles, config) for profiles in cells]
-    for algorithm in ALGORITHMS:
-        found = [record[algorithm] for record in records if record["why"] is None]
-        for name in NULLS:
-            nulls = [one["nulls"][name] for one in found]
-            for null, p in zip(nulls, holm([null["p"] for null in nulls])):
-                null["p_holm"] = round(p, 6)
-        for one in found:
-            one["beaten"] = [name for name in NULLS if one["nulls"][name]["p_holm"] <= _CLAIM]
+    found = [record[algorithm] for record in records if record["why"] is None for algorithm in ALGORITHMS]
+    for name in NULLS:
+        nulls = [one["nulls"][name] for one in found]
+        for null, p in zip(nulls, holm([null["p"] for null in nulls])):
+            null["p_holm"] = round(p, 6)
+    for one in found:
+        one["beaten"] = [name for name in NULLS if one["nulls"][name]["p_holm"] <= _CLAIM]
     return records
 
 

@@ -121,7 +121,7 @@ def declared_of(
         "family": [list(pair) for pair in FAMILY],
         "protocols": list(OUT_OF_FOLD),
         "population": "all",
-        "certified": "posterior over best_fixed_per_model, its columns telling operators apart; over every fixed choice",
+        "certified": "posterior over best_fixed_per_model, if columns tell operators apart; over every fixed choice",
         "heads": heads,
         "without": list(without),
         "frozen": bool(frozen),
