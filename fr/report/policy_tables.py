@@ -160,7 +160,7 @@ def certified_blocks(records: list[dict]) -> list[Block]:
     header += ["columns tell operators apart, p", "certified"]
     note = (
         f"  clusters: {units}; intervals include {first['included']}\n"
-        "  certified: columns tell operators apart (p at most 0.05), the lift is above 0 (one-sided p at most 0.05);\n"
+        "  certified: columns tell operators apart (p ≤ 0.05) and the lift is above 0 (one-sided p ≤ 0.05);\n"
         "  routers are tested in this order, each only if those before it are certified"
     )
     return [Table(header, rows, left=(0, 3), note=note)]
