@@ -10,6 +10,7 @@ from etils import epath
 from fr import processes
 from fr.config import LoraConfig
 from fr.errors import UserError, first_line
+from fr.models.bounds import number, whole_number
 from fr.models.config import ModelConfig
 from fr.models.model import Model
 from fr.models.safetensors_io import read_object, write_configs
@@ -62,8 +63,14 @@ def save_outline(folder: PathLike, model: Model, base: str = "", lora: LoraConfi
 
 def read_adapters(outline: Path) -> tuple[str, LoraConfig]:
     """The name of the model that adapters stand beside ("" where all parameters are trained), and how they do."""
-    found = read_object(outline / _ADAPTERS, optional=True)
-    return found.pop("base", ""), LoraConfig(**found)
+    path = outline / _ADAPTERS
+    found = read_object(path, optional=True)
+    if not found:
+        return "", LoraConfig()
+    if found.keys() != {"base", "rank", "alpha"} or not isinstance(found["base"], str):
+        raise UserError(f"{path}: must have base (a text), rank and alpha, and nothing else")
+    rank = whole_number(found["rank"], 1, 1 << 16, f"{path}: rank")
+    return found["base"], LoraConfig(rank=rank, alpha=number(found["alpha"], 0, 1e6, f"{path}: alpha"))
 
 
 def read_trained(checkpoint: Path) -> dict:
