@@ -171,7 +171,7 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(ancest
         settings(ancestor), steps=3, eval_every=0, lag=1, importance="token", ratio_from="trainer", kl=0.1,
         reference_every=2, reference_mix=0.5, entropy=0.01, entropy_target=9.0, entropy_step=0.01,
         stop_kl=1e-9, mask_truncated=True, optimizer="lion", moments="bfloat16", learning_rate=1e-4,
-        mean="token", center_terms="group",
+        mean="token", center_terms="group", rollouts_every=2,
     )  # fmt: skip
     terms = (("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.5))
     config = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, terms=terms))
@@ -184,6 +184,7 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(ancest
     monkeypatch.setattr(Updates, "learn", watched)
     train_lineage(config, tmp_path)
     found = lines(tmp_path / "specialist")
+    assert [path.name for path in (tmp_path / "specialist" / ROLLOUTS).iterdir()] == ["shard-000002.parquet"]
     assert [line["entropy_weight"] for line in found] == pytest.approx([0.02, 0.03, 0.04])
     # Step 2 draws with what step 1 drew with, step 3 with what step 1 made.
     assert found[0]["logp_gap"] < 1e-4 < min(line["logp_gap"] for line in found[1:])
@@ -229,13 +230,6 @@ def test_rollouts_are_kept_with_what_they_earned(trained):
         assert table[table.step == step].reward.mean() == pytest.approx(line["reward"], rel=1e-5)
     # Permuted: no problem comes a second time before every one has come.
     assert len({a.problem for a in attempts}) == 16
-
-
-def test_rollouts_are_kept_every_so_often(ancestor, tmp_path):
-    config = change(settings(ancestor), steps=3, rollouts_every=2, eval_every=0)
-    train_lineage(config, tmp_path)
-    kept = [path.name for path in (tmp_path / "specialist" / ROLLOUTS).iterdir()]
-    assert kept == ["shard-000002.parquet"]
 
 
 # ------------------------------------------------------------------- what repeats
@@ -582,8 +576,10 @@ def test_a_dry_run_reads_shapes_alone(ancestor, tmp_path):
 
 
 def test_adapters_train_and_are_merged(ancestor, tmp_path):
-    config = dataclasses.replace(change(settings(ancestor), steps=2, minibatches=1), lora=LoraConfig(rank=2))
+    config = change(settings(ancestor), steps=2, minibatches=1, rollouts_every=0)
+    config = dataclasses.replace(config, lora=LoraConfig(rank=2))
     train_lineage(config, tmp_path)
+    assert not (tmp_path / "specialist" / ROLLOUTS).exists()
     steps = lines(tmp_path / "specialist")[1:]
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-6) and steps[1]["kl"] > 0
     # Had the sampler not got the merged parameters, its log-probs would differ from those of the update.
