@@ -292,7 +292,7 @@ def test_the_loop_from_a_failure_to_a_signal_by_the_scripts(tmp_path):
     learn = [
         "--config=configs/quickstart.py", f"--config.training.run={tmp_path / 'run'}", "--config.training.steps=30",
         "--config.training.learning_rate=0.0003", "--config.training.warmup_steps=3",
-        "--config.training.eval_every=10",
+        "--config.training.eval_every=10", "--config.training.sequence=256",
         "--config.preference.steps=20", "--config.preference.pairs=8", "--config.preference.eval_every=10",
         "--config.preference.microbatch=8", "--config.preference.checkpoint_every=3",
     ]  # fmt: skip
