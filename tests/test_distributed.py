@@ -90,9 +90,9 @@ def _finish(running: list[subprocess.Popen]) -> list[str]:
 
 
 def _lines(errors: str) -> list[str]:
-    """What stderr holds beside progress bars, which are drawn over."""
-    pieces = re.split(r"[\r\n]+", errors)
-    return [line for line in pieces if line and "%|" not in line and "/s]" not in line]
+    """What stderr holds beside progress: bars, which are drawn over, and programs that take long to compile."""
+    pieces = (line for line in re.split(r"[\r\n]+", errors) if line.strip())
+    return [line for line in pieces if not re.search(r"%\||/s\]|^  compiling ", line)]
 
 
 def _kill(running: list[subprocess.Popen], victim: int, workdir: pathlib.Path, made: str) -> str:
