@@ -12,6 +12,7 @@ from fr import stages
 from fr.config import Config, as_dict
 from fr.models import Model
 from fr.models.loading import _locate
+from fr.processes.job import OWN_FLAG
 from fr.tasks.base import Task
 from fr.tasks.grading import grader_version
 from fr.types import Problem
@@ -76,6 +77,8 @@ def surroundings() -> dict[str, str]:
     """What surrounds a run and may change the last digits of its numbers."""
     found = {name: _version(name) for name in _PACKAGES}
     found |= {name: os.environ.get(name, "") for name in _VARIABLES}
+    # What several processes set for themselves: their results are those of one.
+    found["XLA_FLAGS"] = found["XLA_FLAGS"].replace(f"{OWN_FLAG} ", "")
     found["device"] = jax.local_devices()[0].device_kind
     return found
 

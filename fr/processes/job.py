@@ -20,6 +20,9 @@ from fr.interrupts import Stopped
 from fr.processes import progress
 from fr.processes.barriers import FOREVER, GRACE, client, index, is_first, wait
 
+# On GPUs the tuning of kernels waits for every process to compile the same program: here each has its own.
+OWN_FLAG = "--xla_gpu_shard_autotuning=false"
+
 AGAIN = "start the same command again for every process: what is finished is kept"
 PATIENCE = 3600  # seconds without any progress; a compilation or a shard of a large model takes minutes
 _ENDING = "fr/ending"  # the key that a process writes when it fails, and process 0 when all is done
@@ -76,8 +79,7 @@ def job(given: dict, heartbeat: int, patience: int = PATIENCE) -> Iterator[None]
 def _connect(given: dict, heartbeat: int) -> None:
     # That service takes SIGTERM for a notice, after which the process would go on.
     jax.config.update("jax_enable_preemption_service", False)
-    # On GPUs the tuning of kernels waits for every process to compile the same program: here each has its own.
-    os.environ["XLA_FLAGS"] = f"--xla_gpu_shard_autotuning=false {os.environ.get('XLA_FLAGS', '')}"
+    os.environ["XLA_FLAGS"] = f"{OWN_FLAG} {os.environ.get('XLA_FLAGS', '')}"
     if given and given["process_id"] == 0:
         _check_port(given["coordinator_address"])
     try:
