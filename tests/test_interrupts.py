@@ -26,12 +26,13 @@ def main():
         gc.callbacks.remove(swallow)
         time.sleep(30)
     if kind == "stubborn":
-        print("ready", flush=True)
+        told = "ready"
         while True:
             try:
+                print(told, flush=True)
                 time.sleep(30)
             except KeyboardInterrupt:
-                print("caught", flush=True)
+                told = "caught"
     if kind == "writing":
         from fr import workdir
         print("ready", flush=True)

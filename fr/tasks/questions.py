@@ -87,7 +87,7 @@ class QuestionTask:
             source = f"{len(given)} questions of config.task.examples = {self.config.examples!r}"
         else:
             train = self._splits["train"][: wanted + 1]
-            given = train if len(train) >= wanted else others[: wanted + 1]
+            given = train if len(train) >= wanted or not others else others[: wanted + 1]
             kind = "examples that are known for" if given is not train and others else "training questions of"
             source = f"{len(given)} {kind} {self.source}"
         if len(given) < wanted:
