@@ -21,7 +21,7 @@ OPERATORS = ("retry", "calculator", "wait")
 CAUSES = ("control", "false_results", "premature")
 CONFIG = Config(
     study=StudyConfig(arms=tuple((cause, ()) for cause in CAUSES), seeds=(0, 1, 2)),
-    routing=RoutingConfig(bootstrap=400),
+    routing=RoutingConfig(bootstrap=400, permutations=40),
 )
 
 

@@ -56,8 +56,9 @@ def _results(workdir: pathlib.Path) -> dict[str, bytes]:
         files += sorted((workdir / folder).iterdir())
     files += sorted((workdir / "specialist").glob("*.safetensors"))
     found = {str(file.relative_to(workdir)): file.read_bytes() for file in files}
-    # The page names the commit, which may move while this test runs.
-    return found | {"report.html": re.sub(rb"revision [\w-]+", b"", (workdir / "report.html").read_bytes())}
+    # The page names the commit, which may move while this test runs, and when its comparison was declared.
+    page = (workdir / "report.html").read_bytes()
+    return found | {"report.html": re.sub(rb"revision [\w-]+|declared on [\w:-]+", b"", page)}
 
 
 def _killed_and_resumed(folder: pathlib.Path, settings: dict, seed: int, kills: int) -> None:
