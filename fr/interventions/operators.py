@@ -32,6 +32,7 @@ def _detector(setting: Setting) -> dict:
 
 
 def steer(setting: Setting, geodesic: int) -> dict:
+    """Row parameters of one token of steering where the detector fires, by a mixture of `fr.sampling.steering`."""
     return {
         "operator": steering.STEER_ONCE,
         "alpha": setting.config.intervention.alpha,

@@ -157,28 +157,35 @@ def graded_columns(problem: Problem, text: str, read: str, grade: str) -> dict[s
     }
 
 
+def sampled_columns(row: Row, rollout: Rollout) -> dict:
+    """Columns of the store that say what was asked and drawn."""
+    return {
+        "row": row.id,
+        "key": row.key,
+        "prompt": np.array(row.prompt, np.int32),
+        "params": {name: value for name, value in row.params.items() if name in store.PARAMS},
+        "tokens": rollout.tokens,
+        "truncated": rollout.truncated,
+        "forced": rollout.forced,
+        "fired": rollout.fired,
+        "sample_logp": rollout.sample_logp,
+        "stats": rollout.stats,
+    }
+
+
 def _record(
     run: Run, planned: Planned, rollout: Rollout, text: str, read: str, grade: str
 ) -> store.Attempt:
     row, (specialist, ancestor) = planned.row, run.names
     return store.Attempt(
+        **sampled_columns(row, rollout),
         **graded_columns(planned.problem, text, read, grade),
-        row=row.id,
         attempt=planned.attempt,
         specialist=specialist,
         ancestor=ancestor if planned.reads_ancestor else "",
         operator=planned.operator,
         seed=run.config.seed,
-        truncated=rollout.truncated,
-        params={name: value for name, value in row.params.items() if name in store.PARAMS},
         cost=_cost(rollout, planned.reads_ancestor),
-        key=row.key,
-        prompt=np.array(row.prompt, np.int32),
-        tokens=rollout.tokens,
-        forced=rollout.forced,
-        fired=rollout.fired,
-        sample_logp=rollout.sample_logp,
-        stats=rollout.stats,
         confidence=_confidence(rollout.confidence),
     )
 

@@ -9,7 +9,7 @@ from etils import epath
 from fr import store
 from fr.config import Config
 from fr.models import Model
-from fr.pipeline.attempts import graded_columns
+from fr.pipeline.attempts import graded_columns, sampled_columns
 from fr.pipeline.rollouts import Attempt, Drawn
 from fr.pipeline.sample import ROLLOUT
 from fr.rewards.mix import Mixed
@@ -63,21 +63,12 @@ def _record(config: Config, model: Model, attempt: Attempt, number: int) -> stor
     begun = THINK * opens_thought(model.decode(row.prompt[-TAIL:]))
     prompt, forced = len(row.prompt), int(rollout.forced.sum())
     return store.Attempt(
+        **sampled_columns(row, rollout),
         **graded_columns(attempt.problem, attempt.text, begun + attempt.text, attempt.grade),
-        row=row.id,
         attempt=number,
         specialist=f"{config.algorithm}-{config.seed}",
         ancestor="",
         operator=ROLLOUT,
         seed=config.seed,
-        truncated=rollout.truncated,
-        params={name: value for name, value in row.params.items() if name in store.PARAMS},
         cost=Cost(prefill=prompt, generated=rollout.generated - forced, forced=forced),
-        key=row.key,
-        prompt=np.array(row.prompt, np.int32),
-        tokens=rollout.tokens,
-        forced=rollout.forced,
-        fired=rollout.fired,
-        sample_logp=rollout.sample_logp,
-        stats=rollout.stats,
     )

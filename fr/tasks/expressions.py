@@ -224,11 +224,11 @@ class _Parser:
 
     def _command(self, name: str) -> Expr:
         if name == "frac":
-            return algebra.divide(self._group(), self._group())
+            return algebra.divide(self._atom(), self._atom())
         if name == "sqrt":
             return self._root()
         if name == "binom":
-            n, k = (part.rational for part in (self._group(), self._group()))
+            n, k = (part.rational for part in (self._atom(), self._atom()))
             if None in (n, k) or n.denominator * k.denominator > 1 or not 0 <= k <= n <= 400:
                 raise Unread("a binomial")
             return algebra.number(math.comb(int(n), int(k)))
@@ -251,12 +251,7 @@ class _Parser:
             if self._take() != "]" or degree is None or degree.denominator > 1:
                 raise Unread("a root")
             n = int(degree)
-        return algebra.root(self._group(), n)
-
-    def _group(self) -> Expr:
-        if self._text() not in ("{", "("):
-            return self._atom()
-        return self._atom()
+        return algebra.root(self._atom(), n)
 
     def _argument(self) -> Expr:
         if self._text() in ("(", "{", "["):
