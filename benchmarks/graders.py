@@ -29,7 +29,15 @@ PAGE = ROOT / "docs/results/answers.md"
 MARKS = ("<!-- table -->\n", "<!-- end of the table -->\n")
 
 NUMBERS = ("sums", "gcd", "letters", "word_problems", "gsm8k")
-KINDS = (*NUMBERS, "questions: numbers", "questions: LaTeX", "questions: words", "math500", "cruxeval", "gpqa")
+KINDS = (
+    *NUMBERS,
+    "questions: numbers",
+    "questions: LaTeX",
+    "questions: words",
+    "math500",
+    "cruxeval",
+    "gpqa",
+)
 KINDS += ("countdown", "reasoning_gym")
 MATH = (*NUMBERS, "questions: numbers", "questions: LaTeX", "math500")
 Z = 1.96  # of a 95 % interval
@@ -48,7 +56,9 @@ def kind(record: dict) -> str:
     task, reference = record["task"], record["reference"]
     if task == "questions":
         number = re.fullmatch(r"-?[\d./]+", reference)
-        return "questions: " + ("numbers" if number else "LaTeX" if "\\" in reference else "words")
+        return "questions: " + (
+            "numbers" if number else "LaTeX" if "\\" in reference else "words"
+        )
     return task.partition(":")[0]
 
 
@@ -68,7 +78,10 @@ def math_verify_grade(record: dict) -> str:
 
     if kind(record) == "gpqa":
         letters = (StringExtractionConfig(strings=("A", "B", "C", "D")),)
-        gold, answer = parse(record["reference"], letters), parse(record["completion"], letters)
+        gold, answer = (
+            parse(record["reference"], letters),
+            parse(record["completion"], letters),
+        )
     else:
         gold, answer = parse(f"${record['reference']}$"), parse(record["completion"])
     if not answer:
@@ -88,7 +101,9 @@ def gsm8k(pattern: str, group: int = 0) -> Callable[[dict], str]:
         if found == "[invalid]":
             return "unparsed"
         ignored = [",", r"\$", "(?s).*#### ", r"\.$"]
-        score = exact_match_hf_evaluate([found], [record["reference"]], ignored, ignore_case=True)
+        score = exact_match_hf_evaluate(
+            [found], [record["reference"]], ignored, ignore_case=True
+        )
         return "right" if score["exact_match"] else "wrong"
 
     return grade
@@ -101,7 +116,9 @@ def minerva(record: dict) -> str:
     found = utils.get_unnormalized_answer(until(record["completion"], ("Problem:",)))
     if found == "[invalidanswer]":
         return "unparsed"
-    sides = (utils.normalize_final_answer(text) for text in (found, record["reference"]))
+    sides = (
+        utils.normalize_final_answer(text) for text in (found, record["reference"])
+    )
     return "right" if utils.is_equiv(*sides) else "wrong"
 
 
@@ -132,7 +149,9 @@ def gpqa_strict(record: dict) -> str:
     """The strict filter of gpqa's cot_zeroshot task; case and punctuation are ignored."""
     from lm_eval.filters.extraction import RegexFilter
 
-    [[found]] = RegexFilter("(?<=The answer is )(.*)(?=.)").apply([[record["completion"]]], [{}])
+    [[found]] = RegexFilter("(?<=The answer is )(.*)(?=.)").apply(
+        [[record["completion"]]], [{}]
+    )
     return same_letter(found, record["reference"])
 
 
@@ -141,7 +160,9 @@ def gpqa_flexible(record: dict) -> str:
     from lm_eval.filters.extraction import MultiChoiceRegexFilter
 
     options = re.findall(r"^[A-D]\) (.*)$", record["question"], re.MULTILINE)
-    pattern = MultiChoiceRegexFilter(r"(\([A-Z]\))", -1, ignore_case=True, ignore_punctuation=True)
+    pattern = MultiChoiceRegexFilter(
+        r"(\([A-Z]\))", -1, ignore_case=True, ignore_punctuation=True
+    )
     [[found]] = pattern.apply([[record["completion"]]], [{"choices": options}])
     return same_letter(found, record["reference"])
 
@@ -152,13 +173,17 @@ def same_letter(found: str, reference: str) -> str:
 
     if found == "[invalid]":
         return "unparsed"
-    score = exact_match_hf_evaluate([found], [f"({reference})"], ignore_case=True, ignore_punctuation=True)
+    score = exact_match_hf_evaluate(
+        [found], [f"({reference})"], ignore_case=True, ignore_punctuation=True
+    )
     return "right" if score["exact_match"] else "wrong"
 
 
 def until(text: str, stops: tuple[str, ...]) -> str:
     """The text before the first stop string: what the harness would have let the model write."""
-    return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
+    return text[
+        : min((at for at in map(text.find, stops) if at >= 0), default=len(text))
+    ]
 
 
 _LM = "lm_eval"
@@ -166,7 +191,9 @@ GRADERS = {
     "fr": Grader("fr", KINDS, audit_set.grade),
     "math-verify": Grader("math-verify", (*MATH, "gpqa"), math_verify_grade),
     "lm-eval gsm8k, strict": Grader(_LM, ("gsm8k",), gsm8k(r"#### (\-?[0-9\.\,]+)")),
-    "lm-eval gsm8k, flexible": Grader(_LM, NUMBERS, gsm8k(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1)),
+    "lm-eval gsm8k, flexible": Grader(
+        _LM, NUMBERS, gsm8k(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1)
+    ),
     "lm-eval minerva_math": Grader(_LM, ("math500",), minerva),
     "lm-eval hendrycks_math": Grader(_LM, ("math500",), hendrycks),
     "lm-eval last box, hendrycks is_equiv": Grader(_LM, ("math500",), boxed),
@@ -198,7 +225,9 @@ def rows(graders: dict) -> list[tuple]:
         kinds = grader["kinds"]
         if len(kinds) > 1:
             total = sum(map(collections.Counter, kinds.values()), collections.Counter())
-            found.append((name, "all", {key: total[key] for key in next(iter(kinds.values()))}))
+            found.append(
+                (name, "all", {key: total[key] for key in next(iter(kinds.values()))})
+            )
         if name in GRADERS:  # of earlier commits the sum will do
             found += [(name, part, counts) for part, counts in kinds.items()]
     return found
@@ -214,7 +243,11 @@ def render(data: dict) -> str:
         count, 100 * count / max(total, 1), *wilson(count, total)
     )
     for name, part, c in rows(data["graders"]):
-        cells = (share(c["false_right"], c["not_right"]), c["not_right"], share(c["false_wrong"], c["right"]))
+        cells = (
+            share(c["false_right"], c["not_right"]),
+            c["not_right"],
+            share(c["false_wrong"], c["right"]),
+        )
         cells += (share(c["unparsed"], c["right"]), c["right"])
         lines.append(f"| {name} | {part} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
@@ -240,15 +273,22 @@ def main() -> None:
     for name, grader in GRADERS.items():
         if installed := available(grader.package):
             print(name, installed, flush=True)
-            data["graders"][name] = {"version": installed, "kinds": count(grader, records)}
+            data["graders"][name] = {
+                "version": installed,
+                "kinds": count(grader, records),
+            }
     # figures of earlier commits stay, behind those of today
     order = [*GRADERS, *(name for name in data["graders"] if name not in GRADERS)]
-    data["graders"] = {name: data["graders"][name] for name in order if name in data["graders"]}
+    data["graders"] = {
+        name: data["graders"][name] for name in order if name in data["graders"]
+    }
     DATA.parent.mkdir(parents=True, exist_ok=True)
     DATA.write_text(json.dumps(data, indent=1) + "\n")
     if PAGE.exists():
         before, _, rest = PAGE.read_text().partition(MARKS[0])
-        PAGE.write_text(before + MARKS[0] + render(data) + MARKS[1] + rest.partition(MARKS[1])[2])
+        PAGE.write_text(
+            before + MARKS[0] + render(data) + MARKS[1] + rest.partition(MARKS[1])[2]
+        )
     print(render(data))
 
 

@@ -32,7 +32,10 @@ def noisy(params: dict, share: float) -> dict:
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     return tree.unflatten(
-        [x * (1 + share * jax.random.normal(k, x.shape, x.dtype)) for x, k in zip(leaves, keys)]
+        [
+            x * (1 + share * jax.random.normal(k, x.shape, x.dtype))
+            for x, k in zip(leaves, keys)
+        ]
     )
 
 
@@ -42,10 +45,15 @@ def compare(one: list[dict], other: list[dict], quantile: float = 0.99) -> dict:
     gap = np.abs(join(one, "logp") - join(other, "logp"))
     j = [[row["demotion"] for row in side] for side in (one, other)]
     flips = {
-        f"J > {t:g} flips": float(np.mean((np.concatenate(j[0]) > t) != (np.concatenate(j[1]) > t)))
+        f"J > {t:g} flips": float(
+            np.mean((np.concatenate(j[0]) > t) != (np.concatenate(j[1]) > t))
+        )
         for t in TOLERANCES
     }
-    spreads = [{f"{t:g}": float(np.mean(np.concatenate(side) > t)) for t in TOLERANCES} for side in j]
+    spreads = [
+        {f"{t:g}": float(np.mean(np.concatenate(side) > t)) for t in TOLERANCES}
+        for side in j
+    ]
     apart = np.array([abs(int(np.argmax(a)) - int(np.argmax(b))) for a, b in zip(*j)])
     # A detector whose threshold comes from one reading, at work on the other.
     threshold = [np.quantile(np.concatenate(side), quantile) for side in j]
@@ -69,7 +77,9 @@ def compare(one: list[dict], other: list[dict], quantile: float = 0.99) -> dict:
 
 def main() -> None:
     """Draw, score and compare."""
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     flags.add_argument("--specialist", default="smollm2")
     flags.add_argument("--task", default="sums")
     flags.add_argument("--noise", type=float, default=0.02)
@@ -79,7 +89,9 @@ def main() -> None:
     given = flags.parse_args()
     model = load(given.specialist, dtype=jnp.float32)
     other = noisy(model.params, given.noise)
-    task = tasks.make(TaskConfig(name=given.task, shots=2 if given.task == "sums" else 0))
+    task = tasks.make(
+        TaskConfig(name=given.task, shots=2 if given.task == "sums" else 0)
+    )
     rows = [
         Row(p.id, model.encode(task.prompt(p)), row_key(0, p.id), {
             "temperature": 0.6, "stop": model.stop_tokens, "budget": given.tokens,
@@ -92,7 +104,14 @@ def main() -> None:
         module = Transformer(model.config, jnp.dtype(name))
         second = {"ancestor": module, "ancestor_params": cast(other)}
         if done is None:
-            engine = Engine(module, cast(model.params), **second, slots=given.rows, chunk=16, prefill=4)
+            engine = Engine(
+                module,
+                cast(model.params),
+                **second,
+                slots=given.rows,
+                chunk=16,
+                prefill=4,
+            )
             done = engine.sample(rows)
             read["loop bfloat16"] = [rollout.stats for rollout in done]
         scorer = Scorer(module, cast(model.params), **second, rows=4)

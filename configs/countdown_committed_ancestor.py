@@ -10,5 +10,10 @@ def get_config():
     c.ancestor = "countdown"
     c.training.steps = 400
     c.training.order = "drawn"  # as the published figures were measured
-    c.training.traces = (("natural", 0.35), ("committed", 0.35), ("anytime", 0.2), ("answer_first", 0.1))
+    c.training.traces = (
+        ("natural", 0.35),
+        ("committed", 0.35),
+        ("anytime", 0.2),
+        ("answer_first", 0.1),
+    )
     return c

@@ -19,7 +19,9 @@ def get_config():
     c.policy.steps = 24
     c.policy.prompts = 16
     c.policy.rollouts = 8
-    c.policy.ddof = 0  # this and the next two lines: as the published figures were measured
+    c.policy.ddof = (
+        0  # this and the next two lines: as the published figures were measured
+    )
     c.policy.order = "drawn"
     c.policy.center_terms = "none"
     c.policy.microbatch = 32

@@ -14,12 +14,18 @@ def get_config():
     c.policy.steps = 24
     c.policy.prompts = 32
     c.policy.rollouts = 8
-    c.policy.center_terms = "group"  # uncentred, under a mean of rows, the term pays for length too
+    c.policy.center_terms = (
+        "group"  # uncentred, under a mean of rows, the term pays for length too
+    )
     c.policy.microbatch = 16  # what a layer makes of them stays in a core's cache
     c.policy.widths = 8  # most of the padding goes, and half of the time
     c.policy.learning_rate = 3e-4
-    c.policy.schedule = "cosine"  # kept up, the rate undoes after 20 steps what it has done
-    c.policy.max_new_tokens = 128  # it learns to search longer: of 96 a fifth of its attempts spent all
+    c.policy.schedule = (
+        "cosine"  # kept up, the rate undoes after 20 steps what it has done
+    )
+    c.policy.max_new_tokens = (
+        128  # it learns to search longer: of 96 a fifth of its attempts spent all
+    )
     c.policy.eval_every = 8
     c.policy.eval_problems = 128
     c.sampling.max_new_tokens = 128

@@ -38,7 +38,11 @@ def get_config():
     c.sampling.max_new_tokens = 128
     c.sampling.slots = 128
     c.evaluation.samples = 16
-    c.study.arms = (("grpo", ()), ("grpo_rlsf", (("from", "grpo"), *_RLSF)), ("rlsf", _RLSF))
+    c.study.arms = (
+        ("grpo", ()),
+        ("grpo_rlsf", (("from", "grpo"), *_RLSF)),
+        ("rlsf", _RLSF),
+    )
     c.study.seeds = (5, 6, 7)
     c.study.primary = ("grpo_rlsf", "grpo", "ece_span")
     return c

@@ -13,14 +13,18 @@ def get_config():
     c.policy.steps = 24
     c.policy.prompts = 32
     c.policy.rollouts = 8
-    c.policy.ddof = 0  # this and the next two lines: as the published figures were measured
+    c.policy.ddof = (
+        0  # this and the next two lines: as the published figures were measured
+    )
     c.policy.order = "drawn"
     c.policy.center_terms = "none"
     c.policy.microbatch = 32
     c.policy.learning_rate = 3e-4
     c.policy.schedule = "cosine"
     c.policy.max_new_tokens = 128
-    c.policy.eval_every = 0  # held-out problems are looked at once, behind the last step
+    c.policy.eval_every = (
+        0  # held-out problems are looked at once, behind the last step
+    )
     c.sampling.max_new_tokens = 128
     c.sampling.slots = 128
     c.evaluation.samples = 16

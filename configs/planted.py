@@ -13,11 +13,15 @@ def get_config():
     c.sampling.max_new_tokens = 96
     c.sampling.slots = 128
     c.sampling.probe_cuts = 6
-    c.diagnosis.warmup = 0.1  # the constants of configs/quickstart.py, for the same reason
+    c.diagnosis.warmup = (
+        0.1  # the constants of configs/quickstart.py, for the same reason
+    )
     c.diagnosis.window = 0.05
     c.diagnosis.quantile = 0.95
     c.diagnosis.failures = (1, 2, 4)
-    c.diagnosis.outside = True  # no router reads them; they say whether the defect is there
+    c.diagnosis.outside = (
+        True  # no router reads them; they say whether the defect is there
+    )
     c.intervention.operators = (
         "retry",
         "sparse_steer",

@@ -13,7 +13,9 @@ def get_config():
     c.policy.steps = 402
     c.policy.prompts = 128
     c.policy.rollouts = 5
-    c.policy.mean = "token"  # as the paper's code, with its standard deviation of ddof 1
+    c.policy.mean = (
+        "token"  # as the paper's code, with its standard deviation of ddof 1
+    )
     c.policy.minibatches = 2  # of 64 prompts
     c.policy.microbatch = 32
     c.policy.remat = True

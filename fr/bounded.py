@@ -34,7 +34,13 @@ class Bounded:
     raises GraderFailure at once. Safe to use from threads.
     """
 
-    def __init__(self, target: str, seconds: float = 10.0, workers: int | None = None, memory: int = 4 << 30):
+    def __init__(
+        self,
+        target: str,
+        seconds: float = 10.0,
+        workers: int | None = None,
+        memory: int = 4 << 30,
+    ):
         self.target, self.seconds, self.memory = target, seconds, memory
         self.workers = workers or min(4, os.cpu_count() or 1)
         self._idle: queue.LifoQueue = queue.LifoQueue()
@@ -103,7 +109,15 @@ class _Worker:
         # -P: the worker sees what the parent sees, and not the current folder before it
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fr.worker", target, str(seconds), str(memory)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "fr.worker",
+                target,
+                str(seconds),
+                str(memory),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -137,7 +151,10 @@ class _Worker:
         while not wait([self.process.stdout], seconds / 2):
             spent = _processor_seconds(self.process.pid) - before
             # the worker stops itself first where it can
-            if spent > 1.25 * seconds or time.monotonic() - started >= patience * seconds:
+            if (
+                spent > 1.25 * seconds
+                or time.monotonic() - started >= patience * seconds
+            ):
                 raise _Gone(f"no answer in {seconds:g} s", spent > seconds / 2)
         line = self.process.stdout.readline()
         if not line:

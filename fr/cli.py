@@ -27,22 +27,37 @@ def define_flags(model: bool = True) -> None:
 
     With `model` also `--model` and the flags of a run by several processes.
     """
-    config_flags.DEFINE_config_file("config", None, "A file of configs/, e.g. configs/quickstart.py.")
-    flags.DEFINE_string("workdir", None, "Where results are written; a bucket path works too.")
+    config_flags.DEFINE_config_file(
+        "config", None, "A file of configs/, e.g. configs/quickstart.py."
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Where results are written; a bucket path works too."
+    )
     if model:
         flags.DEFINE_string(
-            "model", None, "Short for --config.specialist: a hub id, folder, .gguf file or smollm2."
+            "model",
+            None,
+            "Short for --config.specialist: a hub id, folder, .gguf file or smollm2.",
         )
         flags.DEFINE_list(
-            "redo", [], "Stages of --workdir to make again, with what follows: rollouts, attempts, specialist, ..."
+            "redo",
+            [],
+            "Stages of --workdir to make again, with what follows: rollouts, attempts, specialist, ...",
         )
         flags.DEFINE_string(
-            "processes", None, "Processes of the run: a number, or auto (TPU pod, Slurm, Open MPI)."
+            "processes",
+            None,
+            "Processes of the run: a number, or auto (TPU pod, Slurm, Open MPI).",
         )
         flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-        flags.DEFINE_string("coordinator", None, "Address of process 0, host:port, the same for all.")
+        flags.DEFINE_string(
+            "coordinator", None, "Address of process 0, host:port, the same for all."
+        )
         flags.DEFINE_integer(
-            "heartbeat", 60, "Seconds until a process that is not heard of counts as gone.", lower_bound=1
+            "heartbeat",
+            60,
+            "Seconds until a process that is not heard of counts as gone.",
+            lower_bound=1,
         )
         flags.DEFINE_integer(
             "patience",
@@ -135,11 +150,19 @@ _IGNORED = (
 
 def _plain_surroundings() -> None:
     """Drop what the environment tells jax about numbers, with a line that says so, before jax is imported."""
-    given = [name for name in _IGNORED if os.environ.get(name, "") not in ("", "0", "false", "False")]
+    given = [
+        name
+        for name in _IGNORED
+        if os.environ.get(name, "") not in ("", "0", "false", "False")
+    ]
     for name in _IGNORED:
         os.environ.pop(name, None)
     if given:
-        print(f"note: {', '.join(given)} of the environment is ignored", file=sys.stderr, flush=True)
+        print(
+            f"note: {', '.join(given)} of the environment is ignored",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> None:
@@ -149,9 +172,16 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
     them. Raises UserError with the script's last line if it fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    log, config = folder / "log.txt", config_flags.get_config_filename(flags.FLAGS["config"])
+    log, config = (
+        folder / "log.txt",
+        config_flags.get_config_filename(flags.FLAGS["config"]),
+    )
     given = config_flags.get_override_values(flags.FLAGS["config"])
-    overrides = [f"--config.{name}={value}" for name, value in given.items() if not name.startswith("study.")]
+    overrides = [
+        f"--config.{name}={value}"
+        for name, value in given.items()
+        if not name.startswith("study.")
+    ]
     with log.open("a") as out:
         command = [sys.executable, script, f"--config={config}", *overrides, *arguments]
         child = subprocess.Popen(command, stdout=out, stderr=out)
@@ -216,10 +246,16 @@ def _behind(other: concurrent.futures.Future | None, job: Callable[[], None]) ->
 def _job() -> contextlib.AbstractContextManager:
     """Several processes where the flags ask for them."""
     given = flags.FLAGS
-    if "processes" not in given or (given.processes, given.process, given.coordinator) == (None, None, None):
+    if "processes" not in given or (
+        given.processes,
+        given.process,
+        given.coordinator,
+    ) == (None, None, None):
         return contextlib.nullcontext()
     if given.processes is None:
-        raise UserError("--process and --coordinator are for a run of several; say --processes=N too")
+        raise UserError(
+            "--process and --coordinator are for a run of several; say --processes=N too"
+        )
     from fr import processes  # here, because it needs jax and scripts/route.py does not
 
     settings = processes.settings(given.processes, given.process, given.coordinator)
@@ -240,7 +276,10 @@ def _alone() -> contextlib.AbstractContextManager:
 
 
 def _asks_help(argv: Sequence[str]) -> bool:
-    return any(word.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort", "h") for word in argv[1:])
+    return any(
+        word.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort", "h")
+        for word in argv[1:]
+    )
 
 
 def _help(full: bool) -> None:
@@ -252,7 +291,9 @@ def _help(full: bool) -> None:
     own = flags.FLAGS.flags_by_module_dict()
     for module in own if full else (main.__file__, sys.argv[0], "fr.cli", "__main__"):
         for flag in own.get(module, []):
-            default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+            default = (
+                "" if flag.default is None else f" (default: {flag.default_as_str})"
+            )
             print(f"  --{flag.name}: {' '.join(str(flag.help).split())}{default}")
     print(f"\n{texts.settings_text()}\n\n{texts.names_text()}")
     sys.exit(0)
@@ -265,10 +306,14 @@ def _check_settings(argv: Sequence[str]) -> None:
             group, name = default(), []
             for part in match[1].split("."):
                 if not hasattr(group, "keys"):
-                    raise UserError(f"--config.{match[1]}: config.{'.'.join(name)} is no group of settings")
+                    raise UserError(
+                        f"--config.{match[1]}: config.{'.'.join(name)} is no group of settings"
+                    )
                 if part not in group:
                     where = ".".join(["config", *name, part])
-                    raise UserError(f"{where} is no setting{suggest(part, group.keys())}")
+                    raise UserError(
+                        f"{where} is no setting{suggest(part, group.keys())}"
+                    )
                 group, name = group[part], [*name, part]
 
 

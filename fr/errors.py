@@ -31,7 +31,9 @@ def _one_line(text: str) -> str:
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def first_line(error: Exception) -> str:
@@ -43,8 +45,12 @@ def cannot_write(path: str | os.PathLike, error: OSError) -> UserError:
     """The error of a file that could not be written: why, and how to go on."""
     why = error.strerror or first_line(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"{os.fspath(path)}: cannot be written ({why}); free some space: {GO_ON}")
-    return UserError(f"{os.fspath(path)}: cannot be written ({why}); use another --workdir")
+        return UserError(
+            f"{os.fspath(path)}: cannot be written ({why}); free some space: {GO_ON}"
+        )
+    return UserError(
+        f"{os.fspath(path)}: cannot be written ({why}); use another --workdir"
+    )
 
 
 def disk_error(error: BaseException) -> UserError | None:
@@ -55,7 +61,11 @@ def disk_error(error: BaseException) -> UserError | None:
         if isinstance(error, OSError) and error.errno in _DISK:
             return cannot_write(error.filename or "a file of the run", error)
         for number, text in _DISK.items():
-            if not isinstance(error, OSError) and text in str(error) and number not in (errno.EIO, errno.EPERM):
+            if (
+                not isinstance(error, OSError)
+                and text in str(error)
+                and number not in (errno.EIO, errno.EPERM)
+            ):
                 return cannot_write("a file of the run", OSError(number, text))
         error = error.__cause__ or error.__context__
     return None

@@ -46,7 +46,9 @@ def open_regular(path: str | os.PathLike, limit: int, name: str = "") -> BinaryI
         found = os.fstat(descriptor)
         kind = stat.S_IFMT(found.st_mode)
         if kind != stat.S_IFREG:
-            raise UserError(f"{name}: is {_KINDS.get(kind, 'special')}; give a regular file")
+            raise UserError(
+                f"{name}: is {_KINDS.get(kind, 'special')}; give a regular file"
+            )
         _check_size(found.st_size, limit, name)
     except BaseException:
         os.close(descriptor)
@@ -88,7 +90,11 @@ def parse_json(text: str, where: str, **numbers):
     infinity, or with a name that occurs twice in an object.
     """
     try:
-        hooks = {"parse_constant": _no_constant, "object_pairs_hook": _once_each, **numbers}
+        hooks = {
+            "parse_constant": _no_constant,
+            "object_pairs_hook": _once_each,
+            **numbers,
+        }
         return json.loads(text, **hooks)
     except RecursionError as error:
         raise UserError(f"{where}: its JSON is nested too deeply") from error

@@ -12,7 +12,10 @@ from pathlib import Path
 from fr.bounded import Bounded, GraderFailure, OutOfTime
 from fr.errors import UserError, first_line
 
-SECONDS, MEMORY = 10.0, 3 << 29  # of one call; reading a vocabulary of 268,000 tokens takes 1.6 s and 400 MB
+SECONDS, MEMORY = (
+    10.0,
+    3 << 29,
+)  # of one call; reading a vocabulary of 268,000 tokens takes 1.6 s and 400 MB
 _CACHED = 4096  # texts of templates: a run asks for those of a problem several times
 
 
@@ -54,7 +57,9 @@ def warm() -> None:
 
 @functools.lru_cache(_CACHED)
 def _rendered(template: str, messages: str, variables: str, where: str) -> str:
-    return _ask("template", where, template, json.loads(messages), json.loads(variables))
+    return _ask(
+        "template", where, template, json.loads(messages), json.loads(variables)
+    )
 
 
 @functools.lru_cache
@@ -74,7 +79,11 @@ def _ask(kind: str, where: str, *args):
         most = f"{SECONDS:g} s of processor time or {MEMORY >> 20} MB"
         raise Endless(f"{where}: needs more than {most}") from error
     except GraderFailure as error:
-        why = first_line(error).removeprefix("fr.foreign_worker:serve: ").removeprefix("UserError: ")
+        why = (
+            first_line(error)
+            .removeprefix("fr.foreign_worker:serve: ")
+            .removeprefix("UserError: ")
+        )
         # An error that the program has raised says something about it; a process that is gone does not.
         kind = Endless if error.__cause__ else UserError
         raise kind(f"{where}: {why.removeprefix(f'{where}: ')}") from error

@@ -27,7 +27,9 @@ def serve(kind: str, *args):
 def _render(template: str, messages: list[dict], variables: dict) -> str:
     texts, _ = render_jinja_template([messages], chat_template=template, **variables)
     if len(texts[0]) > _MOST_TEXT:
-        raise ValueError(f"it writes {len(texts[0])} characters, more than {_MOST_TEXT}")
+        raise ValueError(
+            f"it writes {len(texts[0])} characters, more than {_MOST_TEXT}"
+        )
     return texts[0]
 
 
@@ -39,7 +41,9 @@ def _try_tokenizer(path: str) -> int:
         for token, i in ids.items():
             if tokenizer.token_to_id(token) != i:
                 got = tokenizer.token_to_id(token)
-                raise UserError(f"{path}: token {token[:60]!r} should have id {i} and gets {got}")
+                raise UserError(
+                    f"{path}: token {token[:60]!r} should have id {i} and gets {got}"
+                )
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.decode(tokenizer.encode(NASTY).ids, skip_special_tokens=False)
@@ -53,7 +57,9 @@ def _ids(found, path: str) -> dict[str, int]:
         raise UserError(f"{path}: has no model")
     vocab = model.get("vocab")
     if isinstance(vocab, list):  # of Unigram: token and score, by id
-        if not all(isinstance(v, list) and len(v) == 2 and isinstance(v[0], str) for v in vocab):
+        if not all(
+            isinstance(v, list) and len(v) == 2 and isinstance(v[0], str) for v in vocab
+        ):
             raise UserError(f"{path}: its vocab must hold pairs of token and score")
         pairs = [(token, i) for i, (token, _) in enumerate(vocab)]
     elif isinstance(vocab, dict):
@@ -61,19 +67,33 @@ def _ids(found, path: str) -> dict[str, int]:
     else:
         raise UserError(f"{path}: its model has no vocab")
     added = found.get("added_tokens") or []
-    if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
+    if not isinstance(added, list) or not all(
+        isinstance(token, dict) for token in added
+    ):
         raise UserError(f"{path}: added_tokens must be a list of objects")
     pairs += [(token.get("content"), token.get("id")) for token in added]
     ids, owner = {}, {}
     for token, i in pairs:
-        if not isinstance(token, str) or type(i) is not int or not 0 <= i < _MOST_TOKENS:
-            raise UserError(f"{path}: token {str(token)[:60]!r} has id {str(i)[:60]}, which is none")
+        if (
+            not isinstance(token, str)
+            or type(i) is not int
+            or not 0 <= i < _MOST_TOKENS
+        ):
+            raise UserError(
+                f"{path}: token {str(token)[:60]!r} has id {str(i)[:60]}, which is none"
+            )
         if ids.setdefault(token, i) != i:
-            raise UserError(f"{path}: token {token[:60]!r} has ids {ids[token]} and {i}")
+            raise UserError(
+                f"{path}: token {token[:60]!r} has ids {ids[token]} and {i}"
+            )
         if owner.setdefault(i, token) != token:
-            raise UserError(f"{path}: tokens {owner[i][:60]!r} and {token[:60]!r} have the same id {i}")
+            raise UserError(
+                f"{path}: tokens {owner[i][:60]!r} and {token[:60]!r} have the same id {i}"
+            )
     last = max(owner, default=-1)
     if len(owner) != last + 1:
         missing = next(i for i in range(last) if i not in owner)
-        raise UserError(f"{path}: no token has id {missing}, and there are ids up to {last}")
+        raise UserError(
+            f"{path}: no token has id {missing}, and there are ids up to {last}"
+        )
     return ids

@@ -50,7 +50,10 @@ def settings_text() -> str:
     """Every field of the config: its name as a flag, its default, and what it means."""
     lines = ["settings: --config.NAME=VALUE, or a line of the file of --config", ""]
     for name, default, meaning in _fields(Config, Config(), "config"):
-        lines += [f"  --{name}={default}"[:_WIDTH], *([f"      {meaning}"] if meaning else [])]
+        lines += [
+            f"  --{name}={default}"[:_WIDTH],
+            *([f"      {meaning}"] if meaning else []),
+        ]
     return "\n".join(lines)
 
 
@@ -60,7 +63,13 @@ def names_text() -> str:
     groups["algorithms (config.algorithm)"] = list(ALGORITHMS)
     groups["policies (--policy)"] = _policies()
     groups["stages (--redo)"] = list(STAGES)
-    return "\n".join(["names", "", *(f"  {title}: {', '.join(names)}" for title, names in groups.items())])
+    return "\n".join(
+        [
+            "names",
+            "",
+            *(f"  {title}: {', '.join(names)}" for title, names in groups.items()),
+        ]
+    )
 
 
 @functools.cache
@@ -71,7 +80,11 @@ def registered(room: str, how: str) -> list[str]:
         tree = ast.parse(path.read_text())
         known = _constants(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == how and node.args:
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) == how
+                and node.args
+            ):
                 found += _values(node.args[0], known, tree)
     return list(dict.fromkeys(found))
 
@@ -96,13 +109,17 @@ def _values(node: ast.expr, known: dict[str, str], tree: ast.Module) -> list[str
     for loop in (n for n in tree.body if isinstance(n, ast.For)):
         if isinstance(node, ast.Name) and ast.unparse(loop.target) == node.id:
             tables = {
-                ast.unparse(n.targets[0] if isinstance(n, ast.Assign) else n.target): n.value
+                ast.unparse(
+                    n.targets[0] if isinstance(n, ast.Assign) else n.target
+                ): n.value
                 for n in tree.body
                 if isinstance(n, (ast.Assign, ast.AnnAssign))
             }
             table = tables.get(ast.unparse(loop.iter))
             if isinstance(table, ast.Dict):
-                return [key.value for key in table.keys if isinstance(key, ast.Constant)]
+                return [
+                    key.value for key in table.keys if isinstance(key, ast.Constant)
+                ]
     return []
 
 
@@ -118,7 +135,10 @@ def _policies() -> list[str]:
 
 def _policy(node: ast.expr, known: dict[str, str]) -> str:
     if isinstance(node, ast.JoinedStr):
-        parts = (p.value if isinstance(p, ast.Constant) else known[p.value.id] for p in node.values)
+        parts = (
+            p.value if isinstance(p, ast.Constant) else known[p.value.id]
+            for p in node.values
+        )
         return "".join(parts)
     return node.value if isinstance(node, ast.Constant) else known[node.id]
 
@@ -130,7 +150,11 @@ def _fields(cls, default, where: str) -> typing.Iterator[tuple[str, str, str]]:
         if dataclasses.is_dataclass(value):
             yield from _fields(type(value), value, name)
         else:
-            yield name, repr(value), meanings.get(field.name) or _COMMON.get(field.name, "")
+            yield (
+                name,
+                repr(value),
+                meanings.get(field.name) or _COMMON.get(field.name, ""),
+            )
 
 
 def _comments(cls) -> dict[str, str]:
@@ -151,7 +175,9 @@ def _comments_of(path: Path) -> dict[str, dict[str, str]]:
         if isinstance(node, ast.ClassDef):
             found[node.name] = {
                 line.target.id: " ".join(
-                    said[i] for i in range(line.lineno, line.end_lineno + 1) if i in said
+                    said[i]
+                    for i in range(line.lineno, line.end_lineno + 1)
+                    if i in said
                 )
                 for line in node.body
                 if isinstance(line, ast.AnnAssign)

@@ -40,7 +40,10 @@ def hold(folder: PathLike) -> Iterator[None]:
     holds it.
     """
     folder = epath.Path(folder)
-    mine = (os.path.realpath(folder) if is_local(folder) else os.fspath(folder), threading.get_ident())
+    mine = (
+        os.path.realpath(folder) if is_local(folder) else os.fspath(folder),
+        threading.get_ident(),
+    )
     if mine in _held:
         yield
         return
@@ -71,7 +74,9 @@ def _make(folder: epath.Path) -> list[epath.Path]:
             path = path.parent
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--workdir={folder}: cannot be used ({error.strerror or error})") from error
+        raise UserError(
+            f"--workdir={folder}: cannot be used ({error.strerror or error})"
+        ) from error
     return made
 
 
@@ -84,7 +89,9 @@ def _refusal(folder: epath.Path, owner: dict) -> UserError:
     who = "another process"
     if owner:
         who = f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('started')}"
-    return UserError(f"{folder}: is in use by {who}; wait until it ends, or use another --workdir")
+    return UserError(
+        f"{folder}: is in use by {who}; wait until it ends, or use another --workdir"
+    )
 
 
 def _read(path: epath.Path) -> dict:
@@ -103,7 +110,9 @@ class _File:
         self._path, self._marker = folder / NAME, None
         while True:
             try:
-                number = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                number = os.open(
+                    self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+                )
             except OSError as error:
                 raise cannot_write(folder, error) from error
             try:
@@ -147,7 +156,11 @@ class _Marker:
     """A file that its owner renews: of two writers the last one wins, and the other one sees that."""
 
     def __init__(self, folder: epath.Path, settle: float = _SETTLE, beat: float = BEAT):
-        self._path, self._token, self._beat = folder / f"{NAME}.json", uuid.uuid4().hex, beat
+        self._path, self._token, self._beat = (
+            folder / f"{NAME}.json",
+            uuid.uuid4().hex,
+            beat,
+        )
         self._folder, self._given = folder, _owner()
         if self._taken(_read(self._path)):
             raise _refusal(folder, _read(self._path))
@@ -171,7 +184,9 @@ class _Marker:
                 self._path.unlink()
 
     def _write(self) -> None:
-        self._path.write_text(json.dumps(self._given | {"token": self._token, "beat": time.time()}))
+        self._path.write_text(
+            json.dumps(self._given | {"token": self._token, "beat": time.time()})
+        )
 
     def _ours(self) -> bool:
         return _read(self._path).get("token") == self._token

@@ -81,7 +81,10 @@ class Clock:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # Linux counts in KiB, macOS in bytes.
         scale = 2**20 if sys.platform == "darwin" else 2**10
-        return {"seconds": round(time.perf_counter() - self._start, 3), "peak_mib": round(peak / scale, 1)}
+        return {
+            "seconds": round(time.perf_counter() - self._start, 3),
+            "peak_mib": round(peak / scale, 1),
+        }
 
 
 class Stages:
@@ -95,7 +98,9 @@ class Stages:
         """Count the block as part of a stage; what it starts on a device must have ended in it."""
         start = time.perf_counter()
         yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
+        self.seconds[name] = round(
+            self.seconds.get(name, 0.0) + time.perf_counter() - start, 4
+        )
 
 
 def _text(values: dict) -> str:
@@ -115,12 +120,16 @@ def read_lines(path: PathLike) -> list[dict]:
     try:
         text = read_regular(path, _LARGEST).decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); {_REMEDY}") from error
+        raise UserError(
+            f"{path}: is not UTF-8 text (byte {error.start}); {_REMEDY}"
+        ) from error
     for number, line in enumerate(text.split("\n")[:-1], 1):
         value = parse_json(line, f"{path}:{number}")
         step = value.get("step") if isinstance(value, dict) else None
         if type(step) is not int or step < last:
-            raise UserError(f"{path}:{number}: is no line of metrics of step {last} or later; {_REMEDY}")
+            raise UserError(
+                f"{path}:{number}: is no line of metrics of step {last} or later; {_REMEDY}"
+            )
         found.append(value)
         last = step
     return found

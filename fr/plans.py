@@ -20,7 +20,9 @@ from fr.files import read_regular
 from fr.workdir import PathLike, write_whole
 
 _LARGEST = 1 << 32  # bytes of a plan
-_SCHEMA = pa.schema([("shard", pa.int32()), ("row", pa.string()), ("asked", pa.string())])
+_SCHEMA = pa.schema(
+    [("shard", pa.int32()), ("row", pa.string()), ("asked", pa.string())]
+)
 _REMEDY = "remove it and start the same command again"
 
 
@@ -34,7 +36,9 @@ class Asked:
     group: int = 0
 
 
-Shards = list[list[tuple[str, str]]]  # of each shard its rows: (row, hash of what it is asked)
+Shards = list[
+    list[tuple[str, str]]
+]  # of each shard its rows: (row, hash of what it is asked)
 
 
 def path_of(folder: PathLike) -> epath.Path:
@@ -55,7 +59,10 @@ def settle(folder: PathLike, rows: Sequence[Asked], size: int) -> list[list[int]
     else than it was, or is not planned any more, and for a shard that does not hold its rows.
     """
     shards = read_plan(folder) or _adopt(folder)
-    planned = {asked.row: (place, _hash(asked.prompt, asked.key)) for place, asked in enumerate(rows)}
+    planned = {
+        asked.row: (place, _hash(asked.prompt, asked.key))
+        for place, asked in enumerate(rows)
+    }
     if len(planned) < len(rows):
         raise ValueError("two rows of a plan have one name")
     for row, hashed in (each for shard in shards for each in shard):
@@ -72,7 +79,8 @@ def settle(folder: PathLike, rows: Sequence[Asked], size: int) -> list[list[int]
     for group in sorted({asked.group for asked in rows}):
         new = [a for a in rows if a.group == group and a.row not in known]
         shards += [
-            [(a.row, planned[a.row][1]) for a in new[i : i + size]] for i in range(0, len(new), size)
+            [(a.row, planned[a.row][1]) for a in new[i : i + size]]
+            for i in range(0, len(new), size)
         ]
     if len(known) < len(rows):
         _write(folder, shards)
@@ -90,7 +98,9 @@ def complete(folder: PathLike, script: str) -> list[int]:
         return there
     check(folder, shards)
     if missing := sorted(set(range(len(shards))) - set(there)):
-        raise UserError(f"{store.shard_path(folder, missing[0])} is missing; run {script} again, which makes it")
+        raise UserError(
+            f"{store.shard_path(folder, missing[0])} is missing; run {script} again, which makes it"
+        )
     return there
 
 
@@ -99,7 +109,9 @@ def check(folder: PathLike, shards: Shards) -> None:
     for index in sorted(store.finished(folder)):
         path = store.shard_path(folder, index)
         if index >= len(shards):
-            raise UserError(f"{path} is of another run: the plan has {len(shards)} shards; {_REMEDY}")
+            raise UserError(
+                f"{path} is of another run: the plan has {len(shards)} shards; {_REMEDY}"
+            )
         found = _held(folder, index)
         if found != shards[index]:
             raise UserError(f"{path} {_fault(found, shards, index)}; {_REMEDY}")
@@ -122,7 +134,14 @@ def read_plan(folder: PathLike) -> Shards | None:
             shards[i].append(tuple(each))
         if shard != sorted(shard) or not all(shards):
             raise ValueError("shards out of order")
-    except (pa.ArrowException, OSError, ValueError, TypeError, IndexError, MemoryError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        IndexError,
+        MemoryError,
+    ) as error:
         raise UserError(
             f"{path}: is damaged ({first_line(error)[:80]}); {_another(folder)}"
         ) from error
@@ -131,7 +150,9 @@ def read_plan(folder: PathLike) -> Shards | None:
 
 def _write(folder: PathLike, shards: Shards) -> None:
     rows = [(i, *each) for i, shard in enumerate(shards) for each in shard]
-    columns = [pa.array(column, kind) for column, kind in zip(zip(*rows), _SCHEMA.types)]
+    columns = [
+        pa.array(column, kind) for column, kind in zip(zip(*rows), _SCHEMA.types)
+    ]
     sink = pa.BufferOutputStream()
     table = pa.table(columns, schema=_SCHEMA)
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
@@ -158,8 +179,15 @@ def _held(folder: PathLike, index: int) -> list[tuple[str, str]]:
 
 
 def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
-    lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    values, offsets = lists.values.to_numpy(zero_copy_only=False), lists.offsets.to_numpy()
+    lists = (
+        pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
+    values, offsets = (
+        lists.values.to_numpy(zero_copy_only=False),
+        lists.offsets.to_numpy(),
+    )
     return [values[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
 
 

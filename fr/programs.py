@@ -25,7 +25,9 @@ def keep() -> None:
     float64: everything here is float32 or narrower.
     """
     if jax.config.jax_enable_x64:
-        raise UserError("jax_enable_x64 is on and this code computes in float32; turn it off (JAX_ENABLE_X64=0)")
+        raise UserError(
+            "jax_enable_x64 is on and this code computes in float32; turn it off (JAX_ENABLE_X64=0)"
+        )
     if jax.config.jax_compilation_cache_dir is None and (folder := _cache()):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH)
@@ -72,11 +74,18 @@ class CompileLog:
             return
         self._announcer.done()
         self.programs.append(
-            {"program": fun_name, "seconds": round(seconds, 3), "from_disk": self._from_disk}
+            {
+                "program": fun_name,
+                "seconds": round(seconds, 3),
+                "from_disk": self._from_disk,
+            }
         )
         self._from_disk = False
         if self._path is not None:
-            write_whole(self._path, "".join(json.dumps(p) + "\n" for p in self.programs).encode())
+            write_whole(
+                self._path,
+                "".join(json.dumps(p) + "\n" for p in self.programs).encode(),
+            )
 
 
 @functools.cache

@@ -38,7 +38,9 @@ class Announcer(logging.Handler):
         if match := re.match(r"Compiling (?:jit\()?([\w.<>-]+)", text):
             self.done()
             line = f"  compiling {match[1]}{_shapes(text)} ..."
-            self._timer = threading.Timer(_LONG, lambda: tqdm.write(line, file=sys.stderr))
+            self._timer = threading.Timer(
+                _LONG, lambda: tqdm.write(line, file=sys.stderr)
+            )
             self._timer.daemon = True
             self._timer.start()
 
@@ -53,5 +55,7 @@ def _shapes(text: str) -> str:
     found = {match for match in re.findall(r"\w+\[([\d,]+)\]", text) if "," in match}
     if not found:
         return ""
-    largest = max(sorted(found), key=lambda shape: math.prod(map(int, shape.split(","))))
+    largest = max(
+        sorted(found), key=lambda shape: math.prod(map(int, shape.split(",")))
+    )
     return f" [{largest.replace(',', ' × ')}]"

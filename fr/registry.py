@@ -26,7 +26,9 @@ class Registry:
 
     def __getitem__(self, name: str):
         if name not in self._entries:
-            raise UserError(f"unknown {self.kind} {name!r}{suggest(name, self._entries)}")
+            raise UserError(
+                f"unknown {self.kind} {name!r}{suggest(name, self._entries)}"
+            )
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -40,4 +42,6 @@ def suggest(name: str, known) -> str:
     """The tail of an error line: the nearest known name, or all of them."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
+    return (
+        f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
+    )

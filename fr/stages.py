@@ -30,7 +30,10 @@ _CHANGED = {
 
 
 def open_folder(
-    workdir: PathLike, config: dict, inputs: dict | None = None, redo: Collection[str] = ()
+    workdir: PathLike,
+    config: dict,
+    inputs: dict | None = None,
+    redo: Collection[str] = (),
 ) -> None:
     """Check a folder (see `check`), remove the stages `redo` with all that follow, and write `config.json`."""
     workdir, config = epath.Path(workdir), json.loads(to_json(config))
@@ -42,7 +45,10 @@ def open_folder(
 
 
 def check(
-    workdir: PathLike, config: dict, inputs: dict | None = None, redo: Collection[str] = ()
+    workdir: PathLike,
+    config: dict,
+    inputs: dict | None = None,
+    redo: Collection[str] = (),
 ) -> None:
     """Compare every stage that `workdir` holds with this run; writes nothing.
 
@@ -57,7 +63,13 @@ def check(
     again = _again(redo)
     for stage, made in read_stages(workdir).items():
         if stage not in again:
-            _compare(epath.Path(workdir), stage, made, json.loads(to_json(config)), inputs or {})
+            _compare(
+                epath.Path(workdir),
+                stage,
+                made,
+                json.loads(to_json(config)),
+                inputs or {},
+            )
 
 
 def drop(workdir: PathLike, redo: Collection[str]) -> None:
@@ -65,7 +77,10 @@ def drop(workdir: PathLike, redo: Collection[str]) -> None:
     workdir, stages = epath.Path(workdir), read_stages(workdir)
     again = _again(redo) & stages.keys()
     if again:
-        _write(workdir, {stage: made for stage, made in stages.items() if stage not in again})
+        _write(
+            workdir,
+            {stage: made for stage, made in stages.items() if stage not in again},
+        )
     for stage in sorted(again):
         _remove(workdir / stage)
         (workdir / f"{stage}.plan.parquet").unlink(missing_ok=True)  # `plans.path_of`
@@ -78,7 +93,9 @@ def _again(redo: Collection[str]) -> set[str]:
     return {stage for name in redo for stage in following(name)}
 
 
-def begin(workdir: PathLike, stage: str, config: dict, inputs: dict | None = None, **more) -> dict:
+def begin(
+    workdir: PathLike, stage: str, config: dict, inputs: dict | None = None, **more
+) -> dict:
     """Note what a stage is made with, before its first row; returns what was noted when it was first begun.
 
     `more` is what the stage itself wants to know of its beginning, and stays as it was first noted.
@@ -89,7 +106,12 @@ def begin(workdir: PathLike, stage: str, config: dict, inputs: dict | None = Non
     for name, value in more.items():
         if isinstance(value, dict):
             kept[name] = value | old.get(name, {})
-    made = {**old, "settings": json.loads(to_json(config)), "inputs": inputs or {}, **kept}
+    made = {
+        **old,
+        "settings": json.loads(to_json(config)),
+        "inputs": inputs or {},
+        **kept,
+    }
     if made != old:
         _write(workdir, stages | {stage: made})
     return made
@@ -118,7 +140,9 @@ def read_object(path: PathLike) -> dict:
     """The object of a JSON file of a run; raises UserError for a damaged file."""
     found = read_json(path, _LARGEST)
     if not isinstance(found, dict):
-        raise UserError(f"{path}: is no JSON object; remove it, or use another --workdir")
+        raise UserError(
+            f"{path}: is no JSON object; remove it, or use another --workdir"
+        )
     return found
 
 
@@ -133,7 +157,9 @@ def unseal(path: PathLike, version: int, remedy: str = "use another --workdir") 
     found = read_object(path)
     given = found.pop("checksum", None)
     if given != _checksum(found):
-        raise UserError(f"{path}: is damaged (its checksum is that of another content); {remedy}")
+        raise UserError(
+            f"{path}: is damaged (its checksum is that of another content); {remedy}"
+        )
     if found.pop("version", None) != version:
         raise UserError(f"{path}: is of another version of this code; {remedy}")
     # Equal values may be written in more than one way; this is the one way that we write.
@@ -165,8 +191,12 @@ def _remove(folder: epath.Path) -> None:
         shutil.rmtree(folder) if is_local(folder) else folder.rmtree()
 
 
-def _compare(workdir: epath.Path, stage: str, made: dict, config: dict, inputs: dict) -> None:
-    remedy = f"use another --workdir, or --redo={stage} to make it and what follows again"
+def _compare(
+    workdir: epath.Path, stage: str, made: dict, config: dict, inputs: dict
+) -> None:
+    remedy = (
+        f"use another --workdir, or --redo={stage} to make it and what follows again"
+    )
     if found := difference(stage, made["settings"], config):
         name, there, here = found
         grows = " (it may only grow)" if name in STAGES[stage].grows else ""
@@ -181,11 +211,19 @@ def _compare(workdir: epath.Path, stage: str, made: dict, config: dict, inputs: 
         elif name in old and name in inputs and old[name] != inputs[name]:
             if name == "grader":
                 remedy = f"scripts/grade.py --workdir={workdir} --write gives today's grades, or {remedy}"
-            raise UserError(f"{workdir}: {_CHANGED[name]} changed since {stage}/ was made; {remedy}")
+            raise UserError(
+                f"{workdir}: {_CHANGED[name]} changed since {stage}/ was made; {remedy}"
+            )
     _tell(stage, old.get("surroundings", {}), inputs.get("surroundings", {}))
 
 
-def _compare_questions(workdir, stage: str, old: Sequence[str] | None, new: Sequence[str] | None, remedy: str):
+def _compare_questions(
+    workdir,
+    stage: str,
+    old: Sequence[str] | None,
+    new: Sequence[str] | None,
+    remedy: str,
+):
     """Hashes of the questions in order: the old ones must be the first of the new ones."""
     if old is None or new is None:
         return
@@ -206,4 +244,8 @@ def _tell(stage: str, old: dict, new: dict) -> None:
         line = f"warning: {stage}/ was made with {name} = {old[name]}, and this is {new[name]}"
         if old[name] != new[name] and name not in _told:
             _told.add(name)
-            print(f"{line}: new rows may differ in the last digits", file=sys.stderr, flush=True)
+            print(
+                f"{line}: new rows may differ in the last digits",
+                file=sys.stderr,
+                flush=True,
+            )

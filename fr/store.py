@@ -31,7 +31,15 @@ TOKEN_STATS = (
     "logit_var",
     "entropy_tau",
 )
-LINEAGE_STATS = ("delta_path", "g_cov", "demotion", "kl", "z_path", "path_mean", "path_sd")
+LINEAGE_STATS = (
+    "delta_path",
+    "g_cov",
+    "demotion",
+    "kl",
+    "z_path",
+    "path_mean",
+    "path_sd",
+)
 COSTS = ("prefill", "generated", "forced", "ancestor", "scored", "probe")
 # What a probe found behind every cut: of "own" and "gold" answers their probability, and the log-prob a token.
 CONFIDENCE = ("own_probability", "own_mean_logp", "gold_probability", "gold_mean_logp")
@@ -124,7 +132,9 @@ class Attempt:
     forced: np.ndarray  # bool
     fired: np.ndarray  # bool
     sample_logp: np.ndarray  # float32
-    stats: dict[str, np.ndarray]  # float32: TOKEN_STATS; with an ancestor in the loop LINEAGE_STATS too
+    stats: dict[
+        str, np.ndarray
+    ]  # float32: TOKEN_STATS; with an ancestor in the loop LINEAGE_STATS too
     # int32 and float32, [C]: `cuts` and those of CONFIDENCE that were asked for; empty without a probe
     confidence: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     earlier_grade: str | None = None  # before it was graded again
@@ -164,7 +174,9 @@ def write_shard(
     _write(path, table)
 
 
-def regrade_shard(folder: PathLike, index: int, columns: dict[str, list[str | None]]) -> None:
+def regrade_shard(
+    folder: PathLike, index: int, columns: dict[str, list[str | None]]
+) -> None:
     """Replace columns of GRADING in a shard, a value for each of its attempts; readers see the old one or the new.
 
     Raises ValueError for another column.
@@ -175,13 +187,20 @@ def regrade_shard(folder: PathLike, index: int, columns: dict[str, list[str | No
     table = _load(path, SCHEMA.names)
     for name, values in columns.items():
         array = pa.array(values, SCHEMA.field(name).type)
-        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), array)
+        table = table.set_column(
+            SCHEMA.get_field_index(name), SCHEMA.field(name), array
+        )
     _write(path, table)
 
 
 def _write(path: epath.Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(SCHEMA.metadata), sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        table.replace_schema_metadata(SCHEMA.metadata),
+        sink,
+        compression="zstd",
+        write_page_checksum=True,
+    )
     write_whole(path, sink.getvalue().to_pybytes())
 
 
@@ -194,34 +213,61 @@ def finished(folder: PathLike) -> set[int]:
 
 
 def read_table(
-    folder: PathLike, columns: list[str] | None = None, shards: Collection[int] | None = None
+    folder: PathLike,
+    columns: list[str] | None = None,
+    shards: Collection[int] | None = None,
 ) -> pa.Table:
     """Attempts in shard order as an Arrow table: all `columns` of SCHEMA and all `shards` if None.
 
     Raises UserError if a shard cannot be read or is of another schema version.
     """
     columns = SCHEMA.names if columns is None else columns
-    empty = pa.schema([SCHEMA.field(name) for name in columns], SCHEMA.metadata).empty_table()
-    chosen = [path for i, path in _shards(folder).items() if shards is None or i in shards]
+    empty = pa.schema(
+        [SCHEMA.field(name) for name in columns], SCHEMA.metadata
+    ).empty_table()
+    chosen = [
+        path for i, path in _shards(folder).items() if shards is None or i in shards
+    ]
     return pa.concat_tables([empty, *(_load(path, columns) for path in chosen)])
 
 
 def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attempt]:
     """Attempts in shard order, those of `shards` or all; raises like `read_table`."""
-    from fr.types import Cost  # here, because fr.types needs jax and the rest of the store does not
+    from fr.types import (
+        Cost,
+    )  # here, because fr.types needs jax and the rest of the store does not
 
     table = read_table(folder, shards=shards)
-    single = {name: table[name].to_pylist() for name in (*_SINGLE, *PARAMS, *(f"cost_{c}" for c in COSTS))}
-    lists = {name: _arrays(table[name]) for name in ("key", "prompt", *_PER_TOKEN, *_PER_CUT)}
+    single = {
+        name: table[name].to_pylist()
+        for name in (*_SINGLE, *PARAMS, *(f"cost_{c}" for c in COSTS))
+    }
+    lists = {
+        name: _arrays(table[name]) for name in ("key", "prompt", *_PER_TOKEN, *_PER_CUT)
+    }
     return [
         Attempt(
             **{name: single[name][i] for name in _SINGLE},
-            params={name: single[name][i] for name in PARAMS if single[name][i] is not None},
+            params={
+                name: single[name][i] for name in PARAMS if single[name][i] is not None
+            },
             cost=Cost(**{name: single[f"cost_{name}"][i] for name in COSTS}),
             **{
-                name: lists[name][i] for name in ("key", "prompt", "tokens", "forced", "fired", "sample_logp")
+                name: lists[name][i]
+                for name in (
+                    "key",
+                    "prompt",
+                    "tokens",
+                    "forced",
+                    "fired",
+                    "sample_logp",
+                )
             },
-            stats={n: lists[n][i] for n in TOKEN_STATS + LINEAGE_STATS if lists[n][i] is not None},
+            stats={
+                n: lists[n][i]
+                for n in TOKEN_STATS + LINEAGE_STATS
+                if lists[n][i] is not None
+            },
             confidence={n: lists[n][i] for n in _PER_CUT if lists[n][i] is not None},
         )
         for i in range(table.num_rows)
@@ -233,7 +279,10 @@ def _shards(folder: PathLike) -> dict[int, epath.Path]:
     if not folder.exists():
         return {}
     # fullmatch: a temporary file that a kill left is no shard
-    found = ((re.fullmatch(r"shard-(\d{6})\.parquet", path.name), path) for path in folder.iterdir())
+    found = (
+        (re.fullmatch(r"shard-(\d{6})\.parquet", path.name), path)
+        for path in folder.iterdir()
+    )
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
@@ -242,13 +291,21 @@ def _load(path: epath.Path, columns: list[str]) -> pa.Table:
         try:
             # A flipped bit would otherwise be another number.
             file = pq.ParquetFile(source, page_checksum_verification=True)
-            version = (file.schema_arrow.metadata or {}).get(b"fr_store_version", b"none").decode()
+            version = (
+                (file.schema_arrow.metadata or {})
+                .get(b"fr_store_version", b"none")
+                .decode()
+            )
             if version != str(VERSION):
                 raise UserError(
                     f"{path} has schema version {version}, this code reads {VERSION}; use another --workdir"
                 )
-            if not pa.schema(list(file.schema_arrow)[: len(SCHEMA)]).equals(SCHEMA):  # more may follow
-                raise UserError(f"{path} has other columns than this code writes; remove it")
+            if not pa.schema(list(file.schema_arrow)[: len(SCHEMA)]).equals(
+                SCHEMA
+            ):  # more may follow
+                raise UserError(
+                    f"{path} has other columns than this code writes; remove it"
+                )
             table = file.read(columns=columns, use_threads=False).select(columns)
             table.validate(full=True)
             return table
@@ -267,9 +324,13 @@ def _check(attempt: Attempt) -> None:
         ("confidence", attempt.confidence, tuple(_PER_CUT)),
     ):
         if unknown := set(given) - set(known):
-            raise ValueError(f"attempt {attempt.row}: no column for {kind} {min(unknown)}")
+            raise ValueError(
+                f"attempt {attempt.row}: no column for {kind} {min(unknown)}"
+            )
     if len({np.shape(values) for values in attempt.confidence.values()}) > 1:
-        raise ValueError(f"attempt {attempt.row}: its confidence must have a value for every cut")
+        raise ValueError(
+            f"attempt {attempt.row}: its confidence must have a value for every cut"
+        )
 
 
 def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
@@ -277,11 +338,17 @@ def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
     if name.startswith("cost_"):
         values = [getattr(a.cost, name.removeprefix("cost_")) for a in attempts]
     elif name in PARAMS:
-        values = [None if name not in a.params else np.asarray(a.params[name]).item() for a in attempts]
+        values = [
+            None if name not in a.params else np.asarray(a.params[name]).item()
+            for a in attempts
+        ]
     elif name in TOKEN_STATS:
         values = [_per_token(a, name, a.stats[name]) for a in attempts]
     elif name in LINEAGE_STATS:
-        values = [_per_token(a, name, a.stats[name]) if name in a.stats else None for a in attempts]
+        values = [
+            _per_token(a, name, a.stats[name]) if name in a.stats else None
+            for a in attempts
+        ]
     elif name in _PER_CUT:
         values = [a.confidence.get(name) for a in attempts]
     elif name in _PER_TOKEN:
@@ -300,8 +367,15 @@ def _per_token(attempt: Attempt, name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:
-    lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    lists = (
+        pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
     values = lists.values.to_numpy(zero_copy_only=False)
     offsets = lists.offsets.to_numpy()
     parts = [values[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
-    return [part if valid else None for part, valid in zip(parts, lists.is_valid().to_pylist())]
+    return [
+        part if valid else None
+        for part, valid in zip(parts, lists.is_valid().to_pylist())
+    ]

@@ -6,7 +6,12 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-RIGHT, WRONG, UNPARSED, GRADER_ERROR = GRADES = ("right", "wrong", "unparsed", "grader_error")
+RIGHT, WRONG, UNPARSED, GRADER_ERROR = GRADES = (
+    "right",
+    "wrong",
+    "unparsed",
+    "grader_error",
+)
 
 # A prompt is plain text, or chat messages ({"role": ..., "content": ...}) for the model's own template.
 Prompt = str | list[dict[str, str]]
@@ -35,12 +40,18 @@ class RowParams:
     top_k: Int[Array, "B"]  # 0: off
     min_p: Float[Array, "B"]  # of the likeliest token's p that a token needs; 0: off
     operator: Int[Array, "B"]
-    alpha: Float[Array, "B"]  # the specialist's weight in the mixture; above 1: contrast
-    plausible: Float[Array, "B"]  # a second draw's tokens need this share of S's largest p; 0: off
+    alpha: Float[
+        Array, "B"
+    ]  # the specialist's weight in the mixture; above 1: contrast
+    plausible: Float[
+        Array, "B"
+    ]  # a second draw's tokens need this share of S's largest p; 0: off
     geodesic: Int[Array, "B"]
     detector: Int[Array, "B"]
     detector_width: Int[Array, "B"]  # tokens whose score is summed
-    drift: Float[Array, "B"]  # >= 0: Page-Hinkley with this allowance in place of the sum
+    drift: Float[
+        Array, "B"
+    ]  # >= 0: Page-Hinkley with this allowance in place of the sum
     threshold: Float[Array, "B"]  # the detector fires above it
     warmup: Int[Array, "B"]  # and not before this many tokens
     fire_position: Int[Array, "B"]  # >= 0: fire there, whatever the detector says
@@ -53,11 +64,17 @@ class RowParams:
         Array, "B"
     ]  # ... while the thought is younger than this many tokens (arXiv 2501.18585)
     switch_tokens: Int[Array, "B W"]
-    floor: Float[Array, "B"]  # the row ends where its running confidence is below; -inf: off
-    floor_window: Int[Array, "B"]  # time constant of that mean, and the first token that can end it
+    floor: Float[
+        Array, "B"
+    ]  # the row ends where its running confidence is below; -inf: off
+    floor_window: Int[
+        Array, "B"
+    ]  # time constant of that mean, and the first token that can end it
     avoid: Int[Array, "B A"]  # tokens that the row may not draw as its first
     forced: Int[Array, "B Q"]  # tokens to emit instead of drawing, in order
-    pause: Int[Array, "B P"]  # emitting one suspends the row until the work source speaks
+    pause: Int[
+        Array, "B P"
+    ]  # emitting one suspends the row until the work source speaks
     stop: Int[Array, "B E"]
     budget: Int[Array, "B"]  # tokens that the row may emit
 
@@ -70,9 +87,13 @@ class TokenStats:
     entropy: Float[Array, "..."]  # nats
     varentropy: Float[Array, "..."]  # variance of -log p under p
     margin: Float[Array, "..."]  # p of the most likely token minus p of the second
-    top20_confidence: Float[Array, "..."]  # minus the mean of the 20 largest log-probs (arXiv 2508.15260)
+    top20_confidence: Float[
+        Array, "..."
+    ]  # minus the mean of the 20 largest log-probs (arXiv 2508.15260)
     self_certainty: Float[Array, "..."]  # KL(uniform || p) + log V (arXiv 2505.19590)
-    logit_var: Float[Array, "..."]  # V_t at the diagnosis temperature, top 100 (arXiv 2606.05145)
+    logit_var: Float[
+        Array, "..."
+    ]  # V_t at the diagnosis temperature, top 100 (arXiv 2606.05145)
     entropy_tau: Float[Array, "..."]  # entropy at the diagnosis temperature
 
 
@@ -86,8 +107,12 @@ class LineageStats:
     ]  # log of ancestor mass over specialist mass on the ancestor's 20 likeliest tokens
     demotion: Float[Array, "..."]  # J = max(0, delta_path) + max(0, g_cov)
     kl: Float[Array, "..."]  # KL(p_S || p_A) on the specialist's 100 likeliest tokens
-    z_path: Float[Array, "..."]  # delta_path, standardised by path_mean and path_sd, floored at 0
-    path_mean: Float[Array, "..."]  # mean of the log ratio under p_S, on the same 100 tokens
+    z_path: Float[
+        Array, "..."
+    ]  # delta_path, standardised by path_mean and path_sd, floored at 0
+    path_mean: Float[
+        Array, "..."
+    ]  # mean of the log ratio under p_S, on the same 100 tokens
     path_sd: Float[Array, "..."]  # and its standard deviation
 
 
@@ -96,10 +121,14 @@ class Emission:
     """What one decode step gives for each row; stacked to [steps, B] over a chunk."""
 
     token: Int[Array, "..."]
-    valid: Bool[Array, "..."]  # the row was live: everything else on a dead row means nothing
+    valid: Bool[
+        Array, "..."
+    ]  # the row was live: everything else on a dead row means nothing
     forced: Bool[Array, "..."]  # from the forced queue, not sampled
     fired: Bool[Array, "..."]  # the detector fired on this token
-    sample_logp: Float[Array, "..."]  # log-prob under the distribution that was drawn from
+    sample_logp: Float[
+        Array, "..."
+    ]  # log-prob under the distribution that was drawn from
     stats: TokenStats | None  # None where nobody asks for statistics
     lineage: LineageStats | None  # None without an ancestor in the loop
 
@@ -155,7 +184,9 @@ class Rollout:
     fired: Bool[np.ndarray, "T"]
     sample_logp: Float[np.ndarray, "T"]
     stats: dict[str, Float[np.ndarray, "T"]]  # by TokenStats (and LineageStats) field
-    truncated: bool  # ended without a stop token: its budget was spent, or its confidence fell
+    truncated: (
+        bool  # ended without a stop token: its budget was spent, or its confidence fell
+    )
     generated: int  # tokens decoded for it, rewound ones included
     confidence: Confidence | None = None  # None: its work source did not ask
 
@@ -169,8 +200,12 @@ class Rollout:
 class Trajectory:
     """Confidence in one set of answers, the row's own or the right ones, behind every cut of its reasoning."""
 
-    probability: Float[np.ndarray, "B C"]  # of a forced answer of the set; sampled: the share
-    mean_logp: Float[np.ndarray, "B C"]  # log-prob a token of the likeliest one; 0 where answers were sampled
+    probability: Float[
+        np.ndarray, "B C"
+    ]  # of a forced answer of the set; sampled: the share
+    mean_logp: Float[
+        np.ndarray, "B C"
+    ]  # log-prob a token of the likeliest one; 0 where answers were sampled
     known: Bool[np.ndarray, "B"]  # False: nothing was asked of the row
 
 
@@ -180,7 +215,9 @@ class Truth:
 
     grades: tuple[str, ...]  # of GRADES, one a row
     answers: tuple[str, ...]  # the references
-    confidence: Trajectory | None = None  # in the right answers; None: no term asked for it
+    confidence: Trajectory | None = (
+        None  # in the right answers; None: no term asked for it
+    )
 
     @property
     def right(self) -> Float[np.ndarray, "B"]:
@@ -193,20 +230,30 @@ class RewardBatch:
     """What reward terms read: finished rows on the host, problem by problem, `group` of each."""
 
     tokens: Int[np.ndarray, "B T"]  # -1 pads on the right
-    mask: Bool[np.ndarray, "B T"]  # sampled tokens: the stop token is in, forced ones and pads are out
+    mask: Bool[
+        np.ndarray, "B T"
+    ]  # sampled tokens: the stop token is in, forced ones and pads are out
     length: Int[np.ndarray, "B"]
     truncated: Bool[np.ndarray, "B"]  # spent its budget without a stop token
-    answer: Int[np.ndarray, "B 2"]  # first token of the own answer and what follows it; 0, 0: none
+    answer: Int[
+        np.ndarray, "B 2"
+    ]  # first token of the own answer and what follows it; 0, 0: none
     texts: tuple[str, ...]  # decoded, without the stop token
-    problems: tuple[Problem, ...]  # one a row; terms without `needs_gold` see no answer and no meta
+    problems: tuple[
+        Problem, ...
+    ]  # one a row; terms without `needs_gold` see no answer and no meta
     stats: dict[str, Float[np.ndarray, "B T"]]  # by TokenStats field; 0 at pads
     sample_logp: Float[np.ndarray, "B T"]
-    cuts: Int[np.ndarray, "B C"] | None  # tokens kept at each cut; None: no term asked for confidence
+    cuts: (
+        Int[np.ndarray, "B C"] | None
+    )  # tokens kept at each cut; None: no term asked for confidence
     own: Trajectory | None
     truth: Truth | None  # None: withheld
     group: int  # rows of one problem
     step: int
-    judged: Float[np.ndarray, "B"] | None = None  # what the reward model says; None: no term asked it
+    judged: Float[np.ndarray, "B"] | None = (
+        None  # what the reward model says; None: no term asked it
+    )
 
 
 @struct.dataclass
@@ -230,4 +277,9 @@ class Cost:
     probe: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other))))
+        return Cost(
+            *(
+                a + b
+                for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other))
+            )
+        )

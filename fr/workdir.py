@@ -76,7 +76,14 @@ def write_json(path: PathLike, value) -> None:
 
 def to_json(value) -> str:
     """JSON text with a fixed layout; raises ValueError on NaN and infinity (write None)."""
-    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False, default=_plain)
+    text = json.dumps(
+        value,
+        indent=2,
+        sort_keys=True,
+        allow_nan=False,
+        ensure_ascii=False,
+        default=_plain,
+    )
     return f"{text}\n"
 
 
@@ -88,7 +95,10 @@ def _plain(value):
 
 
 def claim_workdir(
-    workdir: PathLike, config: dict, usual: dict | None = None, unread: Collection[str] = ()
+    workdir: PathLike,
+    config: dict,
+    usual: dict | None = None,
+    unread: Collection[str] = (),
 ) -> None:
     """Make `workdir` this run's own by its `config.json`; a second call with the same config changes nothing.
 
@@ -101,19 +111,25 @@ def claim_workdir(
     try:
         there = path.exists()
     except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be used ({error.strerror or error})") from error
+        raise UserError(
+            f"--workdir={workdir}: cannot be used ({error.strerror or error})"
+        ) from error
     if there and _compare(path, config, json.loads(to_json(usual or {})), unread):
         return
     write_json(path, config)
 
 
-def _compare(path: epath.Path, config: dict, usual: dict, unread: Collection[str]) -> bool:
+def _compare(
+    path: epath.Path, config: dict, usual: dict, unread: Collection[str]
+) -> bool:
     """Whether the file holds this config already; raises UserError where it holds another run's."""
     try:
         found = read_json(path, _LARGEST)
     except UserError as error:
         raise UserError(f"{error}; use another --workdir") from error
-    read = lambda c: {k: v for k, v in c.items() if k not in unread} if isinstance(c, dict) else c
+    read = lambda c: (
+        {k: v for k, v in c.items() if k not in unread} if isinstance(c, dict) else c
+    )
     difference = _first_difference(read(_filled(found, usual)), read(config), "config")
     if difference:
         name, there, here = difference
@@ -127,7 +143,9 @@ def _filled(found, usual):
     """`found` with the values of `usual` for what it does not name, within the groups of both."""
     if not (isinstance(found, dict) and isinstance(usual, dict)):
         return found
-    return usual | {name: _filled(value, usual.get(name)) for name, value in found.items()}
+    return usual | {
+        name: _filled(value, usual.get(name)) for name, value in found.items()
+    }
 
 
 def _first_difference(there, here, name: str) -> tuple[str, str, str] | None:

@@ -22,10 +22,16 @@ from fr.workdir import write_json
 
 cli.define_flags(model=False)
 flags.DEFINE_string(
-    "model", None, "What is sampled: smollm2, or countdown with --short; or any name of a model."
+    "model",
+    None,
+    "What is sampled: smollm2, or countdown with --short; or any name of a model.",
 )
-flags.DEFINE_multi_string("peer", [], "name:/path/to/python of transformers, llama_cpp, tunix or trl.")
-flags.DEFINE_list("parts", [], "What is measured; everything that can be, unless given.")
+flags.DEFINE_multi_string(
+    "peer", [], "name:/path/to/python of transformers, llama_cpp, tunix or trl."
+)
+flags.DEFINE_list(
+    "parts", [], "What is measured; everything that can be, unless given."
+)
 flags.DEFINE_list("rows", [], "Numbers of rows; 1,8,32,64,128 unless given.")
 flags.DEFINE_integer("repeats", 3, "Timed runs of each thing.", lower_bound=1)
 flags.DEFINE_bool("full", False, "64 problems x 16 rollouts x 128 tokens.")
@@ -39,7 +45,9 @@ def main() -> None:
     if given.full and given.short:
         raise UserError("--full and --short exclude each other")
     if not all(word.isdigit() and int(word) for word in given.rows):
-        raise UserError(f"--rows={','.join(given.rows)} must be numbers of rows, e.g. 64,128")
+        raise UserError(
+            f"--rows={','.join(given.rows)} must be numbers of rows, e.g. 64,128"
+        )
     from fr.benchmark.report import figures_table, roofline_lines, systems_table
     from fr.benchmark.run import Settings, benchmark
 
@@ -52,9 +60,15 @@ def main() -> None:
         rows=tuple(map(int, given.rows)),
         repeats=given.repeats,
         policy=c.policy if given.config else None,
-        engine={"chunk": c.sampling.chunk, "prefill": c.sampling.prefill, "tau": c.diagnosis.tau},
+        engine={
+            "chunk": c.sampling.chunk,
+            "prefill": c.sampling.prefill,
+            "tau": c.diagnosis.tau,
+        },
     )
-    found = benchmark(settings, say=lambda line: print(f"  {line}", file=sys.stderr, flush=True))
+    found = benchmark(
+        settings, say=lambda line: print(f"  {line}", file=sys.stderr, flush=True)
+    )
     write_json(epath.Path(given.workdir) / "benchmark.json", found.record())
     if found.systems:
         print(systems_table(found.systems))

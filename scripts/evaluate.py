@@ -14,7 +14,9 @@ from fr import cli
 
 cli.define_flags()
 flags.DEFINE_string(
-    "against", None, "The --workdir of another evaluation: differences are paired by problem."
+    "against",
+    None,
+    "The --workdir of another evaluation: differences are paired by problem.",
 )
 
 

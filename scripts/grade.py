@@ -16,7 +16,9 @@ from fr.pipeline.regrade import regrade
 from fr.report.grade_tables import render_regraded
 
 cli.define_flags(model=False)
-flags.DEFINE_bool("write", False, "Replace the grades in the shards; else nothing is changed.")
+flags.DEFINE_bool(
+    "write", False, "Replace the grades in the shards; else nothing is changed."
+)
 
 
 def main() -> None:

@@ -15,9 +15,17 @@ from absl import flags
 from fr import cli
 
 cli.define_flags()
-flags.DEFINE_string("policy", None, "Route online: rule, head, schedule, one_order or fixed:NAME.")
-flags.DEFINE_string("calibration", None, "Its z-statistics: a profiles.csv; that of --workdir unless given.")
-flags.DEFINE_string("head", None, "A saved head; head/ or schedule/ of --workdir unless given.")
+flags.DEFINE_string(
+    "policy", None, "Route online: rule, head, schedule, one_order or fixed:NAME."
+)
+flags.DEFINE_string(
+    "calibration",
+    None,
+    "Its z-statistics: a profiles.csv; that of --workdir unless given.",
+)
+flags.DEFINE_string(
+    "head", None, "A saved head; head/ or schedule/ of --workdir unless given."
+)
 flags.DEFINE_string("against", "fixed:retry", "The policy that it is held against.")
 
 
@@ -39,7 +47,8 @@ def main() -> None:
         processes.say(render_attempts(intervene(run)))
         return
     routers = [
-        open_router(run, name, given.calibration, given.head) for name in (given.policy, given.against)
+        open_router(run, name, given.calibration, given.head)
+        for name in (given.policy, given.against)
     ]
     processes.say(render_online(route_online(run, *routers)))
     processes.say(f"\n  online.json and online/ are in {given.workdir}")

@@ -57,9 +57,19 @@ def main() -> None:
     stage(5, 5, "routing")
     routing = route(profiles, config, workdir)
     print("\n" + "\n\n".join(routing["tables"]))
-    stages = {"rollouts": rollouts, "failures": failures, "attempts": attempts, "routing": routing["summary"]}
+    stages = {
+        "rollouts": rollouts,
+        "failures": failures,
+        "attempts": attempts,
+        "routing": routing["summary"],
+    }
     specialist, ancestor = run.names
-    names = {"specialist": specialist, "ancestor": ancestor, "task": config.task.name, "seed": config.seed}
+    names = {
+        "specialist": specialist,
+        "ancestor": ancestor,
+        "task": config.task.name,
+        "seed": config.seed,
+    }
     write_json(workdir / "summary.json", {**names, **stages})
     write_page(workdir, config)
     print(

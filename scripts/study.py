@@ -29,25 +29,52 @@ def main() -> None:
     """Train and evaluate what is not there yet, then compare."""
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
-        raise UserError("config.study.arms is empty: name the settings that are compared")
-    from fr.pipeline.study import ANCESTOR, base, claim, declared_of, outcomes_of, summarise, trainings
+        raise UserError(
+            "config.study.arms is empty: name the settings that are compared"
+        )
+    from fr.pipeline.study import (
+        ANCESTOR,
+        base,
+        claim,
+        declared_of,
+        outcomes_of,
+        summarise,
+        trainings,
+    )
     from fr.report.declaration import declare, record
     from fr.report.study_tables import render_study
 
     claim(config, given.workdir)
-    declaration = declare(given.workdir, declared_of(config), outcomes_of(config, given.workdir))
+    declaration = declare(
+        given.workdir, declared_of(config), outcomes_of(config, given.workdir)
+    )
     record(given.workdir, declaration)
     todo = trainings(config)
-    jobs = {which: functools.partial(train_and_evaluate, config, given.workdir, *which) for which in todo}
+    jobs = {
+        which: functools.partial(train_and_evaluate, config, given.workdir, *which)
+        for which in todo
+    }
     if config.study.ancestor:
-        jobs = {ANCESTOR: functools.partial(evaluate_ancestor, config, given.workdir), **jobs}
-    cli.run_jobs(jobs, given.jobs, "training", {(arm, seed): (base(config, arm), seed) for arm, seed in todo})
+        jobs = {
+            ANCESTOR: functools.partial(evaluate_ancestor, config, given.workdir),
+            **jobs,
+        }
+    cli.run_jobs(
+        jobs,
+        given.jobs,
+        "training",
+        {(arm, seed): (base(config, arm), seed) for arm, seed in todo},
+    )
     result = summarise(config, given.workdir)
     # Again: whether it was made before the outcomes is known now that they are there.
-    declaration = declare(given.workdir, declared_of(config), outcomes_of(config, given.workdir))
+    declaration = declare(
+        given.workdir, declared_of(config), outcomes_of(config, given.workdir)
+    )
     record(given.workdir, declaration)
     write_json(epath.Path(given.workdir) / "study.json", result)
-    print(f"{render_study(result)}\n\n  {declaration}\n  study.json is in {given.workdir}")
+    print(
+        f"{render_study(result)}\n\n  {declaration}\n  study.json is in {given.workdir}"
+    )
 
 
 def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
@@ -55,7 +82,10 @@ def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> Non
     from fr.pipeline.study import EVALUATED, changes, unit
 
     folder, module = unit(workdir, arm, seed), flags.FLAGS.reward_module
-    settings = [f"--config.{name}={value}" for name, value in changes(config, workdir, arm, seed).items()]
+    settings = [
+        f"--config.{name}={value}"
+        for name, value in changes(config, workdir, arm, seed).items()
+    ]
     settings += [f"--reward_module={module}"] * bool(module)
     if not (folder / EVALUATED / "evaluation.json").exists():
         cli.run_script(HERE / "train.py", [*settings, f"--workdir={folder}"], folder)
@@ -75,7 +105,11 @@ def evaluate(folder: epath.Path, model: PathLike) -> None:
 
     if not (folder / EVALUATED / "evaluation.json").exists():
         # Nothing is asked of an ancestor here, and it need not be loaded.
-        settings = ["--config.ancestor=", "--config.algorithm=sft", f"--workdir={folder / EVALUATED}"]
+        settings = [
+            "--config.ancestor=",
+            "--config.algorithm=sft",
+            f"--workdir={folder / EVALUATED}",
+        ]
         cli.run_script(HERE / "evaluate.py", [*settings, f"--model={model}"], folder)
 
 

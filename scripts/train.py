@@ -15,9 +15,13 @@ from fr import cli
 
 cli.define_flags()
 flags.DEFINE_string(
-    "reward_module", None, "A python file with reward terms of your own: @fr.rewards.term(name)."
+    "reward_module",
+    None,
+    "A python file with reward terms of your own: @fr.rewards.term(name).",
 )
-flags.DEFINE_bool("dry_run", False, "Print the bytes that every device would hold, and train nothing.")
+flags.DEFINE_bool(
+    "dry_run", False, "Print the bytes that every device would hold, and train nothing."
+)
 
 
 def main() -> None:

@@ -8,9 +8,13 @@ from typing import NamedTuple
 
 _PREFIX = r"(?:\\\$)?"
 _SUFFIX = r"(?:\s*\\(?:text|mbox)\{\s?(?:degrees|inches|cents|cm)\}(?:\^2)?|\^\\circ)?"
-_INTEGER = re.compile(rf"({_PREFIX})(-?)(\d{{1,3}}(?:,(?:\\!)?\s?\d{{3}})+|\d+)({_SUFFIX})")
+_INTEGER = re.compile(
+    rf"({_PREFIX})(-?)(\d{{1,3}}(?:,(?:\\!)?\s?\d{{3}})+|\d+)({_SUFFIX})"
+)
 _DECIMAL = re.compile(rf"({_PREFIX})(-?)(\d*\.\d+)({_SUFFIX})")
-_FRACTION = re.compile(rf"(-?)(\d*)\s*\\[dt]?frac\s*(\d|\{{-?\d+\}})\s*(\d|\{{\d+\}})({_SUFFIX})")
+_FRACTION = re.compile(
+    rf"(-?)(\d*)\s*\\[dt]?frac\s*(\d|\{{-?\d+\}})\s*(\d|\{{\d+\}})({_SUFFIX})"
+)
 _SLASH = re.compile(r"(-?)(\d+)/(\d+)")
 _BASE = re.compile(r"(\d+)_\{?(\d)\}?")
 _COMPLEX = re.compile(r"(-?\d+) ?([-+]) ?(\d*)i")
@@ -87,7 +91,11 @@ def _alterations(text: str) -> Iterator[Altered]:
 def _words(text: str) -> Iterator[Altered]:
     """Another letter or another word."""
     inside = re.fullmatch(r"\\text\{(.*)\}", text)[1]
-    others = [f"({letter})" for letter in "ABCDE"] if inside.startswith("(") else ["Navin", "odd", "west"]
+    others = (
+        [f"({letter})" for letter in "ABCDE"]
+        if inside.startswith("(")
+        else ["Navin", "odd", "west"]
+    )
     for other in others:
         if other != inside:
             yield Altered("swapped part", rf"\text{{{other}}}")
@@ -118,14 +126,19 @@ def _several(text: str, before: str, after: str, ordered: bool) -> Iterator[Alte
         for kind, changed in _scalar(part):
             yield Altered(kind, write([*parts[:at], changed, *parts[at + 1 :]]))
         if ordered and at and _differ(parts[at - 1], part):
-            yield Altered("swapped part", write([*parts[: at - 1], part, parts[at - 1], *parts[at + 1 :]]))
+            yield Altered(
+                "swapped part",
+                write([*parts[: at - 1], part, parts[at - 1], *parts[at + 1 :]]),
+            )
 
 
 def _matrix(text: str) -> Iterator[Altered]:
     """Each entry changed in turn, and neighbours swapped."""
     pieces = re.split(r"(\\begin\{pmatrix\}|\\end\{pmatrix\}|\\\\|&)", text)
     places = [i for i, piece in enumerate(pieces) if re.search(r"\d", piece)]
-    write = lambda changed: "".join(changed.get(i, piece) for i, piece in enumerate(pieces))
+    write = lambda changed: "".join(
+        changed.get(i, piece) for i, piece in enumerate(pieces)
+    )
     for i in places:
         for kind, changed in _scalar(pieces[i].strip()):
             yield Altered(kind, write({i: f" {changed} "}))
@@ -140,7 +153,9 @@ def _equation(text: str) -> Iterator[Altered]:
     if right == "0":
         yield Altered("+ 1", f"{left} + 1 = 0")
         yield Altered("negated", f"-{left} = 0")  # the first term only
-        yield Altered("swapped part", f"{left.translate(str.maketrans('xy', 'yx'))} = 0")
+        yield Altered(
+            "swapped part", f"{left.translate(str.maketrans('xy', 'yx'))} = 0"
+        )
         return
     for kind, changed in _scalar(right):
         yield Altered(kind, f"{left} = {changed}")
@@ -189,8 +204,12 @@ def _number(text: str) -> tuple[Fraction, Callable[[Fraction], str]] | None:
         return value, lambda other: before + _decimal(other) + after
     if match := _FRACTION.fullmatch(text):
         sign, whole, top, bottom, after = match.groups()
-        value = int(whole or 0) + Fraction(int(top.strip("{}")), int(bottom.strip("{}")))
-        return value * (-1 if sign else 1), lambda other: _ratio(other, r"\frac{%d}{%d}") + after
+        value = int(whole or 0) + Fraction(
+            int(top.strip("{}")), int(bottom.strip("{}"))
+        )
+        return value * (
+            -1 if sign else 1
+        ), lambda other: _ratio(other, r"\frac{%d}{%d}") + after
     if match := _SLASH.fullmatch(text):
         value = Fraction(int(match[2]), int(match[3])) * (-1 if match[1] else 1)
         return value, lambda other: _ratio(other, "%d/%d")
@@ -208,7 +227,10 @@ def _decimal(value: Fraction) -> str:
 
 
 def _ratio(value: Fraction, pattern: str) -> str:
-    return ("-" if value < 0 else "") + pattern % (abs(value.numerator), value.denominator)
+    return ("-" if value < 0 else "") + pattern % (
+        abs(value.numerator),
+        value.denominator,
+    )
 
 
 def _differ(one: str, other: str) -> bool:
@@ -244,7 +266,9 @@ _WRITERS = {
     "mixed": lambda a, b, c, d: rf"{c}\frac{{{a}}}{{{b}}}",
     "degrees": lambda a, b, c, d: rf"{a + b}^\circ",
     "radical": lambda a, b, c, d: rf"{a}\sqrt{{{_PRIMES[b % len(_PRIMES)]}}}",
-    "interval": lambda a, b, c, d: ("({}, {}]", "[{}, {})", "[{}, {}]")[c % 3].format(a, b),
+    "interval": lambda a, b, c, d: ("({}, {}]", "[{}, {})", "[{}, {}]")[c % 3].format(
+        a, b
+    ),
     "tuple": lambda a, b, c, d: f"({a}, {-c}, {b})",
     "complex": lambda a, b, c, d: f"{a} - {b}i",
     "polynomial": lambda a, b, c, d: f"{a}x^2 - {b}x + {c}",

@@ -21,7 +21,9 @@ def load() -> list[dict]:
 
 def references() -> list[str]:
     """The 500 reference answers of MATH-500."""
-    return json.loads((FOLDER / "math500_answers.json").read_text(encoding="utf-8"))["answers"]
+    return json.loads((FOLDER / "math500_answers.json").read_text(encoding="utf-8"))[
+        "answers"
+    ]
 
 
 def grade(record: dict) -> str:
@@ -44,7 +46,13 @@ def grader(task: str) -> Callable[[dict], str]:
     made = make(TaskConfig(name=task))
 
     def by_task(record: dict) -> str:
-        problem = Problem("audit", record["question"], record["reference"], task, record.get("meta", {}))
+        problem = Problem(
+            "audit",
+            record["question"],
+            record["reference"],
+            task,
+            record.get("meta", {}),
+        )
         return made.grade(problem, record["completion"])
 
     return by_task

@@ -18,27 +18,44 @@ from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.types import Row
 
-CHARACTERS = "\n 0123456789+-*/()=<>.,:?" + "abcdefghijklmnopqrstuvwxyz" + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CHARACTERS = (
+    "\n 0123456789+-*/()=<>.,:?"
+    + "abcdefghijklmnopqrstuvwxyz"
+    + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
 
 
 def random_params(config: ModelConfig, seed: int = 0) -> dict:
     """Random float32 parameters: drawn by numpy, because compiling their initialisation takes seconds."""
     draw = np.random.default_rng(seed)
-    flat = {path: 0.2 * draw.standard_normal(shape, np.float32) for path, shape in shapes(config).items()}
+    flat = {
+        path: 0.2 * draw.standard_normal(shape, np.float32)
+        for path, shape in shapes(config).items()
+    }
     # Around what leaves a norm's input alone.
-    flat = {path: leaf + ("scale" in path and not config.unit_offset) for path, leaf in flat.items()}
+    flat = {
+        path: leaf + ("scale" in path and not config.unit_offset)
+        for path, leaf in flat.items()
+    }
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 @pytest.fixture(scope="session")
 def char_tokenizer() -> PreTrainedTokenizerFast:
     """One token a character; `<eos>` ends a text."""
-    vocab = {token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *CHARACTERS])}
+    vocab = {
+        token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *CHARACTERS])
+    }
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(r"[\s\S]"), behavior="isolated"
+    )
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+        tokenizer_object=tokenizer,
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
     )
 
 
@@ -66,21 +83,27 @@ def tiny_params(tiny_config) -> dict:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_config, tiny_params, char_tokenizer) -> Model:
     """The tiny decoder as `load` would hand it out."""
-    return Model(tiny_config, tiny_params, char_tokenizer, (char_tokenizer.eos_token_id,), "tiny")
+    return Model(
+        tiny_config, tiny_params, char_tokenizer, (char_tokenizer.eos_token_id,), "tiny"
+    )
 
 
 @pytest.fixture(scope="session")
 def tiny_ancestor(tiny_config, tiny_params) -> dict:
     """Parameters near those of `tiny_params`: a model that it might have been trained from."""
     other = random_params(tiny_config, seed=1)
-    return jax.tree.map(lambda ours, theirs: 0.8 * ours + 0.2 * theirs, tiny_params, other)
+    return jax.tree.map(
+        lambda ours, theirs: 0.8 * ours + 0.2 * theirs, tiny_params, other
+    )
 
 
 @pytest.fixture(scope="session")
 def plain_engine(tiny_config, tiny_params) -> Engine:
     """Four slots, chunks of four steps, no ancestor; one, so that the suite compiles it once."""
     one = Devices("one")
-    return Engine(Transformer(tiny_config), tiny_params, slots=4, chunk=4, prefill=2, devices=one)
+    return Engine(
+        Transformer(tiny_config), tiny_params, slots=4, chunk=4, prefill=2, devices=one
+    )
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +111,9 @@ def lineage_engine(tiny_config, tiny_params, tiny_ancestor) -> Engine:
     """The same beside the ancestor."""
     model, one = Transformer(tiny_config), Devices("one")
     second = {"ancestor": model, "ancestor_params": tiny_ancestor}
-    return Engine(model, tiny_params, **second, slots=4, chunk=4, prefill=2, devices=one)
+    return Engine(
+        model, tiny_params, **second, slots=4, chunk=4, prefill=2, devices=one
+    )
 
 
 def row(name: str, prompt: Sequence[int] = (5, 6, 7), **params) -> Row:
@@ -100,6 +125,8 @@ def row(name: str, prompt: Sequence[int] = (5, 6, 7), **params) -> Row:
 def compilations() -> Callable[[], list[float]]:
     """How long each program took that has been compiled since the fixture was made: a list that only grows."""
     seen = []
-    count = lambda event, seconds, **_: seen.append(seconds) if "backend_compile" in event else None
+    count = lambda event, seconds, **_: (
+        seen.append(seconds) if "backend_compile" in event else None
+    )
     jax.monitoring.register_event_duration_secs_listener(count)
     return lambda: list(seen)

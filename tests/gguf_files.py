@@ -16,9 +16,27 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 
 def byte_level_vocabulary() -> tuple[list[str], list[int], list[str]]:
     """Tokens, their types and merges: three control tokens, all bytes, some words, and a user's own token."""
-    merges = ["h e", "l l", "he ll", "hell o", "Ġ w", "o r", "Ġw or", "Ġ Ġ", "1 2", "Ġ 1"]
+    merges = [
+        "h e",
+        "l l",
+        "he ll",
+        "hell o",
+        "Ġ w",
+        "o r",
+        "Ġw or",
+        "Ġ Ġ",
+        "1 2",
+        "Ġ 1",
+    ]
     words = [merge.replace(" ", "") for merge in merges]
-    tokens = ["<|end|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet()), *words, "<think>"]
+    tokens = [
+        "<|end|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        *sorted(ByteLevel.alphabet()),
+        *words,
+        "<think>",
+    ]
     return tokens, [CONTROL] * 3 + [NORMAL] * (len(tokens) - 4) + [USER_DEFINED], merges
 
 
@@ -26,13 +44,30 @@ def sentencepiece_vocabulary() -> tuple[list[str], list[int], list[float]]:
     """Tokens, their types and scores: unknown, begin, end, all bytes, letters, and words by falling score."""
     words = ["▁t", "he", "▁the", "er", "▁a", "in", "▁th", "▁▁", "▁▁▁▁"]
     letters = list("▁abcdefghijklmnopqrstuvwxyzé,.!0123456789")
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *words, *letters]
-    types = [UNKNOWN, CONTROL, CONTROL] + [BYTE] * 256 + [NORMAL] * (len(words) + len(letters))
-    scores = [0.0] * 259 + [-float(i) for i in range(len(words))] + [-1000.0 - i for i in range(len(letters))]
+    tokens = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{i:02X}>" for i in range(256)),
+        *words,
+        *letters,
+    ]
+    types = (
+        [UNKNOWN, CONTROL, CONTROL]
+        + [BYTE] * 256
+        + [NORMAL] * (len(words) + len(letters))
+    )
+    scores = (
+        [0.0] * 259
+        + [-float(i) for i in range(len(words))]
+        + [-1000.0 - i for i in range(len(letters))]
+    )
     return tokens, types, scores
 
 
-def write_tokenizer(writer: gguf.GGUFWriter, kind: str = "gpt2", pre: str = "smollm") -> int:
+def write_tokenizer(
+    writer: gguf.GGUFWriter, kind: str = "gpt2", pre: str = "smollm"
+) -> int:
     """Add the metadata of one of the two vocabularies; returns its size."""
     writer.add_tokenizer_model(kind)
     if kind == "gpt2":
@@ -76,11 +111,15 @@ def write_gguf(path, config: ModelConfig, params: dict, arch: str = "llama", kin
     for name, _, read in disassemble(config, params):
         array = read()
         if arch == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
-            array = permute(array, config.heads if "q_proj" in name else config.kv_heads)
+            array = permute(
+                array, config.heads if "q_proj" in name else config.kv_heads
+            )
         if config.unit_offset and name.endswith("norm.weight"):
             array = array + 1
         kind = quantised if array.ndim > 1 else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(names[name], gguf.quants.quantize(array, kind), raw_dtype=kind)
+        writer.add_tensor(
+            names[name], gguf.quants.quantize(array, kind), raw_dtype=kind
+        )
     edit(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -96,4 +135,6 @@ def permute(weight: np.ndarray, heads: int) -> np.ndarray:
 
 def _names(config: ModelConfig) -> dict[str, str]:
     rows = [entry for entry, _ in entries(config)]
-    return {r.hf.format(i): r.gguf.format(i) for r in rows for i in range(config.layers)}
+    return {
+        r.hf.format(i): r.gguf.format(i) for r in rows for i in range(config.layers)
+    }

@@ -2,7 +2,17 @@
 
 import numpy as np
 
-from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, RewardBatch, TokenStats, Trajectory, Truth
+from fr.types import (
+    GRADER_ERROR,
+    RIGHT,
+    UNPARSED,
+    WRONG,
+    Problem,
+    RewardBatch,
+    TokenStats,
+    Trajectory,
+    Truth,
+)
 
 ROWS, TOKENS, CUTS, GROUP = 8, 12, 6, 4
 STATS = tuple(TokenStats.__dataclass_fields__)
@@ -22,7 +32,8 @@ def batch(seed: int = 0, **fields) -> RewardBatch:
     at = np.arange(TOKENS)
     live = at < length[:, None]
     problems = [
-        Problem(f"p{i}", f"question {i}", f"gold {i}", "t", {"solution": f"gold {i}"}) for i in range(2)
+        Problem(f"p{i}", f"question {i}", f"gold {i}", "t", {"solution": f"gold {i}"})
+        for i in range(2)
     ]
     given = {
         "tokens": np.where(live, draw.integers(0, 5, live.shape), -1),

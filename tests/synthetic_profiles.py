@@ -6,7 +6,13 @@ from fr.routing.profiles import OPERATORS, Profiles
 
 
 def make(
-    problems=80, attempts=10, seed=0, operators=OPERATORS, effect=0.0, cell="model|task", **extras
+    problems=80,
+    attempts=10,
+    seed=0,
+    operators=OPERATORS,
+    effect=0.0,
+    cell="model|task",
+    **extras,
 ) -> Profiles:
     """Operators that do not differ on any problem, but for `effect` where the largest z-score tells the right
     one.
@@ -32,5 +38,8 @@ def make(
         tuple(operators),
         correct / attempts,
         np.full(correct.shape, attempts),
-        {name: tuple(str(v) for v in np.broadcast_to(value, problems)) for name, value in extras.items()},
+        {
+            name: tuple(str(v) for v in np.broadcast_to(value, problems))
+            for name, value in extras.items()
+        },
     )

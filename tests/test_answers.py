@@ -25,7 +25,8 @@ WRITTEN = {  # ways to state an answer, each of which any reader finds
     "tag": "<think>\nlet me see\n</think>\n<answer>{}</answer>",
     "square tag": "So it is.\n[ANSWER]{}[/ANSWER]",
     "after a thought": "<think>\nThe answer is 99? No.\n</think>\n\nAnswer: {}",
-    "far text": "Answer: {}\n\n" + "The steps above agree with this in every respect. " * 2000,
+    "far text": "Answer: {}\n\n"
+    + "The steps above agree with this in every respect. " * 2000,
     "remark": "Answer: {}\n\nI am sure that the answer is correct.",
     "fence": "Answer:\n```\n{}\n```",
     "German": "Antwort: {}",
@@ -41,7 +42,17 @@ MATHS = WRITTEN | {
     "taken back": "\\boxed{{1}}? No, that was per day. \\boxed{{{}}}",
     "sentence": "The final answer is ${}$. I hope it is correct.",
 }
-VALUES = ["42", "-3", "\\frac{7}{3}", "[0,1)", "(3, \\frac{\\pi}{2})", "\\{1, 2\\}", "6 - 5i", "2k+2", "3\\sqrt{13}"]
+VALUES = [
+    "42",
+    "-3",
+    "\\frac{7}{3}",
+    "[0,1)",
+    "(3, \\frac{\\pi}{2})",
+    "\\{1, 2\\}",
+    "6 - 5i",
+    "2k+2",
+    "3\\sqrt{13}",
+]
 
 
 @pytest.mark.parametrize("form", MATHS)
@@ -63,7 +74,9 @@ def test_letters_literals_and_expressions_stand_in_the_same_places(form):
 
 
 @pytest.mark.parametrize("opening", ["<think>", "<thinking>", "[THINK]", "◁think▷"])
-@pytest.mark.parametrize("stated", ["Answer: 7", "\\boxed{7}", "<answer>7</answer>", "#### 7"])
+@pytest.mark.parametrize(
+    "stated", ["Answer: 7", "\\boxed{7}", "<answer>7</answer>", "#### 7"]
+)
 def test_a_thought_without_an_end_holds_no_answer(opening, stated):
     assert grade_answer(f"{opening}\n{stated}\nbut then", "7") == UNPARSED
     assert grade_answer(f"Answer: 7\n{opening}\n{stated}", "7") == UNPARSED
@@ -92,15 +105,57 @@ SAME = [
     ("0 \\le x < 1", "[0,1)", "x \\in [0, 1)"),
     ("7 \\pm 2", "9, 5"),
     ("\\frac{\\sqrt{3}}{3}", "\\frac{1}{\\sqrt{3}}", "\\sqrt{3}/3"),
-    ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{bmatrix} 1\\\\2 \\end{bmatrix}"),
+    (
+        "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}",
+        "\\begin{bmatrix} 1\\\\2 \\end{bmatrix}",
+    ),
     ("\\sin(2x)", "2\\sin x\\cos x"),
     ("Paris", "paris.", "\\text{Paris}"),
 ]
 APART = [
-    *[(a, "[0,1)") for a in ("(0,1)", "(0,1]", "[0,1]", "0,1", "\\{0,1\\}", "[0,2)", "[1,0)")],
-    *[(a, "4") for a in ("\\frac{\\pi}{4}", "\\sqrt{4x}", "4!", "|4|", "x > 4", "4_{8}", "\\pm 4", "4 \\mod 7")],
-    *[(a, "5") for a in ("√5", "log 5", "5 million", "less than 5", "it is not 5", "5**2", "5k", "half of 5")],
-    *[(a, "3") for a in ("3 cm and 4 cm", "11 R 3", "3 or 4", "2x+3", "x \\ne 3", "3:1", "3/0", "(3)(2)")],
+    *[
+        (a, "[0,1)")
+        for a in ("(0,1)", "(0,1]", "[0,1]", "0,1", "\\{0,1\\}", "[0,2)", "[1,0)")
+    ],
+    *[
+        (a, "4")
+        for a in (
+            "\\frac{\\pi}{4}",
+            "\\sqrt{4x}",
+            "4!",
+            "|4|",
+            "x > 4",
+            "4_{8}",
+            "\\pm 4",
+            "4 \\mod 7",
+        )
+    ],
+    *[
+        (a, "5")
+        for a in (
+            "√5",
+            "log 5",
+            "5 million",
+            "less than 5",
+            "it is not 5",
+            "5**2",
+            "5k",
+            "half of 5",
+        )
+    ],
+    *[
+        (a, "3")
+        for a in (
+            "3 cm and 4 cm",
+            "11 R 3",
+            "3 or 4",
+            "2x+3",
+            "x \\ne 3",
+            "3:1",
+            "3/0",
+            "(3)(2)",
+        )
+    ],
     ("5_8", "5"),
     ("2 - 3", "-1"),
     ("x+1", "y+1"),
@@ -130,18 +185,32 @@ def test_votes_join_and_part_answers_as_grades_do():
         assert len(set(keys)) == 1, (group, keys)
     # but for units: 5 is 5 cm and 5 m to a grade, and a vote has one key for all three
     for one, other in (pair for pair in APART if "cm}" not in pair[0]):
-        assert canonical_answer("math500", write(one)) != canonical_answer("math500", write(other))
-    assert canonical_answers("sums", ["Answer: 7", None, "Answer: 7.0"]) == ["7", None, "7"]
+        assert canonical_answer("math500", write(one)) != canonical_answer(
+            "math500", write(other)
+        )
+    assert canonical_answers("sums", ["Answer: 7", None, "Answer: 7.0"]) == [
+        "7",
+        None,
+        "7",
+    ]
 
 
 def test_truth_values_are_no_numbers():
-    assert grade_literal("Answer: 1", "True") == grade_literal("Answer: [True]", "[1]") == WRONG
+    assert (
+        grade_literal("Answer: 1", "True")
+        == grade_literal("Answer: [True]", "[1]")
+        == WRONG
+    )
     assert grade_literal("Answer: {2: 'b', 1: 'a'}", "{1: 'a', 2: 'b'}") == RIGHT
 
 
 def test_references_that_cannot_be_graded_are_told():
     assert reference_problem("math", "7") is reference_problem("letter", "B") is None
-    assert reference_problem("literal", "[1, 2]") is reference_problem("math", "\\text{Evelyn}") is None
+    assert (
+        reference_problem("literal", "[1, 2]")
+        is reference_problem("math", "\\text{Evelyn}")
+        is None
+    )
     assert "print of bytes" in reference_problem("math", "b'7'")
     assert "empty" in reference_problem("math", "  ")
     assert "must be one of A, B, C, D" in reference_problem("letter", "E")
@@ -156,7 +225,18 @@ def test_an_answer_that_nobody_can_compute_is_not_right_and_soon_said():
     assert grades <= {WRONG, UNPARSED} and time.monotonic() - begin < 60
 
 
-NASTY = ["Answer: ", "\\boxed{", "<think>", "1 + 1 = 2 ", "(", "answer 1 ", "1,111", "\\[ ", "'[", "x^"]
+NASTY = [
+    "Answer: ",
+    "\\boxed{",
+    "<think>",
+    "1 + 1 = 2 ",
+    "(",
+    "answer 1 ",
+    "1,111",
+    "\\[ ",
+    "'[",
+    "x^",
+]
 
 
 @pytest.mark.parametrize("unit", NASTY)

@@ -26,7 +26,10 @@ def failures(of_method=0.0, of_run=0.0, problems=40, seed=0):
     """
     rng = np.random.default_rng(seed)
     run = np.repeat(np.arange(len(METHODS)), problems)
-    x = rng.normal(size=(len(run), 8)) + of_run * rng.normal(size=(len(METHODS), 8))[run]
+    x = (
+        rng.normal(size=(len(run), 8))
+        + of_run * rng.normal(size=(len(METHODS), 8))[run]
+    )
     x[:, 0] += of_method * (run < 4)
     return x, run, np.tile(np.arange(problems) % 2, len(METHODS))
 
@@ -66,17 +69,26 @@ def test_trees_tell_what_no_line_does():
     rng = np.random.default_rng(0)
     x, fold = rng.normal(size=(400, 3)), np.arange(400) % 2
     ring = np.where((x[:, :2] ** 2).sum(axis=1) > 1.4, "out", "in")
-    line, trees = (fold_accuracy(x, ring, fold, name).mean() for name in ("logistic", "trees"))
+    line, trees = (
+        fold_accuracy(x, ring, fold, name).mean() for name in ("logistic", "trees")
+    )
     assert line < 0.65 and trees > 0.85
 
 
 def test_a_single_run_of_a_method_cannot_be_left_out():
     x, run, fold = failures()
     with pytest.raises(ValueError, match="two runs or more"):
-        leave_run_out(x, run, ("sft",) * 7 + ("grpo",), fold, 1, np.random.default_rng(0))
+        leave_run_out(
+            x, run, ("sft",) * 7 + ("grpo",), fold, 1, np.random.default_rng(0)
+        )
 
 
-def cells(runs=("sft-0", "sft-1", "grpo-0", "grpo-1"), tasks=("sums",), problems=40, effect=6.0):
+def cells(
+    runs=("sft-0", "sft-1", "grpo-0", "grpo-1"),
+    tasks=("sums",),
+    problems=40,
+    effect=6.0,
+):
     """Cells of the same problems in another order each; the first feature shows the method."""
     found = []
     for i, (run, task) in enumerate((run, task) for task in tasks for run in runs):
@@ -93,7 +105,9 @@ def test_no_fold_divides_a_problem(monkeypatch):
     seen = []
 
     def record(x, target, fold, classifier):
-        if x.shape[1] == 3:  # the features, of which the first is the number of the problem
+        if (
+            x.shape[1] == 3
+        ):  # the features, of which the first is the number of the problem
             seen.append((x[:, 0], fold))
         return np.ones(2)
 
@@ -120,28 +134,44 @@ def test_no_fold_divides_a_problem(monkeypatch):
 
 def test_several_runs_a_method_are_left_out_one_by_one():
     method, run = audit(cells(), CONFIG)
-    assert method["why"] is None and method["confounded"] == [] and method["runs"] == {"grpo": 2, "sft": 2}
+    assert (
+        method["why"] is None
+        and method["confounded"] == []
+        and method["runs"] == {"grpo": 2, "sft": 2}
+    )
     left = method["leave_run_out"]["features"]
     assert left["accuracy"] > 80 and left["labellings"] == 6 and set(left["by_run"]) == {
         "sft-0", "sft-1", "grpo-0", "grpo-1"}  # fmt: skip
     assert method["leave_run_out"]["nuisances"]["accuracy"] < 70
-    assert run["leave_run_out"] is None and run["folds"]["features"]["logistic"]["accuracy"] < 75
+    assert (
+        run["leave_run_out"] is None
+        and run["folds"]["features"]["logistic"]["accuracy"] < 75
+    )
     text = render_audit([method, run])
     assert "6 ways to deal" in text and "CONFOUNDED" not in text
 
 
 def test_one_run_a_method_is_called_confounded():
     method = audit(cells(("sft1p7b", "grpo1p7b")), CONFIG)[0]
-    assert method["folds"]["features"]["logistic"]["accuracy"] > 85 and method["leave_run_out"] is None
+    assert (
+        method["folds"]["features"]["logistic"]["accuracy"] > 85
+        and method["leave_run_out"] is None
+    )
     assert method["confounded"] == ["training run"]
     text = render_audit([method])
-    assert "CONFOUNDED with the training run" in text and "one training run of grpo and of sft" in text
+    assert (
+        "CONFOUNDED with the training run" in text
+        and "one training run of grpo and of sft" in text
+    )
 
 
 def test_a_task_of_one_method_is_called_confounded():
     mixed = cells(("sft-0", "sft-1"), ("sums",)) + cells(("grpo-0", "grpo-1"), ("gcd",))
     method, run = audit(mixed, CONFIG)
-    assert method["scope"] == "all tasks" and method["confounded"] == ["task"] == run["confounded"]
+    assert (
+        method["scope"] == "all tasks"
+        and method["confounded"] == ["task"] == run["confounded"]
+    )
 
 
 def test_what_cannot_be_audited_says_so():
@@ -168,11 +198,23 @@ def test_methods_and_runs_by_column_or_by_name(name, columns, method, run):
     assert (method_of(profiles), run_of(profiles)) == (method, run)
 
 
-@pytest.mark.skipif(not RELEASED.exists(), reason="the released profiles are not beside the checkout")
+@pytest.mark.skipif(
+    not RELEASED.exists(), reason="the released profiles are not beside the checkout"
+)
 def test_the_released_methods_are_told_apart_and_that_is_called_confounded():
-    (task, everywhere, run) = audit(read_cells(sorted(RELEASED.glob("*.csv"))), Config())
+    (task, everywhere, run) = audit(
+        read_cells(sorted(RELEASED.glob("*.csv"))), Config()
+    )
     assert (task["scope"], task["confounded"]) == ("gpqa", ["training run"])
-    assert task["folds"]["features"]["logistic"]["accuracy"] > 99 and task["majority"] == 50
+    assert (
+        task["folds"]["features"]["logistic"]["accuracy"] > 99
+        and task["majority"] == 50
+    )
     assert abs(task["folds"]["nuisances"]["logistic"]["accuracy"] - 50) < 5
-    assert everywhere["confounded"] == ["training run", "task"] and run["confounded"] == ["task"]
-    assert run["folds"]["features"]["logistic"]["accuracy"] > 85 and run["leave_run_out"] is None
+    assert everywhere["confounded"] == ["training run", "task"] and run[
+        "confounded"
+    ] == ["task"]
+    assert (
+        run["folds"]["features"]["logistic"]["accuracy"] > 85
+        and run["leave_run_out"] is None
+    )

@@ -15,7 +15,11 @@ MISSES = 0.01  # of what a reader can grade: right answers lost, wrong ones unpa
 @pytest.fixture(scope="module")
 def graded() -> list[tuple[dict, str]]:
     """(record, grade) of the set; threads only wait for the graders' processes."""
-    records = [r for r in audit_set.load() if HAS_GYM or not r["task"].startswith("reasoning_gym")]
+    records = [
+        r
+        for r in audit_set.load()
+        if HAS_GYM or not r["task"].startswith("reasoning_gym")
+    ]
     for task in {record["task"] for record in records}:
         audit_set.grader(task)
     with ThreadPoolExecutor(8) as pool:
@@ -28,13 +32,21 @@ def test_no_answer_that_is_not_right_is_graded_right(graded):
 
 def test_at_most_one_percent_of_right_answers_is_lost(graded):
     right = [(r, got) for r, got in graded if r["grade"] == "right"]
-    lost = [(r["task"], r["reference"], r["completion"], got) for r, got in right if got != "right"]
+    lost = [
+        (r["task"], r["reference"], r["completion"], got)
+        for r, got in right
+        if got != "right"
+    ]
     assert len(lost) <= MISSES * len(right), lost
 
 
 def test_at_most_one_percent_of_readable_answers_is_unparsed(graded):
     readable = [(r, got) for r, got in graded if r["grade"] in ("right", "wrong")]
-    unread = [(r["task"], r["completion"], got) for r, got in readable if got not in ("right", "wrong")]
+    unread = [
+        (r["task"], r["completion"], got)
+        for r, got in readable
+        if got not in ("right", "wrong")
+    ]
     assert len(unread) <= MISSES * len(readable), unread
 
 
@@ -45,13 +57,26 @@ def test_the_set_holds_every_task_and_many_answers_that_are_not_right():
     assert len(records) >= 1300 and 1 - grades["right"] / len(records) >= 0.35
     tasks = {record["task"].partition(":")[0] for record in records}
     arithmetic = {"sums", "gcd", "letters", "word_problems"}
-    assert tasks >= arithmetic | {"countdown", "questions", "gsm8k", "math500", "cruxeval", "gpqa"}
-    assert len({r["task"] for r in records if r["task"].startswith("reasoning_gym:")}) >= 10
+    assert tasks >= arithmetic | {
+        "countdown",
+        "questions",
+        "gsm8k",
+        "math500",
+        "cruxeval",
+        "gpqa",
+    }
+    assert (
+        len({r["task"] for r in records if r["task"].startswith("reasoning_gym:")})
+        >= 10
+    )
     assert sum("source" in record for record in records) >= 40  # what real models wrote
 
 
 def test_no_record_of_the_set_comes_twice():
-    keys = [(r["task"], r["question"], r["reference"], r["completion"]) for r in audit_set.load()]
+    keys = [
+        (r["task"], r["question"], r["reference"], r["completion"])
+        for r in audit_set.load()
+    ]
     assert [key for key, times in collections.Counter(keys).items() if times > 1] == []
 
 
@@ -60,4 +85,6 @@ def test_the_page_of_graders_shows_the_stored_counts():
     spec = importlib.util.spec_from_file_location("graders", path)
     graders = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(graders)
-    assert graders.render(json.loads(graders.DATA.read_text())) in graders.PAGE.read_text(encoding="utf-8")
+    assert graders.render(
+        json.loads(graders.DATA.read_text())
+    ) in graders.PAGE.read_text(encoding="utf-8")

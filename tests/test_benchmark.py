@@ -41,7 +41,9 @@ ANSWER = "return [[7] * request['new_tokens'] for batch in batches(request) for 
 
 
 def test_what_a_library_prints_does_not_break_the_protocol(tmp_path):
-    noisy = driver(tmp_path, "noisy", f"print('hello')\nos.write(1, b'from C')\n{ANSWER}")
+    noisy = driver(
+        tmp_path, "noisy", f"print('hello')\nos.write(1, b'from C')\n{ANSWER}"
+    )
     with Field([noisy], {"folder": "x"}, QUIET) as field:
         field.measure(JOB, PROMPTS, {"noisy": [2]}, repeats=2)
         found = field.results["noisy"]
@@ -59,7 +61,11 @@ def test_a_rate_is_the_whole_job_over_its_median_time(tmp_path):
 
 
 def test_a_system_that_dies_is_reported_and_the_others_go_on(tmp_path):
-    dies = driver(tmp_path, "dies", f"if request['rows'] > 1: raise MemoryError('no room')\n{ANSWER}")
+    dies = driver(
+        tmp_path,
+        "dies",
+        f"if request['rows'] > 1: raise MemoryError('no room')\n{ANSWER}",
+    )
     starts_not = Command("starts_not", sys.executable, tmp_path / "missing.py")
     wrong = driver(tmp_path, "wrong", "return [[7]], None, None")
     good = driver(tmp_path, "good", ANSWER)
@@ -67,7 +73,9 @@ def test_a_system_that_dies_is_reported_and_the_others_go_on(tmp_path):
     with Field([dies, starts_not, wrong, good], {"folder": "x"}, QUIET) as field:
         field.measure(JOB, PROMPTS, {name: [1, 2] for name in names}, repeats=1)
     found = field.results
-    assert found["dies"].error == "MemoryError: no room" and list(found["dies"].batch) == [1]
+    assert found["dies"].error == "MemoryError: no room" and list(
+        found["dies"].batch
+    ) == [1]
     assert "missing.py" in found["starts_not"].error
     assert found["wrong"].error == "ValueError: a rollout has 1 tokens, not 3"
     assert found["good"].error is None and list(found["good"].batch) == [1, 2]
@@ -76,12 +84,24 @@ def test_a_system_that_dies_is_reported_and_the_others_go_on(tmp_path):
 
 
 def result(**rates) -> Result:
-    return Result(batch={int(k[1:]): {"tokens_per_s": v, "with_stats": 0.9 * v} for k, v in rates.items()})
+    return Result(
+        batch={
+            int(k[1:]): {"tokens_per_s": v, "with_stats": 0.9 * v}
+            for k, v in rates.items()
+        }
+    )
 
 
 def test_the_verdict_takes_each_at_its_best_and_ours_with_statistics():
-    peers = {"transformers": result(r8=10.0, r64=20.0), "llama_cpp": result(r8=40.0, r64=30.0)}
-    systems = {"fr": result(r8=900.0, r64=90.0, r128=100.0), **peers, "tunix": result(r64=5.0)}
+    peers = {
+        "transformers": result(r8=10.0, r64=20.0),
+        "llama_cpp": result(r8=40.0, r64=30.0),
+    }
+    systems = {
+        "fr": result(r8=900.0, r64=90.0, r128=100.0),
+        **peers,
+        "tunix": result(r64=5.0),
+    }
     found = verdict(systems, {})
     assert found["why"] is None and found["best_peer"] == "llama_cpp"
     # Ours of fewer than 64 rows does not count.
@@ -91,11 +111,18 @@ def test_the_verdict_takes_each_at_its_best_and_ours_with_statistics():
 
 
 def test_without_all_three_peers_there_is_no_verdict_and_it_says_why():
-    systems = {"fr": result(r64=1.0), "transformers": result(r64=1.0), "llama_cpp": result(r64=1.0)}
+    systems = {
+        "fr": result(r64=1.0),
+        "transformers": result(r64=1.0),
+        "llama_cpp": result(r64=1.0),
+    }
     assert "tunix" in verdict(systems, {})["why"]
     systems["tunix"] = Result(error="killed by SIGSEGV")
     found = verdict(systems, {})
-    assert found["fr_over_best_peer"] is None and found["why"] == "tunix failed: killed by SIGSEGV"
+    assert (
+        found["fr_over_best_peer"] is None
+        and found["why"] == "tunix failed: killed by SIGSEGV"
+    )
 
 
 @pytest.mark.parametrize("flag", ["vllm:/bin/sh", "tunix:/no/such/python", "tunix"])
@@ -112,24 +139,43 @@ def test_an_unknown_part_is_refused():
 def test_products_are_the_same_work_in_every_library(tiny_config):
     draw = np.random.default_rng(0)
     shapes = roofline.shapes(tiny_config)
-    layers = [{name: 0.1 * draw.standard_normal(s) for name, s in shapes.items()} for _ in range(2)]
-    head, x = draw.standard_normal((tiny_config.width, 7)), draw.standard_normal((3, tiny_config.width))
+    layers = [
+        {name: 0.1 * draw.standard_normal(s) for name, s in shapes.items()}
+        for _ in range(2)
+    ]
+    head, x = (
+        draw.standard_normal((tiny_config.width, 7)),
+        draw.standard_normal((3, tiny_config.width)),
+    )
     ours = products(*jax.tree.map(jnp.asarray, (layers, head, x)), jnp.concatenate)
     assert ours.shape == (3, 7)
-    np.testing.assert_allclose(ours, products(layers, head, x, np.concatenate), rtol=1e-4)
+    np.testing.assert_allclose(
+        ours, products(layers, head, x, np.concatenate), rtol=1e-4
+    )
 
 
 def test_the_floor_counts_every_matrix_once_and_the_cache(tiny_config, tiny_params):
-    vectors = sum(x.size for path, x in jax.tree.leaves_with_path(tiny_params) if "scale" in str(path))
+    vectors = sum(
+        x.size
+        for path, x in jax.tree.leaves_with_path(tiny_params)
+        if "scale" in str(path)
+    )
     everything = sum(x.size for x in jax.tree.leaves(tiny_params))
     assert roofline.weights_of(tiny_config) == everything - vectors
-    machine = roofline.Machine(1000, {"a": Times((2.0, 1.0))}, {4: {"a": Times((3.0,)), "b": Times((0.5,))}})
+    machine = roofline.Machine(
+        1000, {"a": Times((2.0, 1.0))}, {4: {"a": Times((3.0,)), "b": Times((0.5,))}}
+    )
     floor = machine.floor(tiny_config, jnp.dtype("float32"), rows=4, context=10)
     assert floor.operations == 2 * 4 * roofline.weights_of(tiny_config)
-    cache = 2 * tiny_config.layers * tiny_config.kv_heads * tiny_config.head_dim * 4 * 10
+    cache = (
+        2 * tiny_config.layers * tiny_config.kv_heads * tiny_config.head_dim * 4 * 10
+    )
     assert floor.bytes == 4 * (roofline.weights_of(tiny_config) + cache)
     # The best library's time is the peak's; bytes at 1,000 a second take longer here.
-    assert floor.operations / floor.operations_per_s == 0.5 and floor.seconds == floor.bytes / 1000
+    assert (
+        floor.operations / floor.operations_per_s == 0.5
+        and floor.seconds == floor.bytes / 1000
+    )
 
 
 def test_lengths_are_log_normal_with_the_stated_spread():
@@ -152,18 +198,41 @@ def schema(record: dict) -> None:
     """What other tools read of benchmark.json."""
     record = json.loads(to_json(record))
     assert {"machine", "workload", "systems", "roofline", "verdict"} <= record.keys()
-    assert {"fr_over_best_peer", "statistics_cost", "roofline_fraction", "why"} <= record["verdict"].keys()
+    assert {
+        "fr_over_best_peer",
+        "statistics_cost",
+        "roofline_fraction",
+        "why",
+    } <= record["verdict"].keys()
     for system in record["systems"].values():
         assert {"batch", "compile_s", "peak_rss_mb"} <= system.keys()
         for rates in system["batch"].values():
-            assert rates.keys() == {"tokens_per_s", "with_stats"} and min(rates.values()) > 0
+            assert (
+                rates.keys() == {"tokens_per_s", "with_stats"}
+                and min(rates.values()) > 0
+            )
 
 
 def test_a_part_leaves_a_whole_record(tiny_model):
-    bench = Bench(tiny_model, PROMPTS, rows=4, repeats=1, sizes=SHORT, torch=None, options={"chunk": 8})
+    bench = Bench(
+        tiny_model,
+        PROMPTS,
+        rows=4,
+        repeats=1,
+        sizes=SHORT,
+        torch=None,
+        options={"chunk": 8},
+    )
     parts = {"roofline": PARTS["roofline"](bench)}
     systems = {"fr": result(r8=1.0)}
-    found = Found(Settings("tiny", "short"), JOB.record(PROMPTS), systems, parts, {}, verdict(systems, parts))
+    found = Found(
+        Settings("tiny", "short"),
+        JOB.record(PROMPTS),
+        systems,
+        parts,
+        {},
+        verdict(systems, parts),
+    )
     schema(found.record())
     assert "transformers was not measured" in found.verdict["why"]
     assert found.verdict["roofline_fraction"] == found.record()["roofline"]["fraction"]
@@ -182,13 +251,26 @@ converse(lambda settings: (None, "a fake"), lambda job, request: {{"microbatch":
 """
 
 
-def test_an_update_is_compared_with_one_that_is_the_same(tiny_model, tmp_path, monkeypatch):
+def test_an_update_is_compared_with_one_that_is_the_same(
+    tiny_model, tmp_path, monkeypatch
+):
     policy = dataclasses.replace(SHORT.update, max_new_tokens=8)
-    bench = Bench(tiny_model, PROMPTS, rows=4, repeats=1, sizes=SHORT, torch=None, options={}, policy=policy)
+    bench = Bench(
+        tiny_model,
+        PROMPTS,
+        rows=4,
+        repeats=1,
+        sizes=SHORT,
+        torch=None,
+        options={},
+        policy=policy,
+    )
     found = PARTS["update"](bench)
     assert not found.figures and found.record["equal"]["tokens"] == 8 * 8
     monkeypatch.setattr(update, "DRIVERS", tmp_path)
-    monkeypatch.setattr(update, "learner", lambda *_: lambda: {"loss": 0.5, "grad_norm": 1.0})
+    monkeypatch.setattr(
+        update, "learner", lambda *_: lambda: {"loss": 0.5, "grad_norm": 1.0}
+    )
     bench = dataclasses.replace(bench, trl=sys.executable)
     fake = lambda losses: (tmp_path / "trl_peer.py").write_text(
         FAKE.format(drivers=str(DRIVERS), losses=losses)

@@ -74,7 +74,10 @@ class Odd:
 def test_hanging_grader_is_a_grader_error_after_one_retry(graders):
     bounded = graders("hang", seconds=0.3)
     start = time.monotonic()
-    assert grade_all(Odd(bounded.call), [(PROBLEM, "a"), (PROBLEM, "b")]) == [GRADER_ERROR, GRADER_ERROR]
+    assert grade_all(Odd(bounded.call), [(PROBLEM, "a"), (PROBLEM, "b")]) == [
+        GRADER_ERROR,
+        GRADER_ERROR,
+    ]
     assert time.monotonic() - start < 60
 
 
@@ -104,7 +107,9 @@ def test_exception_is_a_grader_error_and_the_worker_lives_on(graders):
 
 
 def test_a_grade_that_does_not_exist_is_a_grader_error():
-    assert grade_all(Odd(lambda text: text), [(PROBLEM, g) for g in ("right", "good", "wrong")]) == [
+    assert grade_all(
+        Odd(lambda text: text), [(PROBLEM, g) for g in ("right", "good", "wrong")]
+    ) == [
         RIGHT,
         GRADER_ERROR,
         WRONG,
@@ -121,7 +126,9 @@ def test_workers_print_what_they_like_and_import_no_jax(graders):
     assert graders("modules").call("x") is False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is limited on Linux only")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the memory of a process is limited on Linux only"
+)
 def test_runaway_memory_fails_in_the_worker(graders):
     with pytest.raises(GraderFailure, match="MemoryError"):
         graders("memory").call("x")

@@ -26,7 +26,9 @@ TOKENS = np.arange(5, 25).reshape(2, 10)
 def keep(folder, params) -> str:
     """A checkpoint of step 40 with these parameters or adapters, and an optimiser's state beside them."""
     checkpoints = Checkpoints(folder / "checkpoints", 1)
-    checkpoints.save(40, TrainState(jnp.int32(40), params, optax.adam(1e-3).init(params)))
+    checkpoints.save(
+        40, TrainState(jnp.int32(40), params, optax.adam(1e-3).init(params))
+    )
     checkpoints.close()
     return str(folder / "checkpoints" / "40")
 
@@ -44,7 +46,9 @@ def adapters(tiny_config):
     """Adapters that change something."""
     fresh = init_adapters(tiny_config, LORA, jax.random.key(0))
     draw = np.random.default_rng(0)
-    return jax.tree.map(lambda x: jnp.asarray(draw.normal(0, 0.2, x.shape), jnp.float32), fresh)
+    return jax.tree.map(
+        lambda x: jnp.asarray(draw.normal(0, 0.2, x.shape), jnp.float32), fresh
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,10 @@ def same(a, b) -> None:
 def test_a_checkpoint_is_a_model(full, tiny_model):
     model = load(full, "float32")
     same(model.params, tiny_model.params)
-    assert model.config == tiny_model.config and model.stop_tokens == tiny_model.stop_tokens
+    assert (
+        model.config == tiny_model.config
+        and model.stop_tokens == tiny_model.stop_tokens
+    )
     assert model.encode("12 + 7") == tiny_model.encode("12 + 7")
     assert isinstance(load(full, stacked=False).params["layers"], tuple)
 
@@ -107,7 +114,9 @@ def test_what_is_no_checkpoint_of_a_model_is_refused(full, tiny_model, tmp_path)
     copy = shutil.copytree(f"{full}/..", tmp_path / "run" / "checkpoints") / "40"
     assert "outline, which describes its model, is missing" in refusal(copy)
     assert refusal(copy.parent).endswith("is a folder of checkpoints; name one of: 40")
-    wider = dataclasses.replace(tiny_model, config=dataclasses.replace(tiny_model.config, width=40))
+    wider = dataclasses.replace(
+        tiny_model, config=dataclasses.replace(tiny_model.config, width=40)
+    )
     save_outline(tmp_path / "run", wider)
     assert "does not fit its outline" in refusal(copy)
     (copy / "default" / "_METADATA").unlink()

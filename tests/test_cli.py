@@ -9,7 +9,11 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*.py") if "cli.define_flags(" in path.read_text())
+SCRIPTS = sorted(
+    path
+    for path in (ROOT / "scripts").glob("*.py")
+    if "cli.define_flags(" in path.read_text()
+)
 
 # What every script does before it computes. Faults of the config need no jax, hence the late imports.
 SCRIPT = """
@@ -63,9 +67,17 @@ def folder(tmp_path):
 
 
 def call(folder, *flags, script="script.py"):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     return subprocess.run(
-        [sys.executable, str(script), *flags], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, str(script), *flags],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -93,7 +105,10 @@ def refused(folder, *flags, script="script.py"):
         (["--config=good.py", "--config.task.prblems=3"], ["prblems"]),
         (["--config=good.py", "--config.tsak.problems=3"], ["tsak"]),
         (["--config=good.py", "--config.task.problems=many"], ["many"]),
-        (["--config=good.py", "--config.task.problems=0"], ["config.task.problems = 0 must be positive"]),
+        (
+            ["--config=good.py", "--config.task.problems=0"],
+            ["config.task.problems = 0 must be positive"],
+        ),
         (
             ["--config=good.py", "--config.task.split=tset"],
             ["config.task.split = 'tset'", "did you mean 'test'"],
@@ -120,28 +135,50 @@ def test_missing_workdir(folder):
 
 
 def test_line_without_an_answer(folder):
-    (folder / "q.jsonl").write_text('{"question": "a", "answer": "1"}\n{"question": "b"}\n')
-    line = refused(folder, "--config=questions.py", "--config.task.path=q.jsonl", "--workdir=run")
+    (folder / "q.jsonl").write_text(
+        '{"question": "a", "answer": "1"}\n{"question": "b"}\n'
+    )
+    line = refused(
+        folder, "--config=questions.py", "--config.task.path=q.jsonl", "--workdir=run"
+    )
     assert "q.jsonl:2: field 'answer' is missing" in line
 
 
 def test_missing_question_file(folder):
-    line = refused(folder, "--config=questions.py", "--config.task.path=none.jsonl", "--workdir=run")
+    line = refused(
+        folder,
+        "--config=questions.py",
+        "--config.task.path=none.jsonl",
+        "--workdir=run",
+    )
     assert "config.task.path = 'none.jsonl'" in line
 
 
 def test_folder_of_another_run(folder):
     first = call(folder, "--config=good.py", "--workdir=mine")
     assert first.returncode == 0 and first.stdout == "fine\n", first.stderr
-    assert json.loads((folder / "mine" / "config.json").read_text())["task"]["name"] == "gcd"
-    line = refused(folder, "--config=good.py", "--workdir=mine", "--config.sampling.temperature=0.8")
-    assert "config.sampling.temperature is 0.6 there and 0.8 here; use another --workdir" in line
+    assert (
+        json.loads((folder / "mine" / "config.json").read_text())["task"]["name"]
+        == "gcd"
+    )
+    line = refused(
+        folder,
+        "--config=good.py",
+        "--workdir=mine",
+        "--config.sampling.temperature=0.8",
+    )
+    assert (
+        "config.sampling.temperature is 0.6 there and 0.8 here; use another --workdir"
+        in line
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_script_refuses_in_one_line(folder, script):
     good = f"--config={folder / 'good.py'}"
-    line = refused(folder, good, "--workdir=run", "--config.task.prblems=3", script=script)
+    line = refused(
+        folder, good, "--workdir=run", "--config.task.prblems=3", script=script
+    )
     assert line.startswith(f"{script.name}: ") and "prblems" in line
     assert "--workdir is missing" in refused(folder, good, script=script)
 
@@ -152,9 +189,17 @@ def test_help_lists_every_setting_and_name_without_jax(flag):
     code += f"try: runpy.run_path({str(ROOT / 'scripts' / 'train.py')!r}, run_name='__main__')\n"
     code += "except SystemExit as end: print('code', end.code, 'jax' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert done.stdout.splitlines()[-1] == "code 0 False", done.stderr
-    for said in ("Train the models of a lineage", "--workdir", "--config.sampling.top_k=0", "0: off", "dapo"):
+    for said in (
+        "Train the models of a lineage",
+        "--workdir",
+        "--config.sampling.top_k=0",
+        "0: off",
+        "dapo",
+    ):
         assert said in done.stdout
 
 
@@ -171,10 +216,14 @@ def test_the_names_of_the_help_are_those_that_are_registered():
     make(TaskConfig())
     assert set(registered("tasks", "TASKS.register")) == set(TASKS)
     assert set(registered("interventions", "register")) == set(OPERATORS)
-    assert set(registered("rewards", "term")) >= {name for name in TERMS if "." not in name} - {"mine"}
+    assert set(registered("rewards", "term")) >= {
+        name for name in TERMS if "." not in name
+    } - {"mine"}
     assert set(registered("tasks", "TRACES.register")) == set(TRACES)
     assert tuple(_policies()) == POLICIES
-    assert not [name for name, _, meaning in _fields(Config, Config(), "config") if not meaning]
+    assert not [
+        name for name, _, meaning in _fields(Config, Config(), "config") if not meaning
+    ]
 
 
 # What makes several runs of one config, each in a process and a folder of its own.
@@ -210,12 +259,18 @@ def test_children_get_the_config_and_what_was_overridden(folder):
         "--config.study.seeds=(7,)",
         "--config.rewards.switch_words=('a','b')",
     ]
-    done = call(folder, "--config=good.py", "--workdir=both", *given, script="parent.py")
+    done = call(
+        folder, "--config=good.py", "--workdir=both", *given, script="parent.py"
+    )
     assert done.returncode == 0, done.stderr
     for seed in (0, 1):
         assert (folder / "both" / str(seed) / "log.txt").read_text() == "fine\n"
         config = json.loads((folder / "both" / str(seed) / "config.json").read_text())
-        assert (config["seed"], config["task"]["name"], config["task"]["problems"]) == (seed, "gcd", 5)
+        assert (config["seed"], config["task"]["name"], config["task"]["problems"]) == (
+            seed,
+            "gcd",
+            5,
+        )
         assert config["rewards"]["switch_words"] == ["a", "b"]
         # An arm that is added later is no other run.
         assert "study" not in config

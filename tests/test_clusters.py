@@ -20,7 +20,9 @@ def test_sums_of_squares_and_likelihoods_are_those_of_scikit_learn():
     assert ours == pytest.approx(known, rel=0.01)
     assert costs.mean() < 1.06 * np.mean(known)  # one start alone
     logs, means, covariances, cost = _mixture(x, np.eye(3)[starts[0][1]])
-    for table, share, mean, covariance, found in zip(x, np.exp(logs), means, covariances, cost):
+    for table, share, mean, covariance, found in zip(
+        x, np.exp(logs), means, covariances, cost
+    ):
         assert share.sum() == pytest.approx(1.0)
         theirs = GaussianMixture(3, reg_covar=0.01, weights_init=share, means_init=mean)
         theirs.precisions_init = np.linalg.inv(covariance)
@@ -36,9 +38,16 @@ def test_a_table_is_clustered_alone_as_among_others(algorithm):
     together = cluster(x, x, 3, algorithm, rng, 2)
     for table, labels in zip(x, together):
         alone = cluster(table[None], table[None], 3, algorithm, rng, 2)[0]
-        assert adjusted_rand_score(labels, alone) == adjusted_rand_score(labels, truth) == 1.0
+        assert (
+            adjusted_rand_score(labels, alone)
+            == adjusted_rand_score(labels, truth)
+            == 1.0
+        )
     # Rows that were not learned from are told by what was.
-    assert adjusted_rand_score(cluster(x[:, ::2], x, 3, algorithm, rng, 2)[0], truth) == 1.0
+    assert (
+        adjusted_rand_score(cluster(x[:, ::2], x, 3, algorithm, rng, 2)[0], truth)
+        == 1.0
+    )
     same = cluster(np.ones((2, 20, 2)), np.ones((2, 20, 2)), 3, algorithm, rng)
     assert len(np.unique(same)) == 1
 
@@ -55,11 +64,18 @@ def test_agreement_is_the_adjusted_rand_index():
 
 def test_a_sequential_p_keeps_its_level_and_ends_early():
     rng = np.random.default_rng(3)
-    p, drawn = zip(*(sequential_p(rng.random, rng.random(), most=199, enough=5) for _ in range(4000)))
+    p, drawn = zip(
+        *(
+            sequential_p(rng.random, rng.random(), most=199, enough=5)
+            for _ in range(4000)
+        )
+    )
     p, drawn = np.array(p), np.array([len(d) for d in drawn])
     for level in (0.01, 0.05, 0.2, 0.5):
         assert np.mean(p <= level) <= level + 3 * np.sqrt(level * (1 - level) / 4000)
     assert np.mean(p <= 0.05) > 0.035 and drawn.mean() < 60 and drawn.max() == 199
     assert sequential_p(lambda n: np.zeros(n), 1.0, most=2000)[0] == 1 / 2001
     # Ties count, rounding does not make a difference.
-    assert sequential_p(lambda n: np.full(n, 0.3 - 1e-16), 0.1 + 0.2, most=2000)[0] == 1.0
+    assert (
+        sequential_p(lambda n: np.full(n, 0.3 - 1e-16), 0.1 + 0.2, most=2000)[0] == 1.0
+    )

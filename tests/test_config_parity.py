@@ -12,7 +12,12 @@ pytestmark = pytest.mark.parity
 
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
 WINDOW = {"sliding_window": 24, "num_hidden_layers": 4}
 GEMMA3 = WINDOW | {"sliding_window_pattern": 3}
 NO_CAPS = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
@@ -57,11 +62,17 @@ def _folder(path, kind: str, settings: dict):
 
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    raw = SIZE | {"num_hidden_layers": 2, "max_position_embeddings": 512, "model_type": kind} | settings
+    raw = (
+        SIZE
+        | {"num_hidden_layers": 2, "max_position_embeddings": 512, "model_type": kind}
+        | settings
+    )
     path.mkdir()
     (path / "config.json").write_text(json.dumps(raw))
     config = AutoConfig.from_pretrained(path)
-    model = randomised(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
+    model = randomised(
+        AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    )
     model.save_pretrained(path)
     (path / "config.json").write_text(json.dumps(raw))
     return model
@@ -70,7 +81,12 @@ def _folder(path, kind: str, settings: dict):
 def _gap(ours, theirs) -> float:
     tokens = np.random.default_rng(0).integers(0, SIZE["vocab_size"], (2, 300))
     with torch.no_grad():
-        return float(np.abs(np.asarray(ours.logits(tokens)) - theirs(torch.tensor(tokens)).logits.numpy()).max())
+        return float(
+            np.abs(
+                np.asarray(ours.logits(tokens))
+                - theirs(torch.tensor(tokens)).logits.numpy()
+            ).max()
+        )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -82,7 +98,9 @@ def test_logits_are_those_of_transformers_and_survive_our_export(tmp_path, name)
     assert _gap(ours, theirs) < 1e-3
     save(tmp_path / "b", ours.config, ours.params)
     assert load(tmp_path / "b", "float32").config == ours.config
-    again = AutoModelForCausalLM.from_pretrained(tmp_path / "b", attn_implementation="eager")
+    again = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "b", attn_implementation="eager"
+    )
     assert _gap(ours, again) < 1e-3
 
 
@@ -96,9 +114,13 @@ def test_logits_are_those_of_transformers_and_survive_our_export(tmp_path, name)
     ("llama", {"residual_multiplier": 0.2}, "residual_multiplier = 0.2 is not supported"),
     ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
 ])  # fmt: skip
-def test_what_would_change_the_function_is_refused_by_name(tmp_path, kind, settings, wanted):
+def test_what_would_change_the_function_is_refused_by_name(
+    tmp_path, kind, settings, wanted
+):
     import json
 
-    (tmp_path / "config.json").write_text(json.dumps(SIZE | {"model_type": kind, "num_hidden_layers": 2} | settings))
+    (tmp_path / "config.json").write_text(
+        json.dumps(SIZE | {"model_type": kind, "num_hidden_layers": 2} | settings)
+    )
     with pytest.raises(UserError, match=wanted):
         load(tmp_path)

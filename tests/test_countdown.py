@@ -80,9 +80,16 @@ def test_number_of_problems_and_splits():
     splits = {name: TASK.problems(name) for name in ("train", "validation", "test")}
     ids = {name: {p.id for p in problems} for name, problems in splits.items()}
     assert sum(map(len, ids.values())) == len(set().union(*ids.values())) == 2915
-    assert [len(splits[name]) for name in ("train", "validation", "test")] == [2354, 288, 273]
+    assert [len(splits[name]) for name in ("train", "validation", "test")] == [
+        2354,
+        288,
+        273,
+    ]
     # Fixed for good: results of different versions are about the same problems.
-    assert [p.id for p in TASK.problems("test", 2)] == ["countdown-2-6-7-to-84", "countdown-5-5-5-to-5"]
+    assert [p.id for p in TASK.problems("test", 2)] == [
+        "countdown-2-6-7-to-84",
+        "countdown-5-5-5-to-5",
+    ]
     assert TASK.problems("test", 5) == splits["test"][:5]
 
 
@@ -98,9 +105,15 @@ def test_problems_of_few_solutions_stay_in_their_split():
 
 
 def test_every_problem_is_solvable_and_its_solutions_are_graded_right():
-    for p in TASK.problems("test") + Countdown(TaskConfig(operands=4)).problems("test", 50):
+    for p in TASK.problems("test") + Countdown(TaskConfig(operands=4)).problems(
+        "test", 50
+    ):
         found = solutions(tuple(p.meta["numbers"]), p.meta["target"])
-        assert found and p.answer == found[0] and p.id == identity(p.meta["numbers"], p.meta["target"])
+        assert (
+            found
+            and p.answer == found[0]
+            and p.id == identity(p.meta["numbers"], p.meta["target"])
+        )
         assert all(TASK.grade(p, f"answer {s}") == RIGHT for s in found)
 
 
@@ -113,7 +126,11 @@ def test_solutions_are_complete_on_a_case_by_hand():
 def test_steps_and_their_arithmetic():
     text = "10 - 3 = 7 , 7 + 7 = 15 no 7 * 7 = 49 yes answer ( 10 - 3 ) * 7 = 50"
     assert step_errors(text) == StepCount(right=2, wrong=1)
-    assert [(step.result, step.mark) for step in steps(text)] == [(7, ","), (15, "no"), (49, "yes")]
+    assert [(step.result, step.mark) for step in steps(text)] == [
+        (7, ","),
+        (15, "no"),
+        (49, "yes"),
+    ]
     assert step_errors("7 / 0 = 7 , 7 / 2 = 3 no") == StepCount(right=0, wrong=2)
     assert step_errors("answer 3 + 4 = 7") == StepCount(0, 0)
 
@@ -123,7 +140,11 @@ def test_prompt_and_shots():
     p = Problem(p.id, "3 7 10 -> 49 :", "", p.task, p.meta)
     assert TASKS["countdown"](TaskConfig()).prompt(p) == "3 7 10 -> 49 :"
     lines = Countdown(TaskConfig(shots=2)).prompt(p).split("\n")
-    assert len(lines) == 3 and lines[-1] == "3 7 10 -> 49 :" and all(" answer " in line for line in lines[:2])
+    assert (
+        len(lines) == 3
+        and lines[-1] == "3 7 10 -> 49 :"
+        and all(" answer " in line for line in lines[:2])
+    )
 
 
 def test_bad_settings_are_refused():

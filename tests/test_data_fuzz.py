@@ -18,7 +18,12 @@ from fr.errors import UserError
 from fr.tasks import make
 
 ROWS = [
-    {"id": f"n{i}", "question": f"What is {i} + 2? 😀", "answer": i + 2, "split": ("train", "test")[i % 2]}
+    {
+        "id": f"n{i}",
+        "question": f"What is {i} + 2? 😀",
+        "answer": i + 2,
+        "split": ("train", "test")[i % 2],
+    }
     for i in range(24)
 ]
 
@@ -31,9 +36,17 @@ def originals(folder: pathlib.Path) -> dict[str, bytes]:
     table.writerows(ROWS)
     arrow = pa.Table.from_pylist(ROWS)
     pq.write_table(arrow, folder / "a.parquet", compression="zstd", row_group_size=7)
-    pq.write_table(arrow, folder / "b.parquet", compression="none", use_dictionary=False, version="1.0")
+    pq.write_table(
+        arrow,
+        folder / "b.parquet",
+        compression="none",
+        use_dictionary=False,
+        version="1.0",
+    )
     return {
-        "x.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode(),
+        "x.jsonl": "".join(
+            json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS
+        ).encode(),
         "x.csv": text.getvalue().encode(),
         "a.parquet": (folder / "a.parquet").read_bytes(),
         "b.parquet": (folder / "b.parquet").read_bytes(),
@@ -57,10 +70,23 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
         elif how == 4:
             del out[at : at + size]
         elif how == 5:
-            odd = (b"\0", b"\r", b'"', b"\\ud83d", b"\xff\xfe", b",", b"[" * 99, b"9" * 5000, b"NaN", b"\xe2\x80\xa8")
+            odd = (
+                b"\0",
+                b"\r",
+                b'"',
+                b"\\ud83d",
+                b"\xff\xfe",
+                b",",
+                b"[" * 99,
+                b"9" * 5000,
+                b"NaN",
+                b"\xe2\x80\xa8",
+            )
             out[at:at] = draw.choice(odd)
         else:
-            out[at : at + 4] = draw.choice((b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\xff\xff\xff\xff"))
+            out[at : at + 4] = draw.choice(
+                (b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\xff\xff\xff\xff")
+            )
     return bytes(out)
 
 
@@ -68,7 +94,11 @@ def read_questions(path: pathlib.Path) -> None:
     task = make(TaskConfig(name="questions", path=str(path)))
     for problems in task._splits.values():
         for problem in problems:
-            assert problem.question.strip() and problem.answer and len(problem.id.splitlines()) == 1
+            assert (
+                problem.question.strip()
+                and problem.answer
+                and len(problem.id.splitlines()) == 1
+            )
             f"{problem.id}{problem.question}{problem.answer}".encode()
 
 
@@ -81,7 +111,10 @@ def tried(read, path: pathlib.Path, data: bytes, name: str) -> bool:
         accepted = True
     except UserError as error:
         accepted = False
-        assert str(error) and "\n" not in str(error) and len(str(error)) < 700, (name, str(error))
+        assert str(error) and "\n" not in str(error) and len(str(error)) < 700, (
+            name,
+            str(error),
+        )
     except BaseException as error:
         raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
     assert time.perf_counter() - begin < 20, name
@@ -95,7 +128,9 @@ def fuzz(tmp_path, seeds) -> dict[str, int]:
         for seed in seeds:
             draw = random.Random(f"{name}/{seed}")
             path = tmp_path / f"m-{name}"
-            good = tried(read_questions, path, mutated(data, draw), f"{name}, seed {seed}")
+            good = tried(
+                read_questions, path, mutated(data, draw), f"{name}, seed {seed}"
+            )
             accepted[name] = accepted.get(name, 0) + good
     return accepted
 
@@ -123,7 +158,11 @@ def fuzz_shards(tmp_path, seeds) -> int:
         assert store.read_table(tmp_path).equals(whole)
 
     changed = (mutated(data, random.Random(f"shard/{seed}")) for seed in seeds)
-    return sum(tried(read, path, each, f"shard, seed {seed}") for seed, each in zip(seeds, changed) if each != data)
+    return sum(
+        tried(read, path, each, f"shard, seed {seed}")
+        for seed, each in zip(seeds, changed)
+        if each != data
+    )
 
 
 def test_damaged_shards_are_refused_in_one_line(tmp_path):

@@ -46,7 +46,15 @@ STEERED = [
         local_span=2,
         budget=10,
     ),
-    row("once", LONG, operator=steering.STEER_ONCE, threshold=0.3, warmup=2, detector_width=2, budget=12),
+    row(
+        "once",
+        LONG,
+        operator=steering.STEER_ONCE,
+        threshold=0.3,
+        warmup=2,
+        detector_width=2,
+        budget=12,
+    ),
     row(
         "other",
         LONG,
@@ -56,9 +64,21 @@ STEERED = [
         geodesic=steering.OTHER,
         budget=12,
     ),
-    row("dense", (3,), operator=steering.STEER_DENSE, geodesic=steering.PATH, forced=(9, 10), budget=9),
     row(
-        "sampled", LONG[:5], operator=steering.STEER_SAMPLED, alpha=0.5, geodesic=steering.COVERAGE, budget=9
+        "dense",
+        (3,),
+        operator=steering.STEER_DENSE,
+        geodesic=steering.PATH,
+        forced=(9, 10),
+        budget=9,
+    ),
+    row(
+        "sampled",
+        LONG[:5],
+        operator=steering.STEER_SAMPLED,
+        alpha=0.5,
+        geodesic=steering.COVERAGE,
+        budget=9,
     ),
 ]
 
@@ -68,14 +88,16 @@ def forward(tiny_config, tiny_params):
     """Logits [T, V] of a sequence, with neither cache nor batch."""
     size = 80
     apply = jax.jit(
-        lambda tokens, at: Transformer(tiny_config).apply({"params": tiny_params}, tokens, at)[0][0]
+        lambda tokens, at: Transformer(tiny_config).apply(
+            {"params": tiny_params}, tokens, at
+        )[0][0]
     )
 
     def run(tokens):
         padded = np.array([*tokens, *[-1] * (size - len(tokens))])
-        return np.asarray(apply(padded[None], np.where(padded >= 0, np.arange(size), -1)[None]))[
-            : len(tokens)
-        ]
+        return np.asarray(
+            apply(padded[None], np.where(padded >= 0, np.arange(size), -1)[None])
+        )[: len(tokens)]
 
     return run
 
@@ -97,7 +119,9 @@ def naive(forward, r, stop=()):
         p /= p.sum()
         u = float(lg.uniforms(jnp.asarray(r.key)[None], jnp.array([len(out)]))[0, 0])
         token = (
-            int(np.searchsorted(np.cumsum(p), u, side="right")) if value("temperature") else int(p.argmax())
+            int(np.searchsorted(np.cumsum(p), u, side="right"))
+            if value("temperature")
+            else int(p.argmax())
         )
         waiting = r.params.get("forced", ())[len(out) :]
         token = waiting[0] if waiting else token
@@ -117,20 +141,26 @@ def same(one, other, atol=0.0):
     assert one.truncated == other.truncated
     for name, values in {**one.stats, "sample_logp": one.sample_logp}.items():
         wanted = {**other.stats, "sample_logp": other.sample_logp}[name]
-        np.testing.assert_allclose(values, wanted, atol=atol, rtol=atol, err_msg=f"{one.row.id} {name}")
+        np.testing.assert_allclose(
+            values, wanted, atol=atol, rtol=atol, err_msg=f"{one.row.id} {name}"
+        )
 
 
 def test_tokens_and_log_probs_of_a_naive_loop(plain_engine, forward):
     for rollout in plain_engine.sample(PLAIN):
         tokens, logps = naive(forward, rollout.row)
         assert rollout.tokens.tolist() == tokens, rollout.row.id
-        np.testing.assert_allclose(rollout.sample_logp, logps, atol=1e-4, err_msg=rollout.row.id)
+        np.testing.assert_allclose(
+            rollout.sample_logp, logps, atol=1e-4, err_msg=rollout.row.id
+        )
         assert rollout.forced.tolist() == [
             i < len(rollout.row.params.get("forced", ())) for i in range(len(tokens))
         ]
 
 
-def test_a_row_does_not_know_its_batch(lineage_engine, tiny_config, tiny_params, tiny_ancestor):
+def test_a_row_does_not_know_its_batch(
+    lineage_engine, tiny_config, tiny_params, tiny_ancestor
+):
     todo = PLAIN + STEERED
     together = lineage_engine.sample(todo, 64)
     assert sum(r.fired.sum() for r in together) == 3
@@ -142,8 +172,18 @@ def test_a_row_does_not_know_its_batch(lineage_engine, tiny_config, tiny_params,
         Transformer(tiny_config),
         {"ancestor": Transformer(tiny_config), "ancestor_params": tiny_ancestor},
     )
-    single = Engine(model, tiny_params, **second, slots=1, chunk=3, prefill=1, devices=Devices("one"))
-    for rollout, other in zip(together, single.sample(todo, 128)):  # other shapes: B, chunk, cache
+    single = Engine(
+        model,
+        tiny_params,
+        **second,
+        slots=1,
+        chunk=3,
+        prefill=1,
+        devices=Devices("one"),
+    )
+    for rollout, other in zip(
+        together, single.sample(todo, 128)
+    ):  # other shapes: B, chunk, cache
         same(rollout, other, 1e-4)
 
 
@@ -152,21 +192,34 @@ def test_statistics_of_the_loop_are_those_of_the_scorer(
 ):
     model = Transformer(tiny_config)
     second = {"ancestor": model, "ancestor_params": tiny_ancestor}
-    for engine, more, todo in ((plain_engine, {}, PLAIN), (lineage_engine, second, PLAIN + STEERED)):
+    for engine, more, todo in (
+        (plain_engine, {}, PLAIN),
+        (lineage_engine, second, PLAIN + STEERED),
+    ):
         rollouts = engine.sample(todo, 64)
         scorer = Scorer(model, tiny_params, **more, rows=4, devices=Devices("one"))
         sequences = [[*r.row.prompt, *r.tokens] for r in rollouts]
-        for rollout, scores in zip(rollouts, scorer.score(sequences, [len(r.row.prompt) for r in rollouts])):
+        for rollout, scores in zip(
+            rollouts, scorer.score(sequences, [len(r.row.prompt) for r in rollouts])
+        ):
             assert set(scores) == set(rollout.stats) == set(engine.fields)
             for name, value in scores.items():
-                atol = 1e-3 if name == "z_path" else 1e-4  # a quotient by a small deviation
-                np.testing.assert_allclose(rollout.stats[name], value, atol=atol, rtol=1e-4, err_msg=name)
+                atol = (
+                    1e-3 if name == "z_path" else 1e-4
+                )  # a quotient by a small deviation
+                np.testing.assert_allclose(
+                    rollout.stats[name], value, atol=atol, rtol=1e-4, err_msg=name
+                )
     plain = rollouts[0]
-    np.testing.assert_allclose(plain.sample_logp, plain.stats["logp"], atol=1e-6)  # T = 1, no filter
+    np.testing.assert_allclose(
+        plain.sample_logp, plain.stats["logp"], atol=1e-6
+    )  # T = 1, no filter
 
 
 def test_scores_are_zero_where_nothing_was_asked(tiny_config, tiny_params):
-    scorer = Scorer(Transformer(tiny_config), tiny_params, rows=3, devices=Devices("one"))
+    scorer = Scorer(
+        Transformer(tiny_config), tiny_params, rows=3, devices=Devices("one")
+    )
     whole = scorer.score([LONG, LONG[:5]], [1, 1])
     late = scorer.score([LONG, LONG[:5]], [9, 5])
     for name in whole[0]:
@@ -184,7 +237,9 @@ def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
     before = compilations()
     lineage_engine.sample(PLAIN + STEERED, 64)
     new = {"temperature": 0.9, "alpha": 0.2, "stop": (3, 4)}
-    changed = [row(f"{r.id}'", r.prompt[::-1], **{**r.params, **new}) for r in PLAIN + STEERED]
+    changed = [
+        row(f"{r.id}'", r.prompt[::-1], **{**r.params, **new}) for r in PLAIN + STEERED
+    ]
     lineage_engine.sample(changed, 64)
     assert compilations() == before
 
@@ -192,7 +247,10 @@ def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
 def chunk_of(config, params):
     """A chunk of three steps of a live, a done and a paused row: states before and behind it, emissions."""
     model, plain = Transformer(config), rows.defaults(3)
-    draw, shape = np.random.default_rng(0), jax.eval_shape(lambda: init_cache(config, 3, 16))
+    draw, shape = (
+        np.random.default_rng(0),
+        jax.eval_shape(lambda: init_cache(config, 3, 16)),
+    )
     zeros = np.zeros(3, np.int32)
     state = batch.DecodeState(
         last=np.array([5, 6, 7], np.int32),
@@ -208,25 +266,45 @@ def chunk_of(config, params):
         memory=np.zeros((3, 4), np.float32),
         key=np.stack([row_key(0, name) for name in "abc"]),
         rows=plain,
-        cache=jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), shape),
+        cache=jax.tree.map(
+            lambda x: draw.normal(size=x.shape).astype(np.float32), shape
+        ),
         ancestor_cache=None,
     )
-    step = jax.jit(lambda p, s: decode.decode_chunk(model, None, 3, True, p, s, np.float32(0.6)))
+    step = jax.jit(
+        lambda p, s: decode.decode_chunk(model, None, 3, True, p, s, np.float32(0.6))
+    )
     return state, *step(batch.Models(params, None), state)
 
 
 def test_dead_rows_stand_still_and_a_stack_is_its_layers(tiny_config, tiny_params):
     before, after, block = chunk_of(tiny_config, tiny_params)
     assert block[:, FLAGS.index("valid")].tolist() == [[1, 0, 0]] * 3
-    fields = [f.name for f in dataclasses.fields(before) if f.name not in ("cache", "ancestor_cache", "rows")]
+    fields = [
+        f.name
+        for f in dataclasses.fields(before)
+        if f.name not in ("cache", "ancestor_cache", "rows")
+    ]
     for name in fields:
-        np.testing.assert_array_equal(getattr(before, name)[1:], getattr(after, name)[1:], err_msg=name)
+        np.testing.assert_array_equal(
+            getattr(before, name)[1:], getattr(after, name)[1:], err_msg=name
+        )
     for old, new in zip(before.cache.layers, after.cache.layers):
-        for one, other in ((old.k.swapaxes(2, 3), np.asarray(new.k).swapaxes(2, 3)), (old.v, new.v)):
+        for one, other in (
+            (old.k.swapaxes(2, 3), np.asarray(new.k).swapaxes(2, 3)),
+            (old.v, new.v),
+        ):
             np.testing.assert_array_equal(one[1:], other[1:])
             changed = np.flatnonzero((one[0] != np.asarray(other[0])).any(axis=(0, 2)))
-            assert changed.tolist() == [4, 5, 6]  # the live row wrote its three entries, nothing else
-    layers = {**tiny_params, "layers": unstack(tiny_params["layers"], tiny_config.layers)}
+            assert changed.tolist() == [
+                4,
+                5,
+                6,
+            ]  # the live row wrote its three entries, nothing else
+    layers = {
+        **tiny_params,
+        "layers": unstack(tiny_params["layers"], tiny_config.layers),
+    }
     _, inlined, again = chunk_of(tiny_config, layers)
     assert after.last.tolist() == inlined.last.tolist()
     np.testing.assert_allclose(block[:, :, 0], again[:, :, 0], atol=1e-5)
@@ -243,12 +321,25 @@ def test_a_cache_of_another_size_has_the_same_entries(tiny_config, tiny_params, 
         np.testing.assert_array_equal(old.v[:, :, :both], new.v[:, :, :both])
 
 
-def test_without_statistics_rows_are_drawn_alike(plain_engine, tiny_config, tiny_params):
+def test_without_statistics_rows_are_drawn_alike(
+    plain_engine, tiny_config, tiny_params
+):
     one = Devices("one")
-    bare = Engine(Transformer(tiny_config), tiny_params, slots=4, chunk=4, statistics=False, devices=one)
+    bare = Engine(
+        Transformer(tiny_config),
+        tiny_params,
+        slots=4,
+        chunk=4,
+        statistics=False,
+        devices=one,
+    )
     for rollout, other in zip(bare.sample(PLAIN, 64), plain_engine.sample(PLAIN, 64)):
-        np.testing.assert_array_equal(rollout.tokens, other.tokens, err_msg=rollout.row.id)
-        np.testing.assert_array_equal(rollout.forced, other.forced, err_msg=rollout.row.id)
+        np.testing.assert_array_equal(
+            rollout.tokens, other.tokens, err_msg=rollout.row.id
+        )
+        np.testing.assert_array_equal(
+            rollout.forced, other.forced, err_msg=rollout.row.id
+        )
         np.testing.assert_allclose(rollout.sample_logp, other.sample_logp, atol=1e-5)
         assert rollout.stats == {}
     with pytest.raises(ValueError, match="row heat: its operator reads statistics"):

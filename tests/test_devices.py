@@ -39,9 +39,13 @@ def work(out: str) -> None:
     from fr.sampling.engine import Engine
     from fr.sampling.scoring import Scorer
 
-    config = ModelConfig(vocab=VOCAB, width=WIDTH, layers=2, heads=4, kv_heads=2, head_dim=8, ff=24)
+    config = ModelConfig(
+        vocab=VOCAB, width=WIDTH, layers=2, heads=4, kv_heads=2, head_dim=8, ff=24
+    )
     model, params = Transformer(config), random_params(config)
-    near = jax.tree.map(lambda a, b: 0.8 * a + 0.2 * b, params, random_params(config, 1))
+    near = jax.tree.map(
+        lambda a, b: 0.8 * a + 0.2 * b, params, random_params(config, 1)
+    )
     once = {"operator": steering.STEER_ONCE, "threshold": 0.2, "warmup": 2}
     todo = [
         row(
@@ -62,7 +66,8 @@ def work(out: str) -> None:
         steps = watch(engine)
         rollouts = engine.sample(todo, 64)
         scores = Scorer(model, params, **both, rows=3).score(
-            [[*r.row.prompt, *r.tokens] for r in rollouts], [len(r.row.prompt) for r in rollouts]
+            [[*r.row.prompt, *r.tokens] for r in rollouts],
+            [len(r.row.prompt) for r in rollouts],
         )
         join = lambda parts: np.concatenate(list(parts))
         for field in ("tokens", "fired", "sample_logp"):
@@ -73,7 +78,9 @@ def work(out: str) -> None:
         if case in DIVIDED:
             decode, arguments = steps
             arrays[f"{case} share"] = [share(arguments[0]), share(arguments[1].cache)]
-            for kind, sizes in exchanged(decode.lower(*arguments).compile().as_text()).items():
+            for kind, sizes in exchanged(
+                decode.lower(*arguments).compile().as_text()
+            ).items():
                 arrays[f"{case} {kind}"] = sizes
     np.savez(out, **arrays)
 
@@ -84,13 +91,17 @@ def watch(engine) -> list:
     Arrays of the same shapes have the same places at every call: other ones would compile a program again.
     """
     seen, known = [engine._decode], {}
-    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
+    place = lambda x: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=getattr(x, "sharding", None)
+    )
 
     def spied(name: str, program):
         def call(*arguments):
             placed = jax.tree.map(place, arguments)
             leaves = jax.tree.leaves(placed)
-            assert known.setdefault((name, *(x.shape for x in leaves)), leaves) == leaves
+            assert (
+                known.setdefault((name, *(x.shape for x in leaves)), leaves) == leaves
+            )
             if name == "_decode":
                 seen[1:] = [placed]
             return program(*arguments)
@@ -116,7 +127,10 @@ def exchanged(hlo: str) -> dict[str, list[int]]:
     found = {}
     kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     for shapes, kind in re.findall(rf"= (.*) ({kinds})(?:-start)?\(", inside):
-        sizes = [math.prod(map(int, dims.split(","))) for dims in re.findall(r"\[([\d,]+)\]", shapes)]
+        sizes = [
+            math.prod(map(int, dims.split(",")))
+            for dims in re.findall(r"\[([\d,]+)\]", shapes)
+        ]
         found.setdefault(kind, []).extend(sizes)
     return found
 
@@ -127,9 +141,13 @@ def arrays(tmp_path_factory):
     out = tmp_path_factory.mktemp("devices") / "out.npz"
     here = Path(__file__).parent
     # Unoptimised code compiles a third faster, and the programs are the same.
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    flags = (
+        "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    )
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    env["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here), env.get("PYTHONPATH", "")])
+    env["PYTHONPATH"] = os.pathsep.join(
+        [str(here.parent), str(here), env.get("PYTHONPATH", "")]
+    )
     code = f"import test_devices; test_devices.work({str(out)!r})"
     subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=600)
     return dict(np.load(out))
@@ -158,7 +176,9 @@ def test_the_rows_that_were_compared_do_something(arrays):
 
 def test_a_divided_model_is_divided(arrays):
     # Norms are whole everywhere, and what belongs to two kv heads is on four devices.
-    (params, cache), (params_of_four, cache_of_four) = (arrays[f"{case} share"] for case in DIVIDED)
+    (params, cache), (params_of_four, cache_of_four) = (
+        arrays[f"{case} share"] for case in DIVIDED
+    )
     assert 1 / 2 < params < 0.53 and 1 / 4 < params_of_four < 0.4
     assert cache == 1 / 2 and cache_of_four == 1
 
@@ -176,9 +196,13 @@ def test_a_step_exchanges_states_and_logits_only(arrays, case):
 
 def test_what_cannot_be_divided_is_explained():
     local = jax.local_devices()[:1]
-    with pytest.raises(UserError, match="sampling.model_axis = 2 does not divide the 1 local devices"):
+    with pytest.raises(
+        UserError, match="sampling.model_axis = 2 does not divide the 1 local devices"
+    ):
         Devices(devices=local, model=2)
-    with pytest.raises(UserError, match="with sampling.model_axis = 2 use shard_map or auto"):
+    with pytest.raises(
+        UserError, match="with sampling.model_axis = 2 use shard_map or auto"
+    ):
         Devices("pmap", local * 2, model=2)
 
 

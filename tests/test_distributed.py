@@ -67,14 +67,22 @@ def _start(commands: list[list[str]], devices: int = 1) -> list[subprocess.Popen
     flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
     env = {**os.environ, "XLA_FLAGS": flags}
     pipe = subprocess.PIPE
-    return [subprocess.Popen(c, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True) for c in commands]
+    return [
+        subprocess.Popen(c, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True)
+        for c in commands
+    ]
 
 
 def _script(
     name: str, workdir: pathlib.Path, settings: dict, count: int = 1, devices: int = 1
 ) -> list[subprocess.Popen]:
     """`count` processes of a script, each with so many devices."""
-    command = [sys.executable, f"scripts/{name}.py", "--config=configs/quickstart.py", f"--workdir={workdir}"]
+    command = [
+        sys.executable,
+        f"scripts/{name}.py",
+        "--config=configs/quickstart.py",
+        f"--workdir={workdir}",
+    ]
     command += [f"--config.{name}={value}" for name, value in settings.items()]
     if count == 1:
         return _start([command], devices)
@@ -95,10 +103,14 @@ def _lines(errors: str) -> list[str]:
     return [line for line in pieces if not re.search(r"%\||/s\]|^  compiling ", line)]
 
 
-def _kill(running: list[subprocess.Popen], victim: int, workdir: pathlib.Path, made: str) -> str:
+def _kill(
+    running: list[subprocess.Popen], victim: int, workdir: pathlib.Path, made: str
+) -> str:
     """The one line that the survivor of two ends with; `victim` is killed when `workdir` holds a file `made`."""
     while not list(workdir.glob(made)):
-        assert [process.poll() for process in running] == [None, None], [p.communicate() for p in running]
+        assert [process.poll() for process in running] == [None, None], [
+            p.communicate() for p in running
+        ]
         time.sleep(0.02)
     running[victim].send_signal(signal.SIGKILL)
     running[victim].communicate()
@@ -112,7 +124,12 @@ def _kill(running: list[subprocess.Popen], victim: int, workdir: pathlib.Path, m
 
 def _results(workdir: pathlib.Path) -> dict[str, bytes]:
     kept = ("*.parquet", "*.csv", "*.png", "*.json", "*.safetensors")
-    files = [file for pattern in kept for file in workdir.rglob(pattern) if "checkpoints" not in file.parts]
+    files = [
+        file
+        for pattern in kept
+        for file in workdir.rglob(pattern)
+        if "checkpoints" not in file.parts
+    ]
     return {str(file.relative_to(workdir)): file.read_bytes() for file in sorted(files)}
 
 
@@ -126,7 +143,9 @@ def _assert_equal(ours: pathlib.Path, theirs: pathlib.Path) -> None:
 def tiny(tmp_path_factory) -> dict:
     """Settings of a short run by a random model."""
     folder = tmp_path_factory.mktemp("models") / "child"
-    config = ModelConfig(vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64)
+    config = ModelConfig(
+        vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64
+    )
     save(folder, config, init_params(config, jax.random.key(1)), countdown_tokenizer())
     return {**SHORT, "specialist": folder, "ancestor": ""}
 
@@ -134,7 +153,9 @@ def tiny(tmp_path_factory) -> dict:
 def test_killed_and_started_again_it_is_one_process(tiny, tmp_path):
     _finish(_script("sample", tmp_path / "one", tiny))
     several = tmp_path / "several"
-    line = _kill(_script("sample", several, tiny, count=2), 0, several, "rollouts/shard-*")
+    line = _kill(
+        _script("sample", several, tiny, count=2), 0, several, "rollouts/shard-*"
+    )
     assert line.startswith("sample.py: process 0 is gone") and AGAIN in line
     # One process more than there are shards left to make.
     missing = 3 - len(list((several / "rollouts").glob("shard-*")))
@@ -145,12 +166,17 @@ def test_killed_and_started_again_it_is_one_process(tiny, tmp_path):
 
 def _assert_learnt_alike(ours: pathlib.Path, theirs: pathlib.Path) -> None:
     """The same numbers and the same model, but for the order of sums."""
-    read = lambda folder: [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    read = lambda folder: [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
     ours, theirs = ours / "specialist", theirs / "specialist"
     assert len(read(ours)) == len(read(theirs))
     for line, wanted in zip(read(ours), read(theirs)):
         assert line == pytest.approx(wanted, rel=1e-4, abs=1e-5)
-    model, wanted = load_file(ours / "model.safetensors"), load_file(theirs / "model.safetensors")
+    model, wanted = (
+        load_file(ours / "model.safetensors"),
+        load_file(theirs / "model.safetensors"),
+    )
     for name in wanted:
         np.testing.assert_allclose(model[name], wanted[name], atol=1e-5, err_msg=name)
 
@@ -164,21 +190,32 @@ def test_processes_train_as_one(tiny, tmp_path):
 
 
 # A copy of the parameters over both processes, one of the sampler in each.
-DIVIDED = {"policy.model_axis": 4, "sampling.model_axis": 2, "lora.rank": 2, "policy.eval_every": 2}
+DIVIDED = {
+    "policy.model_axis": 4,
+    "sampling.model_axis": 2,
+    "lora.rank": 2,
+    "policy.eval_every": 2,
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, DIVIDED, {"algorithm": "dapo", "policy.rounds": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, DIVIDED, {"algorithm": "dapo", "policy.rounds": 2}]
+)
 def test_training_killed_and_started_again(changes, tiny, tmp_path):
     settings = LEARNT | {"ancestor": tiny["specialist"], "policy.steps": 6} | changes
     several, devices = tmp_path / "several", 2 if changes is DIVIDED else 1
-    begin = lambda workdir: _script("train", workdir, settings, count=2, devices=devices)
+    begin = lambda workdir: _script(
+        "train", workdir, settings, count=2, devices=devices
+    )
     line = _kill(begin(several), 1, several, "specialist/checkpoints/1")
     assert line.startswith("train.py: process 1 is gone") and AGAIN in line
     _finish(begin(several))
     _finish(begin(tmp_path / "whole"))
     for name in ("metrics.jsonl", "model.safetensors"):
-        ours, theirs = (tmp_path / run / "specialist" / name for run in ("several", "whole"))
+        ours, theirs = (
+            tmp_path / run / "specialist" / name for run in ("several", "whole")
+        )
         assert ours.read_bytes() == theirs.read_bytes(), name
     _finish(_script("train", tmp_path / "one", settings, devices=2 * devices))
     _assert_learnt_alike(several, tmp_path / "one")
@@ -203,7 +240,9 @@ def whole(tmp_path_factory) -> pathlib.Path:
     ],
 )
 def test_the_whole_way_killed_in_any_stage(made, victim, whole, tmp_path):
-    line = _kill(_script("reproduce", tmp_path, SHORT | TRAINED, count=2), victim, tmp_path, made)
+    line = _kill(
+        _script("reproduce", tmp_path, SHORT | TRAINED, count=2), victim, tmp_path, made
+    )
     assert line.startswith(f"reproduce.py: process {victim} is gone") and AGAIN in line
     told = _finish(_script("reproduce", tmp_path, SHORT | TRAINED, count=2))
     assert "summary.json" in told[0] and not told[1]
@@ -248,10 +287,14 @@ def test_what_one_process_raises_ends_the_others(raised, code, meets):
     """
     began = time.monotonic()
     running = _pair(body, 60)
-    (_, waiting), (_, failing) = [process.communicate(timeout=100) for process in running]
+    (_, waiting), (_, failing) = [
+        process.communicate(timeout=100) for process in running
+    ]
     assert [process.returncode for process in running] == [code, code]
     (line,) = _lines(waiting)
-    assert "process 1" in line and "the reason" in line and raised in _lines(failing)[-1]
+    assert (
+        "process 1" in line and "the reason" in line and raised in _lines(failing)[-1]
+    )
     assert time.monotonic() - began < 55  # behind no heartbeat's end
 
 
@@ -264,10 +307,16 @@ def test_a_process_that_lives_and_hangs_ends_all_in_one_line(meets):
             processes.{meets}
     """
     running = _pair(body, 60, patience=10)
-    (_, waiting), (_, hanging) = [process.communicate(timeout=100) for process in running]
+    (_, waiting), (_, hanging) = [
+        process.communicate(timeout=100) for process in running
+    ]
     assert all(process.returncode for process in running)
     (line,) = _lines(waiting)
-    assert "process 1" in line and "has not got on for 10 s" in line and "--patience" in line
+    assert (
+        "process 1" in line
+        and "has not got on for 10 s" in line
+        and "--patience" in line
+    )
     assert "process 1 has not got on for 10 s" in _lines(hanging)[-1]
 
 
@@ -314,12 +363,18 @@ detected fatal errors. absl::Status: DEADLINE_EXCEEDED: Deadline Exceeded
     [
         (SILENT, "process 2, 1 is gone (killed, or not heard of for 60 s)"),
         (LEADERLESS, "process 0 is gone (killed, or out of reach)"),
-        (ABSENT, "another process is gone or was never there (DEADLINE_EXCEEDED: Deadline Exceeded)"),
+        (
+            ABSENT,
+            "another process is gone or was never there (DEADLINE_EXCEEDED: Deadline Exceeded)",
+        ),
     ],
 )
 def test_the_witness_makes_one_line_of_an_abort(written, means):
     other = "W1122 15:05:30.647554   14116 cpu_executable.cc:1] slow\n"
-    assert _witness(other + written) == f"{other}\nx.py: {means}, so this process ends too; again\n"
+    assert (
+        _witness(other + written)
+        == f"{other}\nx.py: {means}, so this process ends too; again\n"
+    )
 
 
 def test_the_witness_loses_nothing_else():
@@ -329,7 +384,9 @@ def test_the_witness_loses_nothing_else():
 
 def _witness(written: str) -> str:
     command = [sys.executable, "fr/processes/witness.py", "x.py", "60", "again"]
-    return subprocess.run(command, cwd=ROOT, input=written, capture_output=True, text=True).stderr
+    return subprocess.run(
+        command, cwd=ROOT, input=written, capture_output=True, text=True
+    ).stderr
 
 
 @pytest.mark.parametrize(
@@ -352,7 +409,12 @@ def test_flags_that_do_not_fit_are_named(given, named):
 def test_a_taken_port_is_named():
     with socket.create_server(("", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        command = [sys.executable, "scripts/sample.py", "--config=configs/quickstart.py", "--workdir=unused"]
+        command = [
+            sys.executable,
+            "scripts/sample.py",
+            "--config=configs/quickstart.py",
+            "--workdir=unused",
+        ]
         command += ["--processes=2", "--process=0", f"--coordinator={address}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and f"--coordinator = '{address}'" in done.stderr

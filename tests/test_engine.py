@@ -82,7 +82,9 @@ def test_other_refusals(plain_engine):
     with pytest.raises(ValueError, match="same id"):
         ListSource([row("twice"), row("twice")])
     greedy = ListSource([row(str(i)) for i in range(9)])
-    eager = type("Eager", (), {"next": lambda self, finished, free: greedy.next(finished, 9)})()
+    eager = type(
+        "Eager", (), {"next": lambda self, finished, free: greedy.next(finished, 9)}
+    )()
     with pytest.raises(ValueError, match="9 rows for 4 free slots"):
         plain_engine.run(eager, 128)
     assert plain_engine.sample([]) == []
@@ -103,7 +105,9 @@ def test_more_rows_than_slots_come_back_in_order(plain_engine):
 
 def test_forced_tokens_overrule_steering(lineage_engine):
     dense = next(r for r in STEERED if r.id == "dense")
-    pushed, free = (lineage_engine.sample([r], 64)[0] for r in (dense, again(dense, forced=())))
+    pushed, free = (
+        lineage_engine.sample([r], 64)[0] for r in (dense, again(dense, forced=()))
+    )
     assert pushed.tokens[:2].tolist() == [9, 10] != free.tokens[:2].tolist()
     assert pushed.forced.tolist() == [True] * 2 + [False] * 7
     # They went through the model: what follows is what follows them in a prompt.
@@ -119,8 +123,13 @@ def test_a_pause_without_a_word_changes_nothing(lineage_engine, name):
     free = lineage_engine.sample([r], 64)[0]
     marks = tuple(dict.fromkeys(free.tokens[[0, 1, 4, 5, 9, 14, 20]].tolist()))
     broken, heard = paused(lineage_engine, again(r, pause=marks))
-    assert len(heard) >= len(marks)  # also inside the forced queue, hot spans and penalised thoughts
-    assert all(tokens == free.tokens[: len(tokens)].tolist() and tokens[-1] in marks for _, tokens in heard)
+    assert len(heard) >= len(
+        marks
+    )  # also inside the forced queue, hot spans and penalised thoughts
+    assert all(
+        tokens == free.tokens[: len(tokens)].tolist() and tokens[-1] in marks
+        for _, tokens in heard
+    )
     same(broken, free, 1e-6)
     assert broken.generated == broken.length
 
@@ -140,15 +149,30 @@ def test_a_rewound_row_is_a_fresh_one_behind_what_it_kept(plain_engine, cut):
     r = row("rewound", LONG, pause=(50,), forced=(*first[:8].tolist(), 50), **greedy)
     rollout, _ = paused(plain_engine, r, Resume(cut=cut, forced=(30, 31)))
     kept = [*LONG, *first[:cut].tolist(), 30, 31]
-    fresh = plain_engine.sample([row("fresh", kept, temperature=0.0, budget=20 - cut - 2)], 64)[0]
-    assert rollout.tokens.tolist() == [*first[:cut].tolist(), 30, 31, *fresh.tokens.tolist()]
-    np.testing.assert_allclose(rollout.stats["logp"][cut + 2 :], fresh.stats["logp"], atol=1e-4)
+    fresh = plain_engine.sample(
+        [row("fresh", kept, temperature=0.0, budget=20 - cut - 2)], 64
+    )[0]
+    assert rollout.tokens.tolist() == [
+        *first[:cut].tolist(),
+        30,
+        31,
+        *fresh.tokens.tolist(),
+    ]
+    np.testing.assert_allclose(
+        rollout.stats["logp"][cut + 2 :], fresh.stats["logp"], atol=1e-4
+    )
     assert rollout.forced[: cut + 2].all() and not rollout.forced[cut + 2 :].any()
     assert rollout.generated == 9 + 20 - cut
 
 
 def test_a_rewound_row_draws_anew_and_may_fire_anew(plain_engine):
-    heat = dict(operator=steering.HEAT, fire_position=5, local_temperature=3.0, local_span=1, budget=14)
+    heat = dict(
+        operator=steering.HEAT,
+        fire_position=5,
+        local_temperature=3.0,
+        local_span=1,
+        budget=14,
+    )
     free = plain_engine.sample([row("again", temperature=2.0, **heat)], 64)[0]
     mark = int(free.tokens[7])
     assert mark not in free.tokens[:7]
@@ -161,22 +185,38 @@ def test_a_rewound_row_draws_anew_and_may_fire_anew(plain_engine):
     assert np.flatnonzero(kept.fired).tolist() == [5]  # it was kept: once is enough
 
 
-def test_a_run_compiles_nothing_that_a_like_one_before_could_have(tiny_config, tiny_params, compilations):
+def test_a_run_compiles_nothing_that_a_like_one_before_could_have(
+    tiny_config, tiny_params, compilations
+):
     engine = Engine(
-        Transformer(tiny_config), tiny_params, slots=4, chunk=4, prefill=2, devices=Devices("one")
+        Transformer(tiny_config),
+        tiny_params,
+        slots=4,
+        chunk=4,
+        prefill=2,
+        devices=Devices("one"),
     )
     # A long row that has the cache grow, and short ones that end before it in the first run, after it in the second.
-    rows = lambda shorts: [row("long", budget=60), *(row(str(i), budget=8) for i in range(shorts))]
+    rows = lambda shorts: [
+        row("long", budget=60),
+        *(row(str(i), budget=8) for i in range(shorts)),
+    ]
     engine.sample(rows(18), 64)
     grown, seen = engine.counts.resized, len(compilations())
     engine.sample(rows(60), 64)
-    assert grown == 1 and engine.counts.resized - grown == 2, "the cache grew, and shrank for the last rows"
+    assert grown == 1 and engine.counts.resized - grown == 2, (
+        "the cache grew, and shrank for the last rows"
+    )
     assert compilations()[seen:] == []
 
 
 def test_a_source_may_end_a_row(plain_engine):
     r = row("end", pause=(50,), forced=(9, 10, 50), budget=12)
-    assert paused(plain_engine, r, Resume(finish=True))[0].tokens.tolist() == [9, 10, 50]
+    assert paused(plain_engine, r, Resume(finish=True))[0].tokens.tolist() == [
+        9,
+        10,
+        50,
+    ]
     assert paused(plain_engine, r, Resume(cut=1, finish=True))[0].tokens.tolist() == [9]
     assert paused(plain_engine, r, Resume(cut=0, finish=True))[0].length == 0
     with pytest.raises(ValueError, match="row end: cannot keep 4 of 3 tokens"):
@@ -191,8 +231,12 @@ def test_logits_that_are_no_numbers_end_the_run_in_one_line(tiny_config, tiny_pa
         engine = Engine(model, tiny_params, statistics=statistics, **options)
         todo = [row(f"problem {i}", (5, 6, 7 + i), budget=20) for i in range(2)]
         engine.update(broken)
-        with pytest.raises(UserError, match="row problem 0: logits are not finite at token 0") as error:
+        with pytest.raises(
+            UserError, match="row problem 0: logits are not finite at token 0"
+        ) as error:
             engine.sample(todo, 32)
-        assert "\n" not in str(error.value) and engine.counts.drain_steps <= 8  # not all of their budget
+        assert (
+            "\n" not in str(error.value) and engine.counts.drain_steps <= 8
+        )  # not all of their budget
         engine.update(tiny_params)
         assert len(engine.sample(todo[:1], 32)) == 1

@@ -8,7 +8,13 @@ import pytest
 from scipy.stats import spearmanr
 
 from fr import store
-from fr.config import Config, EvaluationConfig, RoutingConfig, SamplingConfig, TaskConfig
+from fr.config import (
+    Config,
+    EvaluationConfig,
+    RoutingConfig,
+    SamplingConfig,
+    TaskConfig,
+)
 from fr.errors import UserError
 from fr.pipeline.evaluate import evaluate
 from fr.pipeline.run import Run, open_run
@@ -20,7 +26,9 @@ CONFIG = Config(
     specialist="countdown",
     task=TaskConfig(problems=4),
     sampling=SamplingConfig(slots=32, chunk=16, max_new_tokens=64),
-    evaluation=EvaluationConfig(samples=6, ks=(1, 2, 6, 16), cuts=4, sampled=True, answers=20),
+    evaluation=EvaluationConfig(
+        samples=6, ks=(1, 2, 6, 16), cuts=4, sampled=True, answers=20
+    ),
     routing=RoutingConfig(bootstrap=50),
 )
 
@@ -35,14 +43,18 @@ def done(tmp_path_factory):
 
 def test_figures_counted_anew(done):
     workdir, result, attempts = done
-    assert json.loads((workdir / "evaluation.json").read_text()) == json.loads(json.dumps(result))
+    assert json.loads((workdir / "evaluation.json").read_text()) == json.loads(
+        json.dumps(result)
+    )
     mean = {name: figure["mean"] for name, figure in result["figures"].items()}
     right = np.array([a.grade == "right" for a in attempts])
     assert len(right) == 24 and 0 < right.mean() < 1
     by_problem = right.reshape(4, 6)
     np.testing.assert_allclose(mean["accuracy"], right.mean())
     np.testing.assert_allclose(mean["pass@6"], by_problem.any(axis=1).mean())
-    np.testing.assert_allclose(mean["truncated"], np.mean([a.truncated for a in attempts]))
+    np.testing.assert_allclose(
+        mean["truncated"], np.mean([a.truncated for a in attempts])
+    )
     assert "pass@16" not in mean and "pass@1" not in mean  # too many; the accuracy
     flawed = [step_errors(a.text).wrong > 0 for a in attempts if a.grade == "right"]
     np.testing.assert_allclose(mean["flawed"], np.mean(flawed))
@@ -52,11 +64,16 @@ def test_figures_counted_anew(done):
 
 def test_premature_and_flat_shares_are_of_attempts_with_an_answer(done):
     _, result, attempts = done
-    rows = [a.confidence["own_probability"] for a in attempts if "own_probability" in a.confidence]
+    rows = [
+        a.confidence["own_probability"]
+        for a in attempts
+        if "own_probability" in a.confidence
+    ]
     assert 10 < len(rows) < 24 and all(len(row) == 4 for row in rows)
     flat = [len(set(np.round(row, 3))) == 1 for row in rows]
     early = [
-        not f and np.round(spearmanr(np.round(r, 3), np.arange(4))[0], 9) < 0.4 for r, f in zip(rows, flat)
+        not f and np.round(spearmanr(np.round(r, 3), np.arange(4))[0], 9) < 0.4
+        for r, f in zip(rows, flat)
     ]
     figures = result["figures"]
     np.testing.assert_allclose(figures["flat"]["mean"], np.mean(flat))
@@ -69,7 +86,9 @@ def test_reliability_is_the_error(done):
     for name in ("own", "span"):
         bins = [b for b in result["reliability"][name] if b["attempts"]]
         weight = np.array([b["attempts"] for b in bins])
-        error = np.average([abs(b["right"] - b["confidence"]) for b in bins], weights=weight)
+        error = np.average(
+            [abs(b["right"] - b["confidence"]) for b in bins], weights=weight
+        )
         np.testing.assert_allclose(result["figures"][f"ece_{name}"]["mean"], error)
         assert weight.sum() == sum("own_probability" in a.confidence for a in attempts)
 
@@ -77,7 +96,9 @@ def test_reliability_is_the_error(done):
 def test_scored_confidence_is_what_sampling_gives(done):
     workdir, result, attempts = done
     signals, answers = result["signals"], store.read(workdir / "answers")
-    assert {a.operator for a in answers} == {"forced_answer"} and signals["attempts"] == 8
+    assert {a.operator for a in answers} == {"forced_answer"} and signals[
+        "attempts"
+    ] == 8
     for name in ("own", "gold"):
         found = signals[name]
         # Hundreds of draws: the means agree, and the correlation is what the noise of a share leaves of 1.
@@ -86,19 +107,27 @@ def test_scored_confidence_is_what_sampling_gives(done):
     scored = sum(a.cost.probe for a in attempts if a.attempt < 2)
     prompts = {(a.problem, a.row.rsplit("/", 1)[0]): len(a.prompt) for a in answers}
     generated = sum(len(a.tokens) for a in answers)
-    assert signals["tokens"] == {"scored": scored, "sampled": generated + sum(prompts.values())}
+    assert signals["tokens"] == {
+        "scored": scored,
+        "sampled": generated + sum(prompts.values()),
+    }
 
 
 @pytest.mark.slow
 def test_interrupted_is_uninterrupted(tmp_path, monkeypatch):
-    config = dataclasses.replace(CONFIG, sampling=dataclasses.replace(CONFIG.sampling, shard_rows=20))
+    config = dataclasses.replace(
+        CONFIG, sampling=dataclasses.replace(CONFIG.sampling, shard_rows=20)
+    )
     workdir, tmp_path = tmp_path / "whole", tmp_path / "killed"
     evaluate(open_run(config, workdir))
     decode, calls = Engine.sample, []
 
     def dies(self, *args, **kwargs):
         calls.append(0)
-        if len(calls) in (2, 4):  # the second shard of attempts, then one of sampled answers
+        if len(calls) in (
+            2,
+            4,
+        ):  # the second shard of attempts, then one of sampled answers
             raise KeyboardInterrupt
         return decode(self, *args, **kwargs)
 
@@ -108,7 +137,9 @@ def test_interrupted_is_uninterrupted(tmp_path, monkeypatch):
             evaluate(open_run(config, tmp_path))
     evaluate(open_run(config, tmp_path))
     files = [
-        p.relative_to(workdir) for p in workdir.rglob("*") if p.is_file() and "compilations" not in p.name
+        p.relative_to(workdir)
+        for p in workdir.rglob("*")
+        if p.is_file() and "compilations" not in p.name
     ]
     assert len(files) > 5
     for name in files:
@@ -132,5 +163,10 @@ def test_a_model_against_itself_and_against_other_problems(done, tmp_path):
 
 
 def test_a_checkpoint_is_called_by_its_run_and_step():
-    config = Config(specialist="/tmp/x/specialist/checkpoints/60", ancestor="/tmp/y/base")
-    assert Run(config, None, None, [], None, None, None).names == ("specialist/60", "base")
+    config = Config(
+        specialist="/tmp/x/specialist/checkpoints/60", ancestor="/tmp/y/base"
+    )
+    assert Run(config, None, None, [], None, None, None).names == (
+        "specialist/60",
+        "base",
+    )

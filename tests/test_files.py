@@ -41,7 +41,9 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
 def test_a_file_above_the_limit_is_not_read(tmp_path):
     with (tmp_path / "big").open("wb") as file:
         file.truncate(10**12)  # sparse: it has no blocks on disk
-    with pytest.raises(UserError, match="big: has 1000000000000 bytes or more; at most 1000"):
+    with pytest.raises(
+        UserError, match="big: has 1000000000000 bytes or more; at most 1000"
+    ):
         read_regular(tmp_path / "big", 1000)
     (tmp_path / "exact").write_bytes(b"x" * 1000)
     assert read_regular(tmp_path / "exact", 1000) == b"x" * 1000

@@ -44,7 +44,11 @@ def test_countdown_is_cut_behind_steps(countdown):
         "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes",
     ]
     few = probe(problem, ids, codec)
-    assert len(few.cuts) == CUTS and set(few.cuts) <= set(asked.cuts) and list(few.cuts) == sorted(few.cuts)
+    assert (
+        len(few.cuts) == CUTS
+        and set(few.cuts) <= set(asked.cuts)
+        and list(few.cuts) == sorted(few.cuts)
+    )
 
 
 def test_countdown_answers_are_right_and_whole(countdown):
@@ -56,7 +60,9 @@ def test_countdown_answers_are_right_and_whole(countdown):
     gold = asked.answers["gold"]
     assert [codec.decode(answer) for answer in gold] == list(solutions((3, 7, 10), 49))
     assert all(
-        answer[-1] == 1 and task.grade(problem, "answer " + codec.decode(answer)) == RIGHT for answer in gold
+        answer[-1] == 1
+        and task.grade(problem, "answer " + codec.decode(answer)) == RIGHT
+        for answer in gold
     )
     assert asked.answers["own"][0] in gold
 
@@ -70,7 +76,9 @@ def test_countdown_answers_are_right_and_whole(countdown):
 def test_without_an_own_answer_there_is_gold(countdown, text, stop, last):
     _, problem, codec = countdown
     asked = probe(problem, (*codec.encode(text), *stop), codec)
-    assert set(asked.answers) == {"gold"} and asked.cuts[0] == 0 and asked.cuts[-1] == last
+    assert (
+        set(asked.answers) == {"gold"} and asked.cuts[0] == 0 and asked.cuts[-1] == last
+    )
 
 
 def test_a_span_is_where_the_own_answer_is(countdown):
@@ -79,7 +87,12 @@ def test_a_span_is_where_the_own_answer_is(countdown):
     start, end = answer_span(problem, ids, codec)
     assert codec.decode(ids[start:end]) == "( 10 - 3 ) * 7" and end == len(ids) - 1
     assert (ids[start:],) == probe(problem, ids, codec).answers["own"]
-    for text, stop in ((TRACE, ()), (TRACE.split(" answer")[0], (1,)), ("answer", (1,)), ("", ())):
+    for text, stop in (
+        (TRACE, ()),
+        (TRACE.split(" answer")[0], (1,)),
+        ("answer", (1,)),
+        ("", ()),
+    ):
         assert answer_span(problem, (*codec.encode(text), *stop), codec) == (0, 0)
 
 
@@ -89,7 +102,10 @@ def test_only_what_is_asked_for_is_probed(countdown):
     both = probe(problem, ids, codec)
     for name in SETS:
         one = probe(problem, ids, codec, sets=(name,))
-        assert one.answers == {name: both.answers[name]} and (one.cuts, one.cue) == (both.cuts, both.cue)
+        assert one.answers == {name: both.answers[name]} and (one.cuts, one.cue) == (
+            both.cuts,
+            both.cue,
+        )
     assert probe(problem, ids[:-1], codec, sets=("own",)) is None
 
 
@@ -118,7 +134,9 @@ def test_ids_that_join_cue_and_answer_are_cut_before_the_join(tiny_model):
             ids = ids if i is None else (*ids[:i], *one, *ids[i + 2 :])
         return (2, *ids)  # and a token before every text
 
-    codec = types.SimpleNamespace(encode=encode, decode=tiny_model.decode, stop_tokens=(1, 3), opens_thought=False)
+    codec = types.SimpleNamespace(
+        encode=encode, decode=tiny_model.decode, stop_tokens=(1, 3), opens_thought=False
+    )
     asked = probe(problem, tiny_model.encode("Well"), codec)
     assert tiny_model.decode(asked.cue) == "\nAnswer"
     nine = tiny_model.encode("9")[0]

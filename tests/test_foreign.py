@@ -50,7 +50,9 @@ def test_templates_that_fail_are_one_line():
         "{{ ''.__class__.__mro__ }}": "SecurityError",
         "{% for i in range(90000) %}{{ 'x' * 1000 }}{% endfor %}": "it writes 90000000 characters",
     }.items():
-        with pytest.raises(UserError, match=f"^m: its chat template fails: .*({why})") as error:
+        with pytest.raises(
+            UserError, match=f"^m: its chat template fails: .*({why})"
+        ) as error:
             foreign.render(template, ASK, {}, "m: its chat template fails")
         assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
@@ -62,7 +64,10 @@ def test_a_template_is_rendered_as_transformers_renders_it(char_tokenizer):
     )
     char_tokenizer.chat_template = template
     try:
-        for messages in (ASK, [*ASK, {"role": "assistant", "content": " yes \u2028\n"}]):
+        for messages in (
+            ASK,
+            [*ASK, {"role": "assistant", "content": " yes \u2028\n"}],
+        ):
             theirs = char_tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=False, tool="x"
             )
@@ -71,10 +76,14 @@ def test_a_template_is_rendered_as_transformers_renders_it(char_tokenizer):
         char_tokenizer.chat_template = None
 
 
-def test_an_endless_template_is_said_when_the_model_is_loaded(impatient, char_tokenizer):
+def test_an_endless_template_is_said_when_the_model_is_loaded(
+    impatient, char_tokenizer
+):
     char_tokenizer.chat_template = ENDLESS["nested loops"]
     try:
-        with pytest.raises(UserError, match="its chat template fails: (needs more|no answer)"):
+        with pytest.raises(
+            UserError, match="its chat template fails: (needs more|no answer)"
+        ):
             end_of_turn(char_tokenizer)
         char_tokenizer.chat_template = "{{ raise_exception('no replies') }}"
         assert end_of_turn(char_tokenizer) is None
@@ -82,12 +91,19 @@ def test_an_endless_template_is_said_when_the_model_is_loaded(impatient, char_to
         char_tokenizer.chat_template = None
 
 
-def test_a_tokenizer_that_panics_or_cannot_be_read_is_one_line(tmp_path, char_tokenizer):
+def test_a_tokenizer_that_panics_or_cannot_be_read_is_one_line(
+    tmp_path, char_tokenizer
+):
     good = json.loads(char_tokenizer.backend_tokenizer.to_str())
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(good))
     assert foreign.check_tokenizer(path) == len(char_tokenizer)
-    regex = {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+    regex = {
+        "type": "Split",
+        "pattern": {"Regex": "("},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     for change in (
         {"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}},
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA////"}},

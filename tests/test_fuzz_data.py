@@ -26,7 +26,10 @@ from fr.routing.router import _orders, write_orders
 from fr.routing.shrink import Shrinkage
 from fr.routing.trained import ANYWHERE, Head
 
-SECONDS, ROOM = 5.0, 64 << 20  # processor time and bytes that reading a small file may take
+SECONDS, ROOM = (
+    5.0,
+    64 << 20,
+)  # processor time and bytes that reading a small file may take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,13 @@ def _table(folder: pathlib.Path) -> None:
 
 
 def _head(folder: pathlib.Path) -> None:
-    params = {"params": {"rates": {"kernel": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 4, 3)}}}
+    params = {
+        "params": {
+            "rates": {
+                "kernel": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 4, 3)
+            }
+        }
+    }
     known = {"spread": (0.1, 0.2), "logit_dispersion": (None, None)}
     Head(
         operators=("retry", "hot"),
@@ -97,7 +106,9 @@ def _claimed(folder: pathlib.Path) -> object:
 
 
 FORMATS = {
-    "table": Format(_table, "profiles.csv", lambda f: read_profiles(f / "profiles.csv"), False),
+    "table": Format(
+        _table, "profiles.csv", lambda f: read_profiles(f / "profiles.csv"), False
+    ),
     "head": Format(_head, "head.json", Head.restore, True),
     "orders": Format(_with_orders, "orders.json", _orders, True),
     "head under orders": Format(_with_orders, "head.json", _orders, True),
@@ -108,14 +119,20 @@ FORMATS = {
         lambda f: plans.read_plan(f / "rows"),
         True,
     ),
-    "config": Format(lambda f: workdir.claim_workdir(f, BASE), "config.json", _claimed, True),
+    "config": Format(
+        lambda f: workdir.claim_workdir(f, BASE), "config.json", _claimed, True
+    ),
     "summary": Format(
-        lambda f: workdir.write_json(f / "summary.json", {"a": [1, {"b": 0.5}], "c": "x"}),
+        lambda f: workdir.write_json(
+            f / "summary.json", {"a": [1, {"b": 0.5}], "c": "x"}
+        ),
         "summary.json",
         lambda f: stages.read_object(f / "summary.json"),
         False,
     ),
-    "metrics": Format(_metrics, "metrics.jsonl", lambda f: read_lines(f / "metrics.jsonl"), False),
+    "metrics": Format(
+        _metrics, "metrics.jsonl", lambda f: read_lines(f / "metrics.jsonl"), False
+    ),
 }
 
 
@@ -148,8 +165,12 @@ def run(kind: str, folder: pathlib.Path, seeds: range) -> dict[str, int]:
         try:
             found = outcome(format, folder, data, right)
         except Exception as error:
-            raise AssertionError(f"{kind}, seed {seed}: {type(error).__name__}: {error}") from error
-        assert found != "other" or not format.sealed, f"{kind}, seed {seed}: other content is accepted"
+            raise AssertionError(
+                f"{kind}, seed {seed}: {type(error).__name__}: {error}"
+            ) from error
+        assert found != "other" or not format.sealed, (
+            f"{kind}, seed {seed}: other content is accepted"
+        )
         counts[found] += 1
     (folder / format.name).write_bytes(good)
     assert repr(format.read(folder)) == right

@@ -40,18 +40,29 @@ def make_models(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     inner = Tokenizer(models.BPE(vocab, [tuple(m.split(" ")) for m in merges]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    inner.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in tokens[:3]])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|end|>", chat_template=TEMPLATE
+    inner.add_special_tokens(
+        [AddedToken(t, normalized=False, special=True) for t in tokens[:3]]
     )
-    config = ModelConfig(vocab=len(vocab), width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ff=24)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        eos_token="<|im_end|>",
+        pad_token="<|end|>",
+        chat_template=TEMPLATE,
+    )
+    config = ModelConfig(
+        vocab=len(vocab), width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ff=24
+    )
     params = jax.tree.map(np.asarray, random_params(config))
-    sealed, single, sharded = (folder / name for name in ("sealed", "single", "sharded"))
+    sealed, single, sharded = (
+        folder / name for name in ("sealed", "single", "sharded")
+    )
     save(sealed, config, params, tokenizer)
     tensors = load_file(sealed / "model.safetensors")
     for path in (single, sharded):
         shutil.copytree(sealed, path)
-    save_file(tensors, single / "model.safetensors")  # without our checksum, as others write it
+    save_file(
+        tensors, single / "model.safetensors"
+    )  # without our checksum, as others write it
     (sharded / "model.safetensors").unlink()
     names = sorted(tensors)
     table = {}
@@ -59,12 +70,19 @@ def make_models(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         file = f"model-{i + 1:05d}-of-00002.safetensors"
         save_file({name: tensors[name] for name in part}, sharded / file)
         table |= dict.fromkeys(part, file)
-    (sharded / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": table}))
+    (sharded / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": table})
+    )
     (folder / "gguf").mkdir()
     write_gguf(folder / "gguf" / "a.gguf", config, params)
     write_gguf(folder / "gguf" / "q.gguf", config, params, kind="gpt2",
                quantised=gguf.GGMLQuantizationType.F16)  # fmt: skip
-    return {"sealed": sealed, "single": single, "sharded": sharded, "gguf": folder / "gguf"}
+    return {
+        "sealed": sealed,
+        "single": single,
+        "sharded": sharded,
+        "gguf": folder / "gguf",
+    }
 
 
 # Which file of which model is damaged; None: a model of one file.
@@ -86,7 +104,10 @@ TARGETS = {
 def head_first(data: bytes, draw: random.Random, name: str) -> bytes:
     """`mutated`, half of the time in the first part of a file of weights, where its header is."""
     if name.endswith((".safetensors", ".gguf")) and draw.random() < 0.5:
-        cut = min(len(data), 8 + int.from_bytes(data[:8], "little") if "safe" in name else 6000)
+        cut = min(
+            len(data),
+            8 + int.from_bytes(data[:8], "little") if "safe" in name else 6000,
+        )
         return mutated(data[:cut], draw) + data[cut:]
     return mutated(data, draw)
 
@@ -107,7 +128,12 @@ def outcome(source: str, size: int) -> dict:
         said = str(error)
         assert said and "\n" not in said and len(said) <= 2100, said
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
-    return {"said": said, "probe": probe, "grown": grown, "too_much": grown > 2 * size + SLACK}
+    return {
+        "said": said,
+        "probe": probe,
+        "grown": grown,
+        "too_much": grown > 2 * size + SLACK,
+    }
 
 
 class Fuzz:
@@ -116,7 +142,9 @@ class Fuzz:
     def __init__(self, folder: pathlib.Path):
         self.models = make_models(folder)
         self.work = folder / "work"
-        self.pool = Bounded("test_fuzz_models:outcome", SECONDS, workers=1, memory=MEMORY)
+        self.pool = Bounded(
+            "test_fuzz_models:outcome", SECONDS, workers=1, memory=MEMORY
+        )
         self.counts: dict[str, dict[str, int]] = {}
         self.faults, self.others = [], []
         self.good = {}
@@ -128,7 +156,11 @@ class Fuzz:
         shutil.copytree(self.models[model], self.work)
         path = self.work / name
         data = path.read_bytes()
-        changed = data if seed is None else head_first(data, random.Random(f"{target}/{seed}"), name)
+        changed = (
+            data
+            if seed is None
+            else head_first(data, random.Random(f"{target}/{seed}"), name)
+        )
         path.write_bytes(changed)
         source = path if name.endswith(".gguf") else self.work
         try:
@@ -146,7 +178,9 @@ class Fuzz:
             return "same"
         if found["said"]:
             return self._count(target, seed, "refused", found["said"])
-        return self._count(target, seed, "same" if found["probe"] == self.good[target] else "other", "")
+        return self._count(
+            target, seed, "same" if found["probe"] == self.good[target] else "other", ""
+        )
 
     def _count(self, target: str, seed: int | None, kind: str, why: str) -> str:
         counts = self.counts.setdefault(target, {})
@@ -187,7 +221,9 @@ def test_a_thousand_damaged_files_of_models(fuzz, capsys):
     begin, seeds = time.perf_counter(), range(1000, 1092)
     fuzz.all(seeds)
     with capsys.disabled():
-        print(f"\nseeds {seeds[0]} to {seeds[-1]} of each kind, {time.perf_counter() - begin:.0f} s")
+        print(
+            f"\nseeds {seeds[0]} to {seeds[-1]} of each kind, {time.perf_counter() - begin:.0f} s"
+        )
         for target, counts in fuzz.counts.items():
             print(f"{target}: {counts}")
         print("valid files that say something else:", fuzz.others)

@@ -19,7 +19,9 @@ Q = gguf.GGMLQuantizationType
 
 @pytest.fixture(scope="module")
 def config(tiny_config):
-    return dataclasses.replace(tiny_config, vocab=len(sentencepiece_vocabulary()[0]), norm_eps=2**-17)
+    return dataclasses.replace(
+        tiny_config, vocab=len(sentencepiece_vocabulary()[0]), norm_eps=2**-17
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,12 @@ def test_parameters_come_back(tmp_path, config, arch, traits):
 
 
 def test_gemma_comes_back(tmp_path, config):
-    gemma = {"gelu": True, "scaled_embedding": True, "unit_offset": True, "post_norms": True}
+    gemma = {
+        "gelu": True,
+        "scaled_embedding": True,
+        "unit_offset": True,
+        "post_norms": True,
+    }
     own = {
         "window": 24,
         "full_every": 2,
@@ -73,7 +80,9 @@ def test_gemma_comes_back(tmp_path, config):
     model = load(tmp_path / "a.gguf", "float32")
     assert model.config == config
     # The 1 that the conversion adds to a norm costs its last bits.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), model.params, params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), model.params, params
+    )
 
 
 @pytest.mark.parametrize("kind", [Q.F16, Q.BF16, Q.Q8_0, Q.Q4_0, Q.Q4_1, Q.Q5_1])
@@ -86,14 +95,20 @@ def test_quantised_types_come_near(tmp_path, config, kind):
 
 
 def test_llama3_scaling_is_recovered_from_its_factors(tmp_path, config):
-    scaled = dataclasses.replace(config, rope_theta=5e5, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192))
+    scaled = dataclasses.replace(
+        config, rope_theta=5e5, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192)
+    )
     plain = dataclasses.replace(scaled, rope_scaling=None)
     factors = rotary(plain)[0] / rotary(scaled)[0]
     add = lambda factors: lambda writer: writer.add_tensor("rope_freqs.weight", factors)
     write_gguf(tmp_path / "a.gguf", scaled, random_params(scaled), edit=add(factors))
     found = load(tmp_path / "a.gguf").config.rope_scaling
-    assert dataclasses.astuple(found)[:4] == pytest.approx((32.0, 1.0, 4.0, 8192), rel=1e-5)
-    write_gguf(tmp_path / "b.gguf", scaled, random_params(scaled), edit=add(factors * 1.1))
+    assert dataclasses.astuple(found)[:4] == pytest.approx(
+        (32.0, 1.0, 4.0, 8192), rel=1e-5
+    )
+    write_gguf(
+        tmp_path / "b.gguf", scaled, random_params(scaled), edit=add(factors * 1.1)
+    )
     assert "rope_freqs.weight is no Llama-3 scaling" in _refusal(tmp_path / "b.gguf")
 
 
@@ -115,7 +130,10 @@ def test_chat_template(file):
     model = load(file)
     ids = model.encode([{"role": "user", "content": "hello"}])
     assert model.chat
-    assert model.decode(ids, special=True) == "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        model.decode(ids, special=True)
+        == "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert ids[0] == 1 and ids.count(2) == 1
 
 
@@ -143,7 +161,10 @@ def test_truncated_files(file, tmp_path):
 def test_files_that_are_refused(tmp_path, config):
     params, path = random_params(config), tmp_path / "a.gguf"
     write_gguf(path, config, params, arch="mamba")
-    assert "architecture 'mamba' is not supported; there are: llama, qwen2, qwen3" in _refusal(path)
+    assert (
+        "architecture 'mamba' is not supported; there are: llama, qwen2, qwen3"
+        in _refusal(path)
+    )
     extra = lambda writer: writer.add_tensor("blk.0.attn_sinks", np.ones(4, np.float32))
     write_gguf(path, config, params, edit=extra)
     assert "tensor blk.0.attn_sinks has no place" in _refusal(path)

@@ -158,12 +158,17 @@ AUDIT = {
 
 @pytest.mark.parametrize("grade", AUDIT)
 def test_audit(grade):
-    wrong = [(c[:60], r, got) for c, r in AUDIT[grade] if (got := grade_answer(c, r)) != grade]
+    wrong = [
+        (c[:60], r, got)
+        for c, r in AUDIT[grade]
+        if (got := grade_answer(c, r)) != grade
+    ]
     assert not wrong
 
 
 @pytest.mark.parametrize(
-    "unit", ["Answer: ", "\\boxed{", "1/", "9", "1,111", "####\n", "the answer is x ", " "]
+    "unit",
+    ["Answer: ", "\\boxed{", "1/", "9", "1,111", "####\n", "the answer is x ", " "],
 )
 def test_time_is_bounded_by_the_length(unit):
     start = time.process_time()
@@ -177,14 +182,24 @@ def test_worked_examples_of_the_prompt_are_never_graded(name):
     for problem in task.problems("test", 20):
         assert task.grade(problem, "") == UNPARSED
         assert task.grade(problem, "I do not know,\nit is hard.") == UNPARSED
-        assert task.grade(problem, f"{problem.meta['chain']}\nAnswer: {problem.answer}") == RIGHT
+        assert (
+            task.grade(problem, f"{problem.meta['chain']}\nAnswer: {problem.answer}")
+            == RIGHT
+        )
 
 
 def test_formulas_are_right_where_they_are_equal(tmp_path):
     path = tmp_path / "q.jsonl"
-    path.write_text('{"question": "q", "answer": "$\\\\frac{\\\\sqrt{3}}{2}$", "split": "test"}\n')
+    path.write_text(
+        '{"question": "q", "answer": "$\\\\frac{\\\\sqrt{3}}{2}$", "split": "test"}\n'
+    )
     task = make(TaskConfig(name="questions", path=os.fspath(path)))
     (problem,) = task.problems("test")
     assert grade_all(
-        task, [(problem, "Answer: \\sqrt{3}/2"), (problem, "Answer: \\sqrt{2}/2"), (problem, "a\nb")]
+        task,
+        [
+            (problem, "Answer: \\sqrt{3}/2"),
+            (problem, "Answer: \\sqrt{2}/2"),
+            (problem, "a\nb"),
+        ],
     ) == [RIGHT, WRONG, UNPARSED]

@@ -112,7 +112,11 @@ def test_equal_questions_share_a_side_and_one_is_kept(package):
     sides = {split: task.problems(split) for split in SPLITS}
     questions = [p.question for problems in sides.values() for p in problems]
     assert len(questions) == len(set(questions)) == 12 * 11
-    assert all(split_of(p.question) == split for split, problems in sides.items() for p in problems)
+    assert all(
+        split_of(p.question) == split
+        for split, problems in sides.items()
+        for p in problems
+    )
     ids = [p.meta["index"] for p in sides["train"]]
     assert ids == sorted(ids) and sides["train"][0].task == "reasoning_gym:sums"
 
@@ -132,8 +136,13 @@ def test_right_is_a_full_score(package):
     task = task_of("sums")
     problem = task.problems("test", 1)[0]
     for form in ("{}", "**{}**", "{}.", "\\boxed{{{}}}", "`{}`"):
-        assert task.grade(problem, f"Well.\nAnswer: {form.format(problem.answer)}") == RIGHT, form
-    assert task.grade(problem, f"Answer: {problem.answer} or 99") == WRONG  # 0.5 of a score
+        assert (
+            task.grade(problem, f"Well.\nAnswer: {form.format(problem.answer)}")
+            == RIGHT
+        ), form
+    assert (
+        task.grade(problem, f"Answer: {problem.answer} or 99") == WRONG
+    )  # 0.5 of a score
     assert task.grade(problem, "I do not know,\nsorry") == UNPARSED
 
 
@@ -143,15 +152,24 @@ def test_an_answer_may_have_lines(package):
     assert task.grade(problem, f"So:\nAnswer:\n{problem.answer}\n") == RIGHT
     assert task.grade(problem, f"Answer: {problem.answer}") == RIGHT
     assert task.grade(problem, f"Answer: {problem.answer.splitlines()[0]}") == WRONG
-    votes = {canonical_answer(problem.task, f"Answer: 1 1\n{line}") for line in ("2 3", " 2  3 ", "2 4")}
+    votes = {
+        canonical_answer(problem.task, f"Answer: 1 1\n{line}")
+        for line in ("2 3", " 2  3 ", "2 4")
+    }
     assert len(votes) == 2
 
 
 def test_a_score_may_need_what_json_would_lose_and_no_reference(package):
     task = task_of("keys")
     problem = task.problems("test", 1)[0]
-    assert problem.answer == "" and task.grade(problem, f"Answer: {problem.meta['index']}") == RIGHT
-    with pytest.raises(UserError, match="config.task.shots = 1: reasoning_gym:keys lacks answers to show"):
+    assert (
+        problem.answer == ""
+        and task.grade(problem, f"Answer: {problem.meta['index']}") == RIGHT
+    )
+    with pytest.raises(
+        UserError,
+        match="config.task.shots = 1: reasoning_gym:keys lacks answers to show",
+    ):
         task_of("keys", shots=1)
 
 
@@ -162,9 +180,13 @@ def test_worked_examples_are_other_training_problems(package):
         *shots, last = task.prompt(problem)
         asked = [m["content"].partition("\n")[0] for m in shots[::2]]
         assert (
-            len(asked) == 2 and problem.question not in asked and last["content"].startswith(problem.question)
+            len(asked) == 2
+            and problem.question not in asked
+            and last["content"].startswith(problem.question)
         )
-        assert [m["content"] for m in shots[1::2]] == [f"Answer: {train[question]}" for question in asked]
+        assert [m["content"] for m in shots[1::2]] == [
+            f"Answer: {train[question]}" for question in asked
+        ]
 
 
 def test_the_order_of_a_set_is_the_same_in_every_process(package, monkeypatch):
@@ -188,15 +210,20 @@ def test_a_score_that_takes_for_ever_is_a_grader_error(package, monkeypatch):
 
 
 def test_what_is_wrong_is_named(package, monkeypatch):
-    with pytest.raises(UserError, match="reasoning_gym:NAME of a data set; did you mean 'sums'"):
+    with pytest.raises(
+        UserError, match="reasoning_gym:NAME of a data set; did you mean 'sums'"
+    ):
         task_of("sum")
     with pytest.raises(
-        UserError, match="must be reasoning_gym:NAME of a data set; there are: board, breaks, drifts"
+        UserError,
+        match="must be reasoning_gym:NAME of a data set; there are: board, breaks, drifts",
     ):
         make(TaskConfig(name="reasoning_gym"))
     with pytest.raises(UserError, match="did you mean|there are"):
         task_of("composite")  # needs more than its name
-    with pytest.raises(UserError, match="reasoning_gym:breaks cannot make item 0: .*no such item"):
+    with pytest.raises(
+        UserError, match="reasoning_gym:breaks cannot make item 0: .*no such item"
+    ):
         task_of("breaks").problems("test", 1)
     with pytest.raises(UserError, match="unknown task 'sums:1'"):
         make(TaskConfig(name="sums:1"))
@@ -209,13 +236,23 @@ def test_what_is_wrong_is_named(package, monkeypatch):
 
 
 def test_a_data_set_is_a_part_of_a_mixture(package):
-    task = make(TaskConfig(name="mixed", parts=("gcd", "reasoning_gym:sums", "reasoning_gym:grid")))
+    task = make(
+        TaskConfig(
+            name="mixed", parts=("gcd", "reasoning_gym:sums", "reasoning_gym:grid")
+        )
+    )
     problems = task.problems("test", 6)
-    assert [p.task for p in problems] == ["gcd", "reasoning_gym:sums", "reasoning_gym:grid"] * 2
+    assert [p.task for p in problems] == [
+        "gcd",
+        "reasoning_gym:sums",
+        "reasoning_gym:grid",
+    ] * 2
     assert all(task.grade(p, f"Answer: {p.answer}") == RIGHT for p in problems)
 
 
-@pytest.mark.parametrize("name", ["leg_counting", "arc_1d", "isomorphic_strings", "tower_of_hanoi"])
+@pytest.mark.parametrize(
+    "name", ["leg_counting", "arc_1d", "isomorphic_strings", "tower_of_hanoi"]
+)
 def test_the_real_package(name, monkeypatch):
     pytest.importorskip("reasoning_gym")
     fresh(monkeypatch)

@@ -36,8 +36,18 @@ MATH = [
     }
 ]
 CRUXEVAL = [
-    {"code": "def f(s, n):\n    return [s] * n", "input": "'a', 2", "output": "['a', 'a']", "id": "sample_0"},
-    {"code": "def f(d):\n    return d", "input": "{1: 'b'}", "output": "{1: 'b'}", "id": "sample_1"},
+    {
+        "code": "def f(s, n):\n    return [s] * n",
+        "input": "'a', 2",
+        "output": "['a', 'a']",
+        "id": "sample_0",
+    },
+    {
+        "code": "def f(d):\n    return d",
+        "input": "{1: 'b'}",
+        "output": "{1: 'b'}",
+        "id": "sample_1",
+    },
 ]
 GPQA = [
     {
@@ -76,7 +86,9 @@ def folders(tmp_path):
     for name in SETS:
         (tmp_path / name).mkdir()
     for split, records in (("train", GSM8K[:100]), ("test", GSM8K[100:])):
-        parquet(tmp_path / "gsm8k" / "main" / f"{split}-00000-of-00001.parquet", records)
+        parquet(
+            tmp_path / "gsm8k" / "main" / f"{split}-00000-of-00001.parquet", records
+        )
     lines(tmp_path / "math500" / "test.jsonl", MATH)
     lines(tmp_path / "cruxeval" / "test.jsonl", CRUXEVAL)
     table(tmp_path / "gpqa" / "gpqa_diamond.csv", GPQA)
@@ -94,19 +106,29 @@ def test_the_hubs_test_questions_are_the_test_split(folders):
         assert len(task.problems("test")) == size
         assert {p.task for p in task.problems("test")} == {name}
         if name != "gsm8k":
-            with pytest.raises(UserError, match=f"no question for config.task.split = 'train'.*test {size}"):
+            with pytest.raises(
+                UserError,
+                match=f"no question for config.task.split = 'train'.*test {size}",
+            ):
                 task.problems("train")
-            with pytest.raises(UserError, match="config.task.shots = 9 is more than the . examples that are known"):
+            with pytest.raises(
+                UserError,
+                match="config.task.shots = 9 is more than the . examples that are known",
+            ):
                 read(folders, name, shots=9)
 
 
 def test_validation_is_taken_from_the_training_questions_alone(folders):
     task = read(folders, "gsm8k")
     sides = {split: {p.question for p in task.problems(split)} for split in SPLITS}
-    assert sides["train"] | sides["validation"] == {record["question"] for record in GSM8K[:100]}
+    assert sides["train"] | sides["validation"] == {
+        record["question"] for record in GSM8K[:100]
+    }
     assert sides["test"] == {record["question"] for record in GSM8K[100:]}
     assert all(split_of(question) == "validation" for question in sides["validation"])
-    assert not sides["train"] & sides["validation"] and 3 < len(sides["validation"]) < 25
+    assert (
+        not sides["train"] & sides["validation"] and 3 < len(sides["validation"]) < 25
+    )
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -116,10 +138,17 @@ def test_a_set_without_training_questions_shows_examples_of_ours(folders, name):
         assert grader_of(name)(problem, f"{solution}\nAnswer: {answer}") == RIGHT
     (folders / "test").mkdir()
     test = {"gsm8k": "test.parquet", "gpqa": "test.csv"}.get(name, "test.jsonl")
-    given = {"gsm8k": GSM8K[:3], "math500": MATH, "cruxeval": CRUXEVAL, "gpqa": GPQA[:2]}[name]
+    given = {
+        "gsm8k": GSM8K[:3],
+        "math500": MATH,
+        "cruxeval": CRUXEVAL,
+        "gpqa": GPQA[:2],
+    }[name]
     write = {"parquet": parquet, "csv": table, "jsonl": lines}[test.rpartition(".")[2]]
     write(folders / "test" / test, given)
-    task = make(TaskConfig(name=name, path=str(folders / "test" / test), shots=2, chat="plain"))
+    task = make(
+        TaskConfig(name=name, path=str(folders / "test" / test), shots=2, chat="plain")
+    )
     prompt = task.prompt(task.problems("test")[0])
     assert prompt.count("Question: ") == 3 and prompt.endswith("\nSolution:")
     for _, solution, answer in WORKED[name][:2]:
@@ -137,7 +166,9 @@ def test_references_and_worked_examples_of_gsm8k(folders):
 
 
 def test_what_is_asked_of_the_others(folders):
-    math, crux = (read(folders, name).problems("test")[0] for name in ("math500", "cruxeval"))
+    math, crux = (
+        read(folders, name).problems("test")[0] for name in ("math500", "cruxeval")
+    )
     assert (math.question, math.answer, math.id) == (
         MATH[0]["problem"],
         "\\frac{3}{4}",
@@ -151,14 +182,22 @@ def test_what_is_asked_of_the_others(folders):
 def test_the_letter_of_gpqa_is_that_of_the_right_option(folders):
     problems = read(folders, "gpqa").problems("test")
     for i, problem in enumerate(problems):
-        options = dict(line.split(") ", 1) for line in problem.question.splitlines() if ") " in line)
-        assert options[problem.answer] == f"right {i}" and sorted(options) == list("ABCD")
+        options = dict(
+            line.split(") ", 1)
+            for line in problem.question.splitlines()
+            if ") " in line
+        )
+        assert options[problem.answer] == f"right {i}" and sorted(options) == list(
+            "ABCD"
+        )
         assert len(set(options.values())) == 4
     letters = [p.answer for p in problems]
     assert all(4 <= letters.count(letter) <= 18 for letter in "ABCD")
     # a record keeps its order whatever else the file holds
     table(folders / "gpqa" / "gpqa_diamond.csv", GPQA[::-1])
-    assert {p.id: p for p in read(folders, "gpqa").problems("test")} == {p.id: p for p in problems}
+    assert {p.id: p for p in read(folders, "gpqa").problems("test")} == {
+        p.id: p for p in problems
+    }
 
 
 @pytest.mark.parametrize(
@@ -208,11 +247,24 @@ def test_literals_are_compared_by_value_and_never_run(reference, text, grade):
 
 
 def test_votes_see_through_how_an_answer_is_written():
-    assert canonical_answer("gpqa", "Answer: (b) the second") == canonical_answer("gpqa", "Answer: B") == "B"
-    spaced, tight = (canonical_answer("cruxeval", f"Answer: {text}") for text in ("['a', 1]", '["a",1]'))
+    assert (
+        canonical_answer("gpqa", "Answer: (b) the second")
+        == canonical_answer("gpqa", "Answer: B")
+        == "B"
+    )
+    spaced, tight = (
+        canonical_answer("cruxeval", f"Answer: {text}")
+        for text in ("['a', 1]", '["a",1]')
+    )
     assert spaced == tight == "['a', 1]"
-    assert canonical_answer("cruxeval", "Answer: '7'") != canonical_answer("cruxeval", "Answer: 7")
-    assert canonical_answer("gpqa", "Answer: none") is canonical_answer("cruxeval", "Answer: f()") is None
+    assert canonical_answer("cruxeval", "Answer: '7'") != canonical_answer(
+        "cruxeval", "Answer: 7"
+    )
+    assert (
+        canonical_answer("gpqa", "Answer: none")
+        is canonical_answer("cruxeval", "Answer: f()")
+        is None
+    )
 
 
 def test_a_set_comes_from_its_place_on_the_hub(folders, monkeypatch):
@@ -220,12 +272,16 @@ def test_a_set_comes_from_its_place_on_the_hub(folders, monkeypatch):
 
     def fetch(repository, file, repo_type):
         assert repo_type == "dataset"
-        (name,) = (name for name, known in SETS.items() if known.repository == repository)
+        (name,) = (
+            name for name, known in SETS.items() if known.repository == repository
+        )
         return str(folders / name / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     for name in SETS:
-        assert make(TaskConfig(name=name)).problems("test") == read(folders, name).problems("test")
+        assert make(TaskConfig(name=name)).problems("test") == read(
+            folders, name
+        ).problems("test")
 
 
 def test_a_hub_out_of_reach_is_one_line(monkeypatch):
@@ -249,24 +305,40 @@ def test_one_file_is_of_the_split_that_it_is_called_by(folders):
         lines(path, GSM8K[:30])
         task = make(TaskConfig(name="gsm8k", path=str(path)))
         assert (len(task.problems(split)) == 30) == (split == "test")
-    with pytest.raises(UserError, match="no question for config.task.split = 'test'; it has: train 2"):
-        make(TaskConfig(name="gsm8k", path=str(folders / "train.jsonl"))).problems("test")
+    with pytest.raises(
+        UserError, match="no question for config.task.split = 'test'; it has: train 2"
+    ):
+        make(TaskConfig(name="gsm8k", path=str(folders / "train.jsonl"))).problems(
+            "test"
+        )
     # of a set without training questions every file is for the test
     lines(folders / "training.jsonl", CRUXEVAL)
-    assert len(make(TaskConfig(name="cruxeval", path=str(folders / "training.jsonl"))).problems("test")) == 2
+    assert (
+        len(
+            make(
+                TaskConfig(name="cruxeval", path=str(folders / "training.jsonl"))
+            ).problems("test")
+        )
+        == 2
+    )
 
 
 def test_what_is_wrong_with_a_copy_is_named(folders):
-    with pytest.raises(UserError, match="holds no test.jsonl; give one file of HuggingFaceH4/MATH-500"):
+    with pytest.raises(
+        UserError, match="holds no test.jsonl; give one file of HuggingFaceH4/MATH-500"
+    ):
         make(TaskConfig(name="math500", path=str(folders)))
     with pytest.raises(UserError, match="none.csv': No such file"):
         make(TaskConfig(name="gpqa", path=str(folders / "none.csv")))
     with pytest.raises(
-        UserError, match="test.jsonl:1: field 'id' is missing; every line needs 'id' and 'code'"
+        UserError,
+        match="test.jsonl:1: field 'id' is missing; every line needs 'id' and 'code'",
     ):
         make(TaskConfig(name="cruxeval", path=str(folders / "math500")))
     table(folders / "x.csv", [{**GPQA[0], "Incorrect Answer 2": " "}])
-    with pytest.raises(UserError, match="x.csv:2: field 'Incorrect Answer 2' = ' ' must be"):
+    with pytest.raises(
+        UserError, match="x.csv:2: field 'Incorrect Answer 2' = ' ' must be"
+    ):
         make(TaskConfig(name="gpqa", path=str(folders / "x.csv")))
     (folders / "y.csv").write_text('Question,Record ID\n"never closed')
     with pytest.raises(UserError, match="y.csv:2: is not CSV"):
@@ -291,11 +363,19 @@ def mixed(folders):
 
 def test_a_mixture_has_as_many_problems_of_every_part(mixed):
     config, task = mixed
-    own = {part: make(dataclasses.replace(config, name=part)).problems("test") for part in PARTS}
+    own = {
+        part: make(dataclasses.replace(config, name=part)).problems("test")
+        for part in PARTS
+    }
     everything = task.problems("test")
-    assert [p.task for p in everything] == [*PARTS] * 2  # as many as the smallest part has
+    assert [p.task for p in everything] == [
+        *PARTS
+    ] * 2  # as many as the smallest part has
     assert [p for p in everything if p.task == "gpqa"] == own["gpqa"][:2]
-    assert task.problems("test", 4) == everything[:4] and task.problems("test", 99) == everything
+    assert (
+        task.problems("test", 4) == everything[:4]
+        and task.problems("test", 99) == everything
+    )
 
 
 def test_a_problem_of_a_mixture_is_its_own_tasks(mixed):
@@ -304,14 +384,24 @@ def test_a_problem_of_a_mixture_is_its_own_tasks(mixed):
         own = make(dataclasses.replace(config, name=problem.task))
         assert task.prompt(problem) == own.prompt(problem)
         for answer in (problem.answer, f"({problem.answer})", "['a',\"a\"]", "7"):
-            assert task.grade(problem, f"Answer: {answer}") == own.grade(problem, f"Answer: {answer}")
-    assert task.grade(task.problems("test")[1], f"Answer: ({task.problems('test')[1].answer})") == RIGHT
+            assert task.grade(problem, f"Answer: {answer}") == own.grade(
+                problem, f"Answer: {answer}"
+            )
+    assert (
+        task.grade(
+            task.problems("test")[1], f"Answer: ({task.problems('test')[1].answer})"
+        )
+        == RIGHT
+    )
     assert task.grade(task.problems("test")[2], "Answer: ['a',\"a\"]") == RIGHT
 
 
 @pytest.mark.parametrize("parts", [(), ("sums",), ("sums", "sums"), ("sums", "mixed")])
 def test_a_mixture_needs_two_parts(parts):
-    with pytest.raises(UserError, match="config.task.parts = .* must be two other tasks or more, each once"):
+    with pytest.raises(
+        UserError,
+        match="config.task.parts = .* must be two other tasks or more, each once",
+    ):
         make(TaskConfig(name="mixed", parts=parts))
 
 

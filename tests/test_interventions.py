@@ -14,9 +14,16 @@ from fr.models import Model
 from fr.sampling import rows, steering
 from fr.types import Problem
 
-CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7, lengths=(10, 30), fires=(2, 9))
+CALIBRATION = Calibration(
+    threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7, lengths=(10, 30), fires=(2, 9)
+)
 DETECTOR = dict(
-    detector=steering.DEMOTION, detector_width=1, threshold=1.5, warmup=4, cov_mean=0.2, cov_sd=0.7
+    detector=steering.DEMOTION,
+    detector_width=1,
+    threshold=1.5,
+    warmup=4,
+    cov_mean=0.2,
+    cov_sd=0.7,
 )
 ALL = Config().intervention.operators
 
@@ -24,8 +31,14 @@ ALL = Config().intervention.operators
 def fill(name, attempt=0, has_ancestor=True, config=Config(), problem="p"):
     """The fields that an operator sets."""
     asked = Problem(problem, "", "", "countdown")
-    change = OPERATORS[name].change(Setting(config, asked, attempt, CALIBRATION, has_ancestor))
-    assert (change.prompt, change.kept, change.speak) == (None, (), None)  # it starts from the prompt
+    change = OPERATORS[name].change(
+        Setting(config, asked, attempt, CALIBRATION, has_ancestor)
+    )
+    assert (change.prompt, change.kept, change.speak) == (
+        None,
+        (),
+        None,
+    )  # it starts from the prompt
     return change.params
 
 
@@ -39,7 +52,9 @@ def fill(name, attempt=0, has_ancestor=True, config=Config(), problem="p"):
 ])  # fmt: skip
 def test_rows(name, wanted):
     assert fill(name) == wanted
-    rows.fill(rows.defaults(1), 0, row("fits", **wanted))  # every name is a field of RowParams
+    rows.fill(
+        rows.defaults(1), 0, row("fits", **wanted)
+    )  # every name is a field of RowParams
 
 
 def test_detectors_by_setting():
@@ -64,8 +79,12 @@ def test_local_temperatures_take_turns():
 
 
 def test_page_hinkley_is_a_row_of_numbers_too():
-    diagnosis = dataclasses.replace(Config().diagnosis, detector="page_hinkley", drift=0.2)
-    own = fill("sparse_steer", config=dataclasses.replace(Config(), diagnosis=diagnosis))
+    diagnosis = dataclasses.replace(
+        Config().diagnosis, detector="page_hinkley", drift=0.2
+    )
+    own = fill(
+        "sparse_steer", config=dataclasses.replace(Config(), diagnosis=diagnosis)
+    )
     assert own == fill("sparse_steer") | {"drift": 0.2}
 
 
@@ -80,33 +99,51 @@ def test_page_hinkley_is_a_row_of_numbers_too():
 def test_rows_of_numbers_beside_those_of_the_source(name, wanted):
     assert fill(name) == wanted
     rows.fill(rows.defaults(1), 0, row("fits", **wanted))
-    assert OPERATORS[name].needs_ancestor == (wanted.get("operator") in steering.NEEDS_ANCESTOR)
-    assert OPERATORS[name].deterministic == (name == "greedy") and not OPERATORS[name].outside
+    assert OPERATORS[name].needs_ancestor == (
+        wanted.get("operator") in steering.NEEDS_ANCESTOR
+    )
+    assert (
+        OPERATORS[name].deterministic == (name == "greedy")
+        and not OPERATORS[name].outside
+    )
 
 
 def test_the_random_control_steers_in_as_many_attempts_as_the_detector():
     """Played on lengths drawn like the failures': both fire in the same share of attempts."""
     rng = np.random.default_rng(0)
     lengths = tuple(rng.integers(20, 80, 40).tolist())
-    fires = tuple(int(rng.integers(length)) if rng.random() < 0.6 else -1 for length in lengths)
+    fires = tuple(
+        int(rng.integers(length)) if rng.random() < 0.6 else -1 for length in lengths
+    )
     known = dataclasses.replace(CALIBRATION, lengths=lengths, fires=fires)
     asked = Problem("p", "", "", "countdown")
     fired = []
     for attempt in range(4000):
-        own = OPERATORS["sparse_steer_random"].fill(Setting(Config(), asked, attempt, known, True))
+        own = OPERATORS["sparse_steer_random"].fill(
+            Setting(Config(), asked, attempt, known, True)
+        )
         at = own.get("fire_position", -1)
         assert (at >= 0) != (own["threshold"] == np.inf)
         fired.append(0 <= at < lengths[rng.integers(len(lengths))])
     wanted = np.mean(np.array(fires) >= 0)
     assert abs(np.mean(fired) - wanted) < 3 * np.sqrt(wanted * (1 - wanted) / 4000)
     never = dataclasses.replace(known, fires=(-1,) * len(lengths))
-    assert OPERATORS["sparse_steer_random"].fill(Setting(Config(), asked, 0, never, True))["threshold"] == np.inf
+    assert (
+        OPERATORS["sparse_steer_random"].fill(Setting(Config(), asked, 0, never, True))[
+            "threshold"
+        ]
+        == np.inf
+    )
 
 
 def test_random_positions_are_uniform_over_the_lengths():
     positions = [fill("sparse_steer_random", i)["fire_position"] for i in range(2000)]
-    assert positions[:5] == [fill("sparse_steer_random", i)["fire_position"] for i in range(5)]
-    assert positions[:5] != [fill("sparse_steer_random", i, problem="q")["fire_position"] for i in range(5)]
+    assert positions[:5] == [
+        fill("sparse_steer_random", i)["fire_position"] for i in range(5)
+    ]
+    assert positions[:5] != [
+        fill("sparse_steer_random", i, problem="q")["fire_position"] for i in range(5)
+    ]
     # One failure in two has 10 tokens, the other 30: 1/20 + 1/60 a position up to 10, 1/60 behind it.
     expected = 2000 * np.where(np.arange(30) < 10, 1 / 20 + 1 / 60, 1 / 60)
     seen = np.bincount(positions, minlength=30)
@@ -114,7 +151,9 @@ def test_random_positions_are_uniform_over_the_lengths():
     chi2 = np.sum((seen - expected) ** 2 / expected)
     assert abs(chi2 - 29) < 4 * np.sqrt(2 * 29)
     assert "fire_position" in fill("sparse_steer_random")
-    steer = {k: v for k, v in fill("sparse_steer_random").items() if k != "fire_position"}
+    steer = {
+        k: v for k, v in fill("sparse_steer_random").items() if k != "fire_position"
+    }
     assert steer == fill("sparse_steer")  # but for the place, it is the same steering
 
 
@@ -124,9 +163,15 @@ def test_without_an_ancestor(char_tokenizer):
     assert [o.name for o in able] == list(ALL) and left_out == {}
     able, left_out = select(ALL, False, codec, "countdown")
     assert [o.name for o in able] == ["retry", "local_temp"]
-    assert left_out == dict.fromkeys(set(ALL) - {"retry", "local_temp"}, "needs an ancestor")
-    for name in ALL:  # what cannot run without an ancestor is what the loop would refuse
-        assert OPERATORS[name].needs_ancestor == (fill(name).get("operator") in steering.NEEDS_ANCESTOR)
+    assert left_out == dict.fromkeys(
+        set(ALL) - {"retry", "local_temp"}, "needs an ancestor"
+    )
+    for (
+        name
+    ) in ALL:  # what cannot run without an ancestor is what the loop would refuse
+        assert OPERATORS[name].needs_ancestor == (
+            fill(name).get("operator") in steering.NEEDS_ANCESTOR
+        )
     uses = [o.name for o in select(ALL, True, codec, "countdown")[0] if o.uses_ancestor]
     assert uses == [n for n in ALL if n != "retry"]
     assert [n for n in ALL if OPERATORS[n].deterministic] == ["dense_steer"]

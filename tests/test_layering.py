@@ -25,7 +25,19 @@ STEPS = [
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.
-MAY = {"help": {"config"}, "cli": {"cli", "config", "errors", "help", "interrupts", "locks", "processes", "registry"}}
+MAY = {
+    "help": {"config"},
+    "cli": {
+        "cli",
+        "config",
+        "errors",
+        "help",
+        "interrupts",
+        "locks",
+        "processes",
+        "registry",
+    },
+}
 
 
 def imports(path: pathlib.Path, within: bool = True) -> list[tuple[int, str]]:
@@ -68,9 +80,13 @@ def test_no_import_runs_back():
             if room in MAY:
                 allowed = other in MAY[room]
             else:
-                allowed = other == room or (other in STEP and STEP[other] < STEP.get(room, -1))
+                allowed = other == room or (
+                    other in STEP and STEP[other] < STEP.get(room, -1)
+                )
             if not allowed:
-                back.append(f"{path.relative_to(ROOT)}:{line}: {room} must not import {other}")
+                back.append(
+                    f"{path.relative_to(ROOT)}:{line}: {room} must not import {other}"
+                )
     assert not back, "\n".join(back)
 
 
@@ -86,12 +102,25 @@ def test_routing_and_the_store_need_no_jax():
     files = [path for path, room in rooms().items() if room in light]
     files += [path for path in [ROOT / "scripts" / "route.py"] if path.exists()]
     heavy = {"jax", "flax", "optax", "orbax", "chex"}
-    found = {(path.name, name) for path in files if path.name != "head.py" for name in names_of(path) & heavy}
+    found = {
+        (path.name, name)
+        for path in files
+        if path.name != "head.py"
+        for name in names_of(path) & heavy
+    }
     assert found == {("learn.py", "jax"), ("trained.py", "jax")}
     for name in ("learn", "trained"):
-        at_once = {n.split(".")[0] for _, n in imports(ROOT / f"fr/routing/{name}.py", within=False)}
+        at_once = {
+            n.split(".")[0]
+            for _, n in imports(ROOT / f"fr/routing/{name}.py", within=False)
+        }
         assert not at_once & heavy
-    eager = [path for path in files for _, name in imports(path, within=False) if name == "fr.routing.head"]
+    eager = [
+        path
+        for path in files
+        for _, name in imports(path, within=False)
+        if name == "fr.routing.head"
+    ]
     assert not eager
 
 

@@ -26,7 +26,9 @@ with locks.hold(sys.argv[1]):
 def holder(tmp_path):
     """A process that holds tmp_path / "run"."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "held\n"
     yield process
@@ -35,7 +37,9 @@ def holder(tmp_path):
 
 
 def test_the_second_run_is_told_who_has_the_folder(holder, tmp_path):
-    with pytest.raises(UserError, match=f"is in use by process {holder.pid} on .* since 20"):
+    with pytest.raises(
+        UserError, match=f"is in use by process {holder.pid} on .* since 20"
+    ):
         with locks.hold(tmp_path / "run"):
             pass
     assert os.listdir(tmp_path / "run") == [locks.NAME]
@@ -45,7 +49,10 @@ def test_a_killed_run_leaves_no_lock(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with locks.hold(tmp_path / "run"):
-        assert json.loads((tmp_path / "run" / locks.NAME).read_text())["pid"] == os.getpid()
+        assert (
+            json.loads((tmp_path / "run" / locks.NAME).read_text())["pid"]
+            == os.getpid()
+        )
 
 
 def test_a_folder_that_nothing_was_written_to_is_removed(tmp_path):
@@ -86,7 +93,10 @@ def test_of_many_at_once_one_at_a_time_holds_the_folder(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be used"), locks.hold(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(UserError, match="cannot be used"),
+        locks.hold(tmp_path / "file" / "run"),
+    ):
         pass
 
 
@@ -102,7 +112,9 @@ def test_a_marker_refuses_a_second_and_goes_with_its_owner(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("change", [{"pid": 2**22 + 1}, {"host": "elsewhere", "beat": 0.0}])
+@pytest.mark.parametrize(
+    "change", [{"pid": 2**22 + 1}, {"host": "elsewhere", "beat": 0.0}]
+)
 def test_a_marker_of_a_dead_owner_is_taken_over(tmp_path, change):
     first = marker(tmp_path)
     left = json.loads((tmp_path / ".lock.json").read_text())

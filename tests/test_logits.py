@@ -30,7 +30,9 @@ def reference(logits, temperature, top_p, top_k):
 
 def alike(logits, uniform):
     """The same logits in as many rows as there are uniforms."""
-    return np.broadcast_to(logits, (len(uniform), len(logits))), np.asarray(uniform, np.float32)
+    return np.broadcast_to(logits, (len(uniform), len(logits))), np.asarray(
+        uniform, np.float32
+    )
 
 
 def tokens_at(logits, uniform):
@@ -45,7 +47,9 @@ def order(vocab):
     return ids[ids >= 0]
 
 
-@pytest.mark.parametrize("vocab", [2, 5, 300, 4999, 5000])  # one run, a last run that is padded, full runs
+@pytest.mark.parametrize(
+    "vocab", [2, 5, 300, 4999, 5000]
+)  # one run, a last run that is padded, full runs
 def test_a_uniform_is_inverted(vocab):
     z = np.random.default_rng(vocab).normal(size=vocab).astype(np.float32) * 2
     ids = order(vocab)
@@ -60,11 +64,22 @@ def test_a_uniform_is_inverted(vocab):
 def test_draws_pass_chi_squared(vocab):
     z = np.random.default_rng(7).normal(size=vocab).astype(np.float32)
     keys = np.stack([row_key(0, i) for i in range(100)])
-    u = np.concatenate([lg.uniforms(jnp.asarray(keys), jnp.full(100, step))[:, 0] for step in range(200)])
+    u = np.concatenate(
+        [
+            lg.uniforms(jnp.asarray(keys), jnp.full(100, step))[:, 0]
+            for step in range(200)
+        ]
+    )
     seen = np.concatenate([tokens_at(z, part) for part in u.reshape(-1, 2000)])
     # Classes of tokens, so that each of a large vocabulary's expects enough draws.
-    expected, seen = 20_000 * np.exp(reference(z, 1.0, 1.0, 0)), np.bincount(seen, minlength=vocab)
-    expected, seen = (np.add.reduceat(x, np.arange(0, vocab, -(-vocab // 500))) for x in (expected, seen))
+    expected, seen = (
+        20_000 * np.exp(reference(z, 1.0, 1.0, 0)),
+        np.bincount(seen, minlength=vocab),
+    )
+    expected, seen = (
+        np.add.reduceat(x, np.arange(0, vocab, -(-vocab // 500)))
+        for x in (expected, seen)
+    )
     chi2, freedom = np.sum((seen - expected) ** 2 / expected), len(expected) - 1
     assert abs(chi2 - freedom) < 4 * np.sqrt(2 * freedom)
 
@@ -77,11 +92,19 @@ def test_mass_at_one_end_of_any_vocabulary(vocab):
         z[:, only] = 1e4
         token, logp = draw(z, u, np.zeros(3, bool))
         assert token.tolist() == [only] * 3 and logp.tolist() == [0.0] * 3
-    token, logp = draw(np.zeros((3, vocab), np.float32), u, np.array([False, False, True]))
+    token, logp = draw(
+        np.zeros((3, vocab), np.float32), u, np.array([False, False, True])
+    )
     ids = order(vocab)
-    assert token[0] == ids[0] and abs(np.flatnonzero(ids == token[1])[0] - vocab / 2) < 2 and token[2] == 0
+    assert (
+        token[0] == ids[0]
+        and abs(np.flatnonzero(ids == token[1])[0] - vocab / 2) < 2
+        and token[2] == 0
+    )
     np.testing.assert_allclose(logp, -np.log(vocab), rtol=1e-6)
-    last = int(draw(np.zeros((3, vocab), np.float32), u[[2, 2, 2]], np.zeros(3, bool))[0][0])
+    last = int(
+        draw(np.zeros((3, vocab), np.float32), u[[2, 2, 2]], np.zeros(3, bool))[0][0]
+    )
     assert np.flatnonzero(ids == last)[0] >= vocab - 1 - vocab // 2**20
 
 
@@ -117,7 +140,11 @@ def test_no_token_without_mass_is_drawn_at_any_edge():
     rng = np.random.default_rng(0)
     z = np.where(rng.random(300) < 0.3, rng.normal(size=300), -1e30).astype(np.float32)
     edges = np.cumsum(np.exp(reference(z, 1.0, 1.0, 0))).astype(np.float32)
-    near = [edges, np.nextafter(edges, np.float32(2)), np.nextafter(edges, np.float32(-1))]
+    near = [
+        edges,
+        np.nextafter(edges, np.float32(2)),
+        np.nextafter(edges, np.float32(-1)),
+    ]
     u = np.clip(np.concatenate(near), 0, BELOW_ONE)
     assert (z[tokens_at(z, u)] > -1e29).all()
 
@@ -149,7 +176,9 @@ FILTERS = [(0.6, 1.0, 0), (1.7, 0.9, 0), (1.0, 1.0, 5), (0.5, 0.8, 12), (0.0, 0.
 def test_log_prob_is_that_of_the_tempered_filtered_distribution():
     z = np.random.default_rng(3).normal(size=(len(FILTERS), 300)).astype(np.float32) * 3
     temperature, top_p, top_k = (np.array(column) for column in zip(*FILTERS))
-    ready = restrict(temper(z, temperature.astype(np.float32)), top_p.astype(np.float32), top_k)
+    ready = restrict(
+        temper(z, temperature.astype(np.float32)), top_p.astype(np.float32), top_k
+    )
     wanted = np.stack([reference(row, *given) for row, given in zip(z, FILTERS)])
     np.testing.assert_array_equal(np.asarray(ready) > -1e29, wanted > -np.inf)
     for u in (0.01, 0.37, 0.93):
@@ -157,22 +186,35 @@ def test_log_prob_is_that_of_the_tempered_filtered_distribution():
         np.testing.assert_allclose(logp, wanted[np.arange(len(z)), token], atol=2e-5)
 
 
-@pytest.mark.parametrize("spread", [3.0, 0.1])  # an edge among the likeliest 1,024, and one behind them
+@pytest.mark.parametrize(
+    "spread", [3.0, 0.1]
+)  # an edge among the likeliest 1,024, and one behind them
 def test_filters_of_a_large_vocabulary(spread):
     z = np.random.default_rng(6).normal(size=(6, 5000)).astype(np.float32) * spread
-    given = [(1.0, 0.9, 0), (1.0, 1.0, 0), (1.0, 0.7, 40), (1.0, 0.5, 0), (1.0, 1.0, 1024), (1.0, 0.9, 1500)]
+    given = [
+        (1.0, 0.9, 0),
+        (1.0, 1.0, 0),
+        (1.0, 0.7, 40),
+        (1.0, 0.5, 0),
+        (1.0, 1.0, 1024),
+        (1.0, 0.9, 1500),
+    ]
     for some in (slice(0, 5), slice(0, 6)):  # the last row always needs the whole order
         _, top_p, top_k = (np.array(column) for column in zip(*given[some]))
         ready = np.asarray(restrict(z[some], top_p.astype(np.float32), top_k))
         for row, out, one in zip(z[some], ready, given[some]):
-            assert abs((out > -1e29).sum() - (reference(row, *one) > -np.inf).sum()) <= 1  # float32 mass
+            assert (
+                abs((out > -1e29).sum() - (reference(row, *one) > -np.inf).sum()) <= 1
+            )  # float32 mass
             assert (out == np.where(out > -1e29, row, np.float32(-1e30))).all()
             assert row[out > -1e29].min() > row[out < -1e29].max(initial=-np.inf)
 
 
 def kept(logits, top_p=1.0, top_k=0):
     """Ids that a filter leaves."""
-    out = restrict(np.array([logits], np.float32), np.array([top_p], np.float32), np.array([top_k]))
+    out = restrict(
+        np.array([logits], np.float32), np.array([top_p], np.float32), np.array([top_k])
+    )
     return np.flatnonzero(np.asarray(out)[0] > -1e29).tolist()
 
 
@@ -191,7 +233,9 @@ def test_filter_edges():
         and kept(three, top_p=0.51) == [0, 1]
         and kept(three, top_p=0.81) == [0, 1, 2]
     )
-    assert kept(three, top_p=0.6, top_k=2) == [0] and kept(three, top_p=0.63, top_k=2) == [0, 1]
+    assert kept(three, top_p=0.6, top_k=2) == [0] and kept(
+        three, top_p=0.63, top_k=2
+    ) == [0, 1]
 
 
 COLD = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-12, 1e-30, 1e-40)
@@ -199,7 +243,10 @@ COLD = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-12, 1e-30, 1e-40)
 
 @pytest.mark.parametrize("vocab", [300, 5000])
 def test_cold_rows_take_the_likeliest_token_with_a_finite_log_prob(vocab):
-    z = np.random.default_rng(12).normal(size=(len(COLD), vocab)).astype(np.float32) * 40
+    z = (
+        np.random.default_rng(12).normal(size=(len(COLD), vocab)).astype(np.float32)
+        * 40
+    )
     t, u = np.array(COLD, np.float32), np.full(len(COLD), 0.99, np.float32)
     # Alone, and by the way of filters: edges of top-p, top-k of one, of all and beyond.
     ways = [draw(z, u, np.zeros(len(t), bool), t)]
@@ -212,7 +259,9 @@ def test_cold_rows_take_the_likeliest_token_with_a_finite_log_prob(vocab):
         (1.0, vocab + 9),
         (0.999999, 0),
     ):
-        ready = restrict(temper(z, t), np.full(len(t), top_p, np.float32), np.full(len(t), top_k))
+        ready = restrict(
+            temper(z, t), np.full(len(t), top_p, np.float32), np.full(len(t), top_k)
+        )
         ways.append(draw(ready, u, np.zeros(len(t), bool)))
     for token, logp in ways:
         np.testing.assert_array_equal(token, z.argmax(axis=1))
@@ -222,7 +271,9 @@ def test_cold_rows_take_the_likeliest_token_with_a_finite_log_prob(vocab):
 def test_ties_share_the_mass_of_a_cold_row_and_tokens_at_minus_infinity_have_none():
     z = np.array([[5.0, 5.0, -np.inf, 1.0]] * 3, np.float32)
     t = np.full(3, 1e-6, np.float32)
-    token, logp = draw(z, np.array([0.0, 0.6, BELOW_ONE], np.float32), np.zeros(3, bool), t)
+    token, logp = draw(
+        z, np.array([0.0, 0.6, BELOW_ONE], np.float32), np.zeros(3, bool), t
+    )
     assert token.tolist() == [0, 1, 1]
     np.testing.assert_allclose(logp, -np.log(2), rtol=1e-6)
 
@@ -232,7 +283,12 @@ def test_logits_that_are_no_numbers_give_no_log_prob(bad):
     z = np.random.default_rng(13).normal(size=(2, 5000)).astype(np.float32)
     z[0, 77] = bad
     for t in (0.0, 1.0):
-        token, logp = draw(z, np.full(2, 0.4, np.float32), np.full(2, t == 0), np.full(2, t, np.float32))
+        token, logp = draw(
+            z,
+            np.full(2, 0.4, np.float32),
+            np.full(2, t == 0),
+            np.full(2, t, np.float32),
+        )
         assert np.isnan(logp[0]) and np.isfinite(logp[1]) and 0 <= token[0] < 5000
     nothing = np.full((1, 5000), -np.inf, np.float32)
     assert np.isnan(draw(nothing, np.zeros(1, np.float32), np.zeros(1, bool))[1][0])

@@ -21,7 +21,9 @@ from fr.training.lora import applied, init_adapters
 from fr.training.policy import make_update
 from fr.training.state import init_state, training_mesh
 
-MODEL = ModelConfig(vocab=40, width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ff=32, qkv_bias=True)
+MODEL = ModelConfig(
+    vocab=40, width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ff=32, qkv_bias=True
+)
 LOW = LoraConfig(rank=3, alpha=6.0)
 TOKENS = np.random.default_rng(0).integers(MODEL.vocab, size=(2, 12))
 POSITIONS = np.broadcast_to(np.arange(12), TOKENS.shape)
@@ -30,7 +32,9 @@ POSITIONS = np.broadcast_to(np.arange(12), TOKENS.shape)
 def adapters(config=LOW, scale=0.2) -> dict:
     fresh = init_adapters(MODEL, config, jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(fresh))))
-    return jax.tree.map(lambda x: x + scale * jax.random.normal(next(keys), x.shape), fresh)
+    return jax.tree.map(
+        lambda x: x + scale * jax.random.normal(next(keys), x.shape), fresh
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "remat"))
@@ -41,7 +45,11 @@ def logits(params, low=None, cache=None, config=LOW, remat=False):
 
 
 def close(a, b, tolerance=2e-5):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
+        a,
+        b,
+    )
 
 
 def test_fresh_adapters_change_nothing():
@@ -82,18 +90,25 @@ def test_gradient_is_that_of_the_merged_weights(remat):
 def test_recomputed_layers_have_the_same_gradient():
     params, total = random_params(MODEL), lambda out: jnp.sum(jnp.sin(out))
     plain, again = (
-        jax.jit(jax.grad(lambda p: total(logits(p, remat=remat))))(params) for remat in (False, True)
+        jax.jit(jax.grad(lambda p: total(logits(p, remat=remat))))(params)
+        for remat in (False, True)
     )
     close(again, plain)
 
 
 def test_no_gradient_of_a_whole_matrix_is_made():
     params, low = random_params(MODEL), adapters()
-    program = jax.jit(jax.grad(lambda low, params: jnp.sum(logits(params, low)))).lower(low, params).as_text()
+    program = (
+        jax.jit(jax.grad(lambda low, params: jnp.sum(logits(params, low))))
+        .lower(low, params)
+        .as_text()
+    )
     # Leaves of the base are read; none of their shapes is summed up over the tokens, as a gradient of one would be.
     full = jax.jit(jax.grad(lambda p: jnp.sum(logits(p)))).lower(params).as_text()
     made = f"tensor<{MODEL.layers}x{MODEL.width}x{MODEL.ff}xf32>"
-    count = lambda text: sum("dynamic_update_slice" in line and made in line for line in text.splitlines())
+    count = lambda text: sum(
+        "dynamic_update_slice" in line and made in line for line in text.splitlines()
+    )
     assert count(program) == 0 < count(full)
 
 
@@ -103,7 +118,10 @@ def test_an_update_of_adapters_leaves_the_base_alone():
     ones = np.ones((4, 6), np.float32)
     batch = make_batch([[1, 2]] * 4, np.full((4, 6), 7), ones, -3 * ones, ones)
     state = init_state(init_adapters(MODEL, LOW, jax.random.key(0)), config)
-    update, frozen = make_update(MODEL, DR_GRPO, config, LOW, mesh), jax.tree.map(jnp.asarray, params)
+    update, frozen = (
+        make_update(MODEL, DR_GRPO, config, LOW, mesh),
+        jax.tree.map(jnp.asarray, params),
+    )
     for _ in range(2):
         state, metrics = update(state, batch, frozen)
     assert metrics["grad_norm"] > 0 and set(state.params) == {"layers"}
@@ -119,6 +137,9 @@ def test_merging_keeps_the_type():
 
 def test_an_unknown_target_is_refused():
     with pytest.raises(
-        UserError, match="config.lora.targets: 'qproj' is no part of a layer; there are: q, k, v"
+        UserError,
+        match="config.lora.targets: 'qproj' is no part of a layer; there are: q, k, v",
     ):
-        lora.init_adapters(MODEL, dataclasses.replace(LOW, targets=("qproj",)), jax.random.key(0))
+        lora.init_adapters(
+            MODEL, dataclasses.replace(LOW, targets=("qproj",)), jax.random.key(0)
+        )

@@ -22,7 +22,9 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_attempt():
 def test_pass_at_k_is_unbiased():
     p, n, k = 0.07, 20, 8
     chance = [math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)]
-    np.testing.assert_allclose(chance @ pass_at_k(np.arange(n + 1), n, k), 1 - (1 - p) ** k, rtol=1e-12)
+    np.testing.assert_allclose(
+        chance @ pass_at_k(np.arange(n + 1), n, k), 1 - (1 - p) ** k, rtol=1e-12
+    )
 
 
 def test_pass_at_k_of_many_attempts_is_exact():
@@ -39,7 +41,9 @@ def test_pass_at_k_of_many_attempts_is_exact():
 def test_a_confidence_at_the_end_of_a_bin_belongs_to_it(kind, bins):
     ends = (np.arange(bins + 1) / bins).astype(kind)
     counts = bin_sums(ends, np.zeros(bins + 1), bins)[0, :, 0]
-    assert counts.tolist() == [2.0] + [1.0] * (bins - 1)  # 0 and the first end, then an end each
+    assert counts.tolist() == [2.0] + [1.0] * (
+        bins - 1
+    )  # 0 and the first end, then an end each
 
 
 @pytest.mark.parametrize("right", [[0.5], [math.nan], [-1], [3]])
@@ -68,14 +72,20 @@ def test_no_calibration_error_of_what_is_no_probability(confidence, right, bins)
 
 def test_calibration_error_by_hand():
     # Ten attempts say 95 % and nine are right; ten say 35 % and none is.
-    confidence, right = np.repeat([0.95, 0.35], 10), np.repeat([1, 1, 0, 0], [9, 0, 1, 10])
+    confidence, right = (
+        np.repeat([0.95, 0.35], 10),
+        np.repeat([1, 1, 0, 0], [9, 0, 1, 10]),
+    )
     np.testing.assert_allclose(ece(confidence, right), 0.5 * 0.05 + 0.5 * 0.35)
     np.testing.assert_allclose(ece(confidence, right, bins=1), 0.65 - 0.45)
     assert math.isnan(ece(np.zeros(0), np.zeros(0)))
 
 
 def test_bins_hold_their_upper_end_and_groups_add_up():
-    confidence, right = np.array([0.0, 0.5, 0.51, 1.0, 1.00001]), np.array([0, 1, 1, 0, 1])
+    confidence, right = (
+        np.array([0.0, 0.5, 0.51, 1.0, 1.00001]),
+        np.array([0, 1, 1, 0, 1]),
+    )
     assert bin_sums(confidence, right, 2)[0, :, 0].tolist() == [2, 3]
     apart = bin_sums(confidence, right, 2, np.array([0, 0, 2, 2, 2]), 3)
     assert apart.shape == (3, 2, 3) and not apart[1].any()
@@ -96,7 +106,9 @@ def test_rank_correlation_is_scipys():
     rows = np.round(draw.random((50, 11)), 1)  # with ties
     rho, flat = premature(rows)
     assert not flat.any()
-    np.testing.assert_allclose(rho, [spearmanr(row, np.arange(11))[0] for row in rows], atol=1e-12)
+    np.testing.assert_allclose(
+        rho, [spearmanr(row, np.arange(11))[0] for row in rows], atol=1e-12
+    )
 
 
 def test_early_late_and_flat_confidence():

@@ -30,7 +30,11 @@ class Lucky(Mixed):
     """Sums are right in every third attempt, the rest in every sixth: an untrained model solves nothing."""
 
     def grade(self, problem, completion):
-        return WRONG if zlib.crc32(completion.encode()) % (3 if problem.task == "sums" else 6) else RIGHT
+        return (
+            WRONG
+            if zlib.crc32(completion.encode()) % (3 if problem.task == "sums" else 6)
+            else RIGHT
+        )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,9 @@ def done(tiny_model, plain_engine, tmp_path_factory):
     tokenizer.chat_template = TEMPLATE
     config = Config(
         task=TaskConfig(name="mixed", parts=PARTS, problems=9),
-        sampling=SamplingConfig(rollouts=4, max_new_tokens=8, slots=4, chunk=4, shard_rows=20),
+        sampling=SamplingConfig(
+            rollouts=4, max_new_tokens=8, slots=4, chunk=4, shard_rows=20
+        ),
         intervention=InterventionConfig(("retry", "hot", "sparse_steer"), 3),
     )
     task, workdir = Lucky(config.task), tmp_path_factory.mktemp("mixed")
@@ -61,34 +67,51 @@ def test_every_part_is_a_cell_of_its_own_problems(done):
     assert {a.task for a in tried} == set(PARTS)
     for cell, part in zip(cells, PARTS):
         own = [p.id for p in run.problems if p.task == part]
-        assert set(cell.problems) <= set(own) and len(cell) + cell.excluded == len(own) == 3
+        assert (
+            set(cell.problems) <= set(own)
+            and len(cell) + cell.excluded == len(own) == 3
+        )
         assert cell.operators == ("retry", "hot")
         for name, rates in zip(cell.operators, cell.rates.T):
             for problem, rate in zip(cell.problems, rates):
-                right = [a.grade == RIGHT for a in tried if (a.problem, a.operator) == (problem, name)]
+                right = [
+                    a.grade == RIGHT
+                    for a in tried
+                    if (a.problem, a.operator) == (problem, name)
+                ]
                 assert len(right) == 3 and np.isclose(np.mean(right), rate)
 
 
 def test_the_parts_are_the_families_that_routing_compares(done):
     cells = read_profiles(done[0].workdir / "profiles.csv")
-    assert make_pool(cells).families == PARTS  # a best fixed operator of each, and one to leave out at a time
+    assert (
+        make_pool(cells).families == PARTS
+    )  # a best fixed operator of each, and one to leave out at a time
 
 
 def test_online_only_a_policy_that_reads_nothing_routes_a_mixture(done):
     run = done[0]
     assert open_router(run, "fixed:hot", None, None).choose({}) == "hot"
     with pytest.raises(
-        UserError, match="--policy=rule routes failures of one task .* sums, letters, gcd; set"
+        UserError,
+        match="--policy=rule routes failures of one task .* sums, letters, gcd; set",
     ):
         open_router(run, "rule", None, None)
 
 
-def test_a_model_without_a_template_is_asked_in_plain_text_unless_a_template_is_demanded(tiny_model, capsys):
+def test_a_model_without_a_template_is_asked_in_plain_text_unless_a_template_is_demanded(
+    tiny_model, capsys
+):
     config = Config(task=TaskConfig(name="sums"))
     prompt = make(config.task).prompt(make(config.task).problems("test")[0])
     check_chat(config, tiny_model, prompt)
-    assert "tiny has no chat template: it is asked in plain text" in capsys.readouterr().out
+    assert (
+        "tiny has no chat template: it is asked in plain text"
+        in capsys.readouterr().out
+    )
     demanded = Config(task=TaskConfig(name="sums", chat="template"))
-    with pytest.raises(UserError, match="tiny has no chat template; set config.task.chat=plain"):
+    with pytest.raises(
+        UserError, match="tiny has no chat template; set config.task.chat=plain"
+    ):
         check_chat(demanded, tiny_model, prompt)
     check_chat(demanded, tiny_model, "3 7 -> 10 :")  # a prompt that is text anyway

@@ -34,7 +34,9 @@ def folder(tmp_path):
     return shutil.copytree(HERE / "qwen2", tmp_path / "model")
 
 
-@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "model.safetensors"]
+)
 def test_a_pipe_or_a_device_is_not_waited_for(folder, name):
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
@@ -58,7 +60,14 @@ def test_an_index_names_files_of_its_folder_only(folder, tmp_path):
     load(folder)
     some = next(iter(table))
     shutil.copy(folder / "a.safetensors", tmp_path / "out.safetensors")
-    for name in ("../out.safetensors", str(tmp_path / "out.safetensors"), "..", "", "x\0y", "sub/a.safetensors"):
+    for name in (
+        "../out.safetensors",
+        str(tmp_path / "out.safetensors"),
+        "..",
+        "",
+        "x\0y",
+        "sub/a.safetensors",
+    ):
         write(table | {some: name})
         assert "is no name of a file in its folder" in refusal(load, folder)
     for name in (3, None, ["a.safetensors"], {}):
@@ -74,7 +83,9 @@ def test_an_index_names_files_of_its_folder_only(folder, tmp_path):
     assert f"tensor {some} is in a.safetensors, too" in (
         write(table | {some: "b.safetensors"}) and refusal(load, folder)
     )
-    index.write_text(f'{{"weight_map": {{"{some}": "a.safetensors", "{some}": "a.safetensors"}}}}')
+    index.write_text(
+        f'{{"weight_map": {{"{some}": "a.safetensors", "{some}": "a.safetensors"}}}}'
+    )
     assert "occurs twice" in refusal(load, folder)
     for text in ("[]", '{"weight_map": []}', "{}", "[" * 100000, '{"weight_map": NaN}'):
         index.write_text(text)
@@ -88,7 +99,9 @@ def test_the_hubs_links_to_its_store_are_followed(folder, tmp_path):
     shutil.move(folder / "a.safetensors", blobs / "123")
     (snapshot / "a.safetensors").symlink_to("../../blobs/123")
     shutil.copy(folder / "config.json", snapshot)
-    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
+    (snapshot / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": table})
+    )
     assert load(snapshot).config.layers == 2
 
 
@@ -105,8 +118,17 @@ CONFIGS = {
     "rms_norm_eps": (0, -1e-5, 10.0, "small", [1e-5]),
     "rope_theta": (-1.0, 0, "high", 1e300),
     "tie_word_embeddings": ("no", 2, []),
-    "rope_scaling": ([], "linear", {"rope_type": "linear", "factor": -2}, {"rope_type": [], "factor": 2}),
-    "rope_parameters": (["x"], {"rope_theta": {}}, {"rope_type": "yarn", "factor": "2"}),
+    "rope_scaling": (
+        [],
+        "linear",
+        {"rope_type": "linear", "factor": -2},
+        {"rope_type": [], "factor": 2},
+    ),
+    "rope_parameters": (
+        ["x"],
+        {"rope_theta": {}},
+        {"rope_type": "yarn", "factor": "2"},
+    ),
     "layer_types": ("full_attention", [1, 2], {}),
     "model_type": (3, [], {}),
     "hidden_act": (["silu"], {}),
@@ -120,16 +142,22 @@ def test_settings_of_other_types_or_sizes_are_refused_by_name(folder, name):
     for value in CONFIGS[name]:
         (folder / "config.json").write_text(json.dumps(config | {name: value}))
         line = refusal(load, folder)
-        assert name in line or "rope" in name and "rope" in line or "activation" in line, line
+        assert (
+            name in line or "rope" in name and "rope" in line or "activation" in line
+        ), line
     for value in ("NaN", "Infinity", "[" * 10**5, '"' + "x" * (1 << 24) + '"'):
         text = json.dumps(config | {name: 0})
-        (folder / "config.json").write_text(text.replace(f'"{name}": 0', f'"{name}": {value}'))
+        (folder / "config.json").write_text(
+            text.replace(f'"{name}": 0', f'"{name}": {value}')
+        )
         assert "config.json" in refusal(load, folder)
 
 
 def test_generation_config_gives_stop_tokens_of_the_vocabulary(folder):
     for value in (-5, BIG, "x", [1, None, [3]], 1e3, {}):
-        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
+        (folder / "generation_config.json").write_text(
+            json.dumps({"eos_token_id": value})
+        )
         assert "eos_token_id" in refusal(load, folder)
     (folder / "generation_config.json").write_text("[1]")
     assert "holds no JSON object" in refusal(load, folder)
@@ -143,7 +171,9 @@ def header_of(path) -> tuple[dict, bytes]:
 
 def put(path, header, data: bytes, length: int | None = None) -> None:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)
+    path.write_bytes(
+        (len(text) if length is None else length).to_bytes(8, "little") + text + data
+    )
 
 
 def test_headers_of_safetensors_agree_with_their_bytes(tmp_path):
@@ -162,7 +192,10 @@ def test_headers_of_safetensors_agree_with_their_bytes(tmp_path):
         (edit(first, dtype="F33"), "an unknown type 'F33'"),
         (edit(first, dtype=[]), "an unknown type"),
         (edit(second, data_offsets=[0, 16]), "overlaps another|leaves a gap"),
-        (edit(second, data_offsets=[end + 4, end + 4 + len(data) - end]), "leaves a gap"),
+        (
+            edit(second, data_offsets=[end + 4, end + 4 + len(data) - end]),
+            "leaves a gap",
+        ),
         (edit(first, more=1), "must have dtype"),
         (header | {"c": 3}, "must have dtype"),
         ([header], "is no object"),
@@ -199,7 +232,9 @@ def test_a_weight_beyond_all_weights_is_refused_by_name(folder):
     assert "tensor model.norm.weight holds values beyond 2^20" in refusal(load, folder)
 
 
-def gguf_bytes(keys: bytes = b"", tensors: bytes = b"", counts=(0, 0), version: int = 3) -> bytes:
+def gguf_bytes(
+    keys: bytes = b"", tensors: bytes = b"", counts=(0, 0), version: int = 3
+) -> bytes:
     return b"GGUF" + struct.pack("<IQQ", version, *counts) + keys + tensors
 
 
@@ -213,7 +248,9 @@ def key(name, kind: int, value: bytes) -> bytes:
 
 
 def tensor(name, shape, kind: int = 0, offset: int = 0) -> bytes:
-    return text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+    return text(name) + struct.pack(
+        f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset
+    )
 
 
 U32, ARRAY, STRING = 4, 9, 8
@@ -223,27 +260,55 @@ GGUFS = {
     "other byte order": b"GGUF" + struct.pack(">IQQ", 3, 0, 0),
     "counts": gguf_bytes(counts=(2**63, 2**63)),
     "count of tensors": gguf_bytes(counts=(1000, 0)),
-    "a text beyond the file": gguf_bytes(struct.pack("<Q", 2**62) + b"abc", counts=(0, 1)),
-    "broken UTF-8 in a key": gguf_bytes(key(b"\xff\xfe", U32, b"\0" * 4), counts=(0, 1)),
-    "broken UTF-8 in a value": gguf_bytes(key("a", STRING, text(b"\xc3")), counts=(0, 1)),
-    "an array beyond the file": gguf_bytes(key("a", ARRAY, struct.pack("<IQ", 6, 2**60)), counts=(0, 1)),
-    "texts beyond the file": gguf_bytes(key("a", ARRAY, struct.pack("<IQ", 8, 2**20)), counts=(0, 1)),
-    "arrays of arrays": gguf_bytes(key("a", ARRAY, struct.pack("<IQ", 9, 1) + b"\0" * 40), counts=(0, 1)),
+    "a text beyond the file": gguf_bytes(
+        struct.pack("<Q", 2**62) + b"abc", counts=(0, 1)
+    ),
+    "broken UTF-8 in a key": gguf_bytes(
+        key(b"\xff\xfe", U32, b"\0" * 4), counts=(0, 1)
+    ),
+    "broken UTF-8 in a value": gguf_bytes(
+        key("a", STRING, text(b"\xc3")), counts=(0, 1)
+    ),
+    "an array beyond the file": gguf_bytes(
+        key("a", ARRAY, struct.pack("<IQ", 6, 2**60)), counts=(0, 1)
+    ),
+    "texts beyond the file": gguf_bytes(
+        key("a", ARRAY, struct.pack("<IQ", 8, 2**20)), counts=(0, 1)
+    ),
+    "arrays of arrays": gguf_bytes(
+        key("a", ARRAY, struct.pack("<IQ", 9, 1) + b"\0" * 40), counts=(0, 1)
+    ),
     "unknown type of value": gguf_bytes(key("a", 77, b"\0" * 8), counts=(0, 1)),
     "a truth of 2": gguf_bytes(key("a", 7, b"\2"), counts=(0, 1)),
     "a key twice": gguf_bytes(key("a", U32, b"\0" * 4) * 2, counts=(0, 2)),
-    "alignment 0": gguf_bytes(key("general.alignment", U32, struct.pack("<I", 0)), counts=(0, 1)),
-    "alignment 48": gguf_bytes(key("general.alignment", U32, struct.pack("<I", 48)), counts=(0, 1)),
-    "alignment 2^31": gguf_bytes(key("general.alignment", U32, struct.pack("<I", 2**31)), counts=(0, 1)),
-    "dims beyond the file": gguf_bytes(tensors=tensor("t", (2**40, 2**40)), counts=(1, 0)),
+    "alignment 0": gguf_bytes(
+        key("general.alignment", U32, struct.pack("<I", 0)), counts=(0, 1)
+    ),
+    "alignment 48": gguf_bytes(
+        key("general.alignment", U32, struct.pack("<I", 48)), counts=(0, 1)
+    ),
+    "alignment 2^31": gguf_bytes(
+        key("general.alignment", U32, struct.pack("<I", 2**31)), counts=(0, 1)
+    ),
+    "dims beyond the file": gguf_bytes(
+        tensors=tensor("t", (2**40, 2**40)), counts=(1, 0)
+    ),
     "no dims": gguf_bytes(tensors=tensor("t", ()), counts=(1, 0)),
     "a dim of 0": gguf_bytes(tensors=tensor("t", (0, 4)), counts=(1, 0)),
-    "2^31 dims": gguf_bytes(tensors=text("t") + struct.pack("<I", 2**31), counts=(1, 0)),
-    "an offset beyond the file": gguf_bytes(tensors=tensor("t", (8,), offset=2**40), counts=(1, 0)),
+    "2^31 dims": gguf_bytes(
+        tensors=text("t") + struct.pack("<I", 2**31), counts=(1, 0)
+    ),
+    "an offset beyond the file": gguf_bytes(
+        tensors=tensor("t", (8,), offset=2**40), counts=(1, 0)
+    ),
     "an unknown type": gguf_bytes(tensors=tensor("t", (8,), kind=99), counts=(1, 0)),
-    "a row that its type does not store": gguf_bytes(tensors=tensor("t", (7,), kind=2), counts=(1, 0)),
-    "bytes behind its tensors": gguf_bytes(tensors=tensor("t", (8,)), counts=(1, 0)) + b"\0" * 200,
-    "a tensor twice": gguf_bytes(tensors=tensor("t", (8,)) * 2, counts=(2, 0)) + b"\0" * 100,
+    "a row that its type does not store": gguf_bytes(
+        tensors=tensor("t", (7,), kind=2), counts=(1, 0)
+    ),
+    "bytes behind its tensors": gguf_bytes(tensors=tensor("t", (8,)), counts=(1, 0))
+    + b"\0" * 200,
+    "a tensor twice": gguf_bytes(tensors=tensor("t", (8,)) * 2, counts=(2, 0))
+    + b"\0" * 100,
 }
 
 
@@ -265,8 +330,12 @@ def test_values_of_a_gguf_file_have_bounds(tmp_path, monkeypatch, name, value, w
     import gguf
 
     add = getattr(gguf.GGUFWriter, f"add_{name}")
-    monkeypatch.setattr(gguf.GGUFWriter, f"add_{name}", lambda writer, _: add(writer, value))
-    assert wanted in refusal(_write, tmp_path / "a.gguf", _vocabulary("smollm2")["gguf"])
+    monkeypatch.setattr(
+        gguf.GGUFWriter, f"add_{name}", lambda writer, _: add(writer, value)
+    )
+    assert wanted in refusal(
+        _write, tmp_path / "a.gguf", _vocabulary("smollm2")["gguf"]
+    )
 
 
 def test_scores_and_tokens_of_a_gguf_file_have_types(tmp_path):
@@ -275,7 +344,9 @@ def test_scores_and_tokens_of_a_gguf_file_have_types(tmp_path):
     file = _write(tmp_path / "a.gguf", broken)
     assert "tokenizer.ggml.scores" in refusal(gguf_tokenizer, file)
     longest = given | {"tokens": [*given["tokens"][:-1], "x" * 5000]}
-    assert "a token of 5000 characters" in refusal(gguf_tokenizer, _write(tmp_path / "b.gguf", longest))
+    assert "a token of 5000 characters" in refusal(
+        gguf_tokenizer, _write(tmp_path / "b.gguf", longest)
+    )
 
 
 def tokenizer_folder(tmp_path, char_tokenizer):
@@ -300,7 +371,9 @@ TOKENIZERS = {
     "an added token of another id": lambda t: t["added_tokens"][0].update(id=9),
     "an added token without an id": lambda t: t["added_tokens"][0].pop("id"),
     "an added token that is a number": lambda t: t["added_tokens"].append(3),
-    "a broken expression": lambda t: t["pre_tokenizer"].update(pattern={"Regex": "(((("}),
+    "a broken expression": lambda t: t["pre_tokenizer"].update(
+        pattern={"Regex": "(((("}
+    ),
     "a broken map of characters": lambda t: t.update(
         normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA////"}
     ),
@@ -308,9 +381,13 @@ TOKENIZERS = {
 
 
 @pytest.mark.parametrize("about", TOKENIZERS)
-def test_a_tokenizer_that_contradicts_itself_is_refused(tmp_path, char_tokenizer, about):
+def test_a_tokenizer_that_contradicts_itself_is_refused(
+    tmp_path, char_tokenizer, about
+):
     folder = tokenizer_folder(tmp_path, char_tokenizer)
-    assert load_tokenizer(folder)("a1")["input_ids"] == char_tokenizer("a1")["input_ids"]
+    assert (
+        load_tokenizer(folder)("a1")["input_ids"] == char_tokenizer("a1")["input_ids"]
+    )
     changed(folder / "tokenizer.json", TOKENIZERS[about])
     assert "tokenizer" in refusal(load_tokenizer, folder)
 
@@ -318,7 +395,12 @@ def test_a_tokenizer_that_contradicts_itself_is_refused(tmp_path, char_tokenizer
 TABLES = {
     "eos_token": (3, [], {"content": 3}, "<none>"),
     "chat_template": (3, {"a": 1}, [1]),
-    "added_tokens_decoder": ([], {"0": "x"}, {"x": {"content": "a"}}, {"5": {"content": "<pad>"}}),
+    "added_tokens_decoder": (
+        [],
+        {"0": "x"},
+        {"x": {"content": "a"}},
+        {"5": {"content": "<pad>"}},
+    ),
 }
 
 
@@ -327,7 +409,9 @@ def test_settings_of_a_tokenizer_have_types(tmp_path, char_tokenizer, name):
     folder = tokenizer_folder(tmp_path, char_tokenizer)
     good = (folder / "tokenizer_config.json").read_text()
     for value in TABLES[name]:
-        (folder / "tokenizer_config.json").write_text(json.dumps(json.loads(good) | {name: value}))
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps(json.loads(good) | {name: value})
+        )
         refusal(load_tokenizer, folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (folder / name).unlink(missing_ok=True)
@@ -339,5 +423,9 @@ def test_settings_of_a_tokenizer_have_types(tmp_path, char_tokenizer, name):
 
 def test_an_error_quotes_a_file_in_one_line_that_can_be_printed():
     line = str(UserError("a\nb\u2028\ud800\x1b" + "x" * 9000))
-    assert line.isprintable() and line.startswith("a\\nb\\u2028\\ud800\\x1b") and len(line) < 2100
+    assert (
+        line.isprintable()
+        and line.startswith("a\\nb\\u2028\\ud800\\x1b")
+        and len(line) < 2100
+    )
     assert "model_type" in refusal(model_config, {"model_type": "x\n" * 999}, "w")

@@ -16,7 +16,13 @@ SHAPE = ModelConfig(
     local_rope_theta=1e4, rope_theta=1e6, norm_eps=1e-6, max_positions=131072,
 )  # fmt: skip
 # What the published 4B says of its text model, and no more.
-TEXT = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 6, "sliding_window": 8, "vocab_size": 48}
+TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 6,
+    "sliding_window": 8,
+    "vocab_size": 48,
+}
 NAMES = {
     "old": lambda name: f"language_model.{name}",
     "new": lambda name: name.replace("model.", "model.language_model.", 1),
@@ -28,7 +34,11 @@ def _folder(path, name):
     tensors = {name(k): v for k, v in load_file(path / "model.safetensors").items()}
     vision = {"vision_tower.vision_model.post_layernorm.weight": np.ones(3, np.float32)}
     save_file(tensors | vision, path / "model.safetensors")
-    whole = {"model_type": "gemma3", "text_config": TEXT | {"model_type": "gemma3_text"}, "vision_config": {}}
+    whole = {
+        "model_type": "gemma3",
+        "text_config": TEXT | {"model_type": "gemma3_text"},
+        "vision_config": {},
+    }
     (path / "config.json").write_text(json.dumps(whole | {"eos_token_id": [1, 5]}))
     return path
 
@@ -36,7 +46,10 @@ def _folder(path, name):
 @pytest.mark.parametrize("naming", NAMES)
 def test_a_multimodal_folder_is_its_text_model(tmp_path, naming):
     save(tmp_path / "text", SHAPE, random_params(SHAPE), stop_tokens=(1, 5))
-    wanted, got = load(tmp_path / "text"), load(_folder(tmp_path / "whole", NAMES[naming]))
+    wanted, got = (
+        load(tmp_path / "text"),
+        load(_folder(tmp_path / "whole", NAMES[naming])),
+    )
     assert got.config == wanted.config and got.stop_tokens == (1, 5)
     tokens = np.arange(20)[None]
     np.testing.assert_array_equal(got.logits(tokens), wanted.logits(tokens))
@@ -47,7 +60,9 @@ def test_a_tensor_that_is_not_there_is_named_as_of_the_language_model(tmp_path):
     tensors = load_file(folder / "model.safetensors")
     del tensors["language_model.model.norm.weight"]
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(UserError, match=r"language_model\): tensor model.norm.weight is missing"):
+    with pytest.raises(
+        UserError, match=r"language_model\): tensor model.norm.weight is missing"
+    ):
         load(folder)
 
 

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fr.config import Config, PolicyConfig, SamplingConfig, check_rollouts, default, freeze
+from fr.config import (
+    Config,
+    PolicyConfig,
+    SamplingConfig,
+    check_rollouts,
+    default,
+    freeze,
+)
 from fr.config.algorithms import MEANS, SCALES
 from fr.errors import UserError
 from fr.rewards.groups import centred_by_group
@@ -16,8 +23,13 @@ from fr.training.algorithms import ALGORITHMS, CISPO, GRPO, GSPO, RLOO, advantag
 from fr.training.objective import GAPS, PolicyBatch, policy_loss, recomputes, weigh
 
 GROUP, ROWS, WIDTH, LONGEST = 3, 6, 5, 7
-CONFIG = PolicyConfig(max_new_tokens=LONGEST, kl=0.3, entropy=0.2, prompts=2, rollouts=GROUP)
-WEIGHTS = [("none", "truncate"), *itertools.product(("token", "sequence"), ("truncate", "mask"))]
+CONFIG = PolicyConfig(
+    max_new_tokens=LONGEST, kl=0.3, entropy=0.2, prompts=2, rollouts=GROUP
+)
+WEIGHTS = [
+    ("none", "truncate"),
+    *itertools.product(("token", "sequence"), ("truncate", "mask")),
+]
 
 
 def sample(seed=0):
@@ -50,7 +62,9 @@ def in_numpy(x, logp, now, worth, row, config):
         ratio = np.exp(new - old)
         if row.ratio == "sequence":
             ratio = np.full(len(at), np.exp(np.mean(new - old)))
-            if config.importance == "token":  # weights that differ along a row want the paper's GSPO-token
+            if (
+                config.importance == "token"
+            ):  # weights that differ along a row want the paper's GSPO-token
                 ratio = np.exp(np.mean(fixed - old)) * np.exp(new - fixed)
         low, high = 1 - row.clip_low, 1 + row.clip_high
         gain = np.minimum(ratio * a, np.clip(ratio, low, high) * a)
@@ -61,14 +75,22 @@ def in_numpy(x, logp, now, worth, row, config):
         if row.gain == "weight":
             gain = np.clip(np.exp(fixed - old), low, high) * a * new
         apart = old - x["drawn"][b, at]
-        w = {"none": 1.0, "token": np.exp(apart), "sequence": np.exp(apart.sum())}[config.importance]
+        w = {"none": 1.0, "token": np.exp(apart), "sequence": np.exp(apart.sum())}[
+            config.importance
+        ]
         if config.importance != "none":
             c, w = config.importance_bound, w * np.ones(len(at))
             outside = (w > c) | (w < 1 / c)
-            w = np.where(outside, 0.0, w) if config.importance_beyond == "mask" else np.minimum(w, c)
+            w = (
+                np.where(outside, 0.0, w)
+                if config.importance_beyond == "mask"
+                else np.minimum(w, c)
+            )
         gains.append(w * gain)
         d = x["ref"][b, at] - new
-        penalties.append(config.kl * (np.exp(d) - d - 1) - config.entropy * x["entropy"][b, at])
+        penalties.append(
+            config.kl * (np.exp(d) - d - 1) - config.entropy * x["entropy"][b, at]
+        )
     by_row = lambda rows: np.mean([np.mean(row) for row in rows])
     by_token = lambda rows: np.mean(np.concatenate(rows))
     total = sum(np.sum(gain) for gain in gains)
@@ -98,21 +120,29 @@ def batch_of(x, worth, **more) -> PolicyBatch:
     wide = f32(np.where(x["mask"], worth[:, None], 0.0))
     tokens = np.where(x["mask"], 1, -1)
     given = {"ref_logp": f32(x["ref"]), "drawn_logp": f32(x["drawn"])} | more
-    return PolicyBatch(tokens, np.ones(ROWS, int), x["mask"], f32(x["old"]), wide, **given)
+    return PolicyBatch(
+        tokens, np.ones(ROWS, int), x["mask"], f32(x["old"]), wide, **given
+    )
 
 
 def ours(x, worth, row, config, **more):
     """Value, measured and gradient of our loss, one operation at a time."""
     weighed = weigh(batch_of(x, worth, **more), 0, row, config)
-    loss = lambda logp: policy_loss(logp, jnp.float32(x["entropy"]), weighed, row, config)
-    (value, measured), grad = jax.value_and_grad(loss, has_aux=True)(jnp.float32(x["logp"]))
+    loss = lambda logp: policy_loss(
+        logp, jnp.float32(x["entropy"]), weighed, row, config
+    )
+    (value, measured), grad = jax.value_and_grad(loss, has_aux=True)(
+        jnp.float32(x["logp"])
+    )
     return value, measured, np.where(x["mask"], grad, 0.0)
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_loss_and_gradient_of_every_weight_and_mean(name):
     x = sample()
-    for number, ((importance, beyond), mean) in enumerate(itertools.product(WEIGHTS, MEANS)):
+    for number, ((importance, beyond), mean) in enumerate(
+        itertools.product(WEIGHTS, MEANS)
+    ):
         # Settings of the advantage go round, so that all are met with every algorithm.
         scale, ddof = SCALES[number % len(SCALES)], number // len(SCALES) % 2
         config = dataclasses.replace(
@@ -132,33 +162,56 @@ def test_loss_and_gradient_of_every_weight_and_mean(name):
 
 def test_advantages_of_every_centre_scale_and_ddof():
     rewards = np.random.default_rng(1).normal(size=(4, GROUP))
-    for centre, scale, ddof in itertools.product(("group", "others", "batch"), SCALES, (0, 1)):
+    for centre, scale, ddof in itertools.product(
+        ("group", "others", "batch"), SCALES, (0, 1)
+    ):
         row = dataclasses.replace(GRPO, centre=centre, scale=scale, ddof=ddof)
         others = (rewards.sum(axis=1, keepdims=True) - rewards) / (GROUP - 1)
-        centres = {"group": rewards.mean(axis=1, keepdims=True), "others": others, "batch": rewards.mean()}
-        by = {"std": rewards.std(axis=1, ddof=ddof)[:, None], "batch": rewards.std(ddof=ddof), "none": 1.0}
+        centres = {
+            "group": rewards.mean(axis=1, keepdims=True),
+            "others": others,
+            "batch": rewards.mean(),
+        }
+        by = {
+            "std": rewards.std(axis=1, ddof=ddof)[:, None],
+            "batch": rewards.std(ddof=ddof),
+            "none": 1.0,
+        }
         wanted = (rewards - centres[centre]) / by[scale]
         given = advantages(rewards.reshape(-1), GROUP, row)
-        np.testing.assert_allclose(given, wanted.reshape(-1), rtol=1e-6, atol=1e-6, err_msg=f"{row}")
+        np.testing.assert_allclose(
+            given, wanted.reshape(-1), rtol=1e-6, atol=1e-6, err_msg=f"{row}"
+        )
 
 
 def test_std_token_mean_ddof_1_without_drawing_again_can_be_written():
     c = default()
     c.algorithm, c.policy.mean, c.policy.ddof = "grpo", "token", 1
     frozen = freeze(c)
-    assert frozen.policy.mean == "token" and not GRPO.resample and GRPO.scale == "std" and GRPO.ddof == 1
+    assert (
+        frozen.policy.mean == "token"
+        and not GRPO.resample
+        and GRPO.scale == "std"
+        and GRPO.ddof == 1
+    )
 
 
 def test_log_probs_of_this_update_are_a_ratio_of_one_in_bfloat16():
     """A sampler that is off by bfloat16's rounding clips nothing before the first update."""
     x, worth = sample(), np.array([1.0, -1, 1, -1, 1, -1])
-    x["drawn"] = x["old"] = np.asarray(jnp.asarray(x["logp"]).astype(jnp.bfloat16), np.float64)
+    x["drawn"] = x["old"] = np.asarray(
+        jnp.asarray(x["logp"]).astype(jnp.bfloat16), np.float64
+    )
     gap = np.abs(x["logp"] - x["drawn"])[x["mask"]]
     assert gap.max() > 1e-3
     _, stale, _ = ours(x, worth, GSPO, CONFIG)
     _, fresh, grad = ours(x, worth, GSPO, CONFIG, fresh=np.ones(ROWS, bool))
     assert stale.shares["clip_share"] > 0 and fresh.shares["clip_share"] == 0
-    assert fresh.peaks["ratio_max"] == 1 and fresh.shares["moved"] == 0 and np.abs(grad).max() > 0
+    assert (
+        fresh.peaks["ratio_max"] == 1
+        and fresh.shares["moved"] == 0
+        and np.abs(grad).max() > 0
+    )
     np.testing.assert_allclose(fresh.peaks["logp_gap"], gap.max(), rtol=1e-4)
     np.testing.assert_allclose(fresh.shares["logp_gap_mean"], gap.mean(), rtol=1e-4)
     above = [(gap > edge).mean() for edge in GAPS]
@@ -187,7 +240,9 @@ def test_a_constant_in_advantages_is_no_reward_for_length_once_centred():
     mask = np.arange(4) < np.array([1, 4])[:, None]
     constant = np.where(mask, 0.7, 0.0)
     assert not centred_by_group(constant, mask, 2).any()
-    per_row = lambda values: (values / np.maximum(mask.sum(1, keepdims=True), 1)).sum(axis=1)
+    per_row = lambda values: (values / np.maximum(mask.sum(1, keepdims=True), 1)).sum(
+        axis=1
+    )
     # d loss / d log p(stop) of each row, under the mean of a row's tokens.
     pull = lambda values: values[np.arange(2), mask.sum(1) - 1] / mask.sum(1)
     assert pull(constant)[0] == 4 * pull(constant)[1]
@@ -199,13 +254,36 @@ REFUSED = [
     ({"algorithm": "grpo", "policy": {"rollouts": 1}}, "policy.rollouts = 1"),
     ({"algorithm": "rloo", "policy": {"rollouts": 1}}, "policy.rollouts = 1"),
     ({"algorithm": "dapo", "policy": {"rollouts": 1}}, "policy.rollouts = 1"),
-    ({"algorithm": "grpo", "policy": {"ratio_logp": "sample"}, "sampling": {"top_p": 0.9}}, "top_p = 0.9"),
-    ({"algorithm": "gspo", "policy": {"ratio_logp": "sample"}, "sampling": {"top_k": 20}}, "top_k = 20"),
-    ({"algorithm": "grpo", "policy": {"ratio_logp": "sample", "temperature": 1e-4}}, "temperature = 0.0001"),
-    ({"algorithm": "grpo", "policy": {"covariance": "kl"}}, "covariance = 'kl'"),
-    ({"algorithm": "grpo", "policy": {"lag": 1, "ratio_from": "trainer"}}, "policy.lag = 1"),
     (
-        {"algorithm": "grpo", "policy": {"importance": "token", "ratio_from": "sampler"}},
+        {
+            "algorithm": "grpo",
+            "policy": {"ratio_logp": "sample"},
+            "sampling": {"top_p": 0.9},
+        },
+        "top_p = 0.9",
+    ),
+    (
+        {
+            "algorithm": "gspo",
+            "policy": {"ratio_logp": "sample"},
+            "sampling": {"top_k": 20},
+        },
+        "top_k = 20",
+    ),
+    (
+        {"algorithm": "grpo", "policy": {"ratio_logp": "sample", "temperature": 1e-4}},
+        "temperature = 0.0001",
+    ),
+    ({"algorithm": "grpo", "policy": {"covariance": "kl"}}, "covariance = 'kl'"),
+    (
+        {"algorithm": "grpo", "policy": {"lag": 1, "ratio_from": "trainer"}},
+        "policy.lag = 1",
+    ),
+    (
+        {
+            "algorithm": "grpo",
+            "policy": {"importance": "token", "ratio_from": "sampler"},
+        },
         "ratio_from = 'sampler'",
     ),
     ({"algorithm": "grpo", "policy": {"reference_every": 5}}, "policy.reference_every"),
@@ -230,11 +308,19 @@ def test_combinations_that_cannot_work_are_refused_in_one_line(settings, words):
 def test_combinations_that_do_work_are_not_refused():
     fine = [
         Config(algorithm="reinforce", policy=PolicyConfig(rollouts=1)),
-        Config(algorithm="grpo", policy=PolicyConfig(ratio_logp="sample", temperature=0.7)),
+        Config(
+            algorithm="grpo", policy=PolicyConfig(ratio_logp="sample", temperature=0.7)
+        ),
         Config(algorithm="grpo", sampling=SamplingConfig(top_p=0.8)),
         Config(algorithm="grpo", policy=PolicyConfig(covariance="kl", minibatches=2)),
-        Config(algorithm="grpo", policy=PolicyConfig(lag=1, importance="token", ratio_from="trainer")),
-        Config(algorithm="grpo", policy=PolicyConfig(kl=0.1, reference_every=5, reference_mix=0.5)),
+        Config(
+            algorithm="grpo",
+            policy=PolicyConfig(lag=1, importance="token", ratio_from="trainer"),
+        ),
+        Config(
+            algorithm="grpo",
+            policy=PolicyConfig(kl=0.1, reference_every=5, reference_mix=0.5),
+        ),
     ]
     for config in fine:
         check_rollouts(config)
@@ -242,7 +328,9 @@ def test_combinations_that_do_work_are_not_refused():
 
 def test_one_reward_against_its_others():
     # RLOO: 1 less the mean of 0 and 0, and 0 less the mean of 1 and 0.
-    np.testing.assert_allclose(advantages(np.array([1, 0, 0.0]), 3, RLOO), [1, -0.5, -0.5])
+    np.testing.assert_allclose(
+        advantages(np.array([1, 0, 0.0]), 3, RLOO), [1, -0.5, -0.5]
+    )
 
 
 def test_cispo_keeps_the_gradient_of_tokens_beyond_its_bound():

@@ -22,7 +22,9 @@ def two_updates(config):
     params = {"kernel": jnp.float32(START), "scale": jnp.float32(START)}
     state = rule.init(params)
     for grad in GRADS:
-        changes, state = rule.update(jax.tree.map(lambda _: jnp.float32(grad), params), state, params)
+        changes, state = rule.update(
+            jax.tree.map(lambda _: jnp.float32(grad), params), state, params
+        )
         params = optax.apply_updates(params, changes)
     return params, state
 
@@ -31,7 +33,9 @@ def adamw(x, decay):
     m = v = 0.0
     for i, g in enumerate(GRADS, 1):
         m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
-        x = x - 0.01 * (m / (1 - 0.9**i) / (np.sqrt(v / (1 - 0.95**i)) + 1e-8) + decay * x)
+        x = x - 0.01 * (
+            m / (1 - 0.9**i) / (np.sqrt(v / (1 - 0.95**i)) + 1e-8) + decay * x
+        )
     return x
 
 
@@ -65,14 +69,21 @@ def test_two_updates_by_hand(rule):
 def test_moments_may_be_kept_in_bfloat16():
     plain, _ = two_updates(CONFIG)
     params, state = two_updates(dataclasses.replace(CONFIG, moments="bfloat16"))
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    floats = [
+        x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)
+    ]
     assert len(floats) == 4 and {x.dtype for x in floats} == {jnp.dtype(jnp.bfloat16)}
     np.testing.assert_allclose(params["kernel"], plain["kernel"], atol=2e-4)
-    assert params["kernel"].dtype == jnp.float32 and np.abs(params["kernel"] - plain["kernel"]).max() > 0
+    assert (
+        params["kernel"].dtype == jnp.float32
+        and np.abs(params["kernel"] - plain["kernel"]).max() > 0
+    )
 
 
 def test_a_large_matrix_costs_adafactor_a_row_and_a_column():
     rule = make_optimizer(TrainingConfig(steps=200, optimizer="adafactor"))
     state = rule.init({"kernel": jnp.zeros((256, 512))})
-    held = sum(x.size for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating))
+    held = sum(
+        x.size for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)
+    )
     assert held < 1.1 * (256 + 512)

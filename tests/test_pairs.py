@@ -27,24 +27,36 @@ def _with(model, *tokens, text=None):
     if text:
         raw = json.loads(json.dumps(raw).replace(*text))
     inner = tokenizers.Tokenizer.from_str(json.dumps(raw))
-    inner.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in tokens])
-    own = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
+    inner.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False) for t in tokens]
+    )
+    own = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    )
     config = dataclasses.replace(model.config, vocab=model.config.vocab + 4)
     return dataclasses.replace(model, tokenizer=own, config=config)
 
 
 def test_special_tokens_that_differ_are_left_out_and_named(tiny_model):
     n = len(tiny_model.tokenizer)
-    ours, theirs = _with(tiny_model, "<|user|>", "<think>"), _with(tiny_model, "<|user|>", "<|box|>", "<|more|>")
+    ours, theirs = (
+        _with(tiny_model, "<|user|>", "<think>"),
+        _with(tiny_model, "<|user|>", "<|box|>", "<|more|>"),
+    )
     ancestor, said = pair(ours, theirs)
     assert ancestor.config.masked == (n + 1, n + 2)
-    assert "'<think>', there '<|box|>'" in said and "'nothing', there '<|more|>'" in said
+    assert (
+        "'<think>', there '<|box|>'" in said and "'nothing', there '<|more|>'" in said
+    )
     assert pair(ours, ours) == (ours, "")
 
 
 def test_ordinary_tokens_that_differ_are_refused_with_the_first_of_them(tiny_model):
     other = _with(tiny_model, text=('"a": ', '"\u00e4": '))
-    with pytest.raises(UserError, match=r"1 ids are other tokens .*\('a', there '\u00e4'\); an ancestor must share"):
+    with pytest.raises(
+        UserError,
+        match=r"1 ids are other tokens .*\('a', there '\u00e4'\); an ancestor must share",
+    ):
         pair(tiny_model, other)
     with pytest.raises(UserError, match="must share the vocabulary"):
         check_vocabularies(tiny_model, other, "a reward model")
@@ -52,7 +64,10 @@ def test_ordinary_tokens_that_differ_are_refused_with_the_first_of_them(tiny_mod
 
 def test_an_ancestor_without_a_tokenizer_takes_the_specialists(tiny_model):
     bare = dataclasses.replace(tiny_model, tokenizer=None, name="bare")
-    assert pair(tiny_model, bare) == (bare, "bare has no tokenizer: that of tiny is taken for it")
+    assert pair(tiny_model, bare) == (
+        bare,
+        "bare has no tokenizer: that of tiny is taken for it",
+    )
     wide = dataclasses.replace(bare, config=dataclasses.replace(bare.config, vocab=200))
     with pytest.raises(UserError, match="bare has no tokenizer"):
         pair(tiny_model, wide)
@@ -66,7 +81,9 @@ def test_a_masked_id_has_no_log_ratio_and_moves_no_other(tau=0.6):
     deferred = stats.defer(s, a, jnp.float32(tau), (7, 99))
     token = jnp.full(3, 7)
     assert np.abs(stats.delta_path(read(s), read(a), token)).max() > 20
-    np.testing.assert_allclose(stats.delta_path(read(s), read(deferred), token), 0, atol=1e-5)
+    np.testing.assert_allclose(
+        stats.delta_path(read(s), read(deferred), token), 0, atol=1e-5
+    )
     # Its probability is the specialist's; the rest keeps its proportions.
     p = lambda z: np.asarray(jax.nn.softmax(z / tau, -1), np.float64)
     np.testing.assert_allclose(p(deferred)[:, 7], p(s)[:, 7], rtol=1e-4)
@@ -81,9 +98,14 @@ def test_a_template_is_told_its_variables(tiny_model):
     tiny_model.tokenizer.chat_template = template
     try:
         config = lambda text: Config(task=TaskConfig(template_kwargs=text))
-        ask = lambda model: model.decode(model.encode([{"role": "user", "content": "hi"}]))
+        ask = lambda model: model.decode(
+            model.encode([{"role": "user", "content": "hi"}])
+        )
         assert ask(with_template(tiny_model, config(""))) == "hi"
-        assert ask(with_template(tiny_model, config('{"enable_thinking": true}'))) == "hi think"
+        assert (
+            ask(with_template(tiny_model, config('{"enable_thinking": true}')))
+            == "hi think"
+        )
         with pytest.raises(UserError, match="reads no variable 'thinking'"):
             ask(with_template(tiny_model, config('{"thinking": true}')))
         for bad in ("[1]", "{x"):
@@ -93,10 +115,17 @@ def test_a_template_is_told_its_variables(tiny_model):
         tiny_model.tokenizer.chat_template = None
 
 
-def test_a_fingerprint_is_of_contents_not_of_places(tmp_path, monkeypatch, tiny_config, char_tokenizer):
+def test_a_fingerprint_is_of_contents_not_of_places(
+    tmp_path, monkeypatch, tiny_config, char_tokenizer
+):
     monkeypatch.setenv("FR_CACHE", str(tmp_path / "cache"))
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        save(tmp_path / name, tiny_config, random_params(tiny_config, seed), char_tokenizer)
+        save(
+            tmp_path / name,
+            tiny_config,
+            random_params(tiny_config, seed),
+            char_tokenizer,
+        )
     a, b, c = (load(tmp_path / name).fingerprint for name in "abc")
     assert a == b != c and len(a) == 32
     assert load(tmp_path / "a").fingerprint == a  # from the cache
@@ -123,6 +152,10 @@ def test_a_hub_id_may_name_its_revision(monkeypatch, tmp_path, tiny_config):
 
 def test_heads_that_do_not_divide_are_refused_or_said():
     assert not check_heads(28, 4, "m", 4, 100)
-    with pytest.raises(UserError, match="28 heads do not divide .* axis of 8.* axis that divides is 4"):
+    with pytest.raises(
+        UserError, match="28 heads do not divide .* axis of 8.* axis that divides is 4"
+    ):
         check_heads(28, 4, "m", 8, 100)
-    assert "1 key-value heads do not divide over a model axis of 4" in check_heads(8, 1, "m", 4, 512)
+    assert "1 key-value heads do not divide over a model axis of 4" in check_heads(
+        8, 1, "m", 4, 512
+    )

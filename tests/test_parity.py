@@ -27,7 +27,10 @@ def _torch_logits(model, tokens, mask=None):
     tensor = lambda array: None if array is None else torch.tensor(array)
     with torch.no_grad():
         out = model(
-            tensor(tokens), attention_mask=tensor(mask), position_ids=tensor(positions), use_cache=False
+            tensor(tokens),
+            attention_mask=tensor(mask),
+            position_ids=tensor(positions),
+            use_cache=False,
         )
     return out.logits.float().numpy()
 
@@ -51,7 +54,10 @@ def _cases(vocab: int, length: int):
 
 def _greedy(ours, prompt: tuple[int, ...], new: int) -> list[int]:
     # One shape: pads on the right are not seen.
-    tokens, mask = np.zeros((1, len(prompt) + new), np.int64), np.zeros((1, len(prompt) + new), bool)
+    tokens, mask = (
+        np.zeros((1, len(prompt) + new), np.int64),
+        np.zeros((1, len(prompt) + new), bool),
+    )
     tokens[0, : len(prompt)] = prompt
     for end in range(len(prompt), len(prompt) + new):
         mask[0, :end] = True
@@ -62,7 +68,11 @@ def _greedy(ours, prompt: tuple[int, ...], new: int) -> list[int]:
 
 def _torch_greedy(theirs, prompt: tuple[int, ...], new: int) -> list[int]:
     out = theirs.generate(
-        torch.tensor([prompt]), do_sample=False, max_new_tokens=new, min_new_tokens=new, pad_token_id=0
+        torch.tensor([prompt]),
+        do_sample=False,
+        max_new_tokens=new,
+        min_new_tokens=new,
+        pad_token_id=0,
     )
     return out[0, len(prompt) :].tolist()
 
@@ -91,9 +101,13 @@ def test_transformers_opens_what_we_save(tmp_path, name):
     first.save_pretrained(tmp_path / "theirs")
     ours = load(tmp_path / "theirs", "float32")
     save(tmp_path / "ours", ours.config, ours.params)
-    second = AutoModelForCausalLM.from_pretrained(tmp_path / "ours", attn_implementation="eager")
+    second = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "ours", attn_implementation="eager"
+    )
     tokens = np.random.default_rng(1).integers(0, ours.config.vocab, (2, 200))
-    np.testing.assert_array_equal(_torch_logits(first, tokens), _torch_logits(second, tokens))
+    np.testing.assert_array_equal(
+        _torch_logits(first, tokens), _torch_logits(second, tokens)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +144,9 @@ def test_smollm2_logits_with_pads(smollm2):
     for case, tokens, mask in _cases(ours.config.vocab, 200):
         worst = _largest_difference(ours, theirs, tokens, mask)
         real = np.ones(tokens.shape, bool) if mask is None else mask.astype(bool)
-        own = np.abs(_torch_logits(theirs, tokens, mask) - _torch_logits(exact, tokens, mask))[real].max()
+        own = np.abs(
+            _torch_logits(theirs, tokens, mask) - _torch_logits(exact, tokens, mask)
+        )[real].max()
         print(f"smollm2, {case}: {worst:.1e}, torch's own rounding {own:.1e}")
         assert worst <= max(1e-3, 3 * own)
 
@@ -139,15 +155,27 @@ def test_smollm2_logits_with_pads(smollm2):
 def test_smollm2_greedy(smollm2):
     ours, theirs, _ = smollm2
     theirs.generation_config.eos_token_id = None
-    prompt = ours.encode([{"role": "user", "content": "Name three primes and say why each one is prime."}])
+    prompt = ours.encode(
+        [
+            {
+                "role": "user",
+                "content": "Name three primes and say why each one is prime.",
+            }
+        ]
+    )
     assert _greedy(ours, prompt, 64) == _torch_greedy(theirs, prompt, 64)
 
 
 @pytest.mark.slow
 def test_smollm2_tokenizer(smollm2):
     ours, _, theirs = smollm2
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
-    wanted = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why?"},
+    ]
+    wanted = theirs.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False
+    )
     assert ours.encode(messages) == tuple(wanted)
     texts = (
         "Isn't it  odd?\n\n\tnaïve façade 😀 日本語 <|im_start|>x",
@@ -161,13 +189,25 @@ def test_smollm2_tokenizer(smollm2):
     assert [ours.decode([i]) for i in ours.encode("x  12")] == ["x", "  ", "1", "2"]
 
 
-@pytest.mark.parametrize("kind, arch", [("gpt2", "llama"), ("llama", "llama"), ("llama", "gemma2")])
+@pytest.mark.parametrize(
+    "kind, arch", [("gpt2", "llama"), ("llama", "llama"), ("llama", "gemma2")]
+)
 def test_tokenizers_of_other_files(tmp_path, kind, arch, tiny_config):
     from transformers import AutoTokenizer
 
-    gemma = dict.fromkeys(("gelu", "scaled_embedding", "unit_offset", "post_norms"), arch == "gemma2")
+    gemma = dict.fromkeys(
+        ("gelu", "scaled_embedding", "unit_offset", "post_norms"), arch == "gemma2"
+    )
     config = dataclasses.replace(tiny_config, vocab=320, **gemma)
     write_gguf(tmp_path / "a.gguf", config, random_params(config), arch, kind)
-    ours, theirs = load(tmp_path / "a.gguf"), AutoTokenizer.from_pretrained(tmp_path, gguf_file="a.gguf")
-    for text in ("hello wor the other", "the  cat, in a hat!", "é€ naïve", "<think>he</think>"):
+    ours, theirs = (
+        load(tmp_path / "a.gguf"),
+        AutoTokenizer.from_pretrained(tmp_path, gguf_file="a.gguf"),
+    )
+    for text in (
+        "hello wor the other",
+        "the  cat, in a hat!",
+        "é€ naïve",
+        "<think>he</think>",
+    ):
         assert ours.encode(text) == tuple(theirs(text).input_ids)

@@ -35,13 +35,20 @@ from fr.training.state import TrainState, init_state, training_mesh
 from fr.training.trainer import Exam, Step, fit
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHAPE = ModelConfig(vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64)
+SHAPE = ModelConfig(
+    vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64
+)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("past")
-    save(folder / "random", SHAPE, init_params(SHAPE, jax.random.key(3)), countdown_tokenizer())
+    save(
+        folder / "random",
+        SHAPE,
+        init_params(SHAPE, jax.random.key(3)),
+        countdown_tokenizer(),
+    )
     return folder / "run", make_run(folder / "run", start=str(folder / "random"))
 
 
@@ -56,7 +63,9 @@ def past(run, model, algorithm="sft", source="rescued", **training) -> Past:
 
 def test_what_is_trained_are_the_stored_ids_under_the_plain_prompt(run, model):
     task = tasks.make(TASK)
-    plain = {p.id: list(model.encode(task.prompt(p))) for p in task.problems("train", 12)}
+    plain = {
+        p.id: list(model.encode(task.prompt(p))) for p in task.problems("train", 12)
+    }
     stored = {(tuple(a.tokens.tolist()), tuple(a.forced.tolist())): a for a in run[1]}
     for one in past(run, model, max_per_problem=0).rescued():
         tokens, prompt = one.tokens.tolist(), one.prompt.tolist()
@@ -68,13 +77,18 @@ def test_what_is_trained_are_the_stored_ids_under_the_plain_prompt(run, model):
             # What was kept of a failure begins the completion, and is the model's own.
             assert [*prompt, *tokens] == [*a.prompt, *a.tokens] and one.learnt.all()
         else:
-            assert tokens == a.tokens.tolist() and one.learnt.tolist() == (~a.forced).tolist()
+            assert (
+                tokens == a.tokens.tolist()
+                and one.learnt.tolist() == (~a.forced).tolist()
+            )
     assert all(one.learnt.all() for one in past(run, model, pushed="learn").rescued())
 
 
 def test_operators_and_numbers_of_a_problem_are_kept_to(run, model):
     everything = past(run, model, max_per_problem=0).rescued()
-    assert len({(one.problem, tuple(one.tokens)) for one in everything}) == len(everything)
+    assert len({(one.problem, tuple(one.tokens)) for one in everything}) == len(
+        everything
+    )
     only = past(run, model, max_per_problem=0, operators=("calculator",)).rescued()
     assert 0 < len(only) < len(everything) and not any(one.learnt.all() for one in only)
     two = past(run, model, max_per_problem=2).rescued()
@@ -82,8 +96,14 @@ def test_operators_and_numbers_of_a_problem_are_kept_to(run, model):
     # Twelve problems, one right rollout of each.
     assert len(past(run, model, source="rollouts").right()) == 12
     by_answer = past(run, model, max_per_problem=0, distinct="answer").rescued()
-    assert len({(one.problem, one.answer) for one in by_answer}) == len(by_answer) <= len(everything)
-    with pytest.raises(UserError, match="has no attempt by 'calculater'; did you mean 'calculator'"):
+    assert (
+        len({(one.problem, one.answer) for one in by_answer})
+        == len(by_answer)
+        <= len(everything)
+    )
+    with pytest.raises(
+        UserError, match="has no attempt by 'calculater'; did you mean 'calculator'"
+    ):
         past(run, model, operators=("calculater",)).rescued()
 
 
@@ -107,7 +127,9 @@ def test_pairs_are_of_one_problem_and_each_attempt_stands_in_one(run, model):
             one.learnt[common:].tolist() for one in (better, worse)
         ]
         assert pair[0].learnt[:common].tolist() == pair[1].learnt[:common].tolist()
-    assert max(shared_prefix(better.tokens, worse.tokens) for better, worse in whole) >= 4
+    assert (
+        max(shared_prefix(better.tokens, worse.tokens) for better, worse in whole) >= 4
+    )
 
 
 def test_the_control_pairs_problems_of_like_length(run, model):
@@ -115,27 +137,48 @@ def test_the_control_pairs_problems_of_like_length(run, model):
     assert len(shuffled) >= 20
     for better, worse in shuffled:
         assert better.problem != worse.problem
-    sides = [{(one.problem, tuple(one.tokens)) for one in side} for side in zip(*shuffled)]
+    sides = [
+        {(one.problem, tuple(one.tokens)) for one in side} for side in zip(*shuffled)
+    ]
     assert len(sides[0]) == len(sides[1]) == len(shuffled)
-    own = {(worse.problem, tuple(worse.tokens)): len(better.tokens) for better, worse in pairs(run, model, "pairs")}
-    far = [abs(len(better.tokens) - own[worse.problem, tuple(worse.tokens)]) for better, worse in shuffled]
+    own = {
+        (worse.problem, tuple(worse.tokens)): len(better.tokens)
+        for better, worse in pairs(run, model, "pairs")
+    }
+    far = [
+        abs(len(better.tokens) - own[worse.problem, tuple(worse.tokens)])
+        for better, worse in shuffled
+    ]
     assert np.median(far) <= 2
 
 
 def test_the_common_beginning_of_a_pair_has_no_gradient(run, model):
     """The log ratios of what two rows begin with cancel, and `pairs_parted` masks them: one gradient, one way."""
-    c, mesh = PreferenceConfig(steps=1, pairs=4, clip_norm=1e9, dtype="float32"), training_mesh()
+    c, mesh = (
+        PreferenceConfig(steps=1, pairs=4, clip_norm=1e9, dtype="float32"),
+        training_mesh(),
+    )
 
     def moments(found):
         batch = as_pairs(found[:4]).batch(range(4), None)
-        batch = batch.replace(ref_logp=np.where(batch.mask, -1.0, 0.0).astype(np.float32))
-        trained, _ = split(model.config, jax.tree.map(jnp.copy, model.params), LoraConfig(), 0)
+        batch = batch.replace(
+            ref_logp=np.where(batch.mask, -1.0, 0.0).astype(np.float32)
+        )
+        trained, _ = split(
+            model.config, jax.tree.map(jnp.copy, model.params), LoraConfig(), 0
+        )
         update = make_preference_update(model.config, "dpo", c, LoraConfig(), mesh)
         state, metrics = update(init_state(trained, c), batch)
         return jax.tree.leaves(jax.device_get(state.optimizer)), metrics
 
-    common = sorted(pairs(run, model, "pairs"), key=lambda pair: -shared_prefix(pair[0].tokens, pair[1].tokens))
-    masked = sorted(pairs(run, model, "pairs_parted"), key=lambda p: -shared_prefix(p[0].tokens, p[1].tokens))
+    common = sorted(
+        pairs(run, model, "pairs"),
+        key=lambda pair: -shared_prefix(pair[0].tokens, pair[1].tokens),
+    )
+    masked = sorted(
+        pairs(run, model, "pairs_parted"),
+        key=lambda p: -shared_prefix(p[0].tokens, p[1].tokens),
+    )
     assert shared_prefix(common[3][0].tokens, common[3][1].tokens) >= 4
     (whole, first), (parted, second) = moments(common), moments(masked)
     np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-5)
@@ -143,16 +186,27 @@ def test_the_common_beginning_of_a_pair_has_no_gradient(run, model):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
     # Pairs that have nothing but their beginning teach nothing at all.
     cut = lambda one, n: dataclasses.replace(one, learnt=np.arange(len(one.tokens)) < n)
-    only = [tuple(cut(one, shared_prefix(*(o.tokens for o in pair))) for one in pair) for pair in common[:4]]
+    only = [
+        tuple(cut(one, shared_prefix(*(o.tokens for o in pair))) for one in pair)
+        for pair in common[:4]
+    ]
     state, metrics = moments(only)
-    assert float(metrics["grad_norm"]) < 1e-4 and metrics["gap"] == pytest.approx(0, abs=1e-4)
+    assert float(metrics["grad_norm"]) < 1e-4 and metrics["gap"] == pytest.approx(
+        0, abs=1e-4
+    )
 
 
-def test_evaluated_questions_other_tokenizers_and_missing_folders_are_refused(run, model, tiny_model, tmp_path):
+def test_evaluated_questions_other_tokenizers_and_missing_folders_are_refused(
+    run, model, tiny_model, tmp_path
+):
     c = config(run[0], "sft", "rescued")
-    with pytest.raises(UserError, match="asked 12 of the questions of config.task.split = 'train'"):
+    with pytest.raises(
+        UserError, match="asked 12 of the questions of config.task.split = 'train'"
+    ):
         Past(dataclasses.replace(c, task=TASK), model)
-    with pytest.raises(UserError, match="train a model that has the run's tokenizer|gives id"):
+    with pytest.raises(
+        UserError, match="train a model that has the run's tokenizer|gives id"
+    ):
         Past(c, tiny_model)
     with pytest.raises(UserError, match="has no rollouts/ to learn from"):
         Past(config(tmp_path, "sft", "rescued"), model)
@@ -160,7 +214,9 @@ def test_evaluated_questions_other_tokenizers_and_missing_folders_are_refused(ru
         train_lineage(config(tmp_path / "none", "sft", "rescued"), tmp_path / "made")
     with pytest.raises(UserError, match="is config.training.run itself"):
         train_lineage(c, run[0])
-    with pytest.raises(UserError, match="'pairs' is not for config.algorithm = 'sft'.*'dpo'"):
+    with pytest.raises(
+        UserError, match="'pairs' is not for config.algorithm = 'sft'.*'dpo'"
+    ):
         train_lineage(config(run[0], "sft", "pairs"), tmp_path / "made")
     with pytest.raises(UserError, match="are taken from a run"):
         train_lineage(config("", "dpo", "pairs"), tmp_path / "made")
@@ -177,7 +233,9 @@ def rescued(run, tmp_path_factory):
         "steps": 8, "batch": 4, "sequence": 160, "microbatch": 2, "remat": True, "warmup_steps": 0, "keep": 1,
         "schedule": "constant", "eval_every": 2, "export": "best", "learning_rate": 3e-3, "checkpoint_every": 2,
     }  # fmt: skip
-    c = dataclasses.replace(config(run[0], "sft", "rescued", **settings), lora=LoraConfig(rank=4))
+    c = dataclasses.replace(
+        config(run[0], "sft", "rescued", **settings), lora=LoraConfig(rank=4)
+    )
     workdir = tmp_path_factory.mktemp("rescued")
     train_lineage(c, workdir)
     return c, workdir / "specialist"
@@ -185,7 +243,11 @@ def rescued(run, tmp_path_factory):
 
 def test_rescued_attempts_are_learnt_and_the_best_checkpoint_is_exported(rescued):
     _, folder = rescued
-    seen = {line["step"]: line["held_out/loss"] for line in lines(folder) if "held_out/loss" in line}
+    seen = {
+        line["step"]: line["held_out/loss"]
+        for line in lines(folder)
+        if "held_out/loss" in line
+    }
     assert list(seen) == [0, 2, 4, 6, 8] and min(list(seen.values())[1:]) < seen[0]
     record = json.loads((folder / "export.json").read_text())
     best = min((step for step in seen if step), key=seen.get)
@@ -195,11 +257,17 @@ def test_rescued_attempts_are_learnt_and_the_best_checkpoint_is_exported(rescued
         "best": {"step": best, "value": seen[best]},
     }  # fmt: skip
     exported, kept = load(folder), load(folder / "checkpoints" / str(best))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), exported.params, kept.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        exported.params,
+        kept.params,
+    )
 
 
 def test_a_dry_run_knows_training_on_a_run(run, rescued):
-    assert "packed sequences of 160 tokens" in dry_run(rescued[0]) and "adapters of rank 4" in dry_run(rescued[0])
+    assert "packed sequences of 160 tokens" in dry_run(
+        rescued[0]
+    ) and "adapters of rank 4" in dry_run(rescued[0])
     told = dry_run(config(run[0], "dpo", "pairs"))
     assert "pairs a step" in told and "candidates" not in told
 
@@ -207,21 +275,35 @@ def test_a_dry_run_knows_training_on_a_run(run, rescued):
 def test_what_is_exported_is_the_best_and_not_the_last(tmp_path):
     """Losses 3, 1, 2: the second of three states."""
     state = TrainState(jnp.zeros((), jnp.int32), {"w": jnp.zeros(2)}, ())
-    advance = lambda i, state, _: Step(state.replace(params={"w": state.params["w"] + 1}), {"loss": 0.0})
+    advance = lambda i, state, _: Step(
+        state.replace(params={"w": state.params["w"] + 1}), {"loss": 0.0}
+    )
     losses = {0: 4.0, 1: 3.0, 2: 1.0, 3: 2.0}
-    exam = Exam(1, lambda state: {"held_out/loss": losses[int(state.params["w"][0])]}, "held_out/loss", lower=True)
+    exam = Exam(
+        1,
+        lambda state: {"held_out/loss": losses[int(state.params["w"][0])]},
+        "held_out/loss",
+        lower=True,
+    )
     pace = TrainingConfig(steps=3, keep=1, export="best")
     for _ in range(2):  # the second time from the checkpoints alone
         assert fit(state, advance, pace, tmp_path, exam).params["w"].tolist() == [2, 2]
     record = json.loads((tmp_path / "export.json").read_text())
-    assert record["best"] == {"step": 2, "value": 1.0} and record["last"] == {"step": 3, "value": 2.0}
+    assert record["best"] == {"step": 2, "value": 1.0} and record["last"] == {
+        "step": 3,
+        "value": 2.0,
+    }
     last = dataclasses.replace(pace, export="last")
     assert fit(state, advance, last, tmp_path, exam).params["w"].tolist() == [3, 3]
     raised = dataclasses.replace(exam, lower=False)
-    assert fit(state, advance, pace, tmp_path / "high", raised).params["w"].tolist() == [1, 1]
+    assert fit(state, advance, pace, tmp_path / "high", raised).params[
+        "w"
+    ].tolist() == [1, 1]
 
 
-def test_interrupted_training_on_a_run_ends_with_the_same_bytes(rescued, tmp_path, monkeypatch):
+def test_interrupted_training_on_a_run_ends_with_the_same_bytes(
+    rescued, tmp_path, monkeypatch
+):
     c, whole = rescued
     calls, heard = [], trainer.check
 
@@ -236,7 +318,9 @@ def test_interrupted_training_on_a_run_ends_with_the_same_bytes(rescued, tmp_pat
         train_lineage(c, tmp_path)
     train_lineage(c, tmp_path)
     for name in ("metrics.jsonl", "model.safetensors", "export.json"):
-        assert (tmp_path / "specialist" / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (tmp_path / "specialist" / name).read_bytes() == (
+            whole / name
+        ).read_bytes(), name
 
 
 def test_pairs_are_learnt_and_the_margin_of_held_out_ones_grows(run, tmp_path):
@@ -260,7 +344,10 @@ def test_pairs_are_learnt_and_the_margin_of_held_out_ones_grows(run, tmp_path):
 
 def test_solutions_of_any_task_are_learnt(model, char_tokenizer, tiny_model, tmp_path):
     path = tmp_path / "asked.jsonl"
-    rows = [{"question": f"What is {i} + 1?", "answer": f"one more than {i} #### {i + 1}"} for i in range(8)]
+    rows = [
+        {"question": f"What is {i} + 1?", "answer": f"one more than {i} #### {i + 1}"}
+        for i in range(8)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     c = config("", "sft", "solutions")
     task = TaskConfig(name="questions", path=str(path), split_shares=(1.0, 0.0, 0.0))
@@ -268,13 +355,19 @@ def test_solutions_of_any_task_are_learnt(model, char_tokenizer, tiny_model, tmp
     examples = examples_of(c, dataclasses.replace(c.training, sequence=256), tiny_model)
     ids, prompt = examples.make(None, 0)
     assert examples.total == 8 and ids[-1] == char_tokenizer.eos_token_id
-    assert tiny_model.decode(ids[prompt:-1]).startswith("one more than") and "Answer:" in tiny_model.decode(ids)
+    assert tiny_model.decode(ids[prompt:-1]).startswith(
+        "one more than"
+    ) and "Answer:" in tiny_model.decode(ids)
     # Without a solution its reference, and Countdown at once.
     sums = dataclasses.replace(c, task=TaskConfig(name="sums"))
-    sums_examples = examples_of(sums, dataclasses.replace(c.training, sequence=512), tiny_model)
+    sums_examples = examples_of(
+        sums, dataclasses.replace(c.training, sequence=512), tiny_model
+    )
     ids, prompt = sums_examples.make(None, 0)
     assert "Answer:" in tiny_model.decode(ids[prompt:])
-    game = examples_of(dataclasses.replace(c, task=TaskConfig(name="countdown")), c.training, model)
+    game = examples_of(
+        dataclasses.replace(c, task=TaskConfig(name="countdown")), c.training, model
+    )
     ids, prompt = game.make(random.Random(0), 0)
     assert model.decode(ids[prompt:]).startswith("answer")
 
@@ -296,7 +389,12 @@ def test_the_loop_from_a_failure_to_a_signal_by_the_scripts(tmp_path):
         "--config.preference.steps=20", "--config.preference.pairs=8", "--config.preference.eval_every=10",
         "--config.preference.microbatch=8", "--config.preference.checkpoint_every=3",
     ]  # fmt: skip
-    script("train", *learn, "--config.training.source=rescued", f"--workdir={tmp_path / 'sft'}")
+    script(
+        "train",
+        *learn,
+        "--config.training.source=rescued",
+        f"--workdir={tmp_path / 'sft'}",
+    )
     seen = lines(tmp_path / "sft" / "specialist")
     assert seen[-1]["held_out/loss"] < seen[0]["held_out/loss"]
     pairs = [*learn, "--config.algorithm=dpo", "--config.training.source=pairs"]
@@ -306,17 +404,24 @@ def test_the_loop_from_a_failure_to_a_signal_by_the_scripts(tmp_path):
     script("train", *pairs, f"--workdir={tmp_path / 'killed'}", until=begun)
     script("train", *pairs, f"--workdir={tmp_path / 'killed'}")
     for name in ("metrics.jsonl", "model.safetensors"):
-        one, other = (tmp_path / folder / "specialist" / name for folder in ("whole", "killed"))
+        one, other = (
+            tmp_path / folder / "specialist" / name for folder in ("whole", "killed")
+        )
         assert one.read_bytes() == other.read_bytes(), name
     seen = lines(tmp_path / "whole" / "specialist")
-    assert seen[-1]["held_out/gap"] > 0 and seen[-1]["held_out/loss"] < seen[0]["held_out/loss"]
+    assert (
+        seen[-1]["held_out/gap"] > 0
+        and seen[-1]["held_out/loss"] < seen[0]["held_out/loss"]
+    )
 
 
 def script(name: str, *flags: str, until=None) -> None:
     """Run a script, or kill it as soon as `until` says so."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, f"scripts/{name}.py", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+    )
     while until and process.poll() is None and not until():
         time.sleep(0.005)
     if until:

@@ -18,24 +18,32 @@ VOCAB = 300
 def naive(logits, token, temperature):
     logp = jax.nn.log_softmax(logits)
     tempered = jax.nn.log_softmax(logits / temperature)
-    return tempered[jnp.arange(len(token)), token], -jnp.sum(jnp.exp(logp) * logp, axis=-1)
+    return tempered[jnp.arange(len(token)), token], -jnp.sum(
+        jnp.exp(logp) * logp, axis=-1
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("vocab", [VOCAB, 5000])
 def test_a_reading_and_its_gradient_are_those_of_a_softmax(vocab, temperature):
     draw = np.random.default_rng(0)
-    logits, token = 3 * draw.normal(size=(16, vocab)).astype(np.float32), draw.integers(vocab, size=16)
+    logits, token = (
+        3 * draw.normal(size=(16, vocab)).astype(np.float32),
+        draw.integers(vocab, size=16),
+    )
     weights = draw.normal(size=(2, 16)).astype(np.float32)
 
     def total(read, logits):
         logp, entropy = read(logits, token, temperature)
         return weights[0] @ logp + weights[1] @ entropy
 
-    for a, b in zip(token_reading(logits, token, temperature), naive(logits, token, temperature)):
+    for a, b in zip(
+        token_reading(logits, token, temperature), naive(logits, token, temperature)
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     given, wanted = (
-        jax.jit(jax.grad(functools.partial(total, read)))(logits) for read in (token_reading, naive)
+        jax.jit(jax.grad(functools.partial(total, read)))(logits)
+        for read in (token_reading, naive)
     )
     np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-6)
 
@@ -43,7 +51,10 @@ def test_a_reading_and_its_gradient_are_those_of_a_softmax(vocab, temperature):
 @pytest.mark.parametrize("tokens, shards", [(56, 1), (57, 1), (64, 4), (16, 2)])
 def test_pieces_change_nothing(tokens, shards, monkeypatch):
     draw = np.random.default_rng(1)
-    states, table = draw.normal(size=(tokens, 8)).astype(np.float32), draw.normal(size=(VOCAB, 8))
+    states, table = (
+        draw.normal(size=(tokens, 8)).astype(np.float32),
+        draw.normal(size=(VOCAB, 8)),
+    )
     token = draw.integers(VOCAB, size=tokens)
 
     @jax.jit
@@ -63,7 +74,10 @@ def test_pieces_change_nothing(tokens, shards, monkeypatch):
 
 
 def test_a_piece_is_small_and_full_of_rows():
-    assert all(piece_tokens(vocab) * vocab <= pieces.LOGITS for vocab in (128, 49_152, 151_936, 262_144))
+    assert all(
+        piece_tokens(vocab) * vocab <= pieces.LOGITS
+        for vocab in (128, 49_152, 151_936, 262_144)
+    )
     assert piece_tokens(151_936) >= 96 and piece_tokens(10**8) == 8
 
 
@@ -81,7 +95,9 @@ def test_memory_of_a_gradient_does_not_grow_with_the_logits(tiny_config, monkeyp
         return jax.grad(total)(states)
 
     def temporary(count):
-        compiled = gradient.lower(jnp.zeros((count, model.config.width)), count).compile()
+        compiled = gradient.lower(
+            jnp.zeros((count, model.config.width)), count
+        ).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     # What grows is the gradient of the states, not what the head makes of them.
@@ -94,14 +110,23 @@ def test_log_probs_of_a_window(tiny_config, tiny_params, tiny_model):
     tokens[1, 12:] = tokens[2, 7:] = -1
     start = np.array([4, 11, 1])
     read = jax.jit(
-        lambda params: token_logps(Transformer(tiny_config), {"params": params}, tokens, start, 16)
+        lambda params: token_logps(
+            Transformer(tiny_config), {"params": params}, tokens, start, 16
+        )
     )
     logp, entropy = read(tiny_params)
-    full = jax.nn.log_softmax(np.asarray(tiny_model.logits(np.maximum(tokens, 0), tokens >= 0)))
+    full = jax.nn.log_softmax(
+        np.asarray(tiny_model.logits(np.maximum(tokens, 0), tokens >= 0))
+    )
     for row in range(3):
         end = (tokens[row] >= 0).sum()
         at = np.arange(start[row], end)
-        np.testing.assert_allclose(logp[row, : len(at)], full[row, at - 1, tokens[row, at]], atol=1e-5)
+        np.testing.assert_allclose(
+            logp[row, : len(at)], full[row, at - 1, tokens[row, at]], atol=1e-5
+        )
         wanted = -(np.exp(full) * full).sum(-1)[row, at - 1]
         np.testing.assert_allclose(entropy[row, : len(at)], wanted, atol=1e-5)
-        assert not np.asarray(logp)[row, len(at) :].any() and not np.asarray(entropy)[row, len(at) :].any()
+        assert (
+            not np.asarray(logp)[row, len(at) :].any()
+            and not np.asarray(entropy)[row, len(at) :].any()
+        )

@@ -14,7 +14,10 @@ from fr.plans import Asked
 
 
 def asked(*names, group=0):
-    return [Asked(n, np.array([1, len(n)], np.int32), np.array([3, 4], np.uint32), group) for n in names]
+    return [
+        Asked(n, np.array([1, len(n)], np.int32), np.array([3, 4], np.uint32), group)
+        for n in names
+    ]
 
 
 def make(folder, rows, size=2):
@@ -23,7 +26,9 @@ def make(folder, rows, size=2):
     for i, places in enumerate(shards):
         if i not in store.finished(folder):
             made = [
-                dataclasses.replace(ATTEMPTS[0], row=rows[p].row, prompt=rows[p].prompt, key=rows[p].key)
+                dataclasses.replace(
+                    ATTEMPTS[0], row=rows[p].row, prompt=rows[p].prompt, key=rows[p].key
+                )
                 for p in places
             ]
             store.write_shard(folder, i, made)
@@ -42,10 +47,18 @@ def test_a_larger_plan_adds_shards_and_changes_none(tmp_path):
     assert make(tmp_path, asked("a", "b", "c")) == [[0, 1], [2]]
     before = files(tmp_path)
     # One row comes between, one before: those that are there keep their places.
-    assert make(tmp_path, asked("x", "a", "b", "y", "c"), size=8) == [[1, 2], [4], [0, 3]]
+    assert make(tmp_path, asked("x", "a", "b", "y", "c"), size=8) == [
+        [1, 2],
+        [4],
+        [0, 3],
+    ]
     assert rows_of(tmp_path) == ["a", "b", "c", "x", "y"]
     assert before.items() <= files(tmp_path).items()
-    assert make(tmp_path, asked("x", "a", "b", "y", "c"), size=1) == [[1, 2], [4], [0, 3]]
+    assert make(tmp_path, asked("x", "a", "b", "y", "c"), size=1) == [
+        [1, 2],
+        [4],
+        [0, 3],
+    ]
 
 
 def test_an_interrupted_run_makes_the_shards_that_it_would_have_made(tmp_path):
@@ -53,17 +66,29 @@ def test_an_interrupted_run_makes_the_shards_that_it_would_have_made(tmp_path):
     make(tmp_path / "whole", rows)
     plans.settle(tmp_path / "killed", rows, 2)
     (tmp_path / "killed").mkdir()
-    shutil.copy(store.shard_path(tmp_path / "whole", 2), store.shard_path(tmp_path / "killed", 2))
+    shutil.copy(
+        store.shard_path(tmp_path / "whole", 2),
+        store.shard_path(tmp_path / "killed", 2),
+    )
     make(tmp_path / "killed", rows)
-    assert files(tmp_path / "whole") == files(tmp_path / "killed") and len(files(tmp_path / "whole")) == 3
+    assert (
+        files(tmp_path / "whole") == files(tmp_path / "killed")
+        and len(files(tmp_path / "whole")) == 3
+    )
 
 
 def test_rows_that_are_asked_something_else_or_are_gone(tmp_path):
     rows = asked("a", "b", "c")
     make(tmp_path, rows)
     with pytest.raises(UserError, match="b was asked something else"):
-        plans.settle(tmp_path, [rows[0], dataclasses.replace(rows[1], prompt=np.array([9])), rows[2]], 2)
-    with pytest.raises(UserError, match="holds c, which this run does not plan.*--redo="):
+        plans.settle(
+            tmp_path,
+            [rows[0], dataclasses.replace(rows[1], prompt=np.array([9])), rows[2]],
+            2,
+        )
+    with pytest.raises(
+        UserError, match="holds c, which this run does not plan.*--redo="
+    ):
         plans.settle(tmp_path, rows[:2], 2)
 
 
@@ -125,7 +150,10 @@ def test_a_shard_that_does_not_hold_its_rows(tmp_path, damage, said):
     rows = asked("a", "b", "c")
     make(tmp_path, rows)
     damage(tmp_path)
-    for reader in (lambda: plans.settle(tmp_path, rows, 2), lambda: plans.complete(tmp_path, "sample.py")):
+    for reader in (
+        lambda: plans.settle(tmp_path, rows, 2),
+        lambda: plans.complete(tmp_path, "sample.py"),
+    ):
         with pytest.raises(UserError, match=said) as refused:
             reader()
         assert "remove it" in str(refused.value) and "\n" not in str(refused.value)
@@ -134,7 +162,9 @@ def test_a_shard_that_does_not_hold_its_rows(tmp_path, damage, said):
 def test_a_missing_shard_is_named_before_a_stage_reads_the_others(tmp_path):
     make(tmp_path, asked("a", "b", "c"))
     store.shard_path(tmp_path, 1).unlink()
-    with pytest.raises(UserError, match="shard-000001.parquet is missing; run sample.py again"):
+    with pytest.raises(
+        UserError, match="shard-000001.parquet is missing; run sample.py again"
+    ):
         plans.complete(tmp_path, "sample.py")
 
 

@@ -20,7 +20,14 @@ import pytest
 from absl import logging
 
 from fr import store
-from fr.config import Config, LoraConfig, PolicyConfig, RewardsConfig, SamplingConfig, TaskConfig
+from fr.config import (
+    Config,
+    LoraConfig,
+    PolicyConfig,
+    RewardsConfig,
+    SamplingConfig,
+    TaskConfig,
+)
 from fr.errors import UserError
 from fr.metrics import Board, Stages
 from fr.models import ModelConfig, load, save
@@ -41,7 +48,9 @@ from fr.training.checkpoints import Checkpoints
 from fr.training.state import TrainState
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHAPE = ModelConfig(vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64)
+SHAPE = ModelConfig(
+    vocab=VOCABULARY, width=32, layers=2, heads=2, kv_heads=2, head_dim=16, ff=64
+)
 COMPARED = ("metrics.jsonl", "model.safetensors", "config.json", "tokenizer.json")
 
 
@@ -53,7 +62,12 @@ def settings(ancestor: str) -> Config:
         task=TaskConfig(name="countdown"),
         sampling=SamplingConfig(slots=8, chunk=8, prefill=4),
         rewards=RewardsConfig(
-            terms=(("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.0), ("thought_switch", 0.0)),
+            terms=(
+                ("correctness", 1.0),
+                ("self_certainty", 1.0),
+                ("pcs", 0.0),
+                ("thought_switch", 0.0),
+            ),
             cuts=3,
         ),
         policy=PolicyConfig(
@@ -75,7 +89,9 @@ def settings(ancestor: str) -> Config:
 
 def change(config: Config, **policy) -> Config:
     """The same config with other settings of the policy."""
-    return dataclasses.replace(config, policy=dataclasses.replace(config.policy, **policy))
+    return dataclasses.replace(
+        config, policy=dataclasses.replace(config.policy, **policy)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +131,12 @@ def test_a_line_says_all_of_a_step(trained):
     assert {"fit/a", "fit/b"} <= steps[-1].keys()
     # The task says which words leave a thought.
     assert min(line["reward/thought_switch"] for line in steps) < 0
-    assert not any("seconds" in name or "mib" in name for line in steps for name in line)
-    assert {"seconds", "peak_mib", "buffers_mib", "rollouts", "update"} <= lines(folder, "timings.jsonl")[
-        -1
-    ].keys()
+    assert not any(
+        "seconds" in name or "mib" in name for line in steps for name in line
+    )
+    assert {"seconds", "peak_mib", "buffers_mib", "rollouts", "update"} <= lines(
+        folder, "timings.jsonl"
+    )[-1].keys()
 
 
 def test_a_log_prob_of_the_loop_is_that_of_the_update(trained):
@@ -134,7 +152,9 @@ def test_what_is_learnt_is_what_is_exported_and_sampled(trained):
     assert steps[-1]["reward/self_certainty"] > steps[0]["reward/self_certainty"]
     assert 0 < steps[0]["kl"] < steps[-1]["kl"]
     before, after = load(config.ancestor), load(folder)
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), before.params, after.params)
+    moved = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()), before.params, after.params
+    )
     assert max(jax.tree.leaves(moved)) > 1e-4
 
 
@@ -159,14 +179,23 @@ def test_nothing_is_compiled_behind_the_first_steps(ancestor, tmp_path, compilat
 def test_gspo_in_bfloat16_clips_nothing_at_equal_parameters(ancestor, tmp_path):
     """Both minibatches of both steps: no update moves the parameters, and the sampler computes in float32."""
     config = dataclasses.replace(settings(ancestor), algorithm="gspo", seed=1)
-    config = change(config, steps=2, eval_every=0, learning_rate=1e-12, dtype="bfloat16", kl=0.0)
+    config = change(
+        config, steps=2, eval_every=0, learning_rate=1e-12, dtype="bfloat16", kl=0.0
+    )
     train_lineage(config, tmp_path / "trainer")
     for line in lines(tmp_path / "trainer" / "specialist"):
         assert line["clip_share"] == 0 and abs(line["ratio_max"] - 1) < 1e-4
-        assert 1e-4 < line["logp_gap_mean"] <= line["logp_gap_p99"] <= 1.2 * line["logp_gap"]
+        assert (
+            1e-4
+            < line["logp_gap_mean"]
+            <= line["logp_gap_p99"]
+            <= 1.2 * line["logp_gap"]
+        )
 
 
-def test_weights_older_rollouts_refreshed_references_and_other_optimisers(ancestor, tmp_path, monkeypatch):
+def test_weights_older_rollouts_refreshed_references_and_other_optimisers(
+    ancestor, tmp_path, monkeypatch
+):
     config = change(
         settings(ancestor), steps=3, eval_every=0, lag=1, importance="token", ratio_from="trainer", kl=0.1,
         reference_every=2, reference_mix=0.5, entropy=0.01, entropy_target=9.0, entropy_step=0.01,
@@ -174,7 +203,9 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(ancest
         mean="token", center_terms="group", rollouts_every=2,
     )  # fmt: skip
     terms = (("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.5))
-    config = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, terms=terms))
+    config = dataclasses.replace(
+        config, rewards=dataclasses.replace(config.rewards, terms=terms)
+    )
     seen, learn = [], Updates.learn
 
     def watched(self, state, rows, step):
@@ -184,19 +215,33 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(ancest
     monkeypatch.setattr(Updates, "learn", watched)
     train_lineage(config, tmp_path)
     found = lines(tmp_path / "specialist")
-    assert [path.name for path in (tmp_path / "specialist" / ROLLOUTS).iterdir()] == ["shard-000002.parquet"]
-    assert [line["entropy_weight"] for line in found] == pytest.approx([0.02, 0.03, 0.04])
+    assert [path.name for path in (tmp_path / "specialist" / ROLLOUTS).iterdir()] == [
+        "shard-000002.parquet"
+    ]
+    assert [line["entropy_weight"] for line in found] == pytest.approx(
+        [0.02, 0.03, 0.04]
+    )
     # Step 2 draws with what step 1 drew with, step 3 with what step 1 made.
     assert found[0]["logp_gap"] < 1e-4 < min(line["logp_gap"] for line in found[1:])
     assert all(0.5 < line["importance"] < 2 for line in found)
     # The second update of a step is the first whose ratio may differ from 1, and ends it.
     assert all(line["updates"] == 2 for line in found)
-    same = lambda a, b: jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y), a, b))
+    same = lambda a, b: jax.tree.all(
+        jax.tree.map(lambda x, y: np.array_equal(x, y), a, b)
+    )
     (first, start, rows), (second, after, _), (third, last, _) = seen
-    assert same(first["older"], start) and same(second["older"], start) and same(third["older"], after)
+    assert (
+        same(first["older"], start)
+        and same(second["older"], start)
+        and same(third["older"], after)
+    )
     assert same(second["reference"], start)
     half = jax.tree.map(lambda a, b: np.abs(a + 0.5 * (b - a)), start, last)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.abs(a), b, atol=1e-6), third["reference"], half)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(np.abs(a), b, atol=1e-6),
+        third["reference"],
+        half,
+    )
     whole = (rows.tokens >= 0).sum(axis=1) - rows.start == config.policy.max_new_tokens
     learnt = rows.mask.any(axis=1)
     assert learnt[~whole].all() and not learnt[whole].all()
@@ -204,11 +249,20 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(ancest
 
 def test_terms_that_would_pay_for_length_are_refused(ancestor, tmp_path):
     config = settings(ancestor)
-    config = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, terms=(("pcs", 1.0),)))
-    with pytest.raises(UserError, match="'pcs' is added to advantages uncentred.*center_terms = 'group'"):
+    config = dataclasses.replace(
+        config, rewards=dataclasses.replace(config.rewards, terms=(("pcs", 1.0),))
+    )
+    with pytest.raises(
+        UserError,
+        match="'pcs' is added to advantages uncentred.*center_terms = 'group'",
+    ):
         train_lineage(config, tmp_path / "work")
     assert not (tmp_path / "work").exists()
-    for told in ({"center_terms": "none"}, {"center_terms": "group"}, {"mean": "token"}):
+    for told in (
+        {"center_terms": "none"},
+        {"center_terms": "group"},
+        {"mean": "token"},
+    ):
         check_terms(change(config, **told), Mix(config.rewards))
 
 
@@ -216,18 +270,31 @@ def test_rollouts_are_kept_with_what_they_earned(trained):
     config, folder = trained
     attempts = store.read(folder / ROLLOUTS)
     table, codec = pandas.read_parquet(folder / ROLLOUTS), load(folder)
-    assert len(attempts) == len(table) == 64 and table.step.tolist() == np.repeat([1, 2, 3, 4], 16).tolist()
+    assert (
+        len(attempts) == len(table) == 64
+        and table.step.tolist() == np.repeat([1, 2, 3, 4], 16).tolist()
+    )
     for (_, row), a in zip(table.iterrows(), attempts):
         assert len(row.advantage) == len(row.learnt) == len(row.tokens) == len(a.tokens)
         assert row.learnt.tolist() == (~a.forced).tolist()
-        assert row.term_correctness == (a.grade == "right") and np.isfinite(row.term_self_certainty)
-        assert a.question and a.text == codec.decode(a.tokens if a.truncated else a.tokens[:-1])
+        assert row.term_correctness == (a.grade == "right") and np.isfinite(
+            row.term_self_certainty
+        )
+        assert a.question and a.text == codec.decode(
+            a.tokens if a.truncated else a.tokens[:-1]
+        )
     # The advantages are those of the algorithm, of rewards that are the mix.
     rewards = table.reward.to_numpy().reshape(-1, 4)
-    wanted = (rewards - rewards.mean(axis=1, keepdims=True)) / rewards.std(axis=1, ddof=1, keepdims=True)
-    np.testing.assert_allclose([row[0] for row in table.advantage], wanted.reshape(-1), rtol=1e-3, atol=1e-3)
+    wanted = (rewards - rewards.mean(axis=1, keepdims=True)) / rewards.std(
+        axis=1, ddof=1, keepdims=True
+    )
+    np.testing.assert_allclose(
+        [row[0] for row in table.advantage], wanted.reshape(-1), rtol=1e-3, atol=1e-3
+    )
     for step, line in enumerate(lines(folder)[1:], 1):
-        assert table[table.step == step].reward.mean() == pytest.approx(line["reward"], rel=1e-5)
+        assert table[table.step == step].reward.mean() == pytest.approx(
+            line["reward"], rel=1e-5
+        )
     # Permuted: no problem comes a second time before every one has come.
     assert len({a.problem for a in attempts}) == 16
 
@@ -252,7 +319,9 @@ def test_interrupted_is_uninterrupted(trained, tmp_path, monkeypatch):
     train_lineage(config, tmp_path)
     assert calls == [0, 0, 1, 2, 3, 3]
     for name in COMPARED:
-        assert (tmp_path / "specialist" / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (tmp_path / "specialist" / name).read_bytes() == (
+            whole / name
+        ).read_bytes(), name
 
 
 def start(config: Config, workdir: pathlib.Path) -> subprocess.Popen:
@@ -262,15 +331,28 @@ def start(config: Config, workdir: pathlib.Path) -> subprocess.Popen:
     text = ["from fr.config import default", "def get_config():", "    c = default()"]
     for name, value in plain.items():
         if dataclasses.is_dataclass(value):
-            text += [f"    c.{name}.{k} = {v!r}" for k, v in dataclasses.asdict(value).items()]
+            text += [
+                f"    c.{name}.{k} = {v!r}"
+                for k, v in dataclasses.asdict(value).items()
+            ]
         else:
             text.append(f"    c.{name} = {value!r}")
     path.write_text("\n".join([*text, "    return c"]))
-    command = [sys.executable, "scripts/train.py", f"--config={path}", f"--workdir={workdir}"]
+    command = [
+        sys.executable,
+        "scripts/train.py",
+        f"--config={path}",
+        f"--workdir={workdir}",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with open(workdir.with_suffix(".log"), "a") as log:
         return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
 
@@ -281,9 +363,14 @@ def kill(process: subprocess.Popen) -> None:
 
 def test_killed_and_resumed_equals_uninterrupted(trained, tmp_path):
     config, whole = trained
-    process, log = start(config, tmp_path / "killed"), tmp_path / "killed" / "specialist" / "metrics.jsonl"
+    process, log = (
+        start(config, tmp_path / "killed"),
+        tmp_path / "killed" / "specialist" / "metrics.jsonl",
+    )
     # With the line of a step its checkpoint is begun: the kill finds it in writing.
-    while process.poll() is None and not (log.exists() and len(log.read_text().split("\n")) > 3):
+    while process.poll() is None and not (
+        log.exists() and len(log.read_text().split("\n")) > 3
+    ):
         time.sleep(0.005)
     assert process.poll() is None, (tmp_path / "killed.log").read_text()[-2000:]
     kill(process)
@@ -292,9 +379,13 @@ def test_killed_and_resumed_equals_uninterrupted(trained, tmp_path):
         assert (log.parent / name).read_bytes() == (whole / name).read_bytes(), name
     # Steps that were made again have written the same rollouts.
     shards = sorted((whole / ROLLOUTS).iterdir())
-    assert [path.name for path in shards] == [f"shard-{step:06d}.parquet" for step in (1, 2, 3, 4)]
+    assert [path.name for path in shards] == [
+        f"shard-{step:06d}.parquet" for step in (1, 2, 3, 4)
+    ]
     for path in shards:
-        assert (log.parent / ROLLOUTS / path.name).read_bytes() == path.read_bytes(), path.name
+        assert (log.parent / ROLLOUTS / path.name).read_bytes() == path.read_bytes(), (
+            path.name
+        )
 
 
 @pytest.mark.slow
@@ -310,7 +401,9 @@ def test_five_kills_at_random(ancestor, tmp_path):
         kill(process)
     assert start(config, tmp_path / "killed").wait() == 0
     for name in COMPARED:
-        one, other = (tmp_path / run / "specialist" / name for run in ("whole", "killed"))
+        one, other = (
+            tmp_path / run / "specialist" / name for run in ("whole", "killed")
+        )
         assert one.read_bytes() == other.read_bytes(), name
 
 
@@ -320,7 +413,11 @@ def test_an_error_is_not_buried_by_a_save_that_fails_with_it(tmp_path, monkeypat
         raise RuntimeError("the save")
 
     said = []
-    monkeypatch.setattr(logging.get_absl_handler(), "emit", lambda record: said.append(record.getMessage()))
+    monkeypatch.setattr(
+        logging.get_absl_handler(),
+        "emit",
+        lambda record: said.append(record.getMessage()),
+    )
     with pytest.raises(ValueError, match="the step"):
         with Checkpoints(tmp_path, keep=1) as checkpoints:
             monkeypatch.setattr(checkpoints, "close", fails)
@@ -336,7 +433,9 @@ def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1)
     for step, score in ((1, 0.2), (2, 0.7), (3, None), (4, 0.3), (5, None)):
         checkpoints.save(
-            step, state.replace(step=jnp.int32(step), params={"w": jnp.full(3, float(step))}), score
+            step,
+            state.replace(step=jnp.int32(step), params={"w": jnp.full(3, float(step))}),
+            score,
         )
     checkpoints.close()
     assert {path.name for path in tmp_path.glob("[0-9]*")} == {"2", "5"}
@@ -357,14 +456,20 @@ def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
 def rollouts(engine: Engine) -> list[list[int]]:
     from conftest import row
 
-    done = engine.sample([row(str(i), (5, 6, 7 + i), budget=8, temperature=1.0) for i in range(6)], 32)
+    done = engine.sample(
+        [row(str(i), (5, 6, 7 + i), budget=8, temperature=1.0) for i in range(6)], 32
+    )
     return [r.tokens.tolist() for r in done]
 
 
 @pytest.mark.parametrize("kind", ["one", "pmap", "shard_map"])
-def test_an_engine_goes_on_with_other_parameters(tiny_config, tiny_params, tiny_ancestor, kind, compilations):
+def test_an_engine_goes_on_with_other_parameters(
+    tiny_config, tiny_params, tiny_ancestor, kind, compilations
+):
     model, one = Transformer(tiny_config), Devices(kind)
-    make = lambda params: Engine(model, params, slots=4, chunk=4, prefill=2, devices=one)
+    make = lambda params: Engine(
+        model, params, slots=4, chunk=4, prefill=2, devices=one
+    )
     wanted, engine = rollouts(make(tiny_ancestor)), make(tiny_params)
     assert rollouts(engine) != wanted
     other = jax.tree.map(jnp.copy, tiny_ancestor)
@@ -384,7 +489,9 @@ def test_problems_of_a_step_follow_from_seed_and_step(trained):
     assert len(set(asked(3))) == config.policy.prompts
 
 
-def test_every_problem_is_asked_once_an_epoch_and_twice_in_a_step_with_other_keys(trained):
+def test_every_problem_is_asked_once_an_epoch_and_twice_in_a_step_with_other_keys(
+    trained,
+):
     config, _ = trained
     sampler = _sampler(change(config, prompts=6, rollouts=2))
     sampler._pool = sampler._pool[:8]
@@ -403,7 +510,9 @@ def test_problems_of_one_outcome_make_room(trained, monkeypatch):
     config, _ = trained
     # Problems of even hash are right every second time; the others always wrong.
     even = lambda problem: sum(problem.id.encode()) % 2 == 0
-    grade = lambda self, problem, text: "right" if even(problem) and len(text) % 2 else "wrong"
+    grade = lambda self, problem, text: (
+        "right" if even(problem) and len(text) % 2 else "wrong"
+    )
     monkeypatch.setattr("fr.tasks.countdown.Countdown.grade", grade)
     sampler = _sampler(change(config, rounds=3))
     first = _draw(sampler, 1)
@@ -416,7 +525,9 @@ def test_problems_of_one_outcome_make_room(trained, monkeypatch):
     groups, cost = drawn.groups, drawn.cost
     right = [sum(attempt.right for attempt in group) for group in groups]
     assert len(groups) == len(plain) == 4
-    assert sum(0 < n < 4 for n in right) > sum(0 < sum(a.right for a in g) < 4 for g in plain)
+    assert sum(0 < n < 4 for n in right) > sum(
+        0 < sum(a.right for a in g) < 4 for g in plain
+    )
     assert cost.generated > once.generated
     assert len({group[0].problem.id for group in groups}) == 4
     # What fills a place, last, is said: nothing is learnt from it.
@@ -429,9 +540,16 @@ def _sampler(config: Config) -> Sampler:
 
     model, task = load(config.ancestor), tasks.make(config.task)
     engine = Engine(
-        Transformer(model.config), model.params, slots=8, chunk=8, prefill=4, devices=Devices("one")
+        Transformer(model.config),
+        model.params,
+        slots=8,
+        chunk=8,
+        prefill=4,
+        devices=Devices("one"),
     )
-    return Sampler(config, task, model, engine, {"train": task.problems("train"), "validation": []})
+    return Sampler(
+        config, task, model, engine, {"train": task.problems("train"), "validation": []}
+    )
 
 
 def _draw(sampler: Sampler, step: int, varied=None, sets=()):
@@ -454,9 +572,14 @@ def test_sampled_confidence_is_scored_confidence_on_average():
         rewards=RewardsConfig(cuts=3, samples=16),
         policy=PolicyConfig(prompts=3, rollouts=2, max_new_tokens=96),
     )
-    sampled = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, confidence="sampled"))
+    sampled = dataclasses.replace(
+        config, rewards=dataclasses.replace(config.rewards, confidence="sampled")
+    )
     sets = ("own", "gold")
-    drawn, again = _draw(_sampler(config), 1, sets=sets), _draw(_sampler(sampled), 1, sets=sets)
+    drawn, again = (
+        _draw(_sampler(config), 1, sets=sets),
+        _draw(_sampler(sampled), 1, sets=sets),
+    )
     groups, one, cheap = drawn.groups, drawn.confidence, drawn.cost
     others, two, dear = again.groups, again.confidence, again.cost
     assert [a.text for g in groups for a in g] == [a.text for g in others for a in g]
@@ -488,18 +611,29 @@ def test_an_alarm_says_once_what_to_do():
     bad = {"entropy": 0.4, "kl": 0.2, "repetition": 0.25, "logp_gap_p99": 0.2}
     lines = alarms([{"step": 0}, well], bad, config)
     # Without a step before, no entropy can have fallen.
-    assert len(lines) == 4 and "policy.importance" in lines[3] and alarms([], bad, config) == lines[1:]
-    assert "policy.entropy" in lines[0] and "policy.kl" in lines[1] and "rewards.terms" in lines[2]
+    assert (
+        len(lines) == 4
+        and "policy.importance" in lines[3]
+        and alarms([], bad, config) == lines[1:]
+    )
+    assert (
+        "policy.entropy" in lines[0]
+        and "policy.kl" in lines[1]
+        and "rewards.terms" in lines[2]
+    )
     assert alarms([well, bad], bad, config) == () == alarms([well], well, config)
 
 
 def test_a_board_gets_the_same_numbers(monkeypatch, tmp_path):
     seen = []
     writer = lambda folder, purge_step: types.SimpleNamespace(
-        add_scalar=lambda *args: seen.append(args), close=lambda: seen.append((folder, purge_step))
+        add_scalar=lambda *args: seen.append(args),
+        close=lambda: seen.append((folder, purge_step)),
     )
     monkeypatch.setitem(
-        sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=writer, __spec__=True)
+        sys.modules,
+        "tensorboardX",
+        types.SimpleNamespace(SummaryWriter=writer, __spec__=True),
     )
     board = Board(tmp_path, 4)
     board.write(5, {"loss": 0.5})
@@ -519,12 +653,15 @@ def test_nan_stops_and_leaves_the_last_good_checkpoint(ancestor, tmp_path, monke
 
     monkeypatch.setattr(Updates, "learn", breaks)
     with pytest.raises(
-        UserError, match=r"loss is nan at step 3; lower the learning_rate \(checkpoint 2 is kept\)"
+        UserError,
+        match=r"loss is nan at step 3; lower the learning_rate \(checkpoint 2 is kept\)",
     ):
         train_lineage(settings(ancestor), tmp_path)
     folder = tmp_path / "specialist"
     assert max(int(path.name) for path in (folder / "checkpoints").glob("[0-9]*")) == 2
-    assert lines(folder)[-1]["step"] == 2 and not (folder / "model.safetensors").exists()
+    assert (
+        lines(folder)[-1]["step"] == 2 and not (folder / "model.safetensors").exists()
+    )
 
 
 def test_bad_input_leaves_nothing(ancestor, tmp_path):
@@ -533,11 +670,16 @@ def test_bad_input_leaves_nothing(ancestor, tmp_path):
         (change(good, prompts=3000), "config.policy.prompts = 3000"),
         (change(good, minibatches=3), "do not divide into minibatches"),
         (
-            dataclasses.replace(good, rewards=RewardsConfig(terms=(("corectness", 1.0),))),
+            dataclasses.replace(
+                good, rewards=RewardsConfig(terms=(("corectness", 1.0),))
+            ),
             "unknown reward term",
         ),
         (dataclasses.replace(good, ancestor="nowhere"), "is not there"),
-        (dataclasses.replace(good, lora=LoraConfig(rank=2, targets=("quary",))), "is no part of a layer"),
+        (
+            dataclasses.replace(good, lora=LoraConfig(rank=2, targets=("quary",))),
+            "is no part of a layer",
+        ),
     ):
         with pytest.raises(UserError, match=why):
             train_lineage(bad, tmp_path)
@@ -554,20 +696,33 @@ def test_the_script_refuses_in_one_line(tmp_path):
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "scripts/train.py", *given]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 2 and "files no reward term" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "work").exists()
 
 
 def test_a_dry_run_reads_shapes_alone(ancestor, tmp_path):
-    (tmp_path / "config.json").write_bytes((pathlib.Path(ancestor) / "config.json").read_bytes())
+    (tmp_path / "config.json").write_bytes(
+        (pathlib.Path(ancestor) / "config.json").read_bytes()
+    )
     config = dataclasses.replace(settings(ancestor), ancestor=str(tmp_path))
     table = dry_run(config)
-    assert "assumed, without a tokenizer" in table and "optimiser" in table and "in all, a device" in table
+    assert (
+        "assumed, without a tokenizer" in table
+        and "optimiser" in table
+        and "in all, a device" in table
+    )
     assert "the longest of 256" in dry_run(settings(ancestor))
     pairs = dry_run(dataclasses.replace(config, algorithm="dpo"))
-    assert pairs.count("in all, a device") == 2 and "64 rows of a step, reference scores" in pairs
-    assert "packed sequences of 128 tokens" in dry_run(dataclasses.replace(config, algorithm="sft"))
+    assert (
+        pairs.count("in all, a device") == 2
+        and "64 rows of a step, reference scores" in pairs
+    )
+    assert "packed sequences of 128 tokens" in dry_run(
+        dataclasses.replace(config, algorithm="sft")
+    )
     with pytest.raises(UserError, match="'scratch' is not made yet"):
         dry_run(dataclasses.replace(config, algorithm="sft", ancestor="scratch"))
 
@@ -586,4 +741,6 @@ def test_adapters_train_and_are_merged(ancestor, tmp_path):
     assert all(line["logp_gap"] < 1e-4 for line in steps)
     before, after = load(ancestor).params, load(tmp_path / "specialist").params
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, after)
-    assert not moved["embed"]["embedding"] and moved["layers"]["attention"]["q"]["kernel"]
+    assert (
+        not moved["embed"]["embedding"] and moved["layers"]["attention"]["q"]["kernel"]
+    )

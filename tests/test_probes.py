@@ -24,9 +24,13 @@ from fr.sampling.work import Resume
 from fr.types import Probe, Rollout
 
 CUE = (20, 21, 22)
-ANSWERS = {"own": ((30, 31, 1),), "gold": ((30, 32, 33, 34, 1), (30, 31, 1), (7, 1), (30, 31, 40, 1), (1,))}
+ANSWERS = {
+    "own": ((30, 31, 1),),
+    "gold": ((30, 32, 33, 34, 1), (30, 31, 1), (7, 1), (30, 31, 40, 1), (1,)),
+}
 ROWS_TO_PROBE = [
-    row(str(i), LONG[: 1 + (5 * i) % 17], budget=1 + (7 * i) % 40, temperature=1.0) for i in range(14)
+    row(str(i), LONG[: 1 + (5 * i) % 17], budget=1 + (7 * i) % 40, temperature=1.0)
+    for i in range(14)
 ]
 
 
@@ -53,7 +57,11 @@ def naive(model, rollout, probe) -> dict:
                 tokens = np.zeros((1, 128), np.int32)
                 tokens[0, : len(seen) + len(answer)] = [*seen, *answer]
                 logp = np.asarray(jax.nn.log_softmax(model.logits(tokens)))[0]
-                line.append(sum(logp[len(seen) + j - 1, token] for j, token in enumerate(answer)))
+                line.append(
+                    sum(
+                        logp[len(seen) + j - 1, token] for j, token in enumerate(answer)
+                    )
+                )
             table.append(line)
         found[name] = np.array(table).reshape(-1, len(answers))
     return found
@@ -68,10 +76,14 @@ def probed(plain_engine):
 def check(model, rollout, probe):
     """Compare a rollout's confidence with the naive one."""
     found, wanted = rollout.confidence, naive(model, rollout, probe)
-    assert found.cuts.tolist() == list(probe.cuts) and set(found.logp) == set(probe.answers)
+    assert found.cuts.tolist() == list(probe.cuts) and set(found.logp) == set(
+        probe.answers
+    )
     for name, answers in probe.answers.items():
         np.testing.assert_allclose(found.logp[name], wanted[name], atol=1e-4)
-        np.testing.assert_allclose(found.probability(name), np.exp(wanted[name]).sum(1), atol=1e-4)
+        np.testing.assert_allclose(
+            found.probability(name), np.exp(wanted[name]).sum(1), atol=1e-4
+        )
         mean = np.max(wanted[name] / [len(answer) for answer in answers], axis=1)
         np.testing.assert_allclose(found.mean_logp(name), mean, atol=1e-4)
 
@@ -85,7 +97,9 @@ def test_probes_are_the_plain_forward_pass(probed, tiny_model):
 
 def test_positions_are_those_of_shared_beginnings(probed):
     # First token, cue, then 30 31 40 / 32 33 34 / 7 behind every cut: `own` is among them, 1 is only a target.
-    assert probed[1].confidence.positions == len({0, probed[1].length // 2, probed[1].length}) * (1 + 3 + 7)
+    assert probed[1].confidence.positions == len(
+        {0, probed[1].length // 2, probed[1].length}
+    ) * (1 + 3 + 7)
     assert probed[6].confidence.positions == 3 * (1 + 0 + 2)
 
 
@@ -97,7 +111,10 @@ def test_probing_changes_no_rollout(probed, plain_engine):
 
 def test_a_cache_that_shrinks_keeps_what_waits(plain_engine, tiny_model):
     # Beside the long row's last chunks there are only short ones: without it they would need half the cache.
-    todo = [row("0", LONG, budget=40), *(row(str(i), budget=5 + i % 3) for i in range(4, 30))]
+    todo = [
+        row("0", LONG, budget=40),
+        *(row(str(i), budget=5 + i % 3) for i in range(4, 30)),
+    ]
     before = plain_engine.counts.resized
     for rollout in plain_engine.sample(todo, 64, plan=plan):
         check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
@@ -106,13 +123,19 @@ def test_a_cache_that_shrinks_keeps_what_waits(plain_engine, tiny_model):
 
 def test_rows_that_pause_and_rewind_are_probed_as_they_end(plain_engine, tiny_model):
     forced = (*range(9, 17), 50)
-    todo = [row("0", LONG, budget=20, pause=(50,), forced=forced), row("1", LONG, budget=9, pause=(60,))]
+    todo = [
+        row("0", LONG, budget=20, pause=(50,), forced=forced),
+        row("1", LONG, budget=9, pause=(60,)),
+    ]
     source = Script(
-        [*todo, row("2", budget=20, pause=(50,), forced=forced)], [Resume(cut=3), Resume(cut=2, finish=True)]
+        [*todo, row("2", budget=20, pause=(50,), forced=forced)],
+        [Resume(cut=3), Resume(cut=2, finish=True)],
     )
     source.plan = plan
     plain_engine.run(source, 64)
-    assert len(source.heard) >= 2 and 2 in [rollout.length for rollout in source.rollouts]
+    assert len(source.heard) >= 2 and 2 in [
+        rollout.length for rollout in source.rollouts
+    ]
     for rollout in source.rollouts:
         check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
 
@@ -120,17 +143,22 @@ def test_rows_that_pause_and_rewind_are_probed_as_they_end(plain_engine, tiny_mo
 def test_sampled_shares_converge_to_probabilities(plain_engine, tiny_model):
     rollout = plain_engine.sample([row("asked", LONG, budget=12)], 64)[0]
     # Answers of a likely token and an end, or of an end at once: more than one sequence has room for.
-    likely = np.argsort(np.asarray(tiny_model.logits([[*LONG, *rollout.tokens[:6], *CUE]]))[0, -1])[
-        ::-1
-    ].tolist()
+    likely = np.argsort(
+        np.asarray(tiny_model.logits([[*LONG, *rollout.tokens[:6], *CUE]]))[0, -1]
+    )[::-1].tolist()
     ends, firsts = likely[1:9:2], likely[0:50:2]
-    answers = (*((end,) for end in ends), *((a, end) for a in firsts for end in ends if a not in ends))
+    answers = (
+        *((end,) for end in ends),
+        *((a, end) for a in firsts for end in ends if a not in ends),
+    )
     stop = again(rollout.row, stop=tuple(ends))
     probe = Probe((0, 6, rollout.length), CUE, {"gold": answers})
     assert len(answers) > LENGTHS[-1] - 40
     asked = plain_engine.sample([again(rollout.row)], 64, plan=lambda *_: probe)[0]
     exact = asked.confidence.probability("gold")
-    rows = sampled_confidence.forced_rows(dataclasses.replace(rollout, row=stop), probe, 0, samples=150)
+    rows = sampled_confidence.forced_rows(
+        dataclasses.replace(rollout, row=stop), probe, 0, samples=150
+    )
     rows = [again(r, budget=2) for r in rows]
     share = sampled_confidence.shares(
         plain_engine.sample(rows, 64), lambda t: tuple(t) in answers, samples=150
@@ -141,28 +169,38 @@ def test_sampled_shares_converge_to_probabilities(plain_engine, tiny_model):
 
 def exchanges(kind: str, count: int) -> list:
     """Confidence of 6 made-up rollouts in 8 slots on `count` devices, from one cache, in two exchanges."""
-    config = ModelConfig(vocab=40, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ff=24)
+    config = ModelConfig(
+        vocab=40, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ff=24
+    )
     params = random_params(config)
     devices, model = Devices(kind), Transformer(config)
     assert devices.count == count
     program = devices.wrap(lambda p, *args: probes.score(model, p, *args))
     draw = np.random.default_rng(0)
-    cache = jax.tree.map(lambda x: draw.standard_normal(x.shape, np.float32), init_cache(config, 8, 32))
+    cache = jax.tree.map(
+        lambda x: draw.standard_normal(x.shape, np.float32), init_cache(config, 8, 32)
+    )
     finished = []
     for slot in (0, 1, 2, 3, 5, 7):
         tokens = draw.integers(0, 40, 3 + slot).astype(np.int32)
-        made = Rollout(row(str(slot), (5, 6)), tokens, None, None, None, {}, True, len(tokens))
+        made = Rollout(
+            row(str(slot), (5, 6)), tokens, None, None, None, {}, True, len(tokens)
+        )
         finished.append((slot, made))
 
     def plan(row, tokens):
         answers = {"own": ((7, 8, 1),), "gold": ((7, 9, 1), (3, 1))}
         return Probe((0, 2, len(tokens)), tuple(range(int(row.id))), answers)
 
-    prober = Prober(devices, 8 // count, plan, functools.partial(program, devices.replicate(params)))
+    prober = Prober(
+        devices, 8 // count, plan, functools.partial(program, devices.replicate(params))
+    )
     split = devices.split(cache)
     assert prober.exchange(split, finished[:5]) == []
     landed = prober.exchange(split, finished[5:]) + prober.exchange(split, [])
-    assert [r.row.id for r in landed] == [f.row.id for _, f in finished] and not prober.flying
+    assert [r.row.id for r in landed] == [
+        f.row.id for _, f in finished
+    ] and not prober.flying
     return [r.confidence for r in landed]
 
 
@@ -173,14 +211,20 @@ def work() -> None:
         for given, wanted in zip(exchanges(kind, 4), one):
             assert given.positions == wanted.positions
             for name in ("own", "gold"):
-                np.testing.assert_allclose(given.logp[name], wanted.logp[name], atol=1e-5)
+                np.testing.assert_allclose(
+                    given.logp[name], wanted.logp[name], atol=1e-5
+                )
 
 
 def test_several_devices_are_one():
     here = Path(__file__).parent
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    flags = (
+        "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    )
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    env["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here), env.get("PYTHONPATH", "")])
+    env["PYTHONPATH"] = os.pathsep.join(
+        [str(here.parent), str(here), env.get("PYTHONPATH", "")]
+    )
     code = "import test_probes; test_probes.work()"
     subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=300)
 
@@ -188,7 +232,9 @@ def test_several_devices_are_one():
 def test_a_probe_that_cannot_be_is_refused_by_name(plain_engine):
     bad = {
         "cuts it at 4, it has 3 tokens": Probe((4,), CUE, ANSWERS),
-        "answers 'gold' of its probe must be": Probe((0,), CUE, {"gold": ((3, 1), (3, 1))}),
+        "answers 'gold' of its probe must be": Probe(
+            (0,), CUE, {"gold": ((3, 1), (3, 1))}
+        ),
         "answers 'none' of its probe must be": Probe((0,), CUE, {"none": ()}),
     }
     for why, asked in bad.items():
@@ -203,7 +249,9 @@ def test_programs_are_few(plain_engine, compilations):
 
     def any_plan(row, tokens):
         cuts = tuple(draw.integers(0, len(tokens) + 1, draw.integers(1, 9)).tolist())
-        return Probe(cuts, size(), {"own": (size(),), "gold": tuple({size() for _ in range(9)})})
+        return Probe(
+            cuts, size(), {"own": (size(),), "gold": tuple({size() for _ in range(9)})}
+        )
 
     todo = [row(str(i), budget=1 + i % 20) for i in range(60)]
     plain_engine.sample(todo, 64, plan=any_plan)

@@ -23,8 +23,14 @@ LONG = np.array([[1, 0.8, 0.5], [0.8, 1, 0.5], [0.5, 0.5, 1]])
 def planted(kind: str, problems=120, seed=0) -> tuple[np.ndarray, np.ndarray]:
     """Standard scores and the true kind of each problem: three far apart, one long cloud, or a round one."""
     rng = np.random.default_rng(seed)
-    truth = rng.permutation(np.arange(problems) % 3) if kind == "three" else np.zeros(problems, int)
-    x = rng.multivariate_normal(np.zeros(3), LONG if kind == "long" else np.eye(3), size=problems)
+    truth = (
+        rng.permutation(np.arange(problems) % 3)
+        if kind == "three"
+        else np.zeros(problems, int)
+    )
+    x = rng.multivariate_normal(
+        np.zeros(3), LONG if kind == "long" else np.eye(3), size=problems
+    )
     x[np.arange(problems), truth] += 6 * (kind == "three")
     return (x - x.mean(axis=0)) / x.std(axis=0), truth
 
@@ -34,31 +40,55 @@ def test_planted_regimes_are_found_and_stable(algorithm):
     z, truth = planted("three")
     found = find_regimes(z, algorithm, QUICK, np.random.default_rng(0))
     assert adjusted_rand_score(found.labels, truth) > 0.95
-    assert found.stability > 0.95 and found.seeds > 0.95 and found.low <= found.stability <= found.high
+    assert (
+        found.stability > 0.95
+        and found.seeds > 0.95
+        and found.low <= found.stability <= found.high
+    )
     assert [null.p for null in found.nulls.values()] == [1 / 25, 1 / 25]
     assert max(found.silhouettes, key=found.silhouettes.get) == 3
     assert (np.diff(np.bincount(found.labels)) <= 0).all()
 
 
 def test_a_long_cloud_beats_shuffled_columns_and_has_no_regimes():
-    z, config = planted("long", problems=200, seed=1)[0], dataclasses.replace(QUICK, null_bootstrap=4)
+    z, config = (
+        planted("long", problems=200, seed=1)[0],
+        dataclasses.replace(QUICK, null_bootstrap=4),
+    )
     found = find_regimes(z, "kmeans", config, np.random.default_rng(0))
     assert found.nulls["shuffled"].p <= 0.05 < 0.2 < found.nulls["cloud"].p
 
 
 def test_without_structure_no_null_is_beaten():
-    found = [find_regimes(planted("round", seed=s)[0], "kmeans", QUICK, np.random.default_rng(s)) for s in range(6)]
+    found = [
+        find_regimes(
+            planted("round", seed=s)[0], "kmeans", QUICK, np.random.default_rng(s)
+        )
+        for s in range(6)
+    ]
     p = np.array([[null.p for null in one.nulls.values()] for one in found])
-    assert p.min() > 0.04 and p.mean() > 0.2 and np.mean([one.stability for one in found]) < 0.8
-    assert all(null.drawn < 24 for one in found for null in one.nulls.values() if null.p > 0.5)
+    assert (
+        p.min() > 0.04
+        and p.mean() > 0.2
+        and np.mean([one.stability for one in found]) < 0.8
+    )
+    assert all(
+        null.drawn < 24 for one in found for null in one.nulls.values() if null.p > 0.5
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, null", [("round", "shuffled"), ("round", "cloud"), ("long", "cloud")])
+@pytest.mark.parametrize(
+    "kind, null", [("round", "shuffled"), ("round", "cloud"), ("long", "cloud")]
+)
 def test_a_null_that_is_true_is_seldom_beaten(kind, null):
     config = dataclasses.replace(QUICK, bootstrap=40, nulls=19)
     p = [
-        find_regimes(planted(kind, seed=s)[0], "kmeans", config, np.random.default_rng(s)).nulls[null].p
+        find_regimes(
+            planted(kind, seed=s)[0], "kmeans", config, np.random.default_rng(s)
+        )
+        .nulls[null]
+        .p
         for s in range(100)
     ]
     assert np.mean(np.array(p) <= 0.05) < 0.12
@@ -89,7 +119,9 @@ def cell(kind="three", problems=60, **changes):
     return dataclasses.replace(profiles, features=features, rates=rates), truth
 
 
-CONFIG = Config(regimes=dataclasses.replace(QUICK, nulls=49), routing=RoutingConfig(bootstrap=50))
+CONFIG = Config(
+    regimes=dataclasses.replace(QUICK, nulls=49), routing=RoutingConfig(bootstrap=50)
+)
 
 
 def test_regimes_are_described_by_their_own_problems():
@@ -97,7 +129,11 @@ def test_regimes_are_described_by_their_own_problems():
     (record,) = describe_regimes([profiles], CONFIG)
     found = record["kmeans"]
     labels = np.array(found["labels"])
-    assert record["agreement"] == 1 and found["k"] == 3 and found["beaten"] == ["shuffled", "cloud"]
+    assert (
+        record["agreement"] == 1
+        and found["k"] == 3
+        and found["beaten"] == ["shuffled", "cloud"]
+    )
     for i, regime in enumerate(found["regimes"]):
         assert regime["n"] == (labels == i).sum()
         np.testing.assert_allclose(
@@ -106,7 +142,9 @@ def test_regimes_are_described_by_their_own_problems():
             atol=1e-5,
         )
         easy = truth[labels == i].mean() == 0
-        assert regime["rescue"]["retry"] == dict.fromkeys(("mean", "low", "high"), 100.0 * easy)
+        assert regime["rescue"]["retry"] == dict.fromkeys(
+            ("mean", "low", "high"), 100.0 * easy
+        )
     text = render_regimes([record])
     assert "more stable than both nulls" in text and "exploratory" in text
 
@@ -118,7 +156,10 @@ def test_a_cell_that_cannot_be_clustered_says_why():
     features[:, 0], features[:, 1] = np.nan, 0.1
     lonely = dataclasses.replace(lonely, features=features)
     text = render_regimes(describe_regimes([few, lonely], CONFIG))
-    assert "model|task: n/a (needs 20 failed problems" in text and "lonely: n/a (needs two features" in text
+    assert (
+        "model|task: n/a (needs 20 failed problems" in text
+        and "lonely: n/a (needs two features" in text
+    )
 
 
 def test_p_is_adjusted_over_cells_and_algorithms_and_nothing_else_depends_on_cells():
@@ -127,11 +168,22 @@ def test_p_is_adjusted_over_cells_and_algorithms_and_nothing_else_depends_on_cel
     both = describe_regimes([profiles, cell("round", cell="other|task")[0]], config)
     for algorithm in ALGORITHMS:
         one, other = alone[algorithm], both[0][algorithm]
-        assert one["labels"] == other["labels"] and one["stability"] == other["stability"]
+        assert (
+            one["labels"] == other["labels"] and one["stability"] == other["stability"]
+        )
         for name, null in one["nulls"].items():
-            assert null["p"] == other["nulls"][name]["p"] and null["drawn"] == other["nulls"][name]["drawn"]
+            assert (
+                null["p"] == other["nulls"][name]["p"]
+                and null["drawn"] == other["nulls"][name]["drawn"]
+            )
     for name in NULLS:
         for records in ([alone], both):
-            nulls = [record[algorithm]["nulls"][name] for record in records for algorithm in ALGORITHMS]
-            assert [null["p_holm"] for null in nulls] == pytest.approx(holm([null["p"] for null in nulls]), abs=1e-6)
+            nulls = [
+                record[algorithm]["nulls"][name]
+                for record in records
+                for algorithm in ALGORITHMS
+            ]
+            assert [null["p_holm"] for null in nulls] == pytest.approx(
+                holm([null["p"] for null in nulls]), abs=1e-6
+            )
     assert "NO more stable than" in render_regimes(both)

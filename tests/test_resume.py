@@ -30,7 +30,12 @@ SHORT = {
 COMPARED = ("summary.json", "routing.json", "profiles.csv")
 
 
-LONGER = {"task.problems": 48, "training.steps": 120, "intervention.attempts": 4, "sampling.shard_rows": 96}
+LONGER = {
+    "task.problems": 48,
+    "training.steps": 120,
+    "intervention.attempts": 4,
+    "sampling.shard_rows": 96,
+}
 
 
 def _start(workdir: pathlib.Path, settings: dict) -> subprocess.Popen:
@@ -43,11 +48,15 @@ def _start(workdir: pathlib.Path, settings: dict) -> subprocess.Popen:
     command += [f"--config.{name}={value}" for name, value in settings.items()]
     with open(workdir.with_suffix(".log"), "a") as log:
         # A group of its own, so that the kill reaches grader processes too.
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def _finish(workdir: pathlib.Path, settings: dict) -> None:
-    assert _start(workdir, settings).wait(timeout=600) == 0, workdir.with_suffix(".log").read_text()[-2000:]
+    assert _start(workdir, settings).wait(timeout=600) == 0, workdir.with_suffix(
+        ".log"
+    ).read_text()[-2000:]
 
 
 def _results(workdir: pathlib.Path) -> dict[str, bytes]:
@@ -58,10 +67,14 @@ def _results(workdir: pathlib.Path) -> dict[str, bytes]:
     found = {str(file.relative_to(workdir)): file.read_bytes() for file in files}
     # The page names the commit, which may move while this test runs, and when its comparison was declared.
     page = (workdir / "report.html").read_bytes()
-    return found | {"report.html": re.sub(rb"revision [\w-]+|declared on [\w:-]+", b"", page)}
+    return found | {
+        "report.html": re.sub(rb"revision [\w-]+|declared on [\w:-]+", b"", page)
+    }
 
 
-def _killed_and_resumed(folder: pathlib.Path, settings: dict, seed: int, kills: int) -> None:
+def _killed_and_resumed(
+    folder: pathlib.Path, settings: dict, seed: int, kills: int
+) -> None:
     began = time.monotonic()
     _finish(folder / "whole", settings)
     # Behind start-up, so that each kill meets some stage at work; not so late that a resumed run could be done.
@@ -69,7 +82,9 @@ def _killed_and_resumed(folder: pathlib.Path, settings: dict, seed: int, kills: 
     generator = random.Random(seed)
     for _ in range(kills):
         process = _start(folder / "killed", settings)
-        with pytest.raises(subprocess.TimeoutExpired):  # or it was done before its moment came
+        with pytest.raises(
+            subprocess.TimeoutExpired
+        ):  # or it was done before its moment came
             process.wait(timeout=generator.uniform(earliest, latest))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -25,14 +25,18 @@ def value(name, of, config=CONFIG):
 
 def gold(confidence, **fields):
     """A batch whose right answers have this confidence."""
-    return batch(truth=dataclasses.replace(batch().truth, confidence=confidence), **fields)
+    return batch(
+        truth=dataclasses.replace(batch().truth, confidence=confidence), **fields
+    )
 
 
 def row_of(name, row, mask=None, **config):
     """The first row's value of a term, where a statistic of it is `row`: the other rows are empty."""
     values, where = np.zeros((ROWS, TOKENS)), np.zeros((ROWS, TOKENS), bool)
     values[0, : len(row)], where[0, : len(row)] = row, True if mask is None else mask
-    statistic = {"rlsf": "margin"}.get(name, "top20_confidence" if "deepconf" in name else name)
+    statistic = {"rlsf": "margin"}.get(
+        name, "top20_confidence" if "deepconf" in name else name
+    )
     one = batch(stats={statistic: values}, mask=where)
     given = value(name, one, dataclasses.replace(CONFIG, **config))
     assert not given[1:].any()  # a row without sampled tokens gives 0
@@ -57,7 +61,9 @@ def test_gold_is_withheld(name):
 @pytest.mark.parametrize("name", list(TERMS))
 def test_pads_and_forced_tokens_say_nothing(name):
     one = batch()
-    noisy = {field: np.where(one.mask, values, 9e9) for field, values in one.stats.items()}
+    noisy = {
+        field: np.where(one.mask, values, 9e9) for field, values in one.stats.items()
+    }
     tokens = np.where(one.mask, one.tokens, 0)
     wide = dataclasses.replace(one, stats=noisy, tokens=tokens)
     config = dataclasses.replace(CONFIG, window=4, ngram=2, length_free=4)
@@ -81,26 +87,48 @@ def test_a_group_alone_is_the_group_in_a_batch(name):
 
 @pytest.mark.parametrize("name", ["pcs", "pcs_own"])
 def test_shaping_by_hand(name):
-    rows = [[0.3] * 6, LATE, EARLY, [0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1], [0, 0, 0.5, 1, 1, 1], LATE, EARLY]
+    rows = [
+        [0.3] * 6,
+        LATE,
+        EARLY,
+        [0, 1, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0, 1],
+        [0, 0, 0.5, 1, 1, 1],
+        LATE,
+        EARLY,
+    ]
     seen = trajectory(rows, known=[True] * 6 + [False] * 2)
     one = gold(seen) if name == "pcs" else batch(own=seen)
     # A jump at the first cut and one at the last are worth the same; one in the middle most.
-    np.testing.assert_allclose(value(name, one), [0, 0.9, -0.9, 0.5, 0.5, 0.85, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        value(name, one), [0, 0.9, -0.9, 0.5, 0.5, 0.85, 0, 0], atol=1e-6
+    )
 
 
 def test_the_control_has_the_weights_of_shaping_in_one_other_order():
     one = gold(trajectory([*np.eye(6), LATE, EARLY]))
     weights, other = -value("pcs", one)[:6], -value("pcs_shuffled", one)[:6]
-    assert sorted(other) == sorted(weights) and abs(np.corrcoef(weights, other)[0, 1]) < 0.3
+    assert (
+        sorted(other) == sorted(weights)
+        and abs(np.corrcoef(weights, other)[0, 1]) < 0.3
+    )
     assert np.array_equal(value("pcs_shuffled", one), value("pcs_shuffled", one))
     changed = dataclasses.replace(CONFIG, shuffle_seed=CONFIG.shuffle_seed + 1)
-    assert not np.array_equal(value("pcs_shuffled", one), value("pcs_shuffled", one, changed))
-    assert not value("pcs_shuffled", gold(trajectory(np.full((ROWS, 6), 0.4)))).round(6).any()
+    assert not np.array_equal(
+        value("pcs_shuffled", one), value("pcs_shuffled", one, changed)
+    )
+    assert (
+        not value("pcs_shuffled", gold(trajectory(np.full((ROWS, 6), 0.4))))
+        .round(6)
+        .any()
+    )
 
 
 def test_late_confidence_by_hand():
     seen = trajectory([LATE, EARLY, [0.25, 1, 0, 1, 0, 0.75], *[[0.5] * 6] * 5])
-    np.testing.assert_allclose(value("late_confidence", batch(own=seen)), [1, -1, 0.5, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(
+        value("late_confidence", batch(own=seen)), [1, -1, 0.5, 0, 0, 0, 0, 0]
+    )
 
 
 def progress(logps, cuts, name="pacr", **config):
@@ -108,25 +136,38 @@ def progress(logps, cuts, name="pacr", **config):
     logps, cuts = np.array(logps, np.float32), np.array(cuts)
     tokens = np.zeros((len(logps), 8), int)
     known = np.isfinite(logps).all(axis=1)
-    seen = dataclasses.replace(trajectory(np.zeros(logps.shape), known), mean_logp=logps)
+    seen = dataclasses.replace(
+        trajectory(np.zeros(logps.shape), known), mean_logp=logps
+    )
     truth = Truth((WRONG,) * len(logps), ("",) * len(logps), seen)
-    one = batch(tokens=tokens, mask=tokens == 0, cuts=cuts, truth=truth, group=len(logps))
+    one = batch(
+        tokens=tokens, mask=tokens == 0, cuts=cuts, truth=truth, group=len(logps)
+    )
     return value(name, one, dataclasses.replace(CONFIG, **config))
 
 
 def test_progress_by_hand():
     # Gains 2, -1, 1 and 0, 0, 4: returns 2, 0, 1 and 4, 4, 4, of which 0 is the smallest and 4 the largest.
     dense = progress([[-4, -2, -3, -2], [-5, -5, -5, -1]], [[0, 2, 3, 6], [0, 1, 2, 4]])
-    assert dense.tolist() == [[0.5, 0.5, 0, 0.25, 0.25, 0.25, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]]
+    assert dense.tolist() == [
+        [0.5, 0.5, 0, 0.25, 0.25, 0.25, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 0],
+    ]
     # Half of what comes behind: 2 - 0.5 + 0.25, -1 + 0.5, 1, and 1, 2, 4.
-    half = progress([[-4, -2, -3, -2], [-5, -5, -5, -1]], [[0, 2, 3, 6], [0, 1, 2, 4]], discount=0.5)
+    half = progress(
+        [[-4, -2, -3, -2], [-5, -5, -5, -1]], [[0, 2, 3, 6], [0, 1, 2, 4]], discount=0.5
+    )
     returns = (np.array([[1.75, -0.5, 1.0], [1, 2, 4]]) + 0.5) / 4.5
-    np.testing.assert_allclose(half[:, [0, 2, 3]], [returns[0], [*returns[1, [0, 2, 2]]]], rtol=1e-6)
+    np.testing.assert_allclose(
+        half[:, [0, 2, 3]], [returns[0], [*returns[1, [0, 2, 2]]]], rtol=1e-6
+    )
 
 
 def test_a_cut_that_is_there_twice_makes_no_step():
     once, twice = [[-4, -1, -2]], [[-4, -1, -1, -2]]
-    assert progress(once, [[0, 3, 7]]).tolist() == progress(twice, [[0, 3, 3, 7]]).tolist()
+    assert (
+        progress(once, [[0, 3, 7]]).tolist() == progress(twice, [[0, 3, 3, 7]]).tolist()
+    )
     # Of a step that is none a return of 0 would be the smallest, and a discount would show.
     assert progress([[-4, -1, 0, 0]], [[0, 3, 7, 7]]).tolist() == [[1] * 3 + [0] * 5]
     assert not progress([[-8, -6, -6, -2]], [[0, 3, 3, 7]], discount=0.5).any()
@@ -159,12 +200,16 @@ def test_known_statistics():
     seen = token_statistics.token_stats(
         token_statistics.read(logits, jnp.float32(0.6), 50), jnp.zeros(2, int)
     )
-    assert row_of("self_certainty", [seen.self_certainty[0]] * 3) == pytest.approx(math.log(50), rel=1e-5)
-    assert row_of("entropy", [seen.entropy[0]] * 3) == pytest.approx(-math.log(50), rel=1e-5)
+    assert row_of("self_certainty", [seen.self_certainty[0]] * 3) == pytest.approx(
+        math.log(50), rel=1e-5
+    )
+    assert row_of("entropy", [seen.entropy[0]] * 3) == pytest.approx(
+        -math.log(50), rel=1e-5
+    )
     for form in ("lowest", "bottom", "tail"):
-        assert row_of(f"deepconf_{form}", [seen.top20_confidence[1]] * 9) == pytest.approx(
-            math.log(20), rel=1e-5
-        )
+        assert row_of(
+            f"deepconf_{form}", [seen.top20_confidence[1]] * 9
+        ) == pytest.approx(math.log(20), rel=1e-5)
 
 
 def test_means_run_over_sampled_tokens():
@@ -181,7 +226,11 @@ def test_deepconf_by_hand():
     # Twelve windows of one; a tenth of them is one, and never none.
     assert row_of("deepconf_bottom", rising, window=1) == 0
     # A row that is shorter than the window is one window; a forced token is in none.
-    assert row_of("deepconf_lowest", [1, 2, 6], window=5) == row_of("deepconf_tail", [1, 2, 6], window=5) == 3
+    assert (
+        row_of("deepconf_lowest", [1, 2, 6], window=5)
+        == row_of("deepconf_tail", [1, 2, 6], window=5)
+        == 3
+    )
     assert row_of("deepconf_lowest", [5, 0, 7], mask=[True, False, True], window=2) == 6
 
 
@@ -189,7 +238,9 @@ def test_bottom_tenth():
     assert row_of("deepconf_bottom", [4, 2, 9] * 4, window=1) == 2
     wide = np.tile(np.arange(20.0), (ROWS, 1))
     many = batch(stats={"top20_confidence": wide}, mask=np.ones(wide.shape, bool))
-    assert value("deepconf_bottom", many, dataclasses.replace(CONFIG, window=1))[0] == 0.5
+    assert (
+        value("deepconf_bottom", many, dataclasses.replace(CONFIG, window=1))[0] == 0.5
+    )
 
 
 def test_answer_confidence_by_hand():
@@ -206,18 +257,35 @@ def test_correctness():
     given = value("correctness", batch(truth=Truth(grades, ("",) * ROWS)))
     assert given.tolist() == [1, 0, 0, 0, 1, 1, 0, None]
     strict = dataclasses.replace(CONFIG, ungraded="wrong")
-    assert value("correctness", batch(truth=Truth(grades, ("",) * ROWS)), strict).tolist()[-1] == 0
+    assert (
+        value("correctness", batch(truth=Truth(grades, ("",) * ROWS)), strict).tolist()[
+            -1
+        ]
+        == 0
+    )
 
 
 def test_format_wants_an_answer_and_an_end():
     answer = np.array([[2, 5], [2, 5], [0, 0], [0, 0], *[[3, 4]] * 4])
     truncated = np.array([False, True, False, True] + [False] * 4)
-    assert value("format", batch(answer=answer, truncated=truncated)).tolist() == [1, 0, 0, 0, 1, 1, 1, 1]
+    assert value("format", batch(answer=answer, truncated=truncated)).tolist() == [
+        1,
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_length_by_hand():
     config = dataclasses.replace(CONFIG, length_free=8, length_span=4)
-    length, cut = np.array([1, 8, 9, 11, 12, 13, 8, 1]), np.array([False] * 6 + [True] * 2)
+    length, cut = (
+        np.array([1, 8, 9, 11, 12, 13, 8, 1]),
+        np.array([False] * 6 + [True] * 2),
+    )
     given = value("length", batch(length=length, truncated=cut), config)
     assert given.tolist() == [0, 0, -0.25, -0.75, -1, -1, -1, -1]
 
@@ -227,7 +295,11 @@ def test_repetition_by_hand():
     tokens = np.full((ROWS, 8), -1)
     for row, text in enumerate(rows):
         tokens[row, : len(text)] = [ord(c) for c in text]
-    given = value("repetition", batch(tokens=tokens, mask=tokens >= 0), dataclasses.replace(CONFIG, ngram=3))
+    given = value(
+        "repetition",
+        batch(tokens=tokens, mask=tokens >= 0),
+        dataclasses.replace(CONFIG, ngram=3),
+    )
     np.testing.assert_allclose(given, [0, -5 / 6, -4 / 6, -3 / 6, 0, 0, 0, -1 / 6])
 
 

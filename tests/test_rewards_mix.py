@@ -35,7 +35,9 @@ def refused(*words, of=None, **config):
     """Asserts that a mix or a batch is refused with one line that has all of these words."""
     with pytest.raises(UserError) as error:
         read(of, **config)
-    assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), error.value
+    assert "\n" not in str(error.value) and all(
+        word in str(error.value) for word in words
+    ), error.value
 
 
 def test_a_mix_by_hand():
@@ -48,14 +50,20 @@ def test_a_mix_by_hand():
     constant("b", b, placement="advantage")
     constant("dense", dense, placement="advantage")
     one = batch()
-    mixed = read(one, terms=(("a", 2.0), ("b", 3.0), ("dense", 0.5), ("correctness", 1.0)))
+    mixed = read(
+        one, terms=(("a", 2.0), ("b", 3.0), ("dense", 0.5), ("correctness", 1.0))
+    )
     np.testing.assert_allclose(mixed.reward, 2 * a + [1, 0, 0, 1, 0, 0, 1 / 3, 1])
-    np.testing.assert_allclose(mixed.advantage, (3 * b[:, None] + 0.5 * dense) * one.mask)
+    np.testing.assert_allclose(
+        mixed.advantage, (3 * b[:, None] + 0.5 * dense) * one.mask
+    )
     assert mixed.reward.dtype == mixed.advantage.dtype == np.float32
     assert list(mixed.terms) == ["a", "b", "dense", "correctness"]
     np.testing.assert_array_equal(mixed.terms["dense"], dense * one.mask)
     means = [(row * mask).sum() / mask.sum() for row, mask in zip(dense, one.mask)]
-    assert mixed.metrics["reward/a"] == 3.5 and mixed.metrics["reward/dense"] == pytest.approx(np.mean(means))
+    assert mixed.metrics["reward/a"] == 3.5 and mixed.metrics[
+        "reward/dense"
+    ] == pytest.approx(np.mean(means))
     assert mixed.metrics["reward"] == pytest.approx(7 + 10 / 24)
 
 
@@ -75,7 +83,9 @@ def test_a_value_for_each_token_counts_as_a_reward_with_its_mean():
     constant("x", dense)
     one = batch()
     np.testing.assert_allclose(
-        read(one, **ONE).reward, [d[m].mean() for d, m in zip(dense, one.mask)], rtol=1e-6
+        read(one, **ONE).reward,
+        [d[m].mean() for d, m in zip(dense, one.mask)],
+        rtol=1e-6,
     )
 
 
@@ -83,7 +93,11 @@ def test_a_weight_of_nothing_only_logs():
     plain = read()
     logged = read(terms=(("correctness", 1.0), ("pcs", 0.0), ("entropy", 0.0)))
     np.testing.assert_array_equal(plain.reward, logged.reward)
-    assert not logged.advantage.any() and logged.terms["pcs"].any() and logged.metrics["reward/entropy"] < 0
+    assert (
+        not logged.advantage.any()
+        and logged.terms["pcs"].any()
+        and logged.metrics["reward/entropy"] < 0
+    )
     assert Mix(RewardsConfig(terms=(("pcs", 0.0),))).sets == ("gold",)
 
 
@@ -101,10 +115,14 @@ def test_normalisation_among_a_group_and_a_batch():
     constant("x", values)
     by_group = read(**ONE, normalise=(("x", "group"),)).reward
     np.testing.assert_allclose(
-        by_group, [*(np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(1.25)), 0, 0, 0, 0], rtol=1e-6
+        by_group,
+        [*(np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(1.25)), 0, 0, 0, 0],
+        rtol=1e-6,
     )
     by_batch = read(**ONE, normalise=(("x", "batch"),)).reward
-    np.testing.assert_allclose(by_batch, (values - values.mean()) / values.std(), rtol=1e-6)
+    np.testing.assert_allclose(
+        by_batch, (values - values.mean()) / values.std(), rtol=1e-6
+    )
 
 
 def test_normalisation_of_tokens_counts_sampled_ones():
@@ -113,7 +131,9 @@ def test_normalisation_of_tokens_counts_sampled_ones():
     got = read(one, **ONE, normalise=(("x", "group"),)).advantage
     for rows in (slice(0, GROUP), slice(GROUP, None)):
         inside = got[rows][one.mask[rows]]
-        assert inside.mean() == pytest.approx(0, abs=1e-6) and inside.std() == pytest.approx(1, rel=1e-5)
+        assert inside.mean() == pytest.approx(
+            0, abs=1e-6
+        ) and inside.std() == pytest.approx(1, rel=1e-5)
     assert not got[~one.mask].any()
 
 
@@ -125,30 +145,51 @@ def test_normalisation_of_tokens_counts_sampled_ones():
     ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5] * 8, 0.5, 0.0),
 ])  # fmt: skip
 @pytest.mark.parametrize("placement", ["reward", "advantage"])
-def test_groups_that_teach_nothing_or_confidence_alone(grades, confidence, flat, confidence_only, placement):
+def test_groups_that_teach_nothing_or_confidence_alone(
+    grades, confidence, flat, confidence_only, placement
+):
     late = np.array([[0, 0, 0, 0, 0, c] for c in confidence])
     one = batch(truth=Truth(grades, ("",) * ROWS, trajectory(late)))
-    seen = read(one, terms=(("correctness", 1.0), ("pcs", 1.0)), placement=(("pcs", placement),)).metrics
-    assert (seen["groups/flat"], seen["groups/confidence_only"]) == (flat, confidence_only)
+    seen = read(
+        one, terms=(("correctness", 1.0), ("pcs", 1.0)), placement=(("pcs", placement),)
+    ).metrics
+    assert (seen["groups/flat"], seen["groups/confidence_only"]) == (
+        flat,
+        confidence_only,
+    )
 
 
 def test_which_confidence_must_be_measured():
-    sets = lambda *names: Mix(RewardsConfig(terms=tuple((name, 1.0) for name in names))).sets
+    sets = lambda *names: (
+        Mix(RewardsConfig(terms=tuple((name, 1.0) for name in names))).sets
+    )
     assert sets("correctness", "rlsf") == ()
-    assert sets("pcs", "pacr") == ("gold",) and sets("pcs", "late_confidence") == ("own", "gold")
+    assert sets("pcs", "pacr") == ("gold",) and sets("pcs", "late_confidence") == (
+        "own",
+        "gold",
+    )
     with pytest.raises(ValueError, match="pcs: the batch has no confidence in gold"):
-        read(batch(truth=dataclasses.replace(batch().truth, confidence=None)), terms=(("pcs", 1.0),))
+        read(
+            batch(truth=dataclasses.replace(batch().truth, confidence=None)),
+            terms=(("pcs", 1.0),),
+        )
 
 
 def test_terms_see_what_they_declare():
     seen = {}
     for name, declared in (("blind", False), ("x", True)):
-        look = lambda batch, config, name=name: seen.update({name: batch}) or np.zeros(ROWS)
+        look = lambda batch, config, name=name: (
+            seen.update({name: batch}) or np.zeros(ROWS)
+        )
         term(name, needs_gold=declared)(look)
     read(terms=(("blind", 1.0), ("x", 1.0)))
     assert seen["blind"].truth is None and seen["x"].truth is not None
-    assert "gold" not in repr(seen["blind"].problems) and "gold" in repr(seen["x"].problems)
-    assert [p.question for p in seen["blind"].problems] == [p.question for p in seen["x"].problems]
+    assert "gold" not in repr(seen["blind"].problems) and "gold" in repr(
+        seen["x"].problems
+    )
+    assert [p.question for p in seen["blind"].problems] == [
+        p.question for p in seen["x"].problems
+    ]
 
 
 def test_mixes_that_are_refused():
@@ -156,7 +197,9 @@ def test_mixes_that_are_refused():
     refused("rewards.normalise", "'pcs'", normalise=(("pcs", "group"),))
     refused("rewards.placement", "'pcs'", placement=(("pcs", "reward"),))
     refused("'pacr'", "scored", terms=(("pacr", 1.0),), confidence="sampled")
-    assert Mix(RewardsConfig(terms=(("pcs", 1.0),), confidence="sampled")).sets == ("gold",)
+    assert Mix(RewardsConfig(terms=(("pcs", 1.0),), confidence="sampled")).sets == (
+        "gold",
+    )
 
 
 @pytest.mark.parametrize("field, value", [
@@ -180,25 +223,39 @@ def test_settings_that_are_refused(field, value):
 
 def test_a_row_that_a_term_leaves_out_counts_as_the_mean_of_its_group():
     constant("mine", [1.0, None, 0.0, 0.0, None, None, None, None])
-    constant("dense", [np.full(TOKENS, 3.0), *[None] * 2, np.ones(TOKENS), *[np.zeros(TOKENS)] * 4])
+    constant(
+        "dense",
+        [np.full(TOKENS, 3.0), *[None] * 2, np.ones(TOKENS), *[np.zeros(TOKENS)] * 4],
+    )
     seen = read(terms=(("mine", 3.0),))
     np.testing.assert_allclose(seen.reward, [3, 1, 0, 0, 0, 0, 0, 0], rtol=1e-6)
-    assert seen.metrics["left_out/mine"] == 5 and seen.metrics["reward/mine"] == pytest.approx(1 / 3)
+    assert seen.metrics["left_out/mine"] == 5 and seen.metrics[
+        "reward/mine"
+    ] == pytest.approx(1 / 3)
     assert np.isnan(seen.terms["mine"]).sum() == 5
     normal = read(terms=(("mine", 1.0),), normalise=(("mine", "group"),))
-    np.testing.assert_allclose(normal.reward[:4], [np.sqrt(2), 0, -np.sqrt(0.5), -np.sqrt(0.5)], atol=1e-6)
+    np.testing.assert_allclose(
+        normal.reward[:4], [np.sqrt(2), 0, -np.sqrt(0.5), -np.sqrt(0.5)], atol=1e-6
+    )
     one = batch()
-    added = read(one, terms=(("dense", 1.0),), placement=(("dense", "advantage"),)).advantage
+    added = read(
+        one, terms=(("dense", 1.0),), placement=(("dense", "advantage"),)
+    ).advantage
     count = one.mask.sum(axis=1)
     mean = (3 * count[0] + count[3]) / (count[0] + count[3])
     np.testing.assert_allclose(added[1:3], np.where(one.mask[1:3], mean, 0), rtol=1e-6)
-    assert read().metrics.keys() >= {"left_out/correctness"}  # the batch has a grader error
+    assert read().metrics.keys() >= {
+        "left_out/correctness"
+    }  # the batch has a grader error
 
 
 def test_a_term_may_be_centred_where_it_is_placed():
     one = batch()
     plain = read(one, terms=(("correctness", 1.0), ("pcs", 1.0))).advantage
-    own = {"terms": (("correctness", 1.0), ("pcs", 1.0)), "placement": (("pcs", "advantage_centred"),)}
+    own = {
+        "terms": (("correctness", 1.0), ("pcs", 1.0)),
+        "placement": (("pcs", "advantage_centred"),),
+    }
     centred = read(one, **own).advantage
     for rows in (slice(0, GROUP), slice(GROUP, None)):
         apart = (plain - centred)[rows][one.mask[rows]]
@@ -296,6 +353,8 @@ def test_files_that_are_refused(tmp_path, text, words):
     with pytest.raises(UserError) as error:
         import_terms(str(file))
     line = str(error.value)
-    assert "\n" not in line and line.startswith("--reward_module=") and all(word in line for word in words), (
-        line
-    )
+    assert (
+        "\n" not in line
+        and line.startswith("--reward_module=")
+        and all(word in line for word in words)
+    ), line

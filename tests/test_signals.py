@@ -24,14 +24,23 @@ from fr.tasks.countdown_traces import TRACES
 from fr.types import Cost
 
 CONFIG = Config()
-OF_TOKENS = ("deepconf", "self_certainty", "varentropy", "logp", "fork")  # groups of how sure it was of them
+OF_TOKENS = (
+    "deepconf",
+    "self_certainty",
+    "varentropy",
+    "logp",
+    "fork",
+)  # groups of how sure it was of them
 
 
-def attempt(length=10, text="", tokens=None, truncated=False, forced=None, own=None, **stats) -> Attempt:
+def attempt(
+    length=10, text="", tokens=None, truncated=False, forced=None, own=None, **stats
+) -> Attempt:
     """An attempt of so many tokens; a statistic is a curve, or a number for every token."""
     tokens = np.arange(length) if tokens is None else np.array(tokens)
     curves = {
-        name: np.broadcast_to(np.asarray(value, np.float32), len(tokens)) for name, value in stats.items()
+        name: np.broadcast_to(np.asarray(value, np.float32), len(tokens))
+        for name, value in stats.items()
     }
     nothing = np.zeros(len(tokens), bool)
     return Attempt(
@@ -46,13 +55,19 @@ def attempt(length=10, text="", tokens=None, truncated=False, forced=None, own=N
 
 def read(*attempts, answers=None, rollouts=8, searches=None) -> dict[str, float]:
     answers = answers or (None,) * len(attempts)
-    return read_signals(Failures(attempts, tuple(answers), rollouts, ("no", "up"), searches), CONFIG)
+    return read_signals(
+        Failures(attempts, tuple(answers), rollouts, ("no", "up"), searches), CONFIG
+    )
 
 
 def test_curves_of_a_straight_line():
     found = read(attempt(entropy=np.linspace(2, 1, 10), margin=np.linspace(0, 0.9, 10)))
-    assert found["entropy_mean"] == pytest.approx(1.5) and found["entropy_slope"] == pytest.approx(-1)
-    assert found["entropy_end"] == pytest.approx(1) and found["margin_end"] == pytest.approx(0.9)
+    assert found["entropy_mean"] == pytest.approx(1.5) and found[
+        "entropy_slope"
+    ] == pytest.approx(-1)
+    assert found["entropy_end"] == pytest.approx(1) and found[
+        "margin_end"
+    ] == pytest.approx(0.9)
     # From one fifth to the next a line falls by two of its nine steps.
     assert found["entropy_drop"] == pytest.approx(2 / 9)
     assert found["margin_slope"] == pytest.approx(0.9)
@@ -66,7 +81,11 @@ def test_a_mind_made_up_at_once_is_a_drop_and_no_slope_alone():
 
 def test_where_demotion_lies():
     early = read(attempt(9, demotion=[3, 0, 0, 0, 0, 0, 0, 0, 1], kl=0.5))
-    assert early["junction_at"] == 0 and early["demotion_early"] == 0.75 and early["demotion_late"] == 0.25
+    assert (
+        early["junction_at"] == 0
+        and early["demotion_early"] == 0.75
+        and early["demotion_late"] == 0.25
+    )
     assert early["demotion_mean"] == pytest.approx(4 / 9) and early["kl_mean"] == 0.5
     assert read(attempt(9, demotion=[0, 0, 0, 0, 0, 0, 0, 0, 1]))["junction_at"] == 1
     none = read(attempt(9, demotion=0.0))
@@ -79,29 +98,47 @@ def test_confidence_that_grows_is_not_premature():
     assert found["confidence_first"] == pytest.approx((0 + 0.9 + 0.5) / 3)
     assert found["confidence_last"] == pytest.approx((0.9 + 0.3 + 0.5) / 3)
     assert found["confidence_rho"] == pytest.approx(0)
-    assert found["premature_share"] == pytest.approx(1 / 3) and found["flat_share"] == pytest.approx(1 / 3)
+    assert found["premature_share"] == pytest.approx(1 / 3) and found[
+        "flat_share"
+    ] == pytest.approx(1 / 3)
 
 
 def test_dispersion_of_answers():
     found = read(*[attempt()] * 5, answers=("a", "a", "a", "b", None))
-    assert found["answer_agreement"] == pytest.approx(3 / 6) and found["answer_plurality"] == 0.75
-    assert found["answer_entropy"] == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
+    assert (
+        found["answer_agreement"] == pytest.approx(3 / 6)
+        and found["answer_plurality"] == 0.75
+    )
+    assert found["answer_entropy"] == pytest.approx(
+        -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    )
     assert found["answer_kinds"] == 2 and found["unparsed_share"] == pytest.approx(0.2)
     one = read(attempt(), attempt(), answers=("a", None))
-    assert np.isnan(one["answer_agreement"]) and np.isnan(one["answer_entropy"]) and one["answer_kinds"] == 1
+    assert (
+        np.isnan(one["answer_agreement"])
+        and np.isnan(one["answer_entropy"])
+        and one["answer_kinds"] == 1
+    )
 
 
 def test_agreement_does_not_depend_on_how_many_rollouts_there_are():
     rng = np.random.default_rng(0)
     for count in (3, 12):
         drawn = [tuple(rng.choice(list("aab"), count)) for _ in range(2000)]
-        seen = [read(*[attempt()] * count, answers=answers)["answer_agreement"] for answers in drawn]
+        seen = [
+            read(*[attempt()] * count, answers=answers)["answer_agreement"]
+            for answers in drawn
+        ]
         assert np.mean(seen) == pytest.approx(5 / 9, abs=0.02)
 
 
 def test_how_often_and_how_long():
     found = read(attempt(4), attempt(8, truncated=True), rollouts=8)
-    assert (found["failed_share"], found["mean_length"], found["length_sd"]) == (0.25, 6, 2)
+    assert (found["failed_share"], found["mean_length"], found["length_sd"]) == (
+        0.25,
+        6,
+        2,
+    )
     assert found["truncated_share"] == 0.5 and np.isnan(read(attempt())["length_sd"])
 
 
@@ -110,7 +147,9 @@ def test_repetition_and_thoughts():
     assert read(again)["repetition"] == pytest.approx(1 - 12 / 17)
     text = "3 + 4 = 7 , 7 * 7 = 49 no 7 - 7 = 0 up up 1 + 1 = 2 ,"
     found = read(attempt(text=text))
-    assert found["thought_switches"] == 2 and found["left_early_share"] == pytest.approx(1 / 3)
+    assert found["thought_switches"] == 2 and found[
+        "left_early_share"
+    ] == pytest.approx(1 / 3)
 
 
 def test_deepconf_of_windows():
@@ -123,7 +162,11 @@ def test_deepconf_of_windows():
     assert found["deepconf_bottom"] == pytest.approx(np.sort(windows)[:4].mean())
     assert found["deepconf_tail"] == pytest.approx(windows[-1])
     short = read(attempt(5, top20_confidence=c[:5]))
-    assert short["deepconf_lowest"] == short["deepconf_tail"] == pytest.approx(c[:5].mean())
+    assert (
+        short["deepconf_lowest"]
+        == short["deepconf_tail"]
+        == pytest.approx(c[:5].mean())
+    )
 
 
 def test_a_running_mean_is_a_mean_of_what_there_is_and_then_forgets():
@@ -138,11 +181,21 @@ def test_levels_and_the_largest_fork():
     line = np.linspace(0, 1, 11)
     found = read(attempt(11, self_certainty=line, varentropy=2 * line, logp=-line, entropy=line * (1 - line),
                          margin=np.abs(line - 0.8)))  # fmt: skip
-    assert found["self_certainty_mean"] == pytest.approx(0.5) and found["self_certainty_end"] == pytest.approx(1)
-    assert found["varentropy_mean"] == pytest.approx(1) and found["varentropy_end"] == pytest.approx(2)
-    assert (found["logp_mean"], found["logp_slope"], found["logp_end"]) == pytest.approx((-0.5, -1, -1))
+    assert found["self_certainty_mean"] == pytest.approx(0.5) and found[
+        "self_certainty_end"
+    ] == pytest.approx(1)
+    assert found["varentropy_mean"] == pytest.approx(1) and found[
+        "varentropy_end"
+    ] == pytest.approx(2)
+    assert (
+        found["logp_mean"],
+        found["logp_slope"],
+        found["logp_end"],
+    ) == pytest.approx((-0.5, -1, -1))
     assert (found["fork_entropy"], found["fork_at"]) == pytest.approx((0.25, 0.5))
-    assert (found["fork_margin"], found["fork_margin_at"]) == pytest.approx((0, 0.8), abs=1e-6)
+    assert (found["fork_margin"], found["fork_margin_at"]) == pytest.approx(
+        (0, 0.8), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,36 +222,56 @@ def test_repetition_of_the_tail_is_not_that_of_the_beginning():
     row, n = np.random.default_rng(4).integers(2, size=64).tolist(), 4
     grams = [tuple(row[i : i + n]) for i in range(61)]
     late = [i for i in range(61) if i + n > 48]
-    assert repeated_end(row, n) == pytest.approx(np.mean([grams[i] in grams[:i] for i in late]))
+    assert repeated_end(row, n) == pytest.approx(
+        np.mean([grams[i] in grams[:i] for i in late])
+    )
 
 
 def test_common_beginnings_are_a_mean_over_pairs():
     rows = [1, 2, 3, 4], [1, 2, 9], [1, 2, 3, 4, 5, 6], [7]
     found = read(*(attempt(tokens=row) for row in rows))
     assert found["common_prefix"] == pytest.approx((2 / 3 + 1 + 0 + 2 / 3 + 0 + 0) / 6)
-    assert read(attempt(), attempt())["common_prefix"] == 1 and np.isnan(read(attempt())["common_prefix"])
+    assert read(attempt(), attempt())["common_prefix"] == 1 and np.isnan(
+        read(attempt())["common_prefix"]
+    )
 
 
 def test_pushed_tokens_and_the_order_of_rollouts_do_not_matter():
     rng = np.random.default_rng(1)
-    names = ("entropy", "margin", "demotion", "kl", "top20_confidence", "self_certainty", "varentropy", "logp")
+    names = (
+        "entropy",
+        "margin",
+        "demotion",
+        "kl",
+        "top20_confidence",
+        "self_certainty",
+        "varentropy",
+        "logp",
+    )
     rollouts = []
     for i in range(5):
         curves = {name: rng.random(12).astype(np.float32) for name in names}
-        rollouts.append(attempt(12, text=f"1 + {i} = 3 no", own=rng.random(6), **curves))
+        rollouts.append(
+            attempt(12, text=f"1 + {i} = 3 no", own=rng.random(6), **curves)
+        )
     first = read(*rollouts, answers="abacd")
     for order in itertools.permutations(range(5)):
-        again = read(*(rollouts[i] for i in order), answers=tuple("abacd"[i] for i in order))
-        assert again == first or all(again[name] == first[name] or np.isnan(first[name]) for name in first), (
-            order
+        again = read(
+            *(rollouts[i] for i in order), answers=tuple("abacd"[i] for i in order)
         )
+        assert again == first or all(
+            again[name] == first[name] or np.isnan(first[name]) for name in first
+        ), order
     # A cue in front that nobody drew, with statistics of its own.
     pushed = [
         dataclasses.replace(
             a,
             tokens=np.r_[[99] * 4, a.tokens],
             forced=np.r_[[True] * 4, a.forced],
-            stats={name: np.r_[rng.random(4).astype(np.float32), a.stats[name]] for name in names},
+            stats={
+                name: np.r_[rng.random(4).astype(np.float32), a.stats[name]]
+                for name in names
+            },
         )
         for a in rollouts
     ]
@@ -211,8 +284,16 @@ def test_what_nothing_is_known_of_says_nothing():
     groups = {name: SIGNALS[name].group for name in found}
     for name, value in found.items():
         assert np.isnan(value) == (
-            groups[name] in ("entropy", "margin", "demotion", "confidence", "outside", *OF_TOKENS)
-            or name in ("answer_agreement", "answer_plurality", "answer_entropy", "length_sd", "common_prefix")
+            groups[name]
+            in ("entropy", "margin", "demotion", "confidence", "outside", *OF_TOKENS)
+            or name
+            in (
+                "answer_agreement",
+                "answer_plurality",
+                "answer_entropy",
+                "length_sd",
+                "common_prefix",
+            )
         ), name
 
 
@@ -223,8 +304,14 @@ def test_what_nothing_is_known_of_says_nothing():
         ("10 - 3 = 7 , 7 - 7 = 1 no 7 * 7 = 49 yes", ["tl---", "-l-t-", "tl-tr"]),
         ("10 - 3 = 8 , 8 * 7 = 49 yes", ["-l---", "-l-t-"]),  # two wrongs make no right
         ("10 - 4 = 6 , 6 + 3 = 9 no", ["t----", "t----"]),
-        ("10 + 7 = 17 , 17 + 3 = 20 up 10 - 3 = 7 , 7 * 7 = 49 yes", ["tl---", "tl-t-", "tl---", "tl-tr"]),
-        ("10 + 7 = 17 , 17 + 3 = 20 up 7 + 10 = 17 , 17 * 3 = 51 no", ["tl---", "tl-t-", "tla--", "tl-t-"]),
+        (
+            "10 + 7 = 17 , 17 + 3 = 20 up 10 - 3 = 7 , 7 * 7 = 49 yes",
+            ["tl---", "tl-t-", "tl---", "tl-tr"],
+        ),
+        (
+            "10 + 7 = 17 , 17 + 3 = 20 up 7 + 10 = 17 , 17 * 3 = 51 no",
+            ["tl---", "tl-t-", "tla--", "tl-t-"],
+        ),
     ],
 )
 def test_a_search_played_on_a_board(text, played):
@@ -237,7 +324,9 @@ def test_a_board_goes_back_as_many_levels_as_a_trace_says():
     # Behind `up up` the first level is open again; one `up` would have left 17 and 2 on the board.
     text = "10 + 7 = 17 , 17 + 3 = 20 , 20 * 2 = 40 up up 7 - 3 = 4 ,"
     assert [p.legal for p in replay(text, (2, 3, 7, 10), 1)] == [True] * 4
-    assert [p.legal for p in replay(text.replace("up up", "no"), (2, 3, 7, 10), 1)] == [True] * 4
+    assert [p.legal for p in replay(text.replace("up up", "no"), (2, 3, 7, 10), 1)] == [
+        True
+    ] * 4
     board = "10 + 7 = 17 , 17 - 3 = 14 up 7 + 3 = 10 , 10 * 10 = 100 no"
     assert replay(board, (3, 7, 10), 100)[-1].reaches
 
@@ -274,14 +363,18 @@ def test_underthinking_of_the_source():
     filled = " ".join(["so"] * 399 + [text] + ["and"] * (7681 - 411))
     played = replay(filled, (3, 7, 10), 49)
     found = read(attempt(text=filled), searches=(played,))
-    assert played[-1].words == 411 and found["underthinking"] == pytest.approx(0.946, abs=5e-4)
+    assert played[-1].words == 411 and found["underthinking"] == pytest.approx(
+        0.946, abs=5e-4
+    )
 
 
 def test_answers_in_one_form():
     assert canonical_answer("countdown", "answer ( 10 - 3 )  * 7") == "( 10 - 3 ) * 7"
     assert canonical_answer("countdown", "10 - 3 = 7") is None
     assert (
-        canonical_answer("sums", "Answer: 1,250.") == canonical_answer("sums", "The answer is 1250") == "1250"
+        canonical_answer("sums", "Answer: 1,250.")
+        == canonical_answer("sums", "The answer is 1250")
+        == "1250"
     )
     assert canonical_answer("questions", "Answer: The Seine.") == canonical_answer(
         "questions", "Answer: seine"
@@ -289,7 +382,9 @@ def test_answers_in_one_form():
 
 
 def test_an_unknown_kind_and_a_second_name_are_refused():
-    with pytest.raises(ValueError, match="kind 'hunch' is none of signal, nuisance, outside"):
+    with pytest.raises(
+        ValueError, match="kind 'hunch' is none of signal, nuisance, outside"
+    ):
         signal("new", "group", "hunch")
     with pytest.raises(ValueError, match="kind 'hunch'"):
         register_column("new", "hunch", "group")
@@ -300,11 +395,18 @@ def test_an_unknown_kind_and_a_second_name_are_refused():
 def test_every_signal_is_a_column_of_its_kind_and_none_of_outside_is_read_by_a_head():
     from fr.routing.learn import READS
 
-    assert all((COLUMNS[n].kind, COLUMNS[n].group) == (SIGNALS[n].kind, SIGNALS[n].group) for n in SIGNALS)
+    assert all(
+        (COLUMNS[n].kind, COLUMNS[n].group) == (SIGNALS[n].kind, SIGNALS[n].group)
+        for n in SIGNALS
+    )
     assert {SIGNALS[name].kind for name in SIGNALS} == set(KINDS)
     assert not any("outside" in reads for reads in READS.values())
     # A group is read as a whole or not at all, so its name must not be that of a kind that heads read.
-    assert not {column.group for column in (COLUMNS[n] for n in COLUMNS)} & {"signal", "nuisance", "prompt"}
+    assert not {column.group for column in (COLUMNS[n] for n in COLUMNS)} & {
+        "signal",
+        "nuisance",
+        "prompt",
+    }
 
 
 def test_a_file_keeps_numbers_and_gaps(tmp_path):
@@ -314,5 +416,7 @@ def test_a_file_keeps_numbers_and_gaps(tmp_path):
     )
     write_profiles(tmp_path / "p.csv", [profiles, make(problems=2, cell="other|task")])
     found = read_columns(read_profiles(tmp_path / "p.csv"))
-    assert np.array_equal(found["entropy_mean"], [0.5, np.nan, 0.25, np.nan, np.nan], equal_nan=True)
+    assert np.array_equal(
+        found["entropy_mean"], [0.5, np.nan, 0.25, np.nan, np.nan], equal_nan=True
+    )
     assert "flat_share" not in found

@@ -80,7 +80,11 @@ def test_what_a_stage_reads_is_refused_by_name_with_a_remedy(folder, settings, s
     with pytest.raises(UserError) as refused:
         stages.open_folder(folder, changed(**settings))
     line = str(refused.value)
-    assert said in line and "use another --workdir, or --redo=" in line and "\n" not in line
+    assert (
+        said in line
+        and "use another --workdir, or --redo=" in line
+        and "\n" not in line
+    )
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
@@ -97,7 +101,10 @@ def test_redo_removes_a_stage_and_what_follows(folder):
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        ({"questions": ["a", "x"]}, "question 2 of the task .* has changed since rollouts/ was made"),
+        (
+            {"questions": ["a", "x"]},
+            "question 2 of the task .* has changed since rollouts/ was made",
+        ),
         ({"specialist": "v"}, "the weights of config.specialist have changed"),
         ({"grader": {"fr": "2"}}, "the grader or a package that it uses has changed"),
     ],
@@ -108,7 +115,9 @@ def test_changed_inputs_under_the_same_names_are_refused(folder, inputs, said):
 
 
 def test_more_questions_are_no_other_run(folder):
-    stages.open_folder(folder, changed(task__problems=200), {"questions": ["a", "b", "c"]})
+    stages.open_folder(
+        folder, changed(task__problems=200), {"questions": ["a", "b", "c"]}
+    )
 
 
 def test_other_surroundings_are_told_once(folder, capsys):
@@ -124,7 +133,11 @@ def test_a_setting_that_is_new_has_its_default_in_an_old_folder(folder):
     made = stages.read_stages(folder)["rollouts"]["settings"]
     del made["sampling"]["top_k"]
     assert difference("rollouts", made, BASE) is None
-    assert difference("rollouts", made, changed(sampling__top_k=5)) == ("sampling.top_k", 0, 5)
+    assert difference("rollouts", made, changed(sampling__top_k=5)) == (
+        "sampling.top_k",
+        0,
+        5,
+    )
     made["sampling"]["gone"] = 1
     assert difference("rollouts", made, BASE) is None
 
@@ -146,13 +159,19 @@ def test_what_a_stage_noted_of_its_beginning_stays(folder):
 def test_a_damaged_record_is_refused(folder):
     data = (folder / stages.FILE).read_bytes()
     for place in range(0, len(data), 401):
-        (folder / stages.FILE).write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        (folder / stages.FILE).write_bytes(
+            data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        )
         with pytest.raises(UserError):
             stages.read_stages(folder)
 
 
 def test_every_setting_of_sampling_a_run_is_read_by_a_stage_or_known_to_be_idle():
-    groups = {f.name for f in dataclasses.fields(Config)} - {"study", "specialist", "ancestor"}
+    groups = {f.name for f in dataclasses.fields(Config)} - {
+        "study",
+        "specialist",
+        "ancestor",
+    }
     read = {
         name.partition(".")[0]
         for algorithm in ("sft", "grpo", "dpo")

@@ -11,11 +11,17 @@ from fr.sampling.columns import likeliest
 from fr.types import LineageStats, TokenStats
 
 TAU = np.float32(0.6)
-token_stats = jax.jit(lambda z, token, tau: stats.token_stats(stats.read(z, tau), token))
-lineage_stats = jax.jit(
-    lambda s, a, token, tau: stats.lineage_stats(stats.read(s, tau), stats.read(a, tau), token)
+token_stats = jax.jit(
+    lambda z, token, tau: stats.token_stats(stats.read(z, tau), token)
 )
-NAMES = {cls: [f.name for f in dataclasses.fields(cls)] for cls in (TokenStats, LineageStats)}
+lineage_stats = jax.jit(
+    lambda s, a, token, tau: stats.lineage_stats(
+        stats.read(s, tau), stats.read(a, tau), token
+    )
+)
+NAMES = {
+    cls: [f.name for f in dataclasses.fields(cls)] for cls in (TokenStats, LineageStats)
+}
 
 
 def log_softmax(z):
@@ -67,13 +73,19 @@ def reference_lineage(s, a, token):
 def compare(given, wanted, names):
     for name in names:
         expected = [row[name] for row in wanted]
-        np.testing.assert_allclose(getattr(given, name), expected, rtol=2e-4, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(given, name), expected, rtol=2e-4, atol=2e-5, err_msg=name
+        )
 
 
-@pytest.mark.parametrize("vocab", [300, 50])  # the top 100 and the top 20 cut; only the top 20 does
+@pytest.mark.parametrize(
+    "vocab", [300, 50]
+)  # the top 100 and the top 20 cut; only the top 20 does
 def test_token_stats(vocab):
     rng = np.random.default_rng(vocab)
-    z = (rng.normal(size=(16, vocab)) * np.linspace(0.1, 8, 16)[:, None] + 5).astype(np.float32)
+    z = (rng.normal(size=(16, vocab)) * np.linspace(0.1, 8, 16)[:, None] + 5).astype(
+        np.float32
+    )
     token = rng.integers(vocab, size=16)
     wanted = [reference_token(row, t) for row, t in zip(z, token)]
     compare(token_stats(z, token, TAU), wanted, NAMES[TokenStats])
@@ -83,9 +95,22 @@ def hard_rows(vocab):
     """Peaked, flat, spread and two-sided rows, each with and without a large offset."""
     rng = np.random.default_rng(vocab)
     noise = rng.normal(size=vocab)
-    below = lambda depth: np.where(np.arange(vocab) == vocab // 3, 0.0, -depth)  # one token above all others
-    rows = [noise * 0.01, noise, noise * 4, noise * 30, below(0.1), below(3), below(np.log(vocab)), below(40)]
-    return np.concatenate([rows, np.add(rows, 1e4), np.add(rows, -1e4)]).astype(np.float32)
+    below = lambda depth: np.where(
+        np.arange(vocab) == vocab // 3, 0.0, -depth
+    )  # one token above all others
+    rows = [
+        noise * 0.01,
+        noise,
+        noise * 4,
+        noise * 30,
+        below(0.1),
+        below(3),
+        below(np.log(vocab)),
+        below(40),
+    ]
+    return np.concatenate([rows, np.add(rows, 1e4), np.add(rows, -1e4)]).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("vocab", [300, 4999, 5000])
@@ -94,11 +119,16 @@ def test_moments_of_hard_rows_keep_their_digits(vocab):
     token = np.random.default_rng(0).integers(vocab, size=len(z))
     given = token_stats(z, token, TAU)
     # The reference squares before it subtracts: in float64, and of numbers without the offset.
-    wanted = [reference_token(row.astype(np.float64) - row.max(), t) for row, t in zip(z, token)]
+    wanted = [
+        reference_token(row.astype(np.float64) - row.max(), t)
+        for row, t in zip(z, token)
+    ]
     for name in NAMES[TokenStats]:
         expected = np.array([row[name] for row in wanted])
         # A mean over the vocabulary is not taken from the peak: beside 1e4 it has three decimals.
-        atol = np.where(np.arange(len(z)) < 8, 1e-5, 5e-3 if name == "self_certainty" else 1e-5)
+        atol = np.where(
+            np.arange(len(z)) < 8, 1e-5, 5e-3 if name == "self_certainty" else 1e-5
+        )
         error = np.abs(getattr(given, name) - expected)
         assert (error <= atol + 1e-5 * np.abs(expected)).all(), (name, error)
 
@@ -108,8 +138,12 @@ def test_moments_of_hard_rows_keep_their_digits(vocab):
 def test_the_likeliest_are_those_of_a_sort(vocab, count):
     rng = np.random.default_rng(vocab)
     normal = rng.normal(size=vocab)
-    few = np.where(np.arange(vocab) % 1000 == 39, 1.0, -1e30)  # fewer than are asked for
-    z = np.stack([normal, np.round(normal), 0 * normal, few, np.sort(normal)]).astype(np.float32)
+    few = np.where(
+        np.arange(vocab) % 1000 == 39, 1.0, -1e30
+    )  # fewer than are asked for
+    z = np.stack([normal, np.round(normal), 0 * normal, few, np.sort(normal)]).astype(
+        np.float32
+    )
     top, ids = jax.jit(likeliest, static_argnums=1)(z, count)
     np.testing.assert_array_equal(top, np.sort(z, axis=-1)[:, ::-1][:, :count])
     np.testing.assert_array_equal(np.take_along_axis(z, np.asarray(ids), axis=-1), top)
@@ -117,7 +151,8 @@ def test_the_likeliest_are_those_of_a_sort(vocab, count):
 
 
 @pytest.mark.parametrize(
-    "vocab, other", [(300, 300), (50, 50), (300, 130), (50, 300), (5000, 5000), (4999, 4800)]
+    "vocab, other",
+    [(300, 300), (50, 50), (300, 130), (50, 300), (5000, 5000), (4999, 4800)],
 )
 def test_lineage_stats(vocab, other):
     rng = np.random.default_rng(vocab + other)
@@ -125,9 +160,15 @@ def test_lineage_stats(vocab, other):
     a = (rng.normal(size=(16, other)) * 2).astype(np.float32)
     size = min(vocab, other)  # half the rows sharpen their ancestor: g_cov < 0
     a[:8, :size] = 0.1 * a[:8, :size] + 0.5 * s[:8, :size]
-    token = np.where(np.arange(16) % 2, rng.integers(vocab, size=16), s[:, :size].argmax(-1))
+    token = np.where(
+        np.arange(16) % 2, rng.integers(vocab, size=16), s[:, :size].argmax(-1)
+    )
     wanted = [reference_lineage(*row) for row in zip(s, a, token)]
-    assert {row["g_cov"] > 0 for row in wanted} == {row["delta_path"] > 0 for row in wanted} == {False, True}
+    assert (
+        {row["g_cov"] > 0 for row in wanted}
+        == {row["delta_path"] > 0 for row in wanted}
+        == {False, True}
+    )
     given = lineage_stats(s, a, token, TAU)
     compare(given, wanted, NAMES[LineageStats])
 
@@ -137,12 +178,17 @@ def test_another_token_of_the_same_position():
     s, a = rng.normal(size=(2, 8, 300)).astype(np.float32) * 3
     drawn, emitted = rng.integers(300, size=(2, 8))
     moved = stats.for_token(
-        lineage_stats(s, a, drawn, TAU), stats.delta_path(stats.read(s, TAU), stats.read(a, TAU), emitted)
+        lineage_stats(s, a, drawn, TAU),
+        stats.delta_path(stats.read(s, TAU), stats.read(a, TAU), emitted),
     )
     fresh = lineage_stats(s, a, emitted, TAU)
     for name in NAMES[LineageStats]:
         np.testing.assert_allclose(
-            getattr(moved, name), getattr(fresh, name), rtol=1e-4, atol=1e-5, err_msg=name
+            getattr(moved, name),
+            getattr(fresh, name),
+            rtol=1e-4,
+            atol=1e-5,
+            err_msg=name,
         )
 
 
@@ -150,11 +196,15 @@ def test_uniform_distributions():
     flat = token_stats(np.full((1, 300), 3.0, np.float32), np.array([7]), TAU)
     np.testing.assert_allclose(flat.self_certainty, np.log(300), rtol=1e-6)
     np.testing.assert_allclose(flat.entropy, np.log(300), rtol=1e-6)
-    np.testing.assert_allclose([flat.margin, flat.varentropy, flat.logit_var], 0, atol=1e-6)
+    np.testing.assert_allclose(
+        [flat.margin, flat.varentropy, flat.logit_var], 0, atol=1e-6
+    )
     twenty = np.full((1, 300), -40.0, np.float32)
     twenty[:, 100:120] = 2.0
     np.testing.assert_allclose(
-        token_stats(twenty, np.array([100]), TAU).top20_confidence, np.log(20), rtol=1e-6
+        token_stats(twenty, np.array([100]), TAU).top20_confidence,
+        np.log(20),
+        rtol=1e-6,
     )
 
 

@@ -45,5 +45,7 @@ def test_what_a_step_is_completed_with_makes_it_true():
             for sign in "+-*/":
                 if result := completion_of(f"{a} {sign} {b} ="):
                     found = find_steps(f"{a} {sign} {b} ={result}")
-                    assert result.startswith(" -") or (len(found) == 1 and found[0].true)
+                    assert result.startswith(" -") or (
+                        len(found) == 1 and found[0].true
+                    )
     assert written(Fraction(1, 1 << 20)) is None and written(Fraction(-5, 2)) == "-2.5"

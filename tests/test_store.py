@@ -22,7 +22,9 @@ CONFIDENCE = {
 }
 
 
-def attempt(index: int, length: int, lineage: bool = False, probed: bool = False) -> store.Attempt:
+def attempt(
+    index: int, length: int, lineage: bool = False, probed: bool = False
+) -> store.Attempt:
     random = np.random.default_rng(index)
     names = store.TOKEN_STATS + (store.LINEAGE_STATS if lineage else ())
     fired = np.zeros(length, bool)
@@ -45,7 +47,9 @@ def attempt(index: int, length: int, lineage: bool = False, probed: bool = False
         grade="wrong",
         grader="1",
         truncated=index == 1,
-        params={"temperature": np.float32(0.5), "geodesic": 1, "threshold": np.inf} if lineage else {},
+        params={"temperature": np.float32(0.5), "geodesic": 1, "threshold": np.inf}
+        if lineage
+        else {},
         cost=Cost(prefill=9, generated=length),
         key=np.array([index, 2**32 - 1], np.uint32),
         prompt=np.arange(5, dtype=np.int32),
@@ -58,7 +62,12 @@ def attempt(index: int, length: int, lineage: bool = False, probed: bool = False
     )
 
 
-ATTEMPTS = [attempt(0, 4), attempt(1, 0, probed=True), attempt(2, 6, lineage=True), attempt(3, 1)]
+ATTEMPTS = [
+    attempt(0, 4),
+    attempt(1, 0, probed=True),
+    attempt(2, 6, lineage=True),
+    attempt(3, 1),
+]
 
 
 def same(a: store.Attempt, b: store.Attempt) -> None:
@@ -66,7 +75,9 @@ def same(a: store.Attempt, b: store.Attempt) -> None:
         x, y = getattr(a, field.name), getattr(b, field.name)
         if field.name in ("stats", "confidence"):
             assert x.keys() == y.keys()
-            assert all(x[n].dtype == y[n].dtype and np.array_equal(x[n], y[n]) for n in x)
+            assert all(
+                x[n].dtype == y[n].dtype and np.array_equal(x[n], y[n]) for n in x
+            )
         elif isinstance(x, np.ndarray):
             assert x.dtype == y.dtype and np.array_equal(x, y), field.name
         else:
@@ -88,7 +99,9 @@ def test_what_is_written_is_read_in_shard_order(tmp_path):
     for a, b in zip(ATTEMPTS, back):
         same(a, b)
     assert [a.fire_position for a in back] == [-1, -1, 3, -1]
-    assert store.read_table(tmp_path, ["problem"]).to_pydict() == {"problem": ["p0", "p0", "p1", "p1"]}
+    assert store.read_table(tmp_path, ["problem"]).to_pydict() == {
+        "problem": ["p0", "p0", "p1", "p1"]
+    }
     assert store.finished(tmp_path) == {2, 10}
 
 
@@ -97,7 +110,8 @@ def test_same_attempts_give_the_same_bytes(tmp_path):
     store.write_shard(tmp_path / "a", 1, [])
     store.write_shard(tmp_path / "b", 0, store.read(tmp_path / "a"))
     assert (
-        store.shard_path(tmp_path / "a", 0).read_bytes() == store.shard_path(tmp_path / "b", 0).read_bytes()
+        store.shard_path(tmp_path / "a", 0).read_bytes()
+        == store.shard_path(tmp_path / "b", 0).read_bytes()
     )
 
 
@@ -142,21 +156,34 @@ def test_what_does_not_fit_is_refused(tmp_path):
         ({"cuts": np.zeros(2), "own_mean_logp": np.zeros(3)}, "every cut"),
     ):
         with pytest.raises(ValueError, match=why):
-            store.write_shard(tmp_path, 0, [dataclasses.replace(ATTEMPTS[0], confidence=bad)])
+            store.write_shard(
+                tmp_path, 0, [dataclasses.replace(ATTEMPTS[0], confidence=bad)]
+            )
     assert not list(tmp_path.iterdir())
 
 
 def test_other_versions_and_other_files_are_refused(tmp_path):
     path = store.shard_path(tmp_path, 3)
-    of = lambda version: store.SCHEMA.with_metadata({"fr_store_version": version}).empty_table()
+    of = lambda version: store.SCHEMA.with_metadata(
+        {"fr_store_version": version}
+    ).empty_table()
     # 1 had no confidence, 2 no question.
-    for table, found in ((of("99"), "99"), (of("1"), "1"), (of("2"), "2"), (pa.table({"row": ["x"]}), "none")):
+    for table, found in (
+        (of("99"), "99"),
+        (of("1"), "1"),
+        (of("2"), "2"),
+        (pa.table({"row": ["x"]}), "none"),
+    ):
         pq.write_table(table, path)
         for look in (store.finished, store.read):
-            with pytest.raises(UserError, match=f"shard-000003.parquet has schema version {found}"):
+            with pytest.raises(
+                UserError, match=f"shard-000003.parquet has schema version {found}"
+            ):
                 look(tmp_path)
     path.write_bytes(b"not parquet")
-    with pytest.raises(UserError, match="is damaged or is no Parquet file .*; remove it"):
+    with pytest.raises(
+        UserError, match="is damaged or is no Parquet file .*; remove it"
+    ):
         store.read(tmp_path)
 
 
@@ -167,16 +194,22 @@ def test_other_tools_open_the_shards(tmp_path, tool):
     store.write_shard(tmp_path, 1, ATTEMPTS[2:])
     files = f"{tmp_path}/*.parquet"
     if tool == "pandas":
-        frame = module.concat([module.read_parquet(path) for path in sorted(glob.glob(files))])
+        frame = module.concat(
+            [module.read_parquet(path) for path in sorted(glob.glob(files))]
+        )
         tokens, demotion = frame["tokens"].tolist(), frame["demotion"].tolist()
     elif tool == "polars":
         frame = module.read_parquet(files)
         tokens, demotion = frame["tokens"].to_list(), frame["demotion"].to_list()
     else:
-        rows = module.sql(f"select tokens, demotion from read_parquet('{files}') order by row").fetchall()
+        rows = module.sql(
+            f"select tokens, demotion from read_parquet('{files}') order by row"
+        ).fetchall()
         tokens, demotion = [row[0] for row in rows], [row[1] for row in rows]
     assert [list(row) for row in tokens] == [a.tokens.tolist() for a in ATTEMPTS]
-    assert np.array_equal(np.asarray(demotion[2], np.float32), ATTEMPTS[2].stats["demotion"])
+    assert np.array_equal(
+        np.asarray(demotion[2], np.float32), ATTEMPTS[2].stats["demotion"]
+    )
     assert demotion[0] is None
 
 
@@ -189,8 +222,12 @@ def test_store_needs_no_jax():
 
 
 def test_json_is_sorted_and_strict(tmp_path):
-    workdir.write_json(tmp_path / "a" / "x.json", {"b": np.float32(0.5), "a": np.arange(2)})
-    assert (tmp_path / "a" / "x.json").read_text() == '{\n  "a": [\n    0,\n    1\n  ],\n  "b": 0.5\n}\n'
+    workdir.write_json(
+        tmp_path / "a" / "x.json", {"b": np.float32(0.5), "a": np.arange(2)}
+    )
+    assert (
+        tmp_path / "a" / "x.json"
+    ).read_text() == '{\n  "a": [\n    0,\n    1\n  ],\n  "b": 0.5\n}\n'
     for bad in (float("nan"), np.float64("inf")):
         with pytest.raises(ValueError):
             workdir.write_json(tmp_path / "y.json", {"a": bad})
@@ -203,13 +240,18 @@ def test_work_folder_belongs_to_one_config(tmp_path):
     workdir.claim_workdir(tmp_path, json.loads(json.dumps(mine)))
     before = (tmp_path / "config.json").read_bytes()
     for other, line in (
-        ({**mine, "task": {"name": "gcd", "digits": 1}}, 'config.task.name is "sums" there and "gcd" here'),
+        (
+            {**mine, "task": {"name": "gcd", "digits": 1}},
+            'config.task.name is "sums" there and "gcd" here',
+        ),
         ({**mine, "operators": ()}, 'config.operators is ["retry"] there and [] here'),
         ({**mine, "new": 1}, "config.new is absent there and 1 here"),
     ):
         with pytest.raises(UserError) as refused:
             workdir.claim_workdir(tmp_path, other)
-        assert line in str(refused.value) and "use another --workdir" in str(refused.value)
+        assert line in str(refused.value) and "use another --workdir" in str(
+            refused.value
+        )
     assert (tmp_path / "config.json").read_bytes() == before
 
 

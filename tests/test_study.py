@@ -10,7 +10,15 @@ from fr.config import Config, StudyConfig
 from fr.config.checks import validate
 from fr.errors import UserError
 from fr.pipeline.measures import Measures, read_measures
-from fr.pipeline.study import ANCESTOR, EVALUATED, changes, claim, summarise, trainings, unit
+from fr.pipeline.study import (
+    ANCESTOR,
+    EVALUATED,
+    changes,
+    claim,
+    summarise,
+    trainings,
+    unit,
+)
 from fr.report.study_tables import render_study
 
 ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
@@ -18,11 +26,20 @@ ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
 
 def config(seeds: int, primary=("better", "plain", "accuracy")) -> Config:
     """A study of two arms."""
-    study = StudyConfig(arms=ARMS, seeds=tuple(range(seeds)), primary=primary, ancestor=False)
+    study = StudyConfig(
+        arms=ARMS, seeds=tuple(range(seeds)), primary=primary, ancestor=False
+    )
     return Config(study=study)
 
 
-def write(workdir, seeds: int, lift: float, spread: float, problems: int = 300, samples: int = 32) -> None:
+def write(
+    workdir,
+    seeds: int,
+    lift: float,
+    spread: float,
+    problems: int = 300,
+    samples: int = 32,
+) -> None:
     """Evaluations in which `better` is ahead by `lift`, and a seed moves both arms, and each, by `spread`."""
     draw = np.random.default_rng(0)
     ids = tuple(str(i) for i in range(problems))
@@ -31,12 +48,22 @@ def write(workdir, seeds: int, lift: float, spread: float, problems: int = 300, 
         shared = draw.normal(0, spread)
         for arm, more in (("plain", 0.0), ("better", lift)):
             p = np.clip(hard + more + shared + draw.normal(0, spread / 8), 0, 1)
-            right = np.stack([draw.binomial(samples, p), np.full(problems, samples)], axis=1).astype(float)
+            right = np.stack(
+                [draw.binomial(samples, p), np.full(problems, samples)], axis=1
+            ).astype(float)
             # A figure that nothing carries: no attempt had an answer.
             empty = np.zeros((problems, 2))
             folder = unit(workdir, arm, seed)
-            Measures(ids, {"accuracy": right, "premature": empty}, {}).write(folder / EVALUATED)
-            lines = [{"step": 1, "rollout_tokens": 100 + seed, "probe_tokens": 7 * (arm == "better")}] * 2
+            Measures(ids, {"accuracy": right, "premature": empty}, {}).write(
+                folder / EVALUATED
+            )
+            lines = [
+                {
+                    "step": 1,
+                    "rollout_tokens": 100 + seed,
+                    "probe_tokens": 7 * (arm == "better"),
+                }
+            ] * 2
             (folder / "specialist").mkdir()
             text = "".join(json.dumps(line) + "\n" for line in lines)
             (folder / "specialist" / "metrics.jsonl").write_text(text)
@@ -48,25 +75,38 @@ def calibrated(workdir, arm: str, seed: int, confidence: float, right: float) ->
     sums[:, int(confidence * 10)] = 10, 10 * confidence, 10 * right
     ratio = np.tile([10 * right, 10.0], (20, 1))
     ids = tuple(map(str, range(20)))
-    Measures(ids, {"accuracy": ratio}, {"own": sums}).write(unit(workdir, arm, seed) / EVALUATED)
+    Measures(ids, {"accuracy": ratio}, {"own": sums}).write(
+        unit(workdir, arm, seed) / EVALUATED
+    )
 
 
 def row(result: dict, figure: str = "accuracy") -> dict:
     """The difference of a figure of the better arm."""
-    return next(r for r in result["differences"] if (r["arm"], r["figure"]) == ("better", figure))
+    return next(
+        r
+        for r in result["differences"]
+        if (r["arm"], r["figure"]) == ("better", figure)
+    )
 
 
 def test_arms_may_be_added_to_a_study_and_none_be_changed(tmp_path):
     study = config(2)
     claim(study, tmp_path)
-    more = dataclasses.replace(study.study, arms=(*ARMS, ("third", ())), seeds=(0, 1, 2), primary=())
+    more = dataclasses.replace(
+        study.study, arms=(*ARMS, ("third", ())), seeds=(0, 1, 2), primary=()
+    )
     claim(dataclasses.replace(study, study=more), tmp_path)
-    other = dataclasses.replace(study.study, arms=(("plain", (("policy.steps", "3"),)),))
+    other = dataclasses.replace(
+        study.study, arms=(("plain", (("policy.steps", "3"),)),)
+    )
     with pytest.raises(
-        UserError, match=r"plain holds another run: config.settings.policy.steps is absent there"
+        UserError,
+        match=r"plain holds another run: config.settings.policy.steps is absent there",
     ):
         claim(dataclasses.replace(study, study=other), tmp_path)
-    with pytest.raises(UserError, match="holds another run: config.seed is 0 there and 1 here"):
+    with pytest.raises(
+        UserError, match="holds another run: config.seed is 0 there and 1 here"
+    ):
         claim(dataclasses.replace(study, seed=1), tmp_path)
 
 
@@ -74,13 +114,17 @@ def test_a_planted_lift_is_found_and_pairing_takes_away_what_arms_share(tmp_path
     write(tmp_path, seeds=6, lift=0.10, spread=0.08)
     result = summarise(config(6), tmp_path)
     found = row(result)
-    assert found["low"] > 0 and found["low"] < 0.10 < found["high"] and found["p"] < 0.05
+    assert (
+        found["low"] > 0 and found["low"] < 0.10 < found["high"] and found["p"] < 0.05
+    )
     assert found["primary"] and not row(result, "premature")["primary"]
     # Each arm alone is known far less well than their difference.
     alone = result["arms"]["plain"]["figures"]["accuracy"]
     assert alone["high"] - alone["low"] > 1.5 * (found["high"] - found["low"])
     by_seed = result["arms"]["better"]["by_seed"]["accuracy"]
-    assert result["arms"]["better"]["figures"]["accuracy"]["mean"] == pytest.approx(np.mean(by_seed))
+    assert result["arms"]["better"]["figures"]["accuracy"]["mean"] == pytest.approx(
+        np.mean(by_seed)
+    )
 
 
 def test_without_a_lift_the_interval_has_zero(tmp_path):
@@ -111,8 +155,14 @@ def test_what_a_training_spent_is_a_mean_over_seeds(tmp_path):
 def test_the_table_says_what_was_chosen_beforehand_and_what_is_not_known(tmp_path):
     write(tmp_path, seeds=3, lift=0.1, spread=0.0)
     text = render_study(summarise(config(3), tmp_path))
-    lines = [line for line in text.splitlines() if line.strip().startswith("better − plain")]
-    assert lines[0].endswith("primary") and lines[1].endswith("exploratory") and "n/a" in lines[1]
+    lines = [
+        line for line in text.splitlines() if line.strip().startswith("better − plain")
+    ]
+    assert (
+        lines[0].endswith("primary")
+        and lines[1].endswith("exploratory")
+        and "n/a" in lines[1]
+    )
     result = summarise(config(3, primary=()), tmp_path)
     assert not any(r["primary"] for r in result["differences"])
 
@@ -126,9 +176,9 @@ def test_a_calibration_error_is_of_each_model_alone(tmp_path):
     result = summarise(config(2, primary=("better", "plain", "ece_own")), tmp_path)
     plain, better = (result["arms"][arm] for arm in ("plain", "better"))
     assert plain["figures"]["ece_own"]["mean"] == pytest.approx(0.2)
-    assert plain["by_seed"]["ece_own"] == pytest.approx([0.2, 0.2]) and plain["figures"]["accuracy"][
-        "mean"
-    ] == (pytest.approx(0.55))
+    assert plain["by_seed"]["ece_own"] == pytest.approx([0.2, 0.2]) and plain[
+        "figures"
+    ]["accuracy"]["mean"] == (pytest.approx(0.55))
     assert better["figures"]["ece_own"]["mean"] == pytest.approx(0, abs=1e-9)
     found = row(result, "ece_own")
     assert found["primary"] and found["mean"] == pytest.approx(-0.2)
@@ -138,7 +188,9 @@ def test_a_calibration_error_is_of_each_model_alone(tmp_path):
 def chained() -> Config:
     """A study in which an arm starts from the model of another."""
     mended = (("from", "plain"), ("algorithm", "dpo"))
-    study = StudyConfig(arms=(*ARMS, ("twice", mended), ("third", ())), seeds=(3, 4), ancestor=False)
+    study = StudyConfig(
+        arms=(*ARMS, ("twice", mended), ("third", ())), seeds=(3, 4), ancestor=False
+    )
     return Config(study=study)
 
 
@@ -147,11 +199,17 @@ def test_an_arm_starts_from_another_ones_model_of_the_same_seed(tmp_path):
     order = trainings(study)
     assert len(order) == 8 and order[-2:] == [("twice", 3), ("twice", 4)]
     start = str(unit(tmp_path, "plain", 4) / "specialist")
-    assert changes(study, tmp_path, "twice", 4) == {"algorithm": "dpo", "ancestor": start, "seed": "4"}
+    assert changes(study, tmp_path, "twice", 4) == {
+        "algorithm": "dpo",
+        "ancestor": start,
+        "seed": "4",
+    }
     assert changes(study, tmp_path, "plain", 4) == {"seed": "4"}
     for name, known in (("twice", "plain"), ("better", "nobody")):
         arms = ((name, (("from", known),)), *(arm for arm in ARMS if arm[0] != name))
-        with pytest.raises(UserError, match=f"study.arms: 'from' of '{name}' = '{known}' is not known"):
+        with pytest.raises(
+            UserError, match=f"study.arms: 'from' of '{name}' = '{known}' is not known"
+        ):
             validate(Config(study=StudyConfig(arms=arms)))
 
 
@@ -160,12 +218,16 @@ def test_what_a_training_spent_counts_what_it_started_from(tmp_path):
     arms = (("plain", ()), ("better", (("from", "plain"),)))
     study = StudyConfig(arms=arms, seeds=(0, 1), ancestor=False)
     tokens = summarise(Config(study=study), tmp_path)["arms"]["better"]["tokens"]
-    assert tokens["rollout_tokens"] == pytest.approx(2 * 201) and tokens["probe_tokens"] == pytest.approx(14)
+    assert tokens["rollout_tokens"] == pytest.approx(2 * 201) and tokens[
+        "probe_tokens"
+    ] == pytest.approx(14)
 
 
 def test_trainings_that_were_asked_other_problems_are_refused(tmp_path):
     write(tmp_path, seeds=2, lift=0.1, spread=0.0)
-    Measures(("other",), {"accuracy": np.ones((1, 2))}, {}).write(unit(tmp_path, "plain", 1) / EVALUATED)
+    Measures(("other",), {"accuracy": np.ones((1, 2))}, {}).write(
+        unit(tmp_path, "plain", 1) / EVALUATED
+    )
     with pytest.raises(UserError, match="'plain' was not asked the same problems"):
         summarise(config(2), tmp_path)
 
@@ -174,7 +236,9 @@ def test_the_ancestor_is_an_arm_that_cost_nothing_and_has_no_seeds(tmp_path):
     write(tmp_path, seeds=6, lift=0.2, spread=0.0)
     plain = read_measures(unit(tmp_path, "plain", 0) / EVALUATED)
     plain.write(tmp_path / ANCESTOR / EVALUATED)
-    study = dataclasses.replace(config(6).study, ancestor=True, primary=("better", ANCESTOR, "accuracy"))
+    study = dataclasses.replace(
+        config(6).study, ancestor=True, primary=("better", ANCESTOR, "accuracy")
+    )
     result = summarise(Config(study=study), tmp_path)
     assert set(result["arms"][ANCESTOR]["tokens"].values()) == {0.0}
     assert len(set(result["arms"][ANCESTOR]["by_seed"]["accuracy"])) == 1

@@ -49,8 +49,13 @@ def test_splits_are_fixed_and_disjoint(made, name):
     ids = [p.id for problems in splits.values() for p in problems]
     assert len(set(ids)) == len(ids)
     # 100 one-digit sums are 55 groups: too few for shares to be near a tenth
-    assert all((0.07 if len(ids) > 100 else 0.03) < len(splits[s]) / len(ids) < 0.13 for s in SPLITS[1:])
-    text = json.dumps({split: [p.id for p in problems] for split, problems in splits.items()})
+    assert all(
+        (0.07 if len(ids) > 100 else 0.03) < len(splits[s]) / len(ids) < 0.13
+        for s in SPLITS[1:]
+    )
+    text = json.dumps(
+        {split: [p.id for p in problems] for split, problems in splits.items()}
+    )
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == GOLDEN[name]
 
 
@@ -65,7 +70,9 @@ def test_a_count_is_a_prefix(made, name):
 def test_chains_are_true_and_end_in_the_answer(made, name):
     for problems in everything(made[name]).values():
         for p in problems[:2000]:
-            for left, result in re.findall(r"(\d[\d +*/-]*) = ([\d +*/-]*\d)\.", p.meta["chain"]):
+            for left, result in re.findall(
+                r"(\d[\d +*/-]*) = ([\d +*/-]*\d)\.", p.meta["chain"]
+            ):
                 assert calculate(left) == calculate(result), p
             assert json.loads(json.dumps(p.meta)) == p.meta
 
@@ -76,7 +83,9 @@ def calculate(text: str) -> float:
         if f" {sign} " in text:
             left, right = text.rsplit(f" {sign} ", 1)
             a, b = calculate(left), calculate(right)
-            return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else math.nan}[sign]
+            return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else math.nan}[
+                sign
+            ]
     return float(text)
 
 
@@ -86,7 +95,9 @@ def test_answers_of_sums(made, name):
     for problems in everything(made[name]).values():
         for p in problems:
             terms = re.findall(r"\d+", p.question)
-            assert len(terms) == config.terms and all(len(term) == config.digits for term in terms)
+            assert len(terms) == config.terms and all(
+                len(term) == config.digits for term in terms
+            )
             assert p.answer == str(sum(map(int, terms)))
 
 
@@ -94,7 +105,9 @@ def test_answers_of_gcd(made):
     for problems in everything(made["gcd"]).values():
         for p in problems:
             a, b = map(int, re.findall(r"\d+", p.question))
-            assert p.answer == str(max(d for d in range(2, 100) if a % d == 0 and b % d == 0))
+            assert p.answer == str(
+                max(d for d in range(2, 100) if a % d == 0 and b % d == 0)
+            )
 
 
 def test_answers_of_letters(made):
@@ -137,7 +150,9 @@ def test_worked_examples_come_from_other_training_problems(made, name, split):
     train = {p.question: p for p in task.problems("train")}
     for problem in task.problems(split, 30):
         *shots, last = task.prompt(problem)
-        assert [m["role"] for m in shots] == ["user", "assistant"] * 2 and last["role"] == "user"
+        assert [m["role"] for m in shots] == ["user", "assistant"] * 2 and last[
+            "role"
+        ] == "user"
         assert last["content"].startswith(problem.question)
         for asked, told in zip(shots[::2], shots[1::2]):
             shot = train[asked["content"].rpartition("\n")[0]]
@@ -159,13 +174,18 @@ def test_unknown_task_and_sums_that_are_too_long():
 
 def questions(tmp_path, lines, **settings):
     path = tmp_path / "some.jsonl"
-    path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+    path.write_text(
+        "".join(
+            line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines
+        )
+    )
     return make(TaskConfig(name="questions", path=str(path), **settings))
 
 
 def test_question_files_keep_their_splits_and_order(tmp_path):
     lines = [
-        {"question": f"q{i}", "answer": i, "split": s} for i, s in enumerate(["test", "train", "test", "dev"])
+        {"question": f"q{i}", "answer": i, "split": s}
+        for i, s in enumerate(["test", "train", "test", "dev"])
     ]
     task = questions(tmp_path, ["\n", *lines])
     assert [(p.id, p.question, p.answer) for p in task.problems("test")] == [
@@ -177,27 +197,39 @@ def test_question_files_keep_their_splits_and_order(tmp_path):
 
 
 def test_parquet_and_json_lines_hold_the_same(tmp_path):
-    lines = [{"id": f"n{i}", "question": f"q {i}", "answer": f"{i}.50"} for i in range(40)]
+    lines = [
+        {"id": f"n{i}", "question": f"q {i}", "answer": f"{i}.50"} for i in range(40)
+    ]
     pq.write_table(pa.Table.from_pylist(lines), tmp_path / "some.parquet")
     shares = {"split_shares": (0.5, 0.2, 0.3)}
     one = questions(tmp_path, lines, **shares)
-    other = make(TaskConfig(name="questions", path=str(tmp_path / "some.parquet"), **shares))
+    other = make(
+        TaskConfig(name="questions", path=str(tmp_path / "some.parquet"), **shares)
+    )
     assert everything(one) == everything(other)
     # a question stays on its side whatever else the file holds
     again = questions(tmp_path, lines[::-1], **shares)
-    assert {p.id for p in again.problems("test")} == {p.id for p in one.problems("test")}
+    assert {p.id for p in again.problems("test")} == {
+        p.id for p in one.problems("test")
+    }
 
 
 def test_solutions_state_their_answer_last_and_serve_as_examples(tmp_path):
     lines = [
         {"question": "a", "answer": "3 + 4 = 7\n#### 7", "split": "train"},
-        {"question": "b", "answer": "so \\boxed{1} then \\boxed{\\frac{1}{2}}", "split": "train"},
+        {
+            "question": "b",
+            "answer": "so \\boxed{1} then \\boxed{\\frac{1}{2}}",
+            "split": "train",
+        },
         {"question": "c", "answer": "Paris", "split": "test"},
     ]
     task = questions(tmp_path, lines, shots=2)
     assert [p.answer for p in task.problems("train")] == ["7", "\\frac{1}{2}"]
     prompt = task.prompt(task.problems("test")[0])
-    assert prompt[1]["content"] == "3 + 4 = 7\nAnswer: 7" and prompt[-1]["content"].startswith("c\n")
+    assert prompt[1]["content"] == "3 + 4 = 7\nAnswer: 7" and prompt[-1][
+        "content"
+    ].startswith("c\n")
     assert task.grade(task.problems("test")[0], "Answer: paris.") == "right"
     assert task.grade(task.problems("train")[1], "Answer: 0.5") == "right"
 
@@ -205,18 +237,33 @@ def test_solutions_state_their_answer_last_and_serve_as_examples(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([{"question": "a", "answer": "1"}, {"question": "b"}], "some.jsonl:2: field 'answer' is missing"),
-        ([{"question": "a", "answer": None}], "some.jsonl:1: field 'answer' is missing"),
+        (
+            [{"question": "a", "answer": "1"}, {"question": "b"}],
+            "some.jsonl:2: field 'answer' is missing",
+        ),
+        (
+            [{"question": "a", "answer": None}],
+            "some.jsonl:1: field 'answer' is missing",
+        ),
         ([{"answer": "1"}], "some.jsonl:1: field 'question' is missing"),
-        ([{"question": "a", "answer": " "}], "some.jsonl:1: field 'answer' = ' ' must be"),
+        (
+            [{"question": "a", "answer": " "}],
+            "some.jsonl:1: field 'answer' = ' ' must be",
+        ),
         ([{"question": "a", "answer": ["1"]}], "must be a text or a number"),
         ([{"question": "a", "answer": "think\n####"}], "ends without an answer"),
-        ([{"question": "a", "answer": "1", "split": "tset"}], "some.jsonl:1: split 'tset' is not known"),
+        (
+            [{"question": "a", "answer": "1", "split": "tset"}],
+            "some.jsonl:1: split 'tset' is not known",
+        ),
         (
             [{"id": 1, "question": q, "answer": "1"} for q in "ab"],
             "some.jsonl:2: id '1' is taken by .*some.jsonl:1",
         ),
-        (['{"question": "a", "answer": "1"}\n', "{question}\n"], "some.jsonl:2: is not JSON"),
+        (
+            ['{"question": "a", "answer": "1"}\n', "{question}\n"],
+            "some.jsonl:2: is not JSON",
+        ),
         (["[1]\n"], "some.jsonl:1: is not a JSON object"),
         ([], "some.jsonl is empty"),
         (["\n\n"], "some.jsonl is empty"),
@@ -244,12 +291,19 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(UserError, match="x.jsonl is not UTF-8"):
         of(tmp_path / "x.jsonl")
     pq.write_table(
-        pa.table({"question": ["a"], "answer": pa.array([None], pa.float64())}), tmp_path / "y.parquet"
+        pa.table({"question": ["a"], "answer": pa.array([None], pa.float64())}),
+        tmp_path / "y.parquet",
     )
     with pytest.raises(UserError, match="y.parquet:1: field 'answer' is missing"):
         of(tmp_path / "y.parquet")
     task = questions(tmp_path, [{"question": "a", "answer": "1", "split": "train"}])
-    with pytest.raises(UserError, match="no question for config.task.split = 'test'; it has: train 1"):
+    with pytest.raises(
+        UserError, match="no question for config.task.split = 'test'; it has: train 1"
+    ):
         task.problems("test")
-    with pytest.raises(UserError, match="config.task.shots = 2 is more than the 1 training"):
-        questions(tmp_path, [{"question": "a", "answer": "1", "split": "train"}], shots=2)
+    with pytest.raises(
+        UserError, match="config.task.shots = 2 is more than the 1 training"
+    ):
+        questions(
+            tmp_path, [{"question": "a", "answer": "1", "split": "train"}], shots=2
+        )

@@ -18,7 +18,9 @@ from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
 from fr.tasks.formats import Written, format_of
 from fr.types import Problem
 
-CALIBRATION = Calibration(threshold=1.5, warmup=4, cov_mean=0.0, cov_sd=0.0, lengths=(20, 40), fires=(-1, 7))
+CALIBRATION = Calibration(
+    threshold=1.5, warmup=4, cov_mean=0.0, cov_sd=0.0, lengths=(20, 40), fires=(-1, 7)
+)
 TRACE = "10 - 3 = 7 , 7 + 7 = 15 no 7 * 7 = 49 up answer 7 + 7"
 CHAT = "12 + 7 = 19. 19 + 5 = 25. That is all.\nAnswer: 25"
 
@@ -27,14 +29,18 @@ CHAT = "12 + 7 = 19. 19 + 5 = 25. That is all.\nAnswer: 25"
 def countdown() -> Model:
     """A codec of the Countdown vocabulary; no parameters, since nothing here asks for a token."""
     tokenizer = countdown_tokenizer()
-    config = ModelConfig(VOCABULARY, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ff=8)
+    config = ModelConfig(
+        VOCABULARY, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ff=8
+    )
     return Model(config, None, tokenizer, (tokenizer.eos_token_id,), "countdown")
 
 
 @pytest.fixture(scope="module")
 def letters(char_tokenizer, tiny_config) -> Model:
     """One token a character."""
-    return Model(tiny_config, None, char_tokenizer, (char_tokenizer.eos_token_id,), "letters")
+    return Model(
+        tiny_config, None, char_tokenizer, (char_tokenizer.eos_token_id,), "letters"
+    )
 
 
 def failure(codec, task, text, junction=0, ended=True) -> Failure:
@@ -47,12 +53,16 @@ def failure(codec, task, text, junction=0, ended=True) -> Failure:
 
 def setting(codec, task, failures, attempt=0, **changes) -> Setting:
     config = Config()
-    config = dataclasses.replace(config, intervention=dataclasses.replace(config.intervention, **changes))
+    config = dataclasses.replace(
+        config, intervention=dataclasses.replace(config.intervention, **changes)
+    )
     problem, prompt = (
         Problem("p", "", "", task),
         "7 7 3 -> 49 :" if task == "countdown" else [{"content": "?"}],
     )
-    return Setting(config, problem, attempt, CALIBRATION, False, prompt, tuple(failures), codec)
+    return Setting(
+        config, problem, attempt, CALIBRATION, False, prompt, tuple(failures), codec
+    )
 
 
 def told(codec, change: Change) -> tuple[str, str]:
@@ -60,12 +70,16 @@ def told(codec, change: Change) -> tuple[str, str]:
     return codec.decode(change.kept), codec.decode(change.params.get("forced", ()))
 
 
-def test_repair_cuts_at_the_first_false_step_and_writes_the_true_result(countdown, letters):
+def test_repair_cuts_at_the_first_false_step_and_writes_the_true_result(
+    countdown, letters
+):
     repaired = OPERATORS["repair"].change(
         setting(countdown, "countdown", [failure(countdown, "countdown", TRACE)])
     )
     assert told(countdown, repaired) == ("10 - 3 = 7 , 7 + 7 =", "14")
-    repaired = OPERATORS["repair"].change(setting(letters, "sums", [failure(letters, "sums", CHAT)]))
+    repaired = OPERATORS["repair"].change(
+        setting(letters, "sums", [failure(letters, "sums", CHAT)])
+    )
     assert told(letters, repaired) == ("12 + 7 = 19. 19 + 5 =", " 24")
 
 
@@ -78,12 +92,19 @@ def test_repair_leaves_out_what_cannot_be_written(countdown):
 
 def test_repair_takes_turns_through_the_traces_with_a_false_step(countdown):
     fine = failure(countdown, "countdown", "10 - 3 = 7 , 7 * 7 = 49 up answer 7 + 7")
-    false = [failure(countdown, "countdown", f"{a} + 1 = 1 no answer {a}") for a in (3, 5)]
-    fill = lambda failures, i: OPERATORS["repair"].change(setting(countdown, "countdown", failures, i))
+    false = [
+        failure(countdown, "countdown", f"{a} + 1 = 1 no answer {a}") for a in (3, 5)
+    ]
+    fill = lambda failures, i: OPERATORS["repair"].change(
+        setting(countdown, "countdown", failures, i)
+    )
     kept = [told(countdown, fill([fine, *false], i)) for i in range(3)]
     assert kept == [("3 + 1 =", "4"), ("5 + 1 =", "6"), ("3 + 1 =", "4")]
     assert fill([fine], 0) == Change()  # nothing to repair: sampled anew
-    assert fill([failure(countdown, "countdown", "1 + 1 = 2 yes answer 3 + 4 = 8")], 0) == Change()  # no step
+    assert (
+        fill([failure(countdown, "countdown", "1 + 1 = 2 yes answer 3 + 4 = 8")], 0)
+        == Change()
+    )  # no step
 
 
 @pytest.mark.parametrize("junction, kept", [
@@ -91,10 +112,14 @@ def test_repair_takes_turns_through_the_traces_with_a_false_step(countdown):
 ])  # fmt: skip
 def test_a_restart_keeps_whole_steps_up_to_the_junction(countdown, junction, kept):
     failed = failure(countdown, "countdown", TRACE, junction)
-    change = OPERATORS["prefix_restart"].change(setting(countdown, "countdown", [failed]))
+    change = OPERATORS["prefix_restart"].change(
+        setting(countdown, "countdown", [failed])
+    )
     assert told(countdown, change) == (kept, "")
     half = setting(countdown, "countdown", [failed], restart_share=0.5)
-    assert told(countdown, OPERATORS["prefix_restart"].change(half))[0] == "10 - 3 = 7 ,"
+    assert (
+        told(countdown, OPERATORS["prefix_restart"].change(half))[0] == "10 - 3 = 7 ,"
+    )
 
 
 def test_wait_takes_the_answer_away(countdown, letters):
@@ -102,7 +127,10 @@ def test_wait_takes_the_answer_away(countdown, letters):
     change = wait.change(setting(letters, "sums", [failure(letters, "sums", CHAT)]))
     assert told(letters, change) == ("12 + 7 = 19. 19 + 5 = 25. That is all.", "\nWait")
     cut = failure(letters, "sums", "12 + 7 = 19. 19 + 5 = 25. Th", ended=False)
-    assert told(letters, wait.change(setting(letters, "sums", [cut])))[0] == "12 + 7 = 19. 19 + 5 = 25."
+    assert (
+        told(letters, wait.change(setting(letters, "sums", [cut])))[0]
+        == "12 + 7 = 19. 19 + 5 = 25."
+    )
     claims = failure(countdown, "countdown", "10 - 3 = 7 , 7 * 7 = 48 yes answer 7 * 7")
     change = wait.change(setting(countdown, "countdown", [claims]))
     assert told(countdown, change) == ("10 - 3 = 7 , 7 * 7 = 48", "up")
@@ -114,32 +142,58 @@ def test_the_largest_fork_is_kept_up_to_and_another_token_drawn_there(countdown)
     failed = failure(countdown, "countdown", TRACE)
     entropy = np.zeros(len(failed.written.tokens), np.float32)
     entropy[[2, 9]] = 1.0, 2.0
-    failed = dataclasses.replace(failed, trace=dataclasses.replace(failed.trace, scores={"entropy": entropy}))
+    failed = dataclasses.replace(
+        failed, trace=dataclasses.replace(failed.trace, scores={"entropy": entropy})
+    )
     change = OPERATORS["fork_restart"].change(setting(countdown, "countdown", [failed]))
     assert change.kept == tuple(failed.written.tokens[:9])
     assert change.params == {"avoid": (failed.written.tokens[9],)}
     forced = dataclasses.replace(failed.trace, sampled=np.arange(len(entropy)) < 9)
     failed = dataclasses.replace(failed, trace=forced)
-    assert len(OPERATORS["fork_restart"].change(setting(countdown, "countdown", [failed])).kept) == 2
+    assert (
+        len(
+            OPERATORS["fork_restart"]
+            .change(setting(countdown, "countdown", [failed]))
+            .kept
+        )
+        == 2
+    )
 
 
 def test_offsets_replay_failures_on_which_the_detector_fires(countdown):
-    failures = [failure(countdown, "countdown", f"{n} + 1 = 3 no answer {n}") for n in (3, 5)]
+    failures = [
+        failure(countdown, "countdown", f"{n} + 1 = 3 no answer {n}") for n in (3, 5)
+    ]
     tokens = failures[1].written.tokens  # fires = (-1, 7): on the second alone
     kept = {}
     for name, offset in OFFSETS.items():
-        change = OPERATORS[name].change(setting(countdown, "countdown", failures, attempt=3))
+        change = OPERATORS[name].change(
+            setting(countdown, "countdown", failures, attempt=3)
+        )
         assert change.params["fire_position"] == 0 and OPERATORS[name].needs_ancestor
         kept[offset] = change.kept
-    assert {k: len(v) for k, v in kept.items()} == {-10: 0, -5: 2, 0: 7, 5: len(tokens) - 1, 10: len(tokens) - 1}
+    assert {k: len(v) for k, v in kept.items()} == {
+        -10: 0,
+        -5: 2,
+        0: 7,
+        5: len(tokens) - 1,
+        10: len(tokens) - 1,
+    }
     assert all(own == tuple(tokens[: len(own)]) for own in kept.values())
-    assert OPERATORS["steer_at_fire"].change(setting(countdown, "countdown", failures[:1])) == Change()
+    assert (
+        OPERATORS["steer_at_fire"].change(setting(countdown, "countdown", failures[:1]))
+        == Change()
+    )
 
 
 def test_another_first_token_than_the_failures(countdown):
-    failures = [failure(countdown, "countdown", f"{n} + 1 = 3 no answer {n}") for n in (3, 5, 3)]
+    failures = [
+        failure(countdown, "countdown", f"{n} + 1 = 3 no answer {n}") for n in (3, 5, 3)
+    ]
     change = OPERATORS["other_first"].change(setting(countdown, "countdown", failures))
-    assert change.params == {"avoid": tuple(countdown.encode("3") + countdown.encode("5"))}
+    assert change.params == {
+        "avoid": tuple(countdown.encode("3") + countdown.encode("5"))
+    }
 
 
 def test_the_floor_of_an_early_stop_is_of_the_failures_least_sure_windows(countdown):
@@ -150,18 +204,29 @@ def test_the_floor_of_an_early_stop_is_of_the_failures_least_sure_windows(countd
         values[10:] = level
         trace = dataclasses.replace(failed.trace, scores={"top20_confidence": values})
         failures.append(dataclasses.replace(failed, trace=trace))
-    own = OPERATORS["early_stop"].change(setting(countdown, "countdown", failures, stop_window=1.0)).params
+    own = (
+        OPERATORS["early_stop"]
+        .change(setting(countdown, "countdown", failures, stop_window=1.0))
+        .params
+    )
     assert own == {"floor": 2.0, "floor_window": 1}
-    share = setting(countdown, "countdown", failures, stop_window=0.1, stop_quantile=0.0)
+    share = setting(
+        countdown, "countdown", failures, stop_window=0.1, stop_quantile=0.0
+    )
     own = OPERATORS["early_stop"].change(share).params
-    assert own["floor_window"] == 3 and 1.0 < own["floor"] < 1.1  # 0.1 of a median of 30
+    assert (
+        own["floor_window"] == 3 and 1.0 < own["floor"] < 1.1
+    )  # 0.1 of a median of 30
 
 
 @pytest.mark.parametrize(
     "name, added",
     [
         ("reread", "Read the question again:\n?"),
-        ("critique", f"This attempt is wrong:\n{CHAT}\nSay what is wrong with it, then solve the problem anew."),
+        (
+            "critique",
+            f"This attempt is wrong:\n{CHAT}\nSay what is wrong with it, then solve the problem anew.",
+        ),
         ("not_this", "The answer is not 25."),
     ],
 )
@@ -175,44 +240,73 @@ def test_operators_of_words(letters, name, added):
 
 
 def test_no_answer_is_named_where_none_is_known(letters, countdown):
-    assert OPERATORS["not_this"].change(setting(letters, "sums", [failure(letters, "sums", "12 + 7.")])) == Change()
-    able, left_out = select(("reread", "critique", "not_this"), False, countdown, "countdown")
-    assert not able and all(why.startswith("the tokenizer cannot write") for why in left_out.values())
+    assert (
+        OPERATORS["not_this"].change(
+            setting(letters, "sums", [failure(letters, "sums", "12 + 7.")])
+        )
+        == Change()
+    )
+    able, left_out = select(
+        ("reread", "critique", "not_this"), False, countdown, "countdown"
+    )
+    assert not able and all(
+        why.startswith("the tokenizer cannot write") for why in left_out.values()
+    )
 
 
 def test_other_examples_take_the_place_of_those_that_a_plain_attempt_reads(countdown):
     config = Config(task=dataclasses.replace(Config().task, shots=1))
     plain = tasks.make(config.task)
     problem = plain.problems("test", 1)[0]
-    asked = Setting(config, problem, 0, CALIBRATION, False, plain.prompt(problem), (), countdown)
+    asked = Setting(
+        config, problem, 0, CALIBRATION, False, plain.prompt(problem), (), countdown
+    )
     told = OPERATORS["other_examples"].change(asked).prompt.split("\n")
     before = plain.prompt(problem).split("\n")
-    assert len(before) == 2 and len(told) == 3 and told[-1] == before[-1] == problem.question
+    assert (
+        len(before) == 2
+        and len(told) == 3
+        and told[-1] == before[-1] == problem.question
+    )
     assert before[0] not in told
-    more = dataclasses.replace(config, task=dataclasses.replace(config.task, name="gsm8k", shots=1, path="/none"))
+    more = dataclasses.replace(
+        config,
+        task=dataclasses.replace(config.task, name="gsm8k", shots=1, path="/none"),
+    )
     with pytest.raises(UserError):
         OPERATORS["other_examples"].change(dataclasses.replace(asked, config=more))
 
 
 def test_a_hint_is_a_prompt_of_its_own(letters):
     change = OPERATORS["hint"].change(setting(letters, "sums", []))
-    assert change.params == {} and change.prompt[0]["content"].startswith("?\nCheck each step")
-    assert OPERATORS["hint"].change(setting(letters, "countdown", [])).prompt.endswith("\n7 7 3 -> 49 :")
+    assert change.params == {} and change.prompt[0]["content"].startswith(
+        "?\nCheck each step"
+    )
+    assert (
+        OPERATORS["hint"]
+        .change(setting(letters, "countdown", []))
+        .prompt.endswith("\n7 7 3 -> 49 :")
+    )
 
 
 def test_hot_takes_turns():
     assert [
-        OPERATORS["hot"].change(setting(None, "sums", [], i)).params["temperature"] for i in range(3)
+        OPERATORS["hot"].change(setting(None, "sums", [], i)).params["temperature"]
+        for i in range(3)
     ] == [1, 1.2, 1]
 
 
 def test_what_a_vocabulary_cannot_say_is_left_out(countdown, letters):
     names = ("hint", "wait", "calculator", "tip")
     able, left_out = select(names, False, countdown, "countdown")
-    assert [o.name for o in able] == ["wait", "calculator", "tip"] and "cannot write 'Check" in left_out[
-        "hint"
-    ]
-    assert select(("wait",), False, countdown, "sums")[1] == {"wait": "the tokenizer cannot write 'Wait'"}
+    assert [o.name for o in able] == [
+        "wait",
+        "calculator",
+        "tip",
+    ] and "cannot write 'Check" in left_out["hint"]
+    assert select(("wait",), False, countdown, "sums")[1] == {
+        "wait": "the tokenizer cannot write 'Wait'"
+    }
     assert select(names, False, letters, "sums")[1] == {}
     with pytest.raises(UserError, match="one token"):
         OPERATORS["tip"].change(setting(letters, "sums", []))
@@ -220,15 +314,25 @@ def test_what_a_vocabulary_cannot_say_is_left_out(countdown, letters):
 
 
 def test_tip_lowers_the_share_of_switches(countdown, plain_engine):
-    own = OPERATORS["tip"].change(setting(countdown, "countdown", [], switch_window=0.5)).params
+    own = (
+        OPERATORS["tip"]
+        .change(setting(countdown, "countdown", [], switch_window=0.5))
+        .params
+    )
     assert own["switch_window"] == 15 and len(own["switch_tokens"]) == 2
     budget = dict(budget=24, temperature=0.3)
-    plain = plain_engine.sample([row(f"{i}", (5 + i, 6), **budget) for i in range(16)], 32)
+    plain = plain_engine.sample(
+        [row(f"{i}", (5 + i, 6), **budget) for i in range(16)], 32
+    )
     # The words of this model are others: whatever it says most often.
     often = np.bincount(np.concatenate([r.tokens for r in plain])).argsort()[-2:]
     own = {**own, "switch_tokens": tuple(often.tolist())}
-    tip = plain_engine.sample([row(f"{i}", (5 + i, 6), **budget, **own) for i in range(16)], 32)
-    share = lambda rollouts: np.mean(np.isin(np.concatenate([r.tokens for r in rollouts]), often))
+    tip = plain_engine.sample(
+        [row(f"{i}", (5 + i, 6), **budget, **own) for i in range(16)], 32
+    )
+    share = lambda rollouts: np.mean(
+        np.isin(np.concatenate([r.tokens for r in rollouts]), often)
+    )
     assert share(tip) < share(plain) / 2
 
 
@@ -236,9 +340,19 @@ def test_every_result_that_is_pushed_is_true(letters, plain_engine):
     """The model knows no arithmetic: what stands behind its equals signs is the calculator's."""
     draw = np.random.default_rng(0)
     change = OPERATORS["calculator"].change(setting(letters, "sums", []))
-    asked = [f"{a} {'+-*'[i % 3]} {b} =" for i, (a, b) in enumerate(draw.integers(1, 99, (9, 2)))]
+    asked = [
+        f"{a} {'+-*'[i % 3]} {b} ="
+        for i, (a, b) in enumerate(draw.integers(1, 99, (9, 2)))
+    ]
     rows = [
-        row(q, forced=letters.encode(q), budget=24, stop=letters.stop_tokens, **change.params) for q in asked
+        row(
+            q,
+            forced=letters.encode(q),
+            budget=24,
+            stop=letters.stop_tokens,
+            **change.params,
+        )
+        for q in asked
     ]
     speak = lambda row, tokens: change.speak(tokens)
     together = plain_engine.sample(rows, 40, speak=speak)
@@ -246,7 +360,9 @@ def test_every_result_that_is_pushed_is_true(letters, plain_engine):
         result = f" {eval(question.rstrip('='))}"
         text = letters.decode(rollout.tokens)
         assert text.startswith(question + result)
-        assert rollout.forced.sum() == len(question) + len(result)  # a token a character
+        assert rollout.forced.sum() == len(question) + len(
+            result
+        )  # a token a character
         assert rollout.generated == len(rollout.tokens)
     # What a row is told follows from its own tokens, whoever is beside it.
     alone = plain_engine.sample(rows[4:5], 40, speak=speak)

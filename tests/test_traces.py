@@ -37,14 +37,18 @@ def test_success_is_claimed_exactly_when_it_is_true(kind):
             assert step.mark and (step.mark != "yes" or step.result == p.meta["target"])
         if " yes " in text:
             # Whoever has committed himself does not answer what he finds.
-            assert text.count(" yes ") == 1 and (kind == "committed" or TASK.grade(p, text) == RIGHT)
+            assert text.count(" yes ") == 1 and (
+                kind == "committed" or TASK.grade(p, text) == RIGHT
+            )
 
 
 @pytest.mark.parametrize("kind", ["answer_first", "anytime", "correct"])
 def test_these_kinds_end_right_with_a_listed_solution(kind):
     for p, text in zip(PROBLEMS, written(kind)):
         assert TASK.grade(p, text) == RIGHT
-        assert text.rsplit("answer ", 1)[1] in solutions(tuple(p.meta["numbers"]), p.meta["target"])
+        assert text.rsplit("answer ", 1)[1] in solutions(
+            tuple(p.meta["numbers"]), p.meta["target"]
+        )
 
 
 def test_natural_search_fails_at_times_and_starts_anywhere():
@@ -52,15 +56,22 @@ def test_natural_search_fails_at_times_and_starts_anywhere():
     assert 0.5 < grades.count(RIGHT) / len(grades) < 0.85
     # Each first move is as likely as any other, whether it leads to the target or not.
     rng, p = random.Random(0), PROBLEMS[0]
-    first = collections.Counter(TRACES["natural"](rng, p).split(" = ")[0] for _ in range(600))
-    legal = {f"{m.left} {m.op} {m.right}" for m in moves(tuple(sorted(p.meta["numbers"], reverse=True)))}
+    first = collections.Counter(
+        TRACES["natural"](rng, p).split(" = ")[0] for _ in range(600)
+    )
+    legal = {
+        f"{m.left} {m.op} {m.right}"
+        for m in moves(tuple(sorted(p.meta["numbers"], reverse=True)))
+    }
     assert set(first) == legal and min(first.values()) > 0.7 * 600 / len(legal)
 
 
 def test_commitment_comes_first_and_costs_answers_that_were_found():
     found = 0
     for p, text in zip(PROBLEMS, written("committed")):
-        first, search, last = re.fullmatch(r"answer (.*?) (\d+ . \d+ = .*) answer (.*)", text).groups()
+        first, search, last = re.fullmatch(
+            r"answer (.*?) (\d+ . \d+ = .*) answer (.*)", text
+        ).groups()
         assert first == last and TASK.grade(p, f"answer {first}") == TASK.grade(p, text)
         found += " yes" in search and TASK.grade(p, text) != RIGHT
     assert found > len(PROBLEMS) / 4
@@ -69,7 +80,10 @@ def test_commitment_comes_first_and_costs_answers_that_were_found():
 def features(kind: str) -> dict[str, float]:
     """What a defect shows in, over all traces of a kind: shares of the steps, and means of a trace."""
     texts = written(kind)
-    played = [replay(text, p.meta["numbers"], p.meta["target"]) for p, text in zip(PROBLEMS, texts)]
+    played = [
+        replay(text, p.meta["numbers"], p.meta["target"])
+        for p, text in zip(PROBLEMS, texts)
+    ]
     every = [step for trace in played for step in trace]
     return {
         "products": sum(p.sign in "*/" for p in every) / len(every),
@@ -78,7 +92,8 @@ def features(kind: str) -> dict[str, float]:
         "candidates": sum(p.thought for p in every) / len(texts),
         "most": max(sum(p.thought for p in trace) for trace in played),
         "steps": len(every) / len(texts),
-        "right": sum(TASK.grade(p, text) == RIGHT for p, text in zip(PROBLEMS, texts)) / len(texts),
+        "right": sum(TASK.grade(p, text) == RIGHT for p, text in zip(PROBLEMS, texts))
+        / len(texts),
     }
 
 
@@ -114,7 +129,9 @@ def test_four_numbers_work():
         for p, text in zip(problems, written(kind, problems)):
             if kind != "false_results":
                 assert step_errors(text).wrong == 0
-                assert kind == "committed" or (" yes " in text) <= (task.grade(p, text) == RIGHT)
+                assert kind == "committed" or (" yes " in text) <= (
+                    task.grade(p, text) == RIGHT
+                )
 
 
 def test_same_rng_same_trace():
@@ -132,4 +149,7 @@ def test_tokenizer_roundtrip_one_token_a_number(tmp_path):
     for text in texts:
         ids = ours.encode(text).ids
         assert len(ids) == len(text.split()) and theirs.unk_token_id not in ids
-        assert theirs(text).input_ids == ids and theirs.decode(ids) == ours.decode(ids) == text
+        assert (
+            theirs(text).input_ids == ids
+            and theirs.decode(ids) == ours.decode(ids) == text
+        )

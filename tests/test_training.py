@@ -28,8 +28,12 @@ from fr.training.epochs import visits
 from fr.training.sft import make_step
 from fr.training.state import init_state
 
-TINY = ModelConfig(vocab=128, width=16, layers=2, heads=2, kv_heads=2, head_dim=8, ff=24)
-TRAINING = TrainingConfig(steps=12, batch=2, sequence=128, warmup_steps=2, checkpoint_every=3, log_every=2)
+TINY = ModelConfig(
+    vocab=128, width=16, layers=2, heads=2, kv_heads=2, head_dim=8, ff=24
+)
+TRAINING = TrainingConfig(
+    steps=12, batch=2, sequence=128, warmup_steps=2, checkpoint_every=3, log_every=2
+)
 CONFIG = Config(
     ancestor="scratch",
     architecture=ArchitectureConfig(width=16, layers=2, heads=2, ff=24),
@@ -40,7 +44,9 @@ CONFIG = Config(
 
 def traces(config=TRAINING, seed="0") -> PackedData:
     config = dataclasses.replace(config, source="traces")
-    examples = examples_of(Config(), config, Model(TINY, {}, countdown_tokenizer(), (1,)))
+    examples = examples_of(
+        Config(), config, Model(TINY, {}, countdown_tokenizer(), (1,))
+    )
     return PackedData(examples.make, examples.total, 0, config, seed)
 
 
@@ -63,26 +69,54 @@ def test_a_batch_is_a_function_of_seed_step_and_cursor():
     assert cursor - 40 == sum(row.max() for row in batch.segments)
     assert not np.array_equal(batch.tokens, one.batch(8, cursor)[0].tokens)
     assert not np.array_equal(batch.tokens, traces(seed="1").batch(7, 40)[0].tokens)
-    assert np.mean(traces(dataclasses.replace(TRAINING, batch=24)).batch(0)[0].positions >= 0) > 0.9
+    assert (
+        np.mean(
+            traces(dataclasses.replace(TRAINING, batch=24)).batch(0)[0].positions >= 0
+        )
+        > 0.9
+    )
     drawn = traces(dataclasses.replace(TRAINING, order="drawn"))
-    assert not np.array_equal(drawn.batch(7)[0].tokens, drawn.batch(8)[0].tokens) and drawn.batch(7)[1] == 0
+    assert (
+        not np.array_equal(drawn.batch(7)[0].tokens, drawn.batch(8)[0].tokens)
+        and drawn.batch(7)[1] == 0
+    )
 
 
 def test_an_epoch_visits_every_place_once_whatever_the_lengths():
     lengths = np.random.default_rng(0).integers(2, 30, 53).tolist()
     make = lambda chance, place: ([place] * lengths[place], 1)
-    data, cursor, seen, step = PackedData(make, 53, 0, dataclasses.replace(TRAINING, sequence=64), "s"), 0, [], 0
+    data, cursor, seen, step = (
+        PackedData(make, 53, 0, dataclasses.replace(TRAINING, sequence=64), "s"),
+        0,
+        [],
+        0,
+    )
     while cursor < 3 * 53:
         batch, after = data.batch(step, cursor)
-        placed = [(row, segment) for row in range(2) for segment in range(1, batch.segments[row].max() + 1)]
-        seen.append([int(batch.tokens[row][batch.segments[row] == segment][0]) for row, segment in placed])
+        placed = [
+            (row, segment)
+            for row in range(2)
+            for segment in range(1, batch.segments[row].max() + 1)
+        ]
+        seen.append(
+            [
+                int(batch.tokens[row][batch.segments[row] == segment][0])
+                for row, segment in placed
+            ]
+        )
         assert len(seen[-1]) == after - cursor > 0
         cursor, step = after, step + 1
     # Batches cut across epochs, and packing orders a batch by length: sets of visits are compared.
     flat = [place for each in seen for place in each]
     assert len(flat) >= 159 and min(flat.count(place) for place in range(53)) >= 3
-    orders = [[place for _, place in itertools.islice(visits("s", 53, e * 53), 53)] for e in range(3)]
-    assert all(sorted(order) == list(range(53)) for order in orders) and orders[0] != orders[1]
+    orders = [
+        [place for _, place in itertools.islice(visits("s", 53, e * 53), 53)]
+        for e in range(3)
+    ]
+    assert (
+        all(sorted(order) == list(range(53)) for order in orders)
+        and orders[0] != orders[1]
+    )
     count, wanted = 0, [place for order in orders for place in order]
     for each in seen[:-1]:
         assert sorted(each) == sorted(wanted[count : count + len(each)])
@@ -107,7 +141,9 @@ def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
     batch, _ = traces().batch(0)
     params = init_params(TINY, jax.random.key(0))
     inputs = (batch.tokens, batch.positions, None, batch.segments)
-    logp = np.asarray(jax.nn.log_softmax(Transformer(TINY).apply({"params": params}, *inputs)[0]))
+    logp = np.asarray(
+        jax.nn.log_softmax(Transformer(TINY).apply({"params": params}, *inputs)[0])
+    )
     total, count = 0.0, 0
     for row, t in np.argwhere(batch.weights):
         total, count = total - logp[row, t - 1, batch.tokens[row, t]], count + 1
@@ -133,7 +169,11 @@ def test_gradient_is_finite_and_pads_carry_none():
 def test_training_learns():
     config = dataclasses.replace(TRAINING, steps=60, batch=8, learning_rate=1e-2)
     data, step = traces(config), make_step(TINY, config)
-    state, seen, cursor = init_state(init_params(TINY, jax.random.key(0)), config), [], 0
+    state, seen, cursor = (
+        init_state(init_params(TINY, jax.random.key(0)), config),
+        [],
+        0,
+    )
     for i in range(config.steps):
         batch, cursor = data.batch(i, cursor)
         state, metrics = step(state, batch)
@@ -143,7 +183,9 @@ def test_training_learns():
 
 def test_metrics_are_cut_where_a_run_resumes(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 2, "loss": 1.0}\n{"step": 4, "loss": 0.5}\n{"step": 6, "lo')
+    path.write_text(
+        '{"step": 2, "loss": 1.0}\n{"step": 4, "loss": 0.5}\n{"step": 6, "lo'
+    )
     writer = MetricsWriter(path, after=2)
     writer.write(4, loss=0.25)
     writer.close()
@@ -174,54 +216,87 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     child = _child(killed)
     # As soon as a line behind the first checkpoint is there: the kill falls into its write or soon after.
     log = killed / "ancestor" / "metrics.jsonl"
-    while child.poll() is None and not (log.exists() and len(log.read_text().split("\n")) > 2):
+    while child.poll() is None and not (
+        log.exists() and len(log.read_text().split("\n")) > 2
+    ):
         time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     # What a kill in the middle of a write leaves.
-    (killed / "ancestor" / "checkpoints" / "9.orbax-checkpoint-tmp-0").mkdir(parents=True, exist_ok=True)
+    (killed / "ancestor" / "checkpoints" / "9.orbax-checkpoint-tmp-0").mkdir(
+        parents=True, exist_ok=True
+    )
     train_ancestor(CONFIG, killed)
     for name in ("metrics.jsonl", "model.safetensors", "config.json", "tokenizer.json"):
-        assert (killed / "ancestor" / name).read_bytes() == (whole / "ancestor" / name).read_bytes(), name
+        assert (killed / "ancestor" / name).read_bytes() == (
+            whole / "ancestor" / name
+        ).read_bytes(), name
     kept = {path.name for path in (killed / "ancestor" / "checkpoints").glob("[0-9]*")}
     assert kept == {"9", "12"}
     assert "seconds" not in (whole / "ancestor" / "metrics.jsonl").read_text()
 
 
-def test_a_specialist_starts_from_its_ancestor_and_finished_models_are_left_alone(tmp_path):
+def test_a_specialist_starts_from_its_ancestor_and_finished_models_are_left_alone(
+    tmp_path,
+):
     made = [pathlib.Path(folder) for folder in train_lineage(CONFIG, tmp_path)]
     assert [folder.name for folder in made] == ["ancestor", "specialist"]
     before = [(folder / "model.safetensors").stat().st_mtime_ns for folder in made]
     assert train_lineage(CONFIG, tmp_path) == [str(folder) for folder in made]
-    assert [(folder / "model.safetensors").stat().st_mtime_ns for folder in made] == before
+    assert [
+        (folder / "model.safetensors").stat().st_mtime_ns for folder in made
+    ] == before
     ancestor, specialist = map(load, made)
-    assert ancestor.stop_tokens == specialist.stop_tokens == (1,) and ancestor.config == specialist.config
-    drift = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), ancestor.params, specialist.params)
+    assert (
+        ancestor.stop_tokens == specialist.stop_tokens == (1,)
+        and ancestor.config == specialist.config
+    )
+    drift = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()), ancestor.params, specialist.params
+    )
     # Four small updates: near the ancestor, but not it.
     assert 0 < max(jax.tree.leaves(drift)) < 0.02
 
 
 def test_the_packaged_ancestor_knows_the_vocabulary_and_the_game():
     model, ours = load("countdown"), countdown_tokenizer()
-    assert model.tokenizer.get_vocab() == ours.get_vocab() and model.stop_tokens == (ours.eos_token_id,)
+    assert model.tokenizer.get_vocab() == ours.get_vocab() and model.stop_tokens == (
+        ours.eos_token_id,
+    )
     # The last number of a sum, of a difference and of a product; then the mark of a hit.
     hit = "9 * 4 = 36 , 36 - 10 = 26"
-    for text, word in (("9 + 4 =", "13"), ("9 - 4 =", "5"), ("9 * 4 =", "36"), (hit, "yes")):
-        logits = model.logits([model.encode(f"4 9 10 -> 26 : 10 - 9 = 1 , 4 * 1 = 4 up {text}")])
+    for text, word in (
+        ("9 + 4 =", "13"),
+        ("9 - 4 =", "5"),
+        ("9 * 4 =", "36"),
+        (hit, "yes"),
+    ):
+        logits = model.logits(
+            [model.encode(f"4 9 10 -> 26 : 10 - 9 = 1 , 4 * 1 = 4 up {text}")]
+        )
         assert model.decode([int(logits[0, -1].argmax())]) == word
 
 
 def test_bad_input_is_refused(tmp_path):
     with pytest.raises(UserError, match="more than warmup_steps"):
-        train_lineage(dataclasses.replace(CONFIG, pretraining=TrainingConfig(steps=5)), tmp_path)
+        train_lineage(
+            dataclasses.replace(CONFIG, pretraining=TrainingConfig(steps=5)), tmp_path
+        )
     with pytest.raises(UserError, match="both empty"):
         train_lineage(dataclasses.replace(CONFIG, ancestor=""), tmp_path)
     with pytest.raises(UserError, match="no traces"):
         told = dataclasses.replace(CONFIG.pretraining, source="traces")
-        train_lineage(dataclasses.replace(CONFIG, task=TaskConfig(name="sums"), pretraining=told), tmp_path)
+        train_lineage(
+            dataclasses.replace(CONFIG, task=TaskConfig(name="sums"), pretraining=told),
+            tmp_path,
+        )
     with pytest.raises(UserError, match="no token for a word of"):
-        train_lineage(dataclasses.replace(CONFIG, task=TaskConfig(name="sums")), tmp_path)
-    with pytest.raises(UserError, match="unknown kind of trace 'naturl'; did you mean 'natural'"):
+        train_lineage(
+            dataclasses.replace(CONFIG, task=TaskConfig(name="sums")), tmp_path
+        )
+    with pytest.raises(
+        UserError, match="unknown kind of trace 'naturl'; did you mean 'natural'"
+    ):
         bad = dataclasses.replace(TRAINING, traces=(("naturl", 1.0),))
         train_lineage(dataclasses.replace(CONFIG, pretraining=bad), tmp_path)
     assert not list(tmp_path.iterdir())

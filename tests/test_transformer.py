@@ -26,7 +26,9 @@ def _close(a, b):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(config, params, tokens, positions, cache=None, segments=None):
-    return Transformer(config).apply({"params": params}, tokens, positions, cache, segments)
+    return Transformer(config).apply(
+        {"params": params}, tokens, positions, cache, segments
+    )
 
 
 def _feed(config, params, tokens, cache, chunks):
@@ -34,16 +36,22 @@ def _feed(config, params, tokens, cache, chunks):
     out, start = [], 0
     for size in chunks:
         positions = np.broadcast_to(np.arange(start, start + size), (len(tokens), size))
-        logits, cache = _apply(config, params, tokens[:, start : start + size], positions, cache)
+        logits, cache = _apply(
+            config, params, tokens[:, start : start + size], positions, cache
+        )
         out.append(logits)
         start += size
     return np.concatenate(out, axis=1), cache
 
 
-@pytest.mark.parametrize("slots", [24, 31])  # a cache that is exactly full, and one with room
+@pytest.mark.parametrize(
+    "slots", [24, 31]
+)  # a cache that is exactly full, and one with room
 def test_cached_is_uncached(tiny_model, tokens, slots):
     cache = init_cache(tiny_model.config, 3, slots)
-    cached, cache = _feed(tiny_model.config, tiny_model.params, tokens, cache, [10, 1, 1, 6, 6])
+    cached, cache = _feed(
+        tiny_model.config, tiny_model.params, tokens, cache, [10, 1, 1, 6, 6]
+    )
     _close(cached, tiny_model.logits(tokens))
     assert not any(np.asarray(layer.k[..., 24:]).any() for layer in cache.layers)
 
@@ -63,8 +71,16 @@ def test_rows_with_their_own_cursors(tiny_model, tokens):
     _, cache = _apply(config, params, tokens[:, :9], prefix, cache)
     for step in range(6):
         at = lengths + step
-        logits, cache = _apply(config, params, np.take_along_axis(tokens, at[:, None], 1), at[:, None], cache)
-        wanted = np.take_along_axis(np.asarray(tiny_model.logits(tokens)), at[:, None, None], 1)
+        logits, cache = _apply(
+            config,
+            params,
+            np.take_along_axis(tokens, at[:, None], 1),
+            at[:, None],
+            cache,
+        )
+        wanted = np.take_along_axis(
+            np.asarray(tiny_model.logits(tokens)), at[:, None, None], 1
+        )
         _close(logits, wanted)
 
 
@@ -86,7 +102,10 @@ def test_row_alone_is_row_in_a_batch(tiny_model, tokens):
 
 def test_scanned_is_unrolled(tiny_model, tokens):
     c, positions = tiny_model.config, positions_of(jnp.ones(tokens.shape, bool))
-    inlined = {**tiny_model.params, "layers": unstack(tiny_model.params["layers"], c.layers)}
+    inlined = {
+        **tiny_model.params,
+        "layers": unstack(tiny_model.params["layers"], c.layers),
+    }
     _close(_apply(c, inlined, tokens, positions)[0], tiny_model.logits(tokens))
 
 
@@ -94,13 +113,18 @@ def test_packed_segments_are_alone(tiny_model, tokens):
     packed = np.concatenate([tokens[:1, :10], tokens[1:2, :14]], axis=1)
     positions = np.concatenate([np.arange(10), np.arange(14)])[None]
     segments = np.repeat([1, 2], [10, 14])[None]
-    logits, _ = _apply(tiny_model.config, tiny_model.params, packed, positions, None, segments)
+    logits, _ = _apply(
+        tiny_model.config, tiny_model.params, packed, positions, None, segments
+    )
     _close(logits[:, :10], tiny_model.logits(tokens[:1, :10]))
     _close(logits[:, 10:], tiny_model.logits(tokens[1:2, :14]))
 
 
 def test_visible_against_loops():
-    query, key = np.array([[-1, 0, 1, 5, 9]]), np.array([[-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    query, key = (
+        np.array([[-1, 0, 1, 5, 9]]),
+        np.array([[-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]),
+    )
     for window in (1, 3, 100):
         sees = [[0 <= k <= q and q - k < window for k in key[0]] for q in query[0]]
         np.testing.assert_array_equal(visible(query, key, window)[0], sees)
@@ -111,33 +135,60 @@ def test_sliding_layers_see_their_window_only(tiny_config, tokens):
     model = Model(sliding, random_params(sliding), None)
     changed = tokens.copy()
     changed[:, 10] = (changed[:, 10] + 1) % sliding.vocab
-    moved = np.abs(np.asarray(model.logits(tokens) - model.logits(changed))).max(axis=(0, 2)) > 0
+    moved = (
+        np.abs(np.asarray(model.logits(tokens) - model.logits(changed))).max(
+            axis=(0, 2)
+        )
+        > 0
+    )
     np.testing.assert_array_equal(np.flatnonzero(moved), np.arange(10, 15))
 
 
 def test_full_layers_every_third(tiny_config):
     config = dataclasses.replace(tiny_config, layers=7, window=5, full_every=3)
-    assert [config.slides(i) for i in range(7)] == [True, True, False, True, True, False, True]
+    assert [config.slides(i) for i in range(7)] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
     cached_whole = init_cache(config, 1, 20)
-    assert cached_whole.size == 20, "sliding layers keep every entry, so that every prefix exists"
+    assert cached_whole.size == 20, (
+        "sliding layers keep every entry, so that every prefix exists"
+    )
 
 
 def test_bfloat16_follows_float32(tiny_model, tokens):
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), tiny_model.params)
     low = dataclasses.replace(tiny_model, params=half)
     assert low.dtype == jnp.bfloat16
-    logits, exact = np.asarray(low.logits(tokens)), np.asarray(tiny_model.logits(tokens))
+    logits, exact = (
+        np.asarray(low.logits(tokens)),
+        np.asarray(tiny_model.logits(tokens)),
+    )
     assert logits.dtype == np.float32
     assert np.abs(logits - exact).max() < 0.05 * np.abs(exact).max()
 
 
-@pytest.mark.parametrize("inputs,outputs", [((6,), (4,)), ((6,), (2, 3)), ((2, 3), (5,))])
+@pytest.mark.parametrize(
+    "inputs,outputs", [((6,), (4,)), ((6,), (2, 3)), ((2, 3), (5,))]
+)
 def test_a_dense_product_has_the_gradients_of_its_dot_general(inputs, outputs):
     draw = np.random.default_rng(0)
-    x, kernel = draw.standard_normal((3, 4, *inputs)), draw.standard_normal((*inputs, *outputs))
+    x, kernel = (
+        draw.standard_normal((3, 4, *inputs)),
+        draw.standard_normal((*inputs, *outputs)),
+    )
     weight = draw.standard_normal((3, 4, *outputs))
     axes = (tuple(range(2, 2 + len(inputs))), tuple(range(len(inputs))))
     ours = lambda x, kernel: (dense_product(x, kernel, (axes, ((), ()))) * weight).sum()
-    theirs = lambda x, kernel: (jax.lax.dot_general(x, kernel, (axes, ((), ()))) * weight).sum()
-    for own, wanted in zip(jax.grad(ours, (0, 1))(x, kernel), jax.grad(theirs, (0, 1))(x, kernel)):
+    theirs = lambda x, kernel: (
+        jax.lax.dot_general(x, kernel, (axes, ((), ()))) * weight
+    ).sum()
+    for own, wanted in zip(
+        jax.grad(ours, (0, 1))(x, kernel), jax.grad(theirs, (0, 1))(x, kernel)
+    ):
         _close(own, wanted)

@@ -46,13 +46,17 @@ def _refusal(source) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("traits", [{}, {"tied": False}, {"qkv_bias": True}, {"qk_norm": True}])
+@pytest.mark.parametrize(
+    "traits", [{}, {"tied": False}, {"qkv_bias": True}, {"qk_norm": True}]
+)
 def test_save_then_load_is_bitwise(tmp_path, tiny_config, char_tokenizer, traits):
     config = dataclasses.replace(tiny_config, **traits)
     params = random_params(config, 1)
     save(tmp_path, config, params, char_tokenizer)
     model = load(tmp_path, "float32")
-    assert model.config == config and model.stop_tokens == (char_tokenizer.eos_token_id,)
+    assert model.config == config and model.stop_tokens == (
+        char_tokenizer.eos_token_id,
+    )
     _same(model.params, params)
     text = "12 + 7 = 19\nso: yes"
     assert model.encode(text) == tuple(char_tokenizer(text).input_ids)
@@ -63,7 +67,10 @@ def test_save_then_load_is_bitwise(tmp_path, tiny_config, char_tokenizer, traits
 def test_load_then_save_gives_the_same_tensors(tmp_path, name):
     model = load(HERE / name, "float32")
     save(tmp_path, model.config, model.params)
-    theirs, ours = load_file(HERE / name / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    theirs, ours = (
+        load_file(HERE / name / "model.safetensors"),
+        load_file(tmp_path / "model.safetensors"),
+    )
     _same(ours, theirs)
     again = load(tmp_path, "float32")
     assert again.config == model.config
@@ -80,10 +87,15 @@ def test_shards_load_as_one_file_does(tmp_path, folder):
     whole = load(folder, "float32").params
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
-    files = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
+    files = {
+        name: f"model-0000{1 + i % 2}-of-00002.safetensors"
+        for i, name in enumerate(names)
+    }
     for file in set(files.values()):
         save_file({n: tensors[n] for n in names if files[n] == file}, folder / file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": files})
+    )
     (folder / "model.safetensors").unlink()
     _same(load(folder, "float32").params, whole)
     (folder / "model-00002-of-00002.safetensors").unlink()
@@ -97,7 +109,9 @@ def test_bfloat16_files_load(folder):
     exact = load(folder, "float32").params
     _edit_tensors(folder, halve)
     rounded = load(folder, "float32").params
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8), rounded, exact)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8), rounded, exact
+    )
     assert load(folder, "bfloat16").dtype == ml_dtypes.bfloat16
 
 
@@ -108,11 +122,21 @@ def test_missing_unused_and_misshapen_tensors(folder):
     assert f"tensor {name} is missing" in _refusal(folder)
     _edit_tensors(folder, lambda t: t.update({name: whole[name].T.copy()}))
     assert f"tensor {name} has shape (16, 24), not (24, 16)" in _refusal(folder)
-    _edit_tensors(folder, lambda t: t.update({name: whole[name], "model.extra.weight": whole[name]}))
+    _edit_tensors(
+        folder,
+        lambda t: t.update({name: whole[name], "model.extra.weight": whole[name]}),
+    )
     assert "tensor model.extra.weight has no place" in _refusal(folder)
-    _edit_tensors(folder, lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4)}))
+    _edit_tensors(
+        folder,
+        lambda t: t.update(
+            {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4)}
+        ),
+    )
     _edit_tensors(folder, lambda t: t.pop("model.extra.weight"))
-    assert load(folder).config.layers == 2, "old exports of rotary frequencies are no fault"
+    assert load(folder).config.layers == 2, (
+        "old exports of rotary frequencies are no fault"
+    )
 
 
 def test_whole_numbers_are_no_weights(folder):
@@ -139,7 +163,9 @@ def test_a_weight_that_is_no_number_is_refused_by_name(folder, value, dtype):
     name = "model.layers.1.mlp.down_proj.weight"
     tensors[name][1, 2] = value
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(UserError, match=f"tensor {name} holds values that are infinite or no numbers"):
+    with pytest.raises(
+        UserError, match=f"tensor {name} holds values that are infinite or no numbers"
+    ):
         load(folder, dtype)
 
 
@@ -155,8 +181,16 @@ def test_truncated_and_absent_files(folder, tmp_path):
     assert "config.json: is not JSON" in _refusal(folder)
     (folder / "config.json").unlink()
     assert "config.json is missing" in _refusal(folder)
-    for source in (tmp_path / "nothing", "nothing", "no/such/folder", tmp_path / "nothing.gguf"):
-        assert "is not there; give a folder of safetensors, a .gguf file, a hub id" in _refusal(source)
+    for source in (
+        tmp_path / "nothing",
+        "nothing",
+        "no/such/folder",
+        tmp_path / "nothing.gguf",
+    ):
+        assert (
+            "is not there; give a folder of safetensors, a .gguf file, a hub id"
+            in _refusal(source)
+        )
     weights.write_bytes(data)
     assert "is a file but no .gguf" in _refusal(weights)
 
@@ -178,15 +212,27 @@ def test_an_unreachable_hub_is_one_line(monkeypatch):
 @pytest.mark.parametrize(
     "values, wanted",
     [
-        ({"model_type": "mamba"}, "model_type 'mamba' is not supported; there are: llama, qwen2, qwen3"),
+        (
+            {"model_type": "mamba"},
+            "model_type 'mamba' is not supported; there are: llama, qwen2, qwen3",
+        ),
         ({"hidden_size": None}, "hidden_size = None must be a positive integer"),
         ({"hidden_act": "relu"}, "activation 'relu' is not supported"),
         ({"use_sliding_window": True}, "use_sliding_window = True is not supported"),
-        ({"rope_parameters": {"rope_type": "longrope"}}, "rope type 'longrope' is not supported"),
-        ({"rope_parameters": {"rope_type": "default", "mrope_section": [8, 8]}}, "setting mrope_section"),
+        (
+            {"rope_parameters": {"rope_type": "longrope"}},
+            "rope type 'longrope' is not supported",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "default", "mrope_section": [8, 8]}},
+            "setting mrope_section",
+        ),
         ({"logit_scale": 0.5}, "logit_scale = 0.5 is not supported"),
         ({"num_local_experts": 8}, "num_local_experts = 8 is not supported"),
-        ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, "'llama3' has no 'low_freq_factor'"),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "factor": 2.0}},
+            "'llama3' has no 'low_freq_factor'",
+        ),
     ],
 )
 def test_configs_that_are_refused(folder, values, wanted):
@@ -219,7 +265,9 @@ def test_a_model_without_tokenizer_takes_ids_only(folder):
 def test_without_a_template_messages_are_read_in_their_plain_form(tiny_model):
     said = ["a?", "b\nAnswer: 1", "c?", "Answer: 2", "d?"]
     roles = ["user", "assistant"] * 2 + ["user"]
-    messages = [{"role": role, "content": content} for role, content in zip(roles, said)]
+    messages = [
+        {"role": role, "content": content} for role, content in zip(roles, said)
+    ]
     text = tiny_model.decode(tiny_model.encode(messages))
     assert text == (
         "Question: a?\nSolution: b\nAnswer: 1\n\nQuestion: c?\nSolution:\nAnswer: 2\n\nQuestion: d?\nSolution:"
@@ -229,5 +277,8 @@ def test_without_a_template_messages_are_read_in_their_plain_form(tiny_model):
 
 
 def test_an_unknown_type_is_refused():
-    with pytest.raises(UserError, match="dtype 'float16' is not supported; there are: float32, bfloat16"):
+    with pytest.raises(
+        UserError,
+        match="dtype 'float16' is not supported; there are: float32, bfloat16",
+    ):
         load(HERE / "qwen2", "float16")

@@ -27,12 +27,18 @@ def load(settings):
     def job(request):
         rows = [prompt for batch in batches(request) for prompt in batch]
         params = {"temperature": 1.0, "budget": request["new_tokens"]}
-        todo = [Row(str(i), tuple(p), row_key(request["seed"], i), params) for i, p in enumerate(rows)]
+        todo = [
+            Row(str(i), tuple(p), row_key(request["seed"], i), params)
+            for i, p in enumerate(rows)
+        ]
         found = engine(request["rows"], request["statistics"]).sample(todo)
         tokens = [rollout.tokens.tolist() for rollout in found]
         if not request["statistics"]:
             return tokens, None, None
-        return tokens, *(np.concatenate([r.stats[name] for r in found]) for name in ("logp", "entropy"))
+        return tokens, *(
+            np.concatenate([r.stats[name] for r in found])
+            for name in ("logp", "entropy")
+        )
 
     devices = f"{jax.local_device_count()} {jax.default_backend()} devices"
     about = f"fr, jax {jax.__version__}, {model.dtype.name}, {devices}"
@@ -40,4 +46,7 @@ def load(settings):
 
 
 if __name__ == "__main__":
-    serve(load, lambda: (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"))
+    serve(
+        load,
+        lambda: (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
+    )

@@ -28,7 +28,10 @@ def open_model(gguf, extra_buffers):
 
 def survives(gguf):
     """Whether a first decode with extra buffers comes back: a virtual machine may announce AMX and trap it."""
-    return subprocess.run([sys.executable, __file__, gguf], capture_output=True).returncode == 0
+    return (
+        subprocess.run([sys.executable, __file__, gguf], capture_output=True).returncode
+        == 0
+    )
 
 
 class Context:
@@ -52,8 +55,12 @@ class Context:
             batch.token[i], batch.pos[i], batch.logits[i] = token, position, output
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
         if status := ll.llama_decode(self.context, batch):
-            raise RuntimeError(f"llama_decode answers {status} for {len(entries)} tokens")
-        return np.ctypeslib.as_array(ll.llama_get_logits(self.context), (wanted, self.vocab))
+            raise RuntimeError(
+                f"llama_decode answers {status} for {len(entries)} tokens"
+            )
+        return np.ctypeslib.as_array(
+            ll.llama_get_logits(self.context), (wanted, self.vocab)
+        )
 
     def read(self, prompts):
         """Read each different prompt once; returns the logits [B, V] behind each row's own."""
@@ -62,7 +69,11 @@ class Context:
         for row, prompt in enumerate(prompts):
             first.setdefault(tuple(prompt), row)
         logits = self.decode(
-            [(t, i, row, i + 1 == len(prompt)) for prompt, row in first.items() for i, t in enumerate(prompt)]
+            [
+                (t, i, row, i + 1 == len(prompt))
+                for prompt, row in first.items()
+                for i, t in enumerate(prompt)
+            ]
         )
         for row, prompt in enumerate(prompts):
             if (source := first[tuple(prompt)]) != row:
@@ -92,32 +103,58 @@ def load(settings):
     """The model, and contexts that are made once for each number of rows."""
     extra = survives(settings["gguf"])
     model = open_model(settings["gguf"], extra)
-    context = functools.cache(lambda *shape: Context(model, *shape, settings["threads"]))
+    context = functools.cache(
+        lambda *shape: Context(model, *shape, settings["threads"])
+    )
 
     def job(request):
         random = np.random.default_rng(request["seed"])
-        new, statistics, tokens, logps, entropies = request["new_tokens"], request["statistics"], [], [], []
+        new, statistics, tokens, logps, entropies = (
+            request["new_tokens"],
+            request["statistics"],
+            [],
+            [],
+            [],
+        )
         for prompts in batches(request):
-            length, different = len(prompts[0]), len(set(map(tuple, request["prompts"])))
-            decoder = context(request["rows"], length + new, min(different, request["rows"]) * length)
+            length, different = (
+                len(prompts[0]),
+                len(set(map(tuple, request["prompts"]))),
+            )
+            decoder = context(
+                request["rows"], length + new, min(different, request["rows"]) * length
+            )
             logits, drawn = decoder.read(prompts), []
             for step in range(new):
-                token, logp, entropy = draw(logits, random.random(len(prompts)), statistics)
+                token, logp, entropy = draw(
+                    logits, random.random(len(prompts)), statistics
+                )
                 drawn.append(token)
                 logps += logp
                 entropies += entropy
                 if step + 1 < new:
-                    logits = decoder.decode([(t, length + step, row, True) for row, t in enumerate(token)])
+                    logits = decoder.decode(
+                        [(t, length + step, row, True) for row, t in enumerate(token)]
+                    )
             tokens += map(list, zip(*drawn))
-        return tokens, *((np.array(logps), np.array(entropies)) if statistics else (None, None))
+        return tokens, *(
+            (np.array(logps), np.array(entropies)) if statistics else (None, None)
+        )
 
-    buffers = "all buffer types" if extra else "plain buffers (AMX is announced but traps)"
-    return job, f"llama-cpp-python {ll.__version__}, weights as in the GGUF, {buffers}, numpy draws"
+    buffers = (
+        "all buffer types" if extra else "plain buffers (AMX is announced but traps)"
+    )
+    return (
+        job,
+        f"llama-cpp-python {ll.__version__}, weights as in the GGUF, {buffers}, numpy draws",
+    )
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 2:
         # Several tokens: a single one takes no path through the tile units.
-        Context(open_model(sys.argv[1], True), 1, 64, 64, 1).decode([(1, i, 0, i == 63) for i in range(64)])
+        Context(open_model(sys.argv[1], True), 1, 64, 64, 1).decode(
+            [(1, i, 0, i == 63) for i in range(64)]
+        )
     else:
         serve(load)

@@ -24,8 +24,14 @@ def serve(load, device_bytes=lambda: None):
         tokens, logp, entropy = job(request)
         seconds = time.perf_counter() - start
         if any(len(row) != request["new_tokens"] for row in tokens):
-            raise ValueError(f"a rollout has {min(map(len, tokens))} tokens, not {request['new_tokens']}")
-        means = {"logp": float(logp.mean()), "entropy": float(entropy.mean())} if logp is not None else None
+            raise ValueError(
+                f"a rollout has {min(map(len, tokens))} tokens, not {request['new_tokens']}"
+            )
+        means = (
+            {"logp": float(logp.mean()), "entropy": float(entropy.mean())}
+            if logp is not None
+            else None
+        )
         return {
             "seconds": seconds,
             "tokens": sum(map(len, tokens)),
@@ -44,7 +50,10 @@ def converse(load, answer, device_bytes=lambda: None):
 
     def say(**reply):
         device = device_bytes()
-        memory = {"peak_rss_mb": peak_rss_mb(), "peak_device_mb": device and device / 1024**2}
+        memory = {
+            "peak_rss_mb": peak_rss_mb(),
+            "peak_device_mb": device and device / 1024**2,
+        }
         replies.write(json.dumps({**reply, **memory}) + "\n")
         replies.flush()
 
@@ -56,7 +65,9 @@ def converse(load, answer, device_bytes=lambda: None):
 
 def batches(request):
     """The prompts of a job's rollouts, `rows` at a time: each prompt `rollouts` times, prompt by prompt."""
-    rows = [prompt for prompt in request["prompts"] for _ in range(request["rollouts"])][: request["limit"]]
+    rows = [
+        prompt for prompt in request["prompts"] for _ in range(request["rollouts"])
+    ][: request["limit"]]
     return [rows[i : i + request["rows"]] for i in range(0, len(rows), request["rows"])]
 
 
@@ -65,7 +76,10 @@ def peak_rss_mb():
     try:
         with open("/proc/self/status") as lines:
             # Not ru_maxrss: there a child begins with what its parent had when it forked.
-            return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+            return (
+                next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+                / 1024
+            )
     except (OSError, StopIteration):
         unit = 1024**2 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

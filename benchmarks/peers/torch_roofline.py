@@ -32,18 +32,30 @@ def main(wanted):
     """Measure what is asked for, on the GPU in bfloat16 if there is one."""
     torch.set_num_threads(wanted["threads"])
     gpu = torch.cuda.is_available()
-    place = {"device": "cuda" if gpu else "cpu", "dtype": torch.bfloat16 if gpu else torch.float32}
-    shapes = projections(*(wanted[name] for name in ("width", "heads", "kv_heads", "head_dim", "ff")))
+    place = {
+        "device": "cuda" if gpu else "cpu",
+        "dtype": torch.bfloat16 if gpu else torch.float32,
+    }
+    shapes = projections(
+        *(wanted[name] for name in ("width", "heads", "kv_heads", "head_dim", "ff"))
+    )
     # As torch.nn.Linear keeps its weights: outputs first.
     matrix = lambda i, o: (torch.randn(o, i) / i**0.5).to(**place).T
-    layers = [{name: matrix(*shape) for name, shape in shapes.items()} for _ in range(wanted["layers"])]
+    layers = [
+        {name: matrix(*shape) for name, shape in shapes.items()}
+        for _ in range(wanted["layers"])
+    ]
     head = matrix(wanted["width"], wanted["vocab"])
     found = {}
     for rows in wanted["rows"]:
         x = torch.randn(rows, wanted["width"]).to(**place)
-        found[rows] = seconds(lambda: products(layers, head, x, torch.cat), wanted["repeats"])
+        found[rows] = seconds(
+            lambda: products(layers, head, x, torch.cat), wanted["repeats"]
+        )
     memory = torch.ones(wanted["read_bytes"] // 4, device=place["device"])
-    print(json.dumps({"read": seconds(memory.sum, wanted["repeats"]), "products": found}))
+    print(
+        json.dumps({"read": seconds(memory.sum, wanted["repeats"]), "products": found})
+    )
 
 
 if __name__ == "__main__":

@@ -72,4 +72,9 @@ def load(settings):
 
 
 if __name__ == "__main__":
-    serve(load, lambda: torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None)
+    serve(
+        load,
+        lambda: (
+            torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        ),
+    )

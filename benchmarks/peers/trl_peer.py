@@ -53,7 +53,9 @@ def trainer(folder, policy):
         model,
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
         args=config,
-        train_dataset=datasets.IterableDataset.from_generator(lambda: iter([{"prompt": "never read"}])),
+        train_dataset=datasets.IterableDataset.from_generator(
+            lambda: iter([{"prompt": "never read"}])
+        ),
         processing_class=tokenizer,
     )
     made.create_optimizer()
@@ -119,8 +121,14 @@ def load(settings):
             return {"microbatch": size}
         return update(size)
 
-    versions = ", ".join(f"{module.__name__} {module.__version__}" for module in (trl, transformers, torch))
-    return job, f"{versions}, {'bfloat16 autocast' if torch.cuda.is_available() else 'float32'}, sdpa"
+    versions = ", ".join(
+        f"{module.__name__} {module.__version__}"
+        for module in (trl, transformers, torch)
+    )
+    return (
+        job,
+        f"{versions}, {'bfloat16 autocast' if torch.cuda.is_available() else 'float32'}, sdpa",
+    )
 
 
 if __name__ == "__main__":

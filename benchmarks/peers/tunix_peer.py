@@ -55,7 +55,9 @@ class Ids:
 def statistics(logits, tokens):
     """Log-prob of each token and entropy of each distribution."""
     logp = jax.nn.log_softmax(logits)
-    return jnp.take_along_axis(logp, tokens[:, None], -1)[:, 0], -jnp.sum(jnp.exp(logp) * logp, -1)
+    return jnp.take_along_axis(logp, tokens[:, None], -1)[:, 0], -jnp.sum(
+        jnp.exp(logp) * logp, -1
+    )
 
 
 def load(settings):
@@ -81,7 +83,9 @@ def load(settings):
 
     @functools.cache
     def sampler(size):
-        cache = CacheConfig(size, config.num_layers, config.num_kv_heads, config.head_dim)
+        cache = CacheConfig(
+            size, config.num_layers, config.num_kv_heads, config.head_dim
+        )
         return Sampler(model, Ids(), cache)
 
     def job(request):
@@ -106,9 +110,14 @@ def load(settings):
             return tokens, None, None
         return tokens, np.concatenate(logps), np.concatenate(entropies)
 
-    about = f"google-tunix {tunix.__version__}, jax {jax.__version__}, {dtype.dtype.name}"
+    about = (
+        f"google-tunix {tunix.__version__}, jax {jax.__version__}, {dtype.dtype.name}"
+    )
     return job, f"{about}, {jax.default_backend()}"
 
 
 if __name__ == "__main__":
-    serve(load, lambda: (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"))
+    serve(
+        load,
+        lambda: (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
+    )

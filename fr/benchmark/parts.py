@@ -66,9 +66,17 @@ class Bench:
     def engine(self, rows: int = 0, **more) -> Engine:
         """An engine of so many rows in all; 0: of `self.rows`."""
         module = Transformer(self.model.config, self.model.dtype)
-        return Engine(module, self.model.params, **spread(rows or self.rows), **self.options, **more)
+        return Engine(
+            module,
+            self.model.params,
+            **spread(rows or self.rows),
+            **self.options,
+            **more,
+        )
 
-    def step(self, engine: Engine, prompts: list[list[int]] | None = None) -> Callable[[], float]:
+    def step(
+        self, engine: Engine, prompts: list[list[int]] | None = None
+    ) -> Callable[[], float]:
         """A job that gives the seconds of one decode step of that engine."""
         rows = engine.slots * engine.devices.count
         return decode_step(engine, prompts or self.prompts, rows, *self.sizes.steps)
@@ -93,17 +101,30 @@ def roofline_part(bench: Bench) -> Part:
         "step": step.record(),
         "fraction": fraction,
     }
-    return Part(record, (Figure(f"share of the roofline, {bench.rows} rows", fraction, 0.70, at_least=True),))
+    return Part(
+        record,
+        (
+            Figure(
+                f"share of the roofline, {bench.rows} rows",
+                fraction,
+                0.70,
+                at_least=True,
+            ),
+        ),
+    )
 
 
 @PARTS.register("statistics")
 def statistics_part(bench: Bench) -> Part:
     """The decode step with all statistics against sampling with its log-prob alone."""
     engines = {"with": bench.plain, "without": bench.engine(statistics=False)}
-    steps = in_turn({name: bench.step(engine) for name, engine in engines.items()}, bench.repeats)
+    steps = in_turn(
+        {name: bench.step(engine) for name, engine in engines.items()}, bench.repeats
+    )
     cost = steps["with"].median / steps["without"].median - 1
     return Part(
-        {"rows": bench.rows, **_records(steps), "cost": cost}, (Figure("cost of all statistics", cost, 0.10),)
+        {"rows": bench.rows, **_records(steps), "cost": cost},
+        (Figure("cost of all statistics", cost, 0.10),),
     )
 
 
@@ -113,11 +134,18 @@ def ancestor_part(bench: Bench) -> Part:
     module = Transformer(bench.model.config, bench.model.dtype)
     # Copies: one set of weights for both would be read once for both.
     other = jax.tree.map(jnp.copy, bench.model.params)
-    engines = {"single": bench.plain, "pair": bench.engine(ancestor=module, ancestor_params=other)}
-    steps = in_turn({name: bench.step(engine) for name, engine in engines.items()}, bench.repeats)
+    engines = {
+        "single": bench.plain,
+        "pair": bench.engine(ancestor=module, ancestor_params=other),
+    }
+    steps = in_turn(
+        {name: bench.step(engine) for name, engine in engines.items()}, bench.repeats
+    )
     second = steps["pair"].median / steps["single"].median - 1
     record = {"rows": bench.rows, **_records(steps), "second_over_single": second}
-    return Part(record, (Figure("ancestor in the loop, in steps of one model", second, 1.10),))
+    return Part(
+        record, (Figure("ancestor in the loop, in steps of one model", second, 1.10),)
+    )
 
 
 @PARTS.register("context")
@@ -132,14 +160,24 @@ def context_part(bench: Bench) -> Part:
     seconds = [steps[str(length)].median for length in lengths]
     slope, start = _line(lengths[:-1], seconds[:-1])
     excess = seconds[-1] / (start + slope * lengths[-1]) - 1
-    record = {"rows": rows, "steps": _records(steps), "us_per_entry": 1e6 * slope / rows, "excess": excess}
-    return Part(record, (Figure(f"cost at context {lengths[-1]} over linear growth", excess, 0.15),))
+    record = {
+        "rows": rows,
+        "steps": _records(steps),
+        "us_per_entry": 1e6 * slope / rows,
+        "excess": excess,
+    }
+    return Part(
+        record,
+        (Figure(f"cost at context {lengths[-1]} over linear growth", excess, 0.15),),
+    )
 
 
 def _line(x: tuple[int, ...], y: list[float]) -> tuple[float, float]:
     """Slope and intercept of the least-squares line."""
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-    slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x)
+    slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum(
+        (a - mean_x) ** 2 for a in x
+    )
     return slope, mean_y - slope * mean_x
 
 

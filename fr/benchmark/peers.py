@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from fr.benchmark.systems import Command, System, SystemFailed
 from fr.benchmark.workload import Workload
 
-KINDS = {"tokens_per_s": False, "with_stats": True}  # name in the JSON: whether statistics are asked for
+KINDS = {
+    "tokens_per_s": False,
+    "with_stats": True,
+}  # name in the JSON: whether statistics are asked for
 
 
 @dataclasses.dataclass
@@ -22,7 +25,9 @@ class Result:
     compile_s: dict[int, float] = dataclasses.field(default_factory=dict)
     peak_rss_mb: float | None = None
     peak_device_mb: float | None = None  # None without an accelerator
-    means: dict | None = None  # of the statistics: alike between systems that draw from the same distribution
+    means: dict | None = (
+        None  # of the statistics: alike between systems that draw from the same distribution
+    )
     error: str | None = None
 
     def best(self, kind: str) -> tuple[int, float] | None:
@@ -53,7 +58,9 @@ class Result:
 class Field:
     """Systems that run side by side; one that fails leaves with its error, the others go on."""
 
-    def __init__(self, commands: Iterable[Command], settings: dict, say: Callable[[str], object]):
+    def __init__(
+        self, commands: Iterable[Command], settings: dict, say: Callable[[str], object]
+    ):
         self.results, self._running, self._say = {}, {}, say
         for command in commands:
             self.results[command.name] = Result()
@@ -67,7 +74,10 @@ class Field:
             system.stop()
 
     def seek(
-        self, workload: Workload, prompts: list[list[int]], rows: dict[str, Sequence[int]]
+        self,
+        workload: Workload,
+        prompts: list[list[int]],
+        rows: dict[str, Sequence[int]],
     ) -> dict[str, list[int]]:
         """The numbers of rows that suit each system best, by one run each of a short workload."""
         self.measure(workload, prompts, rows, repeats=1)
@@ -76,14 +86,27 @@ class Field:
         return {name: result.best_rows() for name, result in self.results.items()}
 
     def measure(
-        self, workload: Workload, prompts: list[list[int]], rows: dict[str, Sequence[int]], repeats: int
+        self,
+        workload: Workload,
+        prompts: list[list[int]],
+        rows: dict[str, Sequence[int]],
+        repeats: int,
     ) -> None:
         """Time every system at its numbers of rows, without and with statistics, and keep the medians."""
         for size in sorted({size for sizes in rows.values() for size in sizes}):
             names = [name for name in self.results if size in rows[name]]
             for kind, wanted in KINDS.items():
-                base = {"prompts": prompts, "rollouts": workload.rollouts, "new_tokens": workload.new_tokens}
-                job = {**base, "rows": size, "limit": workload.limit(size), "statistics": wanted}
+                base = {
+                    "prompts": prompts,
+                    "rollouts": workload.rollouts,
+                    "new_tokens": workload.new_tokens,
+                }
+                job = {
+                    **base,
+                    "rows": size,
+                    "limit": workload.limit(size),
+                    "statistics": wanted,
+                }
                 self._one_kind(names, kind, job, repeats)
 
     def _one_kind(self, names: list[str], kind: str, job: dict, repeats: int) -> None:
@@ -101,9 +124,13 @@ class Field:
         for name in names:
             if len(seconds[name]) == repeats:
                 median, result = statistics.median(seconds[name]), self.results[name]
-                result.batch.setdefault(size, {})[kind] = job["limit"] * job["new_tokens"] / median
+                result.batch.setdefault(size, {})[kind] = (
+                    job["limit"] * job["new_tokens"] / median
+                )
                 spent = first[name]["seconds"] - median
-                result.compile_s[size] = max(0.0, spent) + result.compile_s.get(size, 0.0)
+                result.compile_s[size] = max(0.0, spent) + result.compile_s.get(
+                    size, 0.0
+                )
 
     def _start(self, command: Command, settings: dict) -> None:
         system = System(command, settings)
@@ -117,7 +144,10 @@ class Field:
 
     def _note(self, name: str, reply: dict) -> None:
         result = self.results[name]
-        result.peak_rss_mb, result.peak_device_mb = reply["peak_rss_mb"], reply["peak_device_mb"]
+        result.peak_rss_mb, result.peak_device_mb = (
+            reply["peak_rss_mb"],
+            reply["peak_device_mb"],
+        )
         result.means = reply["means"] or result.means
 
     def _guarded(self, name: str, act: Callable[[], dict | None]) -> dict | None:

@@ -19,7 +19,12 @@ from fr.sampling.sampled_confidence import BUDGET, SAMPLES, forced_rows
 from fr.types import Probe, Rollout, Row
 
 FINISHED = 16  # rows whose probes go together
-TOKENS, CUTS, CUE, ANSWER = 64, 6, 8, 8  # of a rollout, and of its probe: tokens, but for the cuts
+TOKENS, CUTS, CUE, ANSWER = (
+    64,
+    6,
+    8,
+    8,
+)  # of a rollout, and of its probe: tokens, but for the cuts
 
 
 @PARTS.register("probes")
@@ -31,19 +36,30 @@ def probes_part(bench: Bench) -> Part:
     """
     engine, finished = bench.plain, min(FINISHED, bench.rows)
     prompt = lambda i: tuple(bench.prompts[i % len(bench.prompts)])
-    todo = [Row(str(i), prompt(i), row_key(0, i), {"budget": TOKENS}) for i in range(bench.rows)]
+    todo = [
+        Row(str(i), prompt(i), row_key(0, i), {"budget": TOKENS})
+        for i in range(bench.rows)
+    ]
     rollouts = engine.sample(todo)
     probe = Probe(
-        tuple(range(0, TOKENS, -(-TOKENS // CUTS))), tuple(range(CUE)), {"own": (tuple(range(ANSWER)),)}
+        tuple(range(0, TOKENS, -(-TOKENS // CUTS))),
+        tuple(range(CUE)),
+        {"own": (tuple(range(ANSWER)),)},
     )
-    tokens = finished * CUTS * (CUE + ANSWER)  # the last token of an answer is not read, that before a cut is
+    tokens = (
+        finished * CUTS * (CUE + ANSWER)
+    )  # the last token of an answer is not read, that before a cut is
     # A whole number of rollouts, as many as the slots have room for.
     asked = max(1, bench.rows // (CUTS * SAMPLES))
-    forced = [row for rollout in rollouts[:asked] for row in forced_rows(rollout, probe, 0)]
+    forced = [
+        row for rollout in rollouts[:asked] for row in forced_rows(rollout, probe, 0)
+    ]
     times = in_turn(
         {
             "probes": clocked(_pass(bench, rollouts[:finished], probe)),
-            "products": clocked(_products(bench.model.config, bench.model.dtype, tokens)),
+            "products": clocked(
+                _products(bench.model.config, bench.model.dtype, tokens)
+            ),
             "rollouts": clocked(lambda: engine.sample(todo)),
             "sampled": clocked(lambda: engine.sample(forced)),
         },
@@ -84,7 +100,9 @@ def _pass(bench: Bench, rollouts: list[Rollout], probe: Probe) -> Callable[[], o
     """A job: everything from the plans of finished rows to their confidence. What the cache holds takes no time."""
     engine, model = bench.plain, bench.model
     size = cache_size(len(bench.prompts[0]) + TOKENS)
-    empty = engine.devices.wrap(lambda params, _: init_cache(model.config, engine.slots, size, model.dtype))
+    empty = engine.devices.wrap(
+        lambda params, _: init_cache(model.config, engine.slots, size, model.dtype)
+    )
     cache, shares = empty({}, np.zeros(engine.devices.count)), engine.devices.count
     slots = [i % shares * engine.slots + i // shares for i in range(len(rollouts))]
     prober = engine.prober(lambda row, tokens: probe)
@@ -99,7 +117,9 @@ def _pass(bench: Bench, rollouts: list[Rollout], probe: Probe) -> Callable[[], o
 def _products(config: ModelConfig, dtype: jnp.dtype, rows: int) -> Callable[[], object]:
     """A job: the products of one token's path through the model, for `rows` tokens."""
     draw = np.random.default_rng(0)
-    layers, head = jax.tree.map(lambda x: jnp.asarray(x, dtype), roofline.matrices(config, draw))
+    layers, head = jax.tree.map(
+        lambda x: jnp.asarray(x, dtype), roofline.matrices(config, draw)
+    )
     x = jnp.asarray(draw.standard_normal((rows, config.width), np.float32), dtype)
     step = jax.jit(functools.partial(products, concatenate=jnp.concatenate))
     return lambda: step(layers, head, x).block_until_ready()

@@ -17,7 +17,12 @@ def verdict(systems: dict[str, Result], parts: dict[str, Part]) -> dict:
     `fr_over_best_peer` is the strict ratio: ours with statistics over the best peer without, each at its own best
     number of rows; `with_over_with` asks statistics of both.
     """
-    ratios = {"fr_over_best_peer": None, "with_over_with": None, "best_peer": None, "why": _why(systems)}
+    ratios = {
+        "fr_over_best_peer": None,
+        "with_over_with": None,
+        "best_peer": None,
+        "why": _why(systems),
+    }
     if ratios["why"] is None:
         ours = _ours(systems[OURS], "with_stats")[1]
         best = {
@@ -42,7 +47,11 @@ def rows_of_verdict(systems: dict[str, Result], otherwise: int) -> int:
 
 
 def _ours(result: Result, kind: str) -> tuple[int, float] | None:
-    found = [(rows, by[kind]) for rows, by in result.batch.items() if kind in by and rows >= FEWEST]
+    found = [
+        (rows, by[kind])
+        for rows, by in result.batch.items()
+        if kind in by and rows >= FEWEST
+    ]
     return max(found, key=lambda pair: pair[1]) if found else None
 
 
@@ -63,18 +72,43 @@ def systems_table(systems: dict[str, Result]) -> str:
 
     `*` marks a system's best, `~` what one short run gave when its best was sought.
     """
-    sizes = sorted({size for result in systems.values() for size in {*result.batch, *result.sought}})
-    header = ["tokens/s", "statistics", *(f"{size} rows" for size in sizes), "compile s", "peak MB"]
+    sizes = sorted(
+        {
+            size
+            for result in systems.values()
+            for size in {*result.batch, *result.sought}
+        }
+    )
+    header = [
+        "tokens/s",
+        "statistics",
+        *(f"{size} rows" for size in sizes),
+        "compile s",
+        "peak MB",
+    ]
     rows = []
     for name, result in systems.items():
         for kind, label in (("tokens_per_s", "without"), ("with_stats", "with")):
             best = result.best(kind)
             cells = [_rate(result, size, kind, best) for size in sizes]
-            first, memory = kind == "tokens_per_s", result.peak_device_mb or result.peak_rss_mb
-            tail = [number(result.record()["compile_s"]), number(memory, 0)] if first else ["", ""]
+            first, memory = (
+                kind == "tokens_per_s",
+                result.peak_device_mb or result.peak_rss_mb,
+            )
+            tail = (
+                [number(result.record()["compile_s"]), number(memory, 0)]
+                if first
+                else ["", ""]
+            )
             rows.append([name if first else "", label, *cells, *tail])
-    notes = [f"  {name}: {result.about}" for name, result in systems.items() if result.about]
-    notes += [f"  {name} failed: {result.error}" for name, result in systems.items() if result.error]
+    notes = [
+        f"  {name}: {result.about}" for name, result in systems.items() if result.about
+    ]
+    notes += [
+        f"  {name} failed: {result.error}"
+        for name, result in systems.items()
+        if result.error
+    ]
     return "\n".join([table(header, rows, left=(0, 1)), *notes])
 
 
@@ -85,30 +119,53 @@ def _rate(result: Result, size: int, kind: str, best: tuple[int, float] | None) 
     return "–" if sought is None else number(sought) + "~"
 
 
-def figures_table(found: dict, parts: dict[str, Part], failed: dict[str, str], short: bool) -> str:
+def figures_table(
+    found: dict, parts: dict[str, Part], failed: dict[str, str], short: bool
+) -> str:
     """Every figure beside its goal, and what could not be measured."""
     rows = []
     if found["fr_over_best_peer"] is not None:
         peer = found["best_peer"]
         rows.append(
-            _figure(f"with statistics, over {peer} without", found["fr_over_best_peer"], GOAL, True, " x")
+            _figure(
+                f"with statistics, over {peer} without",
+                found["fr_over_best_peer"],
+                GOAL,
+                True,
+                " x",
+            )
         )
         rows.append(
-            ["with statistics, over the best peer with", f"{number(found['with_over_with'], 2)} x", "", ""]
+            [
+                "with statistics, over the best peer with",
+                f"{number(found['with_over_with'], 2)} x",
+                "",
+                "",
+            ]
         )
     for part in parts.values():
-        rows += [_figure(f.name, f.value, f.goal, f.at_least, f.unit, f.digits) for f in part.figures]
+        rows += [
+            _figure(f.name, f.value, f.goal, f.at_least, f.unit, f.digits)
+            for f in part.figures
+        ]
     lines = [table(["figure", "measured", "goal", ""], rows)] if rows else []
     lines += [f"  {name} could not be measured: {why}" for name, why in failed.items()]
     if found["why"] is not None:
         lines.append(f"  no comparison with peers: {found['why']}")
     if short:
-        lines.append("  a short run shows that everything works; its figures mean nothing")
+        lines.append(
+            "  a short run shows that everything works; its figures mean nothing"
+        )
     return "\n".join(lines)
 
 
 def _figure(
-    name: str, value: float, goal: float, at_least: bool, unit: str = "", digits: int = 2
+    name: str,
+    value: float,
+    goal: float,
+    at_least: bool,
+    unit: str = "",
+    digits: int = 2,
 ) -> Sequence[str]:
     reached = value >= goal if at_least else value <= goal
     sign = "≥" if at_least else "≤"
@@ -124,7 +181,9 @@ def roofline_lines(record: dict) -> str:
     """The arithmetic of the floor, in a few lines."""
     rates = record["products_gflop_per_s"][str(record["rows"])]
     each = ", ".join(f"{name} {number(rate, 0)}" for name, rate in rates.items())
-    reads = ", ".join(f"{name} {number(rate, 1)}" for name, rate in record["read_gb_per_s"].items())
+    reads = ", ".join(
+        f"{name} {number(rate, 1)}" for name, rate in record["read_gb_per_s"].items()
+    )
     by_products = 1e3 * record["operations"] / record["operations_per_s"]
     by_reads = 1e3 * record["bytes"] / record["bytes_per_s"]
     return "\n".join(

@@ -29,7 +29,9 @@ class Floor:
     @property
     def seconds(self) -> float:
         """As if products and reads overlapped wholly."""
-        return max(self.operations / self.operations_per_s, self.bytes / self.bytes_per_s)
+        return max(
+            self.operations / self.operations_per_s, self.bytes / self.bytes_per_s
+        )
 
     def record(self) -> dict:
         """For the JSON."""
@@ -44,7 +46,9 @@ class Machine:
     read: dict[str, Times]
     products: dict[int, dict[str, Times]]
 
-    def floor(self, config: ModelConfig, dtype: jnp.dtype, rows: int, context: float) -> Floor:
+    def floor(
+        self, config: ModelConfig, dtype: jnp.dtype, rows: int, context: float
+    ) -> Floor:
         """The floor of a step of `rows` rows with `context` live cache entries each.
 
         Every weight is read once and multiplied once a row (2 operations); every live entry is read.
@@ -54,15 +58,26 @@ class Machine:
         operations = 2.0 * weights * rows
         fastest = min(times.least for times in self.products[rows].values())
         bandwidth = self.read_bytes / min(times.least for times in self.read.values())
-        return Floor(operations, dtype.itemsize * (weights + entries), operations / fastest, bandwidth)
+        return Floor(
+            operations,
+            dtype.itemsize * (weights + entries),
+            operations / fastest,
+            bandwidth,
+        )
 
     def record(self, config: ModelConfig) -> dict:
         """For the JSON: every library's best."""
         weights = weights_of(config)
         return {
-            "read_gb_per_s": {name: self.read_bytes / times.least / 1e9 for name, times in self.read.items()},
+            "read_gb_per_s": {
+                name: self.read_bytes / times.least / 1e9
+                for name, times in self.read.items()
+            },
             "products_gflop_per_s": {
-                str(rows): {name: 2 * weights * rows / times.least / 1e9 for name, times in by.items()}
+                str(rows): {
+                    name: 2 * weights * rows / times.least / 1e9
+                    for name, times in by.items()
+                }
                 for rows, by in self.products.items()
             },
         }
@@ -70,7 +85,10 @@ class Machine:
 
 def weights_of(config: ModelConfig) -> int:
     """Parameters that a token is multiplied with; a tied embedding counts once, as the head."""
-    return config.layers * sum(i * o for i, o in shapes(config).values()) + config.vocab * config.width
+    return (
+        config.layers * sum(i * o for i, o in shapes(config).values())
+        + config.vocab * config.width
+    )
 
 
 def measure(
@@ -96,7 +114,9 @@ def measure(
         jobs = {"xla": lambda: step(*placed, on_device).block_until_ready()}
         if jax.default_backend() == "cpu":
             jobs["numpy"] = lambda: products(layers, head, x, np.concatenate)
-        found[size] = in_turn({name: clocked(job) for name, job in jobs.items()}, repeats)
+        found[size] = in_turn(
+            {name: clocked(job) for name, job in jobs.items()}, repeats
+        )
     read = in_turn(_readers(read_bytes), repeats)
     if torch:
         theirs = _torch(torch, config, rows, repeats, read_bytes)
@@ -106,17 +126,26 @@ def measure(
     return Machine(read_bytes, read, found)
 
 
-def matrices(config: ModelConfig, draw: np.random.Generator) -> tuple[list[dict], np.ndarray]:
+def matrices(
+    config: ModelConfig, draw: np.random.Generator
+) -> tuple[list[dict], np.ndarray]:
     """Random matrices of every layer and of the head, for `products`."""
-    matrix = lambda i, o: draw.standard_normal((i, o), np.float32) / np.float32(i) ** 0.5
+    matrix = lambda i, o: (
+        draw.standard_normal((i, o), np.float32) / np.float32(i) ** 0.5
+    )
     # Weights of their own for every layer, as in a model: one layer's would stay in the caches.
-    layers = [{name: matrix(*s) for name, s in shapes(config).items()} for _ in range(config.layers)]
+    layers = [
+        {name: matrix(*s) for name, s in shapes(config).items()}
+        for _ in range(config.layers)
+    ]
     return layers, matrix(config.width, config.vocab)
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """(inputs, outputs) of the seven matrices of a layer."""
-    return projections(config.width, config.heads, config.kv_heads, config.head_dim, config.ff)
+    return projections(
+        config.width, config.heads, config.kv_heads, config.head_dim, config.ff
+    )
 
 
 def _readers(read_bytes: int) -> dict[str, Callable[[], float]]:
@@ -128,14 +157,27 @@ def _readers(read_bytes: int) -> dict[str, Callable[[], float]]:
     return jobs
 
 
-def _torch(python: str, config: ModelConfig, rows: Sequence[int], repeats: int, read_bytes: int) -> dict:
+def _torch(
+    python: str, config: ModelConfig, rows: Sequence[int], repeats: int, read_bytes: int
+) -> dict:
     shape = {
         name: getattr(config, name)
         for name in ("width", "heads", "kv_heads", "head_dim", "ff", "layers", "vocab")
     }
-    wanted = {"rows": list(rows), "repeats": repeats, "read_bytes": read_bytes, "threads": cores()}
-    command = [python, str(DRIVERS / "torch_roofline.py"), json.dumps({**shape, **wanted})]
+    wanted = {
+        "rows": list(rows),
+        "repeats": repeats,
+        "read_bytes": read_bytes,
+        "threads": cores(),
+    }
+    command = [
+        python,
+        str(DRIVERS / "torch_roofline.py"),
+        json.dumps({**shape, **wanted}),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemFailed(f"torch_roofline.py: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        raise SystemFailed(
+            f"torch_roofline.py: {(done.stderr.strip().splitlines() or ['no word'])[-1]}"
+        )
     return json.loads(done.stdout.splitlines()[-1])

@@ -35,7 +35,9 @@ class Settings:
     parts: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
     repeats: int = 3
-    engine: dict = dataclasses.field(default_factory=dict)  # chunk, prefill and tau of our engines
+    engine: dict = dataclasses.field(
+        default_factory=dict
+    )  # chunk, prefill and tau of our engines
     policy: PolicyConfig | None = None  # of the update; None: as large as the form says
 
 
@@ -76,12 +78,19 @@ def benchmark(settings: Settings, say: Callable[[str], object]) -> Found:
         if name not in known:
             raise UserError(f"--parts: {name!r} is not known{suggest(name, known)}")
     peers = [peer_command(flag) for flag in settings.peers]
-    workload, sizes = WORKLOADS[settings.form], SHORT_SIZES if settings.form == "short" else STATED
+    workload, sizes = (
+        WORKLOADS[settings.form],
+        SHORT_SIZES if settings.form == "short" else STATED,
+    )
     rows = settings.rows or ((8,) if settings.form == "short" else ROWS)
     model = load(settings.model)
     prompts = workload.prompts(model)
     samplers = [peer for peer in peers if peer.name not in LEARNERS]
-    systems = _systems(settings, model, workload, rows, samplers, say) if PEERS_PART in wanted else {}
+    systems = (
+        _systems(settings, model, workload, rows, samplers, say)
+        if PEERS_PART in wanted
+        else {}
+    )
     pythons = {peer.name: peer.python for peer in peers}
     bench = Bench(
         model=model,
@@ -109,7 +118,12 @@ def benchmark(settings: Settings, say: Callable[[str], object]) -> Found:
 
 
 def _systems(
-    settings: Settings, model: Model, workload: Workload, rows: tuple[int, ...], peers: list[Command], say
+    settings: Settings,
+    model: Model,
+    workload: Workload,
+    rows: tuple[int, ...],
+    peers: list[Command],
+    say,
 ) -> dict[str, Result]:
     """Ours and the peers, each in a process of its own, on the same weights."""
     commands = [Command(OURS, sys.executable, DRIVERS / "fr_peer.py"), *peers]
@@ -117,7 +131,12 @@ def _systems(
     with tempfile.TemporaryDirectory() as folder:
         save(folder, model.config, model.params, model.tokenizer, model.stop_tokens)
         gguf = str(smollm2()) if settings.model == "smollm2" else settings.model
-        given = {"folder": folder, "gguf": gguf, "threads": cores(), "engine": settings.engine}
+        given = {
+            "folder": folder,
+            "gguf": gguf,
+            "threads": cores(),
+            "engine": settings.engine,
+        }
         with Field(commands, given, say) as field:
             if len(rows) > 1:
                 sizes = field.seek(SEEK, SEEK.prompts(model), sizes)

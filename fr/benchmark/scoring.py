@@ -22,11 +22,17 @@ from fr.sampling.scoring import Scorer
 def scoring_part(bench: Bench) -> Part:
     """Memory above the parameters while rollouts are scored at a large vocabulary; compilation is apart."""
     rollouts, tokens = bench.sizes.scored
-    wanted = {"model": dataclasses.asdict(bench.sizes.scored_model), "rollouts": rollouts, "tokens": tokens}
+    wanted = {
+        "model": dataclasses.asdict(bench.sizes.scored_model),
+        "rollouts": rollouts,
+        "tokens": tokens,
+    }
     command = [sys.executable, "-m", "fr.benchmark.scoring", json.dumps(wanted)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemFailed(f"scoring: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        raise SystemFailed(
+            f"scoring: {(done.stderr.strip().splitlines() or ['no word'])[-1]}"
+        )
     record = {**wanted, **json.loads(done.stdout.splitlines()[-1])}
     name = f"scoring {rollouts} x {tokens} at V = {bench.sizes.scored_model.vocab}, above parameters"
     return Part(record, (Figure(name, record["above_parameters_gb"], 1.5, unit=" GB"),))
@@ -40,7 +46,9 @@ def measure(wanted: dict) -> dict:
     params = jax.block_until_ready(init_params(config, jax.random.key(0)))
     scorer = Scorer(Transformer(config), params, devices=Devices("one"))
     draw = np.random.default_rng(0)
-    rollouts = draw.integers(0, config.vocab, (wanted["rollouts"], wanted["tokens"])).tolist()
+    rollouts = draw.integers(
+        0, config.vocab, (wanted["rollouts"], wanted["tokens"])
+    ).tolist()
     size, found = sum(x.nbytes for x in jax.tree.leaves(params)), []
     for _ in range(2):
         memory.restart()

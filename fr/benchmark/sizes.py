@@ -10,7 +10,10 @@ from fr.models import ModelConfig
 class Sizes:
     """Defaults are those of the stated goals."""
 
-    steps: tuple[int, int] = (16, 48)  # tokens a row of the two runs whose difference is a decode step
+    steps: tuple[int, int] = (
+        16,
+        48,
+    )  # tokens a row of the two runs whose difference is a decode step
     read_bytes: int = 1 << 30  # far above any cache
     contexts: tuple[int, ...] = (256, 512, 1024, 2048)
     context_rows: int = 16  # of float32 keys and values, 16 rows at 2,048 are 1.5 GB
@@ -19,11 +22,20 @@ class Sizes:
     median: int = 64  # of its lengths, in tokens
     spread: float = 4.0  # the 90th percentile of its lengths over their median
     longest: int = 1024  # where its lengths are cut
-    update: PolicyConfig = PolicyConfig(prompts=2, rollouts=8, max_new_tokens=64, microbatch=4)
+    update: PolicyConfig = PolicyConfig(
+        prompts=2, rollouts=8, max_new_tokens=64, microbatch=4
+    )
     scored: tuple[int, int] = (64, 1024)  # rollouts and tokens of the scoring run
     # A vocabulary and width of Qwen 2.5 0.5B; two layers, because only the head's share of memory is in question.
     scored_model: ModelConfig = ModelConfig(
-        vocab=151_936, width=896, layers=2, heads=14, kv_heads=2, head_dim=64, ff=4864, qkv_bias=True
+        vocab=151_936,
+        width=896,
+        layers=2,
+        heads=14,
+        kv_heads=2,
+        head_dim=64,
+        ff=4864,
+        qkv_bias=True,
     )
 
 
@@ -37,7 +49,11 @@ SHORT = Sizes(
     queue=64,
     median=12,
     longest=64,
-    update=PolicyConfig(prompts=2, rollouts=4, max_new_tokens=16, microbatch=4, widths=2),
+    update=PolicyConfig(
+        prompts=2, rollouts=4, max_new_tokens=16, microbatch=4, widths=2
+    ),
     scored=(4, 64),
-    scored_model=ModelConfig(vocab=4096, width=64, layers=2, heads=2, kv_heads=2, head_dim=32, ff=128),
+    scored_model=ModelConfig(
+        vocab=4096, width=64, layers=2, heads=2, kv_heads=2, head_dim=32, ff=128
+    ),
 )

@@ -29,7 +29,11 @@ class Times:
 
     def record(self) -> dict:
         """For the JSON, in milliseconds."""
-        return {"median_ms": 1e3 * self.median, "min_ms": 1e3 * self.least, "repeats": len(self.seconds)}
+        return {
+            "median_ms": 1e3 * self.median,
+            "min_ms": 1e3 * self.least,
+            "repeats": len(self.seconds),
+        }
 
 
 def in_turn(jobs: dict[str, Callable[[], float]], repeats: int) -> dict[str, Times]:
@@ -68,10 +72,15 @@ def decode_step(
 
     def run(budget: int) -> None:
         prompt = lambda i: tuple(prompts[i * len(prompts) // rows])
-        todo = [Row(str(i), prompt(i), row_key(0, i), {"budget": budget}) for i in range(rows)]
+        todo = [
+            Row(str(i), prompt(i), row_key(0, i), {"budget": budget})
+            for i in range(rows)
+        ]
         engine.sample(todo, max_length=len(prompts[0]) + long)
 
-    return lambda: (clocked(lambda: run(long))() - clocked(lambda: run(short))()) / (long - short)
+    return lambda: (
+        (clocked(lambda: run(long))() - clocked(lambda: run(short))()) / (long - short)
+    )
 
 
 _LEAST = 32  # rows of a device: fewer waste more on reading the weights again than a second device gives

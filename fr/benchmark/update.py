@@ -18,7 +18,13 @@ from fr.config import LoraConfig, PolicyConfig
 from fr.models import Model, save, sharding
 from fr.training.algorithms import GRPO
 from fr.training.microbatches import by_need
-from fr.training.policy import PolicyBatch, check_policy, make_logps, make_update, shared_rows
+from fr.training.policy import (
+    PolicyBatch,
+    check_policy,
+    make_logps,
+    make_update,
+    shared_rows,
+)
 from fr.training.state import init_state, place_batch, training_mesh
 
 STEPS = 2  # updates that must agree before anything is timed: the second one is made by the first
@@ -33,23 +39,49 @@ def update_part(bench: Bench) -> Part:
     SystemFailed if the two do not make the same updates.
     """
     # Drawn tokens surprise a model: at a usual rate its loss would leap, and rounding with it.
-    policy = dataclasses.replace(bench.policy, learning_rate=1e-5, schedule="constant", warmup_steps=0)
+    policy = dataclasses.replace(
+        bench.policy, learning_rate=1e-5, schedule="constant", warmup_steps=0
+    )
     found, figures = {}, []
     with tempfile.TemporaryDirectory() as folder, _trl(bench, policy, folder) as trl:
         for name, least in (("unequal", 8), ("equal", policy.max_new_tokens)):
             batch = rollouts(bench.model, bench.prompts[0], policy, least)
-            record = {"rows": len(batch.start), "tokens": int(batch.mask.sum()), "width": batch.width}
-            seconds, more = _compare(bench, policy, batch, trl, Path(folder) / f"{name}.npz")
-            found[name] = record | {side: times.record() for side, times in seconds.items()} | more
+            record = {
+                "rows": len(batch.start),
+                "tokens": int(batch.mask.sum()),
+                "width": batch.width,
+            }
+            seconds, more = _compare(
+                bench, policy, batch, trl, Path(folder) / f"{name}.npz"
+            )
+            found[name] = (
+                record
+                | {side: times.record() for side, times in seconds.items()}
+                | more
+            )
             if trl:
                 ratio = seconds["trl"].median / seconds["fr"].median
-                figures.append(Figure(f"TRL's update over ours, {name} rows", ratio, 1.0, True, unit=" x"))
+                figures.append(
+                    Figure(
+                        f"TRL's update over ours, {name} rows",
+                        ratio,
+                        1.0,
+                        True,
+                        unit=" x",
+                    )
+                )
     return Part(found, tuple(figures))
 
 
-def rollouts(model: Model, prompt: list[int], policy: PolicyConfig, least: int) -> PolicyBatch:
+def rollouts(
+    model: Model, prompt: list[int], policy: PolicyConfig, least: int
+) -> PolicyBatch:
     """A batch with completions of `least` to `policy.max_new_tokens` drawn tokens, a little off their policy."""
-    draw, count, width = np.random.default_rng(0), policy.prompts * policy.rollouts, policy.max_new_tokens
+    draw, count, width = (
+        np.random.default_rng(0),
+        policy.prompts * policy.rollouts,
+        policy.max_new_tokens,
+    )
     length = draw.integers(min(least, width), width + 1, count)
     tokens = np.full((count, len(prompt) + width), -1, np.int32)
     tokens[:, : len(prompt)] = prompt
@@ -57,15 +89,22 @@ def rollouts(model: Model, prompt: list[int], policy: PolicyConfig, least: int) 
     mask = np.arange(width) < length[:, None]
     tokens[:, len(prompt) :] = np.where(mask, drawn, -1)
     start = np.full(count, len(prompt), np.int32)
-    logps = make_logps(model.config, policy, LoraConfig(), training_mesh(devices=jax.devices()[:1]))
+    logps = make_logps(
+        model.config, policy, LoraConfig(), training_mesh(devices=jax.devices()[:1])
+    )
     size = policy.microbatch or count
     now = np.concatenate(
-        [logps(model.params, tokens[i : i + size], start[i : i + size], width) for i in range(0, count, size)]
+        [
+            logps(model.params, tokens[i : i + size], start[i : i + size], width)
+            for i in range(0, count, size)
+        ]
     )
     # Ratios on both sides of both clips.
     old = np.where(mask, now + 0.15 * draw.standard_normal(now.shape), 0.0)
     worth = np.where(mask, draw.standard_normal((count, 1)), 0.0)
-    return PolicyBatch(tokens, start, mask, old.astype(np.float32), worth.astype(np.float32))
+    return PolicyBatch(
+        tokens, start, mask, old.astype(np.float32), worth.astype(np.float32)
+    )
 
 
 @contextlib.contextmanager
@@ -76,7 +115,11 @@ def _trl(bench: Bench, policy: PolicyConfig, folder: str) -> Iterator[System | N
         return
     model = bench.model
     save(folder, model.config, model.params, model.tokenizer, model.stop_tokens)
-    settings = {"folder": folder, "threads": cores(), "policy": dataclasses.asdict(policy)}
+    settings = {
+        "folder": folder,
+        "threads": cores(),
+        "policy": dataclasses.asdict(policy),
+    }
     system = System(Command("trl", bench.trl, DRIVERS / "trl_peer.py"), settings)
     try:
         yield system
@@ -85,26 +128,38 @@ def _trl(bench: Bench, policy: PolicyConfig, folder: str) -> Iterator[System | N
 
 
 def _compare(
-    bench: Bench, policy: PolicyConfig, batch: PolicyBatch, trl: System | None, path: Path
+    bench: Bench,
+    policy: PolicyConfig,
+    batch: PolicyBatch,
+    trl: System | None,
+    path: Path,
 ) -> tuple[dict[str, Times], dict]:
     """Seconds of each side, and how far apart their losses and gradient norms were in the first updates."""
     ours = learner(bench.model, policy, batch)
     mine = [ours() for _ in range(STEPS)]
     if trl is None:
         return in_turn({"fr": clocked(ours)}, bench.repeats), {}
-    np.savez(path, **{name: value for name, value in vars(batch).items() if value is not None})
+    np.savez(
+        path,
+        **{name: value for name, value in vars(batch).items() if value is not None},
+    )
     theirs = [trl.ask({"batch": str(path)} if i == 0 else {}) for i in range(STEPS)]
     apart = {
-        name: max(abs(a[name] / b[name] - 1) for a, b in zip(mine, theirs)) for name in ("loss", "grad_norm")
+        name: max(abs(a[name] / b[name] - 1) for a, b in zip(mine, theirs))
+        for name in ("loss", "grad_norm")
     }
     if max(apart.values()) > CLOSE:
         raise SystemFailed(f"TRL makes another update than {mine}: {theirs}")
     parts = trl.ask({"seek": True})["microbatch"]
-    seconds = in_turn({"fr": clocked(ours), "trl": lambda: trl.ask({})["seconds"]}, bench.repeats)
+    seconds = in_turn(
+        {"fr": clocked(ours), "trl": lambda: trl.ask({})["seconds"]}, bench.repeats
+    )
     return seconds, {"apart": apart, "trl_microbatch": parts, "about": trl.about}
 
 
-def learner(model: Model, policy: PolicyConfig, batch: PolicyBatch) -> Callable[[], dict[str, float]]:
+def learner(
+    model: Model, policy: PolicyConfig, batch: PolicyBatch
+) -> Callable[[], dict[str, float]]:
     """A job: the next update of a model of its own on all devices; gives its loss and gradient norm."""
     mesh = training_mesh()
     check_policy(policy, mesh)

@@ -50,10 +50,18 @@ class Workload:
     def record(self, prompts: list[list[int]]) -> dict:
         """What the JSON says of the workload; the digest tells whether two runs read the same prompts."""
         digest = hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
-        return {**dataclasses.asdict(self), "prompts_sha256": digest, "temperature": 1.0}
+        return {
+            **dataclasses.asdict(self),
+            "prompts_sha256": digest,
+            "temperature": 1.0,
+        }
 
 
-DEFAULT = Workload("word_problems", problems=8, rollouts=16, new_tokens=64, prompt_tokens=32, batches=1)
+DEFAULT = Workload(
+    "word_problems", problems=8, rollouts=16, new_tokens=64, prompt_tokens=32, batches=1
+)
 FULL = dataclasses.replace(DEFAULT, problems=64, new_tokens=128, batches=64 * 16)
-SEEK = dataclasses.replace(DEFAULT, new_tokens=16)  # which number of rows suits a system best
+SEEK = dataclasses.replace(
+    DEFAULT, new_tokens=16
+)  # which number of rows suits a system best
 SHORT = Workload("countdown", problems=2, rollouts=8, new_tokens=16, prompt_tokens=8)

@@ -25,7 +25,15 @@ def validate(c) -> None:
     """Raise UserError for the first value of a whole config that cannot be, by its name."""
     for group, names in {
         "task": ("problems", "operands", "largest", "target", "terms", "digits"),
-        "sampling": ("rollouts", "max_new_tokens", "slots", "chunk", "prefill", "model_axis", "shard_rows"),
+        "sampling": (
+            "rollouts",
+            "max_new_tokens",
+            "slots",
+            "chunk",
+            "prefill",
+            "model_axis",
+            "shard_rows",
+        ),
         "diagnosis": ("tau", "width", "window"),
         "intervention": ("attempts", "after", "local_span", "switch_window"),
         "routing": (
@@ -42,16 +50,39 @@ def validate(c) -> None:
         ),
         "regimes": ("bootstrap", "seeds", "nulls", "null_bootstrap"),
         "evaluation": ("samples", "cuts", "bins", "sampled_attempts", "answers"),
-        "rewards": ("samples", "discount", "window", "ngram", "length_span", "thought_words"),
+        "rewards": (
+            "samples",
+            "discount",
+            "window",
+            "ngram",
+            "length_span",
+            "thought_words",
+        ),
         "architecture": ("width", "layers", "heads", "ff"),
-        "training": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep", "log_every"),
-        "pretraining": ("batch", "sequence", "learning_rate", "checkpoint_every", "keep", "log_every"),
+        "training": (
+            "batch",
+            "sequence",
+            "learning_rate",
+            "checkpoint_every",
+            "keep",
+            "log_every",
+        ),
+        "pretraining": (
+            "batch",
+            "sequence",
+            "learning_rate",
+            "checkpoint_every",
+            "keep",
+            "log_every",
+        ),
     }.items():
         for name in names:
             value = getattr(getattr(c, group), name)
             _check(value > 0, f"{group}.{name}", value, "positive")
     _choice("task.split", c.task.split, ("train", "validation", "test"))
-    _choice("sampling.devices", c.sampling.devices, ("auto", "one", "pmap", "shard_map"))
+    _choice(
+        "sampling.devices", c.sampling.devices, ("auto", "one", "pmap", "shard_map")
+    )
     _choice("diagnosis.detector", c.diagnosis.detector, ("window", "page_hinkley"))
     _choice("diagnosis.score", c.diagnosis.score, ("demotion", "z"))
     _choice("diagnosis.statistics", c.diagnosis.statistics, ("scored", "loop"))
@@ -69,7 +100,12 @@ def validate(c) -> None:
     check_source(c)
     _check(c.regimes.largest > 1, "regimes.largest", c.regimes.largest, "2 or more")
     _validate_task(c.task)
-    _check(c.sampling.temperature >= 0, "sampling.temperature", c.sampling.temperature, "0 (greedy) or more")
+    _check(
+        c.sampling.temperature >= 0,
+        "sampling.temperature",
+        c.sampling.temperature,
+        "0 (greedy) or more",
+    )
     _check(0 < c.sampling.top_p <= 1, "sampling.top_p", c.sampling.top_p, "in (0, 1]")
     cuts = c.sampling.probe_cuts
     _check(cuts == 0 or cuts >= 2, "sampling.probe_cuts", cuts, "0 (off), or 2 or more")
@@ -81,9 +117,21 @@ def validate(c) -> None:
         c.diagnosis.failures,
         "positive numbers",
     )
-    _check(c.evaluation.temperature >= 0, "evaluation.temperature", c.evaluation.temperature, "0 or more")
-    _check(0 < c.evaluation.top_p <= 1, "evaluation.top_p", c.evaluation.top_p, "in (0, 1]")
-    _check(min(c.evaluation.ks, default=0) > 0, "evaluation.ks", c.evaluation.ks, "positive numbers")
+    _check(
+        c.evaluation.temperature >= 0,
+        "evaluation.temperature",
+        c.evaluation.temperature,
+        "0 or more",
+    )
+    _check(
+        0 < c.evaluation.top_p <= 1, "evaluation.top_p", c.evaluation.top_p, "in (0, 1]"
+    )
+    _check(
+        min(c.evaluation.ks, default=0) > 0,
+        "evaluation.ks",
+        c.evaluation.ks,
+        "positive numbers",
+    )
     _check(c.diagnosis.drift >= 0, "diagnosis.drift", c.diagnosis.drift, "0 or more")
     for name in ("quantile", "false_alarms"):
         value = getattr(c.diagnosis, name)
@@ -101,10 +149,20 @@ def _validate_task(c: TaskConfig) -> None:
     _check(c.shots >= 0, "task.shots", c.shots, "0 or more")
     _check(c.solutions >= 0, "task.solutions", c.solutions, "0 (any number) or more")
     _choice("task.chat", c.chat, ("auto", "plain", "template"))
-    _check("{question}" in c.template, "task.template", c.template, "a text with {question} in it")
+    _check(
+        "{question}" in c.template,
+        "task.template",
+        c.template,
+        "a text with {question} in it",
+    )
     shares = c.split_shares
     whole = len(shares) == 3 and min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6
-    _check(not shares or whole, "task.split_shares", shares, "(train, validation, test) with a sum of 1")
+    _check(
+        not shares or whole,
+        "task.split_shares",
+        shares,
+        "(train, validation, test) with a sum of 1",
+    )
     fields = (c.question_field, c.answer_field, c.id_field, c.split_field)
     _check(
         len({*fields}) == len(fields) and all(fields),
@@ -120,13 +178,38 @@ def _validate_intervention(c: InterventionConfig) -> None:
     _check(0 <= c.alpha <= 1, "intervention.alpha", c.alpha, "in [0, 1]")
     _check(1 < c.contrast < math.inf, "intervention.contrast", c.contrast, "above 1")
     for name in ("plausible", "nucleus", "min_p"):
-        _check(0 < getattr(c, name) <= 1, f"intervention.{name}", getattr(c, name), "in (0, 1]")
+        _check(
+            0 < getattr(c, name) <= 1,
+            f"intervention.{name}",
+            getattr(c, name),
+            "in (0, 1]",
+        )
     _check(c.stop_window > 0, "intervention.stop_window", c.stop_window, "positive")
-    _check(0 <= c.stop_quantile <= 1, "intervention.stop_quantile", c.stop_quantile, "in [0, 1]")
-    _check(0 <= c.restart_share <= 1, "intervention.restart_share", c.restart_share, "in [0, 1]")
-    _check(c.switch_penalty >= 0, "intervention.switch_penalty", c.switch_penalty, "0 or more")
+    _check(
+        0 <= c.stop_quantile <= 1,
+        "intervention.stop_quantile",
+        c.stop_quantile,
+        "in [0, 1]",
+    )
+    _check(
+        0 <= c.restart_share <= 1,
+        "intervention.restart_share",
+        c.restart_share,
+        "in [0, 1]",
+    )
+    _check(
+        c.switch_penalty >= 0,
+        "intervention.switch_penalty",
+        c.switch_penalty,
+        "0 or more",
+    )
     for name in ("local_temperatures", "hot_temperatures"):
-        _check(min(getattr(c, name), default=0) > 0, f"intervention.{name}", getattr(c, name), "positive")
+        _check(
+            min(getattr(c, name), default=0) > 0,
+            f"intervention.{name}",
+            getattr(c, name),
+            "positive",
+        )
 
 
 def _validate_routing(c: RoutingConfig) -> None:
@@ -134,7 +217,12 @@ def _validate_routing(c: RoutingConfig) -> None:
         _check(getattr(c, name) >= 0, f"routing.{name}", getattr(c, name), "0 or more")
     for name in ("folds", "inner_folds"):
         _check(getattr(c, name) > 1, f"routing.{name}", getattr(c, name), "2 or more")
-    _check(min(c.penalties, default=0) > 0, "routing.penalties", c.penalties, "positive numbers")
+    _check(
+        min(c.penalties, default=0) > 0,
+        "routing.penalties",
+        c.penalties,
+        "positive numbers",
+    )
     _choice("routing.objective", c.objective, ("rescue", "binomial"))
 
 
@@ -163,7 +251,12 @@ def _validate_training(where: str, c: TrainingConfig) -> None:
     _choice(f"{where}.distinct", c.distinct, ("text", "answer"))
     _choice(f"{where}.pushed", c.pushed, ("mask", "learn"))
     _choice(f"{where}.order", c.order, ("permuted", "drawn"))
-    _check(c.max_per_problem >= 0, f"{where}.max_per_problem", c.max_per_problem, "0 (all) or more")
+    _check(
+        c.max_per_problem >= 0,
+        f"{where}.max_per_problem",
+        c.max_per_problem,
+        "0 (all) or more",
+    )
     _check(0 < c.held_out < 1, f"{where}.held_out", c.held_out, "in (0, 1)")
     _check(c.eval_problems > 0, f"{where}.eval_problems", c.eval_problems, "positive")
 
@@ -171,30 +264,74 @@ def _validate_training(where: str, c: TrainingConfig) -> None:
 def _validate_policy(c: PolicyConfig) -> None:
     _validate_optimiser("policy", c)
     _choice("policy.order", c.order, ("permuted", "drawn"))
-    _check(c.rollouts_every >= 0, "policy.rollouts_every", c.rollouts_every, "0 (never) or more")
-    for name in ("prompts", "rollouts", "temperature", "max_new_tokens", "updates", "minibatches", "widths"):
+    _check(
+        c.rollouts_every >= 0,
+        "policy.rollouts_every",
+        c.rollouts_every,
+        "0 (never) or more",
+    )
+    for name in (
+        "prompts",
+        "rollouts",
+        "temperature",
+        "max_new_tokens",
+        "updates",
+        "minibatches",
+        "widths",
+    ):
         _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
-    for name in ("rounds", "eval_problems", "eval_rollouts", "checkpoint_every", "keep", "log_every"):
+    for name in (
+        "rounds",
+        "eval_problems",
+        "eval_rollouts",
+        "checkpoint_every",
+        "keep",
+        "log_every",
+    ):
         _check(getattr(c, name) > 0, f"policy.{name}", getattr(c, name), "positive")
     for name in ("eval_temperature", "alarm_entropy", "alarm_kl", "alarm_repetition"):
         _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
-    for name in ("clip_low", "clip_high", "kl", "entropy", "covariance_kl", "entropy_target", "entropy_step"):
+    for name in (
+        "clip_low",
+        "clip_high",
+        "kl",
+        "entropy",
+        "covariance_kl",
+        "entropy_target",
+        "entropy_step",
+    ):
         _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
     for name in ("reference_every", "stop_kl", "alarm_gap"):
         _check(getattr(c, name) >= 0, f"policy.{name}", getattr(c, name), "0 or more")
     _choice("policy.mean", c.mean, ("", *MEANS))
     _choice("policy.scale", c.scale, ("", *SCALES))
-    _check(c.ddof in (-1, 0, 1), "policy.ddof", c.ddof, "0, 1, or -1 (the algorithm's own)")
+    _check(
+        c.ddof in (-1, 0, 1), "policy.ddof", c.ddof, "0, 1, or -1 (the algorithm's own)"
+    )
     _choice("policy.center_terms", c.center_terms, ("", "group", "none"))
     _choice("policy.ratio_from", c.ratio_from, ("", "trainer", "sampler"))
     _choice("policy.importance", c.importance, ("none", "token", "sequence"))
     _choice("policy.importance_beyond", c.importance_beyond, ("truncate", "mask"))
-    _check(c.importance_bound > 1, "policy.importance_bound", c.importance_bound, "above 1")
-    _check(c.dual_clip == 0 or c.dual_clip > 1, "policy.dual_clip", c.dual_clip, "0 (off) or above 1")
+    _check(
+        c.importance_bound > 1, "policy.importance_bound", c.importance_bound, "above 1"
+    )
+    _check(
+        c.dual_clip == 0 or c.dual_clip > 1,
+        "policy.dual_clip",
+        c.dual_clip,
+        "0 (off) or above 1",
+    )
     _check(c.lag in (0, 1), "policy.lag", c.lag, "0 or 1")
-    _check(0 < c.reference_mix <= 1, "policy.reference_mix", c.reference_mix, "in (0, 1]")
+    _check(
+        0 < c.reference_mix <= 1, "policy.reference_mix", c.reference_mix, "in (0, 1]"
+    )
     _check(c.clip_low < 1, "policy.clip_low", c.clip_low, "below 1")
-    _check(0 < c.covariance_share <= 1, "policy.covariance_share", c.covariance_share, "in (0, 1]")
+    _check(
+        0 < c.covariance_share <= 1,
+        "policy.covariance_share",
+        c.covariance_share,
+        "in (0, 1]",
+    )
     _choice("policy.ratio_logp", c.ratio_logp, ("raw", "sample"))
     _choice("policy.covariance", c.covariance, ("", "clip", "kl"))
 
@@ -207,13 +344,23 @@ def _validate_lora(c: LoraConfig) -> None:
 
 def _validate_preference(c: PreferenceConfig) -> None:
     _validate_optimiser("preference", c)
-    for name in ("pairs", "problems", "candidates", "widths", "checkpoint_every", "keep", "log_every"):
+    for name in (
+        "pairs",
+        "problems",
+        "candidates",
+        "widths",
+        "checkpoint_every",
+        "keep",
+        "log_every",
+    ):
         _check(getattr(c, name) > 0, f"preference.{name}", getattr(c, name), "positive")
     _choice("preference.source", c.source, ("sampled", "branches"))
     _check(0 <= c.confident <= 1, "preference.confident", c.confident, "in [0, 1]")
     _check(c.beta > 0, "preference.beta", c.beta, "positive")
     for name in ("margin", "dpo_margin"):
-        _check(getattr(c, name) >= 0, f"preference.{name}", getattr(c, name), "0 or more")
+        _check(
+            getattr(c, name) >= 0, f"preference.{name}", getattr(c, name), "0 or more"
+        )
     _choice("preference.answer", c.answer, ("cut", "keep"))
 
 
@@ -224,11 +371,24 @@ def _validate_rewards(r: RewardsConfig) -> None:
     _check(r.discount <= 1, "rewards.discount", r.discount, "at most 1")
     _check(r.length_free >= 0, "rewards.length_free", r.length_free, "0 or more")
     names = [name for name, _ in r.terms]
-    _check(0 < len(names) == len(set(names)), "rewards.terms", r.terms, "one term or more, each once")
+    _check(
+        0 < len(names) == len(set(names)),
+        "rewards.terms",
+        r.terms,
+        "one term or more, each once",
+    )
     for name, weight in r.terms:
-        _check(0 <= weight < math.inf, f"rewards.terms: weight of {name!r}", weight, "0 (only logs) or more")
+        _check(
+            0 <= weight < math.inf,
+            f"rewards.terms: weight of {name!r}",
+            weight,
+            "0 (only logs) or more",
+        )
     _choice("rewards.ungraded", r.ungraded, ("leave", "wrong"))
-    for field, known in {"normalise": ("group", "batch"), "placement": PLACEMENTS}.items():
+    for field, known in {
+        "normalise": ("group", "batch"),
+        "placement": PLACEMENTS,
+    }.items():
         for name, value in getattr(r, field):
             _choice(f"rewards.{field}: that of {name!r}", value, known)
 
@@ -236,15 +396,27 @@ def _validate_rewards(r: RewardsConfig) -> None:
 def _validate_study(c: StudyConfig) -> None:
     arms = [name for name, _ in c.arms] + ["ancestor"] * c.ancestor
     _check(len(arms) == len(set(arms)), "study.arms", arms, "different names")
-    _check(0 < len(c.seeds) == len(set(c.seeds)), "study.seeds", c.seeds, "one seed or more, each once")
     _check(
-        len(c.primary) in (0, 3), "study.primary", c.primary, "an arm, its reference and a figure, or empty"
+        0 < len(c.seeds) == len(set(c.seeds)),
+        "study.seeds",
+        c.seeds,
+        "one seed or more, each once",
+    )
+    _check(
+        len(c.primary) in (0, 3),
+        "study.primary",
+        c.primary,
+        "an arm, its reference and a figure, or empty",
     )
     for name in c.primary[:2]:
         _choice("study.primary", name, tuple(arms))
     for place, (name, changes) in enumerate(c.arms):
         if FROM in dict(changes):
-            _choice(f"study.arms: {FROM!r} of {name!r}", dict(changes)[FROM], tuple(arms[:place]))
+            _choice(
+                f"study.arms: {FROM!r} of {name!r}",
+                dict(changes)[FROM],
+                tuple(arms[:place]),
+            )
 
 
 def _check(ok: bool, name: str, value, wanted: str) -> None:
@@ -254,4 +426,6 @@ def _check(ok: bool, name: str, value, wanted: str) -> None:
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise UserError(f"config.{name} = {value!r} is not known{suggest(value, known)}")
+        raise UserError(
+            f"config.{name} = {value!r} is not known{suggest(value, known)}"
+        )

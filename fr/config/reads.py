@@ -19,7 +19,10 @@ class Reads:
 _ASKED = ("seed", "task", "sampling", "diagnosis.tau", "diagnosis.statistics")
 _WHOLE = ("specialist", "questions", "grader")
 _MODELS = ("ancestor", "specialist")
-_MORE = ("sampled_attempts", "answers")  # of an evaluation: answers that are sampled after its cuts
+_MORE = (
+    "sampled_attempts",
+    "answers",
+)  # of an evaluation: answers that are sampled after its cuts
 _TRAINED = ("seed", "algorithm", "task", "lora", "sampling", "diagnosis.tau", "rewards")
 
 # By stage, which is also the name of its folder.
@@ -31,23 +34,44 @@ STAGES = {
         ("start", "candidate_questions", "grader"),
         ("ancestor",),
     ),
-    "specialist": Reads(_TRAINED, inputs=("start", "examples"), after=("ancestor", "candidates")),
-    "reward_model": Reads(_TRAINED, inputs=("start", "examples"), after=("ancestor", "candidates")),
+    "specialist": Reads(
+        _TRAINED, inputs=("start", "examples"), after=("ancestor", "candidates")
+    ),
+    "reward_model": Reads(
+        _TRAINED, inputs=("start", "examples"), after=("ancestor", "candidates")
+    ),
     "rollouts": Reads(_ASKED, ("task.problems", "sampling.rollouts"), _WHOLE, _MODELS),
     "scores": Reads(
-        _ASKED, ("task.problems", "sampling.rollouts"), (*_WHOLE, "ancestor"), ("rollouts", "ancestor")
+        _ASKED,
+        ("task.problems", "sampling.rollouts"),
+        (*_WHOLE, "ancestor"),
+        ("rollouts", "ancestor"),
     ),
     "attempts": Reads(
         (*_ASKED, "diagnosis", "intervention"),
-        ("task.problems", "sampling.rollouts", "intervention.operators", "intervention.attempts"),
+        (
+            "task.problems",
+            "sampling.rollouts",
+            "intervention.operators",
+            "intervention.attempts",
+        ),
         (*_WHOLE, "ancestor"),
         ("scores",),
     ),
     "evaluation": Reads(
-        (*_ASKED, "evaluation"), ("task.problems", "evaluation.samples"), _WHOLE, _MODELS
+        (*_ASKED, "evaluation"),
+        ("task.problems", "evaluation.samples"),
+        _WHOLE,
+        _MODELS,
     ),
     "answers": Reads(
-        (*_ASKED, *(f"evaluation.{name}" for name in ("temperature", "top_p", "cuts", *_MORE))),
+        (
+            *_ASKED,
+            *(
+                f"evaluation.{name}"
+                for name in ("temperature", "top_p", "cuts", *_MORE)
+            ),
+        ),
         ("task.problems", *(f"evaluation.{name}" for name in _MORE)),
         _WHOLE,
         ("evaluation",),
@@ -80,19 +104,38 @@ _IDLE = {
 # Their default is not what code without them did: of a folder that does not hold them nothing is known.
 _CHANGED_DEFAULT = {"training.order", "pretraining.order", "policy.order"}
 # What says which examples are learnt from, of whichever algorithm.
-_EXAMPLES = ("source", "run", "start", "operators", "max_per_problem", "distinct", "pushed", "held_out")
+_EXAMPLES = (
+    "source",
+    "run",
+    "start",
+    "operators",
+    "max_per_problem",
+    "distinct",
+    "pushed",
+    "held_out",
+)
 # Fields that belong to one task; another task does not read them.
 _OWN = {
     **dict.fromkeys(("operands", "largest", "target", "solutions"), "countdown"),
     **dict.fromkeys(("terms", "digits"), "sums"),
     "parts": "mixed",
-    **dict.fromkeys(("question_field", "answer_field", "id_field", "split_field", "split_shares"), "questions"),
+    **dict.fromkeys(
+        ("question_field", "answer_field", "id_field", "split_field", "split_shares"),
+        "questions",
+    ),
 }
 _TRAINING = ("ancestor", "candidates", "specialist", "reward_model")
-_UNREAD_WHILE_TRAINING = ("task.problems", "task.split", "sampling.rollouts", "sampling.probe_cuts")
+_UNREAD_WHILE_TRAINING = (
+    "task.problems",
+    "task.split",
+    "sampling.rollouts",
+    "sampling.probe_cuts",
+)
 
 
-def difference(stage: str, there: dict, here: dict) -> tuple[str, object, object] | None:
+def difference(
+    stage: str, there: dict, here: dict
+) -> tuple[str, object, object] | None:
     """The first setting that `stage` reads and that differs: (name, value there, value here).
 
     `there` and `here` are plain dicts of a whole config. A setting that `there` does not hold has its default:
@@ -113,7 +156,11 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
     group, _, field = name.partition(".")
     settings = STAGES[stage].settings
     if stage in ("specialist", "reward_model"):
-        settings = (*settings, _group(config["algorithm"]), *(f"training.{name}" for name in _EXAMPLES))
+        settings = (
+            *settings,
+            _group(config["algorithm"]),
+            *(f"training.{name}" for name in _EXAMPLES),
+        )
     if name in settings:
         return True
     if group not in settings or field in _IDLE.get(group, ()):

@@ -22,7 +22,9 @@ def check_rollouts(c) -> None:
             f"config.policy.rollouts = {p.rollouts}: {c.algorithm} compares the rollouts of a problem, and the "
             "advantage of a single one is 0 whatever it earns; set 2 or more, or config.algorithm = reinforce"
         )
-    restricts = [n for n, off in (("top_p", 1.0), ("top_k", 0)) if getattr(c.sampling, n) != off]
+    restricts = [
+        n for n, off in (("top_p", 1.0), ("top_k", 0)) if getattr(c.sampling, n) != off
+    ]
     if p.ratio_logp == "sample" and restricts:
         raise UserError(
             f"config.policy.ratio_logp = 'sample' with config.sampling.{restricts[0]} = "

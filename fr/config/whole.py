@@ -62,7 +62,9 @@ def default() -> ml_collections.ConfigDict:
 
 def freeze(given: ml_collections.ConfigDict) -> Config:
     """The validated, hashable Config of a ConfigDict; raises UserError that names a bad field and its value."""
-    config = _build(Config, given.to_dict() if hasattr(given, "to_dict") else dict(given), "config")
+    config = _build(
+        Config, given.to_dict() if hasattr(given, "to_dict") else dict(given), "config"
+    )
     validate(config)
     return config
 
@@ -74,7 +76,9 @@ def as_dict(config: Config) -> dict:
 
 def _plain(value):
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
     return value
 
 
@@ -84,7 +88,12 @@ def _build(cls, values: dict, where: str):
         if name not in fields:
             raise UserError(f"{where}.{name} is no setting{suggest(name, fields)}")
     types = typing.get_type_hints(cls)
-    return cls(**{name: _value(types[name], value, f"{where}.{name}") for name, value in values.items()})
+    return cls(
+        **{
+            name: _value(types[name], value, f"{where}.{name}")
+            for name, value in values.items()
+        }
+    )
 
 
 def _value(kind, value, where: str):
@@ -99,7 +108,9 @@ def _value(kind, value, where: str):
         inner = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
         if len(inner) != len(value):
             raise UserError(f"{where} = {value!r} must have {len(inner)} entries")
-        return tuple(_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(inner, value)))
+        return tuple(
+            _value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(inner, value))
+        )
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -71,7 +71,9 @@ def leave_run_out(
     """
     count = Counter(methods)
     if min(count.values()) < 2 or len(count) < 2:
-        raise ValueError("two methods or more, each of two runs or more, are needed to leave one out")
+        raise ValueError(
+            "two methods or more, each of two runs or more, are needed to leave one out"
+        )
     found: dict[tuple[str, ...], np.ndarray] = {}
 
     def judge(dealt: tuple[str, ...]) -> np.ndarray:
@@ -80,10 +82,14 @@ def leave_run_out(
         return found[dealt]
 
     seen = judge(tuple(methods))
-    null = np.array([judge(tuple(rng.permutation(methods).tolist())).mean() for _ in range(draws)])
+    null = np.array(
+        [judge(tuple(rng.permutation(methods).tolist())).mean() for _ in range(draws)]
+    )
     low, high = np.quantile(null, (0.025, 0.975))
     p = (1 + int((null >= seen.mean()).sum())) / (1 + draws)
-    ways = math.factorial(len(methods)) // math.prod(map(math.factorial, count.values()))
+    ways = math.factorial(len(methods)) // math.prod(
+        map(math.factorial, count.values())
+    )
     return RunsLeftOut(seen, float(null.mean()), float(low), float(high), p, ways)
 
 
@@ -97,7 +103,9 @@ def _run_accuracy(
             train, test = (run != r) & (fold != k), (run == r) & (fold == k)
             model = _classifier("logistic")
             weight = _weights(run[train], methods)
-            model.fit(features[train], target[train], logisticregression__sample_weight=weight)
+            model.fit(
+                features[train], target[train], logisticregression__sample_weight=weight
+            )
             right[test] = model.predict(features[test]) == target[test]
     return np.array([right[run == r].mean() for r in range(len(methods))])
 

@@ -29,7 +29,10 @@ def tell_causes(
 
 
 def confusion(
-    told: Int[np.ndarray, "N"], cause: Int[np.ndarray, "N"], causes: int, weights: Float[np.ndarray, "R N"]
+    told: Int[np.ndarray, "N"],
+    cause: Int[np.ndarray, "N"],
+    causes: int,
+    weights: Float[np.ndarray, "R N"],
 ) -> Float[np.ndarray, "R K K"]:
     """Share of each true cause's failures (rows) that is told to have each cause, under several weightings of them.
 
@@ -42,7 +45,9 @@ def confusion(
         return counts / (weights @ is_true)[:, :, None]
 
 
-def _standard(columns: Float[np.ndarray, "N F"], train: np.ndarray) -> Float[np.ndarray, "N F"]:
+def _standard(
+    columns: Float[np.ndarray, "N F"], train: np.ndarray
+) -> Float[np.ndarray, "N F"]:
     known = ~np.isnan(columns)
     counted = np.maximum((known & train[:, None]).sum(axis=0), 1)
     mean = np.where(known & train[:, None], columns, 0.0).sum(axis=0) / counted

@@ -30,18 +30,30 @@ def cluster(
         return _squared(told, centres).argmin(axis=-1)
     weights, means, covariances, cost = _mixture(many, np.eye(k)[labels])
     kept = _best(cost, starts)
-    return _log_densities(told, weights[kept], means[kept], covariances[kept]).argmax(axis=-1)
+    return _log_densities(told, weights[kept], means[kept], covariances[kept]).argmax(
+        axis=-1
+    )
 
 
-def agreement(one: Int[np.ndarray, "B N"], other: Int[np.ndarray, "B N"], k: int) -> Float[np.ndarray, "B"]:
+def agreement(
+    one: Int[np.ndarray, "B N"], other: Int[np.ndarray, "B N"], k: int
+) -> Float[np.ndarray, "B"]:
     """Adjusted Rand index of two clusterings of each table into at most k: 1 the same, 0 as by chance."""
     table = np.eye(k)[one].swapaxes(1, 2) @ np.eye(k)[other]
     pairs = lambda count: (count * (count - 1) / 2).sum(axis=-1)
     both = pairs(table.reshape(len(table), -1))
-    first, second, all_ = pairs(table.sum(axis=2)), pairs(table.sum(axis=1)), one.shape[1] * (one.shape[1] - 1) / 2
+    first, second, all_ = (
+        pairs(table.sum(axis=2)),
+        pairs(table.sum(axis=1)),
+        one.shape[1] * (one.shape[1] - 1) / 2,
+    )
     expected, most = first * second / all_, (first + second) / 2
     # Two clusterings into one cluster are the same.
-    return np.where(most > expected, (both - expected) / np.where(most > expected, most - expected, 1.0), 1.0)
+    return np.where(
+        most > expected,
+        (both - expected) / np.where(most > expected, most - expected, 1.0),
+        1.0,
+    )
 
 
 def _best(cost: Float[np.ndarray, "B*S"], starts: int) -> Int[np.ndarray, "B"]:
@@ -50,13 +62,19 @@ def _best(cost: Float[np.ndarray, "B*S"], starts: int) -> Int[np.ndarray, "B"]:
     return np.arange(len(lowest)) * starts + lowest
 
 
-def _squared(x: Float[np.ndarray, "B N F"], centres: Float[np.ndarray, "B K F"]) -> Float[np.ndarray, "B N K"]:
+def _squared(
+    x: Float[np.ndarray, "B N F"], centres: Float[np.ndarray, "B K F"]
+) -> Float[np.ndarray, "B N K"]:
     """Squared distances."""
     inner = x @ centres.swapaxes(1, 2)
-    return np.maximum((x**2).sum(-1)[..., None] - 2 * inner + (centres**2).sum(-1)[:, None], 0.0)
+    return np.maximum(
+        (x**2).sum(-1)[..., None] - 2 * inner + (centres**2).sum(-1)[:, None], 0.0
+    )
 
 
-def _plus_plus(x: Float[np.ndarray, "B N F"], k: int, rng: np.random.Generator) -> Float[np.ndarray, "B K F"]:
+def _plus_plus(
+    x: Float[np.ndarray, "B N F"], k: int, rng: np.random.Generator
+) -> Float[np.ndarray, "B K F"]:
     """Rows far from each other: each next one is the best of a few drawn in proportion to squared distance."""
     tables, trials = np.arange(len(x))[:, None], 2 + int(np.log(k))
     centres = x[tables, rng.integers(x.shape[1], size=(len(x), 1))]
@@ -64,10 +82,14 @@ def _plus_plus(x: Float[np.ndarray, "B N F"], k: int, rng: np.random.Generator) 
     for _ in range(k - 1):
         ends = nearest.cumsum(axis=1)
         uniform = rng.random((len(x), trials)) * ends[:, -1:]
-        drawn = (ends[:, None] < uniform[..., None]).sum(axis=-1).clip(max=x.shape[1] - 1)
+        drawn = (
+            (ends[:, None] < uniform[..., None]).sum(axis=-1).clip(max=x.shape[1] - 1)
+        )
         shorter = np.minimum(nearest[..., None], _squared(x, x[tables, drawn]))
         taken = shorter.sum(axis=1).argmin(axis=1)[:, None]
-        centres = np.concatenate([centres, x[tables, np.take_along_axis(drawn, taken, 1)]], axis=1)
+        centres = np.concatenate(
+            [centres, x[tables, np.take_along_axis(drawn, taken, 1)]], axis=1
+        )
         nearest = np.take_along_axis(shorter, taken[:, None], 2)[..., 0]
     return centres
 
@@ -96,7 +118,10 @@ def _mixture(x: Float[np.ndarray, "B N F"], share: Float[np.ndarray, "B N K"]):
     """(log weights [B, K], means [B, K, F], covariances [B, K, F, F], −mean log likelihoods [B])."""
     size, k = x.shape[-1], share.shape[-1]
     weights, means = np.zeros((len(x), k)), np.zeros((len(x), k, size))
-    covariances, likelihood = np.zeros((len(x), k, size, size)), np.full(len(x), -np.inf)
+    covariances, likelihood = (
+        np.zeros((len(x), k, size, size)),
+        np.full(len(x), -np.inf),
+    )
     live, share = np.arange(len(x)), share.copy()
     outer = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], size**2)
     for _ in range(_STEPS["mixture"]):
@@ -105,8 +130,12 @@ def _mixture(x: Float[np.ndarray, "B N F"], share: Float[np.ndarray, "B N K"]):
         mean = part @ x[live] / count[..., None]
         second = (part @ outer[live] / count[..., None]).reshape(*mean.shape, size)
         weights[live], means[live] = np.log(count / x.shape[1]), mean
-        covariances[live] = second - mean[..., :, None] * mean[..., None, :] + _FLOOR * np.eye(size)
-        logs = _log_densities(x[live], weights[live], mean, covariances[live], outer[live])
+        covariances[live] = (
+            second - mean[..., :, None] * mean[..., None, :] + _FLOOR * np.eye(size)
+        )
+        logs = _log_densities(
+            x[live], weights[live], mean, covariances[live], outer[live]
+        )
         top = logs.max(axis=-1, keepdims=True)
         dense = np.exp(logs - top)
         whole = dense.sum(axis=-1, keepdims=True)
@@ -120,7 +149,9 @@ def _mixture(x: Float[np.ndarray, "B N F"], share: Float[np.ndarray, "B N K"]):
     return weights, means, covariances, -likelihood
 
 
-def _log_densities(x, weights, means, covariances, outer=None) -> Float[np.ndarray, "B N K"]:
+def _log_densities(
+    x, weights, means, covariances, outer=None
+) -> Float[np.ndarray, "B N K"]:
     """Log of every component's weight times its density at every row."""
     size = x.shape[-1]
     if outer is None:
@@ -129,4 +160,6 @@ def _log_densities(x, weights, means, covariances, outer=None) -> Float[np.ndarr
     towards = (precision @ means[..., None])[..., 0]
     quadratic = outer @ precision.reshape(*means.shape[:2], size**2).swapaxes(1, 2)
     quadratic += (towards * means).sum(-1)[:, None] - 2 * x @ towards.swapaxes(1, 2)
-    return (weights - np.linalg.slogdet(covariances)[1] / 2)[:, None] - (quadratic + size * np.log(2 * np.pi)) / 2
+    return (weights - np.linalg.slogdet(covariances)[1] / 2)[:, None] - (
+        quadratic + size * np.log(2 * np.pi)
+    ) / 2

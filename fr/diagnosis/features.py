@@ -43,7 +43,9 @@ def logit_dispersion(traces: Sequence[Trace], config: DiagnosisConfig) -> float:
     return float(np.mean([np.log10(junction_variance(t, half)) for t in traces]))
 
 
-def problem_features(traces: Sequence[Trace], config: DiagnosisConfig) -> dict[str, float]:
+def problem_features(
+    traces: Sequence[Trace], config: DiagnosisConfig
+) -> dict[str, float]:
     """The features of one problem by name, means over its failed rollouts; NaN for those that need an ancestor.
 
     `spread_1e-4` and `spread_1e-2` show how much of the spread is numerical noise.

@@ -8,7 +8,10 @@ from jaxtyping import Bool, Float
 
 from fr.config import DiagnosisConfig
 
-_SHUFFLED, _BLOCK = 1000, 1 << 20  # traces in random order behind a threshold; their tokens at one time
+_SHUFFLED, _BLOCK = (
+    1000,
+    1 << 20,
+)  # traces in random order behind a threshold; their tokens at one time
 
 Scores = Mapping[
     str, Float[np.ndarray, "T"]
@@ -29,7 +32,11 @@ class Trace:
 
     def signal(self) -> Float[np.ndarray, "T"]:
         """What the junction maximises: J, or V where there is no ancestor; -inf at forced tokens."""
-        return np.where(self.sampled, self.scores["demotion" if self.has_ancestor else "logit_var"], -np.inf)
+        return np.where(
+            self.sampled,
+            self.scores["demotion" if self.has_ancestor else "logit_var"],
+            -np.inf,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +48,9 @@ class Calibration:
     cov_mean: float  # background of g_cov over the failures' sampled tokens; 0 without an ancestor
     cov_sd: float
     lengths: tuple[int, ...]  # of the failures, in tokens
-    fires: tuple[int, ...]  # where the detector would have fired on each of them; -1: nowhere
+    fires: tuple[
+        int, ...
+    ]  # where the detector would have fired on each of them; -1: nowhere
 
 
 def junction(trace: Trace) -> int:
@@ -54,7 +63,9 @@ def tokens_of(setting: float, lengths: Sequence[int]) -> int:
     return int(round(setting if setting >= 1 else setting * float(np.median(lengths))))
 
 
-def detector_scores(trace: Trace, score: str, mean: float, sd: float) -> Float[np.ndarray, "T"]:
+def detector_scores(
+    trace: Trace, score: str, mean: float, sd: float
+) -> Float[np.ndarray, "T"]:
     """The detector's score of each token: J, max(Z_path, Z_cov), or V without an ancestor; 0 where forced."""
     return np.where(trace.sampled, _scores(trace.scores, score, mean, sd), 0.0)
 
@@ -64,7 +75,9 @@ def _scores(s: Scores, score: str, mean: float, sd: float) -> Float[np.ndarray, 
         return s["logit_var"]
     if score == "demotion":
         return s["demotion"]
-    z_cov = np.maximum((s["g_cov"] - mean) / sd, 0) if sd > 0 else np.zeros_like(s["g_cov"])
+    z_cov = (
+        np.maximum((s["g_cov"] - mean) / sd, 0) if sd > 0 else np.zeros_like(s["g_cov"])
+    )
     return np.maximum(s["z_path"], z_cov)
 
 
@@ -74,7 +87,9 @@ def windowed(scores: Float[np.ndarray, "T"], width: int) -> Float[np.ndarray, "T
     return total - np.concatenate([np.zeros(min(width, len(total))), total[:-width]])
 
 
-def page_hinkley(scores: Float[np.ndarray, "... T"], drift: float) -> Float[np.ndarray, "... T"]:
+def page_hinkley(
+    scores: Float[np.ndarray, "... T"], drift: float
+) -> Float[np.ndarray, "... T"]:
     """PH_t = max(0, PH_{t-1} + x_t − mean(x_1..x_t) − drift): how far scores have risen over their own mean.
 
     One-sided, for a rise, in the units of the score; the sum of what exceeds the mean, less its least value so far.
@@ -97,9 +112,16 @@ def detector_curve(
     return curve
 
 
-def fire_of(curve: Float[np.ndarray, "T"], sampled: Bool[np.ndarray, "T"], warmup: int, threshold: float) -> int:
+def fire_of(
+    curve: Float[np.ndarray, "T"],
+    sampled: Bool[np.ndarray, "T"],
+    warmup: int,
+    threshold: float,
+) -> int:
     """The first sampled token behind the warm-up whose value exceeds the threshold; -1: there is none."""
-    above = np.flatnonzero((curve > threshold) & sampled & (np.arange(len(curve)) >= warmup))
+    above = np.flatnonzero(
+        (curve > threshold) & sampled & (np.arange(len(curve)) >= warmup)
+    )
     return int(above[0]) if len(above) else -1
 
 
@@ -119,12 +141,22 @@ def calibrate(traces: Sequence[Trace], config: DiagnosisConfig) -> Calibration:
     warmup = tokens_of(config.warmup, lengths) if config.warmup else 0
     curves = [detector_curve(t, config, mean, sd) for t in traces]
     if config.detector == "window":
-        quantile = config.quantile if traces[0].has_ancestor else config.quantile_without_ancestor
-        threshold = float(np.quantile(np.concatenate([c[t.sampled] for c, t in zip(curves, traces)]), quantile))
+        quantile = (
+            config.quantile
+            if traces[0].has_ancestor
+            else config.quantile_without_ancestor
+        )
+        threshold = float(
+            np.quantile(
+                np.concatenate([c[t.sampled] for c, t in zip(curves, traces)]), quantile
+            )
+        )
     else:
         drawn = [detector_scores(t, config.score, mean, sd)[t.sampled] for t in traces]
         threshold = _alarm_threshold(drawn, config, warmup)
-    fires = tuple(fire_of(c, t.sampled, warmup, threshold) for c, t in zip(curves, traces))
+    fires = tuple(
+        fire_of(c, t.sampled, warmup, threshold) for c, t in zip(curves, traces)
+    )
     return Calibration(threshold, warmup, mean, sd, lengths, fires)
 
 
@@ -139,7 +171,15 @@ def _alarm_threshold(
     rng, each = np.random.default_rng(0), -(-_SHUFFLED // len(scores))
     largest = []
     for row in scores:
-        for count in np.diff([*range(0, each, max(1, _BLOCK // max(len(row), 1))), each]):
+        for count in np.diff(
+            [*range(0, each, max(1, _BLOCK // max(len(row), 1))), each]
+        ):
             shuffled = rng.permuted(np.broadcast_to(row, (count, len(row))), axis=1)
-            largest.append(page_hinkley(shuffled, config.drift)[:, warmup:].max(axis=1, initial=0.0))
-    return float(np.quantile(np.concatenate(largest), 1 - config.false_alarms, method="higher"))
+            largest.append(
+                page_hinkley(shuffled, config.drift)[:, warmup:].max(
+                    axis=1, initial=0.0
+                )
+            )
+    return float(
+        np.quantile(np.concatenate(largest), 1 - config.false_alarms, method="higher")
+    )

@@ -15,7 +15,10 @@ def counted(operators: tuple[str, ...]) -> list[int]:
 
 
 def label(
-    rates: Float[np.ndarray, "... O"], operators: tuple[str, ...], margin: float, hard: float
+    rates: Float[np.ndarray, "... O"],
+    operators: tuple[str, ...],
+    margin: float,
+    hard: float,
 ) -> Int[np.ndarray, "..."]:
     """Index into LABELS: steerable iff best − retry >= margin and 1 − retry >= hard, else beyond iff best =
     0.
@@ -35,7 +38,9 @@ def count_labels(labels: Int[np.ndarray, "N"]) -> dict[str, int]:
 
 
 def unreached(
-    rates: Float[np.ndarray, "N O"], attempts: Int[np.ndarray, "N O"], level: float = 0.95
+    rates: Float[np.ndarray, "N O"],
+    attempts: Int[np.ndarray, "N O"],
+    level: float = 0.95,
 ) -> tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N"]]:
     """Problems that no operator solved, retry included, and what their success probability is at most.
 
@@ -46,7 +51,10 @@ def unreached(
 
 
 def permute_attempts(
-    correct: Int[np.ndarray, "N O"], attempts: Int[np.ndarray, "N O"], draws: int, rng: np.random.Generator
+    correct: Int[np.ndarray, "N O"],
+    attempts: Int[np.ndarray, "N O"],
+    draws: int,
+    rng: np.random.Generator,
 ) -> Int[np.ndarray, "P N O"]:
     """Successes after shuffling each problem's attempts over its operators, whose counts are kept."""
     shuffled = np.empty((draws, *correct.shape), np.int64)
@@ -76,10 +84,18 @@ def permutation_null(
     """
 
     def share(successes):
-        return (label(successes / attempts, operators, margin, hard) == STEERABLE).mean(axis=-1)
+        return (label(successes / attempts, operators, margin, hard) == STEERABLE).mean(
+            axis=-1
+        )
 
     seen = float(share(correct))
     null = share(permute_attempts(correct, attempts, draws, rng))
     low, high = np.quantile(null, (0.025, 0.975))
     p = (1 + int((null >= seen).sum())) / (1 + draws)
-    return {"seen": seen, "mean": float(null.mean()), "low": float(low), "high": float(high), "p": p}
+    return {
+        "seen": seen,
+        "mean": float(null.mean()),
+        "low": float(low),
+        "high": float(high),
+        "p": p,
+    }

@@ -52,7 +52,10 @@ class Regimes:
 # One thread: fits are small, and sums of several threads differ in their last bits from machine to machine.
 @threadpool_limits.wrap(limits=1)
 def find_regimes(
-    z: Float[np.ndarray, "N F"], algorithm: str, config: RegimesConfig, rng: np.random.Generator
+    z: Float[np.ndarray, "N F"],
+    algorithm: str,
+    config: RegimesConfig,
+    rng: np.random.Generator,
 ) -> Regimes:
     """Cluster standard scores; their number, 2 to `largest`, is that of the largest silhouette.
 
@@ -66,7 +69,9 @@ def find_regimes(
         labels = cluster(z[None], z[None], k, algorithm, rng, _STARTS)[0]
         if len(np.unique(labels)) == k:
             found[k] = labels
-            silhouettes[k] = float(silhouette_score(distances, labels, metric="precomputed"))
+            silhouettes[k] = float(
+                silhouette_score(distances, labels, metric="precomputed")
+            )
     k = max(silhouettes, key=silhouettes.get)
     largest_first = np.argsort(-np.bincount(found[k]), kind="stable")
     labels = np.argsort(largest_first)[found[k]]
@@ -80,11 +85,16 @@ def find_regimes(
         low=float(np.quantile(seen, 0.025)),
         high=float(np.quantile(seen, 0.975)),
         seeds=float(agreement(np.broadcast_to(labels, again.shape), again, k).mean()),
-        nulls={name: _null(z, k, algorithm, name, seen.mean(), config, rng) for name in NULLS},
+        nulls={
+            name: _null(z, k, algorithm, name, seen.mean(), config, rng)
+            for name in NULLS
+        },
     )
 
 
-def draw_null(z: Float[np.ndarray, "N F"], name: str, rng: np.random.Generator) -> Float[np.ndarray, "N F"]:
+def draw_null(
+    z: Float[np.ndarray, "N F"], name: str, rng: np.random.Generator
+) -> Float[np.ndarray, "N F"]:
     """A table without regimes: every column holds the values that it has, in another order.
 
     shuffled: any order, so that columns are independent. cloud [ours]: the order of a normal draw that is
@@ -113,7 +123,9 @@ def _null(
     def draw(tables: int) -> Float[np.ndarray, "B"]:
         drawn = np.stack([draw_null(z, name, rng) for _ in range(tables)])
         labels = cluster(drawn, drawn, k, algorithm, rng, _STARTS)
-        return _resampled(drawn, labels, algorithm, config.null_bootstrap, rng).mean(axis=1)
+        return _resampled(drawn, labels, algorithm, config.null_bootstrap, rng).mean(
+            axis=1
+        )
 
     # A mean over fewer resamples than the seen one's scatters more: p is too large rather than too small.
     p, drawn = sequential_p(draw, seen, config.nulls)
@@ -132,5 +144,7 @@ def _resampled(
     k = int(labels.max()) + 1
     tables, labels = (np.repeat(part, resamples, axis=0) for part in (z, labels))
     rows = rng.integers(z.shape[1], size=labels.shape)
-    found = cluster(np.take_along_axis(tables, rows[..., None], axis=1), tables, k, algorithm, rng)
+    found = cluster(
+        np.take_along_axis(tables, rows[..., None], axis=1), tables, k, algorithm, rng
+    )
     return agreement(labels, found, k).reshape(len(z), resamples)

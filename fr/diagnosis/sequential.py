@@ -7,7 +7,11 @@ from jaxtyping import Float
 
 
 def sequential_p(
-    draw: Callable[[int], Float[np.ndarray, "B"]], seen: float, most: int, enough: int = 10, batch: int = 20
+    draw: Callable[[int], Float[np.ndarray, "B"]],
+    seen: float,
+    most: int,
+    enough: int = 10,
+    batch: int = 20,
 ) -> tuple[float, Float[np.ndarray, "L"]]:
     """p of `seen` by tables of the null, drawn until `enough` are as large, and those drawn.
 

@@ -8,13 +8,17 @@ import numpy as np
 def repeated(tokens: Sequence[int], n: int) -> float:
     """Share of the n-grams of a row that are not new, in [0, 1)."""
     total = len(tokens) - n + 1
-    return 1 - len(set(zip(*(tokens[i:] for i in range(n))))) / total if total > 0 else 0.0
+    return (
+        1 - len(set(zip(*(tokens[i:] for i in range(n))))) / total if total > 0 else 0.0
+    )
 
 
 def repeated_end(tokens: Sequence[int], n: int, share: float = 0.25) -> float:
     """Share of the n-grams that end in the last `share` of a row and that the row has had before, in [0, 1)."""
     grams = list(zip(*(tokens[i:] for i in range(n))))
-    first = len(tokens) - max(1, round(share * len(tokens))) - n + 1  # those before it end before the last part
+    first = (
+        len(tokens) - max(1, round(share * len(tokens))) - n + 1
+    )  # those before it end before the last part
     seen, again = set(grams[: max(first, 0)]), 0
     for gram in grams[max(first, 0) :]:
         again += gram in seen

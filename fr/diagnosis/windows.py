@@ -11,7 +11,9 @@ def groups(confidence: Float[np.ndarray, "T"], window: int) -> Float[np.ndarray,
     row = np.asarray(confidence, np.float64)
     if not len(row):
         return np.zeros(1)
-    return np.lib.stride_tricks.sliding_window_view(row, min(window, len(row))).mean(axis=1)
+    return np.lib.stride_tricks.sliding_window_view(row, min(window, len(row))).mean(
+        axis=1
+    )
 
 
 def bottom(windows: Float[np.ndarray, "_"]) -> float:

@@ -2,6 +2,22 @@
 
 # Each of these files what it defines in OPERATORS.
 from fr.interventions import operators, prompted, traces  # noqa: F401
-from fr.interventions.base import OPERATORS, Change, Failure, Operator, Setting, register, select
+from fr.interventions.base import (
+    OPERATORS,
+    Change,
+    Failure,
+    Operator,
+    Setting,
+    register,
+    select,
+)
 
-__all__ = ["OPERATORS", "Change", "Failure", "Operator", "Setting", "register", "select"]
+__all__ = [
+    "OPERATORS",
+    "Change",
+    "Failure",
+    "Operator",
+    "Setting",
+    "register",
+    "select",
+]

@@ -30,12 +30,18 @@ class Failure:
     def least_sure(self) -> Callable[[int], float]:
         """The least running confidence of a window of so many tokens (`fr.diagnosis.windows.running`)."""
         drawn = self.trace.scores["top20_confidence"][self.trace.sampled]
-        return functools.cache(lambda window: float(running(drawn, window)[min(window, len(drawn)) - 1 :].min()))
+        return functools.cache(
+            lambda window: float(
+                running(drawn, window)[min(window, len(drawn)) - 1 :].min()
+            )
+        )
 
     @functools.cached_property
     def false_step(self) -> Step | None:
         """The first step of its reasoning that is not true arithmetic."""
-        return next((step for step in find_steps(self.written.reasoning) if not step.true), None)
+        return next(
+            (step for step in find_steps(self.written.reasoning) if not step.true), None
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +69,9 @@ class Setting:
 
     def generator(self) -> np.random.Generator:
         """A generator of this attempt's own, apart from the row's draws."""
-        return np.random.default_rng(row_key(self.config.seed, "operator", self.problem.id, self.attempt))
+        return np.random.default_rng(
+            row_key(self.config.seed, "operator", self.problem.id, self.attempt)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +80,12 @@ class Change:
 
     params: dict = dataclasses.field(default_factory=dict)  # fields of RowParams
     prompt: Prompt | None = None  # read instead of the task's
-    kept: tuple[int, ...] = ()  # tokens that stand behind the prompt and are read, not decoded
-    speak: Callable[[np.ndarray], Resume] | None = None  # to the row, at its pause tokens, from its tokens
+    kept: tuple[
+        int, ...
+    ] = ()  # tokens that stand behind the prompt and are read, not decoded
+    speak: Callable[[np.ndarray], Resume] | None = (
+        None  # to the row, at its pause tokens, from its tokens
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +98,9 @@ class Operator:
     uses_ancestor: bool = False  # reads one where there is one, and then pays for it
     deterministic: bool = False  # every attempt is the same, so one is made
     outside: bool = False  # uses truth that no model gave it, such as arithmetic
-    words: Callable[[Format], tuple[str, ...]] = lambda form: ()  # what the tokenizer must be able to write
+    words: Callable[[Format], tuple[str, ...]] = (
+        lambda form: ()
+    )  # what the tokenizer must be able to write
 
     def change(self, setting: Setting) -> Change:
         """How this attempt differs from a plain one."""
@@ -94,10 +108,14 @@ class Operator:
         return filled if isinstance(filled, Change) else Change(filled)
 
 
-def register(name: str, *, needs_ancestor: bool = False, uses_ancestor: bool = False, **traits) -> Callable:
+def register(
+    name: str, *, needs_ancestor: bool = False, uses_ancestor: bool = False, **traits
+) -> Callable:
     """Decorator that files a `fill` function as an operator; keywords are the fields of Operator."""
 
-    def add(fill: Callable[[Setting], dict | Change]) -> Callable[[Setting], dict | Change]:
+    def add(
+        fill: Callable[[Setting], dict | Change],
+    ) -> Callable[[Setting], dict | Change]:
         uses = uses_ancestor or needs_ancestor
         OPERATORS.register(name)(Operator(name, fill, needs_ancestor, uses, **traits))
         return fill
@@ -111,7 +129,11 @@ def select(
     """The operators that can run on a task, and of each that cannot the reason."""
     operators, why = [OPERATORS[name] for name in names], {}
     for operator in operators:
-        unwritten = [word for word in operator.words(format_of(task)) if spell(codec, word) is None]
+        unwritten = [
+            word
+            for word in operator.words(format_of(task))
+            if spell(codec, word) is None
+        ]
         if operator.needs_ancestor and not has_ancestor:
             why[operator.name] = "needs an ancestor"
         elif unwritten:

@@ -96,7 +96,9 @@ def local_temp(setting: Setting) -> dict:
     c = setting.config.intervention
     return {
         "operator": steering.HEAT,
-        "local_temperature": c.local_temperatures[setting.attempt % len(c.local_temperatures)],
+        "local_temperature": c.local_temperatures[
+            setting.attempt % len(c.local_temperatures)
+        ],
         "local_span": c.local_span,
         **_detector(setting),
     }
@@ -110,7 +112,13 @@ def contrastive(setting: Setting) -> dict:
     keep what the specialist finds absurd. Drawn at the row's temperature; the source searches.
     """
     c = setting.config.intervention
-    return {**dense_sampled(setting), "alpha": c.contrast, "plausible": c.plausible, "top_p": 1.0, "top_k": 0}
+    return {
+        **dense_sampled(setting),
+        "alpha": c.contrast,
+        "plausible": c.plausible,
+        "top_p": 1.0,
+        "top_k": 0,
+    }
 
 
 @register("ancestor_alone", needs_ancestor=True)
@@ -149,7 +157,11 @@ def other_first(setting: Setting) -> dict:
     Drawn from what is left of the first distribution, where the source takes the likeliest tokens in turn.
     """
     begun = (failure.written.tokens[:1] for failure in setting.failures)
-    return {"avoid": tuple(dict.fromkeys(token for first in begun for token in first))[: WIDTHS["avoid"]]}
+    return {
+        "avoid": tuple(dict.fromkeys(token for first in begun for token in first))[
+            : WIDTHS["avoid"]
+        ]
+    }
 
 
 @register("early_stop")

@@ -18,7 +18,10 @@ from fr.tasks.steps import completion_of
 
 HINT = "Check each step before you go on to the next one."
 AGAIN = "Read the question again:"
-FAULT, MEND = "This attempt is wrong:", "Say what is wrong with it, then solve the problem anew."
+FAULT, MEND = (
+    "This attempt is wrong:",
+    "Say what is wrong with it, then solve the problem anew.",
+)
 NOT = "The answer is not {}."
 _EXAMPLES = 2  # worked ones, where a plain attempt reads none
 
@@ -69,7 +72,11 @@ def not_this(setting: Setting) -> Change:
     """
     answers = [failure.written.own_answer for failure in setting.failures]
     known = list(dict.fromkeys(answer for answer in answers if answer))
-    return _told(setting, NOT.format(known[setting.attempt % len(known)])) if known else Change()
+    return (
+        _told(setting, NOT.format(known[setting.attempt % len(known)]))
+        if known
+        else Change()
+    )
 
 
 @register("other_examples")
@@ -116,7 +123,9 @@ def tip(setting: Setting) -> dict:
     Only those that are one token, with a space before them or without. Raises UserError if none is.
     """
     c, words = setting.config.intervention, setting.format.switches
-    spelled = (spell(setting.codec, before + word) for word in words for before in ("", " "))
+    spelled = (
+        spell(setting.codec, before + word) for word in words for before in ("", " ")
+    )
     tokens = tuple(dict.fromkeys(ids[0] for ids in spelled if ids and len(ids) == 1))
     if not tokens:
         raise UserError(
@@ -124,7 +133,11 @@ def tip(setting: Setting) -> dict:
             "config.intervention.operators"
         )
     window = tokens_of(c.switch_window, setting.calibration.lengths)
-    return {"switch_penalty": c.switch_penalty, "switch_window": window, "switch_tokens": tokens}
+    return {
+        "switch_penalty": c.switch_penalty,
+        "switch_window": window,
+        "switch_tokens": tokens,
+    }
 
 
 @register("calculator", outside=True, words=lambda form: ("=",))

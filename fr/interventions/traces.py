@@ -10,21 +10,33 @@ from fr.tasks.formats import spell
 from fr.tasks.steps import written
 
 
-def _behind(setting: Setting, failure: Failure, length: int, pushed: str = "") -> Change | None:
+def _behind(
+    setting: Setting, failure: Failure, length: int, pushed: str = ""
+) -> Change | None:
     """Go on behind the first characters of a failed trace and a pushed text; None if that cannot be written."""
     kept, rest = failure.written.within(length)
     # Together: a tokenizer may join what is left of the trace with what follows it.
     joint = spell(setting.codec, rest + pushed)
     forced = spell(setting.codec, pushed) if joint is None else joint
-    return None if forced is None else Change({"forced": forced}, kept=tuple(failure.written.tokens[:kept]))
+    return (
+        None
+        if forced is None
+        else Change({"forced": forced}, kept=tuple(failure.written.tokens[:kept]))
+    )
 
 
 @register("prefix_restart")
 def prefix_restart(setting: Setting) -> Change:
     """Keep whole steps of a failed trace, up to its junction or to a share of its reasoning, and go on."""
     written, share = setting.failure.written, setting.config.intervention.restart_share
-    limit = share * len(written.reasoning) if share else written.length(junction(setting.failure.trace))
-    return _behind(setting, setting.failure, max(end for end in written.ends if end <= limit))
+    limit = (
+        share * len(written.reasoning)
+        if share
+        else written.length(junction(setting.failure.trace))
+    )
+    return _behind(
+        setting, setting.failure, max(end for end in written.ends if end <= limit)
+    )
 
 
 @register("wait", words=lambda form: (form.again,))
@@ -77,7 +89,9 @@ def _at_offset(offset: int):
         failure, at = fired[setting.attempt % len(fired)]
         tokens = failure.written.tokens
         kept = tokens[: min(max(at + offset, 0), len(tokens) - 1)]
-        return Change({**steer(setting, steering.CHOSEN), "fire_position": 0}, kept=tuple(kept))
+        return Change(
+            {**steer(setting, steering.CHOSEN), "fire_position": 0}, kept=tuple(kept)
+        )
 
     fill.__doc__ = (
         "Replay a failed trace on which the detector fires up to "
@@ -89,6 +103,12 @@ def _at_offset(offset: int):
 
 # A new attempt cannot act before its own fire: only one that goes along a recorded trace knows where that is. So
 # all five replay one, and differ by the offset alone. What lies outside of the trace is moved to its ends.
-OFFSETS = {"steer_before_10": -10, "steer_before_5": -5, "steer_at_fire": 0, "steer_after_5": 5, "steer_after_10": 10}
+OFFSETS = {
+    "steer_before_10": -10,
+    "steer_before_5": -5,
+    "steer_at_fire": 0,
+    "steer_after_5": 5,
+    "steer_after_10": 10,
+}
 for _name in OFFSETS:
     register(_name, needs_ancestor=True)(_at_offset(OFFSETS[_name]))

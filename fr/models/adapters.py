@@ -16,5 +16,7 @@ def merge(params: dict, adapters: dict, config: LoraConfig) -> dict:
         a, b = a.reshape(layers, -1, rank), b.reshape(layers, rank, -1)
         # Accelerators multiply with fewer digits unless told otherwise.
         product = jnp.matmul(a, b, precision="highest").reshape(kernel.shape)
-        flat[name] = (kernel.astype(jnp.float32) + config.alpha / rank * product).astype(kernel.dtype)
+        flat[name] = (
+            kernel.astype(jnp.float32) + config.alpha / rank * product
+        ).astype(kernel.dtype)
     return traverse_util.unflatten_dict(flat, sep="/")

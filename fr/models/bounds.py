@@ -41,11 +41,21 @@ _NUMBERS = {
     "mscale_all_dim": (0.0, 1e6),
 }
 _KINDS = {
-    bool: ("tie_word_embeddings attention_bias mlp_bias use_sliding_window truncate", "true or false"),
+    bool: (
+        "tie_word_embeddings attention_bias mlp_bias use_sliding_window truncate",
+        "true or false",
+    ),
     str: ("model_type hidden_act hidden_activation rope_type type", "a text"),
-    dict: ("rope_scaling rope_parameters full_attention sliding_attention", "an object"),
+    dict: (
+        "rope_scaling rope_parameters full_attention sliding_attention",
+        "an object",
+    ),
 }
-_KIND = {name: (kind, what) for kind, (names, what) in _KINDS.items() for name in names.split()}
+_KIND = {
+    name: (kind, what)
+    for kind, (names, what) in _KINDS.items()
+    for name in names.split()
+}
 
 
 def check_config(raw: dict, where: str) -> None:
@@ -61,16 +71,22 @@ def check_config(raw: dict, where: str) -> None:
         elif name in _NUMBERS:
             number(value, *_NUMBERS[name], f"{where}: {name}")
         elif name in _KIND and not isinstance(value, _KIND[name][0]):
-            raise UserError(f"{where}: {name} = {shown(value)} must be {_KIND[name][1]}")
+            raise UserError(
+                f"{where}: {name} = {shown(value)} must be {_KIND[name][1]}"
+            )
         elif name == "layer_types":
             _names(value, f"{where}: {name}")
         if name in _KINDS[dict][0].split():
             check_config(value, f"{where}: {name}")
     heads, kv = (raw.get(f"num_{kind}_heads") for kind in ("attention", "key_value"))
     if heads and kv and heads % kv:
-        raise UserError(f"{where}: num_key_value_heads = {kv} does not divide num_attention_heads = {heads}")
+        raise UserError(
+            f"{where}: num_key_value_heads = {kv} does not divide num_attention_heads = {heads}"
+        )
     if raw.get("head_dim") and raw["head_dim"] % 2:
-        raise UserError(f"{where}: head_dim = {raw['head_dim']} must be even: rotations are of pairs")
+        raise UserError(
+            f"{where}: head_dim = {raw['head_dim']} must be even: rotations are of pairs"
+        )
 
 
 def whole_number(value, low: int, high: int, what: str) -> int:
@@ -85,7 +101,9 @@ def number(value, low: float, high: float, what: str) -> float:
     """`value` if it is a finite number in [low, high]; raises UserError, which begins with `what`, if not."""
     plain = type(value) in (int, float) and math.isfinite(value)
     if not plain or not low <= value <= high:
-        raise UserError(f"{what} = {shown(value)} must be a number from {low:g} to {high:g}")
+        raise UserError(
+            f"{what} = {shown(value)} must be a number from {low:g} to {high:g}"
+        )
     return value
 
 

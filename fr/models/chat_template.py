@@ -20,7 +20,9 @@ _CONTENT = re.compile("think|thought|reason|answer|solution|response", re.IGNORE
 _ASKED, _SAID = "QUESTION", "REPLY"
 
 
-def encode_chat(tokenizer, messages: list[dict], settings: Mapping, name: str) -> list[int]:
+def encode_chat(
+    tokenizer, messages: list[dict], settings: Mapping, name: str
+) -> list[int]:
     """Ids of messages in the tokenizer's template, up to where the model is to speak.
 
     `settings` are variables of the template, as `enable_thinking`. Raises UserError for one that the template
@@ -57,14 +59,19 @@ def hidden_ids(tokenizer, stop_tokens: tuple[int, ...]) -> frozenset[int]:
 
 def special_tokens(tokenizer) -> dict[int, str]:
     """Text of the tokens that are flagged as special, by id."""
-    return {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    return {
+        i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special
+    }
 
 
 def _conversation(tokenizer) -> str | None:
     """A question and a reply in the template; None without one, or where it refuses them."""
     if not tokenizer.chat_template:
         return None
-    messages = [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _SAID}]
+    messages = [
+        {"role": "user", "content": _ASKED},
+        {"role": "assistant", "content": _SAID},
+    ]
     try:
         return _apply(tokenizer, messages, str(tokenizer.name_or_path or "the model"))
     except foreign.Endless:
@@ -80,4 +87,9 @@ def _apply(tokenizer, messages: list[dict], name: str, **variables) -> str:
         template, special = tokenizer.get_chat_template(), tokenizer.special_tokens_map
     except ValueError as error:  # of several templates none is the default
         raise UserError(f"{where}: {first_line(error)}") from error
-    return foreign.render(template, messages, {"add_generation_prompt": False} | special | variables, where)
+    return foreign.render(
+        template,
+        messages,
+        {"add_generation_prompt": False} | special | variables,
+        where,
+    )

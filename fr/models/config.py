@@ -37,8 +37,12 @@ class ModelConfig:
     full_every: int = 0  # every n-th layer is full; the others slide
     local_rope_theta: float = 0.0  # Gemma 3: of sliding layers; 0: as the others
     rope_scaling: RopeScaling | None = None
-    local_rope_scaling: RopeScaling | None = None  # of sliding layers, where they have a theta of their own
-    masked: tuple[int, ...] = ()  # an ancestor's ids that are other tokens for the specialist beside it
+    local_rope_scaling: RopeScaling | None = (
+        None  # of sliding layers, where they have a theta of their own
+    )
+    masked: tuple[
+        int, ...
+    ] = ()  # an ancestor's ids that are other tokens for the specialist beside it
 
     @property
     def context(self) -> int:
@@ -46,7 +50,9 @@ class ModelConfig:
         s = self.rope_scaling
         if s is None or s.kind == "dynamic":
             return self.max_positions
-        return max(self.max_positions, int(s.factor * (s.original or self.max_positions)))
+        return max(
+            self.max_positions, int(s.factor * (s.original or self.max_positions))
+        )
 
     @property
     def scale(self) -> float:
@@ -55,7 +61,9 @@ class ModelConfig:
 
     def slides(self, layer: int) -> bool:
         """Whether a layer attends to a sliding window only."""
-        return bool(self.window) and (not self.full_every or (layer + 1) % self.full_every != 0)
+        return bool(self.window) and (
+            not self.full_every or (layer + 1) % self.full_every != 0
+        )
 
 
 @struct.dataclass
@@ -70,12 +78,16 @@ def layer_data(config: ModelConfig) -> LayerData:
     """Per-layer constants of a decoder."""
     slides = np.array([config.slides(i) for i in range(config.layers)])
     window = np.where(slides, config.window, np.iinfo(np.int32).max)
-    return LayerData(window.astype(np.int32), slides.astype(np.int32) * (len(rotary(config)) - 1))
+    return LayerData(
+        window.astype(np.int32), slides.astype(np.int32) * (len(rotary(config)) - 1)
+    )
 
 
 def rotary(config: ModelConfig) -> Float[np.ndarray, "R H/2"]:
     """Rotary frequencies: those of full layers and, where they have their own, of sliding ones."""
-    kinds = [inv_freq(theta, config.head_dim, scaling) for theta, scaling in _ropes(config)]
+    kinds = [
+        inv_freq(theta, config.head_dim, scaling) for theta, scaling in _ropes(config)
+    ]
     return np.stack(kinds).astype(np.float32)
 
 

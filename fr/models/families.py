@@ -32,12 +32,18 @@ FAMILIES = {
     "llama": Family("LlamaForCausalLM", {}, _LLAMA),
     "qwen2": Family("Qwen2ForCausalLM", {"qkv_bias": True}, _QWEN),
     "qwen3": Family("Qwen3ForCausalLM", {"qk_norm": True}, _QWEN | {"head_dim": 128}),
-    "gemma": Family("GemmaForCausalLM", _GEMMA, _GEMMA_DEFAULTS | {"num_key_value_heads": 16}),
+    "gemma": Family(
+        "GemmaForCausalLM", _GEMMA, _GEMMA_DEFAULTS | {"num_key_value_heads": 16}
+    ),
     "gemma2": Family(
         "Gemma2ForCausalLM",
         _GEMMA | {"post_norms": True},
         _GEMMA_DEFAULTS
-        | {"sliding_window": 4096, "sliding_window_pattern": 2, "num_key_value_heads": 4}
+        | {
+            "sliding_window": 4096,
+            "sliding_window_pattern": 2,
+            "num_key_value_heads": 4,
+        }
         | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     ),
     "gemma3_text": Family(
@@ -45,7 +51,11 @@ FAMILIES = {
         _GEMMA | {"post_norms": True, "qk_norm": True},
         _GEMMA_DEFAULTS
         | {"rope_theta": 1e6, "rope_local_base_freq": 10000.0}
-        | {"sliding_window": 4096, "sliding_window_pattern": 6, "max_position_embeddings": 131072}
+        | {
+            "sliding_window": 4096,
+            "sliding_window_pattern": 6,
+            "max_position_embeddings": 131072,
+        }
         # The published multimodal folders name none of these.
         | {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4},
     ),
@@ -83,16 +93,26 @@ def model_config(raw: dict, where: str) -> ModelConfig:
     check_config(raw, where)
     name = raw.get("model_type")
     if name not in FAMILIES:
-        raise UserError(f"{where}: model_type {shown(name)} is not supported; there are: {', '.join(FAMILIES)}")
+        raise UserError(
+            f"{where}: model_type {shown(name)} is not supported; there are: {', '.join(FAMILIES)}"
+        )
     family = FAMILIES[name]
     off = {key: 0.0 for key in _NULL_IS_OFF if key in raw}
     raw = family.defaults | off | {k: v for k, v in raw.items() if v is not None}
     need = lambda key: _need(raw, key, where)
     _refuse_unknown(raw, name, where)
-    width, heads, layers = need("hidden_size"), need("num_attention_heads"), need("num_hidden_layers")
+    width, heads, layers = (
+        need("hidden_size"),
+        need("num_attention_heads"),
+        need("num_hidden_layers"),
+    )
     window, full_every = _windows(raw, layers, where) if name in _OWN_SCALE else (0, 0)
-    if name not in _OWN_SCALE and (kinds := set(raw.get("layer_types") or ()) - {"full_attention"}):
-        raise UserError(f"{where}: layer_types {shown(sorted(kinds))} are not supported by {name!r}")
+    if name not in _OWN_SCALE and (
+        kinds := set(raw.get("layer_types") or ()) - {"full_attention"}
+    ):
+        raise UserError(
+            f"{where}: layer_types {shown(sorted(kinds))} are not supported by {name!r}"
+        )
     try:
         return ModelConfig(
             vocab=need("vocab_size"),
@@ -100,20 +120,29 @@ def model_config(raw: dict, where: str) -> ModelConfig:
             layers=layers,
             heads=heads,
             kv_heads=raw.get("num_key_value_heads", heads),
-            head_dim=raw.get("head_dim") or whole_number(width // heads, 1, width, f"{where}: width / heads"),
+            head_dim=raw.get("head_dim")
+            or whole_number(width // heads, 1, width, f"{where}: width / heads"),
             ff=need("intermediate_size"),
             max_positions=raw.get("max_position_embeddings", 2048),
             norm_eps=float(raw["rms_norm_eps"]),
             tied=bool(raw["tie_word_embeddings"]),
             attention_softcap=float(raw.get("attn_logit_softcapping", 0.0)),
             logit_softcap=float(raw.get("final_logit_softcapping", 0.0)),
-            query_scale=float(raw["query_pre_attn_scalar"]) ** -0.5 if name in _OWN_SCALE else 0.0,
+            query_scale=float(raw["query_pre_attn_scalar"]) ** -0.5
+            if name in _OWN_SCALE
+            else 0.0,
             window=window,
             full_every=full_every,
             **_rope(raw, name, where),
             **family.traits,
         )
-    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+    ) as error:
         raise UserError(f"{where}: {first_line(error)}") from error
 
 
@@ -122,7 +151,11 @@ def text_config(raw: dict) -> dict:
     inner = raw.get("text_config")
     if raw.get("model_type") != "gemma3" or not isinstance(inner, dict):
         return raw
-    shared = {key: raw[key] for key in ("tie_word_embeddings", "eos_token_id", "quantization_config") if key in raw}
+    shared = {
+        key: raw[key]
+        for key in ("tie_word_embeddings", "eos_token_id", "quantization_config")
+        if key in raw
+    }
     return {"model_type": "gemma3_text"} | shared | inner
 
 
@@ -136,21 +169,39 @@ def _refuse_unknown(raw: dict, name: str, where: str) -> None:
     """Settings that change the function of the model and that the decoder has no field for."""
     gelu = FAMILIES[name].traits.get("gelu", False)
     # Gemma's first exports say "gelu" and mean the tanh approximation (so does transformers' class).
-    known = ("gelu_pytorch_tanh", "gelu")[: 1 + (name == "gemma")] if gelu else ("silu",)
+    known = (
+        ("gelu_pytorch_tanh", "gelu")[: 1 + (name == "gemma")] if gelu else ("silu",)
+    )
     for activation in (raw.get("hidden_activation"), raw.get("hidden_act")):
         if activation not in (None, *known):
-            raise UserError(f"{where}: activation {shown(activation)} is not supported, only {known[0]!r}")
-    refused = ["attention_bias", "mlp_bias", "use_sliding_window", "use_bidirectional_attention"]
+            raise UserError(
+                f"{where}: activation {shown(activation)} is not supported, only {known[0]!r}"
+            )
+    refused = [
+        "attention_bias",
+        "mlp_bias",
+        "use_sliding_window",
+        "use_bidirectional_attention",
+    ]
     # transformers' Gemma 3 has the first of the two and does not apply it.
     refused += _NULL_IS_OFF[: {"gemma2": 0, "gemma3_text": 1}.get(name, 2)]
     for key in refused:
         if raw.get(key):
             raise UserError(f"{where}: {key} = {shown(raw[key])} is not supported")
     if raw.get("partial_rotary_factor", 1.0) != 1.0:
-        raise UserError(f"{where}: partial_rotary_factor = {raw['partial_rotary_factor']!r} is not supported")
+        raise UserError(
+            f"{where}: partial_rotary_factor = {raw['partial_rotary_factor']!r} is not supported"
+        )
     for key, value in raw.items():
-        if _TELLING.search(key) and key not in _KNOWN and "dropout" not in key and value not in _OFF:
-            raise UserError(f"{where}: {key} = {shown(value)} is not supported by model_type {name!r}")
+        if (
+            _TELLING.search(key)
+            and key not in _KNOWN
+            and "dropout" not in key
+            and value not in _OFF
+        ):
+            raise UserError(
+                f"{where}: {key} = {shown(value)} is not supported by model_type {name!r}"
+            )
 
 
 def _windows(raw: dict, layers: int, where: str) -> tuple[int, int]:
@@ -164,7 +215,9 @@ def _windows(raw: dict, layers: int, where: str) -> tuple[int, int]:
     for every in range(2, layers + 2):
         if slides == [(i + 1) % every != 0 for i in range(layers)]:
             return raw["sliding_window"], every
-    raise UserError(f"{where}: layer_types must be full at every n-th layer and sliding between, not {shown(kinds)}")
+    raise UserError(
+        f"{where}: layer_types must be full at every n-th layer and sliding between, not {shown(kinds)}"
+    )
 
 
 def _rope(raw: dict, name: str, where: str) -> dict:
@@ -177,23 +230,39 @@ def _rope(raw: dict, name: str, where: str) -> dict:
     local = {}
     if name == "gemma3_text":
         if new and not new.keys() <= {"full_attention", "sliding_attention"}:
-            raise UserError(f"{where}: rope_parameters must have full_attention and sliding_attention")
+            raise UserError(
+                f"{where}: rope_parameters must have full_attention and sliding_attention"
+            )
         new, local = new.get("full_attention") or {}, new.get("sliding_attention") or {}
     elif any(isinstance(value, dict) for value in new.values()):
-        raise UserError(f"{where}: rope_parameters by kind of layer are not supported by {name!r}")
+        raise UserError(
+            f"{where}: rope_parameters by kind of layer are not supported by {name!r}"
+        )
     extra = raw.get("original_max_position_embeddings")
     extra = {} if extra is None else {"original_max_position_embeddings": extra}
     of = lambda rope: read_scaling(rope | extra if rope else rope, length, where)
     scaling, other = of(old or new), of(new)
     if old and other not in (None, scaling):
-        raise UserError(f"{where}: rope_scaling and rope_parameters differ; leave one of them out")
-    thetas = [r["rope_theta"] for r in (old, new, raw) if r.get("rope_theta") is not None]
-    if old and "rope_theta" in new and float(new["rope_theta"]) != float(old.get("rope_theta", raw["rope_theta"])):
-        raise UserError(f"{where}: rope_theta = {new['rope_theta']!r} of rope_parameters is not that beside it")
+        raise UserError(
+            f"{where}: rope_scaling and rope_parameters differ; leave one of them out"
+        )
+    thetas = [
+        r["rope_theta"] for r in (old, new, raw) if r.get("rope_theta") is not None
+    ]
+    if (
+        old
+        and "rope_theta" in new
+        and float(new["rope_theta"]) != float(old.get("rope_theta", raw["rope_theta"]))
+    ):
+        raise UserError(
+            f"{where}: rope_theta = {new['rope_theta']!r} of rope_parameters is not that beside it"
+        )
     return {
         "rope_theta": float(thetas[0]),
         "rope_scaling": scaling,
-        "local_rope_theta": float(local.get("rope_theta") or raw.get("rope_local_base_freq", 0.0)),
+        "local_rope_theta": float(
+            local.get("rope_theta") or raw.get("rope_local_base_freq", 0.0)
+        ),
         "local_rope_scaling": of(local),
     }
 
@@ -201,10 +270,14 @@ def _rope(raw: dict, name: str, where: str) -> dict:
 def family_of(config: ModelConfig) -> str:
     """Name of the family that a decoder's traits amount to; raises UserError if they are no family's."""
     for name, family in FAMILIES.items():
-        traits = {t: False for other in FAMILIES.values() for t in other.traits} | family.traits
+        traits = {
+            t: False for other in FAMILIES.values() for t in other.traits
+        } | family.traits
         if all(getattr(config, t) == value for t, value in traits.items()):
             return name
-    raise UserError("a decoder with these traits has no name in transformers, so it cannot be exported")
+    raise UserError(
+        "a decoder with these traits has no name in transformers, so it cannot be exported"
+    )
 
 
 def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
@@ -225,7 +298,9 @@ def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
         "max_position_embeddings": config.max_positions,
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
-        "rope_scaling": write_scaling(config.rope_scaling) if config.rope_scaling else None,
+        "rope_scaling": write_scaling(config.rope_scaling)
+        if config.rope_scaling
+        else None,
         "tie_word_embeddings": config.tied,
         "hidden_act": gelu,
         "hidden_activation": gelu,
@@ -236,15 +311,24 @@ def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
 
 
 def _sliding_json(config: ModelConfig) -> dict:
-    kinds = ["sliding_attention" if config.slides(i) else "full_attention" for i in range(config.layers)]
+    kinds = [
+        "sliding_attention" if config.slides(i) else "full_attention"
+        for i in range(config.layers)
+    ]
     scalar = config.scale**-2
     ropes = {}
     if config.local_rope_scaling:
-        local = {"rope_theta": config.local_rope_theta} | write_scaling(config.local_rope_scaling)
+        local = {"rope_theta": config.local_rope_theta} | write_scaling(
+            config.local_rope_scaling
+        )
         whole = {"rope_theta": config.rope_theta} | write_scaling(config.rope_scaling)
-        ropes = {"rope_parameters": {"full_attention": whole, "sliding_attention": local}}
+        ropes = {
+            "rope_parameters": {"full_attention": whole, "sliding_attention": local}
+        }
     return ropes | {
-        "query_pre_attn_scalar": round(scalar) if abs(scalar - round(scalar)) < 1e-6 else scalar,
+        "query_pre_attn_scalar": round(scalar)
+        if abs(scalar - round(scalar)) < 1e-6
+        else scalar,
         "sliding_window": config.window or config.max_positions,
         "layer_types": kinds,
         "rope_local_base_freq": config.local_rope_theta,

@@ -29,15 +29,26 @@ def fingerprint(files: Iterable[Path]) -> str:
         hashes = list(pool.map(lambda path: _hash(path, known), files))
     base = os.path.commonpath([path.parent for path in files])
     for path, content in zip(files, hashes):
-        digest.update(f"{path.relative_to(base)} {path.stat().st_size} {content}\n".encode())
+        digest.update(
+            f"{path.relative_to(base)} {path.stat().st_size} {content}\n".encode()
+        )
     _remember(known)
-    return digest.hexdigest()[:32] + (f"@{commit}" if (commit := revision(files[0])) else "")
+    return digest.hexdigest()[:32] + (
+        f"@{commit}" if (commit := revision(files[0])) else ""
+    )
 
 
 def revision(path: Path) -> str:
     """The commit that a file of the hub's cache belongs to; "" for another file."""
     parts = path.parts
-    return next((b for a, b in zip(parts, parts[1:]) if a == "snapshots" and _COMMIT.fullmatch(b)), "")
+    return next(
+        (
+            b
+            for a, b in zip(parts, parts[1:])
+            if a == "snapshots" and _COMMIT.fullmatch(b)
+        ),
+        "",
+    )
 
 
 def _hash(path: Path, known: dict[str, str]) -> str:
@@ -62,6 +73,9 @@ def _known() -> dict[str, str]:
 
 def _remember(known: dict[str, str]) -> None:
     try:  # a cache that cannot be written costs time, and nothing else
-        write_whole(cache_folder() / "hashes.json", json.dumps(dict(list(known.items())[-1000:])).encode())
+        write_whole(
+            cache_folder() / "hashes.json",
+            json.dumps(dict(list(known.items())[-1000:])).encode(),
+        )
     except (OSError, RuntimeError, UserError):
         pass

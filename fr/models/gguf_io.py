@@ -34,15 +34,22 @@ class GGUFFile:
                 self._tensors[name] = tensor
         total = self.get("split.tensors.count")
         if len(self.paths) > 1 and total not in (None, len(self._tensors)):
-            raise UserError(f"{path}: its parts hold {len(self._tensors)} tensors, not {total}")
+            raise UserError(
+                f"{path}: its parts hold {len(self._tensors)} tensors, not {total}"
+            )
         self.architecture = self.get("general.architecture")
-        if not isinstance(self.architecture, str) or self.architecture not in ARCHITECTURES:
+        if (
+            not isinstance(self.architecture, str)
+            or self.architecture not in ARCHITECTURES
+        ):
             known = ", ".join(ARCHITECTURES)
             raise UserError(
                 f"{path}: architecture {shown(self.architecture)} is not supported; there are: {known}"
             )
         if self.get("general.type", "model") != "model":
-            raise UserError(f"{path} holds a {shown(self.get('general.type'))}, not a whole model")
+            raise UserError(
+                f"{path} holds a {shown(self.get('general.type'))}, not a whole model"
+            )
         check_tokenizer_keys(self._values, self.where)
         self.config = self._config()
 
@@ -73,9 +80,13 @@ class GGUFFile:
             values = gguf.dequantize(stored, tensor.tensor_type)[..., columns]
         except NotImplementedError as error:
             kind = tensor.tensor_type.name
-            raise UserError(f"{self.where}: tensor {name} has type {kind}, which cannot be read") from error
+            raise UserError(
+                f"{self.where}: tensor {name} has type {kind}, which cannot be read"
+            ) from error
         # Only the conversion of this architecture reorders, for ggml's rotation of neighbouring pairs.
-        if self.architecture == "llama" and name.endswith(("attn_q.weight", "attn_k.weight")):
+        if self.architecture == "llama" and name.endswith(
+            ("attn_q.weight", "attn_k.weight")
+        ):
             values = unpermute(values, self.config.head_dim)
         # The conversion has added the 1 of Gemma's 1 + scale.
         if self.config.unit_offset and name.endswith("norm.weight"):
@@ -87,20 +98,28 @@ class GGUFFile:
         if embedding not in self._tensors:
             raise UserError(f"{self.where}: tensor {embedding} is missing")
         tied = "output.weight" not in self._tensors
-        raw = config_of(self.architecture, self._values, self.shape(embedding)[0], tied, self.where)
+        raw = config_of(
+            self.architecture, self._values, self.shape(embedding)[0], tied, self.where
+        )
         if _ROPE_FACTORS in self._tensors:
             factors = np.asarray(self._tensors[_ROPE_FACTORS].data, np.float64).ravel()
-            raw["rope_scaling"] = self._llama3(factors, raw["head_dim"], raw.get("rope_theta", 10000.0))
+            raw["rope_scaling"] = self._llama3(
+                factors, raw["head_dim"], raw.get("rope_theta", 10000.0)
+            )
         return model_config(raw, self.where)
 
     def _llama3(self, factors: np.ndarray, head_dim: int, theta: float) -> dict:
         """The Llama-3 scaling that a file states only by its result, checked against that result."""
         low, high, original = 1.0, 4.0, 8192  # of every Llama 3.1, 3.2 and 3.3
-        turns = original * theta ** (-np.arange(0, head_dim, 2) / head_dim) / (2 * np.pi)
+        turns = (
+            original * theta ** (-np.arange(0, head_dim, 2) / head_dim) / (2 * np.pi)
+        )
         smooth = np.clip((turns - low) / (high - low), 0.0, 1.0)
         factor = float(factors.max())
         expected = 1 / ((1 - smooth) / factor + smooth)
-        if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-4):
+        if factors.shape != expected.shape or not np.allclose(
+            factors, expected, rtol=1e-4
+        ):
             raise UserError(
                 f"{self.where}: tensor {_ROPE_FACTORS} is no Llama-3 scaling of the rotary frequencies"
             )
@@ -123,7 +142,10 @@ def _parts(path: Path, values: dict) -> list[Path]:
         raise UserError(
             f"{path} is one part of {count}; all must lie in one folder as NAME-00001-of-{count:05d}.gguf"
         )
-    parts = [path.with_name(f"{found[1]}-{i:05d}-of-{count:05d}.gguf") for i in range(1, count + 1)]
+    parts = [
+        path.with_name(f"{found[1]}-{i:05d}-of-{count:05d}.gguf")
+        for i in range(1, count + 1)
+    ]
     for part in parts:
         if not part.exists():
             raise UserError(f"{path} is one part of {count}, and {part} is missing")

@@ -40,7 +40,11 @@ _READ_BELOW = (
     "rope.scaling.yarn_beta_slow",
 )
 # A list of them has a value a layer.
-_BY_LAYER = ("attention.sliding_window_pattern", "attention.head_count_kv", "feed_forward_length")
+_BY_LAYER = (
+    "attention.sliding_window_pattern",
+    "attention.head_count_kv",
+    "feed_forward_length",
+)
 # They describe the file, or repeat what its tensors say.
 _HARMLESS = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
 # Another value than these would change the function; zero and false say "not there" for every key.
@@ -68,7 +72,9 @@ _TOKENIZER = frozenset(
 )
 
 
-def config_of(arch: str, meta: dict[str, object], vocab: int, tied: bool, where: str) -> dict:
+def config_of(
+    arch: str, meta: dict[str, object], vocab: int, tied: bool, where: str
+) -> dict:
     """What `families.model_config` reads, from the metadata of a file.
 
     Raises UserError, by the key's name, for a value that changes the function and that the decoder lacks.
@@ -79,14 +85,18 @@ def config_of(arch: str, meta: dict[str, object], vocab: int, tied: bool, where:
     for key, name in _SAME.items():
         if name in ("num_attention_heads", "hidden_size", "num_hidden_layers"):
             whole_number(raw.get(name), 1, 1 << 17, f"{where}: {arch}.{key}")
-    heads, width, layers = (raw[n] for n in ("num_attention_heads", "hidden_size", "num_hidden_layers"))
+    heads, width, layers = (
+        raw[n] for n in ("num_attention_heads", "hidden_size", "num_hidden_layers")
+    )
     head_dim = get("attention.key_length") or max(1, width // heads)
     scaled_by_width = (arch, layers) in _SCALED_BY_WIDTH
     scalar = max(1, width // heads) if scaled_by_width else head_dim
     _refuse_unknown(arch, meta, head_dim, where)
     scale = get("attention.scale")
     if scale and not math.isclose(scale, scalar**-0.5, rel_tol=1e-4):
-        raise UserError(f"{where}: {arch}.attention.scale = {scale!r} is not supported, only {scalar**-0.5:.6g}")
+        raise UserError(
+            f"{where}: {arch}.attention.scale = {scale!r} is not supported, only {scalar**-0.5:.6g}"
+        )
     raw |= {
         "model_type": ARCHITECTURES[arch],
         "head_dim": head_dim,
@@ -104,22 +114,33 @@ def _check_types(get: Callable, where: str) -> None:
         value = get(key)
         plain = isinstance(value, str if key == "rope.scaling.type" else (int, float))
         if value is not None and not plain and key not in _BY_LAYER:
-            raise UserError(f"{where}.{key} = {shown(value)} is of another type than that key has")
+            raise UserError(
+                f"{where}.{key} = {shown(value)} is of another type than that key has"
+            )
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{where}.{key} = {value} is no finite number")
     if get("attention.key_length") is not None:
-        whole_number(get("attention.key_length"), 0, 1 << 13, f"{where}.attention.key_length")
+        whole_number(
+            get("attention.key_length"), 0, 1 << 13, f"{where}.attention.key_length"
+        )
 
 
 def check_tokenizer_keys(meta: dict, where: str) -> None:
     """Raise UserError for a setting of the tokenizer that is not known and not off."""
     for key, value in meta.items():
         name = key.removeprefix("tokenizer.ggml.")
-        if name != key and name not in _TOKENIZER and not name.endswith("_token_id") and value:
+        if (
+            name != key
+            and name not in _TOKENIZER
+            and not name.endswith("_token_id")
+            and value
+        ):
             raise UserError(f"{where}: {key} is not supported")
 
 
-def _refuse_unknown(arch: str, meta: dict[str, object], head_dim: int, where: str) -> None:
+def _refuse_unknown(
+    arch: str, meta: dict[str, object], head_dim: int, where: str
+) -> None:
     known = {*_SAME, *_READ_BELOW, *_HARMLESS}
     for full, value in meta.items():
         key = full.removeprefix(f"{arch}.")
@@ -127,25 +148,40 @@ def _refuse_unknown(arch: str, meta: dict[str, object], head_dim: int, where: st
             continue
         if key in _HEAD_SIZES:
             if value and value != head_dim:
-                raise UserError(f"{where}: {full} = {shown(value)} is not supported beside heads of {head_dim}")
-        elif (value or key == "attention.causal") and value not in _NEUTRAL.get(key, ()):
-            raise UserError(f"{where}: {full} = {shown(value)} is not supported by this decoder")
+                raise UserError(
+                    f"{where}: {full} = {shown(value)} is not supported beside heads of {head_dim}"
+                )
+        elif (value or key == "attention.causal") and value not in _NEUTRAL.get(
+            key, ()
+        ):
+            raise UserError(
+                f"{where}: {full} = {shown(value)} is not supported by this decoder"
+            )
 
 
 def _windows(arch: str, get: Callable, raw: dict, layers: int, where: str) -> dict:
     pattern, local = get("attention.sliding_window_pattern"), get("rope.freq_base_swa")
     if arch not in ("gemma2", "gemma3"):
         # A window as long as the context leaves nothing out.
-        slides = 0 < raw.get("sliding_window", 0) < raw.get("max_position_embeddings", 0)
+        slides = (
+            0 < raw.get("sliding_window", 0) < raw.get("max_position_embeddings", 0)
+        )
         return {"use_sliding_window": slides}
     if isinstance(pattern, list):
-        kinds = ["sliding_attention" if slides else "full_attention" for slides in pattern[:layers]]
+        kinds = [
+            "sliding_attention" if slides else "full_attention"
+            for slides in pattern[:layers]
+        ]
         pattern = {"layer_types": kinds}
     else:
         pattern = {"sliding_window_pattern": pattern} if pattern else {}
     if local and arch == "gemma2" and local != raw.get("rope_theta", 10000.0):
-        raise UserError(f"{where}: {arch}.rope.freq_base_swa = {local!r} is not supported")
-    return pattern | ({"rope_local_base_freq": local} if local and arch == "gemma3" else {})
+        raise UserError(
+            f"{where}: {arch}.rope.freq_base_swa = {local!r} is not supported"
+        )
+    return pattern | (
+        {"rope_local_base_freq": local} if local and arch == "gemma3" else {}
+    )
 
 
 def _rope_scaling(get: Callable) -> dict | None:
@@ -157,7 +193,9 @@ def _rope_scaling(get: Callable) -> dict | None:
     out = {"rope_type": kind, "factor": factor}
     if kind == "yarn":
         out |= {
-            "original_max_position_embeddings": get("rope.scaling.original_context_length"),
+            "original_max_position_embeddings": get(
+                "rope.scaling.original_context_length"
+            ),
             "beta_fast": get("rope.scaling.yarn_beta_fast"),
             "beta_slow": get("rope.scaling.yarn_beta_slow"),
         }

@@ -16,9 +16,22 @@ import numpy as np
 from fr.errors import UserError
 from fr.files import open_regular
 
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 10: "<Q", 11: "<q", 12: "<d"}
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
 _BOOL, _TEXT, _ARRAY = 7, 8, 9
-_MOST_VALUES = 1 << 21  # of an array: the largest vocabulary has 262,144 tokens and 580,000 merges
+_MOST_VALUES = (
+    1 << 21
+)  # of an array: the largest vocabulary has 262,144 tokens and 580,000 merges
 _MOST_KEYS, _MOST_TENSORS = 1 << 16, 1 << 20
 _MOST_AXES = 4
 _ALIGNMENT = "general.alignment"
@@ -60,7 +73,11 @@ def read_gguf(path: Path) -> tuple[dict[str, object], dict[str, GGUFTensor]]:
         values[key] = cursor.value(key)
     described = [_describe(cursor) for _ in range(tensor_count)]
     alignment = values.get(_ALIGNMENT, 32)
-    if type(alignment) is not int or not 0 < alignment <= 1 << 20 or alignment & (alignment - 1):
+    if (
+        type(alignment) is not int
+        or not 0 < alignment <= 1 << 20
+        or alignment & (alignment - 1)
+    ):
         raise UserError(f"{broken}: {_ALIGNMENT} must be a power of two up to 2^20")
     start = _aligned(cursor.at, alignment)
     tensors, at = {}, 0
@@ -68,11 +85,17 @@ def read_gguf(path: Path) -> tuple[dict[str, object], dict[str, GGUFTensor]]:
         if name in tensors:
             raise UserError(f"{broken}: the tensor {name} is there twice")
         if offset != at:
-            raise UserError(f"{broken}: tensor {name} begins at byte {offset} of the tensors, not at {at}")
-        tensors[name] = _tensor(data, shape, kind, start + offset, f"{broken}: tensor {name}")
+            raise UserError(
+                f"{broken}: tensor {name} begins at byte {offset} of the tensors, not at {at}"
+            )
+        tensors[name] = _tensor(
+            data, shape, kind, start + offset, f"{broken}: tensor {name}"
+        )
         at = _aligned(offset + tensors[name].data.nbytes, alignment)
     if len(data) > max(start + at, cursor.at + alignment):
-        raise UserError(f"{broken}: its tensors end at byte {start + at}, and the file has {len(data)}")
+        raise UserError(
+            f"{broken}: its tensors end at byte {start + at}, and the file has {len(data)}"
+        )
     return values, tensors
 
 
@@ -86,11 +109,15 @@ def _begin(cursor: "_Cursor") -> tuple[int, int]:
         raise UserError(f"{cursor.broken}: version {version} is not 2 or 3{order}")
     tensors, keys = cursor.number("<Q"), cursor.number("<Q")
     if keys > _MOST_KEYS or tensors > _MOST_TENSORS:
-        raise UserError(f"{cursor.broken}: it says that it has {tensors} tensors and {keys} keys")
+        raise UserError(
+            f"{cursor.broken}: it says that it has {tensors} tensors and {keys} keys"
+        )
     return tensors, keys
 
 
-def _describe(cursor: "_Cursor") -> tuple[str, tuple[int, ...], gguf.GGMLQuantizationType, int]:
+def _describe(
+    cursor: "_Cursor",
+) -> tuple[str, tuple[int, ...], gguf.GGMLQuantizationType, int]:
     name = cursor.text("the name of a tensor")
     axes = cursor.number("<I")
     if not 1 <= axes <= _MOST_AXES:
@@ -100,16 +127,24 @@ def _describe(cursor: "_Cursor") -> tuple[str, tuple[int, ...], gguf.GGMLQuantiz
     try:
         return name, shape, gguf.GGMLQuantizationType(kind), offset
     except ValueError as error:
-        raise UserError(f"{cursor.broken}: tensor {name} has an unknown type {kind}") from error
+        raise UserError(
+            f"{cursor.broken}: tensor {name} has an unknown type {kind}"
+        ) from error
 
 
-def _tensor(data: mmap.mmap, shape: tuple[int, ...], kind, start: int, what: str) -> GGUFTensor:
+def _tensor(
+    data: mmap.mmap, shape: tuple[int, ...], kind, start: int, what: str
+) -> GGUFTensor:
     block, size = gguf.GGML_QUANT_SIZES[kind]
     if shape[-1] % block or not all(shape):
-        raise UserError(f"{what} has rows of {shape[-1]} values, which {kind.name} does not store")
+        raise UserError(
+            f"{what} has rows of {shape[-1]} values, which {kind.name} does not store"
+        )
     wanted = math.prod(shape) // block * size
     if start + wanted > len(data):
-        raise UserError(f"{what} ends at byte {start + wanted}, and the file has {len(data)}")
+        raise UserError(
+            f"{what} ends at byte {start + wanted}, and the file has {len(data)}"
+        )
     plain = _PLAIN.get(kind.name)
     count = wanted // (np.dtype(plain).itemsize if plain else 1)
     values = np.frombuffer(data, plain or np.uint8, count, start)
@@ -152,7 +187,9 @@ class _Cursor:
             return self._one(kind, key)
         kind, count = self.number("<I"), self.number("<Q")
         if count > _MOST_VALUES:
-            raise UserError(f"{self.broken}: {key} has {count} values; at most {_MOST_VALUES} are read")
+            raise UserError(
+                f"{self.broken}: {key} has {count} values; at most {_MOST_VALUES} are read"
+            )
         if kind == _TEXT:
             # The shortest text is the eight bytes of its length.
             self._need(8 * count)
@@ -169,7 +206,9 @@ class _Cursor:
         if kind == _BOOL:
             value = self.number("<B")
             if value > 1:
-                raise UserError(f"{self.broken}: {key} is {value}, neither true nor false")
+                raise UserError(
+                    f"{self.broken}: {key} is {value}, neither true nor false"
+                )
             return bool(value)
         if kind not in _SCALARS:
             raise UserError(f"{self.broken}: {key} has a value of unknown type {kind}")

@@ -16,7 +16,14 @@ from fr.models.families import model_config, text_config
 from fr.models.gguf_io import GGUFFile
 from fr.models.gguf_tokenizer import gguf_tokenizer, special_id
 from fr.models.model import Model, check_ids
-from fr.models.orbax_io import Held, checkpoints_in, is_checkpoint, outline_of, read_adapters, read_trained
+from fr.models.orbax_io import (
+    Held,
+    checkpoints_in,
+    is_checkpoint,
+    outline_of,
+    read_adapters,
+    read_trained,
+)
 from fr.models.precision import choose_dtype
 from fr.models.safetensors_io import SafetensorsFolder, read_object, write_folder
 from fr.models.tokenizer import load_tokenizer, stop_ids, write_tokenizer
@@ -31,7 +38,9 @@ NAMED = {
 }
 
 
-def load(source: PathLike, dtype=None, mesh: Mesh | None = None, stacked: bool = True) -> Model:
+def load(
+    source: PathLike, dtype=None, mesh: Mesh | None = None, stacked: bool = True
+) -> Model:
     """A model from a folder of safetensors, a `.gguf` file, a checkpoint of ours, a hub id, or a name in `NAMED`.
 
     A hub id may have a revision: `owner/name@commit`, a branch or a tag.
@@ -41,8 +50,16 @@ def load(source: PathLike, dtype=None, mesh: Mesh | None = None, stacked: bool =
     trees. Raises UserError, in one line, for whatever is missing, broken or does not fit.
     """
     path = _locate(str(source))
-    read = functools.partial(assemble, dtype=choose_dtype(dtype), mesh=mesh, stacked=stacked)
-    kind = _load_gguf if path.is_file() else _load_checkpoint if is_checkpoint(path) else _load_folder
+    read = functools.partial(
+        assemble, dtype=choose_dtype(dtype), mesh=mesh, stacked=stacked
+    )
+    kind = (
+        _load_gguf
+        if path.is_file()
+        else _load_checkpoint
+        if is_checkpoint(path)
+        else _load_folder
+    )
     return kind(path, str(source), read)
 
 
@@ -59,7 +76,11 @@ def read_shape(source: PathLike) -> tuple[ModelConfig, object | None]:
 
 
 def save(
-    folder: PathLike, config, params: dict, tokenizer=None, stop_tokens: tuple[int, ...] | None = None
+    folder: PathLike,
+    config,
+    params: dict,
+    tokenizer=None,
+    stop_tokens: tuple[int, ...] | None = None,
 ) -> None:
     """Write a model as float32 safetensors, configs and tokenizer files that `load` and transformers open.
 
@@ -76,11 +97,15 @@ def save(
 def _locate(source: str, weights: bool = True) -> Path:
     path = NAMED[source]() if source in NAMED else Path(source).expanduser()
     if steps := checkpoints_in(path):
-        raise UserError(f"model {source!r} is a folder of checkpoints; name one of: {', '.join(steps)}")
+        raise UserError(
+            f"model {source!r} is a folder of checkpoints; name one of: {', '.join(steps)}"
+        )
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():
-        raise UserError(f"model {source!r} is a file but no .gguf; give the folder of a safetensors file")
+        raise UserError(
+            f"model {source!r} is a file but no .gguf; give the folder of a safetensors file"
+        )
     if source not in NAMED and path.suffix != ".gguf" and re.fullmatch(_HUB, source):
         return _from_hub(source, weights)
     raise UserError(
@@ -98,11 +123,17 @@ def _from_hub(name: str, weights: bool) -> Path:
     unwanted = ["*/*", "consolidated*"]
     given = {"revision": revision} if revision else {}
     try:
-        return Path(snapshot_download(name, **given, allow_patterns=wanted, ignore_patterns=unwanted))
+        return Path(
+            snapshot_download(
+                name, **given, allow_patterns=wanted, ignore_patterns=unwanted
+            )
+        )
     # The hub's errors share no base, and its HTTP library's come through.
     except Exception as error:
         why = first_line(error)
-        raise UserError(f"model {name!r} is no folder here and cannot be had from the hub: {why}") from error
+        raise UserError(
+            f"model {name!r} is no folder here and cannot be had from the hub: {why}"
+        ) from error
 
 
 def _load_folder(folder: Path, name: str, read: Callable[..., dict]) -> Model:
@@ -118,14 +149,28 @@ def _load_checkpoint(folder: Path, name: str, read: Callable[..., dict]) -> Mode
     params, (base, lora) = read_trained(folder), read_adapters(outline)
     if base:
         params = merge(load(base, dtype="float32").params, params, lora)
-    files = (*(path for path in folder.rglob("*") if path.is_file()), *_described_by(outline))
-    return Model(config, read(config, Held(str(folder), config, params)), tokenizer, stop, name, files)
+    files = (
+        *(path for path in folder.rglob("*") if path.is_file()),
+        *_described_by(outline),
+    )
+    return Model(
+        config,
+        read(config, Held(str(folder), config, params)),
+        tokenizer,
+        stop,
+        name,
+        files,
+    )
 
 
 def _described_by(folder: Path) -> list[Path]:
     """The files beside the weights that decide what a model reads and writes."""
     names = ("config.json", "generation_config.json", "vocab.json", "merges.txt")
-    found = [folder / name for name in names] + sorted(folder.glob("tokenizer*")) + sorted(folder.glob("*.jinja"))
+    found = (
+        [folder / name for name in names]
+        + sorted(folder.glob("tokenizer*"))
+        + sorted(folder.glob("*.jinja"))
+    )
     return [path for path in found if path.is_file()]
 
 
@@ -135,7 +180,11 @@ def _described(folder: Path) -> tuple[ModelConfig, object | None, tuple[int, ...
     config = model_config(raw, str(folder / "config.json"))
     generation = read_object(folder / "generation_config.json", optional=True)
     tokenizer = load_tokenizer(folder)
-    given = [generation.get("eos_token_id"), raw.get("eos_token_id"), text_config(raw).get("eos_token_id")]
+    given = [
+        generation.get("eos_token_id"),
+        raw.get("eos_token_id"),
+        text_config(raw).get("eos_token_id"),
+    ]
     if tokenizer:
         given += [tokenizer.eos_token_id, end_of_turn(tokenizer)]
     stop = stop_ids(*given)
@@ -147,6 +196,8 @@ def _load_gguf(path: Path, name: str, read: Callable[..., dict]) -> Model:
     file = GGUFFile(path)
     tokenizer = gguf_tokenizer(file)
     params = read(file.config, file)
-    ends = [special_id(file, end) for end in ("eos", "eot", "eom")]  # of the text, of a turn, of a message
+    ends = [
+        special_id(file, end) for end in ("eos", "eot", "eom")
+    ]  # of the text, of a turn, of a message
     stop = stop_ids(*ends, end_of_turn(tokenizer))
     return Model(file.config, params, tokenizer, stop, name, tuple(file.paths))

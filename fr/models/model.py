@@ -26,11 +26,15 @@ class Model:
 
     config: ModelConfig
     params: dict
-    tokenizer: object | None  # of transformers; None: the source has none, and only ids go in
+    tokenizer: (
+        object | None
+    )  # of transformers; None: the source has none, and only ids go in
     stop_tokens: tuple[int, ...] = ()  # any of them ends a text
     name: str = ""  # the source, for errors and records
     files: tuple[Path, ...] = ()  # that it was read from
-    template_kwargs: tuple[tuple[str, object], ...] = ()  # variables of the chat template
+    template_kwargs: tuple[
+        tuple[str, object], ...
+    ] = ()  # variables of the chat template
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -82,7 +86,9 @@ class Model:
         ids, tokenizer = np.asarray(ids, np.int64).tolist(), self._need_tokenizer()
         ids = ids if special else [i for i in ids if i not in self._hidden]
         with reads(f"{self.name}: its tokenizer fails"):
-            return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            return tokenizer.decode(
+                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
 
     @functools.cached_property
     def _hidden(self) -> frozenset[int]:
@@ -98,7 +104,9 @@ class Model:
 
     def _need_tokenizer(self):
         if self.tokenizer is None:
-            raise UserError(f"{self.name} has no tokenizer (tokenizer.json, tokenizer_config.json)")
+            raise UserError(
+                f"{self.name} has no tokenizer (tokenizer.json, tokenizer_config.json)"
+            )
         return self.tokenizer
 
 
@@ -106,7 +114,9 @@ def check_ids(ids: Iterable[int], vocab: int, what: str) -> None:
     """Raise UserError for an id without an embedding: a gather would read another row, in silence."""
     for i in ids:
         if not 0 <= i < vocab:
-            raise UserError(f"{what} gives id {i}, and the embedding has {vocab} rows (0 to {vocab - 1})")
+            raise UserError(
+                f"{what} gives id {i}, and the embedding has {vocab} rows (0 to {vocab - 1})"
+            )
 
 
 def check_context(models: Iterable[Model], length: int, what: str, setting: str) -> str:
@@ -134,4 +144,6 @@ def positions_of(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _forward(config: ModelConfig, dtype, params, tokens, mask) -> Float[Array, "B T V"]:
-    return Transformer(config, dtype).apply({"params": params}, tokens, positions_of(mask))[0]
+    return Transformer(config, dtype).apply(
+        {"params": params}, tokens, positions_of(mask)
+    )[0]

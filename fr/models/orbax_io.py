@@ -31,7 +31,11 @@ def checkpoints_in(folder: Path) -> list[str]:
     """Names of the steps in a folder `checkpoints`; none if it is another one."""
     if not folder.is_dir():
         return []
-    found = (path.name for path in folder.iterdir() if path.name.isdigit() and is_checkpoint(path))
+    found = (
+        path.name
+        for path in folder.iterdir()
+        if path.name.isdigit() and is_checkpoint(path)
+    )
     return sorted(found, key=int)
 
 
@@ -39,11 +43,15 @@ def outline_of(checkpoint: Path) -> Path:
     """Where the configs and the tokenizer of a checkpoint's model are; raises UserError if they are not."""
     outline = checkpoint.absolute().parent.parent / _OUTLINE
     if not outline.is_dir():
-        raise UserError(f"{checkpoint} is a checkpoint, but {outline}, which describes its model, is missing")
+        raise UserError(
+            f"{checkpoint} is a checkpoint, but {outline}, which describes its model, is missing"
+        )
     return outline
 
 
-def save_outline(folder: PathLike, model: Model, base: str = "", lora: LoraConfig = LoraConfig()) -> None:
+def save_outline(
+    folder: PathLike, model: Model, base: str = "", lora: LoraConfig = LoraConfig()
+) -> None:
     """Write what `load` needs beside the checkpoints of a training run in `folder`: `model` but its parameters.
 
     Of adapters also the model that they stand beside, `base`: any name that `load` takes. Of several processes the
@@ -57,7 +65,9 @@ def save_outline(folder: PathLike, model: Model, base: str = "", lora: LoraConfi
     if lora.rank:
         # From wherever it is looked at: a base that is a folder here is found again.
         base = str(Path(base).absolute()) if Path(base).exists() else base
-        write_json(outline / _ADAPTERS, {"base": base, "rank": lora.rank, "alpha": lora.alpha})
+        write_json(
+            outline / _ADAPTERS, {"base": base, "rank": lora.rank, "alpha": lora.alpha}
+        )
     write_configs(outline, model.config, model.stop_tokens)
 
 
@@ -68,9 +78,13 @@ def read_adapters(outline: Path) -> tuple[str, LoraConfig]:
     if not found:
         return "", LoraConfig()
     if found.keys() != {"base", "rank", "alpha"} or not isinstance(found["base"], str):
-        raise UserError(f"{path}: must have base (a text), rank and alpha, and nothing else")
+        raise UserError(
+            f"{path}: must have base (a text), rank and alpha, and nothing else"
+        )
     rank = whole_number(found["rank"], 1, 1 << 16, f"{path}: rank")
-    return found["base"], LoraConfig(rank=rank, alpha=number(found["alpha"], 0, 1e6, f"{path}: alpha"))
+    return found["base"], LoraConfig(
+        rank=rank, alpha=number(found["alpha"], 0, 1e6, f"{path}: alpha")
+    )
 
 
 def read_trained(checkpoint: Path) -> dict:
@@ -84,13 +98,19 @@ def read_trained(checkpoint: Path) -> dict:
     try:
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
             wanted = {"params": handler.metadata(folder).tree["params"]}
-            on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-            args = ocp.args.PyTreeRestore(wanted, restore_args=on_host, partial_restore=True)
+            on_host = jax.tree.map(
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+            )
+            args = ocp.args.PyTreeRestore(
+                wanted, restore_args=on_host, partial_restore=True
+            )
             return handler.restore(folder, args=args)["params"]
     # Orbax and what it stands on share no base of their errors.
     except Exception as error:
         why = first_line(error).split(" [tensorstore")[0]
-        raise UserError(f"{checkpoint} cannot be read as a checkpoint: {why}") from error
+        raise UserError(
+            f"{checkpoint} cannot be read as a checkpoint: {why}"
+        ) from error
 
 
 class Held:
@@ -104,7 +124,9 @@ class Held:
     def __init__(self, where: str, config: ModelConfig, params: dict):
         self.where = where
         try:
-            self._tensors = {name: (shape, read) for name, shape, read in disassemble(config, params)}
+            self._tensors = {
+                name: (shape, read) for name, shape, read in disassemble(config, params)
+            }
         except ValueError as error:
             raise UserError(f"{where} does not fit its outline: {error}") from error
 

@@ -16,8 +16,12 @@ def choose_dtype(dtype=None) -> jnp.dtype:
     """
     if dtype is None:
         # A CPU without bfloat16 units is slower in it than in float32.
-        return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+        return jnp.dtype(
+            jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        )
     name = jnp.dtype(dtype).name
     if name not in KNOWN:
-        raise UserError(f"dtype {name!r} is not supported; there are: {', '.join(KNOWN)}")
+        raise UserError(
+            f"dtype {name!r} is not supported; there are: {', '.join(KNOWN)}"
+        )
     return jnp.dtype(dtype)

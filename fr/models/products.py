@@ -8,7 +8,10 @@ from jaxtyping import Array, Float
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def dense_product(
-    x: Float[Array, "..."], kernel: Float[Array, "..."], dimensions: tuple, precision=None
+    x: Float[Array, "..."],
+    kernel: Float[Array, "..."],
+    dimensions: tuple,
+    precision=None,
 ) -> Float[Array, "..."]:
     """`jax.lax.dot_general` of the last axes of `x` with the first ones of `kernel`, for a dense layer of Flax.
 
@@ -29,7 +32,9 @@ def _backward(dimensions, precision, kept, above):
     rows, outputs = range(x.ndim - inputs), range(kernel.ndim - inputs)
     product = functools.partial(jax.lax.dot_general, precision=precision)
     last = lambda axes, of: tuple(of.ndim - len(axes) + i for i in axes)
-    below = product(above, kernel, ((last(outputs, above), last(outputs, kernel)), ((), ())))
+    below = product(
+        above, kernel, ((last(outputs, above), last(outputs, kernel)), ((), ()))
+    )
     return below, product(x, above, ((tuple(rows), tuple(rows)), ((), ())))
 
 

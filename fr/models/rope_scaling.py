@@ -15,11 +15,29 @@ _SETTINGS = {
     "default": (),
     "linear": ("factor",),
     "dynamic": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    "yarn": ("factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow")
+    "llama3": (
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    ),
+    "yarn": (
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+    )
     + ("mscale", "mscale_all_dim", "truncate"),
 }
-_HARMLESS = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "finetuned", "max_position_embeddings")
+_HARMLESS = (
+    "rope_type",
+    "type",
+    "rope_theta",
+    "partial_rotary_factor",
+    "finetuned",
+    "max_position_embeddings",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +59,9 @@ class RopeScaling:
     truncate: bool = True  # yarn: the ends of the ramp are whole numbers
 
 
-def inv_freq(theta: float, head_dim: int, scaling: RopeScaling | None) -> Float[np.ndarray, "H/2"]:
+def inv_freq(
+    theta: float, head_dim: int, scaling: RopeScaling | None
+) -> Float[np.ndarray, "H/2"]:
     """Angle, in radians per position, by which each pair of a head is turned."""
     freq = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     if scaling is None or scaling.kind == "dynamic":
@@ -53,15 +73,21 @@ def inv_freq(theta: float, head_dim: int, scaling: RopeScaling | None) -> Float[
     return (1 - keep) * freq / scaling.factor + keep * freq
 
 
-def _llama3_ramp(s: RopeScaling, freq: np.ndarray, theta: float, head_dim: int) -> np.ndarray:
+def _llama3_ramp(
+    s: RopeScaling, freq: np.ndarray, theta: float, head_dim: int
+) -> np.ndarray:
     # How many turns a frequency makes in the pretraining context decides how much it is slowed.
     turns = s.original * freq / (2 * math.pi)
     return np.clip((turns - s.low) / (s.high - s.low), 0.0, 1.0)
 
 
-def _yarn_ramp(s: RopeScaling, freq: np.ndarray, theta: float, head_dim: int) -> np.ndarray:
+def _yarn_ramp(
+    s: RopeScaling, freq: np.ndarray, theta: float, head_dim: int
+) -> np.ndarray:
     # The index, in pairs, of the frequency that makes so many turns in the pretraining context.
-    at = lambda turns: head_dim * math.log(s.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+    at = lambda turns: (
+        head_dim * math.log(s.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+    )
     first, last = at(s.high), at(s.low)
     if s.truncate:
         first, last = math.floor(first), math.ceil(last)
@@ -77,16 +103,24 @@ def read_scaling(rope: dict, max_positions: int, where: str) -> RopeScaling | No
     """
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind not in KINDS:
-        raise UserError(f"{where}: rope type {shown(kind)} is not supported; there are: {', '.join(KINDS)}")
+        raise UserError(
+            f"{where}: rope type {shown(kind)} is not supported; there are: {', '.join(KINDS)}"
+        )
     if rope.get("partial_rotary_factor", 1.0) not in (None, 1, 1.0):
         raise UserError(
             f"{where}: partial_rotary_factor = {rope['partial_rotary_factor']!r} is not supported"
         )
-    given = {name: value for name, value in rope.items() if value is not None and name not in _HARMLESS}
+    given = {
+        name: value
+        for name, value in rope.items()
+        if value is not None and name not in _HARMLESS
+    }
     for name in given:
         # What another kind reads is ignored, as by transformers.
         if name not in sum(_SETTINGS.values(), ()):
-            raise UserError(f"{where}: rope of type {kind!r} has an unknown setting {name} = {shown(given[name])}")
+            raise UserError(
+                f"{where}: rope of type {kind!r} has an unknown setting {name} = {shown(given[name])}"
+            )
     if kind == "default":
         return None
     original = int(given.get("original_max_position_embeddings", max_positions))
@@ -97,16 +131,25 @@ def read_scaling(rope: dict, max_positions: int, where: str) -> RopeScaling | No
             raise UserError(f"{where}: rope of type {kind!r} has no {name!r}")
     factor = float(given["factor"])
     if not math.isfinite(factor) or factor <= 0:
-        raise UserError(f"{where}: rope factor = {given['factor']!r} must be a positive number")
+        raise UserError(
+            f"{where}: rope factor = {given['factor']!r} must be a positive number"
+        )
     if kind == "llama3":
         low, high = float(given["low_freq_factor"]), float(given["high_freq_factor"])
         if not low < high:
-            raise UserError(f"{where}: low_freq_factor = {low} must be below high_freq_factor = {high}")
+            raise UserError(
+                f"{where}: low_freq_factor = {low} must be below high_freq_factor = {high}"
+            )
         return RopeScaling(factor, low, high, original)
     if kind == "yarn":
-        fast, slow = float(given.get("beta_fast") or 32), float(given.get("beta_slow") or 1)
+        fast, slow = (
+            float(given.get("beta_fast") or 32),
+            float(given.get("beta_slow") or 1),
+        )
         truncate = bool(given.get("truncate", True))
-        return RopeScaling(factor, slow, fast, original, kind, _attention(given, factor), truncate)
+        return RopeScaling(
+            factor, slow, fast, original, kind, _attention(given, factor), truncate
+        )
     return RopeScaling(factor, kind=kind)
 
 
@@ -126,6 +169,14 @@ def write_scaling(scaling: RopeScaling | None) -> dict:
     if scaling.kind == "llama3":
         out |= {"low_freq_factor": scaling.low, "high_freq_factor": scaling.high}
     if scaling.kind == "yarn":
-        out |= {"beta_slow": scaling.low, "beta_fast": scaling.high, "truncate": scaling.truncate}
+        out |= {
+            "beta_slow": scaling.low,
+            "beta_fast": scaling.high,
+            "truncate": scaling.truncate,
+        }
         out |= {"attention_factor": scaling.attention}
-    return out | ({"original_max_position_embeddings": scaling.original} if scaling.original else {})
+    return out | (
+        {"original_max_position_embeddings": scaling.original}
+        if scaling.original
+        else {}
+    )

@@ -15,7 +15,9 @@ class Rotation:
 
 
 def rotation(
-    positions: Int[Array, "B T"], inv_freq: Float[Array, "R H/2"], gain: Float[np.ndarray, "R"]
+    positions: Int[Array, "B T"],
+    inv_freq: Float[Array, "R H/2"],
+    gain: Float[np.ndarray, "R"],
 ) -> Rotation:
     """The rotations of tokens at these positions, sines and cosines times `gain` (arXiv 2104.09864)."""
     # float32: bfloat16 has no odd integers above 256, so neighbouring positions would be rotated alike.
@@ -26,8 +28,14 @@ def rotation(
     return Rotation(sin, cos)
 
 
-def rope(x: Float[Array, "B T N H"], sin: Float[Array, "B T H/2"], cos: Float[Array, "B T H/2"]) -> Array:
+def rope(
+    x: Float[Array, "B T N H"],
+    sin: Float[Array, "B T H/2"],
+    cos: Float[Array, "B T H/2"],
+) -> Array:
     """Rotate the two halves of each head."""
     sin, cos = sin[:, :, None], cos[:, :, None]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate(
+        [first * cos - second * sin, second * cos + first * sin], axis=-1
+    ).astype(x.dtype)

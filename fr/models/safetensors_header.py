@@ -42,7 +42,9 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         if not isinstance(entries, dict):
             raise UserError(f"{broken}: its header is no object")
         metadata = entries.pop("__metadata__", {})
-        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        if not isinstance(metadata, dict) or not all(
+            isinstance(v, str) for v in metadata.values()
+        ):
             raise UserError(f"{broken}: its __metadata__ must hold texts")
         found, spans = {}, []
         for name, entry in entries.items():
@@ -55,7 +57,9 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
-def write_sealed(file: BinaryIO, header: dict, pieces: Callable[[], Iterable[bytes]]) -> None:
+def write_sealed(
+    file: BinaryIO, header: dict, pieces: Callable[[], Iterable[bytes]]
+) -> None:
     """Write a file of tensors with its checksum; where `file` cannot be rewound, `pieces` is called twice."""
     text = _layout(header, _BLANK)
     digest = hashlib.sha256(_length(text) + text)
@@ -74,7 +78,9 @@ def write_sealed(file: BinaryIO, header: dict, pieces: Callable[[], Iterable[byt
 
 
 def _layout(header: dict, digest: str) -> bytes:
-    text = json.dumps({"__metadata__": {"format": "pt", _SEAL: digest}} | header).encode()
+    text = json.dumps(
+        {"__metadata__": {"format": "pt", _SEAL: digest}} | header
+    ).encode()
     return text + b" " * (-len(text) % 8)
 
 
@@ -85,30 +91,46 @@ def _length(text: bytes) -> bytes:
 def _header(file: BinaryIO, size: int, broken: str) -> bytes:
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > size - 8:
-        raise UserError(f"{broken}: it has {size} bytes, and its header would have {length}")
+        raise UserError(
+            f"{broken}: it has {size} bytes, and its header would have {length}"
+        )
     if length > _LARGEST:
-        raise UserError(f"{broken}: its header has {length} bytes; at most {_LARGEST} are read")
+        raise UserError(
+            f"{broken}: its header has {length} bytes; at most {_LARGEST} are read"
+        )
     text = file.read(length)
     try:
         text.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{broken}: its header is not UTF-8 text (byte {error.start})") from error
+        raise UserError(
+            f"{broken}: its header is not UTF-8 text (byte {error.start})"
+        ) from error
     return text
 
 
 def _entry(entry, what: str) -> tuple[str, tuple[int, ...], tuple[int, int]]:
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise UserError(f"{what} must have dtype, shape and data_offsets, and nothing else")
+    if not isinstance(entry, dict) or entry.keys() != {
+        "dtype",
+        "shape",
+        "data_offsets",
+    }:
+        raise UserError(
+            f"{what} must have dtype, shape and data_offsets, and nothing else"
+        )
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _BITS:
         raise UserError(f"{what} has an unknown type {str(kind)[:60]!r}")
     for given, count in ((shape, None), (offsets, 2)):
-        whole = isinstance(given, list) and all(type(n) is int and 0 <= n < 1 << 60 for n in given)
+        whole = isinstance(given, list) and all(
+            type(n) is int and 0 <= n < 1 << 60 for n in given
+        )
         if not whole or count not in (None, len(given)) or len(given) > 32:
             raise UserError(f"{what} has a shape or offsets that are no list of sizes")
     bits, (start, end) = _BITS[kind] * math.prod(shape), offsets
     if bits != 8 * (end - start):
-        raise UserError(f"{what} has {end - start} bytes, and its shape and type want {bits / 8:.16g}")
+        raise UserError(
+            f"{what} has {end - start} bytes, and its shape and type want {bits / 8:.16g}"
+        )
     return kind, tuple(shape), (start, end)
 
 
@@ -126,8 +148,12 @@ def _check_spans(spans: list[tuple[int, int, str]], size: int, broken: str) -> N
 
 def _check_seal(file: BinaryIO, text: bytes, seal: str, path: Path) -> None:
     """Compare the file with its checksum; `file` stands behind the header."""
-    digest = hashlib.sha256(_length(text) + text.replace(seal.encode(), _BLANK.encode(), 1))
+    digest = hashlib.sha256(
+        _length(text) + text.replace(seal.encode(), _BLANK.encode(), 1)
+    )
     while piece := file.read(1 << 22):
         digest.update(piece)
     if digest.hexdigest() != seal:
-        raise UserError(f"{path} is damaged: its checksum ({_SEAL} in its metadata) is not that of its contents")
+        raise UserError(
+            f"{path} is damaged: its checksum ({_SEAL} in its metadata) is not that of its contents"
+        )

@@ -51,7 +51,9 @@ class SafetensorsFolder:
         for path in self.paths:
             for name, (kind, shape) in read_header(path).items():
                 if name in found:
-                    raise UserError(f"{path}: tensor {name} is in {found[name].path.name}, too")
+                    raise UserError(
+                        f"{path}: tensor {name} is in {found[name].path.name}, too"
+                    )
                 found[name] = _Stored(path, name, shape, kind)
         _check_index(folder, self.paths, found)
         self._tensors = _language_model(found, self.where)
@@ -114,7 +116,12 @@ class _Stored:
 
 # Of a multimodal folder the first is how it is published, the second how transformers 5 writes it.
 _TEXT = ("language_model.", "model.language_model.")
-_OTHER = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
+_OTHER = (
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+)
 
 
 def _language_model(tensors: dict[str, _Stored], where: str) -> dict[str, _Stored]:
@@ -131,7 +138,9 @@ def _language_model(tensors: dict[str, _Stored], where: str) -> dict[str, _Store
         elif name.startswith(_TEXT[0]):
             short = name.removeprefix(_TEXT[0])
         if short in out:
-            raise UserError(f"{where}: tensors {out[short].name} and {name} are the same parameter")
+            raise UserError(
+                f"{where}: tensors {out[short].name} and {name} are the same parameter"
+            )
         out[short] = tensor
     return out
 
@@ -152,19 +161,28 @@ def _weight_map(folder: Path) -> dict[str, str]:
         raise UserError(f"{folder / INDEX} has no weight_map")
     for tensor, name in table.items():
         if not isinstance(name, str):
-            raise UserError(f"{folder / INDEX}: {tensor} is in {shown(name)}, which is no name of a file")
+            raise UserError(
+                f"{folder / INDEX}: {tensor} is in {shown(name)}, which is no name of a file"
+            )
     return table
 
 
 def _shard(folder: Path, name: str) -> Path:
     path = folder / name
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
-        raise UserError(f"{folder / INDEX}: {shown(name)} is no name of a file in its folder")
+        raise UserError(
+            f"{folder / INDEX}: {shown(name)} is no name of a file in its folder"
+        )
     if path.is_symlink():
         found, home = path.resolve(), folder.resolve()
         # The hub's cache keeps contents apart, and links to them from a folder a revision.
-        if home not in found.parents and home.parent.parent / "blobs" not in found.parents:
-            raise UserError(f"{path} is a link out of its folder, to {found}; copy the file")
+        if (
+            home not in found.parents
+            and home.parent.parent / "blobs" not in found.parents
+        ):
+            raise UserError(
+                f"{path} is a link out of its folder, to {found}; copy the file"
+            )
     return path
 
 
@@ -187,7 +205,9 @@ def _open(path: Path):
         raise UserError(f"{path} is no whole safetensors file: {error}") from error
 
 
-def write_folder(folder: PathLike, config: ModelConfig, params: dict, stop_tokens: tuple[int, ...]) -> None:
+def write_folder(
+    folder: PathLike, config: ModelConfig, params: dict, stop_tokens: tuple[int, ...]
+) -> None:
     """Write float32 safetensors and configs that transformers opens; every file whole, `config.json` last.
 
     A save that is killed leaves a folder without `config.json`, which `load` refuses. Processes that hold the
@@ -204,9 +224,14 @@ def write_folder(folder: PathLike, config: ModelConfig, params: dict, stop_token
     write_configs(folder, config, stop_tokens)
 
 
-def write_configs(folder: PathLike, config: ModelConfig, stop_tokens: tuple[int, ...]) -> None:
+def write_configs(
+    folder: PathLike, config: ModelConfig, stop_tokens: tuple[int, ...]
+) -> None:
     """Write what a decoder is, but its parameters; `config.json` last."""
-    folder, eos = epath.Path(folder), {"eos_token_id": list(stop_tokens)} if stop_tokens else {}
+    folder, eos = (
+        epath.Path(folder),
+        {"eos_token_id": list(stop_tokens)} if stop_tokens else {},
+    )
     write_json(folder / "generation_config.json", {"_from_model_config": False, **eos})
     write_json(folder / "config.json", config_json(config, stop_tokens))
 
@@ -216,8 +241,14 @@ def _write_tensors(path: epath.Path, tensors) -> None:
     header, end = {}, 0
     for name, shape, _ in tensors:
         start, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
-    pieces = lambda: (read().astype("<f4", copy=False).tobytes() for _, _, read in tensors)
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(shape),
+            "data_offsets": [start, end],
+        }
+    pieces = lambda: (
+        read().astype("<f4", copy=False).tobytes() for _, _, read in tensors
+    )
     temporary = path.parent / f".{path.name}.tmp"
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary.open("wb") as file:

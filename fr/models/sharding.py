@@ -33,7 +33,9 @@ _DIVIDED = {
 }
 
 
-def check_heads(heads: int, kv_heads: int, name: str, parts: int, cache_bytes: int) -> str:
+def check_heads(
+    heads: int, kv_heads: int, name: str, parts: int, cache_bytes: int
+) -> str:
     """What to say of key-value heads that every device keeps whole, "" for nothing.
 
     `cache_bytes`: keys and values of a position. Raises UserError where the heads of queries do not divide:
@@ -57,7 +59,9 @@ def check_heads(heads: int, kv_heads: int, name: str, parts: int, cache_bytes: i
 def spec(path: str, shape: tuple[int, ...], parts: int) -> P:
     """How an array is divided over a model axis of `parts` devices, by the names that lead to it (`a/b/c`)."""
     names = "/" + "/".join(name for name in path.split("/") if not name.isdigit())
-    axis = next((axis for end, axis in _DIVIDED.items() if names.endswith("/" + end)), None)
+    axis = next(
+        (axis for end, axis in _DIVIDED.items() if names.endswith("/" + end)), None
+    )
     if parts == 1 or axis is None or shape[axis] % parts:
         return P()
     return P(*[None] * (len(shape) + axis), "model")
@@ -107,7 +111,9 @@ def constrain(tree, mesh: Mesh):
     with another layout than it left with would compile the program again.
     """
     at = lambda path, leaf: spec(_name(path), leaf.shape, mesh.shape["model"])
-    return jax.lax.with_sharding_constraint(tree, jax.tree_util.tree_map_with_path(at, tree))
+    return jax.lax.with_sharding_constraint(
+        tree, jax.tree_util.tree_map_with_path(at, tree)
+    )
 
 
 def whole(x: jax.Array) -> jax.Array:
@@ -146,12 +152,16 @@ def make_array(
         return jax.device_put(read(tuple(slice(0, n) for n in shape)))
     holders = {}
     for device, index in place.addressable_devices_indices_map(shape).items():
-        holders.setdefault(tuple(s.indices(n)[:2] for s, n in zip(index, shape)), []).append(device)
+        holders.setdefault(
+            tuple(s.indices(n)[:2] for s, n in zip(index, shape)), []
+        ).append(device)
     arrays = []
     for bounds, devices in holders.items():
         values = read(tuple(slice(*ends) for ends in bounds))
         # Waited for, because a transfer keeps its source alive.
-        arrays += jax.block_until_ready([jax.device_put(values, device) for device in devices])
+        arrays += jax.block_until_ready(
+            [jax.device_put(values, device) for device in devices]
+        )
     return jax.make_array_from_single_device_arrays(shape, place, arrays)
 
 

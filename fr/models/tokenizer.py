@@ -17,7 +17,9 @@ _TABLES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.jso
 _TEXTS = ("chat_template.jinja", "chat_template.json")
 _LARGE = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 _LARGEST_TEXT, _LARGEST = 1 << 24, 1 << 27  # bytes
-_SPECIAL = [f"{name}_token" for name in ("bos", "eos", "pad", "unk", "sep", "cls", "mask")]
+_SPECIAL = [
+    f"{name}_token" for name in ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
+]
 
 
 def quiet_transformers() -> None:
@@ -88,11 +90,15 @@ def check_files(folder: Path) -> dict[str, int]:
 
 def _check_template(template, path: Path) -> None:
     named = isinstance(template, list) and all(
-        isinstance(t, dict) and isinstance(t.get("name"), str) and isinstance(t.get("template"), str)
+        isinstance(t, dict)
+        and isinstance(t.get("name"), str)
+        and isinstance(t.get("template"), str)
         for t in template
     )
     if not (template is None or isinstance(template, str) or named):
-        raise UserError(f"{path}: chat_template must be a text, or a list of objects with name and template")
+        raise UserError(
+            f"{path}: chat_template must be a text, or a list of objects with name and template"
+        )
 
 
 def _declared(found: dict, name: str, path: Path) -> dict[str, int]:
@@ -100,24 +106,39 @@ def _declared(found: dict, name: str, path: Path) -> dict[str, int]:
         pairs = list(found.items())
     else:
         table = found.get("added_tokens_decoder") or {}
-        if not isinstance(table, dict) or not all(isinstance(t, dict) for t in table.values()):
+        if not isinstance(table, dict) or not all(
+            isinstance(t, dict) for t in table.values()
+        ):
             raise UserError(f"{path}: added_tokens_decoder must hold objects by id")
-        pairs = [(t.get("content"), int(i) if i.isdecimal() else i) for i, t in table.items()]
+        pairs = [
+            (t.get("content"), int(i) if i.isdecimal() else i) for i, t in table.items()
+        ]
     for token, i in pairs:
         if not isinstance(token, str) or type(i) is not int or not 0 <= i < 1 << 24:
-            raise UserError(f"{path}: token {str(token)[:60]!r} has id {str(i)[:60]!r}, which is none")
+            raise UserError(
+                f"{path}: token {str(token)[:60]!r} has id {str(i)[:60]!r}, which is none"
+            )
     return dict(pairs)
 
 
-def _check_special(tokenizer, size: int, declared: dict[str, int], folder: Path) -> None:
+def _check_special(
+    tokenizer, size: int, declared: dict[str, int], folder: Path
+) -> None:
     """Refuse ids that transformers has made up for tokens that no file has, or has changed."""
     for token, i in declared.items():
         if (got := tokenizer.convert_tokens_to_ids(token)) != i:
-            raise UserError(f"{folder}: token {token[:60]!r} should have id {i} and gets {got}")
+            raise UserError(
+                f"{folder}: token {token[:60]!r} should have id {i} and gets {got}"
+            )
     for name in ("bos", "eos", "pad"):
-        token, i = getattr(tokenizer, f"{name}_token"), getattr(tokenizer, f"{name}_token_id")
+        token, i = (
+            getattr(tokenizer, f"{name}_token"),
+            getattr(tokenizer, f"{name}_token_id"),
+        )
         if token is not None and token not in declared and (i is None or i >= size):
-            raise UserError(f"{folder}: its {name}_token {token[:60]!r} is none of the {size} tokens")
+            raise UserError(
+                f"{folder}: its {name}_token {token[:60]!r} is none of the {size} tokens"
+            )
 
 
 def write_tokenizer(folder: PathLike, tokenizer) -> None:
@@ -134,6 +155,8 @@ def stop_ids(*given) -> tuple[int, ...]:
     for one in given:
         for i in one if isinstance(one, (list, tuple)) else [one]:
             if i is not None and (not isinstance(i, int) or isinstance(i, bool)):
-                raise UserError(f"eos_token_id = {i!r} must be a whole number or a list of them")
+                raise UserError(
+                    f"eos_token_id = {i!r} must be a whole number or a list of them"
+                )
             ids |= {i} - {None, -1}
     return tuple(sorted(ids))

@@ -40,7 +40,10 @@ class KVCache:
 
 def init_cache(config: ModelConfig, rows: int, size: int, dtype=jnp.float32) -> KVCache:
     """An empty cache of `size` entries a row."""
-    k, v = (config.kv_heads, config.head_dim, size), (config.kv_heads, size, config.head_dim)
+    k, v = (
+        (config.kv_heads, config.head_dim, size),
+        (config.kv_heads, size, config.head_dim),
+    )
     empty = lambda shape: jnp.zeros((rows, *shape), dtype)
     return KVCache(tuple(LayerCache(empty(k), empty(v)) for _ in range(config.layers)))
 
@@ -62,14 +65,22 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        ones_or_zeros = nn.initializers.zeros_init() if self.unit_offset else nn.initializers.ones_init()
+        ones_or_zeros = (
+            nn.initializers.zeros_init()
+            if self.unit_offset
+            else nn.initializers.ones_init()
+        )
         scale = self.param("scale", ones_or_zeros, (x.shape[-1],)).astype(jnp.float32)
         wide = x.astype(jnp.float32)
-        wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps)
+        wide = wide * jax.lax.rsqrt(
+            jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps
+        )
         return (wide * (scale + 1.0 if self.unit_offset else scale)).astype(x.dtype)
 
 
-def visible(query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""]) -> Bool[Array, "B T S"]:
+def visible(
+    query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""]
+) -> Bool[Array, "B T S"]:
     """Which keys a query sees: none of the future, none beyond the window, none of the pads (position -1).
 
     Four tokens behind one pad, window 3:   key  -1 0 1 2 3
@@ -94,9 +105,17 @@ def attend(
     b, t, n, h = q.shape
     groups = k.shape[1]
     # Queries first and a head's together: a product with the cache on its left takes three times as long on a CPU.
-    q = q.reshape(b, t, groups, n // groups, h).transpose(0, 2, 3, 1, 4).reshape(b, groups, -1, h)
-    product = functools.partial(jax.lax.dot_general, dimension_numbers=(((3,), (2,)), ((0, 1), (0, 1))))
-    scores = product(q, k, preferred_element_type=jnp.float32).reshape(b, groups, -1, t, k.shape[-1])
+    q = (
+        q.reshape(b, t, groups, n // groups, h)
+        .transpose(0, 2, 3, 1, 4)
+        .reshape(b, groups, -1, h)
+    )
+    product = functools.partial(
+        jax.lax.dot_general, dimension_numbers=(((3,), (2,)), ((0, 1), (0, 1)))
+    )
+    scores = product(q, k, preferred_element_type=jnp.float32).reshape(
+        b, groups, -1, t, k.shape[-1]
+    )
     if softcap:
         scores = softcap * jnp.tanh(scores / softcap)
     # A finite floor: a pad sees no key at all, and its row must come out finite, not NaN.
@@ -113,9 +132,13 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, layer: LayerData, turn: Rotation, positions, segments, cache, branches):
+    def __call__(
+        self, x, layer: LayerData, turn: Rotation, positions, segments, cache, branches
+    ):
         c = self.config
-        dense = functools.partial(nn.DenseGeneral, dtype=self.dtype, dot_general=dense_product)
+        dense = functools.partial(
+            nn.DenseGeneral, dtype=self.dtype, dot_general=dense_product
+        )
         q = dense((c.heads, c.head_dim), use_bias=c.qkv_bias, name="q")(x)
         k = dense((c.kv_heads, c.head_dim), use_bias=c.qkv_bias, name="k")(x)
         v = dense((c.kv_heads, c.head_dim), use_bias=c.qkv_bias, name="v")(x)
@@ -129,12 +152,16 @@ class Attention(nn.Module):
             own, mask = _beside(cache, branches, layer.window, positions, k, v)
         elif cache is not None:
             own = cache = _write(cache, positions, k, v)
-            mask = visible(positions, _entries(x.shape[0], own.k.shape[-1]), layer.window)
+            mask = visible(
+                positions, _entries(x.shape[0], own.k.shape[-1]), layer.window
+            )
         else:
             own = LayerCache(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))
             mask = visible(positions, positions, layer.window)
             if segments is not None:
-                mask &= (segments[:, :, None] == segments[:, None, :]) | (segments[:, None] < 0)
+                mask &= (segments[:, :, None] == segments[:, None, :]) | (
+                    segments[:, None] < 0
+                )
         out = attend(q, own.k, own.v, mask, c.attention_softcap)
         return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
 
@@ -158,11 +185,17 @@ def _beside(cache: LayerCache, branches: Branches, window, positions, k, v):
     """Keys and values of the cached rows with those of new tokens behind them, and what each new token sees."""
     old = jax.tree.map(lambda x: x[branches.rows], cache)
     entries = _entries(positions.shape[0], old.k.shape[-1])
-    before = visible(positions, entries, window) & (entries[:, None] < branches.prefix[:, :, None])
+    before = visible(positions, entries, window) & (
+        entries[:, None] < branches.prefix[:, :, None]
+    )
     among = visible(positions, positions, window) & branches.sees
     both = LayerCache(
-        k=jnp.concatenate([old.k, k.transpose(0, 2, 3, 1).astype(old.k.dtype)], axis=-1),
-        v=jnp.concatenate([old.v, v.transpose(0, 2, 1, 3).astype(old.v.dtype)], axis=-2),
+        k=jnp.concatenate(
+            [old.k, k.transpose(0, 2, 3, 1).astype(old.k.dtype)], axis=-1
+        ),
+        v=jnp.concatenate(
+            [old.v, v.transpose(0, 2, 1, 3).astype(old.v.dtype)], axis=-2
+        ),
     )
     return both, jnp.concatenate([before, among], axis=-1)
 
@@ -174,13 +207,30 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, layer: LayerData, turn, positions, segments=None, cache=None, branches=None):
+    def __call__(
+        self,
+        x,
+        layer: LayerData,
+        turn,
+        positions,
+        segments=None,
+        cache=None,
+        branches=None,
+    ):
         c = self.config
         norm = functools.partial(RMSNorm, c.norm_eps, c.unit_offset)
-        dense = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype, dot_general=dense_product)
+        dense = functools.partial(
+            nn.Dense, use_bias=False, dtype=self.dtype, dot_general=dense_product
+        )
         attention = Attention(c, self.dtype, name="attention")
         h, cache = attention(
-            norm(name="attention_norm")(x), layer, turn, positions, segments, cache, branches
+            norm(name="attention_norm")(x),
+            layer,
+            turn,
+            positions,
+            segments,
+            cache,
+            branches,
         )
         x = x + (norm(name="attention_post_norm")(h) if c.post_norms else h)
         h = norm(name="ff_norm")(x)
@@ -215,7 +265,9 @@ class Transformer(nn.Module):
         self.blocks = stacked(c, self.dtype, name="layers")
         self.final_norm = RMSNorm(c.norm_eps, c.unit_offset, name="final_norm")
         if not c.tied:
-            self.unembed = self.param("head", nn.initializers.lecun_normal(), (c.vocab, c.width))
+            self.unembed = self.param(
+                "head", nn.initializers.lecun_normal(), (c.vocab, c.width)
+            )
 
     def hidden(
         self,
@@ -232,11 +284,15 @@ class Transformer(nn.Module):
         and of negative ones).
         """
         # Ids are checked on the host against the specialist's table; of a smaller ancestor the last row is read.
-        x = jnp.take(self.embed.embedding, tokens, axis=0, mode="clip").astype(self.dtype)
+        x = jnp.take(self.embed.embedding, tokens, axis=0, mode="clip").astype(
+            self.dtype
+        )
         if self.config.scaled_embedding:
             x = x * jnp.asarray(self.config.width**0.5, x.dtype)
         turn = rotation(positions, rotary(self.config), rotary_gain(self.config))
-        if cache is None and not isinstance(self.variables["params"].get("layers"), tuple):
+        if cache is None and not isinstance(
+            self.variables["params"].get("layers"), tuple
+        ):
             x, _ = self.blocks(x, layer_data(self.config), turn, positions, segments)
         else:
             x, cache = self._inlined(x, turn, positions, segments, cache, branches)
@@ -244,21 +300,34 @@ class Transformer(nn.Module):
 
     def _inlined(self, x, turn, positions, segments, cache, branches):
         block = Block(self.config, self.dtype, parent=None)
-        single = lambda layers: layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
-        each = {name: single(tree["layers"]) for name, tree in self.variables.items() if "layers" in tree}
+        single = lambda layers: (
+            layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
+        )
+        each = {
+            name: single(tree["layers"])
+            for name, tree in self.variables.items()
+            if "layers" in tree
+        }
         shared, caches = layer_data(self.config), []
         for i in range(self.config.layers):
             own = jax.tree.map(lambda leaf: leaf[i], shared)
             old = None if cache is None else cache.layers[i]
             layer = {name: trees[i] for name, trees in each.items()}
-            x, new = block.apply(layer, x, own, turn, positions, segments, old, branches)
+            x, new = block.apply(
+                layer, x, own, turn, positions, segments, old, branches
+            )
             caches.append(new)
         return x, None if cache is None else KVCache(tuple(caches))
 
     def head(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits, accumulated and returned in float32."""
         table = self.embed.embedding if self.config.tied else self.unembed
-        logits = jnp.einsum("...d,vd->...v", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+        logits = jnp.einsum(
+            "...d,vd->...v",
+            x,
+            table.astype(x.dtype),
+            preferred_element_type=jnp.float32,
+        )
         logits = whole(logits)
         cap = self.config.logit_softcap
         return cap * jnp.tanh(logits / cap) if cap else logits

@@ -29,7 +29,9 @@ class Entry:
     path: str
     hf: str
     gguf: str
-    inputs: int = 0  # leading axes of ours that are inputs; 0: no matrix, not transposed
+    inputs: int = (
+        0  # leading axes of ours that are inputs; 0: no matrix, not transposed
+    )
 
     def file_shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
         """Shape in the file of a parameter whose shape (of one layer) is `ours`."""
@@ -37,7 +39,9 @@ class Entry:
             return math.prod(ours[self.inputs :]), math.prod(ours[: self.inputs])
         return ours if self.path in _EMBEDDINGS else (math.prod(ours),)
 
-    def file_index(self, ours: tuple[int, ...], index: tuple[slice, ...]) -> tuple[slice, ...]:
+    def file_index(
+        self, ours: tuple[int, ...], index: tuple[slice, ...]
+    ) -> tuple[slice, ...]:
         """Slice of the tensor in the file that holds slice `index` of a parameter of shape `ours`."""
         if self.inputs:
             cut = self.inputs
@@ -54,7 +58,9 @@ def _span(shape: tuple[int, ...], index: tuple[slice, ...]) -> slice:
     """What a slice of several axes is once they are one."""
     inner = math.prod(shape[1:])
     whole = all(s == slice(0, n) for s, n in zip(index[1:], shape[1:]))
-    assert whole, f"{index} of {shape} is not contiguous: only the first of several axes can be divided"
+    assert whole, (
+        f"{index} of {shape} is not contiguous: only the first of several axes can be divided"
+    )
     return slice(index[0].start * inner, index[0].stop * inner)
 
 
@@ -63,7 +69,9 @@ _LAYER, _BLK = "model.layers.{}.", "blk.{}."
 
 
 def _linear(ours: str, hf: str, gguf: str, inputs: int = 1) -> Entry:
-    return Entry(f"layers/{ours}/kernel", f"{_LAYER}{hf}.weight", f"{_BLK}{gguf}.weight", inputs)
+    return Entry(
+        f"layers/{ours}/kernel", f"{_LAYER}{hf}.weight", f"{_BLK}{gguf}.weight", inputs
+    )
 
 
 def _bias(ours: str, hf: str, gguf: str) -> Entry:
@@ -120,7 +128,10 @@ class Tensors(Protocol):
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Path and shape of every parameter of a decoder, stacked ones with their layer axis."""
     tree = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
-    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
+    return {
+        path: leaf.shape
+        for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()
+    }
 
 
 def entries(config: ModelConfig) -> Iterator[tuple[Entry, tuple[int, ...]]]:
@@ -133,7 +144,11 @@ def entries(config: ModelConfig) -> Iterator[tuple[Entry, tuple[int, ...]]]:
 
 
 def assemble(
-    config: ModelConfig, tensors: Tensors, dtype: jnp.dtype, mesh: Mesh | None = None, stacked: bool = True
+    config: ModelConfig,
+    tensors: Tensors,
+    dtype: jnp.dtype,
+    mesh: Mesh | None = None,
+    stacked: bool = True,
 ) -> dict:
     """Parameters of a decoder from a checkpoint, on the default device or divided over a mesh (`sharding`).
 
@@ -142,7 +157,13 @@ def assemble(
     """
     _check(config, tensors)
     if mesh is not None:
-        bytes_each = 2 * config.layers * config.kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
+        bytes_each = (
+            2
+            * config.layers
+            * config.kv_heads
+            * config.head_dim
+            * jnp.dtype(dtype).itemsize
+        )
         heads = config.heads, config.kv_heads
         if said := check_heads(*heads, tensors.where, mesh.shape["model"], bytes_each):
             processes.say(said)
@@ -153,18 +174,29 @@ def assemble(
         if not entry.layered:
             flat[entry.path] = leaf(shape, name)
         elif stacked:
-            flat[entry.path] = leaf(shape[1:], [name.format(i) for i in range(config.layers)])
+            flat[entry.path] = leaf(
+                shape[1:], [name.format(i) for i in range(config.layers)]
+            )
         else:
             for i, layer in enumerate(layers):
-                layer[entry.path.removeprefix("layers/")] = leaf(shape[1:], name.format(i))
+                layer[entry.path.removeprefix("layers/")] = leaf(
+                    shape[1:], name.format(i)
+                )
     params = traverse_util.unflatten_dict(flat, sep="/")
     if not stacked:
-        params["layers"] = tuple(traverse_util.unflatten_dict(layer, sep="/") for layer in layers)
+        params["layers"] = tuple(
+            traverse_util.unflatten_dict(layer, sep="/") for layer in layers
+        )
     return params
 
 
 def _leaf(
-    tensors: Tensors, entry: Entry, dtype, mesh: Mesh | None, shape: tuple[int, ...], names: str | list[str]
+    tensors: Tensors,
+    entry: Entry,
+    dtype,
+    mesh: Mesh | None,
+    shape: tuple[int, ...],
+    names: str | list[str],
 ) -> jax.Array:
     """A parameter of `shape`, or a stack of those of several names."""
     stack = (len(names),) if isinstance(names, list) else ()
@@ -175,7 +207,9 @@ def _leaf(
         out = host_buffer((len(each), *(s.stop - s.start for s in index)), dtype)
         for name, into in zip(each, out):
             tensor = tensors.read(name, entry.file_index(shape, index))
-            view = into.reshape(entry.file_shape(into.shape)[::-1] if entry.inputs else tensor.shape)
+            view = into.reshape(
+                entry.file_shape(into.shape)[::-1] if entry.inputs else tensor.shape
+            )
             view[...] = tensor.T if entry.inputs else tensor
             check_values(into, f"{tensors.where}: tensor {name}")
         return out if stack else out[0]
@@ -192,13 +226,18 @@ def check_values(values: np.ndarray, what: str) -> None:
     wide = values.dtype.itemsize == 4
     bits = values.reshape(-1).view(np.uint32 if wide else np.uint16)
     # Without the sign, bits are ordered as magnitudes are; bfloat16 is the upper half of float32.
-    sign, most, infinite = (bits.dtype.type(x >> (0 if wide else 16)) for x in (1 << 31, 0x49800000, 0x7F800000))
+    sign, most, infinite = (
+        bits.dtype.type(x >> (0 if wide else 16))
+        for x in (1 << 31, 0x49800000, 0x7F800000)
+    )
     for start in range(0, bits.size, 1 << 18):
         worst = (bits[start : start + (1 << 18)] & ~sign).max(initial=0)
         if worst >= infinite:
             raise UserError(f"{what} holds values that are infinite or no numbers")
         if worst >= most:
-            raise UserError(f"{what} holds values beyond 2^20, which no weight has: the file is damaged")
+            raise UserError(
+                f"{what} holds values beyond 2^20, which no weight has: the file is damaged"
+            )
 
 
 def disassemble(
@@ -211,18 +250,26 @@ def disassemble(
     flat = _flatten(params)
     for entry, shape in entries(config):
         if entry.path not in flat or _shape(flat[entry.path]) != shape:
-            raise ValueError(f"the config wants parameter {entry.path} of shape {shape}")
+            raise ValueError(
+                f"the config wants parameter {entry.path} of shape {shape}"
+            )
         layers = range(shape[0]) if entry.layered else [None]
         for layer in layers:
             wanted = entry.file_shape(shape if layer is None else shape[1:])
-            yield entry.hf.format(layer), wanted, functools.partial(_to_file, flat[entry.path], entry, layer)
+            yield (
+                entry.hf.format(layer),
+                wanted,
+                functools.partial(_to_file, flat[entry.path], entry, layer),
+            )
 
 
 def _flatten(params: dict) -> dict:
     """Leaves by path; of layers that are trees of their own a list, which has an item a layer as a stack has."""
     flat = traverse_util.flatten_dict(params, sep="/")
     for layer in flat.pop("layers", ()):
-        for path, leaf in traverse_util.flatten_dict({"layers": layer}, sep="/").items():
+        for path, leaf in traverse_util.flatten_dict(
+            {"layers": layer}, sep="/"
+        ).items():
             flat.setdefault(path, []).append(leaf)
     return flat
 
@@ -232,9 +279,13 @@ def _shape(leaf) -> tuple[int, ...]:
 
 
 def _to_file(leaf, entry: Entry, layer: int | None) -> np.ndarray:
-    array = on_host(leaf if layer is None else leaf[layer]).astype(np.float32, copy=False)
+    array = on_host(leaf if layer is None else leaf[layer]).astype(
+        np.float32, copy=False
+    )
     wanted = entry.file_shape(array.shape)
-    return np.ascontiguousarray(array.reshape(wanted[::-1]).T if entry.inputs else array.reshape(wanted))
+    return np.ascontiguousarray(
+        array.reshape(wanted[::-1]).T if entry.inputs else array.reshape(wanted)
+    )
 
 
 def _check(config: ModelConfig, tensors: Tensors) -> None:
@@ -242,15 +293,24 @@ def _check(config: ModelConfig, tensors: Tensors) -> None:
     for entry, shape in entries(config):
         name = getattr(entry, tensors.kind)
         each = range(config.layers) if entry.layered else [None]
-        wanted |= {name.format(i): entry.file_shape(shape if i is None else shape[1:]) for i in each}
+        wanted |= {
+            name.format(i): entry.file_shape(shape if i is None else shape[1:])
+            for i in each
+        }
     there = tensors.names()
     for name, shape in wanted.items():
         if name not in there:
-            raise UserError(f"{tensors.where}: tensor {name} is missing{_others(wanted.keys() - there)}")
+            raise UserError(
+                f"{tensors.where}: tensor {name} is missing{_others(wanted.keys() - there)}"
+            )
         if tensors.shape(name) != shape:
-            raise UserError(f"{tensors.where}: tensor {name} has shape {tensors.shape(name)}, not {shape}")
+            raise UserError(
+                f"{tensors.where}: tensor {name} has shape {tensors.shape(name)}, not {shape}"
+            )
     if unused := sorted(there - wanted.keys()):
-        raise UserError(f"{tensors.where}: tensor {unused[0]} has no place in this model{_others(unused)}")
+        raise UserError(
+            f"{tensors.where}: tensor {unused[0]} has no place in this model{_others(unused)}"
+        )
 
 
 def _others(names) -> str:

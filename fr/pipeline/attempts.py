@@ -33,12 +33,22 @@ class Planned:
     operator: str
     attempt: int
     reads_ancestor: bool
-    cue: int = 0  # tokens at the end of the prompt that the grader reads before the new text
-    speak: Callable[[np.ndarray], Resume] | None = None  # to the row, at its pause tokens
+    cue: int = (
+        0  # tokens at the end of the prompt that the grader reads before the new text
+    )
+    speak: Callable[[np.ndarray], Resume] | None = (
+        None  # to the row, at its pause tokens
+    )
 
 
 def plan_attempt(
-    run: Run, prompt: tuple[int, ...], problem: Problem, operator: str, attempt: int, own: dict, reads: bool
+    run: Run,
+    prompt: tuple[int, ...],
+    problem: Problem,
+    operator: str,
+    attempt: int,
+    own: dict,
+    reads: bool,
 ) -> Planned:
     """An attempt under the run's sampling settings, changed by what the operator sets of its own."""
     c = run.config.sampling
@@ -52,7 +62,11 @@ def plan_attempt(
     }
     key = row_key(run.config.seed, problem.id, operator, attempt)
     return Planned(
-        Row(f"{problem.id}/{operator}/{attempt}", prompt, key, params), problem, operator, attempt, reads
+        Row(f"{problem.id}/{operator}/{attempt}", prompt, key, params),
+        problem,
+        operator,
+        attempt,
+        reads,
     )
 
 
@@ -68,11 +82,15 @@ def plan_change(
     """An attempt as an operator changes it; what it keeps of a failed one is read with the prompt and graded."""
     if change.prompt is not None:
         prompt = run.specialist.encode(change.prompt)
-    planned = plan_attempt(run, (*prompt, *change.kept), problem, operator, attempt, change.params, reads)
+    planned = plan_attempt(
+        run, (*prompt, *change.kept), problem, operator, attempt, change.params, reads
+    )
     return dataclasses.replace(planned, cue=len(change.kept), speak=change.speak)
 
 
-def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None = None) -> None:
+def make_attempts(
+    run: Run, plan: Sequence[Planned], name: str, ask: Ask | None = None
+) -> None:
     """Make every attempt of the plan that the folder `name` does not have; each process makes its share of them.
 
     Returns when the folder is whole. What `ask` wants to know of an attempt is found while that is in the cache. A
@@ -80,17 +98,26 @@ def make_attempts(run: Run, plan: Sequence[Planned], name: str, ask: Ask | None 
     """
     folder = run.workdir / name
     run.begin(name)
-    asked = [Asked(p.row.id, np.array(p.row.prompt, np.int32), p.row.key, p.reads_ancestor) for p in plan]
+    asked = [
+        Asked(p.row.id, np.array(p.row.prompt, np.int32), p.row.key, p.reads_ancestor)
+        for p in plan
+    ]
     found: list[list[list[int]]] = []
-    settled = lambda: found.append(settle(folder, asked, run.config.sampling.shard_rows))
+    settled = lambda: found.append(
+        settle(folder, asked, run.config.sampling.shard_rows)
+    )
     processes.in_turn(f"{name} plan", settled)
     shards = [[plan[place] for place in shard] for shard in found[0]]
     have = store.finished(folder)
     longest = max((len(p.row.prompt) + p.row.params["budget"] for p in plan), default=1)
     models = [run.specialist] + [run.ancestor] * any(p.reads_ancestor for p in plan)
-    check_context(models, longest, f"the longest row of {name}", "config.sampling.max_new_tokens")
+    check_context(
+        models, longest, f"the longest row of {name}", "config.sampling.max_new_tokens"
+    )
     mine = processes.share(name, [i for i in range(len(shards)) if i not in have])
-    with tqdm(total=sum(len(shards[i]) for i in mine), desc=processes.label(name), unit="row") as bar:
+    with tqdm(
+        total=sum(len(shards[i]) for i in mine), desc=processes.label(name), unit="row"
+    ) as bar:
         for i in mine:
             rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
             engine, speak = run.engine(shards[i][0].reads_ancestor), _speak(shards[i])
@@ -122,7 +149,9 @@ def _speak(planned: Sequence[Planned]) -> Speak:
     return lambda row, tokens: said[row.id](tokens) if said[row.id] else Resume()
 
 
-def graded(run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]) -> list[store.Attempt]:
+def graded(
+    run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]
+) -> list[store.Attempt]:
     """Finished rollouts as records of the store, in their order."""
     # Without the stop token; a pushed token is part of the text.
     new = [r.tokens if r.truncated else r.tokens[:-1] for r in rollouts]
@@ -141,7 +170,9 @@ def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
     return THINK * opens_thought(run.specialist.decode(prompt[-TAIL:])) + text
 
 
-def graded_columns(problem: Problem, text: str, read: str, grade: str) -> dict[str, str | None]:
+def graded_columns(
+    problem: Problem, text: str, read: str, grade: str
+) -> dict[str, str | None]:
     """What the store keeps of an attempt's problem, text and grade, so that it can be graded again without them."""
     return {
         "problem": problem.id,
@@ -163,7 +194,9 @@ def sampled_columns(row: Row, rollout: Rollout) -> dict:
         "row": row.id,
         "key": row.key,
         "prompt": np.array(row.prompt, np.int32),
-        "params": {name: value for name, value in row.params.items() if name in store.PARAMS},
+        "params": {
+            name: value for name, value in row.params.items() if name in store.PARAMS
+        },
         "tokens": rollout.tokens,
         "truncated": rollout.truncated,
         "forced": rollout.forced,

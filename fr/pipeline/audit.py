@@ -32,7 +32,9 @@ def method_of(profiles: Profiles) -> str:
     if any(profiles.extras.get("method", ())):
         return profiles.extras["method"][0]
     name = run_of(profiles).lower()
-    return next((known for known in ALGORITHMS if re.match(rf"{known}(?![a-z])", name)), "")
+    return next(
+        (known for known in ALGORITHMS if re.match(rf"{known}(?![a-z])", name)), ""
+    )
 
 
 def audit(cells: Sequence[Profiles], config: Config) -> list[dict]:
@@ -45,9 +47,14 @@ def audit(cells: Sequence[Profiles], config: Config) -> list[dict]:
     and not that the method makes them differ.
     """
     pool, columns = make_pool(cells), read_columns(cells)
-    method, run = (np.array([of(p) for p in cells])[pool.cell] for of in (method_of, run_of))
+    method, run = (
+        np.array([of(p) for p in cells])[pool.cell] for of in (method_of, run_of)
+    )
     known = method != ""
-    questions = [("method", name, method, known & (pool.family == f)) for f, name in enumerate(pool.families)]
+    questions = [
+        ("method", name, method, known & (pool.family == f))
+        for f, name in enumerate(pool.families)
+    ]
     scope = EVERYWHERE if len(pool.families) > 1 else pool.families[0]
     if scope == EVERYWHERE:
         questions.append(("method", scope, method, known))
@@ -56,8 +63,12 @@ def audit(cells: Sequence[Profiles], config: Config) -> list[dict]:
     records = []
     for target, scope, answer, rows in questions:
         if len(set(answer[rows])) > 1:
-            fold = assign(pool, rows, config.routing.folds, np.random.default_rng(config.seed))[rows]
-            asked = _Question(target, scope, answer[rows], run[rows], pool.family[rows], fold)
+            fold = assign(
+                pool, rows, config.routing.folds, np.random.default_rng(config.seed)
+            )[rows]
+            asked = _Question(
+                target, scope, answer[rows], run[rows], pool.family[rows], fold
+            )
             records.append(_record(asked, _tables(columns, rows), config))
     return records
 
@@ -73,13 +84,21 @@ class _Question:
 
     def runs(self) -> Counter:
         """Training runs of every answer."""
-        return Counter(answer for answer, _ in set(zip(self.answer.tolist(), self.run.tolist())))
+        return Counter(
+            answer for answer, _ in set(zip(self.answer.tolist(), self.run.tolist()))
+        )
 
     def confounded(self) -> list[str]:
         """What cannot be told from the answer."""
-        found = ["training run"] if self.target == "method" and min(self.runs().values()) < 2 else []
+        found = (
+            ["training run"]
+            if self.target == "method" and min(self.runs().values()) < 2
+            else []
+        )
         every = set(self.answer)
-        if any(set(self.answer[self.family == f]) != every for f in np.unique(self.family)):
+        if any(
+            set(self.answer[self.family == f]) != every for f in np.unique(self.family)
+        ):
             found.append("task")
         return found
 
@@ -99,7 +118,9 @@ def _record(asked: _Question, tables: dict[str, np.ndarray], config: Config) -> 
     }
     folds = config.routing.folds
     if min(failures.values()) < 2 * folds:
-        return record | {"why": f"needs {2 * folds} failed problems of each for {folds} folds"}
+        return record | {
+            "why": f"needs {2 * folds} failed problems of each for {folds} folds"
+        }
     record["folds"] = {
         name: {
             classifier: _mean(fold_accuracy(x, asked.answer, asked.fold, classifier))
@@ -111,11 +132,19 @@ def _record(asked: _Question, tables: dict[str, np.ndarray], config: Config) -> 
         return record
     single = sorted(name for name, count in runs.items() if count < 2)
     if single:
-        return record | {"why": f"there is one training run of {' and of '.join(single)}"}
-    return record | {"leave_run_out": {n: _leave_run_out(asked, x, config) for n, x in tables.items()}}
+        return record | {
+            "why": f"there is one training run of {' and of '.join(single)}"
+        }
+    return record | {
+        "leave_run_out": {
+            n: _leave_run_out(asked, x, config) for n, x in tables.items()
+        }
+    }
 
 
-def _leave_run_out(asked: _Question, x: Float[np.ndarray, "N F"], config: Config) -> dict:
+def _leave_run_out(
+    asked: _Question, x: Float[np.ndarray, "N F"], config: Config
+) -> dict:
     names, run = np.unique(asked.run, return_inverse=True)
     methods = [str(asked.answer[run == r][0]) for r in range(len(names))]
     rng = np.random.default_rng(config.seed)
@@ -125,18 +154,30 @@ def _leave_run_out(asked: _Question, x: Float[np.ndarray, "N F"], config: Config
         **{key: percent(getattr(left, key)) for key in ("null", "low", "high")},
         "p": round(left.p, 6),
         "labellings": left.labellings,
-        "by_run": {str(name): percent(accuracy) for name, accuracy in zip(names, left.accuracy)},
+        "by_run": {
+            str(name): percent(accuracy) for name, accuracy in zip(names, left.accuracy)
+        },
     }
 
 
-def _tables(columns: dict[str, np.ndarray], rows: Bool[np.ndarray, "N"]) -> dict[str, np.ndarray]:
+def _tables(
+    columns: dict[str, np.ndarray], rows: Bool[np.ndarray, "N"]
+) -> dict[str, np.ndarray]:
     """The three features, and what is known without a diagnosis, as far as all of `rows` have it."""
-    here = {name: values[rows] for name, values in columns.items() if not np.isnan(values[rows]).any()}
+    here = {
+        name: values[rows]
+        for name, values in columns.items()
+        if not np.isnan(values[rows]).any()
+    }
     chosen = {
         "features": [name for name in FEATURES if name in here],
         "nuisances": [name for name in here if COLUMNS[name].kind == "nuisance"],
     }
-    return {title: np.stack([here[n] for n in names], axis=1) for title, names in chosen.items() if names}
+    return {
+        title: np.stack([here[n] for n in names], axis=1)
+        for title, names in chosen.items()
+        if names
+    }
 
 
 def _mean(accuracy: Float[np.ndarray, "K"]) -> dict:

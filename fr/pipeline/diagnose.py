@@ -29,7 +29,9 @@ def diagnose(run: Run) -> dict:
     into, rollouts = run.workdir / "scores", run.workdir / "rollouts"
     have, sampled = store.finished(into), complete(rollouts, "scripts/sample.py")
     if not sampled:
-        raise UserError(f"{rollouts} has no rollouts to diagnose; run scripts/sample.py first")
+        raise UserError(
+            f"{rollouts} has no rollouts to diagnose; run scripts/sample.py first"
+        )
     for index in sorted(have):
         _check_scored(rollouts, into, index)
     run.begin("scores")
@@ -43,29 +45,47 @@ def diagnose(run: Run) -> dict:
         store.write_shard(into, index, scored)
     processes.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
-        raise UserError(f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts")
+        raise UserError(
+            f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts"
+        )
     cells = write_tables(run)
     counts = {
         "failed_rollouts": sum(int(cell.n_failed.sum()) for cell in cells),
         "failed_problems": sum(map(len, cells)),
     }
-    means = dict(zip(FEATURES, np.concatenate([cell.features for cell in cells]).mean(axis=0).tolist()))
+    means = dict(
+        zip(
+            FEATURES,
+            np.concatenate([cell.features for cell in cells]).mean(axis=0).tolist(),
+        )
+    )
     for name in SPREADS:
         known = [cell.numbers(name) for cell in cells if name in cell.extras]
         means |= {name: float(np.concatenate(known).mean())} if known else {}
-    return {**counts, "features": {name: None if value != value else value for name, value in means.items()}}
+    return {
+        **counts,
+        "features": {
+            name: None if value != value else value for name, value in means.items()
+        },
+    }
 
 
 def _check_scored(rollouts: epath.Path, scores: epath.Path, index: int) -> None:
     """Raise UserError if a shard of scores is not of the failures of the rollouts in its place."""
     if store.shard_path(rollouts, index).exists():
-        rows = store.read_table(rollouts, ["row", "grade", "prompt"], [index]).to_pylist()
-        failed = [(row["row"], row["prompt"]) for row in rows if is_failure(row["grade"])]
+        rows = store.read_table(
+            rollouts, ["row", "grade", "prompt"], [index]
+        ).to_pylist()
+        failed = [
+            (row["row"], row["prompt"]) for row in rows if is_failure(row["grade"])
+        ]
         scored = store.read_table(scores, ["row", "prompt"], [index]).to_pylist()
         if failed == [(row["row"], row["prompt"]) for row in scored]:
             return
     path = store.shard_path(scores, index)
-    raise UserError(f"{path} does not hold the failures of its rollouts; remove it and start again")
+    raise UserError(
+        f"{path} does not hold the failures of its rollouts; remove it and start again"
+    )
 
 
 def _of_the_loop(failed: list[store.Attempt], run: Run) -> list[store.Attempt]:
@@ -78,12 +98,16 @@ def _of_the_loop(failed: list[store.Attempt], run: Run) -> list[store.Attempt]:
     return [dataclasses.replace(a, cost=Cost()) for a in failed]
 
 
-def _score(failed: list[store.Attempt], scorer: Scorer, run: Run) -> list[store.Attempt]:
+def _score(
+    failed: list[store.Attempt], scorer: Scorer, run: Run
+) -> list[store.Attempt]:
     """The same attempts with the scorer's statistics, and what scoring them cost."""
     sequences = [[*a.prompt, *a.tokens] for a in failed]
     scores = scorer.score(sequences, [len(a.prompt) for a in failed])
     two = run.ancestor is not None
     return [
-        dataclasses.replace(a, stats=s, cost=Cost(scored=len(tokens), ancestor=len(tokens) * two))
+        dataclasses.replace(
+            a, stats=s, cost=Cost(scored=len(tokens), ancestor=len(tokens) * two)
+        )
         for a, s, tokens in zip(failed, scores, sequences)
     ]

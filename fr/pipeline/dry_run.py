@@ -7,7 +7,12 @@ from fr.models import Model, ModelConfig
 from fr.models.loading import read_shape
 from fr.pipeline.past import model_of
 from fr.sampling.devices import Devices
-from fr.training.memory import memory_table, policy_memory, preference_memory, supervised_memory
+from fr.training.memory import (
+    memory_table,
+    policy_memory,
+    preference_memory,
+    supervised_memory,
+)
 from fr.training.policy import check_policy
 from fr.training.preference import check_preference
 from fr.training.sft import check_training
@@ -25,10 +30,18 @@ def dry_run(config: Config) -> str:
     """
     check_rollouts(config)
     check_source(config)
-    if config.algorithm == "sft" and config.ancestor == "scratch" and not config.training.start:
-        raise UserError("--dry_run wants a model to read the shape of: config.ancestor = 'scratch' is not made yet")
+    if (
+        config.algorithm == "sft"
+        and config.ancestor == "scratch"
+        and not config.training.start
+    ):
+        raise UserError(
+            "--dry_run wants a model to read the shape of: config.ancestor = 'scratch' is not made yet"
+        )
     by_run = config.algorithm in ("sft", *PREFERENCES)
-    shape, tokenizer = read_shape(model_of(config, config.ancestor) if by_run else config.ancestor)
+    shape, tokenizer = read_shape(
+        model_of(config, config.ancestor) if by_run else config.ancestor
+    )
     if config.algorithm == "sft":
         return _supervised(config, shape)
     by_pairs = config.algorithm in PREFERENCES
@@ -40,7 +53,10 @@ def dry_run(config: Config) -> str:
     if tokenizer is not None:
         task, codec = tasks.make(config.task), Model(shape, {}, tokenizer)
         some = task.problems("train", _SOME)
-        prompt, source = max(len(codec.encode(task.prompt(p))) for p in some), f"the longest of {len(some)}"
+        prompt, source = (
+            max(len(codec.encode(task.prompt(p))) for p in some),
+            f"the longest of {len(some)}",
+        )
     given = shape, config, mesh.shape["data"], prompt, c.dtype or None
     head = f"{_heading(config, mesh.shape)}; prompts of {prompt} tokens ({source}), completions of "
     if not by_pairs:
@@ -59,7 +75,9 @@ def _supervised(config: Config, shape: ModelConfig) -> str:
     c = config.training
     mesh = training_mesh(c.model_axis)
     check_training(c, mesh)
-    table = memory_table(supervised_memory(shape, config, mesh.shape["data"], c.dtype or None))
+    table = memory_table(
+        supervised_memory(shape, config, mesh.shape["data"], c.dtype or None)
+    )
     return f"{_heading(config, mesh.shape)}; packed sequences of {c.sequence} tokens\n{table}"
 
 

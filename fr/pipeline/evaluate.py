@@ -33,13 +33,18 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     own, plan = {"temperature": c.temperature, "top_p": c.top_p}, []
     for problem in run.problems:
         prompt = run.specialist.encode(run.task.prompt(problem))
-        plan += [plan_attempt(run, prompt, problem, ROLLOUT, i, own, False) for i in range(c.samples)]
+        plan += [
+            plan_attempt(run, prompt, problem, ROLLOUT, i, own, False)
+            for i in range(c.samples)
+        ]
     make_attempts(run, plan, _FOLDER, ask)
     signals = {"signals": compare_signals(run, folder)} if c.sampled else {}
     found = measure(run, folder)
     result = _summary(run, found) | signals
     if other:
-        result["against"] = {"workdir": epath.Path(against).name} | _differences(found, other, run)
+        result["against"] = {"workdir": epath.Path(against).name} | _differences(
+            found, other, run
+        )
     if processes.is_first():
         found.write(run.workdir)
         write_json(run.workdir / "evaluation.json", result)
@@ -56,8 +61,13 @@ def _other(run: Run, against: PathLike) -> Measures:
 
 
 def _summary(run: Run, found: Measures) -> dict:
-    c, columns = run.config.evaluation, ["grade", *(f"cost_{name}" for name in store.COSTS)]
-    grades, *costs = store.read_table(run.workdir / _FOLDER, columns).to_pydict().values()
+    c, columns = (
+        run.config.evaluation,
+        ["grade", *(f"cost_{name}" for name in store.COSTS)],
+    )
+    grades, *costs = (
+        store.read_table(run.workdir / _FOLDER, columns).to_pydict().values()
+    )
     figures = found.figures(run.config)
     return {
         "model": run.names[0],
@@ -66,8 +76,12 @@ def _summary(run: Run, found: Measures) -> dict:
         "samples": c.samples,
         "grades": {grade: grades.count(grade) for grade in GRADES},
         "figures": {name: _figure(name, value) for name, value in figures.items()},
-        "reliability": {name: _reliability(sums.sum(axis=0)) for name, sums in found.bins.items()},
-        "tokens": {name: sum(cost) for name, cost in zip(store.COSTS, costs) if any(cost)},
+        "reliability": {
+            name: _reliability(sums.sum(axis=0)) for name, sums in found.bins.items()
+        },
+        "tokens": {
+            name: sum(cost) for name, cost in zip(store.COSTS, costs) if any(cost)
+        },
     }
 
 
@@ -75,15 +89,27 @@ def _figure(name: str, value: Estimate) -> dict:
     low, high = value.interval()
     if name not in _NO_SHARES:
         low, high = max(low, 0.0), min(high, 1.0)
-    return {key: _known(number) for key, number in (("mean", value.value), ("low", low), ("high", high))}
+    return {
+        key: _known(number)
+        for key, number in (("mean", value.value), ("low", low), ("high", high))
+    }
 
 
 def _reliability(sums: Float[np.ndarray, "K 3"]) -> list[dict]:
     """What attempts of each bin say, and how often they are right."""
     rows = []
     for i, (count, confidence, right) in enumerate(sums):
-        means = {"confidence": confidence / count, "right": right / count} if count else {}
-        rows.append({"from": i / len(sums), "to": (i + 1) / len(sums), "attempts": int(count), **means})
+        means = (
+            {"confidence": confidence / count, "right": right / count} if count else {}
+        )
+        rows.append(
+            {
+                "from": i / len(sums),
+                "to": (i + 1) / len(sums),
+                "attempts": int(count),
+                **means,
+            }
+        )
     return rows
 
 
@@ -97,7 +123,12 @@ def _differences(ours: Measures, theirs: Measures, run: Run) -> dict:
     for name in (name for name in here if name in there):
         difference = here[name] - there[name]
         low, high = difference.interval()
-        row = {"there": there[name].value, "difference": difference.value, "low": low, "high": high}
+        row = {
+            "there": there[name].value,
+            "difference": difference.value,
+            "low": low,
+            "high": high,
+        }
         row["p"] = difference.p_value() if np.isfinite(low) else np.nan
         rows[name] = {key: _known(number) for key, number in row.items()}
     return {"figures": rows}

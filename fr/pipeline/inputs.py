@@ -20,12 +20,23 @@ from fr.workdir import PathLike
 
 _GRADERS = ("math-verify", "latex2sympy2_extended", "sympy", "reasoning-gym")
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "transformers", "tokenizers")
-_VARIABLES = ("XLA_FLAGS", "JAX_DEFAULT_MATMUL_PRECISION", "TZ", "LANG", "LC_ALL", "PYTHONHASHSEED")
+_VARIABLES = (
+    "XLA_FLAGS",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "TZ",
+    "LANG",
+    "LC_ALL",
+    "PYTHONHASHSEED",
+)
 _WEIGHTS = (".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt")
 
 
 def inputs_of(
-    task: Task, problems: Sequence[Problem], specialist: Model, source: str, ancestor: str | None = None
+    task: Task,
+    problems: Sequence[Problem],
+    specialist: Model,
+    source: str,
+    ancestor: str | None = None,
 ) -> dict:
     """Hashes and versions by the names that `fr.config.reads` lists."""
     found = {
@@ -38,10 +49,17 @@ def inputs_of(
 
 
 def begin_training(
-    workdir: PathLike, stage: str, config: Config, source: str, start: Model | None, more: dict | None = None
+    workdir: PathLike,
+    stage: str,
+    config: Config,
+    source: str,
+    start: Model | None,
+    more: dict | None = None,
 ) -> None:
     """Check the folder of a training and note what it is made with; `start` None: random numbers."""
-    inputs = {"surroundings": surroundings()} | ({"start": weights_of(source, start)} if start else {})
+    inputs = {"surroundings": surroundings()} | (
+        {"start": weights_of(source, start)} if start else {}
+    )
     inputs |= more or {}
     stages.open_folder(workdir, as_dict(config), inputs)
     stages.begin(workdir, stage, as_dict(config), inputs)
@@ -56,7 +74,9 @@ def weights_of(source: str, model: Model | None = None) -> str:
         files = [path]
     else:
         # The files of a model lie in its folder; a checkpoint has folders of its own.
-        files = sorted(f for f in path.iterdir() if f.is_file() and f.suffix in _WEIGHTS)
+        files = sorted(
+            f for f in path.iterdir() if f.is_file() and f.suffix in _WEIGHTS
+        )
         if not any(f.suffix == ".safetensors" for f in files):
             files = sorted(f for f in path.rglob("*") if f.is_file())
     for file in files:
@@ -91,8 +111,13 @@ def _version(package: str) -> str:
 
 
 def _question(task: Task, problem: Problem) -> str:
-    asked = [problem.id, problem.question, problem.answer, problem.task, problem.meta, task.prompt(problem)]
+    asked = [
+        problem.id,
+        problem.question,
+        problem.answer,
+        problem.task,
+        problem.meta,
+        task.prompt(problem),
+    ]
     text = json.dumps(asked, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-

@@ -30,12 +30,20 @@ def intervene(run: Run) -> dict:
         left_out |= why
     failures = failures_by_problem(run.workdir / "scores")
     if not failures:
-        raise UserError(f"{run.workdir / 'scores'} has no failed rollout; run scripts/diagnose.py first")
-    if store.finished(run.workdir / "scores") != store.finished(run.workdir / "rollouts"):
-        raise UserError(f"{run.workdir / 'scores'} lacks rollouts; run scripts/diagnose.py again")
+        raise UserError(
+            f"{run.workdir / 'scores'} has no failed rollout; run scripts/diagnose.py first"
+        )
+    if store.finished(run.workdir / "scores") != store.finished(
+        run.workdir / "rollouts"
+    ):
+        raise UserError(
+            f"{run.workdir / 'scores'} lacks rollouts; run scripts/diagnose.py again"
+        )
     # Operators look at the failures that were there when a problem was first intervened upon: more rollouts change
     # no attempt that is made.
-    seen = run.begin("attempts", seen={name: len(failed) for name, failed in failures.items()})["seen"]
+    seen = run.begin(
+        "attempts", seen={name: len(failed) for name, failed in failures.items()}
+    )["seen"]
     plan = []
     for problem in run.problems:
         if problem.id not in failures:
@@ -46,16 +54,29 @@ def intervene(run: Run) -> dict:
         prompt = run.specialist.encode(setting.prompt)
         for operator in able[problem.task]:
             reads = operator.uses_ancestor and setting.has_ancestor
-            for attempt in range(1 if operator.deterministic else config.intervention.attempts):
+            for attempt in range(
+                1 if operator.deterministic else config.intervention.attempts
+            ):
                 change = operator.change(dataclasses.replace(setting, attempt=attempt))
-                plan.append(plan_change(run, prompt, problem, operator.name, attempt, change, reads))
+                plan.append(
+                    plan_change(
+                        run, prompt, problem, operator.name, attempt, change, reads
+                    )
+                )
     make_attempts(run, plan, "attempts")
     write_tables(run)
-    return {"operators": _by_operator(run), "left_out": left_out, "without_verifier": _by_vote(run)}
+    return {
+        "operators": _by_operator(run),
+        "left_out": left_out,
+        "without_verifier": _by_vote(run),
+    }
 
 
 def setting_of(
-    run: Run, problem: Problem, failed: Sequence[tuple[np.ndarray, Trace]], has_ancestor: bool
+    run: Run,
+    problem: Problem,
+    failed: Sequence[tuple[np.ndarray, Trace]],
+    has_ancestor: bool,
 ) -> Setting:
     """What operators may look at: the failed attempts of a problem, as tokens and their scores."""
     form = format_of(problem.task)
@@ -66,7 +87,10 @@ def setting_of(
         calibration=calibrate([trace for _, trace in failed], run.config.diagnosis),
         has_ancestor=has_ancestor,
         prompt=run.task.prompt(problem),
-        failures=tuple(Failure(Written(form, tokens, run.specialist), trace) for tokens, trace in failed),
+        failures=tuple(
+            Failure(Written(form, tokens, run.specialist), trace)
+            for tokens, trace in failed
+        ),
         codec=run.specialist,
     )
 
@@ -79,7 +103,11 @@ def _by_operator(run: Run) -> dict[str, dict]:
     for name in dict.fromkeys(row["operator"] for row in rows):
         own = [row for row in rows if row["operator"] == name]
         out[name] = {
-            **rate((row["problem"] for row in own), (row["grade"] == RIGHT for row in own), run.config),
+            **rate(
+                (row["problem"] for row in own),
+                (row["grade"] == RIGHT for row in own),
+                run.config,
+            ),
             "fired": sum(row["fire_position"] >= 0 for row in own) / len(own),
             "outside": OPERATORS[name].outside,
         }
@@ -99,13 +127,27 @@ def _by_vote(run: Run) -> dict[str, dict]:
     window, seed = run.config.rewards.window, run.config.seed
     for row in itertools.chain(*rollouts.values()):
         drawn = ~np.array(row.pop("forced"), bool)
-        row["confidence"] = bottom(groups(np.array(row.pop("top20_confidence"))[drawn], window))
-    single = [(row["problem"], row["grade"] == RIGHT) for group in rollouts.values() for row in group]
+        row["confidence"] = bottom(
+            groups(np.array(row.pop("top20_confidence"))[drawn], window)
+        )
+    single = [
+        (row["problem"], row["grade"] == RIGHT)
+        for group in rollouts.values()
+        for row in group
+    ]
     return {
         "rollout": rate(*zip(*single), run.config),
         **{
-            name: rate(rollouts, (vote(group, seed, by) for group in rollouts.values()), run.config)
-            for name, by in (("majority", None), ("weighted", weighted), ("surest", surest))
+            name: rate(
+                rollouts,
+                (vote(group, seed, by) for group in rollouts.values()),
+                run.config,
+            )
+            for name, by in (
+                ("majority", None),
+                ("weighted", weighted),
+                ("surest", surest),
+            )
         },
     }
 
@@ -115,9 +157,15 @@ def vote(attempts: Sequence[dict], seed: int, by: Callable | None = None) -> boo
 
     `by`, of `fr.diagnosis.majority`, takes their `confidence` into account.
     """
-    texts = [None if a["grade"] == UNPARSED else a.get("read") or a["text"] for a in attempts]
+    texts = [
+        None if a["grade"] == UNPARSED else a.get("read") or a["text"] for a in attempts
+    ]
     answers = canonical_answers(attempts[0]["task"], texts) if attempts else []
     key = row_key(seed, "majority", attempts[0]["problem"]) if attempts else 0
     draw = np.random.default_rng(key)
-    chosen = by(answers, [a["confidence"] for a in attempts], draw) if by else plurality(answers, draw)
+    chosen = (
+        by(answers, [a["confidence"] for a in attempts], draw)
+        if by
+        else plurality(answers, draw)
+    )
     return chosen is not None and attempts[chosen]["grade"] == RIGHT

@@ -27,7 +27,9 @@ class Judge:
             raise UserError(
                 f"{self._held.model.name}: id {first} is another token; a reward model must share them all"
             )
-        self.cuts = self._held.cut  # it reads completions without the sentence of their answer
+        self.cuts = (
+            self._held.cut
+        )  # it reads completions without the sentence of their answer
         self._rewards = make_rewards(self._held.model.config, config.policy.dtype)
         c = config.policy
         self._rows = c.microbatch or c.prompts * c.rollouts
@@ -35,7 +37,9 @@ class Judge:
     def read(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B"]:
         """The reward of every row, from the state of its last token; -1 pads on the right."""
         # Another number of rows would be another program: the last ones are read with pads for rows.
-        whole = np.pad(tokens, ((0, -len(tokens) % self._rows), (0, 0)), constant_values=-1)
+        whole = np.pad(
+            tokens, ((0, -len(tokens) % self._rows), (0, 0)), constant_values=-1
+        )
         parts = np.split(whole, len(whole) // self._rows)
         ask = lambda part: self._rewards(
             self._held.model.params, self._held.kernel, place_batch(part, self._mesh)

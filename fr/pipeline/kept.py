@@ -36,12 +36,18 @@ def keep_rollouts(
     the term leaves the row out. Groups that were drawn and dropped (DAPO) have null in all of them but `step`.
     A step that is made again after a kill writes the same bytes.
     """
-    taken, dropped = (list(itertools.chain(*groups)) for groups in (drawn.groups, drawn.dropped))
+    taken, dropped = (
+        list(itertools.chain(*groups)) for groups in (drawn.groups, drawn.dropped)
+    )
     records, rest = [], [None] * len(dropped)
     for group in (*drawn.groups, *drawn.dropped):
-        records += [_record(config, model, attempt, i) for i, attempt in enumerate(group)]
+        records += [
+            _record(config, model, attempt, i) for i, attempt in enumerate(group)
+        ]
     lengths = [attempt.rollout.length for attempt in taken]
-    cut = lambda table: [row[:length] for row, length in zip(np.asarray(table), lengths)]
+    cut = lambda table: [
+        row[:length] for row, length in zip(np.asarray(table), lengths)
+    ]
     tokens = lambda table, kind: pa.array([*cut(table), *rest], pa.list_(kind))
     more = {
         "step": pa.array([batch.step] * len(records), pa.int32()),
@@ -58,13 +64,17 @@ def keep_rollouts(
     store.write_shard(folder, batch.step, records, more, again=True)
 
 
-def _record(config: Config, model: Model, attempt: Attempt, number: int) -> store.Attempt:
+def _record(
+    config: Config, model: Model, attempt: Attempt, number: int
+) -> store.Attempt:
     row, rollout = attempt.rollout.row, attempt.rollout
     begun = THINK * opens_thought(model.decode(row.prompt[-TAIL:]))
     prompt, forced = len(row.prompt), int(rollout.forced.sum())
     return store.Attempt(
         **sampled_columns(row, rollout),
-        **graded_columns(attempt.problem, attempt.text, begun + attempt.text, attempt.grade),
+        **graded_columns(
+            attempt.problem, attempt.text, begun + attempt.text, attempt.grade
+        ),
         attempt=number,
         specialist=f"{config.algorithm}-{config.seed}",
         ancestor="",

@@ -21,7 +21,12 @@ from fr.models.transformer import Transformer
 from fr.pipeline.judge import Judge
 from fr.pipeline.kept import keep_rollouts
 from fr.pipeline.rollouts import Group, Sampler
-from fr.pipeline.step_metrics import alarms, entropy_fit, held_out_metrics, rollout_metrics
+from fr.pipeline.step_metrics import (
+    alarms,
+    entropy_fit,
+    held_out_metrics,
+    rollout_metrics,
+)
 from fr.pipeline.trajectories import Trajectories
 from fr.pipeline.updates import Updates
 from fr.rewards import Mix
@@ -55,20 +60,30 @@ class Learner:
         kept: epath.Path | None = None,
     ):
         c = config.policy
-        self.config, self._start, self._mix, self._mesh, self._kept = config, start, mix, mesh, kept
+        self.config, self._start, self._mix, self._mesh, self._kept = (
+            config,
+            start,
+            mix,
+            mesh,
+            kept,
+        )
         self._algorithm = with_settings(ALGORITHMS[config.algorithm], c)
         self._updates = Updates(config, start, self._algorithm, mesh)
         self._merge = jax.jit(functools.partial(merge, config=config.lora))
         problems = {
             "train": task.problems("train"),
-            "validation": task.problems("validation", c.eval_problems) if c.eval_every else [],
+            "validation": task.problems("validation", c.eval_problems)
+            if c.eval_every
+            else [],
         }
         self._held_out: list[Problem] = problems["validation"]
         if c.eval_every and not self._held_out:
             raise UserError(
                 f"{config.task.name} has no validation problems to look at; set config.policy.eval_every = 0"
             )
-        self._sampler = Sampler(config, task, start, _engine(config, start, devices), problems)
+        self._sampler = Sampler(
+            config, task, start, _engine(config, start, devices), problems
+        )
         self._judge = Judge(config, start, mesh) if mix.judged else None
         self._drawing = None  # what tells the parameters that the engine has
 
@@ -90,14 +105,22 @@ class Learner:
 
     def merged(self, trained: dict) -> dict:
         """All parameters of a model, from what was trained of it."""
-        return self._merge(self._start.params, trained) if self.config.lora.rank else trained
+        return (
+            self._merge(self._start.params, trained)
+            if self.config.lora.rank
+            else trained
+        )
 
     def advance(self, index: int, state: TrainState, past: Sequence[dict]) -> Step:
         """One step: `policy.prompts` groups of rollouts are drawn and learnt from."""
         c, step, stages = self.config.policy, index + 1, Stages()
         older = state.extra["older"] if c.lag else state.params
-        self._bring(older, (max(index - 1, 0), "older") if c.lag else int(state.step), stages)
-        varied = functools.partial(self._varied, step) if self._algorithm.resample else None
+        self._bring(
+            older, (max(index - 1, 0), "older") if c.lag else int(state.step), stages
+        )
+        varied = (
+            functools.partial(self._varied, step) if self._algorithm.resample else None
+        )
         cursor = int(state.extra["cursor"]) if c.order == "permuted" else None
         drawn = self._sampler.draw(step, self._mix.sets, stages, varied, cursor)
         if cursor is not None:
@@ -109,7 +132,9 @@ class Learner:
         rows = self._rows(batch, lines, worth, drawn.spare, weight)
         if self._kept and step % c.rollouts_every == 0 and processes.is_first():
             with stages.time("keeping"):
-                keep_rollouts(self._kept, self.config, self._start, drawn, batch, mixed, rows)
+                keep_rollouts(
+                    self._kept, self.config, self._start, drawn, batch, mixed, rows
+                )
         if self._updates.refers:
             with stages.time("reference"):
                 rows = rows.replace(ref_logp=self._updates.reference(rows, state))
@@ -119,7 +144,9 @@ class Learner:
         with stages.time("update"):
             state, learnt = self._updates.learn(state, rows, step)
         state = self._refreshed(state, step, before)
-        values = learnt | mixed.metrics | rollout_metrics(batch, drawn.cost, self.config)
+        values = (
+            learnt | mixed.metrics | rollout_metrics(batch, drawn.cost, self.config)
+        )
         if self._algorithm.resample:
             values["groups/spare"] = drawn.spare / c.prompts
         if c.entropy_target:
@@ -150,11 +177,15 @@ class Learner:
         lines = self._sampler.lines(groups)
         judged = None
         if self._judge:
-            judged = self._judge.read(self._sampler.lines(groups, cut=self._judge.cuts)[0])
+            judged = self._judge.read(
+                self._sampler.lines(groups, cut=self._judge.cuts)[0]
+            )
         batch = self._sampler.batch(groups, found, step, judged)
         return batch, self._mix.read(batch), lines
 
-    def _varied(self, step: int, groups: Sequence[Group], found: Trajectories) -> Bool[np.ndarray, "N"]:
+    def _varied(
+        self, step: int, groups: Sequence[Group], found: Trajectories
+    ) -> Bool[np.ndarray, "N"]:
         """Groups whose rows differ by the mix: the others have an advantage of 0."""
         return self._rewards(groups, found, step)[1].varies
 
@@ -187,10 +218,14 @@ class Learner:
             np.where(mask, worth, 0.0),
             drawn_logp=drawn if self._updates.recomputes else None,
             fresh=np.zeros(len(mask), bool) if self._updates.recomputes else None,
-            entropy=np.full(len(mask), entropy, np.float32) if c.entropy_target else None,
+            entropy=np.full(len(mask), entropy, np.float32)
+            if c.entropy_target
+            else None,
         )
 
-    def _entropy_weight(self, state: TrainState, batch: RewardBatch) -> tuple[TrainState, float]:
+    def _entropy_weight(
+        self, state: TrainState, batch: RewardBatch
+    ) -> tuple[TrainState, float]:
         """The weight of the entropy bonus in this step: fixed, or grown while entropy is below its target.
 
         c' = c + `entropy_step` if the rollouts' entropy is below the target, else c - `entropy_step`, at least 0;
@@ -200,10 +235,16 @@ class Learner:
         if not c.entropy_target:
             return state, c.entropy
         low = float(batch.stats["entropy"][batch.mask].mean()) < c.entropy_target
-        weight = max(0.0, float(state.extra["entropy"]) + (c.entropy_step if low else -c.entropy_step))
+        weight = max(
+            0.0,
+            float(state.extra["entropy"])
+            + (c.entropy_step if low else -c.entropy_step),
+        )
         return _with_extra(state, "entropy", np.float32(weight)), weight if low else 0.0
 
-    def _refreshed(self, state: TrainState, step: int, before: dict | None) -> TrainState:
+    def _refreshed(
+        self, state: TrainState, step: int, before: dict | None
+    ) -> TrainState:
         """The state with the parameters before this step, and every so many steps with a newer reference."""
         c, extra = self.config.policy, dict(state.extra or {})
         if before is not None:
@@ -226,5 +267,9 @@ def _engine(config: Config, model: Model, devices: Devices) -> Engine:
     params = jax.tree.map(lambda x: x.astype(dtype), model.params)
     shape = {"slots": c.slots, "chunk": c.chunk, "prefill": c.prefill}
     return Engine(
-        Transformer(model.config, dtype), params, **shape, tau=config.diagnosis.tau, devices=devices
+        Transformer(model.config, dtype),
+        params,
+        **shape,
+        tau=config.diagnosis.tau,
+        devices=devices,
     )

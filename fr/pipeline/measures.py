@@ -21,7 +21,15 @@ from fr.types import GRADER_ERROR, RIGHT, Problem
 from fr.workdir import PathLike, write_json
 
 _FILE = "evaluation_problems.json"
-_COLUMNS = ("problem", "text", "grade", "truncated", "tokens", "margin", "own_probability")
+_COLUMNS = (
+    "problem",
+    "text",
+    "grade",
+    "truncated",
+    "tokens",
+    "margin",
+    "own_probability",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +37,9 @@ class Measures:
     """Sums over the attempts at each problem: every figure is a function of them, and so is every resample of it."""
 
     problems: tuple[str, ...]
-    ratios: dict[str, Float[np.ndarray, "N 2"]]  # by figure: what is counted, and among how much
+    ratios: dict[
+        str, Float[np.ndarray, "N 2"]
+    ]  # by figure: what is counted, and among how much
     bins: dict[str, Float[np.ndarray, "N K 3"]]  # by confidence: those of `bin_sums`
 
     def figures(self, config: Config) -> dict[str, Estimate]:
@@ -46,7 +56,9 @@ class Measures:
                 found[name] = estimate(counted / among, np.count_nonzero(sums[:, 1]))
         for name, sums in self.bins.items():
             errors = error_of(np.einsum("rn,nks->rks", weights, sums))
-            found[f"ece_{name}"] = estimate(errors, np.count_nonzero(sums[:, :, 0].sum(axis=1)))
+            found[f"ece_{name}"] = estimate(
+                errors, np.count_nonzero(sums[:, :, 0].sum(axis=1))
+            )
         return found
 
     def values(self) -> dict[str, float]:
@@ -69,10 +81,14 @@ def read_measures(workdir: PathLike) -> Measures:
     """The sums that an evaluation has left in `workdir`; raises UserError if there are none."""
     path = epath.Path(workdir) / _FILE
     if not path.exists():
-        raise UserError(f"{path} is missing; run scripts/evaluate.py with --workdir={workdir} first")
+        raise UserError(
+            f"{path} is missing; run scripts/evaluate.py with --workdir={workdir} first"
+        )
     found = json.loads(path.read_text())
     arrays = lambda group: {name: np.array(sums, float) for name, sums in group.items()}
-    return Measures(tuple(found["problems"]), arrays(found["ratios"]), arrays(found["bins"]))
+    return Measures(
+        tuple(found["problems"]), arrays(found["ratios"]), arrays(found["bins"])
+    )
 
 
 def measure(run: Run, folder: epath.Path) -> Measures:
@@ -86,7 +102,9 @@ def measure(run: Run, folder: epath.Path) -> Measures:
     seen = _attempts(run, folder)
     at = np.array([ids.index(problem) for problem in seen["problem"]])
     total = lambda values: np.bincount(at, values, minlength=len(ids))
-    ratio = lambda counted, among: np.stack([total(counted * among), total(among)], axis=1)
+    ratio = lambda counted, among: np.stack(
+        [total(counted * among), total(among)], axis=1
+    )
     every, right = np.ones(len(at)), seen["right"].astype(float)
     known = ~np.isnan(seen["own"]).any(axis=1)
     rho, flat = premature(np.where(known[:, None], seen["own"], 0.0))
@@ -98,8 +116,12 @@ def measure(run: Run, folder: epath.Path) -> Measures:
     ratios["flat"] = ratio(flat, known * 1.0)
     if "wrong_steps" in seen:
         ratios["flawed"] = ratio(seen["wrong_steps"] > 0, right)
-        ratios["step_errors"] = np.stack([total(seen["wrong_steps"]), total(seen["steps"])], axis=1)
-    ratios |= {name: ratio(seen[name], every) for name in ("answered", "truncated", "length")}
+        ratios["step_errors"] = np.stack(
+            [total(seen["wrong_steps"]), total(seen["steps"])], axis=1
+        )
+    ratios |= {
+        name: ratio(seen[name], every) for name in ("answered", "truncated", "length")
+    }
     bins = {}
     for name, confidence in (("own", seen["own"][:, -1]), ("span", seen["span"])):
         use = ~np.isnan(confidence) & seen["judged"]

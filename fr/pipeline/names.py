@@ -11,7 +11,9 @@ from fr.routing.router import FIXED, POLICIES
 
 def check_names(config: Config, training: bool = False) -> None:
     """Raise UserError for an operator, and with `training` a reward term or kind of trace, that is not known."""
-    _known("intervention.operators", config.intervention.operators, OPERATORS, "operator")
+    _known(
+        "intervention.operators", config.intervention.operators, OPERATORS, "operator"
+    )
     if training:
         _check_training(config)
 
@@ -30,25 +32,41 @@ def _check_training(config: Config) -> None:
     from fr.tasks.countdown_traces import TRACES
 
     if config.ancestor == "scratch":
-        _known("pretraining.traces", _first(config.pretraining.traces), TRACES, "kind of trace")
+        _known(
+            "pretraining.traces",
+            _first(config.pretraining.traces),
+            TRACES,
+            "kind of trace",
+        )
     if config.algorithm == "sft":
-        _known("training.traces", _first(config.training.traces), TRACES, "kind of trace")
+        _known(
+            "training.traces", _first(config.training.traces), TRACES, "kind of trace"
+        )
     elif config.algorithm not in PREFERENCES:
         names = list(_first(config.rewards.terms))
         _known("rewards.terms", names, TERMS, "reward term")
         for field in ("normalise", "placement"):
-            _known(f"rewards.{field}", _first(getattr(config.rewards, field)), names, "term of the mix")
+            _known(
+                f"rewards.{field}",
+                _first(getattr(config.rewards, field)),
+                names,
+                "term of the mix",
+            )
 
 
 def _first(pairs: Iterable[tuple]) -> Iterator[str]:
     return (name for name, *_ in pairs)
 
 
-def _known(setting: str, names: Iterable[str], known, kind: str, prefix: str = "config.") -> None:
+def _known(
+    setting: str, names: Iterable[str], known, kind: str, prefix: str = "config."
+) -> None:
     seen = set()
     for name in names:
         if name not in known:
-            raise UserError(f"{prefix}{setting}: unknown {kind} {name!r}{suggest(name, known)}")
+            raise UserError(
+                f"{prefix}{setting}: unknown {kind} {name!r}{suggest(name, known)}"
+            )
         if name in seen:
             raise UserError(f"{prefix}{setting}: {name!r} stands there twice")
         seen.add(name)

@@ -30,15 +30,22 @@ class Pairs:
     @property
     def needs(self) -> Int[np.ndarray, "M"]:
         """Columns that a completion needs, as `PolicyBatch.needs`."""
-        return (self.tokens >= 0).sum(axis=1) - self.start.clip(max=self.tokens.shape[1] - self.mask.shape[1])
+        return (self.tokens >= 0).sum(axis=1) - self.start.clip(
+            max=self.tokens.shape[1] - self.mask.shape[1]
+        )
 
     def batch(
-        self, chosen: Sequence[int], ref_logp: Float[np.ndarray, "M W"] | None, size: int = 0
+        self,
+        chosen: Sequence[int],
+        ref_logp: Float[np.ndarray, "M W"] | None,
+        size: int = 0,
     ) -> PreferenceBatch:
         """The rows of some pairs, the better one of each before the worse; up to `size` pairs without tokens."""
         rows, margin = self.places[chosen].reshape(-1), self.margin[chosen]
         reference = None if ref_logp is None else ref_logp[rows]
-        batch = PreferenceBatch(self.tokens[rows], self.start[rows], self.mask[rows], margin, reference)
+        batch = PreferenceBatch(
+            self.tokens[rows], self.start[rows], self.mask[rows], margin, reference
+        )
         if not (less := size - len(margin)) > 0:
             return batch
         values = PreferenceBatch(-1, 1, False, 0.0, None if reference is None else 0.0)
@@ -51,7 +58,9 @@ class Pairs:
 
 
 def arrays(
-    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], learnt: Sequence[Sequence[bool]]
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    learnt: Sequence[Sequence[bool]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens, starts and masks of completions behind their prompts, as arrays of one shape."""
     start = np.array([len(prompt) for prompt in prompts], np.int32)
@@ -59,7 +68,9 @@ def arrays(
     bucket = lambda count: -(-int(count) // _BUCKET) * _BUCKET
     tokens = np.full((len(start), bucket((start + length).max())), -1, np.int32)
     mask = np.zeros((len(start), bucket(length.max())), bool)
-    for row, marks, prompt, completion, own in zip(tokens, mask, prompts, completions, learnt):
+    for row, marks, prompt, completion, own in zip(
+        tokens, mask, prompts, completions, learnt
+    ):
         row[: len(prompt) + len(completion)] = [*prompt, *completion]
         marks[: len(own)] = own
     return tokens, start, mask
@@ -68,8 +79,14 @@ def arrays(
 def as_pairs(found: Sequence[Pair]) -> Pairs:
     """Pairs without margins, each with rows of its own."""
     rows = [completion for pair in found for completion in pair]
-    table = arrays([one.prompt for one in rows], [one.tokens for one in rows], [one.learnt for one in rows])
-    return Pairs(*table, np.arange(len(rows)).reshape(-1, 2), np.zeros(len(found), np.float32))
+    table = arrays(
+        [one.prompt for one in rows],
+        [one.tokens for one in rows],
+        [one.learnt for one in rows],
+    )
+    return Pairs(
+        *table, np.arange(len(rows)).reshape(-1, 2), np.zeros(len(found), np.float32)
+    )
 
 
 def failed_and_rescued(past: Past, config: Config) -> list[Pair]:
@@ -82,13 +99,22 @@ def failed_and_rescued(past: Past, config: Config) -> list[Pair]:
     """
     failed, found = past.failed(), []
     for problem, rescued in past.all_rescued().items():
-        matched = _matched(rescued, failed.get(problem, []))[: config.training.max_per_problem or None]
+        matched = _matched(rescued, failed.get(problem, []))[
+            : config.training.max_per_problem or None
+        ]
         found += matched
     if config.training.source == "pairs_shuffled":
         found = _shuffled(found)
     else:
-        found = [_in_common(*pair, config.training.source == "pairs_parted") for pair in found]
-    found = [(better, worse) for better, worse in found if better.learnt.any() or worse.learnt.any()]
+        found = [
+            _in_common(*pair, config.training.source == "pairs_parted")
+            for pair in found
+        ]
+    found = [
+        (better, worse)
+        for better, worse in found
+        if better.learnt.any() or worse.learnt.any()
+    ]
     if not found:
         raise UserError(
             f"config.training.run = {config.training.run!r} has no pair of a failed and a rescued attempt; try more "
@@ -117,7 +143,9 @@ def _in_common(better: Completion, worse: Completion, masked: bool) -> Pair:
     """A pair whose common beginning is learnt from alike in both, or not at all."""
     count = shared_prefix(better.tokens, worse.tokens)
     common = better.learnt[:count] & worse.learnt[:count] & (not masked)
-    learn = lambda one: dataclasses.replace(one, learnt=np.concatenate([common, one.learnt[count:]]))
+    learn = lambda one: dataclasses.replace(
+        one, learnt=np.concatenate([common, one.learnt[count:]])
+    )
     return learn(better), learn(worse)
 
 
@@ -127,7 +155,10 @@ def _shuffled(found: Sequence[Pair]) -> list[Pair]:
     for own, failed in found:
         others = [i for i in left if found[i][0].problem != failed.problem]
         if others:
-            nearest = min(others, key=lambda i: (abs(len(found[i][0].tokens) - len(own.tokens)), i))
+            nearest = min(
+                others,
+                key=lambda i: (abs(len(found[i][0].tokens) - len(own.tokens)), i),
+            )
             left.remove(nearest)
             mixed.append((found[nearest][0], failed))
     return mixed

@@ -20,7 +20,16 @@ from fr.registry import suggest
 from fr.tasks.extract import THINK
 from fr.types import RIGHT
 
-_COLUMNS = ("problem", "question", "operator", "grade", "answer", "text", "read", "truncated")
+_COLUMNS = (
+    "problem",
+    "question",
+    "operator",
+    "grade",
+    "answer",
+    "text",
+    "read",
+    "truncated",
+)
 _LISTS = ("prompt", "tokens", "forced")
 _LOOKED_AT = 64  # attempts whose ids must decode to the text that was stored
 
@@ -65,7 +74,9 @@ class Past:
 
     def rescued(self) -> list[Completion]:
         """Right attempts at failed problems, `max_per_problem` different ones of each."""
-        return self._chosen(self._behind(row) for row in self._attempts if _teaches(row))
+        return self._chosen(
+            self._behind(row) for row in self._attempts if _teaches(row)
+        )
 
     def failed(self) -> dict[str, list[Completion]]:
         """Different failed rollouts of each problem, in the order in which they were drawn."""
@@ -80,7 +91,10 @@ class Past:
         for row in self._attempts:
             if _teaches(row):
                 found.setdefault(row["problem"], []).append(self._behind(row))
-        return {problem: _different(some, self.config.training.distinct) for problem, some in found.items()}
+        return {
+            problem: _different(some, self.config.training.distinct)
+            for problem, some in found.items()
+        }
 
     @functools.cached_property
     def _attempts(self) -> list[dict]:
@@ -108,7 +122,9 @@ class Past:
         rows = table.to_pylist()
         for row in rows:
             for column in _LISTS:
-                row[column] = np.array(row[column], bool if column == "forced" else np.int32)
+                row[column] = np.array(
+                    row[column], bool if column == "forced" else np.int32
+                )
         return rows
 
     def _plain(self, row: dict) -> Completion:
@@ -126,19 +142,29 @@ class Past:
         """The tokens of a failed rollout that an attempt went on from; None where its prompt is another one."""
         plain, prompt = self._prompts[row["problem"]], row["prompt"]
         kept, failed = prompt[len(plain) :], self._failed.get(row["problem"], [])
-        if not _starts(prompt, plain) or len(kept) and not any(_starts(f["tokens"], kept) for f in failed):
+        if (
+            not _starts(prompt, plain)
+            or len(kept)
+            and not any(_starts(f["tokens"], kept) for f in failed)
+        ):
             return None
         return kept
 
     def _whole(self, row: dict) -> bool:
         """Whether an attempt's completion is known: of another prompt that ends in kept tokens it is not."""
-        return self._kept(row) is not None or row["read"] in (None, row["text"], THINK + row["text"])
+        return self._kept(row) is not None or row["read"] in (
+            None,
+            row["text"],
+            THINK + row["text"],
+        )
 
     def _completion(self, row: dict, kept: Sequence[int]) -> Completion:
         learns_all = self.config.training.pushed == "learn"
         learnt = np.concatenate([np.ones(len(kept), bool), learns_all | ~row["forced"]])
         tokens = np.concatenate([np.array(kept, np.int32), row["tokens"]])
-        return Completion(row["problem"], self._prompts[row["problem"]], tokens, learnt, row["answer"])
+        return Completion(
+            row["problem"], self._prompts[row["problem"]], tokens, learnt, row["answer"]
+        )
 
     def _chosen(self, found: Iterable[Completion]) -> list[Completion]:
         """`max_per_problem` different ones of each problem, at random, the problems in their order."""
@@ -147,7 +173,9 @@ class Past:
             groups.setdefault(one.problem, []).append(one)
         c, chosen = self.config.training, []
         for problem, some in groups.items():
-            some = random.Random(f"{self.config.seed}/examples/{problem}").sample(some, len(some))
+            some = random.Random(f"{self.config.seed}/examples/{problem}").sample(
+                some, len(some)
+            )
             chosen += _different(some, c.distinct)[: c.max_per_problem or None]
         return chosen
 
@@ -155,7 +183,9 @@ class Past:
         where = f"config.training.run = {str(self.folder)!r}"
         for row in self._rollouts[:_LOOKED_AT]:
             check_ids(row["tokens"].tolist(), model.config.vocab, f"{where}: a rollout")
-            read = model.decode(row["tokens"] if row["truncated"] else row["tokens"][:-1])
+            read = model.decode(
+                row["tokens"] if row["truncated"] else row["tokens"][:-1]
+            )
             if read != row["text"]:
                 raise UserError(
                     f"{where}: {model.name} reads the ids of a rollout as {read[:40]!r}, and it was "
@@ -172,10 +202,14 @@ def model_of(config: Config, ancestor: str) -> str:
     if (folder / "specialist" / "config.json").exists():
         return str(folder / "specialist")
     if not (folder / "config.json").exists():
-        raise UserError(f"config.training.run = {c.run!r} is no folder of a run (it has no config.json)")
+        raise UserError(
+            f"config.training.run = {c.run!r} is no folder of a run (it has no config.json)"
+        )
     source = stages.read_object(folder / "config.json").get("specialist", "")
     if not source:
-        raise UserError(f"config.training.run = {c.run!r} names no specialist; set config.training.start")
+        raise UserError(
+            f"config.training.run = {c.run!r} names no specialist; set config.training.start"
+        )
     return source
 
 
@@ -216,7 +250,9 @@ def fingerprint(found: Iterable[Completion]) -> str:
     digest = hashlib.sha256()
     for one in found:
         for array in (one.prompt, one.tokens, one.learnt):
-            digest.update(f"{len(array)} ".encode() + np.asarray(array, np.int32).tobytes())
+            digest.update(
+                f"{len(array)} ".encode() + np.asarray(array, np.int32).tobytes()
+            )
     return digest.hexdigest()[:32]
 
 
@@ -246,6 +282,10 @@ def _different(found: Iterable[Completion], by: str) -> list[Completion]:
     """The first of those that are alike, in their order; without an answer, by their tokens."""
     kinds = {}
     for one in found:
-        own = one.answer if by == "answer" and one.answer is not None else tuple(one.tokens.tolist())
+        own = (
+            one.answer
+            if by == "answer" and one.answer is not None
+            else tuple(one.tokens.tolist())
+        )
         kinds.setdefault(own, one)
     return list(kinds.values())

@@ -25,7 +25,9 @@ from fr.training.trainer import Exam, fit
 from fr.workdir import PathLike
 
 
-def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathLike) -> None:
+def train_policy(
+    config: Config, workdir: PathLike, ancestor: str, folder: PathLike
+) -> None:
     """Train the model `ancestor` by `config.algorithm` on `config.rewards`; `folder` holds what `fit` leaves.
 
     In the end also the model. Raises UserError, before anything is written, for settings that do not fit together.
@@ -39,10 +41,14 @@ def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathL
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     mesh = training_mesh(config.policy.model_axis, devices.everywhere)
     check_policy(config.policy, mesh)
-    start = load(ancestor, dtype=master_type(config.policy.dtype, config.lora), mesh=mesh)
+    start = load(
+        ancestor, dtype=master_type(config.policy.dtype, config.lora), mesh=mesh
+    )
     start = with_template(start, config)
     if start.tokenizer is None or not start.stop_tokens:
-        raise UserError(f"{ancestor} has no tokenizer or no stop token, so it cannot be asked problems")
+        raise UserError(
+            f"{ancestor} has no tokenizer or no stop token, so it cannot be asked problems"
+        )
     check_chat(config, start, task.prompt(task.problems("train", 1)[0]))
     kept = epath.Path(folder) / ROLLOUTS if config.policy.rollouts_every else None
     learner = Learner(config, start, task, mix, devices, mesh, kept)
@@ -54,8 +60,16 @@ def train_policy(config: Config, workdir: PathLike, ancestor: str, folder: PathL
     if processes.is_first():
         programs.compile_log().write_to(epath.Path(folder) / "compilations.jsonl")
     exam = Exam(config.policy.eval_every, learner.measure, "held_out/accuracy")
-    state = fit(state, learner.advance, config.policy, folder, exam if exam.every else None)
-    save(folder, start.config, learner.merged(state.params), start.tokenizer, start.stop_tokens)
+    state = fit(
+        state, learner.advance, config.policy, folder, exam if exam.every else None
+    )
+    save(
+        folder,
+        start.config,
+        learner.merged(state.params),
+        start.tokenizer,
+        start.stop_tokens,
+    )
 
 
 def check_terms(config: Config, mix: Mix) -> None:

@@ -22,7 +22,13 @@ from fr.tasks.countdown_replay import replay
 from fr.tasks.formats import format_of
 from fr.types import RIGHT, UNPARSED, Problem
 
-_COLUMNS = ["problem", "operator", "grade", "fire_position", *(f"cost_{c}" for c in store.COSTS)]
+_COLUMNS = [
+    "problem",
+    "operator",
+    "grade",
+    "fire_position",
+    *(f"cost_{c}" for c in store.COSTS),
+]
 
 
 def failures_by_problem(scores: epath.Path) -> dict[str, list[store.Attempt]]:
@@ -47,7 +53,9 @@ def signals_of(
         board = problem.meta["numbers"], problem.meta["target"]
         searches = tuple(replay(attempt.text, *board) for attempt in failures)
     switches = format_of(problem.task).switches
-    return read_signals(Failures(tuple(failures), tuple(answers), rollouts, switches, searches), config)
+    return read_signals(
+        Failures(tuple(failures), tuple(answers), rollouts, switches, searches), config
+    )
 
 
 def write_tables(run: Run) -> list[Profiles]:
@@ -56,7 +64,10 @@ def write_tables(run: Run) -> list[Profiles]:
     The table of the first K failures is left out where no problem failed as often. Process 0 writes.
     """
     failures = failures_by_problem(run.workdir / "scores")
-    rows = {name: _by_problem(run.workdir / name) for name in ("rollouts", "scores", "attempts")}
+    rows = {
+        name: _by_problem(run.workdir / name)
+        for name in ("rollouts", "scores", "attempts")
+    }
     rows["all rollouts"] = rows["rollouts"]
     whole = _cells(run, failures, rows)
     tables = {"profiles.csv": whole}
@@ -74,12 +85,21 @@ def table_of(first: int) -> str:
 
 
 def _first(
-    first: int, failures: dict[str, list[store.Attempt]], rows: dict[str, dict[str, list[dict]]]
+    first: int,
+    failures: dict[str, list[store.Attempt]],
+    rows: dict[str, dict[str, list[dict]]],
 ) -> tuple[dict[str, list[store.Attempt]], dict[str, dict[str, list[dict]]]]:
     """As if no more than the first failures of a problem had been drawn; problems that failed less often are out."""
-    often = {name: failed[:first] for name, failed in failures.items() if len(failed) >= first}
+    often = {
+        name: failed[:first]
+        for name, failed in failures.items()
+        if len(failed) >= first
+    }
     kept = lambda group: [row for row in group if is_failure(row["grade"])][:first]
-    cut = {name: {p: kept(group) for p, group in rows[name].items()} for name in ("rollouts", "scores")}
+    cut = {
+        name: {p: kept(group) for p, group in rows[name].items()}
+        for name in ("rollouts", "scores")
+    }
     return often, rows | cut
 
 
@@ -113,13 +133,23 @@ def _cell(
     traces = [[Trace(a.stats, ~a.forced) for a in failures[p]] for p in problems]
     features = [problem_features(failed, run.config.diagnosis) for failed in traces]
     operators = [operator.name for operator in run.operators(part)[0]]
-    rollouts, scores, attempts = (rows[name] for name in ("rollouts", "scores", "attempts"))
-    tried = {o: [[a for a in attempts.get(p, []) if a["operator"] == o] for p in problems] for o in operators}
-    columns = _diagnosed([rollouts[p] for p in problems], [scores[p] for p in problems], run, first)
+    rollouts, scores, attempts = (
+        rows[name] for name in ("rollouts", "scores", "attempts")
+    )
+    tried = {
+        o: [[a for a in attempts.get(p, []) if a["operator"] == o] for p in problems]
+        for o in operators
+    }
+    columns = _diagnosed(
+        [rollouts[p] for p in problems], [scores[p] for p in problems], run, first
+    )
     columns |= asked_columns([run.task.prompt(questions[p]) for p in problems])
     if first:
         columns[WEIGHT] = [deployment_weight(group, first) for group in whole]
-    signals = [signals_of(failures[p], questions[p], len(rollouts[p]), run.config) for p in problems]
+    signals = [
+        signals_of(failures[p], questions[p], len(rollouts[p]), run.config)
+        for p in problems
+    ]
     columns |= {name: [known[name] for known in signals] for name in SIGNALS}
     for name in operators:
         columns |= _operator_columns(name, tried[name], run.ancestor_weight)
@@ -131,7 +161,9 @@ def _cell(
         n_failed=np.array([len(failures[p]) for p in problems]),
         features=np.array([[f[name] for name in FEATURES] for f in features]),
         operators=tuple(operators),
-        rates=np.array([[_share_right(group) for group in tried[o]] for o in operators]).T,
+        rates=np.array(
+            [[_share_right(group) for group in tried[o]] for o in operators]
+        ).T,
         attempts=np.array([[len(group) for group in tried[o]] for o in operators]).T,
         extras=_texts(columns) | {MODEL: (run.names[0],) * len(problems)},
         excluded=len(rollouts.keys() & questions.keys()) - len(problems),
@@ -159,14 +191,21 @@ def recorded_attempts(tried: list[list[list[dict]]], weight: float) -> Recorded 
     """The attempts of every operator at every problem with what each cost; None without any."""
     if not all(group for own in tried for group in own):
         return None
-    costs = lambda row: {FORWARD: positions(row, weight), "generated": float(row["cost_generated"])}
+    costs = lambda row: {
+        FORWARD: positions(row, weight),
+        "generated": float(row["cost_generated"]),
+    }
     each = lambda group: [(row["grade"] == RIGHT, costs(row)) for row in group]
     return record([[each(group) for group in problem] for problem in zip(*tried)])
 
 
 def _texts(columns: dict[str, list[float]]) -> dict[str, tuple[str, ...]]:
     """Columns as they are written: empty where a number is not known, left out where none is."""
-    known = {name: column for name, column in sorted(columns.items()) if not np.isnan(column).all()}
+    known = {
+        name: column
+        for name, column in sorted(columns.items())
+        if not np.isnan(column).all()
+    }
     return {
         name: tuple("" if np.isnan(value) else f"{value:.6g}" for value in column)
         for name, column in known.items()
@@ -184,14 +223,21 @@ def _share_right(group: list[dict]) -> float:
     return float(np.mean([row["grade"] == RIGHT for row in group])) if group else np.nan
 
 
-def _operator_columns(name: str, tried: list[list[dict]], weight: float) -> dict[str, list[float]]:
+def _operator_columns(
+    name: str, tried: list[list[dict]], weight: float
+) -> dict[str, list[float]]:
     """Mean cost of an attempt and, for operators with a detector, the share of attempts that fired, per problem."""
     if not all(tried):
         return {}
-    columns = {f"{name}_cost": [float(np.mean([positions(row, weight) for row in group])) for group in tried]}
+    columns = {
+        f"{name}_cost": [
+            float(np.mean([positions(row, weight) for row in group])) for group in tried
+        ]
+    }
     if any(row["fire_position"] >= 0 for group in tried for row in group):
         columns[f"{name}_fired"] = [
-            float(np.mean([row["fire_position"] >= 0 for row in group])) for group in tried
+            float(np.mean([row["fire_position"] >= 0 for row in group]))
+            for group in tried
         ]
     return columns
 
@@ -205,13 +251,17 @@ def _diagnosed(
     """
     weight = run.ancestor_weight
     probes = [sum(row["cost_probe"] for row in group) for group in rollouts]
-    made = [sum(positions(row, weight) for row in group) - probe for group, probe in zip(rollouts, probes)]
+    made = [
+        sum(positions(row, weight) for row in group) - probe
+        for group, probe in zip(rollouts, probes)
+    ]
     made = [0.0] * len(made) if first else made
     scored = [sum(positions(row, weight) for row in group) for group in failed]
     return {
         "rollouts": [len(group) for group in rollouts],
         "failures_generated": [
-            0.0 if first else float(sum(row["cost_generated"] for row in group)) for group in rollouts
+            0.0 if first else float(sum(row["cost_generated"] for row in group))
+            for group in rollouts
         ],
         "failures_cost": made,
         "diagnosis_cost": [sum(parts) for parts in zip(made, probes, scored)],

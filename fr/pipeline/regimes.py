@@ -24,54 +24,86 @@ def describe_regimes(cells: Sequence[Profiles], config: Config) -> list[dict]:
     be clustered has a plain word in `why`.
     """
     records = [_record(profiles, config) for profiles in cells]
-    found = [record[algorithm] for record in records if record["why"] is None for algorithm in ALGORITHMS]
+    found = [
+        record[algorithm]
+        for record in records
+        if record["why"] is None
+        for algorithm in ALGORITHMS
+    ]
     for name in NULLS:
         nulls = [one["nulls"][name] for one in found]
         for null, p in zip(nulls, holm([null["p"] for null in nulls])):
             null["p_holm"] = round(p, 6)
     for one in found:
-        one["beaten"] = [name for name in NULLS if one["nulls"][name]["p_holm"] <= _CLAIM]
+        one["beaten"] = [
+            name for name in NULLS if one["nulls"][name]["p_holm"] <= _CLAIM
+        ]
     return records
 
 
 def _record(profiles: Profiles, config: Config) -> dict:
     z = ZStatistics.fit(profiles.features).z(profiles.features)
-    known = [f for f in range(len(FEATURES)) if z[:, f].any() and not np.isnan(z[:, f]).any()]
-    record = {"cell": profiles.cell, "n": len(profiles), "features": [FEATURES[f] for f in known]}
+    known = [
+        f for f in range(len(FEATURES)) if z[:, f].any() and not np.isnan(z[:, f]).any()
+    ]
+    record = {
+        "cell": profiles.cell,
+        "n": len(profiles),
+        "features": [FEATURES[f] for f in known],
+    }
     if len(known) < 2:
         return record | {
             "why": "needs two features that vary: a single one has nothing to be shuffled against"
         }
     if len(profiles) < 5 * config.regimes.largest:
         needed = 5 * config.regimes.largest
-        return record | {"why": f"needs {needed} failed problems for up to {config.regimes.largest} regimes"}
+        return record | {
+            "why": f"needs {needed} failed problems for up to {config.regimes.largest} regimes"
+        }
     z, found = z[:, known], {}
     for algorithm in ALGORITHMS:
         rng = _generator(profiles.cell, config, algorithm)
         found[algorithm] = find_regimes(z, algorithm, config.regimes, rng)
     agreement = adjusted_rand_score(*(regimes.labels for regimes in found.values()))
-    described = {name: _describe(profiles, z, found[name], record["features"], config) for name in found}
+    described = {
+        name: _describe(profiles, z, found[name], record["features"], config)
+        for name in found
+    }
     return record | {"why": None, "agreement": round(float(agreement), 6), **described}
 
 
 def _describe(
-    profiles: Profiles, z: np.ndarray, regimes: Regimes, features: list[str], config: Config
+    profiles: Profiles,
+    z: np.ndarray,
+    regimes: Regimes,
+    features: list[str],
+    config: Config,
 ) -> dict:
-    numbers = {name: round(getattr(regimes, name), 6) for name in ("stability", "low", "high", "seeds")}
+    numbers = {
+        name: round(getattr(regimes, name), 6)
+        for name in ("stability", "low", "high", "seeds")
+    }
     nulls = {
         name: {k: round(v, 6) for k, v in dataclasses.asdict(null).items()}
         for name, null in regimes.nulls.items()
     }
-    members = [np.flatnonzero(regimes.labels == i) for i in range(regimes.labels.max() + 1)]
+    members = [
+        np.flatnonzero(regimes.labels == i) for i in range(regimes.labels.max() + 1)
+    ]
     return {
         "k": len(members),
-        "silhouettes": {str(k): round(value, 6) for k, value in regimes.silhouettes.items()},
+        "silhouettes": {
+            str(k): round(value, 6) for k, value in regimes.silhouettes.items()
+        },
         **numbers,
         "nulls": nulls,
         "regimes": [
             {
                 "n": len(rows),
-                "centre": {name: round(float(v), 6) for name, v in zip(features, z[rows].mean(axis=0))},
+                "centre": {
+                    name: round(float(v), 6)
+                    for name, v in zip(features, z[rows].mean(axis=0))
+                },
                 "rescue": _rescue(profiles, rows, config),
             }
             for rows in members
@@ -88,10 +120,16 @@ def _rescue(profiles: Profiles, rows: np.ndarray, config: Config) -> dict:
     rescue = {}
     for name, values in zip(profiles.operators, means.T):
         low, high = estimate(values, len(rows)).interval()
-        rescue[name] = {"mean": percent(values[0]), "low": percent(low), "high": percent(high)}
+        rescue[name] = {
+            "mean": percent(values[0]),
+            "low": percent(low),
+            "high": percent(high),
+        }
     return rescue
 
 
 def _generator(cell: str, config: Config, purpose: str) -> np.random.Generator:
     # A stream of its own for each cell and purpose: no cell's regimes depend on the other cells.
-    return np.random.default_rng([config.seed, zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())])
+    return np.random.default_rng(
+        [config.seed, zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())]
+    )

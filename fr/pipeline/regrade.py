@@ -21,20 +21,41 @@ from fr.types import Problem
 from fr.workdir import PathLike
 
 EXAMPLES = 12  # changed grades that are shown
-_COLUMNS = ["problem", "task", "operator", "question", "reference", "meta", "text", "read"]
+_COLUMNS = [
+    "problem",
+    "task",
+    "operator",
+    "question",
+    "reference",
+    "meta",
+    "text",
+    "read",
+]
 _MAX_CONFIG = 16 << 20  # bytes
 
 # Which files were made of the grades in a folder, and the scripts that make them again.
 _MADE_OF = {
-    "rollouts": (("scores", "profiles*.csv"), "run scripts/diagnose.py with --redo=scores"),
+    "rollouts": (
+        ("scores", "profiles*.csv"),
+        "run scripts/diagnose.py with --redo=scores",
+    ),
     "scores": (("profiles*.csv",), "run scripts/diagnose.py with --redo=scores"),
     "attempts": (("profiles*.csv",), "run scripts/intervene.py"),
-    "evaluation": (("evaluation.json", "evaluation_problems.json"), "run scripts/evaluate.py"),
+    "evaluation": (
+        ("evaluation.json", "evaluation_problems.json"),
+        "run scripts/evaluate.py",
+    ),
     "answers": (("evaluation.json",), "run scripts/evaluate.py"),
     "online": (("online.json",), "run scripts/intervene.py with --policy"),
-    "candidates": (("specialist", "reward_model"), "run scripts/train.py in another --workdir"),
+    "candidates": (
+        ("specialist", "reward_model"),
+        "run scripts/train.py in another --workdir",
+    ),
 }
-_BEHIND_PROFILES = ("routing.json", "report.html", "plots", "head", "schedule"), "run scripts/route.py"
+_BEHIND_PROFILES = (
+    ("routing.json", "report.html", "plots", "head", "schedule"),
+    "run scripts/route.py",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +76,9 @@ class Change:
 class Regraded:
     """What grading again found."""
 
-    counts: collections.Counter  # attempts by (folder, task, operator, old grade, new grade)
+    counts: (
+        collections.Counter
+    )  # attempts by (folder, task, operator, old grade, new grade)
     changes: list[Change]
     graders: set[str]  # that gave the stored grades
     moved: set[str]  # folders in which an attempt became a failure, or no longer is one
@@ -65,7 +88,9 @@ class Regraded:
     @property
     def changed(self) -> int:
         """Attempts whose grade is another now."""
-        return sum(n for (*_, before, after), n in self.counts.items() if before != after)
+        return sum(
+            n for (*_, before, after), n in self.counts.items() if before != after
+        )
 
 
 def regrade(workdir: PathLike, write: bool = False) -> Regraded:
@@ -85,9 +110,13 @@ def _regrade(workdir: epath.Path, write: bool) -> Regraded:
         raise UserError(f"--workdir={workdir}: is no folder; give that of a run")
     # of a bucket nothing can be listed to an unknown depth
     places = ("*/" * depth + "shard-*.parquet" for depth in range(4))
-    folders = sorted({str(path.parent) for place in places for path in workdir.glob(place)})
+    folders = sorted(
+        {str(path.parent) for place in places for path in workdir.glob(place)}
+    )
     if not folders:
-        raise UserError(f"--workdir={workdir}: holds no attempts (shard-*.parquet); give the folder of a run")
+        raise UserError(
+            f"--workdir={workdir}: holds no attempts (shard-*.parquet); give the folder of a run"
+        )
     found = Regraded(collections.Counter(), [], set(), set(), [], 0)
     graders = _Grader(workdir)
     kinds: collections.Counter = collections.Counter()
@@ -98,7 +127,9 @@ def _regrade(workdir: epath.Path, write: bool) -> Regraded:
     if write:
         for name, made in stages.read_stages(workdir).items():
             # What is stored now is what today's grader says.
-            stages.begin(workdir, name, made["settings"], made["inputs"] | {"grader": grader()})
+            stages.begin(
+                workdir, name, made["settings"], made["inputs"] | {"grader": grader()}
+            )
     found.changes = _spread(found.changes)
     found.stale = _stale(workdir, found)
     return found
@@ -116,7 +147,13 @@ def _regrade_shard(
     table = store.read_table(folder, [*_COLUMNS, *store.GRADING], [index])
     rows = table.to_pylist()
     problems = [
-        Problem(row["problem"], row["question"], row["reference"], row["task"], json.loads(row["meta"]))
+        Problem(
+            row["problem"],
+            row["question"],
+            row["reference"],
+            row["task"],
+            json.loads(row["meta"]),
+        )
         for row in rows
     ]
     texts = [row["text"] if row["read"] is None else row["read"] for row in rows]
@@ -168,7 +205,9 @@ def _spread(changes: list[Change]) -> list[Change]:
     groups: dict[tuple[str, str], list[Change]] = {}
     for change in changes:
         groups.setdefault((change.before, change.after), []).append(change)
-    turns = [group[i] for i in range(EXAMPLES) for group in groups.values() if i < len(group)]
+    turns = [
+        group[i] for i in range(EXAMPLES) for group in groups.values() if i < len(group)
+    ]
     return turns[:EXAMPLES]
 
 

@@ -32,23 +32,39 @@ def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
     if not (workdir / "config.json").exists():
         raise UserError(f"{workdir}: holds no run (config.json is missing)")
     config = json.loads((workdir / "config.json").read_text())["task"]
-    task_config = TaskConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+    task_config = TaskConfig(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    )
     task = tasks.make(task_config)
     asked = task.problems(task_config.split, task_config.problems)
     prompts = {problem.id: task.prompt(problem) for problem in asked}
-    rollouts, attempts = (_by_problem(workdir / name) for name in ("rollouts", "attempts"))
+    rollouts, attempts = (
+        _by_problem(workdir / name) for name in ("rollouts", "attempts")
+    )
     names = sorted(path.name for path in workdir.glob("profiles*.csv"))
     into.mkdir(parents=True, exist_ok=True)
     for name in names:
-        first = int(name.removeprefix("profiles-").removesuffix(".csv")) if "-" in name else 0
+        first = (
+            int(name.removeprefix("profiles-").removesuffix(".csv"))
+            if "-" in name
+            else 0
+        )
         cells = read_profiles(workdir / name)
-        write_profiles(into / name, [_completed(p, first, rollouts, attempts, prompts) for p in cells])
+        write_profiles(
+            into / name,
+            [_completed(p, first, rollouts, attempts, prompts) for p in cells],
+        )
     return names
 
 
 def _by_problem(folder: epath.Path) -> dict[str, list[dict]]:
     """The attempts of each problem in the order of the shards: what every version has of them."""
-    columns = ["problem", "operator", "grade", *(f"cost_{name}" for name in store.COSTS)]
+    columns = [
+        "problem",
+        "operator",
+        "grade",
+        *(f"cost_{name}" for name in store.COSTS),
+    ]
     groups: dict[str, list[dict]] = {}
     for path in sorted(folder.glob("shard-*.parquet")):
         try:
@@ -61,7 +77,9 @@ def _by_problem(folder: epath.Path) -> dict[str, list[dict]]:
     return groups
 
 
-def _completed(profiles: Profiles, first: int, rollouts: dict, attempts: dict, prompts: dict) -> Profiles:
+def _completed(
+    profiles: Profiles, first: int, rollouts: dict, attempts: dict, prompts: dict
+) -> Profiles:
     problems = profiles.problems
     tried = [
         [[row for row in attempts[p] if row["operator"] == name] for p in problems]
@@ -71,12 +89,19 @@ def _completed(profiles: Profiles, first: int, rollouts: dict, attempts: dict, p
     if first:
         columns[WEIGHT] = [deployment_weight(rollouts[p], first) for p in problems]
     generated = [sum(row["cost_generated"] for row in rollouts[p]) for p in problems]
-    columns["failures_generated"] = [0.0 if first else float(total) for total in generated]
-    texts = {name: tuple(f"{value:.6g}" for value in column) for name, column in columns.items()}
+    columns["failures_generated"] = [
+        0.0 if first else float(total) for total in generated
+    ]
+    texts = {
+        name: tuple(f"{value:.6g}" for value in column)
+        for name, column in columns.items()
+    }
     return dataclasses.replace(
         profiles,
         extras=profiles.extras | texts,
-        deterministic=tuple(o for o in profiles.operators if OPERATORS[o].deterministic),
+        deterministic=tuple(
+            o for o in profiles.operators if OPERATORS[o].deterministic
+        ),
         recorded=recorded_attempts(tried, ancestor_weight(profiles, tried)),
     )
 
@@ -86,7 +111,9 @@ def ancestor_weight(profiles: Profiles, tried: list[list[list[dict]]]) -> float:
 
     To four decimals, since a table has six digits of a mean.
     """
-    own = lambda row: sum(row[f"cost_{name}"] for name in store.COSTS if name != "ancestor")
+    own = lambda row: sum(
+        row[f"cost_{name}"] for name in store.COSTS if name != "ancestor"
+    )
     gap, read = 0.0, 0.0
     for name, groups in zip(profiles.operators, tried):
         for mean, group in zip(profiles.numbers(f"{name}_cost"), groups):

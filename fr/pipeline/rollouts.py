@@ -55,26 +55,42 @@ class Drawn:
     cost: Cost
     spare: int  # groups, the last ones, that only fill places
     cursor: int  # visits to problems that have been made
-    dropped: list[Group] = dataclasses.field(default_factory=list)  # drawn, and not a part of the step
+    dropped: list[Group] = dataclasses.field(
+        default_factory=list
+    )  # drawn, and not a part of the step
 
 
 class Sampler:
     """Asks an engine problems and grades what it says: a function of what is asked and of the parameters alone."""
 
     def __init__(
-        self, config: Config, task: Task, codec: Model, engine: Engine, problems: dict[str, list[Problem]]
+        self,
+        config: Config,
+        task: Task,
+        codec: Model,
+        engine: Engine,
+        problems: dict[str, list[Problem]],
     ):
         self.config, self.engine = config, engine
         self._task, self._codec, self._pool = task, codec, problems["train"]
         count = config.policy.prompts
         if len(self._pool) < count:
-            raise UserError(f"config.policy.prompts = {count}, and there are {len(self._pool)} to train on")
+            raise UserError(
+                f"config.policy.prompts = {count}, and there are {len(self._pool)} to train on"
+            )
         everything = itertools.chain.from_iterable(problems.values())
-        self._prompts = {problem.id: codec.encode(task.prompt(problem)) for problem in everything}
+        self._prompts = {
+            problem.id: codec.encode(task.prompt(problem)) for problem in everything
+        }
         # The longest there is, not that of a step: every length has programs of its own.
         self._longest = max(map(len, self._prompts.values()))
-        what, new = f"the longest prompt ({self._longest} tokens)", config.policy.max_new_tokens
-        check_context([codec], self._longest + new, what, "config.policy.max_new_tokens")
+        what, new = (
+            f"the longest prompt ({self._longest} tokens)",
+            config.policy.max_new_tokens,
+        )
+        check_context(
+            [codec], self._longest + new, what, "config.policy.max_new_tokens"
+        )
 
     @property
     def width(self) -> int:
@@ -119,7 +135,9 @@ class Sampler:
             for problem in asked:
                 names.append(f"step {step}" + " again" * (problem.id in asked_before))
                 asked_before.add(problem.id)
-            groups, more = self.ask(asked, c.rollouts, c.temperature, names, live, stages)
+            groups, more = self.ask(
+                asked, c.rollouts, c.temperature, names, live, stages
+            )
             found = self._confidence(groups, sets, stages)
             cost += more + Cost(probe=found.positions)
             chosen = varied(groups, found) if varied else np.ones(len(groups), bool)
@@ -130,7 +148,12 @@ class Sampler:
         taken, dropped = kept + alike[:spare], alike[spare:]
         found = joined([trajectories for _, trajectories in taken])
         return Drawn(
-            [group for group, _ in taken], found, cost, spare, cursor, [group for group, _ in dropped]
+            [group for group, _ in taken],
+            found,
+            cost,
+            spare,
+            cursor,
+            [group for group, _ in dropped],
         )
 
     def _order(self, step: int, cursor: int) -> Iterator[Problem]:
@@ -140,7 +163,9 @@ class Sampler:
             # A string seeds Python's generator through SHA-512: no two (seed, step) share a stream.
             return iter(random.Random(f"{seed}/{step}").sample(pool, len(pool)))
         # Of the rounds of one step no more than a whole epoch, or a problem came a third time.
-        visited = itertools.islice(visits(f"{seed}/epochs", len(pool), cursor), len(pool))
+        visited = itertools.islice(
+            visits(f"{seed}/epochs", len(pool), cursor), len(pool)
+        )
         return (pool[place] for _, place in visited)
 
     def ask(
@@ -166,7 +191,12 @@ class Sampler:
         }
         owners = [problem for problem, _ in mine for _ in range(count)]
         rows = [
-            Row(f"{p.id}/{name}/{i}", self._prompts[p.id], row_key(c.seed, p.id, name, i), params)
+            Row(
+                f"{p.id}/{name}/{i}",
+                self._prompts[p.id],
+                row_key(c.seed, p.id, name, i),
+                params,
+            )
             for p, name in mine
             for i in range(count)
         ]
@@ -178,19 +208,30 @@ class Sampler:
         return groups, sum((cost for _, cost in found), Cost())
 
     def _attempts(
-        self, rows: list[Row], owners: list[Problem], sets: Sequence[str], stages: Stages
+        self,
+        rows: list[Row],
+        owners: list[Problem],
+        sets: Sequence[str],
+        stages: Stages,
     ) -> tuple[list[Attempt], Cost]:
         """The rows' attempts at the problems that own them, graded."""
         c, owner = self.config, {row.id: problem for row, problem in zip(rows, owners)}
         plan = scoring_plan(owner, self._codec, sets, c.rewards) if sets else None
         read = self.engine.counts.prompt_tokens
         with stages.time("rollouts"):
-            rollouts = self.engine.sample(rows, self._longest + c.policy.max_new_tokens, plan=plan)
+            rollouts = self.engine.sample(
+                rows, self._longest + c.policy.max_new_tokens, plan=plan
+            )
         with stages.time("grades"):
-            texts = [self._codec.decode(r.tokens if r.truncated else r.tokens[:-1]) for r in rollouts]
+            texts = [
+                self._codec.decode(r.tokens if r.truncated else r.tokens[:-1])
+                for r in rollouts
+            ]
             decode = self._codec.decode
             begun = (THINK * opens_thought(decode(row.prompt[-TAIL:])) for row in rows)
-            grades = grade_all(self._task, [(p, b + text) for p, b, text in zip(owners, begun, texts)])
+            grades = grade_all(
+                self._task, [(p, b + text) for p, b, text in zip(owners, begun, texts)]
+            )
         cost = Cost(
             prefill=self.engine.counts.prompt_tokens - read,
             generated=sum(r.generated for r in rollouts),
@@ -198,17 +239,30 @@ class Sampler:
         )
         return [Attempt(*each) for each in zip(owners, rollouts, texts, grades)], cost
 
-    def _confidence(self, groups: Sequence[Group], sets: Sequence[str], stages: Stages) -> Trajectories:
+    def _confidence(
+        self, groups: Sequence[Group], sets: Sequence[str], stages: Stages
+    ) -> Trajectories:
         """Confidence along the attempts, by the way that `rewards.confidence` names."""
         c = self.config
-        asked = [(attempt.problem, attempt.rollout) for group in groups for attempt in group]
+        asked = [
+            (attempt.problem, attempt.rollout) for group in groups for attempt in group
+        ]
         if not sets:
             return Trajectories()
         if c.rewards.confidence == "scored":
             return scored([rollout for _, rollout in asked], sets, c.rewards)
         longest = self._longest + c.policy.max_new_tokens
         with stages.time("forced answers"):
-            return sampled(self.engine, self._task, self._codec, asked, sets, longest, c.rewards, c.seed)
+            return sampled(
+                self.engine,
+                self._task,
+                self._codec,
+                asked,
+                sets,
+                longest,
+                c.rewards,
+                c.seed,
+            )
 
     def lines(
         self, groups: Sequence[Group], cut: bool = False
@@ -237,7 +291,9 @@ class Sampler:
         """What rewards read of a step's attempts."""
         attempts = list(itertools.chain.from_iterable(groups))
         rollouts = [attempt.rollout for attempt in attempts]
-        spans = [answer_span(a.problem, a.rollout.tokens, self._codec) for a in attempts]
+        spans = [
+            answer_span(a.problem, a.rollout.tokens, self._codec) for a in attempts
+        ]
         return RewardBatch(
             tokens=self._table([r.tokens for r in rollouts], fill=-1),
             mask=self._table([~r.forced for r in rollouts]),
@@ -246,7 +302,10 @@ class Sampler:
             answer=np.array(spans, np.int32),
             texts=tuple(a.text for a in attempts),
             problems=tuple(a.problem for a in attempts),
-            stats={name: self._table([r.stats[name] for r in rollouts]) for name in self.engine.fields},
+            stats={
+                name: self._table([r.stats[name] for r in rollouts])
+                for name in self.engine.fields
+            },
             sample_logp=self._table([r.sample_logp for r in rollouts]),
             cuts=trajectories.cuts,
             own=trajectories.own,

@@ -38,8 +38,12 @@ class Run:
     specialist: Model
     ancestor: Model | None
     devices: Devices  # the local ones of this process, on which the parameters are
-    inputs: dict = dataclasses.field(default_factory=dict)  # hashes and versions, of `fr.pipeline.inputs`
-    _engines: dict[bool, Engine] = dataclasses.field(default_factory=dict)  # with the ancestor, or without
+    inputs: dict = dataclasses.field(
+        default_factory=dict
+    )  # hashes and versions, of `fr.pipeline.inputs`
+    _engines: dict[bool, Engine] = dataclasses.field(
+        default_factory=dict
+    )  # with the ancestor, or without
 
     @property
     def ancestor_weight(self) -> float:
@@ -53,7 +57,9 @@ class Run:
         A specialist that was trained here is called by how and by its seed, as `grpo-2`.
         """
         c = self.config
-        return _name(c.specialist) if c.specialist else _trained(c.algorithm, c.seed), _name(c.ancestor)
+        return _name(c.specialist) if c.specialist else _trained(
+            c.algorithm, c.seed
+        ), _name(c.ancestor)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -66,7 +72,9 @@ class Run:
 
     def begin(self, stage: str, **more) -> dict:
         """Note what a stage is made with, before its first row; see `fr.stages.begin`."""
-        note = lambda: stages.begin(self.workdir, stage, as_dict(self.config), self.inputs, **more)
+        note = lambda: stages.begin(
+            self.workdir, stage, as_dict(self.config), self.inputs, **more
+        )
         if processes.is_first():
             note()
         processes.wait(f"begin {stage} {next(_BEGUN)}")
@@ -98,7 +106,10 @@ class Run:
     def scorer(self) -> Scorer:
         """The scorer of given tokens, under both models where there are two."""
         return Scorer(
-            *_module(self.specialist), **self._second(), tau=self.config.diagnosis.tau, devices=self.devices
+            *_module(self.specialist),
+            **self._second(),
+            tau=self.config.diagnosis.tau,
+            devices=self.devices,
         )
 
     def _second(self) -> dict:
@@ -131,7 +142,9 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
         ancestor, said = pair(specialist, ancestor)
         if said:
             processes.say(said)
-    warning = check_lengths(config, task, problems, [m for m in (specialist, ancestor) if m is not None])
+    warning = check_lengths(
+        config, task, problems, [m for m in (specialist, ancestor) if m is not None]
+    )
     if warning:
         processes.say(warning)
     found = {}
@@ -161,7 +174,9 @@ def _trained(algorithm: str, seed: int) -> str:
 
 
 def _ancestor_source(config: Config, workdir: epath.Path) -> str:
-    return str(workdir / "ancestor") if config.ancestor == "scratch" else config.ancestor
+    return (
+        str(workdir / "ancestor") if config.ancestor == "scratch" else config.ancestor
+    )
 
 
 def check_chat(config: Config, model: Model, prompt: Prompt) -> None:
@@ -169,8 +184,12 @@ def check_chat(config: Config, model: Model, prompt: Prompt) -> None:
     if isinstance(prompt, str) or model.chat:
         return
     if config.task.chat == "template":
-        raise UserError(f"{model.name} has no chat template; set config.task.chat=plain to ask in plain text")
-    processes.say(f"{model.name} has no chat template: it is asked in plain text (config.task.chat)")
+        raise UserError(
+            f"{model.name} has no chat template; set config.task.chat=plain to ask in plain text"
+        )
+    processes.say(
+        f"{model.name} has no chat template: it is asked in plain text (config.task.chat)"
+    )
 
 
 def _module(model: Model) -> tuple[Transformer, dict]:

@@ -30,10 +30,14 @@ def sample(run: Run) -> dict:
 def summarise_rollouts(run: Run) -> dict:
     """Counts of problems, attempts and grades; the shares right (with its interval) and truncated."""
     columns = ["problem", "grade", "truncated"]
-    problems, grades, truncated = store.read_table(run.workdir / "rollouts", columns).to_pydict().values()
+    problems, grades, truncated = (
+        store.read_table(run.workdir / "rollouts", columns).to_pydict().values()
+    )
     return {
         "problems": len(set(problems)),
-        "failed_problems": len({p for p, grade in zip(problems, grades) if is_failure(grade)}),
+        "failed_problems": len(
+            {p for p, grade in zip(problems, grades) if is_failure(grade)}
+        ),
         "rollouts": len(grades),
         "grades": {grade: grades.count(grade) for grade in GRADES},
         "accuracy": rate(problems, (grade == RIGHT for grade in grades), run.config),

@@ -27,7 +27,10 @@ class _Case:
 
     def scored(self, name: str) -> Float[np.ndarray, "C"]:
         """Probability of a set behind the cuts of the probe."""
-        first = [self.attempt.confidence["cuts"].tolist().index(cut) for cut in self.probe.cuts]
+        first = [
+            self.attempt.confidence["cuts"].tolist().index(cut)
+            for cut in self.probe.cuts
+        ]
         return self.attempt.confidence[f"{name}_probability"][first].astype(np.float64)
 
 
@@ -37,10 +40,17 @@ def compare_signals(run: Run, folder: epath.Path) -> dict:
     Returns, for own and gold answers, how scored and sampled confidence correlate over all cuts, and the tokens
     that each of the two took.
     """
-    c, problems = run.config.evaluation, {problem.id: problem for problem in run.problems}
+    c, problems = (
+        run.config.evaluation,
+        {problem.id: problem for problem in run.problems},
+    )
     cases = []
     for shard in sorted(store.finished(folder)):
-        chosen = (a for a in store.read(folder, [shard]) if a.attempt < c.sampled_attempts and a.confidence)
+        chosen = (
+            a
+            for a in store.read(folder, [shard])
+            if a.attempt < c.sampled_attempts and a.confidence
+        )
         cases += [_case(run, a, problems[a.problem]) for a in chosen]
     plan = [planned for case in cases for planned in _plan(run, case)]
     make_attempts(run, plan, _FOLDER)
@@ -53,25 +63,52 @@ def compare_signals(run: Run, folder: epath.Path) -> dict:
         "scored": sum(case.attempt.cost.probe for case in cases),
         "sampled": prompts + sum(row["cost_generated"] for row in answers),
     }
-    found = {name: _agreement(run, cases, shares, name) for name, shares in sampled.items()}
-    return {"attempts": len(cases), "tokens": tokens} | {n: value for n, value in found.items() if value}
+    found = {
+        name: _agreement(run, cases, shares, name) for name, shares in sampled.items()
+    }
+    return {"attempts": len(cases), "tokens": tokens} | {
+        n: value for n, value in found.items() if value
+    }
 
 
 def _case(run: Run, attempt: store.Attempt, problem: Problem) -> _Case:
     asked = probe(problem, attempt.tokens, run.specialist, run.config.evaluation.cuts)
-    return _Case(attempt, problem, dataclasses.replace(asked, cuts=tuple(dict.fromkeys(asked.cuts))))
+    return _Case(
+        attempt,
+        problem,
+        dataclasses.replace(asked, cuts=tuple(dict.fromkeys(asked.cuts))),
+    )
 
 
 def _plan(run: Run, case: _Case) -> list[Planned]:
     """The rows that answer behind each cut."""
     a, c = case.attempt, run.config.evaluation
-    row = Row(a.row, tuple(a.prompt.tolist()), a.key, {"stop": run.specialist.stop_tokens})
-    rollout = Rollout(row, a.tokens, a.forced, a.fired, a.sample_logp, a.stats, a.truncated, len(a.tokens))
-    rows, cue = forced_rows(rollout, case.probe, run.config.seed, c.answers), len(case.probe.cue)
-    return [Planned(row, case.problem, "forced_answer", i, False, cue) for i, row in enumerate(rows)]
+    row = Row(
+        a.row, tuple(a.prompt.tolist()), a.key, {"stop": run.specialist.stop_tokens}
+    )
+    rollout = Rollout(
+        row,
+        a.tokens,
+        a.forced,
+        a.fired,
+        a.sample_logp,
+        a.stats,
+        a.truncated,
+        len(a.tokens),
+    )
+    rows, cue = (
+        forced_rows(rollout, case.probe, run.config.seed, c.answers),
+        len(case.probe.cue),
+    )
+    return [
+        Planned(row, case.problem, "forced_answer", i, False, cue)
+        for i, row in enumerate(rows)
+    ]
 
 
-def _shares(run: Run, cases: list[_Case], answers: list[dict], name: str) -> list[Float[np.ndarray, "C"]]:
+def _shares(
+    run: Run, cases: list[_Case], answers: list[dict], name: str
+) -> list[Float[np.ndarray, "C"]]:
     """Share of the sampled answers that count, behind each cut of each case.
 
     A gold one is whatever the grader calls right, in any form; an own one has the words of the attempt's own.
@@ -83,25 +120,43 @@ def _shares(run: Run, cases: list[_Case], answers: list[dict], name: str) -> lis
         if name == "gold":
             accepted = [row["grade"] == RIGHT for row in given]
         else:
-            own = {run.specialist.decode(ids[:-1]).strip() for ids in case.probe.answers.get("own", ())}
-            accepted = [row["text"].strip() in own and not row["truncated"] for row in given]
+            own = {
+                run.specialist.decode(ids[:-1]).strip()
+                for ids in case.probe.answers.get("own", ())
+            }
+            accepted = [
+                row["text"].strip() in own and not row["truncated"] for row in given
+            ]
         shares.append(np.reshape(accepted, (-1, size)).mean(axis=1))
     return shares
 
 
-def _agreement(run: Run, cases: list[_Case], shares: list[np.ndarray], name: str) -> dict | None:
+def _agreement(
+    run: Run, cases: list[_Case], shares: list[np.ndarray], name: str
+) -> dict | None:
     """Pearson's r over (attempt, cut) with its interval over problems, and the most that r could be.
 
     A share of m samples of probability p has the variance p (1 − p) / m: r cannot pass what that leaves.
     """
-    pairs = [(case, share) for case, share in zip(cases, shares) if name in case.probe.answers]
+    pairs = [
+        (case, share)
+        for case, share in zip(cases, shares)
+        if name in case.probe.answers
+    ]
     if not pairs:
         return None
     scored = np.concatenate([case.scored(name) for case, _ in pairs])
     sampled = np.concatenate([share for _, share in pairs])
-    names, at = np.unique([case.problem.id for case, share in pairs for _ in share], return_inverse=True)
-    moments = np.stack([np.ones(len(at)), scored, sampled, scored**2, sampled**2, scored * sampled], axis=1)
-    sums = np.stack([np.bincount(at, column, minlength=len(names)) for column in moments.T], axis=1)
+    names, at = np.unique(
+        [case.problem.id for case, share in pairs for _ in share], return_inverse=True
+    )
+    moments = np.stack(
+        [np.ones(len(at)), scored, sampled, scored**2, sampled**2, scored * sampled],
+        axis=1,
+    )
+    sums = np.stack(
+        [np.bincount(at, column, minlength=len(names)) for column in moments.T], axis=1
+    )
     draw = np.random.default_rng(run.config.seed)
     weights = resample_weights(len(names), run.config.routing.bootstrap, draw)
     found = estimate(_pearson(weights @ sums), len(names))
@@ -115,7 +170,9 @@ def _agreement(run: Run, cases: list[_Case], shares: list[np.ndarray], name: str
         "scored": scored.mean(),
         "sampled": sampled.mean(),
     }
-    return {"cuts": len(at)} | {key: None if np.isnan(x) else float(x) for key, x in values.items()}
+    return {"cuts": len(at)} | {
+        key: None if np.isnan(x) else float(x) for key, x in values.items()
+    }
 
 
 def _pearson(moments: Float[np.ndarray, "R 6"]) -> Float[np.ndarray, "R"]:

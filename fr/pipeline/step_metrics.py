@@ -24,7 +24,9 @@ def gap_percentile(above: Float[np.ndarray, "K"], share: float) -> float:
     Rounded up to an edge, so at most a fifth too large; infinite above the last one.
     """
     within = np.flatnonzero(above <= 1 - share)
-    return float(GAPS[min(within[0], len(GAPS) - 1)]) if len(within) else float(GAPS[-1])
+    return (
+        float(GAPS[min(within[0], len(GAPS) - 1)]) if len(within) else float(GAPS[-1])
+    )
 
 
 def rollout_metrics(batch: RewardBatch, cost: Cost, config: Config) -> dict[str, float]:
@@ -52,7 +54,9 @@ def rollout_metrics(batch: RewardBatch, cost: Cost, config: Config) -> dict[str,
         early = ~flat & (np.nan_to_num(rho) < config.evaluation.premature)
         values |= {"premature": early.mean(), "flat": flat.mean()}
     if config.task.name == "countdown":
-        right_steps, wrong_steps = np.sum([step_errors(text) for text in batch.texts], axis=0)
+        right_steps, wrong_steps = np.sum(
+            [step_errors(text) for text in batch.texts], axis=0
+        )
         values["step_errors"] = wrong_steps / max(right_steps + wrong_steps, 1)
     return values
 
@@ -74,20 +78,31 @@ def entropy_fit(past: Sequence[dict], values: dict[str, float]) -> dict[str, flo
     b - a is where accuracy ends when all entropy is spent. Empty for too few steps, or for one entropy.
     """
     lines = [line for line in (*past, values) if "entropy" in line]
-    x, y = (np.array([line[name] for line in lines]) for name in ("entropy", "accuracy"))
+    x, y = (
+        np.array([line[name] for line in lines]) for name in ("entropy", "accuracy")
+    )
     x = np.exp(x) - np.exp(x).mean()
     if len(lines) < _POINTS or not x.any():
         return {}
     a = -float(x @ y / (x @ x))
-    return {"fit/a": a, "fit/b": float(y.mean() + a * np.exp([line["entropy"] for line in lines]).mean())}
+    return {
+        "fit/a": a,
+        "fit/b": float(
+            y.mean() + a * np.exp([line["entropy"] for line in lines]).mean()
+        ),
+    }
 
 
-def alarms(past: Sequence[dict], values: dict[str, float], config: PolicyConfig) -> tuple[str, ...]:
+def alarms(
+    past: Sequence[dict], values: dict[str, float], config: PolicyConfig
+) -> tuple[str, ...]:
     """One line for everything that has gone wrong since the step before: what it is and what would help."""
     past = [line for line in past if "entropy" in line]
     first = past[0]["entropy"] if past else math.inf
     tests = {
-        "entropy": lambda line: line["entropy"] < config.alarm_entropy * first < math.inf,
+        "entropy": lambda line: (
+            line["entropy"] < config.alarm_entropy * first < math.inf
+        ),
         "kl": lambda line: line.get("kl", 0.0) > config.alarm_kl,
         "repetition": lambda line: line["repetition"] > config.alarm_repetition,
         "gap": lambda line: line.get("logp_gap_p99", 0.0) > config.alarm_gap,

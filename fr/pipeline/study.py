@@ -17,9 +17,15 @@ from fr.pipeline.preference import CANDIDATES
 from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
 from fr.workdir import PathLike, claim_workdir, to_json
 
-EVALUATED = "evaluated"  # in the folder of a training: what scripts/evaluate.py made of it
+EVALUATED = (
+    "evaluated"  # in the folder of a training: what scripts/evaluate.py made of it
+)
 ANCESTOR = "ancestor"  # the arm that nothing has trained
-_SPENT = {"prompt_tokens": "prefill", "rollout_tokens": "generated", "probe_tokens": "probe"}
+_SPENT = {
+    "prompt_tokens": "prefill",
+    "rollout_tokens": "generated",
+    "probe_tokens": "probe",
+}
 
 
 def unit(workdir: PathLike, arm: str, seed: int) -> epath.Path:
@@ -33,7 +39,9 @@ def claim(config: Config, workdir: PathLike) -> None:
     Raises UserError that names the setting if something there was made with another value of it.
     """
     # Intervals are made again every time: what they read is no other study.
-    claim_workdir(workdir, as_dict(config), as_dict(Config()), unread=("routing", "regimes"))
+    claim_workdir(
+        workdir, as_dict(config), as_dict(Config()), unread=("routing", "regimes")
+    )
     for arm, settings in config.study.arms:
         claim_workdir(epath.Path(workdir) / arm, {"settings": dict(settings)})
 
@@ -57,7 +65,10 @@ def declared_of(config: Config) -> dict:
 def outcomes_of(config: Config, workdir: PathLike) -> list[epath.Path]:
     """Where the evaluations of a study lie, made or not."""
     folders = [unit(workdir, arm, seed) for arm, seed in trainings(config)]
-    return [folder / EVALUATED / "evaluation.json" for folder in (*folders, epath.Path(workdir) / ANCESTOR)]
+    return [
+        folder / EVALUATED / "evaluation.json"
+        for folder in (*folders, epath.Path(workdir) / ANCESTOR)
+    ]
 
 
 def trainings(config: Config) -> list[tuple[str, int]]:
@@ -76,7 +87,9 @@ def changes(config: Config, workdir: PathLike, arm: str, seed: int) -> dict[str,
     given, start = dict(dict(config.study.arms)[arm]), base(config, arm)
     if start is not None:
         given["ancestor"] = str(unit(workdir, start, seed) / "specialist")
-    return {name: value for name, value in given.items() if name != FROM} | {"seed": str(seed)}
+    return {name: value for name, value in given.items() if name != FROM} | {
+        "seed": str(seed)
+    }
 
 
 def summarise(config: Config, workdir: PathLike) -> dict:
@@ -87,11 +100,15 @@ def summarise(config: Config, workdir: PathLike) -> dict:
     """
     study, settings = config.study, dict(config.study.arms)
     found = {
-        name: [read_measures(unit(workdir, name, seed) / EVALUATED) for seed in study.seeds]
+        name: [
+            read_measures(unit(workdir, name, seed) / EVALUATED) for seed in study.seeds
+        ]
         for name in settings
     }
     if study.ancestor:
-        found[ANCESTOR] = [read_measures(epath.Path(workdir) / ANCESTOR / EVALUATED)] * len(study.seeds)
+        found[ANCESTOR] = [
+            read_measures(epath.Path(workdir) / ANCESTOR / EVALUATED)
+        ] * len(study.seeds)
     _check(found)
     figures = _figures(found, config)
     reference = study.primary[1] if study.primary else next(iter(found))
@@ -112,9 +129,15 @@ def summarise(config: Config, workdir: PathLike) -> dict:
         "arms": {
             name: {
                 "settings": dict(settings.get(name, ())),
-                "figures": {figure: _value(value) for figure, value in figures[name].items()},
-                "by_seed": {figure: _by_seed(found[name], figure) for figure in figures[name]},
-                "tokens": _spent(config, workdir, name) if name in settings else dict.fromkeys(_SPENT, 0.0),
+                "figures": {
+                    figure: _value(value) for figure, value in figures[name].items()
+                },
+                "by_seed": {
+                    figure: _by_seed(found[name], figure) for figure in figures[name]
+                },
+                "tokens": _spent(config, workdir, name)
+                if name in settings
+                else dict.fromkeys(_SPENT, 0.0),
             }
             for name in found
         },
@@ -126,10 +149,14 @@ def _check(found: dict[str, list[Measures]]) -> None:
     first = next(iter(found.values()))[0]
     for name, all_seeds in found.items():
         if any(measures.problems != first.problems for measures in all_seeds):
-            raise UserError(f"arm {name!r} was not asked the same problems with every seed")
+            raise UserError(
+                f"arm {name!r} was not asked the same problems with every seed"
+            )
 
 
-def _figures(found: dict[str, list[Measures]], config: Config) -> dict[str, dict[str, Estimate]]:
+def _figures(
+    found: dict[str, list[Measures]], config: Config
+) -> dict[str, dict[str, Estimate]]:
     """Every figure of every arm, under the same resamples of seeds and of problems."""
     first, draw = next(iter(found.values())), np.random.default_rng(config.seed)
     seeds = resample_weights(len(first), config.routing.bootstrap, draw)
@@ -137,14 +164,20 @@ def _figures(found: dict[str, list[Measures]], config: Config) -> dict[str, dict
 
     # Few seeds carry them: tails are read at their number, not at that of the problems.
     def share(each: list[Measures], name: str) -> Estimate:
-        sums: Float[np.ndarray, "S N 2"] = np.stack([measures.ratios[name] for measures in each])
-        counted, among = np.einsum("rs,rn,snk->kr", seeds, problems, sums, optimize=True)
+        sums: Float[np.ndarray, "S N 2"] = np.stack(
+            [measures.ratios[name] for measures in each]
+        )
+        counted, among = np.einsum(
+            "rs,rn,snk->kr", seeds, problems, sums, optimize=True
+        )
         with np.errstate(invalid="ignore"):
             return estimate(counted / among, len(each))
 
     def error(each: list[Measures], name: str) -> Estimate:
         # Of each model alone: those that err on opposite sides would seem well calibrated together.
-        sums: Float[np.ndarray, "S N K 3"] = np.stack([measures.bins[name] for measures in each])
+        sums: Float[np.ndarray, "S N K 3"] = np.stack(
+            [measures.bins[name] for measures in each]
+        )
         errors = error_of(np.einsum("rn,snkc->rskc", problems, sums, optimize=True))
         return estimate((seeds * errors).sum(axis=1) / seeds.sum(axis=1), len(each))
 
@@ -155,7 +188,9 @@ def _figures(found: dict[str, list[Measures]], config: Config) -> dict[str, dict
     }
 
 
-def _difference(arm: str, reference: str, figure: str, figures: dict[str, dict[str, Estimate]]) -> dict:
+def _difference(
+    arm: str, reference: str, figure: str, figures: dict[str, dict[str, Estimate]]
+) -> dict:
     difference = figures[arm][figure] - figures[reference][figure]
     value = _value(difference)
     p = None if value["low"] is None else difference.p_value()
@@ -164,7 +199,10 @@ def _difference(arm: str, reference: str, figure: str, figures: dict[str, dict[s
 
 def _value(found: Estimate) -> dict:
     numbers = (found.value, *found.interval())
-    return {name: None if np.isnan(x) else float(x) for name, x in zip(("mean", "low", "high"), numbers)}
+    return {
+        name: None if np.isnan(x) else float(x)
+        for name, x in zip(("mean", "low", "high"), numbers)
+    }
 
 
 def _by_seed(each: list[Measures], figure: str) -> list[float | None]:
@@ -175,13 +213,19 @@ def _by_seed(each: list[Measures], figure: str) -> list[float | None]:
 def _spent(config: Config, workdir: PathLike, arm: str) -> dict[str, float]:
     """Tokens of one training and of those that it started from, by kind, as a mean over seeds."""
     start, seeds = base(config, arm), config.study.seeds
-    total = _spent(config, workdir, start) if start is not None else dict.fromkeys(_SPENT, 0.0)
+    total = (
+        _spent(config, workdir, start)
+        if start is not None
+        else dict.fromkeys(_SPENT, 0.0)
+    )
     for folder in (unit(workdir, arm, seed) for seed in seeds):
         for line in read_lines(folder / "specialist" / "metrics.jsonl"):
             for name in _SPENT:
                 total[name] += line.get(name, 0) / len(seeds)
         if (folder / CANDIDATES).exists():
-            table = store.read_table(folder / CANDIDATES, [f"cost_{cost}" for cost in _SPENT.values()])
+            table = store.read_table(
+                folder / CANDIDATES, [f"cost_{cost}" for cost in _SPENT.values()]
+            )
             for name, cost in _SPENT.items():
                 total[name] += sum(table[f"cost_{cost}"].to_pylist()) / len(seeds)
     return total

@@ -71,8 +71,13 @@ def train_supervised(
     mesh, lora = training_mesh(training.model_axis), config.lora
     check_training(training, mesh)
     if start.tokenizer is None or not start.stop_tokens:
-        raise UserError(f"{start.name} has no tokenizer or no stop token, so it cannot learn from text")
-    examples, seed = examples_of(config, training, start), f"{config.seed}/{folder.name}"
+        raise UserError(
+            f"{start.name} has no tokenizer or no stop token, so it cannot learn from text"
+        )
+    examples, seed = (
+        examples_of(config, training, start),
+        f"{config.seed}/{folder.name}",
+    )
     # A pad is masked by its position; its id is never read.
     data = PackedData(examples.make, examples.total, 0, training, seed)
     trained, frozen = split(start.config, start.params, lora, config.seed)
@@ -81,21 +86,42 @@ def train_supervised(
     permuted = training.order == "permuted"
     if permuted:
         state = state.replace(extra={"cursor": np.int32(0)})
-    cursors: dict[int, int] = {}  # by step: what the state holds, without waiting for the device
+    cursors: dict[
+        int, int
+    ] = {}  # by step: what the state holds, without waiting for the device
 
     def advance(i: int, state: TrainState, _) -> Step:
-        at = cursors.pop(i) if i in cursors else int(state.extra["cursor"]) if permuted else 0
+        at = (
+            cursors.pop(i)
+            if i in cursors
+            else int(state.extra["cursor"])
+            if permuted
+            else 0
+        )
         batch, cursors[i + 1] = data.batch(i, at)
         state, metrics = update(state, place_batch(batch, mesh), frozen)
         if permuted:
             place = state.extra["cursor"].sharding
-            state = state.replace(extra={"cursor": sharding.put(np.int32(cursors[i + 1]), place)})
+            state = state.replace(
+                extra={"cursor": sharding.put(np.int32(cursors[i + 1]), place)}
+            )
             metrics |= {"epoch": cursors[i + 1] / data.total}
         return Step(state, metrics)
 
-    exam = _exam(training, start, examples.held, config, mesh, frozen) if training.eval_every else None
+    exam = (
+        _exam(training, start, examples.held, config, mesh, frozen)
+        if training.eval_every
+        else None
+    )
     if processes.is_first():
-        begin_training(workdir, folder.name, config, source, start if source else None, examples.inputs)
+        begin_training(
+            workdir,
+            folder.name,
+            config,
+            source,
+            start if source else None,
+            examples.inputs,
+        )
     processes.wait(f"{folder.name}/claim")
     save_outline(folder, start, source, lora)
     state = fit(sharding.place(state, mesh), advance, training, folder, exam)
@@ -119,12 +145,16 @@ def examples_of(config: Config, training: TrainingConfig, model: Model) -> Examp
         if problem.id not in prompts:
             prompts[problem.id] = list(model.encode(task.prompt(problem)))
         prompt = prompts[problem.id]
-        return [*prompt, *encode(writer(chance, problem)), model.stop_tokens[0]], len(prompt)
+        return [*prompt, *encode(writer(chance, problem)), model.stop_tokens[0]], len(
+            prompt
+        )
 
     held = []
     if training.eval_every:
         some = task.problems("validation", training.eval_problems)
-        held = [example(random.Random(f"{config.seed}/validation/{p.id}"), p) for p in some]
+        held = [
+            example(random.Random(f"{config.seed}/validation/{p.id}"), p) for p in some
+        ]
     if not (problems and (held or not training.eval_every)):
         raise UserError(
             f"{config.task.name} has {len(problems)} training problems to learn from and {len(held)} validation "
@@ -132,7 +162,11 @@ def examples_of(config: Config, training: TrainingConfig, model: Model) -> Examp
         )
     make = lambda chance, place: example(chance, problems[place])
     # Of traces, which are many, one shows whether the tokenizer knows their words.
-    fixed = len(problems) if training.source == "solutions" or config.task.name != "countdown" else 1
+    fixed = (
+        len(problems)
+        if training.source == "solutions" or config.task.name != "countdown"
+        else 1
+    )
     lengths = [len(make(random.Random(0), place)[0]) for place in range(fixed)]
     _check_lengths([*lengths, *(len(ids) for ids, _ in held)], training, "an example")
     return Examples(make, len(problems), held)
@@ -147,7 +181,9 @@ def _check_lengths(lengths: Sequence[int], training: TrainingConfig, what: str) 
         )
 
 
-def _writer(config: Config, training: TrainingConfig) -> Callable[[random.Random, Problem], str]:
+def _writer(
+    config: Config, training: TrainingConfig
+) -> Callable[[random.Random, Problem], str]:
     """What is learnt of a problem, as text."""
     kinds = [TRACES[kind] for kind, _ in training.traces]
     shares = [share for _, share in training.traces]
@@ -160,14 +196,21 @@ def _writer(config: Config, training: TrainingConfig) -> Callable[[random.Random
 
     def write(chance: random.Random, problem: Problem) -> str:
         if problem.task == "countdown":
-            kind = chance.choices(kinds, shares)[0] if training.source != "solutions" else TRACES["answer_first"]
+            kind = (
+                chance.choices(kinds, shares)[0]
+                if training.source != "solutions"
+                else TRACES["answer_first"]
+            )
             return kind(chance, problem)
         if not problem.answer:
             raise UserError(
                 f"{problem.id}: problems of {problem.task} carry no solution and no reference to learn from; set "
                 "config.training.source = 'rollouts' and config.training.run"
             )
-        return worked(problem.meta.get("solution") or problem.meta.get("chain") or "", problem.answer)
+        return worked(
+            problem.meta.get("solution") or problem.meta.get("chain") or "",
+            problem.answer,
+        )
 
     return write
 
@@ -199,16 +242,33 @@ def _of_a_run(config: Config, training: TrainingConfig, model: Model) -> Example
         )
     away = apart((one.problem for one in found), config, training.eval_every > 0)
     learnt = [one for one in found if one.problem not in away]
-    _check_lengths([len(one.ids) for one in found], training, "an attempt of config.training.run")
-    tell(f"examples ({training.source})", len(learnt), (one.problem for one in learnt), len(away))
+    _check_lengths(
+        [len(one.ids) for one in found], training, "an attempt of config.training.run"
+    )
+    tell(
+        f"examples ({training.source})",
+        len(learnt),
+        (one.problem for one in learnt),
+        len(away),
+    )
     example = lambda one: (one.ids, [*[False] * len(one.prompt), *one.learnt.tolist()])
     ready = [example(one) for one in learnt]
     held = [example(one) for one in found if one.problem in away]
-    return Examples(lambda chance, place: ready[place], len(ready), held, {"examples": fingerprint(found)})
+    return Examples(
+        lambda chance, place: ready[place],
+        len(ready),
+        held,
+        {"examples": fingerprint(found)},
+    )
 
 
 def _exam(
-    training: TrainingConfig, start: Model, held: Sequence[Example], config: Config, mesh, frozen: dict | None
+    training: TrainingConfig,
+    start: Model,
+    held: Sequence[Example],
+    config: Config,
+    mesh,
+    frozen: dict | None,
 ) -> Exam:
     """Nats a learnt token of held-out examples."""
     look = make_loss(start.config, training, config.lora, mesh)
@@ -217,6 +277,10 @@ def _exam(
 
     def measure(state: TrainState) -> dict[str, float]:
         seen = jax.device_get([look(state.params, frozen, batch) for batch in batches])
-        return {"held_out/loss": float(sum(total for total, _ in seen) / sum(count for _, count in seen))}
+        return {
+            "held_out/loss": float(
+                sum(total for total, _ in seen) / sum(count for _, count in seen)
+            )
+        }
 
     return Exam(training.eval_every, measure, "held_out/loss", lower=True)

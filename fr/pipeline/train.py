@@ -20,7 +20,9 @@ from fr.training.state import training_mesh
 from fr.workdir import PathLike
 
 
-def train_lineage(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> list[str]:
+def train_lineage(
+    config: Config, workdir: PathLike, redo: Collection[str] = ()
+) -> list[str]:
     """Train what the config does not name: `ancestor/` if it is "scratch", `specialist/` if it is "".
 
     Without steps of its algorithm no specialist is trained. Finished models are left alone, but for the stages
@@ -50,7 +52,9 @@ def train_ancestor(config: Config, workdir: PathLike) -> str:
     if not _finished(folder):
         # Of random numbers there is nothing to adapt.
         whole = dataclasses.replace(config, lora=LoraConfig())
-        train_supervised(whole, config.pretraining, workdir, from_scratch(config), folder)
+        train_supervised(
+            whole, config.pretraining, workdir, from_scratch(config), folder
+        )
     processes.wait(folder.name)
     return str(folder)
 
@@ -68,7 +72,10 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
         raise UserError(
             'config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"'
         )
-    if config.training.run and epath.Path(workdir).resolve() == epath.Path(config.training.run).resolve():
+    if (
+        config.training.run
+        and epath.Path(workdir).resolve() == epath.Path(config.training.run).resolve()
+    ):
         raise UserError(
             f"--workdir={workdir} is config.training.run itself, whose specialist stays; use another --workdir"
         )
@@ -78,8 +85,14 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
         if config.algorithm == "sft":
             c = config.training
             # Float32 masters, whatever the type that the ancestor is sampled in.
-            start = load(ancestor, dtype=master_type(c.dtype, config.lora), mesh=training_mesh(c.model_axis))
-            train_supervised(config, c, workdir, with_template(start, config), folder, ancestor)
+            start = load(
+                ancestor,
+                dtype=master_type(c.dtype, config.lora),
+                mesh=training_mesh(c.model_axis),
+            )
+            train_supervised(
+                config, c, workdir, with_template(start, config), folder, ancestor
+            )
         else:
             train_policy(config, workdir, ancestor, folder)
     processes.wait(folder.name)

@@ -31,8 +31,15 @@ class Trajectories:
 
     def of(self, rows: Int[np.ndarray, "R"]) -> "Trajectories":
         """Those of some rows; positions are not theirs alone and are left out."""
-        take = lambda one: one and Trajectory(one.probability[rows], one.mean_logp[rows], one.known[rows])
-        return Trajectories(None if self.cuts is None else self.cuts[rows], take(self.own), take(self.gold))
+        take = lambda one: (
+            one
+            and Trajectory(one.probability[rows], one.mean_logp[rows], one.known[rows])
+        )
+        return Trajectories(
+            None if self.cuts is None else self.cuts[rows],
+            take(self.own),
+            take(self.gold),
+        )
 
 
 def joined(parts: Sequence[Trajectories]) -> Trajectories:
@@ -42,30 +49,51 @@ def joined(parts: Sequence[Trajectories]) -> Trajectories:
         if found[0] is None:
             return None
         if isinstance(found[0], Trajectory):
-            return Trajectory(*(np.concatenate([getattr(x, f) for x in found]) for f in _FIELDS))
+            return Trajectory(
+                *(np.concatenate([getattr(x, f) for x in found]) for f in _FIELDS)
+            )
         return np.concatenate(found)
 
-    return Trajectories(*(join([getattr(part, name) for part in parts]) for name in ("cuts", "own", "gold")))
+    return Trajectories(
+        *(
+            join([getattr(part, name) for part in parts])
+            for name in ("cuts", "own", "gold")
+        )
+    )
 
 
 def scoring_plan(
-    problems: Mapping[str, Problem], codec: Model, sets: Sequence[str], config: RewardsConfig
+    problems: Mapping[str, Problem],
+    codec: Model,
+    sets: Sequence[str],
+    config: RewardsConfig,
 ) -> Plan:
     """What to ask of finished rows, for `Engine.sample`; `problems` are those of the rows, by their ids."""
     return lambda row, tokens: probe(problems[row.id], tokens, codec, config.cuts, sets)
 
 
-def scored(rollouts: Sequence[Rollout], sets: Sequence[str], config: RewardsConfig) -> Trajectories:
+def scored(
+    rollouts: Sequence[Rollout], sets: Sequence[str], config: RewardsConfig
+) -> Trajectories:
     """What such a plan found."""
     found = [rollout.confidence for rollout in rollouts]
     rows = [
-        {name: (c.probability(name), c.mean_logp(name)) for name in sets if name in c.logp} if c else {}
+        {
+            name: (c.probability(name), c.mean_logp(name))
+            for name in sets
+            if name in c.logp
+        }
+        if c
+        else {}
         for c in found
     ]
     cuts = [c.cuts if c else np.zeros(config.cuts) for c in found]
     return Trajectories(
         cuts=np.array(cuts, np.int32),
-        **{name: _trajectory([row.get(name) for row in rows], config.cuts) for name in sets},
+        **{
+            name: _trajectory([row.get(name) for row in rows], config.cuts)
+            for name in sets
+        },
     )
 
 
@@ -83,23 +111,40 @@ def sampled(
 
     `longest`: positions of the longest rollout there may be.
     """
-    probes = [probe(problem, rollout.tokens, codec, config.cuts) for problem, rollout in asked]
+    probes = [
+        probe(problem, rollout.tokens, codec, config.cuts) for problem, rollout in asked
+    ]
     known = [(problem, rollout, p) for (problem, rollout), p in zip(asked, probes) if p]
-    rows = [row for _, rollout, p in known for row in forced_rows(rollout, p, seed, config.samples)]
+    rows = [
+        row
+        for _, rollout, p in known
+        for row in forced_rows(rollout, p, seed, config.samples)
+    ]
     cue = max((len(p.cue) for _, _, p in known), default=0)
-    drawn = processes.gather(engine.sample(processes.part(rows), longest + cue + BUDGET))
+    drawn = processes.gather(
+        engine.sample(processes.part(rows), longest + cue + BUDGET)
+    )
     answers = list(itertools.chain(*drawn))
     behind, found = iter(answers), []
     for (problem, _), p in zip(asked, probes):
         given = list(itertools.islice(behind, config.cuts * config.samples if p else 0))
         accept = _accepted(task, codec, problem, p) if p else {}
-        found.append({name: shares(given, accept[name], config.samples) for name in sets if name in accept})
+        found.append(
+            {
+                name: shares(given, accept[name], config.samples)
+                for name in sets
+                if name in accept
+            }
+        )
     zeros = np.zeros(config.cuts, np.float32)
     return Trajectories(
         cuts=np.array([p.cuts if p else zeros for p in probes], np.int32),
         positions=sum(len(answer.row.prompt) + answer.generated for answer in answers),
         **{
-            name: _trajectory([(row[name], zeros) if name in row else None for row in found], config.cuts)
+            name: _trajectory(
+                [(row[name], zeros) if name in row else None for row in found],
+                config.cuts,
+            )
             for name in sets
         },
     )
@@ -109,15 +154,23 @@ def _accepted(task: Task, codec: Model, problem: Problem, asked: Probe) -> dict:
     """By name of the set, whether the tokens behind the cue are an answer of it."""
     ended = lambda tokens: tokens[-1] in codec.stop_tokens
     text = lambda ids: codec.decode(ids[:-1]).strip()
-    given = lambda tokens: codec.decode((*asked.cue, *(tokens[:-1] if ended(tokens) else tokens)))
+    given = lambda tokens: codec.decode(
+        (*asked.cue, *(tokens[:-1] if ended(tokens) else tokens))
+    )
     accept = {"gold": lambda tokens: task.grade(problem, given(tokens)) == RIGHT}
     if own := {text(ids) for ids in asked.answers.get("own", ())}:
         accept["own"] = lambda tokens: ended(tokens) and text(tokens) in own
     return accept
 
 
-def _trajectory(rows: Sequence[tuple[np.ndarray, np.ndarray] | None], cuts: int) -> Trajectory:
+def _trajectory(
+    rows: Sequence[tuple[np.ndarray, np.ndarray] | None], cuts: int
+) -> Trajectory:
     """Probability and log-prob of every row; None: nothing was asked of it."""
     nothing = (np.zeros(cuts), np.zeros(cuts))
-    probability, mean_logp = np.array([row or nothing for row in rows], np.float32).swapaxes(0, 1)
-    return Trajectory(probability, mean_logp, np.array([row is not None for row in rows]))
+    probability, mean_logp = np.array(
+        [row or nothing for row in rows], np.float32
+    ).swapaxes(0, 1)
+    return Trajectory(
+        probability, mean_logp, np.array([row is not None for row in rows])
+    )

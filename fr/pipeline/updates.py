@@ -16,7 +16,14 @@ from fr.models.precision import choose_dtype
 from fr.pipeline.step_metrics import gap_percentile
 from fr.training.algorithms import Algorithm
 from fr.training.microbatches import by_need, in_order
-from fr.training.policy import PolicyBatch, make_logps, make_update, recomputes, score_rows, shared_rows
+from fr.training.policy import (
+    PolicyBatch,
+    make_logps,
+    make_update,
+    recomputes,
+    score_rows,
+    shared_rows,
+)
 from fr.training.state import TrainState, place_batch
 
 
@@ -35,7 +42,9 @@ class Updates:
             # A copy: the state's buffers are used again. Adapters have their ancestor beside them.
             dtype = choose_dtype(c.dtype or None)
             copy = lambda x: jnp.copy(x).astype(dtype)
-            self._ancestor = start.params if config.lora.rank else jax.tree.map(copy, start.params)
+            self._ancestor = (
+                start.params if config.lora.rank else jax.tree.map(copy, start.params)
+            )
             self._ancestor_logps = make_logps(start.config, c, LoraConfig(), mesh)
 
     @property
@@ -43,13 +52,19 @@ class Updates:
         """Whether rows need the log-probs of a reference."""
         return self._ancestor is not None
 
-    def reference(self, rows: PolicyBatch, state: TrainState) -> Float[np.ndarray, "B W"]:
+    def reference(
+        self, rows: PolicyBatch, state: TrainState
+    ) -> Float[np.ndarray, "B W"]:
         """Log-probs under the reference: the ancestor, or what a refresh made of it."""
         order = in_order(rows.needs(), shared_rows(self.config.policy))
         if self.config.policy.reference_every:
-            read = functools.partial(self._logps, state.extra["reference"], frozen=self._frozen)
+            read = functools.partial(
+                self._logps, state.extra["reference"], frozen=self._frozen
+            )
             return self._scored(rows, order, read)
-        return self._scored(rows, order, functools.partial(self._ancestor_logps, self._ancestor))
+        return self._scored(
+            rows, order, functools.partial(self._ancestor_logps, self._ancestor)
+        )
 
     def with_old(self, state: TrainState, rows: PolicyBatch, step: int) -> PolicyBatch:
         """The rows with old log-probs of the trainer's own, for all updates but the first, which needs none."""
@@ -63,7 +78,9 @@ class Updates:
         known = np.isin(np.arange(len(old)), later)[:, None]
         return rows.replace(old_logp=np.where(known, old, rows.old_logp))
 
-    def learn(self, state: TrainState, rows: PolicyBatch, step: int) -> tuple[TrainState, dict[str, float]]:
+    def learn(
+        self, state: TrainState, rows: PolicyBatch, step: int
+    ) -> tuple[TrainState, dict[str, float]]:
         """All updates of a step. Metrics are means over them, but peaks.
 
         `logp_gap`, its mean and its 99th percentile are of the first one alone: before any update they tell how far
@@ -75,13 +92,18 @@ class Updates:
             some = jax.tree.map(lambda x: x[part], rows)
             if self.recomputes and number == 0:
                 some = some.replace(fresh=np.ones(len(part), bool))
-            state, metrics = self._update(state, place_batch(some, self._mesh), self._frozen)
+            state, metrics = self._update(
+                state, place_batch(some, self._mesh), self._frozen
+            )
             seen.append(metrics)
             if c.stop_kl and float(metrics["moved"]) > c.stop_kl:
                 break
         seen = jax.device_get(seen)
         above = seen[0]["logp_gap_above"]
-        values = {name: float(np.mean([metrics[name] for metrics in seen])) for name in seen[0]}
+        values = {
+            name: float(np.mean([metrics[name] for metrics in seen]))
+            for name in seen[0]
+        }
         values["ratio_max"] = float(max(metrics["ratio_max"] for metrics in seen))
         del values["logp_gap_above"]
         values |= {name: float(seen[0][name]) for name in ("logp_gap", "logp_gap_mean")}
@@ -90,11 +112,15 @@ class Updates:
             values["updates"] = len(seen)
         return state, values
 
-    def _scored(self, rows: PolicyBatch, order: Int[np.ndarray, "R"], read: Callable) -> Float[np.ndarray, "B W"]:
+    def _scored(
+        self, rows: PolicyBatch, order: Int[np.ndarray, "R"], read: Callable
+    ) -> Float[np.ndarray, "B W"]:
         """Log-probs of the rows in `order` (0 of others), as many rows at a time as an update takes."""
         c = self.config.policy
         size = c.microbatch or len(rows.mask) // c.minibatches
-        return score_rows(read, rows.tokens, rows.start, rows.width, order, size, c.widths, self._mesh)
+        return score_rows(
+            read, rows.tokens, rows.start, rows.width, order, size, c.widths, self._mesh
+        )
 
     def _minibatches(self, rows: PolicyBatch, step: int) -> list[Int[np.ndarray, "R"]]:
         """Rows of every update of a step, pass by pass, in an order that suits microbatches."""

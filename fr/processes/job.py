@@ -32,15 +32,23 @@ def settings(processes: str, process: int | None, coordinator: str | None) -> di
     """Arguments of `jax.distributed.initialize` from the flags; UserError where they do not fit together."""
     if processes == "auto":
         if process is not None or coordinator is not None:
-            raise UserError("--processes=auto finds out --process and --coordinator; leave them out")
+            raise UserError(
+                "--processes=auto finds out --process and --coordinator; leave them out"
+            )
         return {}
     if not re.fullmatch("[1-9][0-9]*", processes):
-        raise UserError(f"--processes = {processes!r} must be auto or the number of processes")
+        raise UserError(
+            f"--processes = {processes!r} must be auto or the number of processes"
+        )
     count = int(processes)
     if process is None or not 0 <= process < count:
-        raise UserError(f"--process = {process} must be the number of this process, 0 to {count - 1}")
+        raise UserError(
+            f"--process = {process} must be the number of this process, 0 to {count - 1}"
+        )
     if not re.fullmatch(r"\S+:\d+", coordinator or ""):
-        raise UserError(f"--coordinator = {coordinator!r} must be host:port of process 0")
+        raise UserError(
+            f"--coordinator = {coordinator!r} must be host:port of process 0"
+        )
     return {
         "coordinator_address": coordinator,
         "num_processes": count,
@@ -86,8 +94,12 @@ def _connect(given: dict, heartbeat: int) -> None:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=heartbeat)
     except (RuntimeError, ValueError) as error:
         why = str(error).strip().splitlines()[0]
-        advice = "" if given else "; give --processes=N --process=I --coordinator=host:port"
-        raise UserError(f"this process cannot join the others ({why}){advice}") from error
+        advice = (
+            "" if given else "; give --processes=N --process=I --coordinator=host:port"
+        )
+        raise UserError(
+            f"this process cannot join the others ({why}){advice}"
+        ) from error
     # The processes exchange their devices when a backend is made: all of them now, not each when it computes.
     jax.local_devices()
 
@@ -97,7 +109,9 @@ def _check_port(address: str) -> None:
     try:
         socket.create_server(("", int(address.rpartition(":")[2]))).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--coordinator = {address!r}: cannot listen on that port ({error})") from error
+        raise UserError(
+            f"--coordinator = {address!r}: cannot listen on that port ({error})"
+        ) from error
 
 
 def _watch(heartbeat: int) -> None:
@@ -116,7 +130,9 @@ def _watch(heartbeat: int) -> None:
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2))
+    sys.stdout, sys.stderr = (
+        os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2)
+    )
     for number in (1, 2):
         os.dup2(witness.stdin.fileno(), number)
     witness.stdin.close()
@@ -137,7 +153,9 @@ def _heed() -> None:
 def _patience(error: BaseException, heartbeat: int) -> int:
     """Seconds in which the runtime ends this process, and the witness says why, if a process that is gone was it."""
     if "Gloo" in str(error):
-        return heartbeat + GRACE  # a collective among CPUs fails at once, before a heartbeat is missed
+        return (
+            heartbeat + GRACE
+        )  # a collective among CPUs fails at once, before a heartbeat is missed
     return GRACE if isinstance(error, jax.errors.JaxRuntimeError) else 0
 
 
@@ -145,7 +163,11 @@ def _announce(error: BaseException, heeding: threading.Thread) -> None:
     """Tell the others."""
     message = " ".join(str(error).split())[:300]  # some hold a program
     refused = isinstance(error, (UserError, Stopped))
-    line = f": {message}" if refused else f" failed ({type(error).__name__}: {message}); {AGAIN}"
+    line = (
+        f": {message}"
+        if refused
+        else f" failed ({type(error).__name__}: {message}); {AGAIN}"
+    )
     line = f"{_program()}: process {index()}{line}"
     failure = {"process": index(), "code": _code(error), "line": line}
     try:

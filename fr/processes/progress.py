@@ -47,6 +47,8 @@ def watch(patience: int, hangs: Callable[[str], None]) -> None:
             if not name and idle > patience:
                 return hangs(f"has not got on for {patience} s, though it lives")
             if name and idle > 1.5 * patience:
-                return hangs(f"has waited {idle:.0f} s for the others at {name!r}, and they live")
+                return hangs(
+                    f"has waited {idle:.0f} s for the others at {name!r}, and they live"
+                )
 
     threading.Thread(target=look, daemon=True).start()

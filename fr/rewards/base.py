@@ -27,8 +27,12 @@ class Term:
     name: str
     fn: Function
     needs_gold: bool  # sees `batch.truth`, the problems' answers and their meta
-    needs_confidence: str  # "own" or "gold": the set of answers whose trajectory it reads; "": none
-    needs_logp: bool  # reads log-probs of answers, which sampled confidence does not give
+    needs_confidence: (
+        str  # "own" or "gold": the set of answers whose trajectory it reads; "": none
+    )
+    needs_logp: (
+        bool  # reads log-probs of answers, which sampled confidence does not give
+    )
     from_stats: bool  # made of the model's own token statistics
     needs_model: bool  # reads what the reward model of `config.rewards.model` says
     placement: str  # one of fr.config.PLACEMENTS
@@ -69,14 +73,25 @@ def term(
         )
 
     def add(fn: Function) -> Function:
-        entry = Term(name, fn, needs_gold, needs_confidence, needs_logp, from_stats, needs_model, placement)
+        entry = Term(
+            name,
+            fn,
+            needs_gold,
+            needs_confidence,
+            needs_logp,
+            from_stats,
+            needs_model,
+            placement,
+        )
         TERMS.register(name)(entry)
         return fn
 
     return add
 
 
-def token_mean(values: Float[np.ndarray, "B T"], where: Bool[np.ndarray, "B T"]) -> Float[np.ndarray, "B"]:
+def token_mean(
+    values: Float[np.ndarray, "B T"], where: Bool[np.ndarray, "B T"]
+) -> Float[np.ndarray, "B"]:
     """Mean of each row over the tokens that `where` marks; 0 for a row without any."""
     total = np.where(where, values, 0.0).sum(axis=1, dtype=np.float64)
     return total / np.maximum(where.sum(axis=1), 1)
@@ -84,7 +99,11 @@ def token_mean(values: Float[np.ndarray, "B T"], where: Bool[np.ndarray, "B T"])
 
 def fault(error: Exception, file: str) -> str:
     """An exception in one line, with the place in `file` that it came through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == file
+    ]
     text = " ".join(str(error).split())
     # A file that cannot be parsed has no frame of its own.
     if isinstance(error, SyntaxError) and error.filename == file:

@@ -36,7 +36,9 @@ def entropy(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]
 
 
 @term("deepconf_lowest", from_stats=True)
-def deepconf_lowest(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
+def deepconf_lowest(
+    batch: RewardBatch, config: RewardsConfig
+) -> Float[np.ndarray, "B"]:
     """DeepConf confidence of the least sure window of tokens (arXiv 2508.15260).
 
     A token's confidence is minus the mean of its 20 largest log-probs, a window's the mean over `config.window`
@@ -46,7 +48,9 @@ def deepconf_lowest(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarr
 
 
 @term("deepconf_bottom", from_stats=True)
-def deepconf_bottom(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
+def deepconf_bottom(
+    batch: RewardBatch, config: RewardsConfig
+) -> Float[np.ndarray, "B"]:
     """Mean DeepConf confidence of the least sure 10 % of windows, at least one (arXiv 2508.15260)."""
     return np.array([bottom(windows) for windows in _windows(batch, config)])
 

@@ -12,7 +12,9 @@ def standardised(
     """Values less their mean over their standard deviation (floored), among each `rows` rows; 0 outside `where`."""
     x, counted = (a.reshape(len(values) // rows, -1) for a in (values, where))
     mean, deviation = _moments(x, counted)
-    return np.where(counted, (x - mean) / np.maximum(deviation, STD_FLOOR), 0.0).reshape(values.shape)
+    return np.where(
+        counted, (x - mean) / np.maximum(deviation, STD_FLOOR), 0.0
+    ).reshape(values.shape)
 
 
 def centred_by_group(
@@ -24,13 +26,21 @@ def centred_by_group(
     b E[sum_t grad log p_t / |o|] = b grad E[1 / |o|]: a reward for short rows (b > 0) or long ones.
     """
     count = mask.sum(axis=1)
-    means = np.where(mask, values, 0.0).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+    means = np.where(mask, values, 0.0).sum(axis=1, dtype=np.float64) / np.maximum(
+        count, 1
+    )
     some = (count > 0).reshape(-1, group)
-    of_group = (means.reshape(-1, group) * some).sum(axis=1) / np.maximum(some.sum(axis=1), 1)
-    return np.where(mask, values - np.repeat(of_group, group)[:, None], 0.0).astype(np.float32)
+    of_group = (means.reshape(-1, group) * some).sum(axis=1) / np.maximum(
+        some.sum(axis=1), 1
+    )
+    return np.where(mask, values - np.repeat(of_group, group)[:, None], 0.0).astype(
+        np.float32
+    )
 
 
-def filled(values: Float[np.ndarray, "B ..."], mask: Bool[np.ndarray, "B T"], group: int):
+def filled(
+    values: Float[np.ndarray, "B ..."], mask: Bool[np.ndarray, "B T"], group: int
+):
     """Values with rows of NaN replaced by the mean of their group's other rows (0 if there is none).
 
     Of values for each token it is the mean over the tokens of these rows, on the row's own masked tokens.
@@ -40,10 +50,16 @@ def filled(values: Float[np.ndarray, "B ..."], mask: Bool[np.ndarray, "B T"], gr
         return values
     wide = values.ndim == 2
     counted = mask & known[:, None] if wide else known[:, None]
-    x = np.where(counted, values if wide else values[:, None], 0.0).reshape(len(values) // group, -1)
+    x = np.where(counted, values if wide else values[:, None], 0.0).reshape(
+        len(values) // group, -1
+    )
     mean = x.sum(axis=1) / np.maximum(counted.reshape(x.shape).sum(axis=1), 1)
     of_row = np.repeat(mean, group)
-    return np.where(counted, values, mask * of_row[:, None]) if wide else np.where(known, values, of_row)
+    return (
+        np.where(counted, values, mask * of_row[:, None])
+        if wide
+        else np.where(known, values, of_row)
+    )
 
 
 def varying(values: Float[np.ndarray, "B"], group: int) -> Bool[np.ndarray, "N"]:

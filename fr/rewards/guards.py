@@ -23,7 +23,10 @@ def length(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
 def repetition(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
     """Minus the share of `ngram`-token stretches that the row has had before, in (-1, 0] (ours)."""
     return np.array(
-        [-repeated(row[mask].tolist(), config.ngram) for row, mask in zip(batch.tokens, batch.mask)]
+        [
+            -repeated(row[mask].tolist(), config.ngram)
+            for row, mask in zip(batch.tokens, batch.mask)
+        ]
     )
 
 
@@ -34,4 +37,9 @@ def thought_switch(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarra
     Ours: the source (TIP, arXiv 2501.18585) lowers the logits of switch words while a thought is young; this is
     the same wish as a reward.
     """
-    return np.array([-left_early(text, config.switch_words, config.thought_words) for text in batch.texts])
+    return np.array(
+        [
+            -left_early(text, config.switch_words, config.thought_words)
+            for text in batch.texts
+        ]
+    )

@@ -18,10 +18,16 @@ from fr.types import RewardBatch
 class Mixed:
     """What a mix makes of a batch."""
 
-    reward: Float[np.ndarray, "B"]  # float32: what the advantages of a group are made of
-    advantage: Float[np.ndarray, "B T"]  # float32: what is added to them; 0 off sampled tokens
+    reward: Float[
+        np.ndarray, "B"
+    ]  # float32: what the advantages of a group are made of
+    advantage: Float[
+        np.ndarray, "B T"
+    ]  # float32: what is added to them; 0 off sampled tokens
     terms: dict[str, Values]  # every term as it is: before normalisation and weight
-    metrics: dict[str, float]  # means over rows, and shares of groups that teach nothing or only confidence
+    metrics: dict[
+        str, float
+    ]  # means over rows, and shares of groups that teach nothing or only confidence
     varies: Bool[np.ndarray, "N"]  # groups whose rows differ by the mix
 
 
@@ -42,12 +48,19 @@ class Mix:
                     f"config.rewards.terms: unknown reward term {name!r}; there are: {', '.join(TERMS)}"
                 )
         self.terms = [TERMS[name] for name in self.weights]
-        self._normalise, self._placement = dict(config.normalise), dict(config.placement)
+        self._normalise, self._placement = (
+            dict(config.normalise),
+            dict(config.placement),
+        )
         self._check()
         wanted = {term.needs_confidence for term in self.terms}
         self.sets = tuple(name for name in SETS if name in wanted)
         self.judged = any(term.needs_model for term in self.terms)
-        self.uncentred = [t.name for t in self.terms if self.weights[t.name] and self._at(t) == "advantage"]
+        self.uncentred = [
+            t.name
+            for t in self.terms
+            if self.weights[t.name] and self._at(t) == "advantage"
+        ]
 
     def read(self, batch: RewardBatch) -> Mixed:
         """Rewards and advantages of a batch; raises as `fr.rewards.values.values_of` does.
@@ -61,9 +74,12 @@ class Mix:
             term.name: values_of(term, batch if term.needs_gold else blind, self.config)
             for term in self.terms
         }
-        by_row = lambda values: token_mean(values, batch.mask) if values.ndim == 2 else values
+        by_row = lambda values: (
+            token_mean(values, batch.mask) if values.ndim == 2 else values
+        )
         parts = {
-            name: self.weights[name] * filled(self._normalised(name, values, batch), batch.mask, batch.group)
+            name: self.weights[name]
+            * filled(self._normalised(name, values, batch), batch.mask, batch.group)
             for name, values in raw.items()
         }
         rows = {name: by_row(part) for name, part in parts.items()}
@@ -75,16 +91,26 @@ class Mix:
             part = parts[term.name]
             part = np.where(batch.mask, part if part.ndim == 2 else part[:, None], 0.0)
             centred = self._at(term) == "advantage_centred"
-            advantage += centred_by_group(part, batch.mask, batch.group) if centred else part
+            advantage += (
+                centred_by_group(part, batch.mask, batch.group) if centred else part
+            )
         metrics = {}
         for name, values in raw.items():
             known = ~np.isnan(by_row(values))
-            metrics[f"reward/{name}"] = float(by_row(values)[known].mean()) if known.any() else 0.0
+            metrics[f"reward/{name}"] = (
+                float(by_row(values)[known].mean()) if known.any() else 0.0
+            )
             if not known.all():
                 metrics[f"left_out/{name}"] = int((~known).sum())
         metrics |= {"reward": float(reward.mean()), **self._groups(rows, batch.group)}
         varies = varying(sum(rows.values()), batch.group)
-        return Mixed(reward.astype(np.float32), advantage.astype(np.float32), raw, metrics, varies)
+        return Mixed(
+            reward.astype(np.float32),
+            advantage.astype(np.float32),
+            raw,
+            metrics,
+            varies,
+        )
 
     def _at(self, term: Term) -> str:
         """Where a term goes."""
@@ -92,7 +118,10 @@ class Mix:
 
     def _check(self) -> None:
         """Refuse settings of terms that are not in the mix, and terms that the settings cannot serve."""
-        for field, given in (("normalise", self._normalise), ("placement", self._placement)):
+        for field, given in (
+            ("normalise", self._normalise),
+            ("placement", self._placement),
+        ):
             if stray := [name for name in given if name not in self.weights]:
                 raise UserError(
                     f"config.rewards.{field} names {stray[0]!r}, which config.rewards.terms does not have"
@@ -116,14 +145,21 @@ class Mix:
         among = batch.group if self._normalise[name] == "group" else len(values)
         known = ~np.isnan(values)
         given = standardised(
-            np.where(known, values, 0.0), batch.mask & known if values.ndim == 2 else known, among
+            np.where(known, values, 0.0),
+            batch.mask & known if values.ndim == 2 else known,
+            among,
         )
         return np.where(known, given, np.nan)
 
-    def _groups(self, rows: dict[str, Float[np.ndarray, "B"]], group: int) -> dict[str, float]:
+    def _groups(
+        self, rows: dict[str, Float[np.ndarray, "B"]], group: int
+    ) -> dict[str, float]:
         """Shares of groups whose rows do not differ by the mix, and of those that differ by confidence alone."""
         total = sum(rows.values())
-        outcome = sum((rows[t.name] for t in self.terms if not t.of_confidence), np.zeros_like(total))
+        outcome = sum(
+            (rows[t.name] for t in self.terms if not t.of_confidence),
+            np.zeros_like(total),
+        )
         differs, by_outcome = varying(total, group), varying(outcome, group)
         return {
             "groups/flat": float(np.mean(~differs)),

@@ -14,8 +14,14 @@ def correctness(batch: RewardBatch, config: RewardsConfig) -> list[float | None]
 
     None, so left out of the term, for a row that the grader could not judge; 0 with `config.ungraded` = wrong.
     """
-    known = [grade != GRADER_ERROR or config.ungraded == "wrong" for grade in batch.truth.grades]
-    return [float(right) if judged else None for right, judged in zip(batch.truth.right, known)]
+    known = [
+        grade != GRADER_ERROR or config.ungraded == "wrong"
+        for grade in batch.truth.grades
+    ]
+    return [
+        float(right) if judged else None
+        for right, judged in zip(batch.truth.right, known)
+    ]
 
 
 @term("format")

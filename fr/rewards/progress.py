@@ -11,7 +11,13 @@ _NOISE = 1e-4  # nats: log-probs that were computed in batches of other shapes d
 _FLOOR = 1e-3  # nats: a group whose returns differ by less is not stretched to [0, 1]
 
 
-@term("pacr", needs_gold=True, needs_confidence="gold", needs_logp=True, placement="advantage")
+@term(
+    "pacr",
+    needs_gold=True,
+    needs_confidence="gold",
+    needs_logp=True,
+    placement="advantage",
+)
 def pacr(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B T"]:
     """Gain in log-prob of the right answer from each step on, on the tokens of the step, in [0, 1] by group.
 
@@ -28,7 +34,9 @@ def pacr(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B T"]:
         returns[:, k] = ahead
     scaled = _min_max(returns, real, batch.group)
     # [B, T]: how many cuts a token lies behind; none, and all of them, are no step.
-    behind = (batch.cuts[:, None, :] <= np.arange(batch.tokens.shape[1])[:, None]).sum(axis=2)
+    behind = (batch.cuts[:, None, :] <= np.arange(batch.tokens.shape[1])[:, None]).sum(
+        axis=2
+    )
     return np.take_along_axis(np.pad(scaled, ((0, 0), (1, 1))), behind, axis=1)
 
 
@@ -43,7 +51,9 @@ def pacr_sparse(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, 
     return (gains > _NOISE).sum(axis=1) / np.maximum(real.sum(axis=1), 1)
 
 
-def _gains(batch: RewardBatch) -> tuple[Float[np.ndarray, "B C-1"], Bool[np.ndarray, "B C-1"]]:
+def _gains(
+    batch: RewardBatch,
+) -> tuple[Float[np.ndarray, "B C-1"], Bool[np.ndarray, "B C-1"]]:
     """The gain of each step, and which steps there are: a short row has some of its cuts twice."""
     gold = batch.truth.confidence
     real = (np.diff(batch.cuts, axis=1) > 0) & gold.known[:, None]
@@ -60,4 +70,6 @@ def _min_max(
     high = np.where(real, values, -np.inf).max(axis=1, keepdims=True)
     some = np.isfinite(low)
     span = np.maximum(np.where(some, high - low, 1.0), _FLOOR)
-    return np.where(real, (values - np.where(some, low, 0.0)) / span, 0.0).reshape(shape)
+    return np.where(real, (values - np.where(some, low, 0.0)) / span, 0.0).reshape(
+        shape
+    )

@@ -34,12 +34,16 @@ def pcs_shuffled(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray,
 
     Ours: the same scale and the same probes without their order in time.
     """
-    shuffled = lambda cuts: np.random.default_rng(config.shuffle_seed).permutation(_weights(cuts))
+    shuffled = lambda cuts: np.random.default_rng(config.shuffle_seed).permutation(
+        _weights(cuts)
+    )
     return _shaped(batch.truth.confidence, shuffled)
 
 
 @term("late_confidence", needs_confidence="own")
-def late_confidence(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
+def late_confidence(
+    batch: RewardBatch, config: RewardsConfig
+) -> Float[np.ndarray, "B"]:
     """Confidence in the own answer at the last cut less that at the first, in [-1, 1].
 
     Ours: what is left of PCS if only its ends count.
@@ -53,5 +57,7 @@ def _weights(cuts: int) -> Float[np.ndarray, "C"]:
 
 def _shaped(confidence: Trajectory, weights) -> Float[np.ndarray, "B"]:
     """-<c, w>; 0 for rows that were not asked."""
-    penalty = (confidence.probability * weights(confidence.probability.shape[1])).sum(axis=1)
+    penalty = (confidence.probability * weights(confidence.probability.shape[1])).sum(
+        axis=1
+    )
     return np.where(confidence.known, -penalty, 0.0)

@@ -19,8 +19,12 @@ def import_terms(path: str) -> list[str]:
         raise UserError(f"--reward_module={path}: there is no such file")
     before = set(TERMS)
     # A name of its own, so that a file called random.py hides nothing.
-    loader = importlib.machinery.SourceFileLoader(f"reward_module_{file.stem}", str(file))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader = importlib.machinery.SourceFileLoader(
+        f"reward_module_{file.stem}", str(file)
+    )
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader(loader.name, loader)
+    )
     sys.modules[loader.name] = module  # dataclasses look their module up
     try:
         loader.exec_module(module)

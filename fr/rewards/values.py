@@ -15,7 +15,9 @@ _LARGEST = np.finfo(np.float32).max
 
 def withhold(batch: RewardBatch) -> RewardBatch:
     """The batch without anything that a reference answer gave or that may hold one."""
-    blank = [dataclasses.replace(problem, answer="", meta={}) for problem in batch.problems]
+    blank = [
+        dataclasses.replace(problem, answer="", meta={}) for problem in batch.problems
+    ]
     return dataclasses.replace(batch, truth=None, problems=tuple(blank))
 
 
@@ -27,13 +29,17 @@ def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
     """
     measured = {"own": batch.own, "gold": batch.truth and batch.truth.confidence}
     if entry.needs_confidence and measured[entry.needs_confidence] is None:
-        raise ValueError(f"{entry.name}: the batch has no confidence in {entry.needs_confidence} answers")
+        raise ValueError(
+            f"{entry.name}: the batch has no confidence in {entry.needs_confidence} answers"
+        )
     if entry.needs_model and batch.judged is None:
         raise ValueError(f"{entry.name}: no reward model has read the batch")
     try:
         given = entry.fn(batch, config)
     except Exception as error:
-        raise UserError(f"reward term {entry.name!r} failed: {_why(entry, error)}") from error
+        raise UserError(
+            f"reward term {entry.name!r} failed: {_why(entry, error)}"
+        ) from error
     given, skipped = _without_none(given)
     values = _shaped(entry.name, given, batch)
     if values.ndim == 2:
@@ -68,8 +74,14 @@ def _without_none(given) -> tuple[object, list[int]]:
 
 
 def _why(entry: Term, error: Exception) -> str:
-    asks = not entry.needs_gold and isinstance(error, AttributeError) and "NoneType" in str(error)
-    hint = "; batch.truth is None unless the term declares needs_gold=True" if asks else ""
+    asks = (
+        not entry.needs_gold
+        and isinstance(error, AttributeError)
+        and "NoneType" in str(error)
+    )
+    hint = (
+        "; batch.truth is None unless the term declares needs_gold=True" if asks else ""
+    )
     return fault(error, sys.modules[entry.fn.__module__].__file__) + hint
 
 
@@ -85,14 +97,18 @@ def _shaped(name: str, given, batch: RewardBatch) -> Values:
     if values.shape not in ((rows,), (rows, tokens)):
         # The first row that has no value; where there are enough, all have a wrong one.
         row = len(values) if values.ndim and len(values) < rows else 0
-        raise UserError(f"reward term {name!r} gave shape {values.shape}: {wanted}; see {_row(batch, row)}")
+        raise UserError(
+            f"reward term {name!r} gave shape {values.shape}: {wanted}; see {_row(batch, row)}"
+        )
     return values
 
 
 def _odd_row(given) -> int:
     """The first row whose value is no number, or of another shape than those before it."""
     first = None
-    for row, value in enumerate(given if isinstance(given, (list, tuple, np.ndarray)) else ()):
+    for row, value in enumerate(
+        given if isinstance(given, (list, tuple, np.ndarray)) else ()
+    ):
         try:
             shape = np.asarray(value, np.float64).shape
         except (TypeError, ValueError):

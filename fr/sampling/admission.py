@@ -9,9 +9,7 @@ from jaxtyping import Int
 from fr.sampling import batch, rows
 from fr.types import Row
 
-KEPT = (
-    8  # prompts that a device keeps; rows come problem by problem, so the last ones are those that come again
-)
+KEPT = 8  # prompts that a device keeps; rows come problem by problem, so the last ones are those that come again
 AT_ONCE = 8  # rows that enter a device in one call: few in the steady state, and its cost is theirs alone
 
 
@@ -35,7 +33,9 @@ class Admission:
     def forget(self) -> None:
         """No prompt is kept any more."""
         # Prompt to place, the one that was used longest ago first.
-        self._known: list[dict[tuple[int, ...], int]] = [{} for _ in range(self._devices)]
+        self._known: list[dict[tuple[int, ...], int]] = [
+            {} for _ in range(self._devices)
+        ]
 
     def rounds(self, placed: dict[int, Row]) -> Iterator[Round]:
         """Let rows into their slots, as many at a time as prompts and one call hold."""
@@ -44,12 +44,17 @@ class Admission:
             for slot, row in placed.items():
                 device = slot // self._slots
                 place = self._place(device, row.prompt[:-1], wanted[device])
-                if place is not None and sum(s // self._slots == device for s in now) < AT_ONCE:
+                if (
+                    place is not None
+                    and sum(s // self._slots == device for s in now) < AT_ONCE
+                ):
                     now[slot], places[slot] = row, place
             yield Round(list(self._reads(wanted)), self._entry(now, places), now)
             placed = {slot: row for slot, row in placed.items() if slot not in now}
 
-    def _place(self, device: int, prefix: tuple[int, ...], wanted: dict[tuple[int, ...], bool]) -> int | None:
+    def _place(
+        self, device: int, prefix: tuple[int, ...], wanted: dict[tuple[int, ...], bool]
+    ) -> int | None:
         """Where a prompt is or will be; None if all places are taken in this round. Marks what must be read."""
         known = self._known[device]
         if not prefix:
@@ -74,7 +79,9 @@ class Admission:
         for device, prompts in enumerate(wanted):
             for prefix, unread in prompts.items():
                 if unread:
-                    queues = shapes.setdefault(batch.cache_size(len(prefix)), [[] for _ in wanted])
+                    queues = shapes.setdefault(
+                        batch.cache_size(len(prefix)), [[] for _ in wanted]
+                    )
                     queues[device].append(prefix)
         for length, queues in sorted(shapes.items()):
             while waiting := max(map(len, queues)):

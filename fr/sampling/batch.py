@@ -98,7 +98,9 @@ def cache_sizes(limit: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def init_state(model: Transformer, ancestor: Transformer | None, rows: RowParams, size: int) -> DecodeState:
+def init_state(
+    model: Transformer, ancestor: Transformer | None, rows: RowParams, size: int
+) -> DecodeState:
     """An empty batch: every slot free, caches of `size` entries. `rows` gives the widths."""
     b = rows.temperature.shape[0]
     zeros = jnp.zeros(b, jnp.int32)
@@ -122,7 +124,9 @@ def init_state(model: Transformer, ancestor: Transformer | None, rows: RowParams
     )
 
 
-def init_prefixes(model: Transformer, ancestor: Transformer | None, count: int, size: int) -> Prefixes:
+def init_prefixes(
+    model: Transformer, ancestor: Transformer | None, count: int, size: int
+) -> Prefixes:
     """Room for `count` prompts of up to `size` + 1 tokens."""
     cache = lambda m: None if m is None else init_cache(m.config, count, size, m.dtype)
     return Prefixes(cache(model), cache(ancestor))
@@ -152,7 +156,9 @@ def read(
     )
 
 
-def enter(params: Models, state: DecodeState, prefixes: Prefixes, entry: Entry) -> DecodeState:
+def enter(
+    params: Models, state: DecodeState, prefixes: Prefixes, entry: Entry
+) -> DecodeState:
     """Reset the slots of new rows and give each the cache of its prompt."""
     zero = jnp.zeros_like(entry.last)
     fresh = state.replace(
@@ -177,11 +183,14 @@ def enter(params: Models, state: DecodeState, prefixes: Prefixes, entry: Entry) 
     second = state.ancestor_cache
     return fields.replace(
         cache=_put(state.cache, entry.slot, prefixes.specialist, entry.prompt),
-        ancestor_cache=second and _put(second, entry.slot, prefixes.ancestor, entry.prompt),
+        ancestor_cache=second
+        and _put(second, entry.slot, prefixes.ancestor, entry.prompt),
     )
 
 
-def _put(into: KVCache, rows: Int[Array, "R"], given: KVCache, which: Int[Array, "R"]) -> KVCache:
+def _put(
+    into: KVCache, rows: Int[Array, "R"], given: KVCache, which: Int[Array, "R"]
+) -> KVCache:
     """Write rows `which` of one cache over the beginnings of rows of another; rows beyond the last are dropped.
 
     Entries that do not fit are pads: a row is let in only where its prompt fits.
@@ -191,7 +200,8 @@ def _put(into: KVCache, rows: Int[Array, "R"], given: KVCache, which: Int[Array,
     def layer(to: LayerCache, source: LayerCache) -> LayerCache:
         k, v = source.k[which, :, :, :size], source.v[which, :, :size]
         return LayerCache(
-            k=to.k.at[rows, :, :, :size].set(k, mode="drop"), v=to.v.at[rows, :, :size].set(v, mode="drop")
+            k=to.k.at[rows, :, :, :size].set(k, mode="drop"),
+            v=to.v.at[rows, :, :size].set(v, mode="drop"),
         )
 
     return KVCache(tuple(map(layer, into.layers, given.layers)))
@@ -207,10 +217,14 @@ def resize(state: DecodeState, size: int) -> DecodeState:
             if more > 0
             else jax.lax.slice_in_dim(x, 0, size, axis=axis)
         )
-        return KVCache(tuple(LayerCache(fit(c.k, 3), fit(c.v, 2)) for c in cache.layers))
+        return KVCache(
+            tuple(LayerCache(fit(c.k, 3), fit(c.v, 2)) for c in cache.layers)
+        )
 
     second = state.ancestor_cache
-    return state.replace(cache=change(state.cache), ancestor_cache=second and change(second))
+    return state.replace(
+        cache=change(state.cache), ancestor_cache=second and change(second)
+    )
 
 
 def edit(state: DecodeState, change: Edit) -> DecodeState:
@@ -237,6 +251,8 @@ def edit(state: DecodeState, change: Edit) -> DecodeState:
     )
 
 
-def _take(mask: Bool[Array, "B"], new: Float[Array, "B ..."], old: Float[Array, "B ..."]):
+def _take(
+    mask: Bool[Array, "B"], new: Float[Array, "B ..."], old: Float[Array, "B ..."]
+):
     """Whole rows of `new` where the mask is set, of `old` elsewhere."""
     return jnp.where(mask.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)

@@ -10,7 +10,10 @@ from jaxtyping import Array, Int
 
 from fr.models.transformer import Transformer
 
-ROWS, BUCKET = 16, 32  # prompts that are read together, and what lengths are rounded up to
+ROWS, BUCKET = (
+    16,
+    32,
+)  # prompts that are read together, and what lengths are rounded up to
 
 
 def first_tokens(
@@ -18,18 +21,27 @@ def first_tokens(
 ) -> Int[np.ndarray, "N count"]:
     """The `count` likeliest first tokens behind each prompt, likeliest first; parameters stay where they are."""
     longest = max(map(len, prompts))
-    tokens = np.full((-(-len(prompts) // ROWS) * ROWS, -(-longest // BUCKET) * BUCKET), -1, np.int32)
+    tokens = np.full(
+        (-(-len(prompts) // ROWS) * ROWS, -(-longest // BUCKET) * BUCKET), -1, np.int32
+    )
     for row, prompt in zip(tokens, prompts):
         row[: len(prompt)] = prompt
-    found = [_read(model, count, params, part) for part in np.split(tokens, len(tokens) // ROWS)]
+    found = [
+        _read(model, count, params, part)
+        for part in np.split(tokens, len(tokens) // ROWS)
+    ]
     return np.concatenate(jax.device_get(found))[: len(prompts)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _read(model: Transformer, count: int, params: dict, tokens: Int[Array, "B T"]) -> Int[Array, "B count"]:
+def _read(
+    model: Transformer, count: int, params: dict, tokens: Int[Array, "B T"]
+) -> Int[Array, "B count"]:
     live = tokens >= 0
     positions = jnp.where(live, jnp.arange(tokens.shape[1]), -1)
     hidden, _ = model.apply({"params": params}, tokens, positions, method="hidden")
     last = jnp.maximum(live.sum(axis=1) - 1, 0)
     states = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    return jax.lax.top_k(model.apply({"params": params}, states, method="head"), count)[1]
+    return jax.lax.top_k(model.apply({"params": params}, states, method="head"), count)[
+        1
+    ]

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-RUNS = (
-    24  # about: 49,152 tokens are 2,048 columns, a step's worth for two cores and few enough for what follows
-)
+RUNS = 24  # about: 49,152 tokens are 2,048 columns, a step's worth for two cores and few enough for what follows
 SMALL = 4096  # a smaller vocabulary is summed as one run
 PAD = -1e30  # finite: its exponential is 0, and so is what that is multiplied with
 
 
-def columns(values: Float[Array, "B V"], near: int = RUNS, pad: float = PAD) -> Float[Array, "B N W"]:
+def columns(
+    values: Float[Array, "B V"], near: int = RUNS, pad: float = PAD
+) -> Float[Array, "B N W"]:
     """The same entries as N runs of W tokens: token n * W + w is entry n of column w.
 
     N divides V and is near `near`, where there is such a number; otherwise it is `near`, and the last run is padded.
@@ -25,7 +25,9 @@ def columns(values: Float[Array, "B V"], near: int = RUNS, pad: float = PAD) -> 
     batch, size = values.shape
     divisors = [n for n in range(near // 2 + 1, 2 * near) if size % n == 0]
     n = min(divisors, key=lambda n: abs(n - near), default=near)
-    return jnp.pad(values, ((0, 0), (0, -size % n)), constant_values=pad).reshape(batch, n, -1)
+    return jnp.pad(values, ((0, 0), (0, -size % n)), constant_values=pad).reshape(
+        batch, n, -1
+    )
 
 
 def summable(values: Float[Array, "B V"]) -> Float[Array, "B N W"]:
@@ -53,7 +55,9 @@ def _sums(first, second):
     return jnp.sum(jax.lax.complex(first, second), axis=1)
 
 
-def likeliest(values: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B C"], Int[Array, "B C"]]:
+def likeliest(
+    values: Float[Array, "B V"], count: int
+) -> tuple[Float[Array, "B C"], Int[Array, "B C"]]:
     """The `count` largest entries of each row (all, if there are fewer) and their ids, in descending order.
 
     Exact: no entry outside the `count` columns with the largest maxima is larger than one of these maxima.
@@ -71,10 +75,13 @@ def likeliest(values: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B 
     # where they do not.
     rest = jnp.where(run == first[:, None], -jnp.inf, inside)
     ids = (
-        jnp.concatenate([first[:, None], jnp.broadcast_to(run, inside.shape)], axis=1) * z.shape[2]
+        jnp.concatenate([first[:, None], jnp.broadcast_to(run, inside.shape)], axis=1)
+        * z.shape[2]
         + column[:, None]
     )
-    top, at = _top(jnp.concatenate([peaks[:, None], rest], axis=1).reshape(len(values), -1), count)
+    top, at = _top(
+        jnp.concatenate([peaks[:, None], rest], axis=1).reshape(len(values), -1), count
+    )
     return top, jnp.take_along_axis(ids.reshape(len(values), -1), at, axis=-1)
 
 

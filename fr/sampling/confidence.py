@@ -27,8 +27,15 @@ class Prober:
         program: Callable[..., jax.Array],
     ):
         self.held: dict[int, int] = {}  # cache entries of the rows that wait, by slot
-        self.used = self.padded = 0  # tokens of all trees, and of the shapes that they were sent in
-        self._devices, self._slots, self._plan, self._program = devices, slots, plan, program
+        self.used = self.padded = (
+            0  # tokens of all trees, and of the shapes that they were sent in
+        )
+        self._devices, self._slots, self._plan, self._program = (
+            devices,
+            slots,
+            plan,
+            program,
+        )
         self._planned: list[_Planned] = []
         self._flights: list[tuple[jax.Array, list[packing.Block]]] = []
 
@@ -42,7 +49,9 @@ class Prober:
         if self._plan is not None:
             self.held[slot] = length
 
-    def exchange(self, cache: KVCache, finished: Sequence[tuple[int, Rollout]]) -> list[Rollout]:
+    def exchange(
+        self, cache: KVCache, finished: Sequence[tuple[int, Rollout]]
+    ) -> list[Rollout]:
         """Send the probes of rollouts (by slot) that have been collected; returns those that are complete.
 
         They are scored behind prefixes of `cache`, [D, ...] as the engine holds it; what they find comes with the
@@ -50,7 +59,11 @@ class Prober:
         """
         complete = self._land()
         for slot, rollout in finished:
-            probe = self._plan(rollout.row, rollout.tokens) if self._plan is not None else None
+            probe = (
+                self._plan(rollout.row, rollout.tokens)
+                if self._plan is not None
+                else None
+            )
             self.held.pop(slot, None)
             if probe is None:
                 complete.append(rollout)
@@ -65,7 +78,9 @@ class Prober:
         for planned in self._planned:
             queues[planned.device].append([block for _, block in planned.blocks])
         for trees, blocks in packing.calls(queues, cache.size):
-            self._flights.append((self._program(cache, self._devices.split(trees)), blocks))
+            self._flights.append(
+                (self._program(cache, self._devices.split(trees)), blocks)
+            )
             self.used += sum(len(block.tree.tokens) for block in blocks)
             self.padded += trees.tokens.size
 
@@ -97,11 +112,19 @@ class _Planned:
             for answer, path in block.tree.answers.items()
         }
         cuts, sets = self.probe.cuts, self.probe.answers
-        table = lambda group: np.array([found[cut, a] for cut in cuts for a in group], np.float32)
+        table = lambda group: np.array(
+            [found[cut, a] for cut in cuts for a in group], np.float32
+        )
         confidence = Confidence(
             cuts=np.array(cuts, np.int32),
-            logp={name: table(group).reshape(len(cuts), len(group)) for name, group in sets.items()},
-            lengths={name: np.array([len(answer) for answer in group]) for name, group in sets.items()},
+            logp={
+                name: table(group).reshape(len(cuts), len(group))
+                for name, group in sets.items()
+            },
+            lengths={
+                name: np.array([len(answer) for answer in group])
+                for name, group in sets.items()
+            },
             positions=sum(len(block.tree.tokens) for _, block in self.blocks),
         )
         return dataclasses.replace(self.rollout, confidence=confidence)
@@ -112,12 +135,22 @@ def _plan(rollout: Rollout, probe: Probe, device: int, slot: int) -> _Planned:
     row, count = rollout.row, rollout.length
     for cut in probe.cuts:
         if not 0 <= cut <= count:
-            raise ValueError(f"row {row.id}: a probe cuts it at {cut}, it has {count} tokens")
+            raise ValueError(
+                f"row {row.id}: a probe cuts it at {cut}, it has {count} tokens"
+            )
     for name, answers in probe.answers.items():
         if not answers or not all(answers) or len(set(answers)) < len(answers):
-            raise ValueError(f"row {row.id}: answers {name!r} of its probe must be different and not empty")
-    trees = packing.trees_of(probe.cue, tuple(sorted({a for group in probe.answers.values() for a in group})))
+            raise ValueError(
+                f"row {row.id}: answers {name!r} of its probe must be different and not empty"
+            )
+    trees = packing.trees_of(
+        probe.cue, tuple(sorted({a for group in probe.answers.values() for a in group}))
+    )
     last = lambda cut: int(rollout.tokens[cut - 1]) if cut else row.prompt[-1]
-    block = lambda cut, tree: packing.Block(slot, last(cut), len(row.prompt) + cut - 1, tree, device)
-    blocks = [(cut, block(cut, tree)) for cut in dict.fromkeys(probe.cuts) for tree in trees]
+    block = lambda cut, tree: packing.Block(
+        slot, last(cut), len(row.prompt) + cut - 1, tree, device
+    )
+    blocks = [
+        (cut, block(cut, tree)) for cut in dict.fromkeys(probe.cuts) for tree in trees
+    ]
     return _Planned(rollout, probe, device, blocks)

@@ -32,12 +32,20 @@ def decode_chunk(
         specialist, cache = _logits(model, params.specialist, state, state.cache)
         second, ancestor_cache = None, None
         if ancestor is not None:
-            second, ancestor_cache = _logits(ancestor, params.ancestor, state, state.ancestor_cache)
+            second, ancestor_cache = _logits(
+                ancestor, params.ancestor, state, state.ancestor_cache
+            )
             second = stats.defer(specialist, second, tau, ancestor.config.masked)
-        state, emission = emit(state, specialist, second, tau) if statistics else draw_only(state, specialist)
+        state, emission = (
+            emit(state, specialist, second, tau)
+            if statistics
+            else draw_only(state, specialist)
+        )
         # One block: XLA copies a whole buffer for an update of a few hundred bytes, and the host fetches once.
         # float32 holds every token id below 2**24 exactly.
-        block = jnp.stack([leaf.astype(jnp.float32) for leaf in jax.tree.leaves(emission)])
+        block = jnp.stack(
+            [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(emission)]
+        )
         return state.replace(cache=cache, ancestor_cache=ancestor_cache), block
 
     return jax.lax.scan(step, state, None, length=steps)
@@ -46,7 +54,9 @@ def decode_chunk(
 def _logits(model: Transformer, params: dict, state: DecodeState, cache: KVCache):
     live = ~(state.done | state.paused)
     positions = jnp.where(live, state.length, -1)
-    logits, cache = model.apply({"params": params}, state.last[:, None], positions[:, None], cache)
+    logits, cache = model.apply(
+        {"params": params}, state.last[:, None], positions[:, None], cache
+    )
     return logits[:, 0], cache
 
 
@@ -72,9 +82,13 @@ def emit(
         lineage = stats.lineage_stats(reading, theirs, token)
     # A forced token says nothing of the specialist: it adds nothing to the window, here and in calibration.
     score = jnp.where(forced, 0.0, steering.detector_score(rows, moments, lineage))
-    ring = state.scores.at[jnp.arange(score.shape[0]), state.generated % steering.RING].set(score)
+    ring = state.scores.at[
+        jnp.arange(score.shape[0]), state.generated % steering.RING
+    ].set(score)
     total = steering.windowed(ring, state.generated, rows.detector_width)
-    memory = steering.remember(state.memory, rows, score, moments.top20_confidence, ~forced)
+    memory = steering.remember(
+        state.memory, rows, score, moments.top20_confidence, ~forced
+    )
     watched = jnp.where(rows.drift >= 0, memory[:, steering.RISE], total)
     fired = steering.fires(rows, watched, state.generated, state.fired) & live & ~forced
 
@@ -84,7 +98,12 @@ def emit(
         lambda: _choose(
             replaced,
             steering.second_draw(
-                rows, fired, _withhold(state, specialist), ancestor, lineage, second_uniform
+                rows,
+                fired,
+                _withhold(state, specialist),
+                ancestor,
+                lineage,
+                second_uniform,
             ),
             (token, sample_logp),
         ),
@@ -96,11 +115,15 @@ def emit(
     moments = moments.replace(logp=stats.log_prob(reading, token))
     if lineage is not None:
         lineage = stats.for_token(lineage, stats.delta_path(reading, theirs, token))
-    emission = Emission(token, live, forced & live, fired, sample_logp, moments, lineage)
+    emission = Emission(
+        token, live, forced & live, fired, sample_logp, moments, lineage
+    )
     return _advance(state, emission, ring, memory), emission
 
 
-def draw_only(state: DecodeState, logits: Float[Array, "B V"]) -> tuple[DecodeState, Emission]:
+def draw_only(
+    state: DecodeState, logits: Float[Array, "B V"]
+) -> tuple[DecodeState, Emission]:
     """One token a row from its logits, drawn or forced, with its log-prob and nothing else."""
     live, waiting = ~(state.done | state.paused), _waiting(state)
     forced = waiting >= 0
@@ -108,18 +131,25 @@ def draw_only(state: DecodeState, logits: Float[Array, "B V"]) -> tuple[DecodeSt
         state, logits, lg.uniforms(state.key, state.generated)[:, 0], waiting
     )
     token, sample_logp = _choose(forced, (waiting, forced_logp), (token, sample_logp))
-    emission = Emission(token, live, forced & live, jnp.zeros_like(live), sample_logp, None, None)
+    emission = Emission(
+        token, live, forced & live, jnp.zeros_like(live), sample_logp, None, None
+    )
     return _advance(state, emission, state.scores, state.memory), emission
 
 
 def _waiting(state: DecodeState) -> Int[Array, "B"]:
     """The token at the head of each row's forced queue; -1 where it is empty."""
     at = state.forced_at[:, None]
-    return jnp.take_along_axis(state.rows.forced, at, axis=-1, mode="fill", fill_value=-1)[:, 0]
+    return jnp.take_along_axis(
+        state.rows.forced, at, axis=-1, mode="fill", fill_value=-1
+    )[:, 0]
 
 
 def _first_draw(
-    state: DecodeState, logits: Float[Array, "B V"], uniform: Float[Array, "B"], waiting: Int[Array, "B"]
+    state: DecodeState,
+    logits: Float[Array, "B V"],
+    uniform: Float[Array, "B"],
+    waiting: Int[Array, "B"],
 ) -> tuple[Int[Array, "B"], Float[Array, "B"], Float[Array, "B"]]:
     """The token that each row draws by its own rules, its log-prob, and that of the token that waits."""
     rows = state.rows
@@ -136,9 +166,17 @@ def _first_draw(
         return drawn(kept, jnp.ones_like(temperature))
 
     # Rows without a filter or a penalty take the same numbers whoever is beside them, and no copy of the logits.
-    altered = (rows.top_p < 1) | (rows.top_k > 0) | (rows.min_p > 0) | _young(state) | _begins(state)
+    altered = (
+        (rows.top_p < 1)
+        | (rows.top_k > 0)
+        | (rows.min_p > 0)
+        | _young(state)
+        | _begins(state)
+    )
     plain = drawn(logits, temperature)
-    return jax.lax.cond(jnp.any(altered), lambda: _choose(altered, altered_draw(), plain), lambda: plain)
+    return jax.lax.cond(
+        jnp.any(altered), lambda: _choose(altered, altered_draw(), plain), lambda: plain
+    )
 
 
 def _choose(replaced, second, first):
@@ -172,7 +210,10 @@ def _withhold(state: DecodeState, logits: Float[Array, "B V"]) -> Float[Array, "
 
 
 def _advance(
-    state: DecodeState, emission: Emission, ring: Float[Array, "B W"], memory: Float[Array, "B 4"]
+    state: DecodeState,
+    emission: Emission,
+    ring: Float[Array, "B W"],
+    memory: Float[Array, "B 4"],
 ) -> DecodeState:
     """Count the emitted token of live rows; leave the others as they are."""
     rows, live, token = state.rows, emission.valid, emission.token

@@ -35,7 +35,9 @@ class Devices:
                 f"with sampling.model_axis = {model} use shard_map or auto"
             )
         if len(local) % model:
-            raise UserError(f"sampling.model_axis = {model} does not divide the {len(local)} local devices")
+            raise UserError(
+                f"sampling.model_axis = {model} does not divide the {len(local)} local devices"
+            )
         self.kind = kind
         self.devices = local[:1] if kind == "one" else local
         self.mesh = Mesh(np.array(self.devices).reshape(-1, model), sharding.AXES)
@@ -55,7 +57,10 @@ class Devices:
         """The devices of all processes, in the order of the processes' numbers."""
         if jax.process_count() == 1:
             return self.devices
-        local = (jax.local_devices(i)[: len(self.devices)] for i in range(jax.process_count()))
+        local = (
+            jax.local_devices(i)[: len(self.devices)]
+            for i in range(jax.process_count())
+        )
         return list(itertools.chain.from_iterable(local))
 
     def replicate(self, params):
@@ -63,9 +68,14 @@ class Devices:
 
         What lies over the devices of several processes comes by a program that all of them must call.
         """
-        if all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(params)):
+        if all(
+            getattr(leaf, "is_fully_addressable", True)
+            for leaf in jax.tree.leaves(params)
+        ):
             return sharding.place(params, self.mesh)
-        return self.receiver(lambda tree: tree, sharding.places(params, self.mesh))(params)
+        return self.receiver(lambda tree: tree, sharding.places(params, self.mesh))(
+            params
+        )
 
     def receiver(self, fn: Callable, places) -> Callable:
         """Compile fn(params), whose result each process has at `places` of its own `mesh`.
@@ -76,9 +86,15 @@ class Devices:
         if len(self.everywhere) == len(self.devices):
             return jax.jit(fn, out_shardings=places)
         # The meshes of all processes as one, of which each has a block of rows.
-        mesh = Mesh(np.array(self.everywhere).reshape(-1, self.mesh.shape["model"]), sharding.AXES)
+        mesh = Mesh(
+            np.array(self.everywhere).reshape(-1, self.mesh.shape["model"]),
+            sharding.AXES,
+        )
         program = jax.jit(
-            fn, out_shardings=jax.tree.map(lambda place: NamedSharding(mesh, place.spec), places)
+            fn,
+            out_shardings=jax.tree.map(
+                lambda place: NamedSharding(mesh, place.spec), places
+            ),
         )
 
         def own(leaf: jax.Array, place: NamedSharding) -> jax.Array:
@@ -101,7 +117,11 @@ class Devices:
 
         if self.kind == "one":
             # A place with a name: what is made without the parameters has none, and would compile the next anew.
-            return jax.jit(local, donate_argnums=donate, out_shardings=NamedSharding(self.mesh, P()))
+            return jax.jit(
+                local,
+                donate_argnums=donate,
+                out_shardings=NamedSharding(self.mesh, P()),
+            )
 
         @functools.wraps(fn)
         def shard(params, *arrays):
@@ -121,11 +141,16 @@ class Devices:
         # Which arguments have the device axis depends on how many there are; a new pmap would compile anew.
         program = functools.cache(
             lambda count: jax.pmap(
-                fn, in_axes=(None, *[0] * count), devices=self.devices, donate_argnums=donate
+                fn,
+                in_axes=(None, *[0] * count),
+                devices=self.devices,
+                donate_argnums=donate,
             )
         )
         return lambda params, *arrays: program(len(arrays))(params, *arrays)
 
     def split(self, tree):
         """Host arrays [D * B, ...] as [D, B, ...]."""
-        return jax.tree.map(lambda x: np.reshape(x, (self.count, -1, *np.shape(x)[1:])), tree)
+        return jax.tree.map(
+            lambda x: np.reshape(x, (self.count, -1, *np.shape(x)[1:])), tree
+        )

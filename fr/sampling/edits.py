@@ -26,7 +26,9 @@ def ask(source: WorkSource, slots: list[Slot | None], paused: list[int]) -> batc
         forced=np.full((total, rows.WIDTHS["forced"]), -1, np.int32),
     )
     for i in paused:
-        _edit(change, i, slots[i], source.resume(slots[i].row, np.array(slots[i].tokens)))
+        _edit(
+            change, i, slots[i], source.resume(slots[i].row, np.array(slots[i].tokens))
+        )
     return change
 
 
@@ -34,7 +36,9 @@ def _edit(change: batch.Edit, i: int, slot: Slot, answer: Resume) -> None:
     row = slot.row
     if answer.cut is not None:
         if not 0 <= answer.cut <= len(slot.tokens):
-            raise ValueError(f"row {row.id}: cannot keep {answer.cut} of {len(slot.tokens)} tokens")
+            raise ValueError(
+                f"row {row.id}: cannot keep {answer.cut} of {len(slot.tokens)} tokens"
+            )
         slot.rewind(answer.cut)
     slot.forced = (*answer.forced, *slot.forced)
     sequence = [*row.prompt, *slot.tokens]

@@ -70,14 +70,20 @@ class Engine:
         devices: Devices | None = None,
     ):
         if ancestor is not None and not statistics:
-            raise ValueError("an ancestor in the loop is there for its statistics; leave it out or keep them")
+            raise ValueError(
+                "an ancestor in the loop is there for its statistics; leave it out or keep them"
+            )
         self.devices = devices or Devices()
         self.slots, self.counts, self._statistics = slots, Counts(), statistics
         self._chunk, self._has_ancestor = chunk, ancestor is not None
         self._admission = Admission(self.devices.count, slots, prefill)
-        self._room = self._largest = 0  # entries of a kept prompt, and of the longest cache so far
+        self._room = self._largest = (
+            0  # entries of a kept prompt, and of the longest cache so far
+        )
         second = ancestor_params and self._layered(ancestor, ancestor_params)
-        self._params = self.devices.replicate(batch.Models(self._layered(model, params), second))
+        self._params = self.devices.replicate(
+            batch.Models(self._layered(model, params), second)
+        )
         self._tau = np.full(self.devices.count, tau, np.float32)
         both = [m.config for m in (model, ancestor) if m is not None]
         self._vocab, self._context = model.config.vocab, min(c.context for c in both)
@@ -89,22 +95,39 @@ class Engine:
             fn.__name__ = name  # for the compile log
             return self.devices.wrap(fn, donate)
 
-        both, kept, steps, statistics = (model, ancestor), self._admission.kept, self._chunk, self._statistics
+        both, kept, steps, statistics = (
+            (model, ancestor),
+            self._admission.kept,
+            self._chunk,
+            self._statistics,
+        )
         chunk = lambda *args: decode.decode_chunk(*both, steps, statistics, *args)
         self._decode = program("decode", chunk, donate=(1,))
-        self._read = program("read", lambda *args: batch.read(*both, *args), donate=(1,))
+        self._read = program(
+            "read", lambda *args: batch.read(*both, *args), donate=(1,)
+        )
         self._enter = program("enter", lambda *args: batch.enter(*args), donate=(1,))
-        self._edit = program("edit", lambda params, *args: batch.edit(*args), donate=(1,))
-        self._probe = program("probe", lambda params, *args: probes.score(model, params.specialist, *args))
+        self._edit = program(
+            "edit", lambda params, *args: batch.edit(*args), donate=(1,)
+        )
+        self._probe = program(
+            "probe", lambda params, *args: probes.score(model, params.specialist, *args)
+        )
         # One compiled function a size: a fresh function would compile anew for each run.
         self._resize = functools.cache(
-            lambda size: program("resize", lambda params, state: batch.resize(state, size))
+            lambda size: program(
+                "resize", lambda params, state: batch.resize(state, size)
+            )
         )
         self._init = functools.cache(
-            lambda size: program("init", lambda params, empty: batch.init_state(*both, empty, size))
+            lambda size: program(
+                "init", lambda params, empty: batch.init_state(*both, empty, size)
+            )
         )
         self._init_prefixes = functools.cache(
-            lambda size: program("prefixes", lambda params, tau: batch.init_prefixes(*both, kept, size))
+            lambda size: program(
+                "prefixes", lambda params, tau: batch.init_prefixes(*both, kept, size)
+            )
         )
 
     def _layered(self, model: Transformer, params: dict) -> dict:
@@ -126,7 +149,10 @@ class Engine:
         if not self._statistics:
             return ()
         names = [f.name for f in dataclasses.fields(TokenStats)]
-        return tuple(names + [f.name for f in dataclasses.fields(LineageStats)] * self._has_ancestor)
+        return tuple(
+            names
+            + [f.name for f in dataclasses.fields(LineageStats)] * self._has_ancestor
+        )
 
     def update(self, params: dict) -> None:
         """Decode with these parameters of the same model from the next run on.
@@ -169,7 +195,10 @@ class Engine:
                 chunk.done, paused = self._look(state, slots)
                 if paused:
                     finished += self._collect(chunk, state)
-                    last, state = None, self._edited(state, edits.ask(source, slots, paused))
+                    last, state = (
+                        None,
+                        self._edited(state, edits.ask(source, slots, paused)),
+                    )
 
     def sample(
         self,
@@ -182,20 +211,32 @@ class Engine:
         """Decode a fixed list of rows; the rollouts come back in its order. `max_length` 0: that of the rows."""
         todo = list(todo)
         source = ListSource(todo, progress, plan, speak)
-        longest = max((len(r.prompt) + rows.value(r, "budget") for r in todo), default=1)
+        longest = max(
+            (len(r.prompt) + rows.value(r, "budget") for r in todo), default=1
+        )
         self.run(source, max_length or longest)
         return source.rollouts
 
     def prober(self, plan: Plan | None) -> Prober:
         """What sends the probes of this engine's finished rows."""
-        return Prober(self.devices, self.slots, plan, functools.partial(self._probe, self._params))
+        return Prober(
+            self.devices, self.slots, plan, functools.partial(self._probe, self._params)
+        )
 
-    def _ask(self, source: WorkSource, finished: list[Rollout], slots: list) -> dict[int, Row]:
+    def _ask(
+        self, source: WorkSource, finished: list[Rollout], slots: list
+    ) -> dict[int, Row]:
         """New rows, by the slots that they will take."""
-        free = [i for i, slot in enumerate(slots) if slot is None and i not in self._prober.held]
+        free = [
+            i
+            for i, slot in enumerate(slots)
+            if slot is None and i not in self._prober.held
+        ]
         new = source.next(finished, len(free))
         if len(new) > len(free):
-            raise ValueError(f"the work source gave {len(new)} rows for {len(free)} free slots")
+            raise ValueError(
+                f"the work source gave {len(new)} rows for {len(free)} free slots"
+            )
         for row in new:
             self._check(row)
         return dict(zip(free, new))
@@ -204,13 +245,29 @@ class Engine:
         if not row.prompt:
             raise ValueError(f"row {row.id}: its prompt is empty")
         if rows.value(row, "budget") < 1:
-            raise ValueError(f"row {row.id}: a budget of {rows.value(row, 'budget')} leaves nothing to emit")
-        reads = rows.value(row, "operator") != steering.PLAIN or rows.value(row, "floor") > -np.inf
+            raise ValueError(
+                f"row {row.id}: a budget of {rows.value(row, 'budget')} leaves nothing to emit"
+            )
+        reads = (
+            rows.value(row, "operator") != steering.PLAIN
+            or rows.value(row, "floor") > -np.inf
+        )
         if reads and not self._statistics:
-            raise ValueError(f"row {row.id}: its operator reads statistics, and this engine keeps none")
-        if rows.value(row, "operator") in steering.NEEDS_ANCESTOR and not self._has_ancestor:
-            raise ValueError(f"row {row.id}: its operator mixes with an ancestor, and this engine has none")
-        given = (*row.prompt, *row.params.get("forced", ()), *row.params.get("stop", ()))
+            raise ValueError(
+                f"row {row.id}: its operator reads statistics, and this engine keeps none"
+            )
+        if (
+            rows.value(row, "operator") in steering.NEEDS_ANCESTOR
+            and not self._has_ancestor
+        ):
+            raise ValueError(
+                f"row {row.id}: its operator mixes with an ancestor, and this engine has none"
+            )
+        given = (
+            *row.prompt,
+            *row.params.get("forced", ()),
+            *row.params.get("stop", ()),
+        )
         check_ids((i for i in given if i != -1), self._vocab, f"row {row.id}")
         need = len(row.prompt) - 1 + int(rows.value(row, "budget"))
         if need >= self._context:
@@ -223,37 +280,58 @@ class Engine:
                 f"row {row.id}: prompt and budget need {need} cache entries, the cache has {self._limit}"
             )
 
-    def _admit(self, state: batch.DecodeState, slots: list, placed: dict[int, Row]) -> batch.DecodeState:
+    def _admit(
+        self, state: batch.DecodeState, slots: list, placed: dict[int, Row]
+    ) -> batch.DecodeState:
         """Read the prompts that are not kept, then let the rows in."""
-        longest = max((cache_size(len(row.prompt) - 1) for row in placed.values()), default=0)
+        longest = max(
+            (cache_size(len(row.prompt) - 1) for row in placed.values()), default=0
+        )
         if longest > self._room:
             self._room = longest
             self._admission.forget()
             self._prefixes = self._init_prefixes(longest)(self._params, self._tau)
         if placed:
             # Room for the prompts first: what does not fit the cache is not copied into it.
-            state = self._resized(state, max(len(row.prompt) for row in placed.values()))
+            state = self._resized(
+                state, max(len(row.prompt) for row in placed.values())
+            )
         for entering in self._admission.rounds(placed):
             for tokens, into in entering.reads:
                 self.counts.prompts += int((into < self._admission.kept).sum())
                 self.counts.prompt_tokens += int((tokens >= 0).sum())
-                self._prefixes = self._read(self._params, self._prefixes, *self.devices.split((tokens, into)))
+                self._prefixes = self._read(
+                    self._params, self._prefixes, *self.devices.split((tokens, into))
+                )
             entry = self.devices.split(entering.entry)
             state = self._enter(self._params, state, self._prefixes, entry)
             for slot, row in entering.rows.items():
-                slots[slot] = Slot(row, tuple(row.params.get("forced", ())), len(row.prompt) - 1)
+                slots[slot] = Slot(
+                    row, tuple(row.params.get("forced", ())), len(row.prompt) - 1
+                )
         self.counts.entered += len(placed)
         return state
 
-    def _fit(self, state: batch.DecodeState, slots: list[Slot | None]) -> batch.DecodeState:
+    def _fit(
+        self, state: batch.DecodeState, slots: list[Slot | None]
+    ) -> batch.DecodeState:
         """Give the cache the size that the next chunk needs: a step costs what its cache is long."""
-        need = max(min(slot.length + self._chunk, slot.need) for slot in slots if slot is not None)
+        need = max(
+            min(slot.length + self._chunk, slot.need)
+            for slot in slots
+            if slot is not None
+        )
         need = max(need, *self._prober.held.values(), 0)
         # Not shorter at once: rows of unequal age would have it go up and down.
         return self._resized(state, need, shrink=2 * cache_size(need) <= self._size)
 
-    def _resized(self, state: batch.DecodeState, need: int, shrink: bool = False) -> batch.DecodeState:
-        at, to = (self._sizes.index(size) for size in (self._size, min(cache_size(need), self._limit)))
+    def _resized(
+        self, state: batch.DecodeState, need: int, shrink: bool = False
+    ) -> batch.DecodeState:
+        at, to = (
+            self._sizes.index(size)
+            for size in (self._size, min(cache_size(need), self._limit))
+        )
         # One size after the other: programs for neighbours only, so that a run soon has them all.
         while at < to or (shrink and at > to):
             last, at = at, at + (1 if at < to else -1)
@@ -266,12 +344,17 @@ class Engine:
                 self._resize(self._sizes[last])(self._params, state)
         return state
 
-    def _look(self, state: batch.DecodeState, slots: list[Slot | None]) -> tuple[np.ndarray, list[int]]:
+    def _look(
+        self, state: batch.DecodeState, slots: list[Slot | None]
+    ) -> tuple[np.ndarray, list[int]]:
         """Wait for the chunk; free the slots of rows that are done. Returns who is done and who is paused."""
         done, paused, length = (
-            x.reshape(-1) for x in jax.device_get((state.done, state.paused, state.length))
+            x.reshape(-1)
+            for x in jax.device_get((state.done, state.paused, state.length))
         )
-        full = all(slot is not None or i in self._prober.held for i, slot in enumerate(slots))
+        full = all(
+            slot is not None or i in self._prober.held for i, slot in enumerate(slots)
+        )
         before = sum(slot.length for slot in slots if slot is not None)
         for i, slot in enumerate(slots):
             if slot is not None:
@@ -290,14 +373,19 @@ class Engine:
                 slots[i] = None
         return done, waiting
 
-    def _edited(self, state: batch.DecodeState, change: batch.Edit) -> batch.DecodeState:
+    def _edited(
+        self, state: batch.DecodeState, change: batch.Edit
+    ) -> batch.DecodeState:
         return self._edit(self._params, state, self.devices.split(change))
 
     def _collect(self, chunk: _Chunk | None, state: batch.DecodeState) -> list[Rollout]:
         """Hand a chunk's emissions to the rows that made them; returns the rollouts that are complete."""
         finished = [] if chunk is None else self._ended(chunk)
         complete = self._prober.exchange(state.cache, finished)
-        self.counts.probe_tokens, self.counts.probe_padded = self._prober.used, self._prober.padded
+        self.counts.probe_tokens, self.counts.probe_padded = (
+            self._prober.used,
+            self._prober.padded,
+        )
         return complete
 
     def _ended(self, chunk: _Chunk) -> list[tuple[int, Rollout]]:

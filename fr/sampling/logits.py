@@ -12,7 +12,9 @@ _GROUP = 64  # columns whose mass is first taken together
 _FEW = 1024  # tokens among which an edge is looked for before the whole vocabulary is sorted
 
 
-def temper(logits: Float[Array, "B V"], temperature: Float[Array, "B"]) -> Float[Array, "B V"]:
+def temper(
+    logits: Float[Array, "B V"], temperature: Float[Array, "B"]
+) -> Float[Array, "B V"]:
     """Logits over temperature; a greedy row (temperature 0) keeps temperature 1, its argmax being the same.
 
     Temperatures below COLDEST count as that: what is not within 1e-4 of the largest logit then has no mass.
@@ -45,7 +47,9 @@ def restrict(
 
 
 def likely(
-    logits: Float[Array, "B V"], share: Float[Array, "B"], of: Float[Array, "B V"] | None = None
+    logits: Float[Array, "B V"],
+    share: Float[Array, "B"],
+    of: Float[Array, "B V"] | None = None,
 ) -> Float[Array, "B V"]:
     """Keep the tokens with p >= share max p, p = softmax(of); `of` is the logits themselves if not given."""
     of = logits if of is None else of
@@ -76,7 +80,9 @@ def _edge(ordered, count, whole, total, top_p):
     p = jnp.exp(ordered - jnp.where(whole, total, of_kept)[:, None])
     # A token stays while the mass before it is short of top_p: the likeliest one always does.
     kept &= (jnp.cumsum(p, axis=-1) - p < top_p[:, None]) | (top_p[:, None] >= 1)
-    return jnp.take_along_axis(ordered, jnp.maximum(jnp.sum(kept, axis=-1, keepdims=True), 1) - 1, axis=-1)
+    return jnp.take_along_axis(
+        ordered, jnp.maximum(jnp.sum(kept, axis=-1, keepdims=True), 1) - 1, axis=-1
+    )
 
 
 def draw(
@@ -98,7 +104,9 @@ def draw(
     mass = lambda z: jnp.exp((z - above[:, None, None]) * scale[:, None, None])
     of_columns = column_sums(mass(z))
     width = of_columns.shape[-1]
-    grouped = jnp.pad(of_columns, ((0, 0), (0, -width % _GROUP))).reshape(len(logits), -1, _GROUP)
+    grouped = jnp.pad(of_columns, ((0, 0), (0, -width % _GROUP))).reshape(
+        len(logits), -1, _GROUP
+    )
     of_groups = jnp.sum(grouped, axis=-1)
     total = jnp.sum(of_groups, axis=-1)
 
@@ -109,7 +117,11 @@ def draw(
     entries = mass(jnp.take_along_axis(z, column[:, None, None], axis=2))[:, :, 0]
     run, _ = _invert(entries, target)
     best = lambda: first_of(logits, peak)
-    token = jnp.where(greedy, jax.lax.cond(jnp.any(greedy), best, lambda: column), run * width + column)
+    token = jnp.where(
+        greedy,
+        jax.lax.cond(jnp.any(greedy), best, lambda: column),
+        run * width + column,
+    )
     token = token.astype(jnp.int32)
     return token, (pick(logits, token) - peak) * scale - jnp.log(total)
 

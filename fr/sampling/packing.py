@@ -54,7 +54,9 @@ class Block:
 
 
 @functools.lru_cache(maxsize=1024)
-def trees_of(cue: tuple[int, ...], answers: tuple[tuple[int, ...], ...]) -> tuple[Tree, ...]:
+def trees_of(
+    cue: tuple[int, ...], answers: tuple[tuple[int, ...], ...]
+) -> tuple[Tree, ...]:
     """Sorted answers behind a cue, in as few trees as fit a sequence; none without an answer."""
     if not answers:
         return ()
@@ -66,7 +68,9 @@ def trees_of(cue: tuple[int, ...], answers: tuple[tuple[int, ...], ...]) -> tupl
 
 
 def _tree(cue: tuple[int, ...], answers: Sequence[tuple[int, ...]]) -> Tree:
-    nodes = {cue[:n]: n for n in range(len(cue) + 1)}  # what was read, less the first token: its place
+    nodes = {
+        cue[:n]: n for n in range(len(cue) + 1)
+    }  # what was read, less the first token: its place
     ends = [len(nodes)] * len(nodes)
     targets, paths = {}, {}
     for answer in answers:  # sorted, so that what shares a beginning is together
@@ -89,7 +93,9 @@ def _tree(cue: tuple[int, ...], answers: Sequence[tuple[int, ...]]) -> Tree:
     )
 
 
-def calls(queues: list[list[list[Block]]], size: int) -> Iterator[tuple[Trees, list[Block]]]:
+def calls(
+    queues: list[list[list[Block]]], size: int
+) -> Iterator[tuple[Trees, list[Block]]]:
     """Blocks by device and row as the arrays of every call, [D * R, ...] and [D * E], and the blocks that it has.
 
     `size` is that of the cache, which decides with the blocks how long sequences are.
@@ -104,9 +110,15 @@ def calls(queues: list[list[list[Block]]], size: int) -> Iterator[tuple[Trees, l
 
 def _length(queues: list[list[list[Block]]], size: int) -> int:
     """The length of sequences that takes least time with a cache of `size` entries."""
-    longest = max(block.tree.size for queue in queues for blocks in queue for block in blocks)
-    fits = [n for n in LENGTHS if n >= longest] or [-(-longest // LENGTHS[-1]) * LENGTHS[-1]]
-    count = lambda n: sum(rows for _, rows in _spans(max(len(_packed(queue, n)) for queue in queues)))
+    longest = max(
+        block.tree.size for queue in queues for blocks in queue for block in blocks
+    )
+    fits = [n for n in LENGTHS if n >= longest] or [
+        -(-longest // LENGTHS[-1]) * LENGTHS[-1]
+    ]
+    count = lambda n: sum(
+        rows for _, rows in _spans(max(len(_packed(queue, n)) for queue in queues))
+    )
     return min(fits, key=lambda n: count(n) * (n + size / _COPY))
 
 
@@ -135,7 +147,9 @@ def _spans(sequences: int) -> list[tuple[int, int]]:
     return spans
 
 
-def _filled(sequences: list[list[list[Block]]], count: int, length: int) -> tuple[Trees, list[Block]]:
+def _filled(
+    sequences: list[list[list[Block]]], count: int, length: int
+) -> tuple[Trees, list[Block]]:
     """One call of `count` sequences a device, fewer of which are given."""
     total, edges = len(sequences) * count, -(-count * length // PIECE) * PIECE
     grid = lambda value: np.full((total, length), value, np.int32)
@@ -155,7 +169,14 @@ def _filled(sequences: list[list[list[Block]]], count: int, length: int) -> tupl
             trees.rows[device * count + r] = sequence[0].slot
             for block in sequence:
                 block.first = first
-                _write(trees, block, device * count + r, t, device * edges + first, r * length + t)
+                _write(
+                    trees,
+                    block,
+                    device * count + r,
+                    t,
+                    device * edges + first,
+                    r * length + t,
+                )
                 t, first = t + len(block.tree.tokens), first + len(block.tree.targets)
     return trees, [block for own in sequences for sequence in own for block in sequence]
 
@@ -163,7 +184,10 @@ def _filled(sequences: list[list[list[Block]]], count: int, length: int) -> tupl
 def _write(trees: Trees, block: Block, r: int, t: int, first: int, at: int) -> None:
     """Write one tree from token t of sequence r on, and its targets from `first` on; `at` is where it is read."""
     tree = block.tree
-    here, there = slice(t, t + len(tree.tokens)), slice(first, first + len(tree.targets))
+    here, there = (
+        slice(t, t + len(tree.tokens)),
+        slice(first, first + len(tree.targets)),
+    )
     trees.tokens[r, here] = tree.tokens
     trees.tokens[r, t] = block.token
     trees.positions[r, here] = block.position + tree.depth

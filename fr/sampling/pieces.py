@@ -10,7 +10,9 @@ from jaxtyping import Array, Float, Int
 from fr.sampling import stats
 from fr.sampling.columns import pick
 
-LOGITS = 2**24  # of one piece: 64 MiB in float32, and a reading holds several such arrays
+LOGITS = (
+    2**24
+)  # of one piece: 64 MiB in float32, and a reading holds several such arrays
 
 
 def piece_tokens(vocab: int) -> int:
@@ -18,7 +20,9 @@ def piece_tokens(vocab: int) -> int:
     return max(8, LOGITS // vocab // 8 * 8)
 
 
-def by_pieces(read: Callable, vocab: int, arrays: Sequence[Float[Array, "N ..."]], shards: int = 1):
+def by_pieces(
+    read: Callable, vocab: int, arrays: Sequence[Float[Array, "N ..."]], shards: int = 1
+):
     """`read(*arrays)`, trees of [N], with the logits of a piece of the tokens alive at a time on each device.
 
     `read` makes the logits, `vocab` of them a token. A gradient through it makes those of a piece once more. Where
@@ -37,7 +41,11 @@ def by_pieces(read: Callable, vocab: int, arrays: Sequence[Float[Array, "N ..."]
         return jnp.moveaxis(x.reshape(shards, pieces, size, *x.shape[2:]), 1, 0)
 
     def join(x):
-        return jnp.moveaxis(x.reshape(pieces, shards, size), 0, 1).reshape(shards, -1)[:, :count].reshape(-1)
+        return (
+            jnp.moveaxis(x.reshape(pieces, shards, size), 0, 1)
+            .reshape(shards, -1)[:, :count]
+            .reshape(-1)
+        )
 
     one = lambda part: read(*(x.reshape(-1, *x.shape[2:]) for x in part))
     out = jax.lax.map(jax.checkpoint(one, prevent_cse=False), tuple(map(cut, arrays)))
@@ -59,18 +67,29 @@ def token_reading(
 def _read(logits, token, temperature):
     reading = stats.read(logits, jnp.float32(temperature))
     logp = (pick(logits, token) - reading.peak) / temperature - reading.log_total_tau
-    kept = (logits, token, reading.peak, reading.log_total, reading.log_total_tau, reading.entropy)
+    kept = (
+        logits,
+        token,
+        reading.peak,
+        reading.log_total,
+        reading.log_total_tau,
+        reading.entropy,
+    )
     return (logp, reading.entropy), kept
 
 
 def _pull(temperature, kept, given):
     logits, token, *rest = kept
-    peak, log_total, log_total_tau, entropy, on_logp, on_entropy = (x[:, None] for x in (*rest, *given))
+    peak, log_total, log_total_tau, entropy, on_logp, on_entropy = (
+        x[:, None] for x in (*rest, *given)
+    )
     x = logits - peak
     hit = jnp.arange(logits.shape[-1]) == token[:, None]
     q = jnp.exp(x / temperature - log_total_tau)
     logp = x - log_total
-    return on_logp / temperature * (hit - q) - on_entropy * jnp.exp(logp) * (logp + entropy), None
+    return on_logp / temperature * (hit - q) - on_entropy * jnp.exp(logp) * (
+        logp + entropy
+    ), None
 
 
 token_reading.defvjp(_read, _pull)

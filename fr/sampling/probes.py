@@ -27,7 +27,9 @@ class Trees:
     targets: Int[Array, "E"]
 
 
-def score(model: Transformer, params: dict, cache: KVCache, trees: Trees) -> Float[Array, "E"]:
+def score(
+    model: Transformer, params: dict, cache: KVCache, trees: Trees
+) -> Float[Array, "E"]:
     """Log-prob of each target after the path that leads to it, raw policy at temperature 1; 0 for pads.
 
     The cache is read, not written. E is a multiple of PIECE; logits exist for the targets alone.
@@ -54,10 +56,15 @@ def score(model: Transformer, params: dict, cache: KVCache, trees: Trees) -> Flo
     states = hidden.reshape(-1, hidden.shape[-1])
 
     def piece(i, logp):
-        at, target = (jax.lax.dynamic_slice(x, (i * PIECE,), (PIECE,)) for x in (trees.at, trees.targets))
+        at, target = (
+            jax.lax.dynamic_slice(x, (i * PIECE,), (PIECE,))
+            for x in (trees.at, trees.targets)
+        )
         logits = model.apply({"params": params}, states[at], method="head")
         # A log-prob alone asks nothing of the diagnosis temperature.
-        value = stats.log_prob(stats.read(logits, jnp.float32(1.0)), jnp.maximum(target, 0))
+        value = stats.log_prob(
+            stats.read(logits, jnp.float32(1.0)), jnp.maximum(target, 0)
+        )
         value = jnp.where(target >= 0, value, 0.0)
         return jax.lax.dynamic_update_slice(logp, value, (i * PIECE,))
 

@@ -47,7 +47,9 @@ def row_key(seed: int, *names) -> np.ndarray:
 def defaults(rows: int) -> RowParams:
     """Parameters of `rows` plain rows at temperature 1."""
     values = {name: np.full(rows, value) for name, value in _DEFAULTS.items()}
-    lists = {name: np.full((rows, width), -1, np.int32) for name, width in WIDTHS.items()}
+    lists = {
+        name: np.full((rows, width), -1, np.int32) for name, width in WIDTHS.items()
+    }
     return RowParams(**values, **lists)
 
 

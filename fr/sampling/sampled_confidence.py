@@ -15,12 +15,17 @@ from fr.types import Probe, Rollout, Row
 SAMPLES, BUDGET = 10, 32  # of a cut, and tokens of each (arXiv 2605.24396)
 
 
-def forced_rows(rollout: Rollout, probe: Probe, seed: int, samples: int = SAMPLES) -> list[Row]:
+def forced_rows(
+    rollout: Rollout, probe: Probe, seed: int, samples: int = SAMPLES
+) -> list[Row]:
     """Rows that answer behind the cuts of a probe, `samples` of each cut in turn, at temperature 1.
 
     They stop where the rollout's own row does.
     """
-    row, params = rollout.row, {"budget": BUDGET, "stop": rollout.row.params.get("stop", ())}
+    row, params = (
+        rollout.row,
+        {"budget": BUDGET, "stop": rollout.row.params.get("stop", ())},
+    )
     return [
         Row(
             f"{row.id}/cut {c}/{i}",
@@ -34,7 +39,9 @@ def forced_rows(rollout: Rollout, probe: Probe, seed: int, samples: int = SAMPLE
 
 
 def shares(
-    answers: Sequence[Rollout], accept: Callable[[Int[np.ndarray, "T"]], bool], samples: int = SAMPLES
+    answers: Sequence[Rollout],
+    accept: Callable[[Int[np.ndarray, "T"]], bool],
+    samples: int = SAMPLES,
 ) -> Float[np.ndarray, "C"]:
     """Share of accepted tokens behind each cut; `answers` are the rollouts of `forced_rows` in their order."""
     accepted = np.array([accept(answer.tokens) for answer in answers], np.float32)

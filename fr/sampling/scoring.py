@@ -18,7 +18,9 @@ from fr.sampling.devices import Devices
 from fr.sampling.pieces import by_pieces, token_reading
 from fr.types import TokenScores
 
-SCORES = 2**26  # attention scores of a layer, 256 MiB in float32: of long rows fewer are scored at a time
+SCORES = (
+    2**26
+)  # attention scores of a layer, 256 MiB in float32: of long rows fewer are scored at a time
 
 
 def score_tokens(
@@ -38,7 +40,9 @@ def score_tokens(
     targets, states = window(model, {"params": params.specialist}, tokens, start, width)
     arrays, vocab = [targets.reshape(-1), states], model.config.vocab
     if ancestor is not None:
-        arrays.append(window(ancestor, {"params": params.ancestor}, tokens, start, width)[1])
+        arrays.append(
+            window(ancestor, {"params": params.ancestor}, tokens, start, width)[1]
+        )
         vocab += ancestor.config.vocab
 
     def read(target, state, *second):
@@ -49,12 +53,16 @@ def score_tokens(
             return moments, None
         other = ancestor.apply({"params": params.ancestor}, second[0], method="head")
         other = stats.defer(logits, other, tau, ancestor.config.masked)
-        return moments, stats.lineage_stats(reading, stats.read(other, tau, stats.ANCESTOR_TOP), target)
+        return moments, stats.lineage_stats(
+            reading, stats.read(other, tau, stats.ANCESTOR_TOP), target
+        )
 
     moments, lineage = by_pieces(read, vocab, arrays)
     unfold = lambda x: jnp.where(targets >= 0, x.reshape(targets.shape), 0.0)
     return TokenScores(
-        mask=targets >= 0, stats=jax.tree.map(unfold, moments), lineage=jax.tree.map(unfold, lineage)
+        mask=targets >= 0,
+        stats=jax.tree.map(unfold, moments),
+        lineage=jax.tree.map(unfold, lineage),
     )
 
 
@@ -78,14 +86,22 @@ def token_logps(
     targets, states = read_rows(model, variables, tokens, start, width)
 
     def read(target, state):
-        return token_reading(model.apply(variables, state, method="head"), target, temperature)
+        return token_reading(
+            model.apply(variables, state, method="head"), target, temperature
+        )
 
     both = by_pieces(read, model.config.vocab, (targets.reshape(-1), states), shards)
-    return jax.tree.map(lambda x: jnp.where(targets >= 0, x.reshape(targets.shape), 0.0), both)
+    return jax.tree.map(
+        lambda x: jnp.where(targets >= 0, x.reshape(targets.shape), 0.0), both
+    )
 
 
 def window(
-    model: Transformer, variables: dict, tokens: Int[Array, "B T"], start: Int[Array, "B"], width: int
+    model: Transformer,
+    variables: dict,
+    tokens: Int[Array, "B T"],
+    start: Int[Array, "B"],
+    width: int,
 ) -> tuple[Int[Array, "B W"], Float[Array, "N D"]]:
     """The `width` tokens of each row from `start` on (-1 behind its end), and the states that predict them."""
     positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
@@ -113,23 +129,37 @@ def _shared_window(
     positions  0 1 -1   2 3   2 -1
     segments  -1 -1 -1  0 0   1  1     a negative one is seen by all
     """
-    room, first, side = tokens.shape[1] - width, start[::group, None], jnp.arange(group * width)
+    room, first, side = (
+        tokens.shape[1] - width,
+        start[::group, None],
+        jnp.arange(group * width),
+    )
     columns = start[:, None] + jnp.arange(width)
     targets = _take(tokens, columns, mode="fill", fill_value=-1)
     fold = lambda x: x.reshape(-1, group * width)
     prompts = jnp.where(jnp.arange(room) < first, tokens[::group, :room], -1)
     packed = jnp.concatenate([prompts, fold(targets)], axis=1)
-    positions = jnp.concatenate([jnp.zeros_like(prompts) + jnp.arange(room), fold(columns)], axis=1)
-    segments = jnp.concatenate([jnp.full(room, -1), side // width]) + jnp.zeros_like(packed)
+    positions = jnp.concatenate(
+        [jnp.zeros_like(prompts) + jnp.arange(room), fold(columns)], axis=1
+    )
+    segments = jnp.concatenate([jnp.full(room, -1), side // width]) + jnp.zeros_like(
+        packed
+    )
     hidden, _ = model.apply(
-        variables, packed, jnp.where(packed >= 0, positions, -1), segments=segments, method="hidden"
+        variables,
+        packed,
+        jnp.where(packed >= 0, positions, -1),
+        segments=segments,
+        method="hidden",
     )
     # The first token of every completion is read from the one state at the prompt's end.
     states = _take(hidden, jnp.where(side % width == 0, first - 1, room + side - 1))
     return targets, states.reshape(-1, states.shape[-1])
 
 
-def _take(x: Float[Array, "B T ..."], at: Int[Array, "B W"], **how) -> Float[Array, "B W ..."]:
+def _take(
+    x: Float[Array, "B T ..."], at: Int[Array, "B W"], **how
+) -> Float[Array, "B W ..."]:
     return jax.vmap(lambda row, index: row.at[index].get(**how))(x, at)
 
 
@@ -155,7 +185,9 @@ class Scorer:
         self._params = self.devices.replicate(Models(params, ancestor_params))
         # One compiled function a width: `width` is a shape, so it cannot be traced.
         self._score = functools.cache(
-            lambda width: self.devices.wrap(lambda *args: score_tokens(model, ancestor, width, *args))
+            lambda width: self.devices.wrap(
+                lambda *args: score_tokens(model, ancestor, width, *args)
+            )
         )
 
     def score(
@@ -168,7 +200,10 @@ class Scorer:
 
         Raises ValueError for a start outside [1, len(sequence)].
         """
-        if any(not 1 <= first <= len(sequence) for sequence, first in zip(sequences, starts)):
+        if any(
+            not 1 <= first <= len(sequence)
+            for sequence, first in zip(sequences, starts)
+        ):
             raise ValueError(
                 "a sequence is scored from its second token at the earliest, from its end at the latest"
             )
@@ -176,7 +211,12 @@ class Scorer:
             check_ids(sequence, self._vocab, "a sequence that is scored")
         # One bucket for all of a call: scores then do not depend on how sequences are grouped.
         size = _bucket(max(map(len, sequences), default=1))
-        width = _bucket(max((len(sequence) - first for sequence, first in zip(sequences, starts)), default=1))
+        width = _bucket(
+            max(
+                (len(sequence) - first for sequence, first in zip(sequences, starts)),
+                default=1,
+            )
+        )
         out, rows = [], self._rows(size)
         for i in range(0, len(sequences), rows):
             part, begin = sequences[i : i + rows], starts[i : i + rows]
@@ -185,11 +225,20 @@ class Scorer:
             for b, (sequence, first) in enumerate(zip(part, begin)):
                 tokens[b, : len(sequence)] = sequence
                 start[b] = first
-            scores = self._score(width)(self._params, *self.devices.split((tokens, start)), self._tau)
+            scores = self._score(width)(
+                self._params, *self.devices.split((tokens, start)), self._tau
+            )
             scores = jax.device_get(scores)
-            columns = {**vars(scores.stats), **(vars(scores.lineage) if scores.lineage is not None else {})}
-            columns = {name: value.reshape(rows, width) for name, value in columns.items()}
-            broken = np.any([np.isnan(value[: len(part)]) for value in columns.values()], axis=0)
+            columns = {
+                **vars(scores.stats),
+                **(vars(scores.lineage) if scores.lineage is not None else {}),
+            }
+            columns = {
+                name: value.reshape(rows, width) for name, value in columns.items()
+            }
+            broken = np.any(
+                [np.isnan(value[: len(part)]) for value in columns.values()], axis=0
+            )
             if broken.any():
                 row, token = np.argwhere(broken)[0].tolist()
                 raise UserError(
@@ -197,7 +246,10 @@ class Scorer:
                     "model (and its ancestor) for NaN, or compute in float32"
                 )
             out += [
-                {name: value[b, : len(sequence) - first] for name, value in columns.items()}
+                {
+                    name: value[b, : len(sequence) - first]
+                    for name, value in columns.items()
+                }
                 for b, (sequence, first) in enumerate(zip(part, begin))
             ]
             progress(len(part))

@@ -47,15 +47,24 @@ class Slot:
     def rewind(self, cut: int) -> None:
         """Forget all but the first `cut` tokens, and what waited to be forced behind them."""
         self.rewinds += cut < len(self.tokens)
-        self.pieces, self.tokens, self.forced = [self.values()[:, :cut]], self.tokens[:cut], ()
+        self.pieces, self.tokens, self.forced = (
+            [self.values()[:, :cut]],
+            self.tokens[:cut],
+            (),
+        )
 
     def memory(self) -> tuple[bool, int, int]:
         """What the loop remembers behind the tokens that are left: fired, still hot, age of the thought."""
         fires = np.flatnonzero(self.values()[FLAGS.index("fired")])
         hot = 0
         if len(fires) and rows.value(self.row, "operator") == steering.HEAT:
-            hot = max(0, rows.value(self.row, "local_span") - (len(self.tokens) - 1 - fires[-1]))
-        switches = np.flatnonzero(np.isin(self.tokens, self.row.params.get("switch_tokens", ())))
+            hot = max(
+                0,
+                rows.value(self.row, "local_span") - (len(self.tokens) - 1 - fires[-1]),
+            )
+        switches = np.flatnonzero(
+            np.isin(self.tokens, self.row.params.get("switch_tokens", ()))
+        )
         last = switches[-1] if len(switches) else -1
         return bool(len(fires)), hot, len(self.tokens) - 1 - last
 
@@ -80,6 +89,8 @@ class Slot:
             fired=values["fired"].astype(bool),
             sample_logp=values["sample_logp"],
             stats={name: values[name] for name in statistics},
-            truncated=not (len(tokens) and int(tokens[-1]) in self.row.params.get("stop", ())),
+            truncated=not (
+                len(tokens) and int(tokens[-1]) in self.row.params.get("stop", ())
+            ),
             generated=self.decoded,
         )

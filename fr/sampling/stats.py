@@ -91,23 +91,31 @@ def token_stats(reading: Reading, token: Int[Array, "B"]) -> TokenStats:
     )
 
 
-def delta_path(specialist: Reading, ancestor: Reading, token: Int[Array, "B"]) -> Float[Array, "B"]:
+def delta_path(
+    specialist: Reading, ancestor: Reading, token: Int[Array, "B"]
+) -> Float[Array, "B"]:
     """log p_S(x) - log p_A(x) at temperature tau, on shared ids; 0 for a token that the ancestor does not have."""
     s, a = _shared(specialist, ancestor)
-    delta = _at_tau(s, pick(s.logits, token)[:, None]) - _at_tau(a, pick(a.logits, token)[:, None])
+    delta = _at_tau(s, pick(s.logits, token)[:, None]) - _at_tau(
+        a, pick(a.logits, token)[:, None]
+    )
     return jnp.where(token < s.logits.shape[-1], delta[:, 0], 0.0)
 
 
 def _at_tau(reading: Reading, logits: Float[Array, "B K"]) -> Float[Array, "B K"]:
     """Log-probs at temperature tau of some of a row's logits."""
-    return (logits - reading.peak[:, None]) / reading.tau - reading.log_total_tau[:, None]
+    return (logits - reading.peak[:, None]) / reading.tau - reading.log_total_tau[
+        :, None
+    ]
 
 
 def _shared(specialist: Reading, ancestor: Reading) -> tuple[Reading, Reading]:
     """Both on the ids that both have; a side that is cut is read anew."""
     size = min(specialist.logits.shape[-1], ancestor.logits.shape[-1])
     cut = lambda side: (
-        side if side.logits.shape[-1] == size else read(side.logits[:, :size], side.tau, side.top.shape[-1])
+        side
+        if side.logits.shape[-1] == size
+        else read(side.logits[:, :size], side.tau, side.top.shape[-1])
     )
     return cut(specialist), cut(ancestor)
 
@@ -126,20 +134,30 @@ def defer(
     at = np.array([i for i in masked if i < size], np.int32)
     if not at.size:
         return ancestor
-    rest = lambda z: jax.nn.logsumexp(z[:, :size].at[:, at].set(-jnp.inf) / tau, axis=-1, keepdims=True)
-    return ancestor.at[:, at].set(specialist[:, at] - tau * (rest(specialist) - rest(ancestor)))
+    rest = lambda z: jax.nn.logsumexp(
+        z[:, :size].at[:, at].set(-jnp.inf) / tau, axis=-1, keepdims=True
+    )
+    return ancestor.at[:, at].set(
+        specialist[:, at] - tau * (rest(specialist) - rest(ancestor))
+    )
 
 
-def demotion(delta: Float[Array, "..."], g_cov: Float[Array, "..."]) -> Float[Array, "..."]:
+def demotion(
+    delta: Float[Array, "..."], g_cov: Float[Array, "..."]
+) -> Float[Array, "..."]:
     """J = max(0, delta_path) + max(0, g_cov)."""
     return jnp.maximum(delta, 0.0) + jnp.maximum(g_cov, 0.0)
 
 
-def lineage_stats(specialist: Reading, ancestor: Reading, token: Int[Array, "B"]) -> LineageStats:
+def lineage_stats(
+    specialist: Reading, ancestor: Reading, token: Int[Array, "B"]
+) -> LineageStats:
     """Specialist against ancestor at temperature tau (arXiv 2606.05145); vocabularies are cut to the shared ids."""
     s, a = _shared(specialist, ancestor)
     ids_a, ids_s = a.ids[:, :ANCESTOR_TOP], s.ids
-    others = lambda side, ids: _at_tau(side, jnp.take_along_axis(side.logits, ids, axis=-1))
+    others = lambda side, ids: _at_tau(
+        side, jnp.take_along_axis(side.logits, ids, axis=-1)
+    )
     top_a, top_s = _at_tau(a, a.top[:, :ANCESTOR_TOP]), _at_tau(s, s.top)
     g_cov = jax.nn.logsumexp(top_a, -1) - jax.nn.logsumexp(others(s, ids_a), -1)
     ratio = top_s - others(a, ids_s)

@@ -27,13 +27,17 @@ def z_cov(lineage: LineageStats, rows: RowParams) -> Float[Array, "B"]:
     return jnp.where(rows.cov_sd > 0, jnp.maximum(z, 0.0), 0.0)
 
 
-def detector_score(rows: RowParams, stats: TokenStats, lineage: LineageStats | None) -> Float[Array, "B"]:
+def detector_score(
+    rows: RowParams, stats: TokenStats, lineage: LineageStats | None
+) -> Float[Array, "B"]:
     """What each row's detector sums up, for the token that was drawn."""
     if lineage is None:
         return stats.logit_var
     z = jnp.maximum(lineage.z_path, z_cov(lineage, rows))
     return jnp.select(
-        [rows.detector == DEMOTION, rows.detector == Z_SCORE], [lineage.demotion, z], stats.logit_var
+        [rows.detector == DEMOTION, rows.detector == Z_SCORE],
+        [lineage.demotion, z],
+        stats.logit_var,
     )
 
 
@@ -73,12 +77,17 @@ def gives_up(rows: RowParams, memory: Float[Array, "B 4"]) -> Bool[Array, "B"]:
 
 
 def fires(
-    rows: RowParams, total: Float[Array, "B"], generated: Int[Array, "B"], fired: Bool[Array, "B"]
+    rows: RowParams,
+    total: Float[Array, "B"],
+    generated: Int[Array, "B"],
+    fired: Bool[Array, "B"],
 ) -> Bool[Array, "B"]:
     """Rows that fire on this token: once, at their fixed position if they have one, else above their threshold."""
     able = ((rows.operator == STEER_ONCE) | (rows.operator == HEAT)) & ~fired
     detected = (generated >= rows.warmup) & (total > rows.threshold)
-    return able & jnp.where(rows.fire_position >= 0, generated == rows.fire_position, detected)
+    return able & jnp.where(
+        rows.fire_position >= 0, generated == rows.fire_position, detected
+    )
 
 
 def mix(
@@ -94,15 +103,22 @@ def mix(
     are out of the mixture.
     """
     shared = min(specialist.shape[-1], ancestor.shape[-1])
-    s, a = lg.temper(specialist[:, :shared], temperature), lg.temper(ancestor[:, :shared], temperature)
+    s, a = (
+        lg.temper(specialist[:, :shared], temperature),
+        lg.temper(ancestor[:, :shared], temperature),
+    )
     w = alpha[:, None]
     path = w * s + (1 - w) * a
     # log 0 = -inf at the ends of alpha is what the sum wants: the other side alone is left.
     log_w, log_v = jnp.log(w), jnp.log1p(-w)
     # A weight above 1 is for the path alone, and gives no number here, where nothing is taken from.
-    both = jnp.logaddexp(jax.nn.log_softmax(s, -1) + log_w, jax.nn.log_softmax(a, -1) + log_v)
+    both = jnp.logaddexp(
+        jax.nn.log_softmax(s, -1) + log_w, jax.nn.log_softmax(a, -1) + log_v
+    )
     mixed = jnp.where(coverage[:, None], both, path)
-    return jnp.pad(mixed, ((0, 0), (0, specialist.shape[-1] - shared)), constant_values=-1e30)
+    return jnp.pad(
+        mixed, ((0, 0), (0, specialist.shape[-1] - shared)), constant_values=-1e30
+    )
 
 
 def by_coverage(rows: RowParams, lineage: LineageStats) -> Bool[Array, "B"]:
@@ -132,13 +148,21 @@ def second_draw(
     temperature = jnp.where(heated, rows.local_temperature, rows.temperature)
     out, greedy = lg.temper(specialist, temperature), temperature <= 0
     if ancestor is not None:
-        mixed = mix(specialist, ancestor, rows.alpha, rows.temperature, by_coverage(rows, lineage))
+        mixed = mix(
+            specialist,
+            ancestor,
+            rows.alpha,
+            rows.temperature,
+            by_coverage(rows, lineage),
+        )
         out = jnp.where((heated | (rows.operator == PLAIN))[:, None], out, mixed)
         greedy |= (rows.operator == STEER_ONCE) | (rows.operator == STEER_DENSE)
     kept = lg.restrict(out, rows.top_p, rows.top_k, rows.min_p)
     # Behind the filters: before them it would round the mixtures of rows that do not ask for it another way.
     wanted = jnp.any(rows.plausible > 0)
-    kept = jax.lax.cond(wanted, lg.likely, lambda z, *_: z, kept, rows.plausible, specialist)
+    kept = jax.lax.cond(
+        wanted, lg.likely, lambda z, *_: z, kept, rows.plausible, specialist
+    )
     return lg.draw(kept, uniform, greedy)
 
 

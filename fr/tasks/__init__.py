@@ -3,7 +3,6 @@
 So a grader process (`fr.worker`), which imports this package for its function, pays for no jax.
 """
 
-
 import inspect
 from collections.abc import Callable
 
@@ -22,7 +21,15 @@ def grader_of(name: str) -> Callable[["fr.types.Problem", str], str] | None:  # 
 
 def _registered(name: str) -> Callable:
     # these register themselves
-    from fr.tasks import arithmetic, countdown, gym, hub, mixed, questions, word_problems  # noqa: F401
+    from fr.tasks import (
+        arithmetic,
+        countdown,
+        gym,
+        hub,
+        mixed,
+        questions,
+        word_problems,
+    )  # noqa: F401
     from fr.tasks.base import TASKS
 
     # only there a data set's own name follows

@@ -49,12 +49,16 @@ class Expr(NamedTuple):
     def exact(self) -> bool:
         """Whether different terms mean a different value."""
         known = ("symbol", "sqrt")
-        return all(atom.kind in known for product, _ in self.terms for atom, _ in product)
+        return all(
+            atom.kind in known for product, _ in self.terms for atom, _ in product
+        )
 
     def __str__(self) -> str:
         if self.rational is not None:
             return str(self.rational)
-        return "+".join(_term(product, coefficient) for product, coefficient in self.terms)
+        return "+".join(
+            _term(product, coefficient) for product, coefficient in self.terms
+        )
 
 
 IMAGINARY = Atom("symbol", ("i",))
@@ -139,7 +143,9 @@ def root(a: Expr, n: int) -> Expr:
     if value < 0:
         side = symbol("i") if n == 2 else number(-1)
         return multiply(side, root(number(-value), n))
-    top, bottom = (_integer_root(part, n) for part in (value.numerator, value.denominator))
+    top, bottom = (
+        _integer_root(part, n) for part in (value.numerator, value.denominator)
+    )
     if top is not None and bottom is not None:
         return number(Fraction(top, bottom))
     if n != 2:
@@ -159,13 +165,20 @@ def differs(a: Expr, b: Expr) -> bool:
         return True
     names = sorted(_names(a) | _names(b))
     for shift in range(len(_POINTS)):
-        point = {name: _POINTS[(i + shift) % len(_POINTS)] + 0.1 * i for i, name in enumerate(names)}
+        point = {
+            name: _POINTS[(i + shift) % len(_POINTS)] + 0.1 * i
+            for i, name in enumerate(names)
+        }
         point |= {"pi": math.pi, "e": math.e, "i": 1j}
         try:
             x, y = (_evaluate(side, point) for side in (a, b))
         except (ArithmeticError, ValueError, RecursionError):
             continue
-        if cmath.isfinite(x) and cmath.isfinite(y) and abs(x - y) > 1e-7 * (abs(x) + abs(y) + 1e-9):
+        if (
+            cmath.isfinite(x)
+            and cmath.isfinite(y)
+            and abs(x - y) > 1e-7 * (abs(x) + abs(y) + 1e-9)
+        ):
             return True
     return False
 
@@ -181,8 +194,14 @@ def symbols(a: Expr) -> frozenset[str]:
 
 
 def _term(product, coefficient) -> str:
-    factors = "*".join(f"{_written(atom)}^{n}" if n != 1 else _written(atom) for atom, n in product)
-    return "*".join(part for part in (str(coefficient) * (coefficient != 1 or not factors), factors) if part)
+    factors = "*".join(
+        f"{_written(atom)}^{n}" if n != 1 else _written(atom) for atom, n in product
+    )
+    return "*".join(
+        part
+        for part in (str(coefficient) * (coefficient != 1 or not factors), factors)
+        if part
+    )
 
 
 def _written(atom: Atom) -> str:
@@ -197,11 +216,15 @@ def _one(atom: Atom) -> Expr:
 
 def _expr(terms: dict) -> Expr:
     kept = {product: c for product, c in terms.items() if c}
-    if len(kept) > MAX_TERMS or any(c.numerator.bit_length() > MAX_BITS for c in kept.values()):
+    if len(kept) > MAX_TERMS or any(
+        c.numerator.bit_length() > MAX_BITS for c in kept.values()
+    ):
         raise TooLarge("a long sum")
     if len(kept) < 2:
         return Expr(tuple(kept.items()))
-    return Expr(tuple(sorted(kept.items(), key=lambda item: _term(item[0], Fraction(1)))))
+    return Expr(
+        tuple(sorted(kept.items(), key=lambda item: _term(item[0], Fraction(1))))
+    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -245,7 +268,9 @@ def _inverse(a: Expr) -> Expr:
 def _conjugate(a: Expr) -> Expr | None:
     """What makes a + b sqrt(n) or a + b i rational by multiplication."""
     atoms = {atom for product, _ in a.terms for atom, _ in product}
-    if len(a.terms) != 2 or not all(atom.kind == "sqrt" or atom == IMAGINARY for atom in atoms):
+    if len(a.terms) != 2 or not all(
+        atom.kind == "sqrt" or atom == IMAGINARY for atom in atoms
+    ):
         return None
     (one, c), (other, d) = a.terms
     return _expr({one: c, other: -d} if other else {one: -c, other: d})
@@ -271,7 +296,10 @@ def _square_part(value: int) -> tuple[int, int | None]:
         count = 0
         while rest % divisor == 0:
             rest, count = rest // divisor, count + 1
-        outside, inside = outside * divisor ** (count // 2), inside * divisor ** (count % 2)
+        outside, inside = (
+            outside * divisor ** (count // 2),
+            inside * divisor ** (count % 2),
+        )
     whole = math.isqrt(rest)
     if whole * whole == rest:
         return outside * whole, inside
@@ -328,5 +356,7 @@ def _evaluate(a: Expr, point: dict[str, complex]) -> complex:
 def _atom_value(atom: Atom, point: dict[str, complex]) -> complex:
     if atom.kind == "symbol":
         return point[atom.args[0]]
-    args: Sequence = [_evaluate(p, point) if isinstance(p, Expr) else p for p in atom.args]
+    args: Sequence = [
+        _evaluate(p, point) if isinstance(p, Expr) else p for p in atom.args
+    ]
     return _FUNCTIONS[atom.kind](*args)

@@ -32,7 +32,11 @@ def canonical_answer(task: str, completion: str) -> str | None:
         return None
     value = read(found.text, found.how == "bare")
     # a sum that is left to the reader is not its result, to graders neither
-    return normalised(found.text) if value.number is not None and number_undone(found.text) else value.key or None
+    return (
+        normalised(found.text)
+        if value.number is not None and number_undone(found.text)
+        else value.key or None
+    )
 
 
 def canonical_answers(task: str, completions: Sequence[str | None]) -> list[str | None]:
@@ -41,12 +45,25 @@ def canonical_answers(task: str, completions: Sequence[str | None]) -> list[str 
     Exact values have one key each. Only formulas without one (sines, roots of sums) are compared,
     each with those before it. None stays None.
     """
-    keys = [None if text is None else canonical_answer(task, text) for text in completions]
-    firsts = {key: text for key, text in reversed(list(zip(keys, completions))) if key is not None}
+    keys = [
+        None if text is None else canonical_answer(task, text) for text in completions
+    ]
+    firsts = {
+        key: text
+        for key, text in reversed(list(zip(keys, completions)))
+        if key is not None
+    }
     shared: dict[str, str] = {}
     for key in dict.fromkeys(keys):
         if key is not None:
-            shared[key] = next((k for k in dict.fromkeys(shared.values()) if _alike(task, firsts, k, key)), key)
+            shared[key] = next(
+                (
+                    k
+                    for k in dict.fromkeys(shared.values())
+                    if _alike(task, firsts, k, key)
+                ),
+                key,
+            )
     return [None if key is None else shared[key] for key in keys]
 
 

@@ -33,9 +33,15 @@ class Sums(GeneratedTask):
 
     def item(self, index: int) -> Item:
         """The tuple that `index` spells, and its running totals."""
-        terms = [self._least + i for i in digits_of(index, *[self._count] * self.config.terms)]
+        terms = [
+            self._least + i
+            for i in digits_of(index, *[self._count] * self.config.terms)
+        ]
         totals = [sum(terms[: i + 1]) for i in range(len(terms))]
-        chain = [f"{total} + {term} = {total + term}." for total, term in zip(totals, terms[1:])]
+        chain = [
+            f"{total} + {term} = {total + term}."
+            for total, term in zip(totals, terms[1:])
+        ]
         return Item(
             id=f"sums-{'-'.join(map(str, terms))}",
             group=f"sums-{'-'.join(map(str, sorted(terms)))}",
@@ -64,7 +70,9 @@ class Gcd(GeneratedTask):
             a, b = b, a % b
         name = f"gcd-{large}-{small}"
         question = f"What is the greatest common divisor of {large} and {small}?"
-        return Item(id=name, group=name, question=question, chain=" ".join(chain), answer=str(a))
+        return Item(
+            id=name, group=name, question=question, chain=" ".join(chain), answer=str(a)
+        )
 
 
 @functools.cache
@@ -86,7 +94,9 @@ class Letters(GeneratedTask):
         """The pair; all letters of a word share its split."""
         word, letter = _words_and_letters()[index]
         count = word.count(letter)
-        places = ", ".join(str(i + 1) for i, other in enumerate(word) if other == letter)
+        places = ", ".join(
+            str(i + 1) for i, other in enumerate(word) if other == letter
+        )
         where = f"{letter} is at {places}" if count else f"{letter} is not there"
         return Item(
             id=f"letters-{word}-{letter}",

@@ -9,7 +9,9 @@ from fr.tasks.extract import CUE
 from fr.types import Prompt
 
 
-def ask(config: TaskConfig, question: str, shots: Iterable[tuple[str, str, str]]) -> Prompt:
+def ask(
+    config: TaskConfig, question: str, shots: Iterable[tuple[str, str, str]]
+) -> Prompt:
     """The prompt of a question under `config.system`, `config.template` and `config.instruction`.
 
     Args:
@@ -35,4 +37,6 @@ def worked(solution: str, answer: str) -> str:
 def _turn(config: TaskConfig, question: str) -> str:
     # In one pass: a question may itself hold the name of a place.
     values = {"{question}": question, "{instruction}": config.instruction}
-    return re.sub(r"\{question\}|\{instruction\}", lambda m: values[m[0]], config.template).strip()
+    return re.sub(
+        r"\{question\}|\{instruction\}", lambda m: values[m[0]], config.template
+    ).strip()

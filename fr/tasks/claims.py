@@ -17,7 +17,9 @@ from fr.tasks.values import Value
 _WORDS = 60  # of a sentence that is read
 
 # Words of functions and constants that belong to a formula.
-_OF_FORMULAS = set("sin cos tan cot sec csc log ln exp sqrt pi arcsin arccos arctan sinh cosh tanh".split())
+_OF_FORMULAS = set(
+    "sin cos tan cot sec csc log ln exp sqrt pi arcsin arccos arctan sinh cosh tanh".split()
+)
 _SMALL = set(
     "is it the of and or not no to in on at an as by if so we be are was has for you yes all its".split()
 )
@@ -44,9 +46,12 @@ _CHANGES = re.compile(
     re.I,
 )
 # ... or right before it or behind it.
-_DENIES = re.compile(r"\b(?:not|no|never|neither|nor|or|and|but|except|cannot|wrong|false)\b|n't\b", re.I)
+_DENIES = re.compile(
+    r"\b(?:not|no|never|neither|nor|or|and|but|except|cannot|wrong|false)\b|n't\b", re.I
+)
 _SAID = re.compile(
-    r"\b(?:is|are|was|were|be|on|called|named|equals)\b(?:\s(?:always|simply|definitely))?", re.I
+    r"\b(?:is|are|was|were|be|on|called|named|equals)\b(?:\s(?:always|simply|definitely))?",
+    re.I,
 )
 _BEFORE = re.compile(
     r"(?:\b(?:under|over|above|below|beyond|than|before|after|until|exceeds?|per|without|inverse|reciprocal of"
@@ -72,12 +77,15 @@ _CLAUSE = re.compile(
     r"|therefore|the|is)|follows|as (?:required|desired|claimed|shown|expected)|etc)\b"
     r"|[;—]\s|\s[-–]\s(?=[a-z])|,\s+(?=(?:I|we|it|this|that|the|not|as|giving|meaning|at|in|on|namely|including|with)\b)"
 )
-_REASON = re.compile(r",?\s+(?:because|since)\b|,\s+(?:so|as|which|where|for)\b|[;—]\s|\s[-–]\s")
+_REASON = re.compile(
+    r",?\s+(?:because|since)\b|,\s+(?:so|as|which|where|for)\b|[;—]\s|\s[-–]\s"
+)
 _SENTENCE = re.compile(r"[.!?](?:[*_\"')\]]*)(?:\s|$)")
 _REMARK = re.compile(r"\s\((?=[A-Za-z]{3}|not )[^()\\]*\)")
 # What a sentence says after one of these is its answer; what follows a place or a time is not.
 _VERB = re.compile(
-    r"\b(?:is|are|equals|be|gives|yields|was|were|has|have|had|makes|gets|occurs|appears|costs)\b", re.I
+    r"\b(?:is|are|equals|be|gives|yields|was|were|has|have|had|makes|gets|occurs|appears|costs)\b",
+    re.I,
 )
 _ADJUNCT = re.compile(
     r"(?<=[A-Za-z]) (?:in|at|on|from|for|after|per|into|with) (?:the |each |every |all )?\d.*$"
@@ -90,9 +98,14 @@ _UNITS = {
     )
 }
 _UNITS |= {
-    word: 10 * n for n, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+    word: 10 * n
+    for n, word in enumerate(
+        "twenty thirty forty fifty sixty seventy eighty ninety".split(), 2
+    )
 }
-_COUNTS = set(_UNITS) - {"one"}  # numbers in words beside a number make it unclear which is meant
+_COUNTS = set(_UNITS) - {
+    "one"
+}  # numbers in words beside a number make it unclear which is meant
 _ONE_WORD = "|".join((*_UNITS, "hundred", "thousand", "million"))
 _NUMBER_WORDS = re.compile(
     rf"(?P<sign>minus |negative )?(?:(?<=[se] )(?P<digits>\d{{1,30}})|(?P<top>{'|'.join(_UNITS)}|a)[\s-]"
@@ -136,7 +149,10 @@ def read(text: str, whole: bool = False) -> Value:
     if stated is not None:
         return stated
     if _is_formula(clean):
-        return Value("opaque", text=re.sub(r"[\s.]+$", "", re.sub(r"\s+", "", clean.replace("$", ""))))
+        return Value(
+            "opaque",
+            text=re.sub(r"[\s.]+$", "", re.sub(r"\s+", "", clean.replace("$", ""))),
+        )
     return Value("text", text=normalised(_because(clean)))
 
 
@@ -150,10 +166,18 @@ def words(text: str) -> tuple[str, ...]:
     truth = re.match(r"(?:yes|no|true|false)\b(?=\s?[-–,])", clean, re.I)
     bold = re.match(r"\*\*([^*]+)\*\*", text.strip())
     sentence = _first_sentence(clean)
-    forms = [clean, _REMARK.sub("", clean), sentence, _because(clean), bold[1] if bold else clean]
+    forms = [
+        clean,
+        _REMARK.sub("", clean),
+        sentence,
+        _because(clean),
+        bold[1] if bold else clean,
+    ]
     forms += [truth[0]] if truth else []
     forms += [
-        sentence[: match.start()] for match in [_CLAUSE.search(sentence, 1)] if match and "," in match[0]
+        sentence[: match.start()]
+        for match in [_CLAUSE.search(sentence, 1)]
+        if match and "," in match[0]
     ]
     if len(sentence) < 200 and not _DENIES.search(sentence):
         said = _clause(sentence) if "," in sentence else sentence
@@ -185,8 +209,14 @@ def number_undone(text: str) -> bool:
     first = next((form for form in _forms(clean) if _parsed(form) is not None), clean)
     if "≈" in first:
         return undone(re.split(r"[=≈]", first.partition("≈")[0])[-1].strip())
-    sides = [side.strip().rstrip(".") for side in re.split(r"[=≈]", first) if side.strip()]
-    return all(undone(side) for side in sides if side is sides[-1] or re.fullmatch(r"[-\d.,]+", side))
+    sides = [
+        side.strip().rstrip(".") for side in re.split(r"[=≈]", first) if side.strip()
+    ]
+    return all(
+        undone(side)
+        for side in sides
+        if side is sides[-1] or re.fullmatch(r"[-\d.,]+", side)
+    )
 
 
 def _forms(clean: str):
@@ -227,7 +257,10 @@ def _worded(text: str) -> Value | None:
     if match["digits"]:
         total = Fraction(match["digits"])
     elif match["part"]:
-        total = Fraction(_UNITS.get(match["top"], 1), {"half": 2, "third": 3, "quarter": 4}[match["part"]])
+        total = Fraction(
+            _UNITS.get(match["top"], 1),
+            {"half": 2, "third": 3, "quarter": 4}[match["part"]],
+        )
     else:
         total, group = 0, 0
         for word in re.split(r"[\s-]+", match["words"]):
@@ -258,7 +291,11 @@ def _sentence(text: str) -> Value | None:
     """The one value of a sentence of words, or the one after its verb: `the sum of 17 and 25 is 42`."""
     if len(text) > 600:
         return None
-    verbs = [match for match in _VERB.finditer(text) if not _CHANGES.search(text[match.end() :])]
+    verbs = [
+        match
+        for match in _VERB.finditer(text)
+        if not _CHANGES.search(text[match.end() :])
+    ]
     for match in reversed(verbs):
         value = _only(_ADJUNCT.sub("", text[match.end() :]), text[: match.end()])
         if value is not None:
@@ -272,10 +309,16 @@ def _only(text: str, before: str) -> Value | None:
     if len(pieces) > _WORDS or not before and not any(word for word, _ in pieces):
         return None
     found = [(i, piece) for i, (word, piece) in enumerate(pieces) if not word]
-    if _COUNTS & {piece.strip("*_`\"'.,:;!?()").lower() for word, piece in pieces if word}:
+    if _COUNTS & {
+        piece.strip("*_`\"'.,:;!?()").lower() for word, piece in pieces if word
+    }:
         return None
     # the name of what is told, as in `the value of x is 5`
-    stated = [(i, piece) for i, piece in found if not re.fullmatch(r"[$\s]*[A-Za-z][$\s]*", piece)] or found
+    stated = [
+        (i, piece)
+        for i, piece in found
+        if not re.fullmatch(r"[$\s]*[A-Za-z][$\s]*", piece)
+    ] or found
     if len(stated) != 1:
         return None
     at, piece = stated[0]
@@ -309,7 +352,9 @@ def _among(before: str, piece: str, behind: str) -> Value | None:
 def _leading(text: str) -> Value | None:
     """The value that a text begins with, if the rest of the sentence is harmless words: `12 apples`."""
     sentence = _first_sentence(_REMARK.sub("", text))
-    match = re.search(r"(?<=[\s\d)}$⦄\]])[,]?\s*(?=[A-Za-z][a-z]+(?:[^\w(]|$))", sentence)
+    match = re.search(
+        r"(?<=[\s\d)}$⦄\]])[,]?\s*(?=[A-Za-z][a-z]+(?:[^\w(]|$))", sentence
+    )
     if not match or not match.start():
         return None
     head, tail = sentence[: match.start()].strip(), sentence[match.end() :]
@@ -325,7 +370,11 @@ def _is_formula(text: str) -> bool:
     text = text.replace("$", "")
     if len(text) > 1500:
         return False
-    words = set(re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", text)))
-    words = {word for word in words - _OF_FORMULAS if len(word) > 3 or word.lower() in _SMALL}
+    words = set(
+        re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", text))
+    )
+    words = {
+        word for word in words - _OF_FORMULAS if len(word) > 3 or word.lower() in _SMALL
+    }
     signs = bool(re.search(r"\\[A-Za-z]+|[\d^_+*/=<>≤≥∪|()\[\]]", text))
     return signs and not words

@@ -41,7 +41,9 @@ class Countdown:
         c = self.config
         table = _splits(c.operands, c.largest, c.target, c.solutions)
         if split not in table:
-            raise UserError(f"config.task.split = {split!r} is not known; there are: {', '.join(table)}")
+            raise UserError(
+                f"config.task.split = {split!r} is not known; there are: {', '.join(table)}"
+            )
         return [_problem(numbers, target) for numbers, target in table[split][:count]]
 
     def prompt(self, problem: Problem) -> str:
@@ -57,7 +59,9 @@ class Countdown:
             if expression is None:
                 return UNPARSED
             return check(expression, problem.meta["numbers"], problem.meta["target"])
-        except Exception:  # a grader that dies says so and is counted apart from wrong answers
+        except (
+            Exception
+        ):  # a grader that dies says so and is counted apart from wrong answers
             return GRADER_ERROR
 
 
@@ -82,9 +86,13 @@ def _splits(
 ) -> dict[str, list[tuple[tuple[int, ...], int]]]:
     """Split name -> (numbers, target), in the order of the hashes: a prefix is a fixed random sample."""
     table = {split: [] for split in SPLITS}
-    for numbers in itertools.combinations_with_replacement(range(1, largest + 1), operands):
+    for numbers in itertools.combinations_with_replacement(
+        range(1, largest + 1), operands
+    ):
         for target in reachable(numbers[::-1]):
-            if target <= limit and (not most or len(solutions(numbers, target)) <= most):
+            if target <= limit and (
+                not most or len(solutions(numbers, target)) <= most
+            ):
                 name = identity(numbers, target)
                 table[split_of(name)].append((digest(name), numbers, target))
     return {split: [row[1:] for row in sorted(rows)] for split, rows in table.items()}

@@ -14,12 +14,16 @@ from fr.tasks.steps import Step, find_steps
 from fr.tasks.undress import plain, unified
 from fr.types import RIGHT, UNPARSED, WRONG
 
-MAX_CHARACTERS = 400  # of an expression: a longer one is no answer to a game of a few numbers
+MAX_CHARACTERS = (
+    400  # of an expression: a longer one is no answer to a game of a few numbers
+)
 MAX_DEPTH = 20  # of brackets
 
 _FRACTION = re.compile(r"\\frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}")
 _TIMES = re.compile(r"(?<=[\d)\]}])\s*[xX]\s*(?=[\d(\[{])")
-_BESIDE = re.compile(r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)")  # a product without its sign
+_BESIDE = re.compile(
+    r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)"
+)  # a product without its sign
 _PROSE = re.compile(
     r"(?<=[\d)\]}])\s*[,.;]?\s+(?!(?:or|and|not|but|mod)\b)[A-Za-z]{2,}.*$|(?<=[\d)\]}])[,.;](?!\d).*$"
 )
@@ -27,7 +31,16 @@ _BRACKETS = str.maketrans("[]{}", "()()")
 _TOKEN = re.compile(r"\s*(?:([0-9]+)(?![0-9.,]*[.,][0-9])|([-+*/()=]))")
 
 
-__all__ = ["ANSWER", "StepCount", "check", "extract", "spaced", "step_errors", "steps", "tidy"]
+__all__ = [
+    "ANSWER",
+    "StepCount",
+    "check",
+    "extract",
+    "spaced",
+    "step_errors",
+    "steps",
+    "tidy",
+]
 
 
 class StepCount(NamedTuple):
@@ -95,7 +108,9 @@ def check(expression: str, numbers: list[int], target: int) -> str:
     value, used = sides[0]
     if len(sides) == 2 and len(sides[1][1]) > 1:
         return UNPARSED  # an equation of two expressions is no answer
-    fits = Counter(used) == Counter(numbers) and all(side == target for side, _ in sides)
+    fits = Counter(used) == Counter(numbers) and all(
+        side == target for side, _ in sides
+    )
     return RIGHT if fits and value == target else WRONG
 
 

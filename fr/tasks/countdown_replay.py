@@ -30,12 +30,16 @@ def replay(completion: str, numbers: Sequence[int], target: int) -> tuple[Played
     A step whose mark is `up` goes back a level, and one more for each `up` behind it. Of the levels that are
     open, a step is played on the last one that has its operands; an illegal one changes nothing.
     """
-    levels = [(Counter(numbers), True)]  # numbers left, and whether all that led there is true
+    levels = [
+        (Counter(numbers), True)
+    ]  # numbers left, and whether all that led there is true
     seen, played = set(), []
     words, counted = 0, 0
     for step in steps(completion):
         operands = Counter(step.terms)
-        at = next((i for i in reversed(range(len(levels))) if operands <= levels[i][0]), None)
+        at = next(
+            (i for i in reversed(range(len(levels))) if operands <= levels[i][0]), None
+        )
         true, again, thought, reaches = step.true, False, False, False
         if at is not None:
             levels = levels[: at + 1]
@@ -49,8 +53,16 @@ def replay(completion: str, numbers: Sequence[int], target: int) -> tuple[Played
             ups = (step.mark == "up") + len(_UPS.match(completion, step.end)[0].split())
             levels = levels[: max(1, len(levels) - ups)]
         piece = completion[counted : step.end]
-        goes_on = counted and not completion[counted - 1].isspace() and not piece[:1].isspace()
+        goes_on = (
+            counted
+            and not completion[counted - 1].isspace()
+            and not piece[:1].isspace()
+        )
         words, counted = words + len(piece.split()) - bool(goes_on), step.end
-        sign = re.search(r"[-+*/]", completion[step.start : step.equals].translate(SIGNS))[0]
-        played.append(Played(step, sign, true, at is not None, again, thought, reaches, words))
+        sign = re.search(
+            r"[-+*/]", completion[step.start : step.equals].translate(SIGNS)
+        )[0]
+        played.append(
+            Played(step, sign, true, at is not None, again, thought, reaches, words)
+        )
     return tuple(played)

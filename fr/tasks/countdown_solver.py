@@ -8,7 +8,12 @@ import functools
 import operator
 from typing import NamedTuple
 
-ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
+ARITHMETIC = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.floordiv,
+}
 
 
 class Move(NamedTuple):
@@ -74,7 +79,9 @@ def _results(left: int, right: int):
 def _expressions(parts: tuple[tuple[int, str], ...], target: int) -> set[str]:
     if len(parts) == 1:
         return {parts[0][1]} if parts[0][0] == target else set()
-    if target not in reachable(tuple(sorted((value for value, _ in parts), reverse=True))):
+    if target not in reachable(
+        tuple(sorted((value for value, _ in parts), reverse=True))
+    ):
         return set()
     found = set()
     for i, first in enumerate(parts):

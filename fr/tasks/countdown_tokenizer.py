@@ -15,7 +15,9 @@ def word_level() -> Tokenizer:
     words = [PAD, EOS, UNKNOWN, *_SIGNS, *map(str, range(LARGEST + 1))]
     # A power of two rows for the embedding; the spare words are never produced.
     words += [f"<spare_{i}>" for i in range(VOCABULARY - len(words))]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN)
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([PAD, EOS, UNKNOWN])
     return tokenizer

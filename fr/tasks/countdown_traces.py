@@ -17,7 +17,9 @@ from fr.types import Problem
 # name -> (rng, problem) -> completion text, without the prompt
 TRACES = Registry("trace kind")
 
-LARGEST = 100  # no step goes beyond: the vocabulary has a token for each number up to here
+LARGEST = (
+    100  # no step goes beyond: the vocabulary has a token for each number up to here
+)
 
 # Fewest and most candidates of a search before it gives up. With three numbers, nine fit into 128 tokens for sure.
 _GIVE_UP = (6, 9)
@@ -116,7 +118,10 @@ class _Search:
         self.leaves = rng.randint(*candidates)
         self.steps: list[str] = []
         self.first, self.best, self._distance = "", "", math.inf
-        self._visit(tuple(sorted(((n, str(n)) for n in problem.meta["numbers"]), reverse=True)), top=True)
+        self._visit(
+            tuple(sorted(((n, str(n)) for n in problem.meta["numbers"]), reverse=True)),
+            top=True,
+        )
 
     @property
     def hit(self) -> bool:
@@ -136,7 +141,14 @@ class _Search:
                     return True
                 continue
             self._judge(value, text)
-            self._write(move, "yes" if value == self.target else "up" if planned is options[-1] else "no")
+            self._write(
+                move,
+                "yes"
+                if value == self.target
+                else "up"
+                if planned is options[-1]
+                else "no",
+            )
             if self.hit or self.leaves == 0:
                 return True
         if not last and not top:
@@ -146,10 +158,18 @@ class _Search:
     def _options(self, parts, last: bool, top: bool) -> list[Move]:
         """The moves to try, in order: at the last level the nearest results first, above it at random."""
         legal = moves(tuple(value for value, _ in parts))
-        options = [move for move in legal if move.result <= LARGEST and move.op in self.operations]
+        options = [
+            move
+            for move in legal
+            if move.result <= LARGEST and move.op in self.operations
+        ]
         if last:
             noise = {move: self.rng.gauss(0, _NOISE) for move in options}
-            options.sort(key=lambda move: math.log1p(abs(move.result - self.target)) + noise[move])
+            options.sort(
+                key=lambda move: (
+                    math.log1p(abs(move.result - self.target)) + noise[move]
+                )
+            )
         else:
             self.rng.shuffle(options)
         return options if top else options[: self.rng.randint(*_CHILDREN)]
@@ -159,7 +179,9 @@ class _Search:
         if self.false == 0 or self.rng.random() >= self.false:
             return move
         beside = (move.result + off for off in (-10, -2, -1, 1, 2, 10))
-        return move._replace(result=self.rng.choice([value for value in beside if 0 < value <= LARGEST]))
+        return move._replace(
+            result=self.rng.choice([value for value in beside if 0 < value <= LARGEST])
+        )
 
     def _judge(self, value: int, text: str) -> None:
         self.leaves -= 1
@@ -175,7 +197,9 @@ def _apply(parts, move: Move):
     """Value and expression of a move, and the parts that it leaves alone."""
     rest = list(parts)
     left = rest.pop(next(i for i, (value, _) in enumerate(rest) if value == move.left))
-    right = rest.pop(next(i for i, (value, _) in enumerate(rest) if value == move.right))
+    right = rest.pop(
+        next(i for i, (value, _) in enumerate(rest) if value == move.right)
+    )
     return move.result, f"{bracket(left[1])} {move.op} {bracket(right[1])}", tuple(rest)
 
 

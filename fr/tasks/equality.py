@@ -50,12 +50,17 @@ def same_formulas(one: str, other: str) -> bool:
 
 def _tight(text: str) -> str:
     # A blank between digits is kept: `3 4/5` is not `34/5`.
-    return re.sub(r"(?<!\d) | (?!\d)", "", unified(plain(text)).replace("$", "")).rstrip(".")
+    return re.sub(
+        r"(?<!\d) | (?!\d)", "", unified(plain(text)).replace("$", "")
+    ).rstrip(".")
 
 
 def _asked(reference: str, answer: str) -> bool:
     """What math-verify says of two formulas of the same outer form, in bounded time."""
-    if _form(reference) != _form(answer) or max(len(reference), len(answer)) > MAX_FORMULA:
+    if (
+        _form(reference) != _form(answer)
+        or max(len(reference), len(answer)) > MAX_FORMULA
+    ):
         return False
     if _ENDLESS.search(reference) or _ENDLESS.search(answer):
         return False
@@ -79,5 +84,8 @@ def _form(text: str) -> tuple:
     """Brackets at the edges, relations, commas and constructions that math-verify sees through too easily."""
     text = text.replace("log_", "log")  # a base of a logarithm is none of a number
     relations = tuple(sorted(c for c in text if c in "<>≤≥≠≡∈∪±|=_"))
-    edges = (text[:1] if text[:1] in "[⦃" else "", text[-1:] if text[-1:] in "]⦄" else "")
+    edges = (
+        text[:1] if text[:1] in "[⦃" else "",
+        text[-1:] if text[-1:] in "]⦄" else "",
+    )
     return edges, relations, text.count(","), "mod" in text

@@ -17,7 +17,12 @@ _TOKEN = re.compile(
     r"|(?P<command>\\[A-Za-z]+(?:<[^<>]*>)?)|(?P<name>[A-Za-z]+)|(?P<sign>.))",
     re.DOTALL,
 )
-_FUNCTIONS = {name for name in algebra.NAMES if name.isalpha()} - {"inverse", "power", "root", "sqrt"}
+_FUNCTIONS = {name for name in algebra.NAMES if name.isalpha()} - {
+    "inverse",
+    "power",
+    "root",
+    "sqrt",
+}
 _GREEK = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell"
@@ -51,9 +56,16 @@ class _Parser:
         text = text.replace(" ", "") if _GROUPS.fullmatch(text.strip()) else text
         text = re.sub(r"\\(frac|binom)\s?(\d|[A-Za-z])(?=[\s\\{\w])", r"\\\1{\2}", text)
         text = re.sub(r"(\\(?:frac|binom)\{[^{}]*\})\s?(\d|[A-Za-z])", r"\1{\2}", text)
-        text = re.sub(r"\\(frac)(\{(?:[^{}]|\{[^{}]*\})*\})\s?(\d|[A-Za-z]|\\pi)", r"\\\1\2{\3}", text)
+        text = re.sub(
+            r"\\(frac)(\{(?:[^{}]|\{[^{}]*\})*\})\s?(\d|[A-Za-z]|\\pi)",
+            r"\\\1\2{\3}",
+            text,
+        )
         text = re.sub(r"\\sqrt\s?(\d|[A-Za-z])", r"\\sqrt{\1}", text)
-        self.tokens = [(match.lastgroup, match[match.lastgroup]) for match in _TOKEN.finditer(text.strip())]
+        self.tokens = [
+            (match.lastgroup, match[match.lastgroup])
+            for match in _TOKEN.finditer(text.strip())
+        ]
         self.spaces = [match[0][:1] == " " for match in _TOKEN.finditer(text.strip())]
         self.at = self.depth = 0
         if len(self.tokens) > 600:
@@ -110,7 +122,9 @@ class _Parser:
         """A factor without a sign before it; after a whole number a fraction makes it a mixed one."""
         kind, before = self.tokens[self.at - 1]
         whole = (
-            kind == "number" and before.isdigit() and (self.at < 2 or self.tokens[self.at - 2][1] in "(+-{[*")
+            kind == "number"
+            and before.isdigit()
+            and (self.at < 2 or self.tokens[self.at - 2][1] in "(+-{[*")
         )
         begin = self.at
         if self._peek()[0] == "number":
@@ -123,12 +137,20 @@ class _Parser:
                 and match[2][1].isdigit()
             ):
                 self.at += 3
-                return algebra.add(result, algebra.number(Fraction(int(match[0][1]), int(match[2][1]))))
+                return algebra.add(
+                    result, algebra.number(Fraction(int(match[0][1]), int(match[2][1])))
+                )
             raise Unread("two numbers side by side")
         factor = self._powered()
         part = factor.rational
         simple = self.tokens[begin][1] == "\\frac" and self.at - begin == 7
-        if whole and simple and part is not None and 0 < part < 1 and part.denominator > 1:
+        if (
+            whole
+            and simple
+            and part is not None
+            and 0 < part < 1
+            and part.denominator > 1
+        ):
             return algebra.add(result, factor)
         return algebra.multiply(result, factor)
 
@@ -152,7 +174,12 @@ class _Parser:
         while self._text() in ("^", "!"):
             if self._take() == "!":
                 n = base.rational
-                if n is None or n.denominator > 1 or not 0 <= n <= 400 or self._text() == "!":
+                if (
+                    n is None
+                    or n.denominator > 1
+                    or not 0 <= n <= 400
+                    or self._text() == "!"
+                ):
                     raise Unread("a factorial")
                 base = algebra.number(math.factorial(int(n)))
             else:
@@ -203,9 +230,21 @@ class _Parser:
         if text == "pi":
             return algebra.symbol("pi")
         beside = self.at > 1 and self.tokens[self.at - 2][1] not in "+-*/^({[="
-        if len(text) > 1 and (beside and self.spaces[self.at - 1] or len(self.tokens) == 1):
+        if len(text) > 1 and (
+            beside and self.spaces[self.at - 1] or len(self.tokens) == 1
+        ):
             raise Unread("a word")
-        if len(text) > 4 or text.lower() in ("inf", "none", "true", "and", "or", "not", "yes", "no", "mod"):
+        if len(text) > 4 or text.lower() in (
+            "inf",
+            "none",
+            "true",
+            "and",
+            "or",
+            "not",
+            "yes",
+            "no",
+            "mod",
+        ):
             raise Unread(text)
         if self._text() == "_":
             *letters, last = text
@@ -229,7 +268,11 @@ class _Parser:
             return self._root()
         if name == "binom":
             n, k = (part.rational for part in (self._atom(), self._atom()))
-            if None in (n, k) or n.denominator * k.denominator > 1 or not 0 <= k <= n <= 400:
+            if (
+                None in (n, k)
+                or n.denominator * k.denominator > 1
+                or not 0 <= k <= n <= 400
+            ):
                 raise Unread("a binomial")
             return algebra.number(math.comb(int(n), int(k)))
         if name == "pi":
@@ -258,7 +301,8 @@ class _Parser:
             return self._atom()
         result = self._powered()
         while (
-            self._peek()[0] in ("number", "name", "command") and self._text().lstrip("\\") not in _FUNCTIONS
+            self._peek()[0] in ("number", "name", "command")
+            and self._text().lstrip("\\") not in _FUNCTIONS
         ):
             result = algebra.multiply(result, self._powered())
         return result

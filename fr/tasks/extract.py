@@ -57,7 +57,11 @@ def find(completion: str, kind: str = MATH) -> Found | None:
     """
     offset = max(0, len(completion) - MAX_CHARACTERS)
     # only the beginning of a thought can lie outside the window
-    if offset and THINK in completion[:offset] and completion.rfind("</think>") < completion.rfind(THINK):
+    if (
+        offset
+        and THINK in completion[:offset]
+        and completion.rfind("</think>") < completion.rfind(THINK)
+    ):
         return None
     text = completion[offset:]
     if kind != LITERAL and not text.isascii():
@@ -69,7 +73,9 @@ def find(completion: str, kind: str = MATH) -> Found | None:
     if found is None:
         return None
     shift = offset + part[0]
-    return found._replace(start=found.start + shift, begin=found.begin + shift, end=found.end + shift)
+    return found._replace(
+        start=found.start + shift, begin=found.begin + shift, end=found.end + shift
+    )
 
 
 def final_answer(completion: str, kind: str = MATH) -> str | None:
@@ -87,7 +93,9 @@ def own_part(text: str) -> tuple[int, int] | None:
     if thinking:
         return None
     ends = markers.TURN_ENDS.search(text, start)
-    return start, ends.start() if ends and text[start : ends.start()].strip() else len(text)
+    return start, ends.start() if ends and text[start : ends.start()].strip() else len(
+        text
+    )
 
 
 def opens_thought(prompt: str) -> bool:
@@ -111,7 +119,9 @@ def _last(text: str, kind: str) -> Found | None:
     found = sorted(_candidates(text, kind), key=_order)
     inner = [(one.start, one.end) for one in found if one.how in ("box", "tag")]
     found = [
-        one for one in found if one.how in ("box", "tag") or not any(a < one.start < b for a, b in inner)
+        one
+        for one in found
+        if one.how in ("box", "tag") or not any(a < one.start < b for a, b in inner)
     ]
     if found and (nexts := markers.NEXT_QUESTION.search(text, found[0].end)):
         text = text[: nexts.start()]
@@ -145,7 +155,11 @@ def _candidates(text: str, kind: str) -> Iterator[Found]:
     yield from _tags(text, kind)
     if kind == EXPRESSION:
         for match in _some(markers.EXPRESSION, text):
-            yield from (one for one in _stated(text, match, "line", kind) if _readable(one, kind))
+            yield from (
+                one
+                for one in _stated(text, match, "line", kind)
+                if _readable(one, kind)
+            )
         return
     headings = []
     for match in _some(markers.HEADING, text):
@@ -160,13 +174,17 @@ def _candidates(text: str, kind: str) -> Iterator[Found]:
             yield from _stated(text, match, "hashes", kind)
     for pattern, how in ((markers.PROSE, "prose"), (markers.CHOICE, "choice")):
         for match in _some(pattern, text) if how == "prose" or kind == LETTER else ():
-            yield from (one for one in _stated(text, match, how, kind) if _readable(one, kind))
+            yield from (
+                one for one in _stated(text, match, how, kind) if _readable(one, kind)
+            )
 
 
 def _some(pattern: re.Pattern, text: str) -> list[re.Match]:
     """The first and the last places where a pattern occurs."""
     found = list(pattern.finditer(text))
-    return found if len(found) <= _FIRST + _RECENT else found[:_FIRST] + found[-_RECENT:]
+    return (
+        found if len(found) <= _FIRST + _RECENT else found[:_FIRST] + found[-_RECENT:]
+    )
 
 
 def _readable(one: Found, kind: str) -> bool:
@@ -174,12 +192,15 @@ def _readable(one: Found, kind: str) -> bool:
     if kind == LETTER:
         return letter(one.text) is not None
     if kind == LITERAL:
-        return bool(re.match(r"[\[({'\"\d`$*+-]|b'|True|False|None|f\(|assert", one.text))
+        return bool(
+            re.match(r"[\[({'\"\d`$*+-]|b'|True|False|None|f\(|assert", one.text)
+        )
     if kind == EXPRESSION:
         dress = r"[\s$*`_({\[]*(?:\\(?:\(|\[|left|[dt]?frac|boxed|text\w*)[\s({\[]*)*"
         return bool(re.match(dress + r"[\d(\[{-]", one.text))
     return not re.match(
-        r"(?:not|never|wrong|unclear|unknown|obvious|clear|correct|as follows|the following)\b", one.text
+        r"(?:not|never|wrong|unclear|unknown|obvious|clear|correct|as follows|the following)\b",
+        one.text,
     )
 
 
@@ -265,7 +286,11 @@ def _tagged(text: str, opened: re.Match, end: int, kind: str) -> Iterator[Found]
     begin = opened.end() + len(inside) - len(inside.lstrip())
     content = _trimmed(inside)
     boxes = _boxes(content) if kind != LITERAL else []
-    content = _together(_joined(content, boxes), kind).text if boxes else _unmarked(content, kind)
+    content = (
+        _together(_joined(content, boxes), kind).text
+        if boxes
+        else _unmarked(content, kind)
+    )
     yield Found(opened.start(), begin, end, content, "tag", "")
 
 
@@ -273,11 +298,15 @@ def _unmarked(content: str, kind: str) -> str:
     """What a box or a tag holds, without a marker of its own: `The answer is 42`."""
     if kind != MATH or len(content) > 400:
         return content
-    inner = markers.COLON.match(content) or markers.PROSE.search(re.sub(r"\\text\w*\{", " ", content[:80]))
+    inner = markers.COLON.match(content) or markers.PROSE.search(
+        re.sub(r"\\text\w*\{", " ", content[:80])
+    )
     if not inner:
         return content
     rest = (
-        content[inner.end() :] if inner.re is markers.COLON else re.split(inner[0].strip()[-6:], content)[-1]
+        content[inner.end() :]
+        if inner.re is markers.COLON
+        else re.split(inner[0].strip()[-6:], content)[-1]
     )
     return rest.strip(" }\t\n*") or content
 
@@ -297,7 +326,16 @@ def _boxes(text: str, whole: bool = False) -> list[Found]:
             content = text[box.end() : match.start()] if box is not None else ""
             if content.strip() and not any(other is not None for other in stack[-20:]):
                 lead = len(content) - len(content.lstrip())
-                found.append(Found(box.start(), box.end() + lead, match.start(), content.strip(), "box", ""))
+                found.append(
+                    Found(
+                        box.start(),
+                        box.end() + lead,
+                        match.start(),
+                        content.strip(),
+                        "box",
+                        "",
+                    )
+                )
     kept: list[Found] = []
     for one in sorted(found, key=lambda one: one.start):
         if not kept or one.start >= kept[-1].end:
@@ -328,10 +366,17 @@ def _bare(text: str, kind: str) -> Found | None:
     """A completion of one short line, or of one block of code, is its own answer."""
     line = text.strip()
     content = _trimmed(line)
-    if not content or kind == EXPRESSION or markers.COLON.search(line) or markers.PROSE.search(line):
+    if (
+        not content
+        or kind == EXPRESSION
+        or markers.COLON.search(line)
+        or markers.PROSE.search(line)
+    ):
         return None
     if content == line and (
-        len(line) > _SHORT or "\n" in line and not (kind == LITERAL and line[0] in "[({")
+        len(line) > _SHORT
+        or "\n" in line
+        and not (kind == LITERAL and line[0] in "[({")
     ):
         return None
     if len(content) > _LINE or "\\boxed" in line or markers.TAG.search(line):

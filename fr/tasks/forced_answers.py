@@ -10,11 +10,17 @@ from fr.types import Probe, Problem
 
 CUTS = 6  # 0, 20, ... 100 % of the reasoning (arXiv 2605.24396)
 SETS = ("own", "gold")  # of answers that a probe may ask for
-MAX_ANSWERS = 256  # a problem with more right answers than this is asked for its own one only
+MAX_ANSWERS = (
+    256  # a problem with more right answers than this is asked for its own one only
+)
 
 
 def probe(
-    problem: Problem, tokens: Sequence[int], codec: Codec, cuts: int = CUTS, sets: Sequence[str] = SETS
+    problem: Problem,
+    tokens: Sequence[int],
+    codec: Codec,
+    cuts: int = CUTS,
+    sets: Sequence[str] = SETS,
 ) -> Probe | None:
     """The probe of an attempt's tokens, with those of `sets` that exist; None if none does.
 
@@ -26,7 +32,9 @@ def probe(
     attempt = Written(form, tokens, codec)
     reasoning = attempt.reasoning
     places = sorted({*attempt.ends, len(reasoning)})
-    nearest = lambda share: min(places, key=lambda place: abs(place - share * len(reasoning)))
+    nearest = lambda share: min(
+        places, key=lambda place: abs(place - share * len(reasoning))
+    )
     cue, gold = _gold(form, form.answers(problem) if "gold" in sets else (), codec)
     found = {"own": _own(attempt, codec), "gold": gold}
     answers = {name: found[name] for name in sets if found[name]}
@@ -34,7 +42,9 @@ def probe(
     return Probe(chosen, cue, answers) if answers else None
 
 
-def answer_span(problem: Problem, tokens: Sequence[int], codec: Codec) -> tuple[int, int]:
+def answer_span(
+    problem: Problem, tokens: Sequence[int], codec: Codec
+) -> tuple[int, int]:
     """Where an attempt's own answer begins and ends among its tokens; (0, 0) without one."""
     attempt = Written(format_of(problem.task), tokens, codec)
     return attempt.answer, attempt.answer_end
@@ -54,7 +64,9 @@ def _own(attempt: Written, codec: Codec) -> tuple[tuple[int, ...], ...]:
 def reasoning_tokens(problem: Problem, tokens: Sequence[int], codec: Codec) -> int:
     """How many of an attempt's tokens come before the sentence that states its answer; all, without one."""
     attempt = Written(format_of(problem.task), tokens, codec)
-    return attempt.count(len(attempt.reasoning)) if attempt.answer else len(attempt.tokens)
+    return (
+        attempt.count(len(attempt.reasoning)) if attempt.answer else len(attempt.tokens)
+    )
 
 
 def _gold(
@@ -68,10 +80,15 @@ def _gold(
     texts = [codec.encode(f"{form.cue} {answer}")[begin:] for answer in right]
     # Together: a tokenizer may join the end of the cue with what follows it.
     shared = min([_common(cue, ids) for ids in texts], default=len(cue))
-    ends = itertools.product(dict.fromkeys(ids[shared:] for ids in texts), codec.stop_tokens)
+    ends = itertools.product(
+        dict.fromkeys(ids[shared:] for ids in texts), codec.stop_tokens
+    )
     return cue[:shared], tuple((*ids, stop) for ids, stop in ends)
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids two sequences begin with together."""
-    return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    return next(
+        (i for i, (a, b) in enumerate(zip(one, other)) if a != b),
+        min(len(one), len(other)),
+    )

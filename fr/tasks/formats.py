@@ -17,7 +17,9 @@ class Codec(Protocol):
     """What is needed of a model: its tokenizer and what ends a text."""
 
     stop_tokens: tuple[int, ...]
-    opens_thought: bool  # its chat template begins a thought that the completion goes on with
+    opens_thought: (
+        bool  # its chat template begins a thought that the completion goes on with
+    )
 
     def encode(self, prompt: str) -> tuple[int, ...]:
         """Ids of a text."""
@@ -33,7 +35,9 @@ class Format:
     cue: str  # forcing it asks for an answer at once
     kind: str  # of its answers, as `extract.find` looks for them
     step: re.Pattern  # a match ends where a step does
-    answers: Callable[[Problem], Sequence[str]]  # right ones as the task would write them
+    answers: Callable[
+        [Problem], Sequence[str]
+    ]  # right ones as the task would write them
     again: str  # forcing it in place of the answer has the reasoning go on ...
     claim: str  # ... for which this, where the reasoning ends with it, must go
     switches: tuple[str, ...]  # words that leave a thought for another
@@ -46,7 +50,9 @@ FORMATS = {
         cue=f" {ANSWER}",
         kind=extract.EXPRESSION,
         step=_MARK,
-        answers=lambda problem: solutions(tuple(problem.meta["numbers"]), problem.meta["target"]),
+        answers=lambda problem: solutions(
+            tuple(problem.meta["numbers"]), problem.meta["target"]
+        ),
         again=" up",  # its vocabulary has no other word for it: back a level, and on
         claim=" yes",
         switches=("no", "up"),
@@ -60,7 +66,16 @@ CHAT = Format(
     answers=lambda problem: (problem.answer,) if problem.answer else (),
     again="\nWait",
     claim="",
-    switches=("alternatively", "Alternatively", "however", "However", "wait", "Wait", "but", "But"),
+    switches=(
+        "alternatively",
+        "Alternatively",
+        "however",
+        "However",
+        "wait",
+        "Wait",
+        "but",
+        "But",
+    ),
 )
 
 
@@ -89,19 +104,29 @@ class Written:
         found = extract.find(thought + self.text, form.kind)
         if found and thought:
             found = found._replace(
-                start=found.start - len(thought), begin=found.begin - len(thought), end=found.end - len(thought)
+                start=found.start - len(thought),
+                begin=found.begin - len(thought),
+                end=found.end - len(thought),
             )
         self.marker = found if found and found.how != "bare" else None
         # Tokens before the own answer, and those up to its end; 0: there is none. A lone stop token is no answer.
-        self.answer, self.answer_end = self._span() if self.ended and self.marker else (0, 0)
+        self.answer, self.answer_end = (
+            self._span() if self.ended and self.marker else (0, 0)
+        )
 
     def _span(self) -> tuple[int, int]:
         """The tokens of the own answer."""
         length = len(self.text[: self.marker.begin].rstrip(" "))
         begin = self.count(length)
-        begin -= self.length(begin) > length  # a token that writes the marker's end and the answer
+        begin -= (
+            self.length(begin) > length
+        )  # a token that writes the marker's end and the answer
         last = len(self.tokens) - 1
-        end = self.count(self.marker.end) if self.text[self.marker.end :].strip() else last
+        end = (
+            self.count(self.marker.end)
+            if self.text[self.marker.end :].strip()
+            else last
+        )
         return (begin, end) if 0 < begin < min(end, last) + (end == last) else (0, 0)
 
     @property
@@ -119,13 +144,19 @@ class Written:
     @property
     def own_answer(self) -> str:
         """The text of the own answer; "" where there is none behind a marker."""
-        return self.text[self.marker.begin : self.marker.end].strip() if self.marker else ""
+        return (
+            self.text[self.marker.begin : self.marker.end].strip()
+            if self.marker
+            else ""
+        )
 
     @property
     def ends(self) -> list[int]:
         """Characters of the reasoning up to the end of each step, in order; 0 is the first."""
         reasoning = self.reasoning
-        return sorted({0, *(match.end() for match in self.form.step.finditer(reasoning))})
+        return sorted(
+            {0, *(match.end() for match in self.form.step.finditer(reasoning))}
+        )
 
     def count(self, length: int) -> int:
         """How many tokens it takes to write the first `length` characters."""

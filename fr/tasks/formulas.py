@@ -11,7 +11,9 @@ MAX_PARTS = 60
 
 
 _RELATIONS = "=<>≤≥≈≠≡∈"
-_MATRIX = re.compile(r"\\begin\s?\{(\w*matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s?\{\1\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"\\begin\s?\{(\w*matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s?\{\1\}", re.DOTALL
+)
 _MONEY = re.compile(r"([-+]?)\s?(?:US\s?)?([$£€])\s?(?=[-+.\d\\])")
 # `]0, 1[` is (0, 1).
 _REVERSED = re.compile(r"([\](\[])([^()\[\]⦃⦄]+)([\[)\]])")
@@ -20,7 +22,9 @@ _HEAD = re.compile(
     r"|(?:\\?gcd|\\?lcm|[A-Za-z])\s?\([^()=]*\))\s*"
 )
 # An operation between numbers that was left undone; `3*10^4` and a sign are ways to write one number.
-_UNDONE = re.compile(r"(?<=[\w)}⦄!])\s?[-+*]\s?(?!10\s?\^)(?=[\d({\\.-])|/[^/]*/|\d\.\d+\s?/|/\s?\d*\.\d")
+_UNDONE = re.compile(
+    r"(?<=[\w)}⦄!])\s?[-+*]\s?(?!10\s?\^)(?=[\d({\\.-])|/[^/]*/|\d\.\d+\s?/|/\s?\d*\.\d"
+)
 
 
 def parse(text: str) -> Value:
@@ -98,7 +102,11 @@ def _split(text: str, separators: str) -> list[str]:
         at += 1
     parts = [part.strip() for part in (*parts, text[start:])]
     # `3, 4, and 5` has an empty part before the word
-    kept = [part for i, part in enumerate(parts) if part or not words or i in (0, len(parts) - 1)]
+    kept = [
+        part
+        for i, part in enumerate(parts)
+        if part or not words or i in (0, len(parts) - 1)
+    ]
     if len(kept) > MAX_PARTS:
         raise Unread("a long list")
     return [re.sub(r"^(?:and|or) ", "", part) for part in kept] if words else kept
@@ -122,10 +130,17 @@ def _sides(text: str) -> tuple[list[str], list[str]]:
 
 def _list(parts: list[str], depth: int) -> Value:
     values = [_value(part, depth + 1) for part in parts]
-    if all("=" in part and not value.head and value.number is not None for part, value in zip(parts, values)):
+    if all(
+        "=" in part and not value.head and value.number is not None
+        for part, value in zip(parts, values)
+    ):
         return values[-1]  # a calculation in several steps
     heads = {value.head for value in values[1:]} | {values[0].head}
-    if heads == {values[0].head} or heads == {values[0].head, ""} and not any(v.head for v in values[1:]):
+    if (
+        heads == {values[0].head}
+        or heads == {values[0].head, ""}
+        and not any(v.head for v in values[1:])
+    ):
         values = [value._replace(head="") for value in values]
         return Value("list", _flat(values), head=next(iter(heads - {""}), ""))
     return Value("list", _flat(values))
@@ -133,7 +148,11 @@ def _list(parts: list[str], depth: int) -> Value:
 
 def _flat(values: list[Value]) -> tuple[Value, ...]:
     """`1 ± 2, 5` is one list."""
-    return tuple(part for v in values for part in (v.parts if v.kind == "list" and not v.head else (v,)))
+    return tuple(
+        part
+        for v in values
+        for part in (v.parts if v.kind == "list" and not v.head else (v,))
+    )
 
 
 def _related(sides: list[str], signs: list[str], depth: int) -> Value:
@@ -145,7 +164,12 @@ def _related(sides: list[str], signs: list[str], depth: int) -> Value:
         return _equal(sides, depth)
     if signs == ["∈"]:
         return _value(sides[1], depth + 1)._replace(head=_head(sides[0]))
-    if len(signs) <= 2 and set(signs) <= set("<≤") or set(signs) <= set(">≥") and len(signs) <= 2:
+    if (
+        len(signs) <= 2
+        and set(signs) <= set("<≤")
+        or set(signs) <= set(">≥")
+        and len(signs) <= 2
+    ):
         return _inequality(sides, signs, depth)
     raise Unread("relations")
 
@@ -182,9 +206,13 @@ def _inequality(sides: list[str], signs: list[str], depth: int) -> Value:
         low, high = values
         if _HEAD.fullmatch(sides[0]):
             minus = expression(algebra.negative(infinite.expr))
-            return bracket("(", ")" if signs[0] == "<" else "]", (minus, high), _head(sides[0]))
+            return bracket(
+                "(", ")" if signs[0] == "<" else "]", (minus, high), _head(sides[0])
+            )
         if _HEAD.fullmatch(sides[1]):
-            return bracket("(" if signs[0] == "<" else "[", ")", (low, infinite), _head(sides[1]))
+            return bracket(
+                "(" if signs[0] == "<" else "[", ")", (low, infinite), _head(sides[1])
+            )
         raise Unread("an inequality of formulas")
     if not _HEAD.fullmatch(sides[1]):
         raise Unread("an inequality of formulas")
@@ -208,11 +236,17 @@ def _bracketed(text: str, depth: int) -> Value | None:
     if not _wraps(text, "([", ")]"):
         return None
     parts = _split_inside(text[1:-1])
-    if len(parts) == 1 and "\\begin" in parts[0] and (inside := _value(parts[0], depth + 1)).kind == "matrix":
+    if (
+        len(parts) == 1
+        and "\\begin" in parts[0]
+        and (inside := _value(parts[0], depth + 1)).kind == "matrix"
+    ):
         return inside  # brackets around an array
     if len(parts) == 1 and text[0] == "(" and text[-1] == ")":
         inside = _value(parts[0], depth + 1)
-        return inside if inside.kind != "expr" or inside.unit or inside.percent else None
+        return (
+            inside if inside.kind != "expr" or inside.unit or inside.percent else None
+        )
     return bracket(text[0], text[-1], tuple(_value(part, depth + 1) for part in parts))
 
 
@@ -222,8 +256,14 @@ def _split_inside(text: str) -> list[str]:
     if len(parts) > 1:
         return parts
     tight = text.split(",")
-    grouped = len(tight) > 1 and not any(part.strip().startswith("0") for part in tight[1:])
-    return [part.strip() for part in tight] if grouped and not re.search(r"[(\[{]", text) else parts
+    grouped = len(tight) > 1 and not any(
+        part.strip().startswith("0") for part in tight[1:]
+    )
+    return (
+        [part.strip() for part in tight]
+        if grouped and not re.search(r"[(\[{]", text)
+        else parts
+    )
 
 
 def _both_signs(text: str, depth: int) -> Value:
@@ -234,13 +274,22 @@ def _both_signs(text: str, depth: int) -> Value:
 
 
 def _matrix(match: re.Match, depth: int) -> Value:
-    rows = [row for row in re.split(r"⏎(?:\[[^\]]*\])?", match[2].replace("\\hline", "")) if row.strip()]
+    rows = [
+        row
+        for row in re.split(r"⏎(?:\[[^\]]*\])?", match[2].replace("\\hline", ""))
+        if row.strip()
+    ]
     cells = tuple(
-        Value("row", tuple(_value(cell.strip(), depth + 1) for cell in row.split("&"))) for row in rows
+        Value("row", tuple(_value(cell.strip(), depth + 1) for cell in row.split("&")))
+        for row in rows
     )
     if not cells or sum(len(row.parts) for row in cells) > MAX_PARTS:
         raise Unread("a matrix")
-    kind = "matrix" if match[1] in ("matrix", "pmatrix", "bmatrix", "array", "smallmatrix") else match[1]
+    kind = (
+        "matrix"
+        if match[1] in ("matrix", "pmatrix", "bmatrix", "array", "smallmatrix")
+        else match[1]
+    )
     return Value(kind, cells)
 
 

@@ -46,15 +46,23 @@ class GeneratedTask(abc.ABC):
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
         """The first `count` problems of a split in the order of their hashes; all of them if None."""
         if split not in SPLITS:
-            raise UserError(f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}")
+            raise UserError(
+                f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}"
+            )
         return self._splits[split][:count]
 
     def prompt(self, problem: Problem) -> Prompt:
         """`config.shots` worked training problems, then the question."""
         # A group of the question's own would give its answer away.
-        shots = (p for p in self._splits["train"] if p.meta["group"] != problem.meta["group"])
+        shots = (
+            p for p in self._splits["train"] if p.meta["group"] != problem.meta["group"]
+        )
         few = itertools.islice(shots, self.config.shots)
-        return ask(self.config, problem.question, ((p.question, p.meta["chain"], p.answer) for p in few))
+        return ask(
+            self.config,
+            problem.question,
+            ((p.question, p.meta["chain"], p.answer) for p in few),
+        )
 
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
@@ -67,7 +75,9 @@ class GeneratedTask(abc.ABC):
         items = {item.id: item for item in map(self.item, self._indices())}
         for item in sorted(items.values(), key=lambda item: digest(item.id)):
             meta = {"group": item.group, "chain": item.chain}
-            problem = Problem(item.id, item.question, item.answer, task=self.name, meta=meta)
+            problem = Problem(
+                item.id, item.question, item.answer, task=self.name, meta=meta
+            )
             table[split_of(item.group)].append(problem)
         return table
 
@@ -75,7 +85,10 @@ class GeneratedTask(abc.ABC):
         size = self.size()
         if size <= MAX_PROBLEMS:
             return range(size)
-        return (int.from_bytes(digest(f"{self.name} {i}"), "big") % size for i in range(MAX_PROBLEMS))
+        return (
+            int.from_bytes(digest(f"{self.name} {i}"), "big") % size
+            for i in range(MAX_PROBLEMS)
+        )
 
 
 def digits_of(index: int, *sizes: int) -> list[int]:

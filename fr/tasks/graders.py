@@ -10,13 +10,28 @@ from fr.tasks.letters import LETTERS, letter
 from fr.tasks.undress import plain
 from fr.types import RIGHT, UNPARSED, WRONG
 
-__all__ = ["LETTERS", "grade_letter", "grade_literal", "grade_math", "letter_of", "literal_of"]
+__all__ = [
+    "LETTERS",
+    "grade_letter",
+    "grade_literal",
+    "grade_math",
+    "letter_of",
+    "literal_of",
+]
 MAX_LITERAL = 20_000  # characters
 # before the value in `assert f(1) == 2`
 _CALL = re.compile(
-    r"(?:assert\s+)?`?f\(.*\)`?\s*(?:===?|=|->|→|returns?|gives|is|evaluates to)\s*`?", re.DOTALL
+    r"(?:assert\s+)?`?f\(.*\)`?\s*(?:===?|=|->|→|returns?|gives|is|evaluates to)\s*`?",
+    re.DOTALL,
 )
-_NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError)
+_NO_LITERAL = (
+    ValueError,
+    SyntaxError,
+    TypeError,
+    MemoryError,
+    RecursionError,
+    OverflowError,
+)
 
 grade_math = grade_answer  # one grader of values and words, under the name of its kind
 
@@ -40,7 +55,11 @@ def grade_literal(completion: str, reference: str) -> str:
     stated = literal_of(completion)
     if stated is None:
         return UNPARSED
-    return RIGHT if literal_key(stated[0]) == literal_key(ast.literal_eval(reference)) else WRONG
+    return (
+        RIGHT
+        if literal_key(stated[0]) == literal_key(ast.literal_eval(reference))
+        else WRONG
+    )
 
 
 def literal_of(completion: str) -> tuple | None:
@@ -54,8 +73,17 @@ def literal_of(completion: str) -> tuple | None:
     text = answer.strip()
     code = re.match(r"(`+)(.+?)\1", text, re.DOTALL)
     forms = [code[2]] if code else []
-    forms += [text.strip("`* "), text.strip("`* .$"), plain(text), re.split(r"\.\s|\s#|,? because ", text)[0]]
-    forms += [form[: literal_length(form)] for form in [_CALL.sub("", text).strip()] if _ends(form)]
+    forms += [
+        text.strip("`* "),
+        text.strip("`* .$"),
+        plain(text),
+        re.split(r"\.\s|\s#|,? because ", text)[0],
+    ]
+    forms += [
+        form[: literal_length(form)]
+        for form in [_CALL.sub("", text).strip()]
+        if _ends(form)
+    ]
     for form in forms:
         try:
             return (ast.literal_eval(_CALL.sub("", form.strip()).strip()),)
@@ -67,17 +95,25 @@ def literal_of(completion: str) -> tuple | None:
 def _ends(text: str) -> bool:
     """Whether words follow a literal with brackets or quotes."""
     length = literal_length(text)
-    return length > 0 and bool(re.match(r"`?[,.;]?(?:\s|$)(?!\s*(?:or|and|[-+*/%]|not)\b)", text[length:]))
+    return length > 0 and bool(
+        re.match(r"`?[,.;]?(?:\s|$)(?!\s*(?:or|and|[-+*/%]|not)\b)", text[length:])
+    )
 
 
 def literal_key(value) -> str:
     """One text for equal literals; numbers are compared by value, and truth values are no numbers."""
     match value:
         case dict():
-            parts = sorted(f"{literal_key(k)}: {literal_key(v)}" for k, v in value.items())
+            parts = sorted(
+                f"{literal_key(k)}: {literal_key(v)}" for k, v in value.items()
+            )
             return f"{{{', '.join(parts)}}}"
         case set() | frozenset():
-            return f"{{{', '.join(sorted(map(literal_key, value)))}}}" if value else "set()"
+            return (
+                f"{{{', '.join(sorted(map(literal_key, value)))}}}"
+                if value
+                else "set()"
+            )
         case list():
             return f"[{', '.join(map(literal_key, value))}]"
         case tuple():

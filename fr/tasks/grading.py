@@ -16,8 +16,12 @@ from fr.types import GRADER_ERROR, GRADES, RIGHT, UNPARSED, WRONG, Problem
 
 VERSION = 2  # of extraction and equality: raised when a grade may change
 _PACKAGES = ("math-verify", "latex2sympy2_extended", "sympy", "reasoning-gym")
-_DIGITS = re.compile(r"-?[0-9]{1,30}", re.ASCII)  # most answers; nothing in them to be read
-_THREADS = 8  # they only wait for grader processes; graders of our own share one thread's time
+_DIGITS = re.compile(
+    r"-?[0-9]{1,30}", re.ASCII
+)  # most answers; nothing in them to be read
+_THREADS = (
+    8  # they only wait for grader processes; graders of our own share one thread's time
+)
 
 
 @functools.cache
@@ -58,11 +62,19 @@ def reference_problem(kind: str, reference: str) -> str | None:
         return "is empty"
     if len(reference) > extract.MAX_REFERENCE:
         return f"has {len(reference)} characters; {extract.MAX_REFERENCE} is the most"
-    if reference[:2] in ("b'", 'b"') and reference[-1:] in "'\"" and kind != extract.LITERAL:
+    if (
+        reference[:2] in ("b'", 'b"')
+        and reference[-1:] in "'\""
+        and kind != extract.LITERAL
+    ):
         return f"{reference[:40]!r} is the print of bytes; store it as text"
     if kind == extract.LETTER:
         letters = ", ".join(graders.LETTERS)
-        return None if reference in graders.LETTERS else f"{reference[:40]!r} must be one of {letters}"
+        return (
+            None
+            if reference in graders.LETTERS
+            else f"{reference[:40]!r} must be one of {letters}"
+        )
     grade = {extract.LITERAL: graders.grade_literal, extract.MATH: grade_answer}[kind]
     try:
         given = grade(f"{extract.CUE} {reference}", reference)
@@ -95,7 +107,11 @@ def _grade_stated(answer: str, reference: str, bare: bool) -> str:
     if wanted.number is None:
         return RIGHT if right else WRONG
     stated = read(answer, bare)
-    if stated.kind in ("text", "opaque", "list") or stated.number is not None and number_undone(answer):
+    if (
+        stated.kind in ("text", "opaque", "list")
+        or stated.number is not None
+        and number_undone(answer)
+    ):
         return RIGHT if right and stated.kind != "expr" else UNPARSED
     return RIGHT if right else WRONG
 
@@ -104,7 +120,9 @@ def _grade(task: Task, problem: Problem, completion: str) -> str:
     try:
         grade = task.grade(problem, completion)
     except Exception as error:  # whatever it is, the attempt was not judged
-        logging.error("grader of %s failed: %s: %s", problem.id, type(error).__name__, error)
+        logging.error(
+            "grader of %s failed: %s: %s", problem.id, type(error).__name__, error
+        )
         return GRADER_ERROR
     if grade not in GRADES:
         logging.error("grader of %s gave %r, which is no grade", problem.id, grade)

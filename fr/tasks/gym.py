@@ -48,14 +48,22 @@ class ReasoningGym:
         self._splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
         self._questions: set[str] = set()
         self._made = 0
-        self._shots = [p for p in self.problems("train", config.shots and config.shots + 1) if p.answer]
+        self._shots = [
+            p
+            for p in self.problems("train", config.shots and config.shots + 1)
+            if p.answer
+        ]
         if config.shots and len(self._shots) <= config.shots:
-            raise UserError(f"config.task.shots = {config.shots}: {config.name} lacks answers to show; set 0")
+            raise UserError(
+                f"config.task.shots = {config.shots}: {config.name} lacks answers to show; set 0"
+            )
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
         """The first `count` problems of a split in the order of the items; all of them if None."""
         if split not in SPLITS:
-            raise UserError(f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}")
+            raise UserError(
+                f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}"
+            )
         while (count is None or len(self._splits[split]) < count) and self._make():
             continue
         return self._splits[split][:count]
@@ -74,7 +82,9 @@ class ReasoningGym:
             return UNPARSED
         name = problem.task.partition(":")[2]
         try:
-            score = _scorer().call("score", name, problem.meta["index"], problem.question, answers)
+            score = _scorer().call(
+                "score", name, problem.meta["index"], problem.question, answers
+            )
         except GraderFailure:
             return GRADER_ERROR
         return RIGHT if score == 1.0 else WRONG
@@ -84,12 +94,18 @@ class ReasoningGym:
         try:
             item = _maker().call("item", self._name, self._made)
         except GraderFailure as error:
-            raise UserError(f"{self.config.name} cannot make item {self._made}: {error}") from error
+            raise UserError(
+                f"{self.config.name} cannot make item {self._made}: {error}"
+            ) from error
         if item is None:
             return False
         question, answer = item
         if not self._grades_itself_right(question, answer):
-            logging.warning("%s: item %d is left out, its answer is not right", self.config.name, self._made)
+            logging.warning(
+                "%s: item %d is left out, its answer is not right",
+                self.config.name,
+                self._made,
+            )
         elif question not in self._questions:
             self._questions.add(question)
             meta, key = {"index": self._made}, f"{self.config.name}-{self._made}"
@@ -105,7 +121,9 @@ class ReasoningGym:
         try:
             # by the process that has just made the item
             stated = readings(f"{CUE} {answer}")
-            return _maker().call("score", self._name, self._made, question, stated) == 1.0
+            return (
+                _maker().call("score", self._name, self._made, question, stated) == 1.0
+            )
         except GraderFailure:
             return True
 
@@ -139,9 +157,15 @@ def readings(completion: str, reference: str = "") -> list[str]:
     found = find(completion, LINES)
     if found is None:
         return []
-    texts = [found.text] if found.how in ("tag", "box", "bare") else [found.text, found.rest]
+    texts = (
+        [found.text]
+        if found.how in ("tag", "box", "bare")
+        else [found.text, found.rest]
+    )
     if completion.startswith(CUE, found.start):
-        texts.append(completion[found.start + len(CUE) :].strip())  # a board may begin with Markdown's own signs
+        texts.append(
+            completion[found.start + len(CUE) :].strip()
+        )  # a board may begin with Markdown's own signs
     forms = [form for text in texts for form in (text, plain(text).removesuffix("."))]
     forms += [_OPERATORS.sub(sign, form).strip("$ ") for form in forms for sign in "×*"]
     # no sum or product: its value is not what such a data set asks for

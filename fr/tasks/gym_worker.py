@@ -11,7 +11,12 @@ SIZE = 4000  # items of a data set; some of them depend on it
 
 def ask(what: str, *given):
     """The answer of one of the functions below, so that one process serves them all."""
-    return {"names": names, "item": item, "score": score, "pays_for_junk": pays_for_junk}[what](*given)
+    return {
+        "names": names,
+        "item": item,
+        "score": score,
+        "pays_for_junk": pays_for_junk,
+    }[what](*given)
 
 
 def names() -> list[str]:
@@ -24,10 +29,15 @@ def item(name: str, index: int) -> tuple[str, str] | None:
     if index >= SIZE:
         return None
     entry = _entry(name, index)
-    return str(entry["question"]), "" if entry["answer"] is None else str(entry["answer"])
+    return str(entry["question"]), "" if entry["answer"] is None else str(
+        entry["answer"]
+    )
 
 
-JUNK = ("", "I do not know")  # is no answer to any question, and neither is the question itself
+JUNK = (
+    "",
+    "I do not know",
+)  # is no answer to any question, and neither is the question itself
 
 
 def score(name: str, index: int, question: str, answers: list[str]) -> float:
@@ -43,7 +53,12 @@ def score(name: str, index: int, question: str, answers: list[str]) -> float:
         raise ValueError(f"item {index} of {name} is not the same in two processes")
     junk = {text for text in (*JUNK, question) if text != str(entry["answer"] or "")}
     return max(
-        (_bounded(name, answer, entry) for answer in answers if answer.strip() not in junk), default=0.0
+        (
+            _bounded(name, answer, entry)
+            for answer in answers
+            if answer.strip() not in junk
+        ),
+        default=0.0,
     )
 
 

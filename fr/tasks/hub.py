@@ -36,7 +36,11 @@ class HubSet(NamedTuple):
     kind: str = extract.MATH  # of its answers
 
 
-_GRADE = {extract.MATH: grade_answer, extract.LETTER: grade_letter, extract.LITERAL: grade_literal}
+_GRADE = {
+    extract.MATH: grade_answer,
+    extract.LETTER: grade_letter,
+    extract.LITERAL: grade_literal,
+}
 
 
 def _gsm8k(where: str, question: str, answer: str):
@@ -50,7 +54,12 @@ def _math(where: str, name: str, question: str, solution: str, answer: str):
 
 
 def _cruxeval(where: str, name: str, code: str, given: str, output: str):
-    return name, f"What does f({given}) return? Give the value as a Python literal.\n\n{code}", "", output
+    return (
+        name,
+        f"What does f({given}) return? Give the value as a Python literal.\n\n{code}",
+        "",
+        output,
+    )
 
 
 def _gpqa(where: str, name: str, question: str, *options: str):
@@ -65,7 +74,10 @@ SETS = {
     # arXiv 2110.14168
     "gsm8k": HubSet(
         "openai/gsm8k",
-        {"train": "main/train-00000-of-00001.parquet", "test": "main/test-00000-of-00001.parquet"},
+        {
+            "train": "main/train-00000-of-00001.parquet",
+            "test": "main/test-00000-of-00001.parquet",
+        },
         ("question", "answer"),
         _gsm8k,
     ),
@@ -88,7 +100,12 @@ SETS = {
     "gpqa": HubSet(
         "Idavidrein/gpqa",
         {"test": "gpqa_diamond.csv"},
-        ("Record ID", "Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3))),
+        (
+            "Record ID",
+            "Question",
+            "Correct Answer",
+            *(f"Incorrect Answer {i}" for i in (1, 2, 3)),
+        ),
         _gpqa,
         extract.LETTER,
     ),
@@ -101,7 +118,10 @@ class HubTask(QuestionTask):
     def __init__(self, name: str, config: TaskConfig):
         self.kind = SETS[name].kind
         source = config.path or SETS[name].repository
-        worked = (Problem(f"worked-{i}", q, a, name, {"solution": s}) for i, (q, s, a) in enumerate(WORKED[name]))
+        worked = (
+            Problem(f"worked-{i}", q, a, name, {"solution": s})
+            for i, (q, s, a) in enumerate(WORKED[name])
+        )
         super().__init__(config, source, _problems(name, config.path), tuple(worked))
 
     @staticmethod
@@ -119,10 +139,14 @@ def _problems(name: str, path: str) -> Iterator[tuple[str, str, Problem]]:
     known = SETS[name]
     for part, file in _files(name, path).items():
         for where, number, record in read_records(file, known.fields):
-            own, question, solution, reference = known.read(where, *texts(where, record, known.fields))
+            own, question, solution, reference = known.read(
+                where, *texts(where, record, known.fields)
+            )
             held = part == "train" and split_of(question) == "validation"
             key = f"{name}-{own or f'{part}-{number}'}"
-            problem = Problem(key, question, reference, task=name, meta={"solution": solution})
+            problem = Problem(
+                key, question, reference, task=name, meta={"solution": solution}
+            )
             yield where, "validation" if held else part, problem
 
 
@@ -134,8 +158,14 @@ def _files(name: str, path: str) -> dict[str, str | epath.Path]:
     place = epath.Path(path)
     if not place.is_dir():
         # the one file may be that of either split, and is called by it
-        return {"train" if "train" in wanted and place.name.startswith("train") else "test": place}
-    here = {part: place / file for part, file in wanted.items() if (place / file).exists()}
+        return {
+            "train"
+            if "train" in wanted and place.name.startswith("train")
+            else "test": place
+        }
+    here = {
+        part: place / file for part, file in wanted.items() if (place / file).exists()
+    }
     if not here:
         raise UserError(
             f"config.task.path = {path!r} holds no {' or '.join(wanted.values())}; "

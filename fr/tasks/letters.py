@@ -22,7 +22,9 @@ _SECOND = re.compile(
     r"[)\]}*_`$.\s]*(?:,|;|/|&|\band\b(?! not)|\bor\b|\+)[\s*_`$(\[\"']*(?:(?:and|or)\s)?(?:option\s|choice\s)?"
     r"[(\[]?[A-D](?![\w'-])(?!\s[a-z])",
 )
-_REFUSED = re.compile(r"[)\]}*_`$\s]*is\s+(?:not|in|un|wrong|false|im|ruled|excluded|out\b)")
+_REFUSED = re.compile(
+    r"[)\]}*_`$\s]*is\s+(?:not|in|un|wrong|false|im|ruled|excluded|out\b)"
+)
 
 
 def letter(text: str) -> str | None:
@@ -31,7 +33,9 @@ def letter(text: str) -> str | None:
     if not re.match(r"[A-Da-d](?![\w'-])", text[at : at + 2]):
         return None
     found, rest = text[at], text[at + 1 : at + 400]
-    bracketed = re.search(r"[(\[{:]\s?$", text[:at]) or re.match(r"\s*[).\]}*]|\s*$", rest)
+    bracketed = re.search(r"[(\[{:]\s?$", text[:at]) or re.match(
+        r"\s*[).\]}*]|\s*$", rest
+    )
     if found.islower() and not bracketed:
         return None
     if not _STOPS.match(rest) or _SECOND.match(rest) or _REFUSED.match(rest):

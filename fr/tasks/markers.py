@@ -44,10 +44,14 @@ HEADING = re.compile(
     rf"(?:final[ \t]|correct[ \t])?{_WORD}[*_]{{0,2}}[ \t]{{0,9}}:?[*_]{{0,2}}[ \t]{{0,9}}$",
     re.I | re.MULTILINE,
 )
-ANOTHER = re.compile(rf"(?:#+[ \t]*)?(?:\*\*)?(?:final )?{_WORD}[*_]{{0,2}}[ \t]*[:=]", re.I)
+ANOTHER = re.compile(
+    rf"(?:#+[ \t]*)?(?:\*\*)?(?:final )?{_WORD}[*_]{{0,2}}[ \t]*[:=]", re.I
+)
 HASHES = re.compile(r"^[ \t]{0,9}####(?!#)[ \t]{0,9}", re.MULTILINE)
 # `#### 3. Check` is a heading
-NO_HASHES = re.compile(r"\D{0,40}\d+[.:)]\s+\w|\**(?:final\s|the\s)*(?:answer|step)", re.I)
+NO_HASHES = re.compile(
+    r"\D{0,40}\d+[.:)]\s+\w|\**(?:final\s|the\s)*(?:answer|step)", re.I
+)
 CHOICE = re.compile(
     r"\b(?:(?:correct|right|best|chosen|final|my)[ \t]){1,2}(?:option|choice|statement|letter|selection)\b"
     r"[*_]{0,2}[ \t]{0,9}(?:(?:is|would be|must be|seems to be)\b|:)"
@@ -60,9 +64,14 @@ CHOICE = re.compile(
     re.I,
 )
 # The marker of Countdown's own traces needs no colon. Not `</answer>`: a closing tag starts no answer.
-EXPRESSION = re.compile(rf"(?<![/A-Za-z]){_WORD}{_DRESS}\s*(?:is\b)?[\s:>]*|^A:", re.I | re.MULTILINE)
+EXPRESSION = re.compile(
+    rf"(?<![/A-Za-z]){_WORD}{_DRESS}\s*(?:is\b)?[\s:>]*|^A:", re.I | re.MULTILINE
+)
 TAG = re.compile(r"<(/?)(?:final[_ ]?)?answer>|\[(/?)ANSWER\]", re.I)
-BRACES = re.compile(r"\\f?boxed[ \t]{0,9}(?P<brace>\{)|\\(?P<escape>.)|(?P<open>\{)|(?P<shut>\})", re.DOTALL)
+BRACES = re.compile(
+    r"\\f?boxed[ \t]{0,9}(?P<brace>\{)|\\(?P<escape>.)|(?P<open>\{)|(?P<shut>\})",
+    re.DOTALL,
+)
 FENCE = re.compile(r"```[\w+-]*[ \t]*\n?")
 DISPLAYS = {"\\[": "\\]", "$$": "$$", "\\(": "\\)", "\\begin{": "\\end{"}
 GAP = re.compile(r"(?:[ \t\r*_>:]|\n(?!\n\n\n)){0,200}")
@@ -72,4 +81,6 @@ JOINT = re.compile(
     r"|\b(?:and|or|und|oder|as well as)\b|\b[A-Za-z](?:_\{?\w\}?)?\s?=)*"
 )
 # Full-width forms of ASCII and other brackets, one character for one, so that places stay.
-FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans("【】〔〕。、", "[][].,")
+FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans(
+    "【】〔〕。、", "[][].,"
+)

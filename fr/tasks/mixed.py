@@ -17,8 +17,12 @@ class Mixed:
     def __init__(self, config: TaskConfig):
         parts = config.parts
         if len(parts) < 2 or len(set(parts)) < len(parts) or "mixed" in parts:
-            raise UserError(f"config.task.parts = {parts!r} must be two other tasks or more, each once")
-        self._tasks = {part: make(dataclasses.replace(config, name=part)) for part in parts}
+            raise UserError(
+                f"config.task.parts = {parts!r} must be two other tasks or more, each once"
+            )
+        self._tasks = {
+            part: make(dataclasses.replace(config, name=part)) for part in parts
+        }
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
         """The first of every part, then the second of every part, until one has no more or there are `count`."""

@@ -18,7 +18,12 @@ from fr.tasks.references import check_references
 from fr.tasks.splits import SPLITS, split_by
 from fr.types import Problem, Prompt
 
-_ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}
+_ALIASES = {
+    "training": "train",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+}
 
 Found = tuple[str, str, Problem]  # file:line, split, problem
 
@@ -35,18 +40,26 @@ class QuestionTask:
     kind = MATH  # of the answers
 
     def __init__(
-        self, config: TaskConfig, source: str, found: Iterable[Found], examples: Sequence[Problem] = ()
+        self,
+        config: TaskConfig,
+        source: str,
+        found: Iterable[Found],
+        examples: Sequence[Problem] = (),
     ):
         self.config, self.source = config, source
         self._splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
         seen: dict[str, str] = {}
         for where, split, problem in found:
             if check_id(where, problem.id) in seen:
-                raise UserError(f"{where}: id {problem.id!r} is taken by {seen[problem.id]}; ids must differ")
+                raise UserError(
+                    f"{where}: id {problem.id!r} is taken by {seen[problem.id]}; ids must differ"
+                )
             seen[problem.id] = where
             self._splits[split].append(problem)
         everything = itertools.chain.from_iterable(self._splits.values())
-        check_references(self.kind, [(seen[problem.id], problem.answer) for problem in everything])
+        check_references(
+            self.kind, [(seen[problem.id], problem.answer) for problem in everything]
+        )
         self._shots = self._examples(examples) if config.shots else []
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
@@ -60,7 +73,9 @@ class QuestionTask:
 
     def sizes(self) -> str:
         """How many questions each split has, for messages."""
-        return ", ".join(f"{name} {len(problems)}" for name, problems in self._splits.items())
+        return ", ".join(
+            f"{name} {len(problems)}" for name, problems in self._splits.items()
+        )
 
     def remedy(self, split: str) -> str:
         """The end of an error about a split without questions."""
@@ -87,8 +102,14 @@ class QuestionTask:
             source = f"{len(given)} questions of config.task.examples = {self.config.examples!r}"
         else:
             train = self._splits["train"][: wanted + 1]
-            given = train if len(train) >= wanted or not others else others[: wanted + 1]
-            kind = "examples that are known for" if given is not train and others else "training questions of"
+            given = (
+                train if len(train) >= wanted or not others else others[: wanted + 1]
+            )
+            kind = (
+                "examples that are known for"
+                if given is not train and others
+                else "training questions of"
+            )
             source = f"{len(given)} {kind} {self.source}"
         if len(given) < wanted:
             raise UserError(
@@ -109,7 +130,9 @@ class Questions(QuestionTask):
 
     def __init__(self, config: TaskConfig):
         if not config.path:
-            raise UserError("config.task.path is empty; the task 'questions' needs a file of questions")
+            raise UserError(
+                "config.task.path is empty; the task 'questions' needs a file of questions"
+            )
         found = list(_read(config, config.path))
         divided, self._why = _divided(config, found)
         super().__init__(config, config.path, divided)
@@ -131,14 +154,18 @@ def reference_of(where: str, answer: str) -> tuple[str, str]:
     elif boxes := boxed_parts(answer):
         solution, reference = answer, ", ".join(boxes)
     if not reference:
-        raise UserError(f"{where}: field 'answer' ends without an answer; write it after ####")
+        raise UserError(
+            f"{where}: field 'answer' ends without an answer; write it after ####"
+        )
     return solution, reference
 
 
 def _read(config: TaskConfig, path: str) -> Iterator[Found]:
     """The questions of a file, with the split that each states; "" where it states none."""
     stem, asked = epath.Path(path).stem, (config.question_field, config.answer_field)
-    for where, number, record in read_records(path, (*asked, config.id_field, config.split_field)):
+    for where, number, record in read_records(
+        path, (*asked, config.id_field, config.split_field)
+    ):
         question, answer = texts(where, record, asked)
         solution, reference = reference_of(where, answer)
         name, split = f"{stem}-{number}", ""
@@ -148,8 +175,14 @@ def _read(config: TaskConfig, path: str) -> Iterator[Found]:
             (given,) = texts(where, record, (config.split_field,))
             split = _ALIASES.get(given.casefold(), given.casefold())
             if split not in SPLITS:
-                raise UserError(f"{where}: split {given[:60]!r} is not known{suggest(given, SPLITS)}")
-        yield where, split, Problem(name, question, reference, "questions", {"solution": solution})
+                raise UserError(
+                    f"{where}: split {given[:60]!r} is not known{suggest(given, SPLITS)}"
+                )
+        yield (
+            where,
+            split,
+            Problem(name, question, reference, "questions", {"solution": solution}),
+        )
 
 
 def _divided(config: TaskConfig, found: Sequence[Found]) -> tuple[list[Found], str]:
@@ -159,12 +192,19 @@ def _divided(config: TaskConfig, found: Sequence[Found]) -> tuple[list[Found], s
     if not without:
         return list(found), f"by their field {field!r}"
     if shares:
-        divided = [(w, split or split_by(p.question, shares), p) for w, split, p in found]
+        divided = [
+            (w, split or split_by(p.question, shares), p) for w, split, p in found
+        ]
         which = "all" if len(without) == len(found) else f"{len(without)} of them"
-        return divided, f"{which} by a hash of the question, config.task.split_shares = {shares}"
+        return (
+            divided,
+            f"{which} by a hash of the question, config.task.split_shares = {shares}",
+        )
     if len(without) < len(found):
         raise UserError(
             f"{without[0]}: has no field {field!r}, and other lines have one; write it into every line, or set "
             "config.task.split_shares=(0.8,0.1,0.1) to divide those without"
         )
-    return [(w, "test", p) for w, _, p in found], f"no line has a field {field!r}, so all are test"
+    return [
+        (w, "test", p) for w, _, p in found
+    ], f"no line has a field {field!r}, so all are test"

@@ -71,10 +71,14 @@ def texts(where: str, record: Record, names: Sequence[str]) -> list[str]:
 
 def check_id(where: str, name: str) -> str:
     """The id, if tables and file names can hold it; raises UserError for one that is long or no single line."""
-    bad = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), "")
+    bad = next(
+        (c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), ""
+    )
     if bad or not 0 < len(name) <= 300:
         what = f"holds {bad!r}" if bad else f"has {len(name)} characters"
-        raise UserError(f"{where}: id {name[:60]!r} {what}; an id is one line of 1 to 300 characters")
+        raise UserError(
+            f"{where}: id {name[:60]!r} {what}; an id is one line of 1 to 300 characters"
+        )
     return name
 
 
@@ -89,7 +93,9 @@ def _text(where: str, record: Record, name: str, names: Sequence[str]) -> str:
     if isinstance(value, float):
         raise UserError(f"{where}: field {name!r} = {value} is no finite number")
     if not isinstance(value, str) or not _visible(value):
-        raise UserError(f"{where}: field {name!r} = {str(value)[:60]!r} must be a text or a number")
+        raise UserError(
+            f"{where}: field {name!r} = {str(value)[:60]!r} must be a text or a number"
+        )
     if len(value) > MAX_TEXT:
         raise UserError(
             f"{where}: field {name!r} has {len(value)} characters; at most {MAX_TEXT} are read"
@@ -107,7 +113,10 @@ def _text(where: str, record: Record, name: str, names: Sequence[str]) -> str:
 
 
 def _visible(text: str) -> bool:
-    return any(unicodedata.category(c)[0] not in "ZC" or c in "\0" or "\ud800" <= c < "\ue000" for c in text)
+    return any(
+        unicodedata.category(c)[0] not in "ZC" or c in "\0" or "\ud800" <= c < "\ue000"
+        for c in text
+    )
 
 
 def _lines(source, path: str) -> Iterator[tuple[int, str]]:
@@ -116,7 +125,9 @@ def _lines(source, path: str) -> Iterator[tuple[int, str]]:
     while line := source.readline(MAX_LINE + 1):
         number += 1
         if len(line) > MAX_LINE:
-            raise UserError(f"{path}:{number}: is longer than {MAX_LINE} bytes; give a record a line of its own")
+            raise UserError(
+                f"{path}:{number}: is longer than {MAX_LINE} bytes; give a record a line of its own"
+            )
         if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UserError(f"{path} is UTF-16, not UTF-8 text; save it as UTF-8")
         try:
@@ -126,11 +137,15 @@ def _lines(source, path: str) -> Iterator[tuple[int, str]]:
                 f"{path} is not UTF-8 text (line {number}, byte {error.start + 1}); save it as UTF-8"
             ) from error
         if "\0" in text:
-            raise UserError(f"{path}:{number}: holds a NUL character; save the file as UTF-8 text")
+            raise UserError(
+                f"{path}:{number}: holds a NUL character; save the file as UTF-8 text"
+            )
         yield number, text
 
 
-def _json_lines(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Record]]:
+def _json_lines(
+    source, path: str, wanted: Sequence[str]
+) -> Iterator[tuple[int, Record]]:
     for number, line in _lines(source, path):
         where = f"{path}:{number}"
         if not line.strip():
@@ -140,14 +155,21 @@ def _json_lines(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int,
         except UserError as error:
             raise UserError(f"{error}; every line must be one object") from error
         if not isinstance(record, dict):
-            raise UserError(f'{where}: is not a JSON object; write {{"question": ..., "answer": ...}}')
+            raise UserError(
+                f'{where}: is not a JSON object; write {{"question": ..., "answer": ...}}'
+            )
         yield number, record
 
 
-def _comma_separated(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Record]]:
+def _comma_separated(
+    source, path: str, wanted: Sequence[str]
+) -> Iterator[tuple[int, Record]]:
     csv.field_size_limit(MAX_TEXT)
     # strict: an open quote is an error, not a field that swallows the rest of the file
-    reader, line = csv.reader((text for _, text in _lines(source, path)), strict=True), 1
+    reader, line = (
+        csv.reader((text for _, text in _lines(source, path)), strict=True),
+        1,
+    )
     try:
         header = [name.strip() for name in next(reader, [])]
         if twice := next((name for name in wanted if header.count(name) > 1), None):
@@ -162,7 +184,9 @@ def _comma_separated(source, path: str, wanted: Sequence[str]) -> Iterator[tuple
             if fields:
                 # an empty field is how a table tool writes a missing value
                 yield line, {n: v if v != "" else None for n, v in zip(header, fields)}
-            line = reader.line_num + 1  # a record may take several lines, and is called by its first
+            line = (
+                reader.line_num + 1
+            )  # a record may take several lines, and is called by its first
     except csv.Error as error:
         why = first_line(error)
         if "new-line" in why:
@@ -184,7 +208,9 @@ def _parquet(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Re
         here = [name for name in wanted if name in schema.names]
         if not here:
             names = ", ".join(map(repr, schema.names[:8]))
-            raise UserError(f"{path}: has no column {wanted[0]!r}; it has: {names[:200]}")
+            raise UserError(
+                f"{path}: has no column {wanted[0]!r}; it has: {names[:200]}"
+            )
         # A text that many rows share stays one text until its row is read.
         shared = [name for name in here if _is_text(schema.field(name).type)]
         file, number = pq.ParquetFile(source, read_dictionary=shared), 0
@@ -194,7 +220,9 @@ def _parquet(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Re
                 number += 1
                 yield number, dict(zip(here, values))
     except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
-        raise UserError(f"{path} is no Parquet file, or is damaged ({first_line(error)[:100]})") from error
+        raise UserError(
+            f"{path} is no Parquet file, or is damaged ({first_line(error)[:100]})"
+        ) from error
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -219,10 +247,20 @@ def _readable(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in asked)
 
 
-def _values(path: str, before: int, name: str, column: pa.Array) -> Iterator[str | None]:
+def _values(
+    path: str, before: int, name: str, column: pa.Array
+) -> Iterator[str | None]:
     """The values of a column as texts; `before` rows stand above them in the file."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    single = np.float16 if pa.types.is_float16(kind) else np.float32 if pa.types.is_float32(kind) else None
+    kind = (
+        column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    )
+    single = (
+        np.float16
+        if pa.types.is_float16(kind)
+        else np.float32
+        if pa.types.is_float32(kind)
+        else None
+    )
     for number, cell in enumerate(column, before + 1):
         try:
             value = cell.as_py()
@@ -248,7 +286,11 @@ def _number(value, single: type | None, where: str, name: str) -> str | None:
     if np.isinf(value):
         raise UserError(f"{where}: field {name!r} = {value} is no finite number")
     exact = value if single is None else single(value)
-    return np.format_float_positional(exact, trim="-") if 1e-7 < abs(value) < 1e21 or value == 0 else str(exact)
+    return (
+        np.format_float_positional(exact, trim="-")
+        if 1e-7 < abs(value) < 1e21 or value == 0
+        else str(exact)
+    )
 
 
 _READERS = {".jsonl": _json_lines, ".parquet": _parquet, ".csv": _comma_separated}

@@ -31,15 +31,31 @@ def check_references(kind: str, given: Sequence[tuple[str, str]]) -> None:
     if mark and mark.exists():
         return
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda reference: reference_problem(kind, reference), references)
-        problems = {reference: problem for reference, problem in zip(references, found) if problem}
-    wrong = [(where, problems[reference]) for where, reference in given if reference in problems]
+        found = pool.map(
+            lambda reference: reference_problem(kind, reference), references
+        )
+        problems = {
+            reference: problem
+            for reference, problem in zip(references, found)
+            if problem
+        }
+    wrong = [
+        (where, problems[reference])
+        for where, reference in given
+        if reference in problems
+    ]
     if wrong:
-        more = f" (and so are {len(wrong) - 1} others of {len(given)})" if len(wrong) > 1 else ""
+        more = (
+            f" (and so are {len(wrong) - 1} others of {len(given)})"
+            if len(wrong) > 1
+            else ""
+        )
         raise UserError(f"{wrong[0][0]}: the reference {wrong[0][1]}{more}; correct it")
     if mark and time.perf_counter() - begin > _WORTH_KEEPING:
         with contextlib.suppress(OSError):
-            write_json(mark, {"references": len(references), "grader": grader_version()})
+            write_json(
+                mark, {"references": len(references), "grader": grader_version()}
+            )
 
 
 def _mark(kind: str, references: list[str]) -> Path | None:

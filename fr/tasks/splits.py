@@ -4,7 +4,10 @@ import hashlib
 from collections.abc import Sequence
 
 SPLITS = ("train", "validation", "test")
-_TENTHS = ("test", "validation")  # the hash's first two tenths; the other eight are for training
+_TENTHS = (
+    "test",
+    "validation",
+)  # the hash's first two tenths; the other eight are for training
 
 
 def digest(text: str) -> bytes:
@@ -22,4 +25,10 @@ def split_by(text: str, shares: Sequence[float]) -> str:
     """The split of `text` where `shares` of all texts, in the order of SPLITS, belong to each; they sum to 1."""
     place = int.from_bytes(digest(text)[:8], "big") / 2**64
     train, validation, _ = shares
-    return "train" if place < train else "validation" if place < train + validation else "test"
+    return (
+        "train"
+        if place < train
+        else "validation"
+        if place < train + validation
+        else "test"
+    )

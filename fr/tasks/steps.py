@@ -46,8 +46,14 @@ def find_steps(text: str) -> list[Step]:
     """The steps of the first `MAX_CHARACTERS` of a text, in order; left sides have no brackets."""
     text = text[:MAX_CHARACTERS].translate(SIGNS)
     # a line of any length is looked back on only as far as an expression can reach
-    back = lambda at: text[max(text.rfind("\n", max(at - _TAIL, 0), at) + 1, at - _TAIL, 0) : at]
-    return [_step(match) for match in _STEP.finditer(text) if not _goes_before(back(match.start()))]
+    back = lambda at: text[
+        max(text.rfind("\n", max(at - _TAIL, 0), at) + 1, at - _TAIL, 0) : at
+    ]
+    return [
+        _step(match)
+        for match in _STEP.finditer(text)
+        if not _goes_before(back(match.start()))
+    ]
 
 
 def completion_of(text: str) -> str | None:
@@ -86,7 +92,9 @@ def _step(match: re.Match) -> Step:
     places = match.start(), match.end(1), match.end()
     decimals = len(stated.partition(".")[2])
     terms = tuple(map(_number, re.findall(_NUMBER, left)))
-    return Step(*places, gap, terms, _value(left), _number(stated), decimals, mark or "")
+    return Step(
+        *places, gap, terms, _value(left), _number(stated), decimals, mark or ""
+    )
 
 
 def _value(left: str) -> Fraction | None:

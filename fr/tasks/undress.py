@@ -89,7 +89,13 @@ _WRAPPERS = (
     "text textbf textit textrm textsf texttt textnormal mathrm mathbf mathit mathsf mathtt mathbb mathcal "
     "boldsymbol bm mbox hbox emph underline overline boxed fbox operatorname ensuremath vec hat"
 ).split()
-_KEPT_AS_NAMES = ("mathbb", "mathcal", "overline", "vec", "hat")  # a set or a point, not a style
+_KEPT_AS_NAMES = (
+    "mathbb",
+    "mathcal",
+    "overline",
+    "vec",
+    "hat",
+)  # a set or a point, not a style
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?")
 _WRAPPED = re.compile(rf"\\({'|'.join(_WRAPPERS)})\s?\{{([^{{}}]*)\}}")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
@@ -113,7 +119,11 @@ def plain(text: str) -> str:
     """
     text = text[:MAX_CHARACTERS].strip(_EDGE)
     for before, after in (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"), ("$", "$")):
-        if text.startswith(before) and text.rstrip(" .,").endswith(after) and len(text) > 2 * len(before):
+        if (
+            text.startswith(before)
+            and text.rstrip(" .,").endswith(after)
+            and len(text) > 2 * len(before)
+        ):
             inside = text.rstrip(" .,")[len(before) : -len(after)]
             if before not in inside:
                 text = inside.strip(_EDGE)
@@ -127,20 +137,40 @@ def unified(text: str) -> str:
     """`text` in one spelling of signs, brackets, spaces and macros, dollar signs of LaTeX left out."""
     text = text[:MAX_CHARACTERS].replace("\\\\", _ROW)
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("⁄", "/"), text)
+    text = _VULGAR.sub(
+        lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("⁄", "/"), text
+    )
     text = re.sub(r"√\s?(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}", text)
     text = text.replace("√(", "\\sqrt(")
     # Not all of NFKC: it makes letters of signs that are none.
-    text = "".join(unicodedata.normalize("NFKC", c) if "\uff00" <= c < "\uffef" else c for c in text)
-    text = re.sub(r"(?<=\d)(?:[\u202f\u2009\u00a0]|\\,|\\!|\{,\}|,\\!\s?)(?=\d{3}(?!\d))", "", text)
+    text = "".join(
+        unicodedata.normalize("NFKC", c) if "\uff00" <= c < "\uffef" else c
+        for c in text
+    )
+    text = re.sub(
+        r"(?<=\d)(?:[\u202f\u2009\u00a0]|\\,|\\!|\{,\}|,\\!\s?)(?=\d{3}(?!\d))",
+        "",
+        text,
+    )
     text = re.sub(r"[\u00a0\u202f\u2009\u200b\u3000]|\\[,;:> ]|~", " ", text)
-    for dressed, bare in (("\\!", ""), ("{,}", ","), ("\\$", "$"), ("\\%", "%"), ("\\#", "#"), ("\\&", " and ")):
+    for dressed, bare in (
+        ("\\!", ""),
+        ("{,}", ","),
+        ("\\$", "$"),
+        ("\\%", "%"),
+        ("\\#", "#"),
+        ("\\&", " and "),
+    ):
         text = text.replace(dressed, bare)
     text = text.replace("\\{", "⦃").replace("\\}", "⦄").replace("\\|", "|")
     text = re.sub(r"\\[()\[\]]", " ", text)
     if match := _ALIGNED.search(text):
         rows = [row for row in match[2].split(_ROW) if row.strip()]
-        text = text[: match.start()] + (rows[-1] if rows else "").replace("&", "") + text[match.end() :]
+        text = (
+            text[: match.start()]
+            + (rows[-1] if rows else "").replace("&", "")
+            + text[match.end() :]
+        )
     text = _DEGREE.sub(" degrees ", text)
     text = _REPEATING.sub(_repeating, text)
     for _ in range(4):
@@ -148,7 +178,9 @@ def unified(text: str) -> str:
         if not count:
             break
     text = _MACRO.sub(_macro, text)
-    text = re.sub(r"(?<=[\w)])\s?\*\*\s?(?=[\d({A-Za-z-])", "^", text).replace("**", " ")
+    text = re.sub(r"(?<=[\w)])\s?\*\*\s?(?=[\d({A-Za-z-])", "^", text).replace(
+        "**", " "
+    )
     for sign, one in _SIGNS.items():
         text = text.replace(sign, one)
     return re.sub(r"[ \t\r\n]+", " ", text).strip()
@@ -156,7 +188,9 @@ def unified(text: str) -> str:
 
 def normalised(text: str) -> str:
     """`text` as words are compared: without case, spacing, articles, quotes and closing punctuation."""
-    text = unicodedata.normalize("NFKC", unified(plain(text)).replace("$", "")).casefold()
+    text = unicodedata.normalize(
+        "NFKC", unified(plain(text)).replace("$", "")
+    ).casefold()
     text = text.strip(" .,;:!?\"'`*_()[]")
     return " ".join(re.sub(r"^(?:the|a|an)\s", "", text).split())
 
@@ -165,14 +199,18 @@ def _repeating(match: re.Match) -> str:
     """`0.1\\overline{6}` as the fraction that it is."""
     whole, once, again = match[1] or "0", match[2], match[3]
     scale = 10 ** len(once)
-    value = Fraction(int(whole + once), scale) + Fraction(int(again), scale * (10 ** len(again) - 1))
+    value = Fraction(int(whole + once), scale) + Fraction(
+        int(again), scale * (10 ** len(again) - 1)
+    )
     return f"({value.numerator}/{value.denominator})"
 
 
 def _unwrapped(match: re.Match) -> str:
     if match[1] in _KEPT_AS_NAMES:
         return f"\\{match[1]}<{match[2]}>"
-    space = " " if match[1].startswith(("text", "mbox", "hbox", "mathrm", "emph")) else ""
+    space = (
+        " " if match[1].startswith(("text", "mbox", "hbox", "mathrm", "emph")) else ""
+    )
     return f"{space}{match[2]}{space}"
 
 

@@ -42,13 +42,23 @@ _NAMES = {
     "c": "cent cents",
     "unit": "units",
 }
-_CANONICAL = {word: name for name, words in _NAMES.items() for word in (name, *words.split())}
-_WORD = "|".join(sorted((re.escape(word) for word in _CANONICAL if word.isalpha()), key=len, reverse=True))
+_CANONICAL = {
+    word: name for name, words in _NAMES.items() for word in (name, *words.split())
+}
+_WORD = "|".join(
+    sorted(
+        (re.escape(word) for word in _CANONICAL if word.isalpha()),
+        key=len,
+        reverse=True,
+    )
+)
 _POWER = r"(?:\s?\^\s?\{?[23]\}?)?"
 _ONE = rf"(?:(?:square|sq\.?|cubic|cu\.?)\s)?(?:{_WORD})\.?(?:\s(?:squared|cubed))?{_POWER}"
 _UNIT = re.compile(rf"(?P<unit>{_ONE}(?:\s?(?:/|per)\s?{_ONE}|\sper\s\w+)?)\s?$")
 # A lone letter close to a number is a factor, not a unit.
-_PLAIN_HEAD = re.compile(r"[-+]?[\d.,/\s{}()^*]*(?:\\(?:frac|sqrt|pi)[\d.,/\s{}()^*\\a-z]*)*$")
+_PLAIN_HEAD = re.compile(
+    r"[-+]?[\d.,/\s{}()^*]*(?:\\(?:frac|sqrt|pi)[\d.,/\s{}()^*\\a-z]*)*$"
+)
 
 
 def unit_of(text: str) -> tuple[str, str]:
@@ -71,4 +81,6 @@ def _name(text: str) -> str:
     text = re.sub(r"\b(?:cubic|cu\.?) (\S+)", r"\1^3", text)
     text = text.replace(" squared", "^2").replace(" cubed", "^3").replace(" per ", "/")
     text = re.sub(r"[\s{}.]", "", text)
-    return re.sub(r"[A-Za-z]+", lambda m: _CANONICAL.get(m[0], m[0].removesuffix("s")), text)
+    return re.sub(
+        r"[A-Za-z]+", lambda m: _CANONICAL.get(m[0], m[0].removesuffix("s")), text
+    )

@@ -33,7 +33,11 @@ class Value(NamedTuple):
     def key(self) -> str:
         """One text for all ways to write the value that are known to be equal."""
         if self.kind == "expr":
-            exact = algebra.divide(self.expr, algebra.number(100)) if self.percent else self.expr
+            exact = (
+                algebra.divide(self.expr, algebra.number(100))
+                if self.percent
+                else self.expr
+            )
             return str(exact)
         if self.kind in ("text", "opaque"):
             return self.text
@@ -54,7 +58,9 @@ def expression(expr: Expr) -> Value:
     return Value("expr", expr=expr)
 
 
-def bracket(opening: str, closing: str, parts: tuple[Value, ...], head: str = "") -> Value:
+def bracket(
+    opening: str, closing: str, parts: tuple[Value, ...], head: str = ""
+) -> Value:
     """An interval or a tuple; an end at infinity is open however it is written."""
     if len(parts) == 2:
         if "infinity" in str(parts[0].expr or ""):
@@ -66,7 +72,9 @@ def bracket(opening: str, closing: str, parts: tuple[Value, ...], head: str = ""
 
 def equation(left: Expr, right: Expr) -> Value:
     """`left = right` with all on one side, up to a factor."""
-    return Value("equation", expr=algebra.monic(algebra.add(left, algebra.negative(right))))
+    return Value(
+        "equation", expr=algebra.monic(algebra.add(left, algebra.negative(right)))
+    )
 
 
 def equal(a: Value, b: Value) -> bool | None:
@@ -74,7 +82,9 @@ def equal(a: Value, b: Value) -> bool | None:
     if a.head and b.head and a.head != b.head:
         return False
     if {a.kind, b.kind} == {"expr", "equation"}:
-        return _equations(*(side if side.kind == "equation" else _with_head(side) for side in (a, b)))
+        return _equations(
+            *(side if side.kind == "equation" else _with_head(side) for side in (a, b))
+        )
     if "text" in (a.kind, b.kind):
         return a.kind == b.kind and a.text == b.text
     if "opaque" in (a.kind, b.kind):
@@ -84,7 +94,12 @@ def equal(a: Value, b: Value) -> bool | None:
     if a.kind == b.kind == "equation":
         return _equations(a, b)
     if a.kind == "list" and len(a.parts) == 1 or b.kind == "list" and len(b.parts) == 1:
-        return equal(*(side.parts[0] if side.kind == "list" and len(side.parts) == 1 else side for side in (a, b)))
+        return equal(
+            *(
+                side.parts[0] if side.kind == "list" and len(side.parts) == 1 else side
+                for side in (a, b)
+            )
+        )
     if {a.kind, b.kind} <= {"list", "set"} or a.kind == b.kind == "union":
         return _unordered(a.parts, b.parts)
     if a.kind != b.kind or len(a.parts) != len(b.parts):
@@ -99,7 +114,10 @@ def _expressions(a: Value, b: Value) -> bool | None:
         return True
     if a.percent != b.percent:
         hundred = algebra.number(100)
-        x, y = (side.expr if side.percent else algebra.multiply(side.expr, hundred) for side in (a, b))
+        x, y = (
+            side.expr if side.percent else algebra.multiply(side.expr, hundred)
+            for side in (a, b)
+        )
         return x.terms == y.terms
     return False if algebra.differs(a.expr, b.expr) else None
 

@@ -6,8 +6,32 @@ from typing import NamedTuple
 from fr.tasks.base import TASKS
 from fr.tasks.generated import GeneratedTask, Item, digits_of
 
-NAMES = ("Ada", "Ben", "Carla", "David", "Elena", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kim", "Lena")
-THINGS = ("apples", "books", "cards", "coins", "cookies", "flowers", "marbles", "pencils", "shells", "stamps")
+NAMES = (
+    "Ada",
+    "Ben",
+    "Carla",
+    "David",
+    "Elena",
+    "Farid",
+    "Grace",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kim",
+    "Lena",
+)
+THINGS = (
+    "apples",
+    "books",
+    "cards",
+    "coins",
+    "cookies",
+    "flowers",
+    "marbles",
+    "pencils",
+    "shells",
+    "stamps",
+)
 
 
 class Template(NamedTuple):
@@ -115,7 +139,9 @@ TEMPLATES = (
     ),
 )
 _STORIES = len(TEMPLATES) * len(NAMES) * (len(NAMES) - 1) * len(THINGS)
-_NUMBERS = 1 << 20  # more than any template has combinations; an index is reduced to its own
+_NUMBERS = (
+    1 << 20
+)  # more than any template has combinations; an index is reduced to its own
 
 
 @TASKS.register("word_problems")
@@ -139,7 +165,13 @@ class WordProblems(GeneratedTask):
         a, b, c = (r[i] for r, i in zip(ranges, digits_of(numbers, *map(len, ranges))))
         first, second, answer = template.steps(a, b, c)
         group = f"word_problems-{template.name}-{a}-{b}-{c}"
-        text = template.text.format(name=NAMES[who], friend=friend, things=things, a=a, b=b, c=c, ab=a * b)
+        text = template.text.format(
+            name=NAMES[who], friend=friend, things=things, a=a, b=b, c=c, ab=a * b
+        )
         return Item(
-            f"{group}-{NAMES[who]}-{friend}-{things}", group, text, f"{first}. {second}.", str(answer)
+            f"{group}-{NAMES[who]}-{friend}-{things}",
+            group,
+            text,
+            f"{first}. {second}.",
+            str(answer),
         )

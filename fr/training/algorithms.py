@@ -32,7 +32,9 @@ __all__ = [
 ]
 
 
-def advantages(rewards: Float[np.ndarray, "B"], group: int, algorithm: Algorithm) -> Float[np.ndarray, "B"]:
+def advantages(
+    rewards: Float[np.ndarray, "B"], group: int, algorithm: Algorithm
+) -> Float[np.ndarray, "B"]:
     """Advantage of each rollout, A = (r - centre) / max(std, 1e-3), in float32.
 
     Args:
@@ -53,6 +55,8 @@ def advantages(rewards: Float[np.ndarray, "B"], group: int, algorithm: Algorithm
         axis = None if algorithm.scale == "batch" else 1
         apart = rewards - rewards.mean(axis=axis, keepdims=True)
         count = rewards.size if axis is None else group
-        variance = np.square(apart).sum(axis=axis, keepdims=True) / max(count - algorithm.ddof, 1)
+        variance = np.square(apart).sum(axis=axis, keepdims=True) / max(
+            count - algorithm.ddof, 1
+        )
         centred /= np.maximum(np.sqrt(variance), STD_FLOOR)
     return centred.reshape(-1).astype(np.float32)

@@ -30,10 +30,18 @@ def costly(
     if config.covariance == "clip":
         low, high = config.covariance_bounds
         candidates = mask & (covariance > low) & (covariance < high)
-        score = jax.random.uniform(jax.random.fold_in(jax.random.key(0), step), mask.shape)
+        score = jax.random.uniform(
+            jax.random.fold_in(jax.random.key(0), step), mask.shape
+        )
     else:
         candidates, score = mask, covariance
     count = jnp.maximum((config.covariance_share * total).astype(jnp.int32), 1)
-    order = jnp.argsort(jnp.where(candidates, score, -jnp.inf).reshape(-1), descending=True)
-    rank = jnp.zeros(order.shape, jnp.int32).at[order].set(jnp.arange(order.size, dtype=jnp.int32))
+    order = jnp.argsort(
+        jnp.where(candidates, score, -jnp.inf).reshape(-1), descending=True
+    )
+    rank = (
+        jnp.zeros(order.shape, jnp.int32)
+        .at[order]
+        .set(jnp.arange(order.size, dtype=jnp.int32))
+    )
     return candidates & (rank < count).reshape(mask.shape)

@@ -28,7 +28,9 @@ class Batch:
     tokens: Int[np.ndarray, "B T"]
     positions: Int[np.ndarray, "B T"]
     segments: Int[np.ndarray, "B T"]
-    weights: Float[np.ndarray, "B T"]  # 1: the token is learnt (of a completion, its stop token among them)
+    weights: Float[
+        np.ndarray, "B T"
+    ]  # 1: the token is learnt (of a completion, its stop token among them)
 
 
 # Token ids, and how many of them are the prompt, or which of them are learnt.
@@ -51,12 +53,20 @@ def pack(examples: Sequence[Example], rows: int, width: int, pad: int) -> Batch:
         ids, learnt = examples[i]
         here = slice(first, first + len(ids))
         count[row] += 1
-        tokens[row, here], positions[row, here], segments[row, here] = ids, np.arange(len(ids)), count[row]
-        weights[row, here] = np.arange(len(ids)) >= learnt if isinstance(learnt, int) else learnt
+        tokens[row, here], positions[row, here], segments[row, here] = (
+            ids,
+            np.arange(len(ids)),
+            count[row],
+        )
+        weights[row, here] = (
+            np.arange(len(ids)) >= learnt if isinstance(learnt, int) else learnt
+        )
     return Batch(tokens=tokens, positions=positions, segments=segments, weights=weights)
 
 
-def in_batches(examples: Sequence[Example], rows: int, width: int, pad: int) -> list[Batch]:
+def in_batches(
+    examples: Sequence[Example], rows: int, width: int, pad: int
+) -> list[Batch]:
     """All examples in their order, packed into batches."""
     found, first = [], 0
     while first < len(examples):
@@ -66,7 +76,9 @@ def in_batches(examples: Sequence[Example], rows: int, width: int, pad: int) -> 
     return found
 
 
-def _places(lengths: Sequence[int], rows: int, width: int) -> list[tuple[int, int, int]]:
+def _places(
+    lengths: Sequence[int], rows: int, width: int
+) -> list[tuple[int, int, int]]:
     """(example, row, first column) of all that find room, longest first."""
     used, found = [0] * rows, []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -74,7 +86,9 @@ def _places(lengths: Sequence[int], rows: int, width: int) -> list[tuple[int, in
             raise UserError(
                 f"an example of {lengths[i]} tokens does not fit config.training.sequence = {width}; raise it"
             )
-        row = next((row for row in range(rows) if used[row] + lengths[i] <= width), None)
+        row = next(
+            (row for row in range(rows) if used[row] + lengths[i] <= width), None
+        )
         if row is not None:
             found.append((i, row, used[row]))
             used[row] += lengths[i]
@@ -84,7 +98,9 @@ def _places(lengths: Sequence[int], rows: int, width: int) -> list[tuple[int, in
 def _fitting(lengths: Sequence[int], rows: int, width: int) -> int:
     """How many of the first examples all find room together; at least one."""
     ends = itertools.accumulate(lengths)
-    count = max(1, sum(1 for _ in itertools.takewhile(lambda end: end <= rows * width, ends)))
+    count = max(
+        1, sum(1 for _ in itertools.takewhile(lambda end: end <= rows * width, ends))
+    )
     while len(_places(lengths[:count], rows, width)) < count:
         count -= 1
     return count
@@ -93,8 +109,16 @@ def _fitting(lengths: Sequence[int], rows: int, width: int) -> int:
 class PackedData:
     """Examples as batches of `config.batch` rows; `make` gives the example at one of `total` places."""
 
-    def __init__(self, make: Make, total: int, pad: int, config: TrainingConfig, seed: str):
-        self.make, self.total, self.pad, self.config, self.seed = make, total, pad, config, seed
+    def __init__(
+        self, make: Make, total: int, pad: int, config: TrainingConfig, seed: str
+    ):
+        self.make, self.total, self.pad, self.config, self.seed = (
+            make,
+            total,
+            pad,
+            config,
+            seed,
+        )
 
     def batch(self, step: int, cursor: int = 0) -> tuple[Batch, int]:
         """The batch of a step, and the cursor behind it.
@@ -116,7 +140,9 @@ class PackedData:
         return pack(examples, self.config.batch, self.config.sequence, self.pad), cursor
 
     def _visited(self, cursor: int) -> Iterator[Example]:
-        for count, (_, place) in enumerate(visits(self.seed, self.total, cursor), cursor):
+        for count, (_, place) in enumerate(
+            visits(self.seed, self.total, cursor), cursor
+        ):
             yield self.make(random.Random(f"{self.seed}/visit/{count}"), place)
 
     def _drawn(self, step: int) -> Iterator[Example]:

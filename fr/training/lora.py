@@ -26,14 +26,18 @@ def init_adapters(model: ModelConfig, config: LoraConfig, key) -> dict:
     """
     for name in config.targets:
         if name not in _INPUTS:
-            raise UserError(f"config.lora.targets: {name!r} is no part of a layer{suggest(name, _INPUTS)}")
+            raise UserError(
+                f"config.lora.targets: {name!r} is no part of a layer{suggest(name, _INPUTS)}"
+            )
     flat = {}
     for path, shape in shapes(model).items():
         *_, name, leaf = path.split("/")
         if leaf != "kernel" or name not in config.targets:
             continue
         inputs, outputs = shape[1 : 1 + _INPUTS[name]], shape[1 + _INPUTS[name] :]
-        draw = jax.random.normal(jax.random.fold_in(key, len(flat)), (shape[0], *inputs, config.rank))
+        draw = jax.random.normal(
+            jax.random.fold_in(key, len(flat)), (shape[0], *inputs, config.rank)
+        )
         flat[path.replace("kernel", "a")] = draw / math.sqrt(math.prod(inputs))
         flat[path.replace("kernel", "b")] = jnp.zeros((shape[0], config.rank, *outputs))
     return traverse_util.unflatten_dict(flat, sep="/")
@@ -46,7 +50,9 @@ def master_type(dtype: str, config: LoraConfig) -> jnp.dtype:
     return choose_dtype(dtype or None) if config.rank else jnp.float32
 
 
-def split(model: ModelConfig, params: dict, config: LoraConfig, seed: int) -> tuple[dict, dict | None]:
+def split(
+    model: ModelConfig, params: dict, config: LoraConfig, seed: int
+) -> tuple[dict, dict | None]:
     """What is trained, and what stands frozen beside it: new adapters and all parameters, or these and nothing."""
     if not config.rank:
         return params, None
@@ -65,7 +71,9 @@ def applied(config: LoraConfig) -> contextlib.AbstractContextManager:
         out, module = layer(*args, **kwargs), context.module
         if context.method_name != "__call__" or not module.has_variable("lora", "a"):
             return out
-        a, b = (module.get_variable("lora", name).astype(out.dtype) for name in ("a", "b"))
+        a, b = (
+            module.get_variable("lora", name).astype(out.dtype) for name in ("a", "b")
+        )
         low = jnp.tensordot(args[0].astype(out.dtype), a, axes=a.ndim - 1)
         return out + config.alpha / config.rank * jnp.tensordot(low, b, axes=1)
 

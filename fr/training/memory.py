@@ -33,7 +33,9 @@ class Held:
     note: str
 
 
-def policy_memory(model: ModelConfig, config: Config, data: int, prompt: int, dtype=None) -> tuple[Held, ...]:
+def policy_memory(
+    model: ModelConfig, config: Config, data: int, prompt: int, dtype=None
+) -> tuple[Held, ...]:
     """What every device of a mesh of `data` x `config.policy.model_axis` holds, prompts having `prompt` tokens.
 
     `dtype` is that of sampling and of frozen parameters; None: that of this machine, as everywhere. Nothing is
@@ -46,10 +48,20 @@ def policy_memory(model: ModelConfig, config: Config, data: int, prompt: int, dt
     return (*learning, *_sampling(model, config, lines.length, dtype))
 
 
-def supervised_memory(model: ModelConfig, config: Config, data: int, dtype=None) -> tuple[Held, ...]:
+def supervised_memory(
+    model: ModelConfig, config: Config, data: int, dtype=None
+) -> tuple[Held, ...]:
     """The same of supervised training, whose rows are packed: every token may be learnt."""
     c = config.training
-    return _learning(model, config, c, _Lines(c.batch, c.sequence, c.sequence), data, dtype, ancestor=False)
+    return _learning(
+        model,
+        config,
+        c,
+        _Lines(c.batch, c.sequence, c.sequence),
+        data,
+        dtype,
+        ancestor=False,
+    )
 
 
 def preference_memory(
@@ -65,7 +77,11 @@ def preference_memory(
     learning = _learning(model, config, c, lines, data, dtype, ancestor=False)
     scores = 4 * lines.width * (config.algorithm == "dpo")
     size = -(-lines.rows // data) * (4 * lines.length + lines.width + scores)
-    pairs = Held("pairs", size, f"{lines.rows} rows of a step" + ", reference scores" * bool(scores))
+    pairs = Held(
+        "pairs",
+        size,
+        f"{lines.rows} rows of a step" + ", reference scores" * bool(scores),
+    )
     return _sampling(model, config, lines.length, dtype), (*learning, pairs)
 
 
@@ -79,11 +95,19 @@ class _Lines:
     group: int = 1  # rows behind one prompt
 
 
-def _sampling(model: ModelConfig, config: Config, length: int, dtype) -> tuple[Held, ...]:
+def _sampling(
+    model: ModelConfig, config: Config, length: int, dtype
+) -> tuple[Held, ...]:
     """The engine that draws completions."""
-    dtype, parts, entries = choose_dtype(dtype), config.sampling.model_axis, cache_size(length)
+    dtype, parts, entries = (
+        choose_dtype(dtype),
+        config.sampling.model_axis,
+        cache_size(length),
+    )
     params = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-    cache = jax.eval_shape(lambda: init_cache(model, config.sampling.slots, entries, dtype))
+    cache = jax.eval_shape(
+        lambda: init_cache(model, config.sampling.slots, entries, dtype)
+    )
     note = f"{config.sampling.slots} rows x {entries} entries"
     return (
         Held("sampler", _bytes(params, parts, dtype), f"a copy in {dtype.name}"),
@@ -101,13 +125,27 @@ def _learning(
     ancestor: bool,
 ) -> tuple[Held, ...]:
     """The state of a training, and what one update adds."""
-    lora, parts, part = config.lora, settings.model_axis, settings.microbatch or lines.rows
+    lora, parts, part = (
+        config.lora,
+        settings.model_axis,
+        settings.microbatch or lines.rows,
+    )
     dtype, compute = choose_dtype(dtype), choose_dtype(settings.dtype or dtype)
     key = jax.random.key(0)
     params = jax.eval_shape(functools.partial(init_params, model), key)
-    trained = jax.eval_shape(functools.partial(init_adapters, model, lora), key) if lora.rank else params
+    trained = (
+        jax.eval_shape(functools.partial(init_adapters, model, lora), key)
+        if lora.rank
+        else params
+    )
     copies = 1 + (part < lines.rows)
-    held = [Held("trained parameters", _bytes(trained, parts), "float32" + ", adapters" * bool(lora.rank))]
+    held = [
+        Held(
+            "trained parameters",
+            _bytes(trained, parts),
+            "float32" + ", adapters" * bool(lora.rank),
+        )
+    ]
     if lora.rank:
         held.append(Held("frozen parameters", _bytes(params, parts, dtype), dtype.name))
     elif ancestor:
@@ -139,7 +177,12 @@ def _learning(
 def memory_table(held: tuple[Held, ...]) -> str:
     """The lines that a dry run prints: bytes a device, and their sum."""
     lines = [f"{one.name:<20}{one.bytes / 1e9:>10.3f} GB  {one.note}" for one in held]
-    return "\n".join([*lines, f"{'in all, a device':<20}{sum(one.bytes for one in held) / 1e9:>10.3f} GB"])
+    return "\n".join(
+        [
+            *lines,
+            f"{'in all, a device':<20}{sum(one.bytes for one in held) / 1e9:>10.3f} GB",
+        ]
+    )
 
 
 def _bytes(tree, parts: int, dtype=None) -> int:
@@ -160,12 +203,24 @@ def _share(model: ModelConfig, parts: int) -> ModelConfig:
     heads = divide(model.heads)
     # A key head that is whole on every device serves the queries of that device alone.
     kv_heads = math.gcd(divide(model.kv_heads), heads)
-    sizes = {"heads": heads, "kv_heads": kv_heads, "ff": divide(model.ff), "vocab": divide(model.vocab)}
+    sizes = {
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "ff": divide(model.ff),
+        "vocab": divide(model.vocab),
+    }
     return dataclasses.replace(model, **sizes)
 
 
 def _residuals(
-    model: ModelConfig, lora: LoraConfig, dtype, remat: bool, rows: int, length: int, width: int, group: int
+    model: ModelConfig,
+    lora: LoraConfig,
+    dtype,
+    remat: bool,
+    rows: int,
+    length: int,
+    width: int,
+    group: int,
 ) -> int:
     """Bytes that the forward pass keeps for the backward pass of `rows` rows, parameters not counted.
 
@@ -173,7 +228,11 @@ def _residuals(
     """
     transformer, key = Transformer(model, dtype, remat), jax.random.key(0)
     params = jax.eval_shape(functools.partial(init_params, model), key)
-    adapters = jax.eval_shape(functools.partial(init_adapters, model, lora), key) if lora.rank else None
+    adapters = (
+        jax.eval_shape(functools.partial(init_adapters, model, lora), key)
+        if lora.rank
+        else None
+    )
     tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     start = jax.ShapeDtypeStruct((rows,), jnp.int32)
 
@@ -185,7 +244,9 @@ def _residuals(
                 given = variables(trained, frozen, lora)
                 if not width:
                     return last_states(transformer, given, tokens)
-                return token_logps(transformer, given, tokens, start, width, group=group)[0]
+                return token_logps(
+                    transformer, given, tokens, start, width, group=group
+                )[0]
 
         return jax.vjp(read, trained)[1]
 
@@ -194,4 +255,7 @@ def _residuals(
     # The backward pass reads parameters too; they are there anyway.
     given = collections.Counter(map(kind, jax.tree.leaves((params, adapters))))
     counted = collections.Counter(map(kind, jax.tree.leaves(kept))) - given
-    return sum(count * math.prod(shape) * dtype.itemsize for (shape, dtype), count in counted.items())
+    return sum(
+        count * math.prod(shape) * dtype.itemsize
+        for (shape, dtype), count in counted.items()
+    )

@@ -28,12 +28,22 @@ class PolicyBatch:
     tokens: Int[Array, "B T"]  # prompt and completion; -1 pads on the right
     start: Int[Array, "B"]  # where the completion begins; 1 or more
     mask: Bool[Array, "B W"]  # sampled tokens, the stop token among them
-    old_logp: Float[Array, "B W"]  # denominator of the ratio, under the distribution of `ratio_logp`
+    old_logp: Float[
+        Array, "B W"
+    ]  # denominator of the ratio, under the distribution of `ratio_logp`
     advantages: Float[Array, "B W"]
-    ref_logp: Float[Array, "B W"] | None = None  # of the ancestor, under the same distribution
-    drawn_logp: Float[Array, "B W"] | None = None  # of the sampler, under the same; None: `old_logp`
-    fresh: Bool[Array, "B"] | None = None  # the ratio's denominator is the log-prob of this very update
-    entropy: Float[Array, "B"] | None = None  # weight of the entropy bonus; None: config.entropy
+    ref_logp: Float[Array, "B W"] | None = (
+        None  # of the ancestor, under the same distribution
+    )
+    drawn_logp: Float[Array, "B W"] | None = (
+        None  # of the sampler, under the same; None: `old_logp`
+    )
+    fresh: Bool[Array, "B"] | None = (
+        None  # the ratio's denominator is the log-prob of this very update
+    )
+    entropy: Float[Array, "B"] | None = (
+        None  # weight of the entropy bonus; None: config.entropy
+    )
 
     @property
     def width(self) -> int:
@@ -42,12 +52,16 @@ class PolicyBatch:
 
     def needs(self) -> Int[Array, "B"]:
         """Least number of columns that `narrow` may leave of each row; a numpy array on the host."""
-        return (self.tokens >= 0).sum(axis=1) - self.start.clip(max=self.tokens.shape[1] - self.width)
+        return (self.tokens >= 0).sum(axis=1) - self.start.clip(
+            max=self.tokens.shape[1] - self.width
+        )
 
     def narrow(self, columns: int) -> "PolicyBatch":
         """The first `columns` of W; T loses as many as W."""
         less = self.width - columns
-        return jax.tree.map(lambda x: x[:, : x.shape[1] - less] if x.ndim == 2 else x, self)
+        return jax.tree.map(
+            lambda x: x[:, : x.shape[1] - less] if x.ndim == 2 else x, self
+        )
 
 
 @struct.dataclass
@@ -86,10 +100,14 @@ def recomputes(config: PolicyConfig) -> bool:
     if config.lag and config.importance == "none":
         return False
     types = (choose_dtype(config.dtype or None), choose_dtype())
-    return config.updates * config.minibatches > 1 or any(kind != jnp.float32 for kind in types)
+    return config.updates * config.minibatches > 1 or any(
+        kind != jnp.float32 for kind in types
+    )
 
 
-def weigh(batch: PolicyBatch, step: Int[Array, ""], algorithm: Algorithm, config: PolicyConfig) -> Weighed:
+def weigh(
+    batch: PolicyBatch, step: Int[Array, ""], algorithm: Algorithm, config: PolicyConfig
+) -> Weighed:
     """Weights of each token's terms in the loss; rows without a sampled token do not count.
 
     KL and entropy bonus are weighted by the weights of the gain over their sum: their coefficients then
@@ -98,7 +116,10 @@ def weigh(batch: PolicyBatch, step: Int[Array, ""], algorithm: Algorithm, config
     algorithm = with_settings(algorithm, config)
     mask = batch.mask.astype(jnp.float32)
     length = jnp.sum(mask, axis=1, keepdims=True)
-    rows, share = jnp.maximum(jnp.sum(length > 0), 1), mask / jnp.maximum(jnp.sum(mask), 1.0)
+    rows, share = (
+        jnp.maximum(jnp.sum(length > 0), 1),
+        mask / jnp.maximum(jnp.sum(mask), 1.0),
+    )
     by_row = mask / jnp.maximum(length, 1.0) / rows
     weights = {
         "sequence": by_row,
@@ -107,7 +128,9 @@ def weigh(batch: PolicyBatch, step: Int[Array, ""], algorithm: Algorithm, config
         "fixed": mask / config.max_new_tokens / rows,
     }[algorithm.mean]
     penalties = by_row if algorithm.mean == "sequence" else share
-    bonus = penalties * (config.entropy if batch.entropy is None else batch.entropy[:, None])
+    bonus = penalties * (
+        config.entropy if batch.entropy is None else batch.entropy[:, None]
+    )
     marked = costly(batch.mask, batch.advantages, batch.old_logp, step, config)
     return Weighed(batch, weights, penalties, bonus, share, marked)
 
@@ -129,7 +152,10 @@ def policy_loss(
     algorithm, batch = with_settings(algorithm, config), weighed.batch
     live = lambda x: jnp.where(batch.mask, x, 0.0)
     now = jax.lax.stop_gradient(logp)
-    old, drawn = batch.old_logp, batch.old_logp if batch.drawn_logp is None else batch.drawn_logp
+    old, drawn = (
+        batch.old_logp,
+        batch.old_logp if batch.drawn_logp is None else batch.drawn_logp,
+    )
     if batch.fresh is not None:
         old = jnp.where(batch.fresh[:, None], now, old)
     change = live(logp - old)
@@ -151,7 +177,10 @@ def policy_loss(
         "moved": mean(_k3(-change)),
         "logp_gap_mean": mean(gap),
         "logp_gap_above": jnp.sum(
-            jnp.where(gap[:, :, None] > jnp.array(GAPS), weighed.share[:, :, None], 0.0), axis=(0, 1)
+            jnp.where(
+                gap[:, :, None] > jnp.array(GAPS), weighed.share[:, :, None], 0.0
+            ),
+            axis=(0, 1),
         ),
     }
     if config.importance != "none":
@@ -162,7 +191,9 @@ def policy_loss(
         shares["kl"] = mean(k3)
     elif config.kl:
         raise ValueError("config.policy.kl needs ref_logp in the batch")
-    return loss, Measured(shares, {"ratio_max": jnp.max(live(ratio)), "logp_gap": jnp.max(gap)})
+    return loss, Measured(
+        shares, {"ratio_max": jnp.max(live(ratio)), "logp_gap": jnp.max(gap)}
+    )
 
 
 def _gain(logp, change, batch: PolicyBatch, algorithm: Algorithm, config: PolicyConfig):
@@ -171,7 +202,9 @@ def _gain(logp, change, batch: PolicyBatch, algorithm: Algorithm, config: Policy
     if algorithm.ratio == "sequence":
         count = jnp.maximum(jnp.sum(batch.mask, axis=1, keepdims=True), 1)
         mean = jnp.sum(change, axis=1, keepdims=True) / count
-        log_ratio = jnp.where(batch.mask, jax.lax.stop_gradient(mean - change) + change, 0.0)
+        log_ratio = jnp.where(
+            batch.mask, jax.lax.stop_gradient(mean - change) + change, 0.0
+        )
     ratio = jnp.exp(log_ratio)
     if algorithm.ratio == "none":
         return logp * advantage, jnp.zeros_like(batch.mask), ratio
@@ -179,11 +212,17 @@ def _gain(logp, change, batch: PolicyBatch, algorithm: Algorithm, config: Policy
     within = jnp.clip(ratio, low, high)
     if algorithm.gain == "weight":
         outside = (ratio > high) | (ratio < low)
-        return jax.lax.stop_gradient(within) * advantage * logp, outside & batch.mask, ratio
+        return (
+            jax.lax.stop_gradient(within) * advantage * logp,
+            outside & batch.mask,
+            ratio,
+        )
     gain = jnp.minimum(ratio * advantage, within * advantage)
     clipped = jnp.where(advantage > 0, ratio > high, (advantage < 0) & (ratio < low))
     if config.dual_clip:
-        gain = jnp.where(advantage < 0, jnp.maximum(gain, config.dual_clip * advantage), gain)
+        gain = jnp.where(
+            advantage < 0, jnp.maximum(gain, config.dual_clip * advantage), gain
+        )
         clipped |= (advantage < 0) & (ratio > config.dual_clip)
     return gain, clipped, ratio
 
@@ -199,7 +238,9 @@ def _importance(
     if config.importance == "none":
         return 1.0, False
     if config.importance == "sequence":
-        difference = jnp.zeros_like(difference) + jnp.sum(difference, axis=1, keepdims=True)
+        difference = jnp.zeros_like(difference) + jnp.sum(
+            difference, axis=1, keepdims=True
+        )
     weight, bound = jax.lax.stop_gradient(jnp.exp(difference)), config.importance_bound
     above = weight > bound
     if config.importance_beyond == "truncate":

@@ -40,8 +40,12 @@ def check_policy(config: PolicyConfig, mesh: Mesh) -> None:
     rows = config.prompts * config.rollouts
     what = f"config.policy.prompts x rollouts = {config.prompts} x {config.rollouts}"
     if rows % config.minibatches:
-        raise UserError(f"{what} = {rows} rows do not divide into minibatches = {config.minibatches}")
-    part = what + (f" in {config.minibatches} minibatches" if config.minibatches > 1 else "")
+        raise UserError(
+            f"{what} = {rows} rows do not divide into minibatches = {config.minibatches}"
+        )
+    part = what + (
+        f" in {config.minibatches} minibatches" if config.minibatches > 1 else ""
+    )
     rows, unit = rows // config.minibatches, shared_rows(config)
     if (config.microbatch or rows) % unit:
         raise UserError(
@@ -53,7 +57,11 @@ def check_policy(config: PolicyConfig, mesh: Mesh) -> None:
 
 @functools.lru_cache(maxsize=8)
 def make_update(
-    model: ModelConfig, algorithm: Algorithm, config: PolicyConfig, lora: LoraConfig, mesh: Mesh
+    model: ModelConfig,
+    algorithm: Algorithm,
+    config: PolicyConfig,
+    lora: LoraConfig,
+    mesh: Mesh,
 ) -> Callable:
     """The compiled update (state, PolicyBatch, frozen=None) -> (state, metrics); the state's buffers are reused.
 
@@ -99,7 +107,9 @@ def ratio_temperature(config: PolicyConfig) -> float:
 
 
 @functools.lru_cache(maxsize=8)
-def make_logps(model: ModelConfig, config: PolicyConfig, lora: LoraConfig, mesh: Mesh) -> Callable:
+def make_logps(
+    model: ModelConfig, config: PolicyConfig, lora: LoraConfig, mesh: Mesh
+) -> Callable:
     """Compiled (trained, tokens [B, T], start [B], width, frozen=None) -> log-probs [B, width]: of `ref_logp`.
 
     Under the distribution of the ratio, and in the type of the update. For the ancestor give its parameters and a
@@ -112,7 +122,14 @@ def make_logps(model: ModelConfig, config: PolicyConfig, lora: LoraConfig, mesh:
         with applied(lora):
             read = variables(trained, frozen, lora)
             return token_logps(
-                transformer, read, tokens, start, width, temperature, shards, shared_rows(config)
+                transformer,
+                read,
+                tokens,
+                start,
+                width,
+                temperature,
+                shards,
+                shared_rows(config),
             )[0]
 
     return jax.jit(logps, static_argnums=3)
@@ -145,7 +162,9 @@ def score_rows(
     for first in range(0, len(order), size):
         part = order[np.minimum(np.arange(first, first + size), len(order) - 1)]
         columns = next(w for w in widths(width, count) if w >= need[part].max())
-        placed = place_batch((tokens[part][:, : tokens.shape[1] - width + columns], start[part]), mesh)
+        placed = place_batch(
+            (tokens[part][:, : tokens.shape[1] - width + columns], start[part]), mesh
+        )
         some.append((part, read(*placed, columns)))
     for part, logp in some:
         logp = sharding.on_host(logp)

@@ -25,7 +25,9 @@ class PreferenceBatch:
     tokens: Int[Array, "B T"]
     start: Int[Array, "B"]
     mask: Bool[Array, "B W"]
-    margin: Float[Array, "P"]  # by how much the reward of the better one should be larger (arXiv 2507.21931)
+    margin: Float[
+        Array, "P"
+    ]  # by how much the reward of the better one should be larger (arXiv 2507.21931)
     ref_logp: Float[Array, "B W"] | None = None  # of the ancestor; DPO needs it
 
     @property
@@ -35,12 +37,16 @@ class PreferenceBatch:
 
     def needs(self) -> Int[Array, "B"]:
         """Least number of columns that `narrow` may leave of each row."""
-        return (self.tokens >= 0).sum(axis=1) - self.start.clip(max=self.tokens.shape[1] - self.width)
+        return (self.tokens >= 0).sum(axis=1) - self.start.clip(
+            max=self.tokens.shape[1] - self.width
+        )
 
     def narrow(self, columns: int) -> "PreferenceBatch":
         """The first `columns` of W; T loses as many as W."""
         less = self.width - columns
-        return jax.tree.map(lambda x: x[:, : x.shape[1] - less] if x.ndim == 2 else x, self)
+        return jax.tree.map(
+            lambda x: x[:, : x.shape[1] - less] if x.ndim == 2 else x, self
+        )
 
 
 @struct.dataclass
@@ -60,7 +66,9 @@ class _Weighed:
 
 
 def bradley_terry(
-    better: Float[Array, "P"], worse: Float[Array, "P"], margin: Float[Array, "P"] | float = 0.0
+    better: Float[Array, "P"],
+    worse: Float[Array, "P"],
+    margin: Float[Array, "P"] | float = 0.0,
 ) -> Float[Array, "P"]:
     """-log sigmoid(better - worse - margin), the loss of a pair of rewards; the margin is RLSF's (2507.21931)."""
     return jax.nn.softplus(worse + margin - better)
@@ -79,7 +87,11 @@ def with_head(trained: dict, model: ModelConfig) -> dict:
 
 @functools.lru_cache(maxsize=8)
 def make_preference_update(
-    model: ModelConfig, algorithm: str, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+    model: ModelConfig,
+    algorithm: str,
+    config: PreferenceConfig,
+    lora: LoraConfig,
+    mesh: Mesh,
 ) -> Callable:
     """The compiled update (state, PreferenceBatch, frozen=None) -> (state, metrics), as `policy.make_update`.
 
@@ -88,13 +100,22 @@ def make_preference_update(
     Metrics, means over pairs: `loss`, `accuracy` (the better one has the larger reward), `gap` (by how much).
     """
     return compile_update(
-        _loss(model, algorithm, config, lora, mesh), config, mesh, _weigh, config.microbatch, config.widths
+        _loss(model, algorithm, config, lora, mesh),
+        config,
+        mesh,
+        _weigh,
+        config.microbatch,
+        config.widths,
     )
 
 
 @functools.lru_cache(maxsize=8)
 def make_preference_exam(
-    model: ModelConfig, algorithm: str, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+    model: ModelConfig,
+    algorithm: str,
+    config: PreferenceConfig,
+    lora: LoraConfig,
+    mesh: Mesh,
 ) -> Callable:
     """Compiled (trained, frozen, PreferenceBatch) -> `loss`, `accuracy`, `gap` by name, and the number of pairs."""
     loss = _loss(model, algorithm, config, lora, mesh)
@@ -114,7 +135,11 @@ def _weigh(batch: PreferenceBatch, step=None) -> _Weighed:
 
 
 def _loss(
-    model: ModelConfig, algorithm: str, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+    model: ModelConfig,
+    algorithm: str,
+    config: PreferenceConfig,
+    lora: LoraConfig,
+    mesh: Mesh,
 ) -> Callable:
     kinds = {"dpo": _dpo_reward, "reward_model": _head_reward}
     reward = kinds[algorithm](model, config, lora, mesh)
@@ -125,7 +150,9 @@ def _loss(
         better, worse = reward(trained, frozen, weighed.batch).reshape(-1, 2).T
         losses = bradley_terry(better, worse, scale * weighed.batch.margin)
         share = lambda x: jnp.sum(weighed.weights * x)
-        return share(losses), Measured({"accuracy": share(better > worse), "gap": share(better - worse)}, {})
+        return share(losses), Measured(
+            {"accuracy": share(better > worse), "gap": share(better - worse)}, {}
+        )
 
     return loss
 
@@ -135,11 +162,15 @@ def make_rewards(model: ModelConfig, dtype: str = "") -> Callable:
     """Compiled (params, kernel [D], tokens [B, T]) -> rewards [B] of a trained head; -1 pads on the right."""
     transformer = Transformer(model, choose_dtype(dtype or None))
     return jax.jit(
-        lambda params, kernel, tokens: last_states(transformer, {"params": params}, tokens) @ kernel
+        lambda params, kernel, tokens: (
+            last_states(transformer, {"params": params}, tokens) @ kernel
+        )
     )
 
 
-def last_states(transformer: Transformer, read: dict, tokens: Int[Array, "B T"]) -> Float[Array, "B D"]:
+def last_states(
+    transformer: Transformer, read: dict, tokens: Int[Array, "B T"]
+) -> Float[Array, "B D"]:
     """The final state of every row's last token, in float32."""
     positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
     hidden, _ = transformer.apply(read, tokens, positions, method="hidden")
@@ -147,27 +178,41 @@ def last_states(transformer: Transformer, read: dict, tokens: Int[Array, "B T"])
     return jax.vmap(lambda row, at: row[at])(hidden, last).astype(jnp.float32)
 
 
-def _head_reward(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh) -> Callable:
+def _head_reward(
+    model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+) -> Callable:
     transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
 
-    def reward(trained: dict, frozen: dict | None, batch: PreferenceBatch) -> Float[Array, "B"]:
+    def reward(
+        trained: dict, frozen: dict | None, batch: PreferenceBatch
+    ) -> Float[Array, "B"]:
         with applied(lora):
-            states = last_states(transformer, variables(trained["model"], frozen, lora), batch.tokens)
+            states = last_states(
+                transformer, variables(trained["model"], frozen, lora), batch.tokens
+            )
         return states @ trained["reward"]["kernel"]
 
     return reward
 
 
-def _dpo_reward(model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh) -> Callable:
+def _dpo_reward(
+    model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
+) -> Callable:
     transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
 
-    def reward(trained: dict, frozen: dict | None, batch: PreferenceBatch) -> Float[Array, "B"]:
+    def reward(
+        trained: dict, frozen: dict | None, batch: PreferenceBatch
+    ) -> Float[Array, "B"]:
         if batch.ref_logp is None:
             raise ValueError("DPO needs ref_logp in the batch")
         width, shards = batch.mask.shape[1], mesh.shape["data"]
         with applied(lora):
             read = variables(trained, frozen, lora)
-            logp, _ = token_logps(transformer, read, batch.tokens, batch.start, width, 1.0, shards)
-        return config.beta * jnp.sum(jnp.where(batch.mask, logp - batch.ref_logp, 0.0), axis=1)
+            logp, _ = token_logps(
+                transformer, read, batch.tokens, batch.start, width, 1.0, shards
+            )
+        return config.beta * jnp.sum(
+            jnp.where(batch.mask, logp - batch.ref_logp, 0.0), axis=1
+        )
 
     return reward

@@ -32,7 +32,8 @@ def save_reward_model(folder: PathLike, trained: RewardModel) -> None:
     kernel = np.asarray(trained.kernel, np.float32)
     if processes.is_first():
         write_whole(
-            epath.Path(folder) / _HEAD, safetensors.numpy.save({_KERNEL: kernel}, {_CUT: str(trained.cut)})
+            epath.Path(folder) / _HEAD,
+            safetensors.numpy.save({_KERNEL: kernel}, {_CUT: str(trained.cut)}),
         )
     model = trained.model
     save(folder, model.config, model.params, model.tokenizer, model.stop_tokens)
@@ -53,5 +54,7 @@ def load_reward_model(folder: PathLike, mesh: Mesh | None = None) -> RewardModel
     except (KeyError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is no head of a reward: {error}") from error
     if kernel.shape != (model.config.width,):
-        raise UserError(f"{path} has {kernel.shape} numbers, and the states of {folder} {model.config.width}")
+        raise UserError(
+            f"{path} has {kernel.shape} numbers, and the states of {folder} {model.config.width}"
+        )
     return RewardModel(model, kernel, cut)

@@ -22,7 +22,9 @@ from fr.training.state import Measured, check_rows, compile_update
 @struct.dataclass
 class _Counted:
     batch: Batch
-    total: Float[Array, "B"]  # learnt tokens of the whole batch, so that its microbatches add up
+    total: Float[
+        Array, "B"
+    ]  # learnt tokens of the whole batch, so that its microbatches add up
 
 
 def check_training(config: TrainingConfig, mesh: Mesh) -> None:
@@ -32,7 +34,10 @@ def check_training(config: TrainingConfig, mesh: Mesh) -> None:
 
 @functools.lru_cache(maxsize=8)
 def make_step(
-    model: ModelConfig, config: TrainingConfig, lora: LoraConfig = LoraConfig(), mesh: Mesh | None = None
+    model: ModelConfig,
+    config: TrainingConfig,
+    lora: LoraConfig = LoraConfig(),
+    mesh: Mesh | None = None,
 ) -> Callable:
     """The compiled update (state, Batch, frozen=None) -> (state, metrics), as `policy.make_update`.
 
@@ -54,24 +59,35 @@ def make_step(
 
 @functools.lru_cache(maxsize=8)
 def make_loss(
-    model: ModelConfig, config: TrainingConfig, lora: LoraConfig = LoraConfig(), mesh: Mesh | None = None
+    model: ModelConfig,
+    config: TrainingConfig,
+    lora: LoraConfig = LoraConfig(),
+    mesh: Mesh | None = None,
 ) -> Callable:
     """Compiled (trained, frozen, Batch) -> (sum of the learnt tokens' negative log-probs, their number)."""
     return jax.jit(_loss(model, config, lora, mesh))
 
 
-def _loss(model: ModelConfig, config: TrainingConfig, lora: LoraConfig, mesh: Mesh | None) -> Callable:
+def _loss(
+    model: ModelConfig, config: TrainingConfig, lora: LoraConfig, mesh: Mesh | None
+) -> Callable:
     transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
 
     def loss(trained: dict, frozen: dict | None, batch: Batch):
         def apply(*args, method):
             with applied(lora):
-                return transformer.apply(variables(trained, frozen, lora), *args, method=method)
+                return transformer.apply(
+                    variables(trained, frozen, lora), *args, method=method
+                )
 
-        hidden, _ = apply(batch.tokens, batch.positions, None, batch.segments, method="hidden")
+        hidden, _ = apply(
+            batch.tokens, batch.positions, None, batch.segments, method="hidden"
+        )
         head = lambda states: apply(states, method="head")
         shards = mesh.shape["data"] if mesh else 1
-        total = next_token_loss(head, hidden, batch.tokens, batch.weights, model.vocab, shards)
+        total = next_token_loss(
+            head, hidden, batch.tokens, batch.weights, model.vocab, shards
+        )
         return total, jnp.sum(batch.weights[:, 1:])
 
     return loss

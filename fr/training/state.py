@@ -27,7 +27,9 @@ class TrainState:
     step: Int[Array, ""]
     params: dict  # all parameters, or adapters
     optimizer: optax.OptState
-    extra: dict | None = None  # what an update leaves alone: a reference, older parameters, a coefficient
+    extra: dict | None = (
+        None  # what an update leaves alone: a reference, older parameters, a coefficient
+    )
 
 
 def learning_rate(config: Settings) -> optax.Schedule:
@@ -35,9 +37,17 @@ def learning_rate(config: Settings) -> optax.Schedule:
 
     Raises UserError if a cosine has no updates left after the warm-up.
     """
-    peak, warm, updates = config.learning_rate, config.warmup_steps, config.optimizer_steps
+    peak, warm, updates = (
+        config.learning_rate,
+        config.warmup_steps,
+        config.optimizer_steps,
+    )
     if config.schedule == "constant":
-        return optax.linear_schedule(0.0, peak, warm) if warm else optax.constant_schedule(peak)
+        return (
+            optax.linear_schedule(0.0, peak, warm)
+            if warm
+            else optax.constant_schedule(peak)
+        )
     if updates <= warm:
         raise UserError(
             f"steps of training = {updates} must be more than warmup_steps = {warm} for a cosine schedule"
@@ -74,7 +84,9 @@ def make_optimizer(config: Settings) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
 
 
-def _kept_as(dtype: jnp.dtype, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+def _kept_as(
+    dtype: jnp.dtype, rule: optax.GradientTransformation
+) -> optax.GradientTransformation:
     """The rule with its floating state stored as `dtype` between updates."""
 
     def cast(tree, kind):
@@ -85,32 +97,44 @@ def _kept_as(dtype: jnp.dtype, rule: optax.GradientTransformation) -> optax.Grad
         changes, state = rule.update(grads, cast(state, jnp.float32), params)
         return changes, cast(state, dtype)
 
-    return optax.GradientTransformation(lambda params: cast(rule.init(params), dtype), update)
+    return optax.GradientTransformation(
+        lambda params: cast(rule.init(params), dtype), update
+    )
 
 
 def init_state(params: dict, config: Settings) -> TrainState:
     """The state before the first update."""
-    return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params)
+    )
 
 
 def training_mesh(model_axis: int = 1, devices: list | None = None) -> Mesh:
     """All devices of all processes (or those given) as (data, model); raises UserError if they do not divide."""
     devices = devices or jax.devices()
     if len(devices) % model_axis:
-        raise UserError(f"model_axis = {model_axis} does not divide {len(devices)} devices")
+        raise UserError(
+            f"model_axis = {model_axis} does not divide {len(devices)} devices"
+        )
     return Mesh(np.array(devices).reshape(-1, model_axis), sharding.AXES)
 
 
-def check_rows(rows: int, microbatch: int, mesh: Mesh, what: str, unit: int = 1) -> None:
+def check_rows(
+    rows: int, microbatch: int, mesh: Mesh, what: str, unit: int = 1
+) -> None:
     """Raise UserError unless an update's rows divide into microbatches, and those over the mesh, `unit`s whole.
 
     `what` says where the rows come from.
     """
     shards, part = mesh.shape["data"], microbatch or rows
     if rows % part:
-        raise UserError(f"{what} = {rows} rows do not divide into microbatches of {part}")
+        raise UserError(
+            f"{what} = {rows} rows do not divide into microbatches of {part}"
+        )
     if part % (shards * unit):
-        where = f"{what} = {rows} rows" if part == rows else f"a microbatch of {part} rows"
+        where = (
+            f"{what} = {rows} rows" if part == rows else f"a microbatch of {part} rows"
+        )
         raise UserError(
             f"{where} does not divide among {shards} data shards ({mesh.size} devices, "
             f"model_axis {mesh.shape['model']}); use a multiple of {shards * unit}"
@@ -142,7 +166,11 @@ def compile_update(
     def update(state: TrainState, batch, frozen: dict | None = None):
         batch = prepare(batch, state.step)
         (value, measured), grads = over_parts(
-            lambda part: gradient(state.params, frozen, part), batch, microbatch, mesh, widths
+            lambda part: gradient(state.params, frozen, part),
+            batch,
+            microbatch,
+            mesh,
+            widths,
         )
         changes, moments = optimizer.update(grads, state.optimizer, state.params)
         metrics = {

@@ -53,7 +53,11 @@ Advance = Callable[[int, TrainState, Sequence[dict]], Step]
 
 
 def fit(
-    state: TrainState, advance: Advance, pace: Pace, folder: PathLike, exam: Exam | None = None
+    state: TrainState,
+    advance: Advance,
+    pace: Pace,
+    folder: PathLike,
+    exam: Exam | None = None,
 ) -> TrainState:
     """Make all steps from the newest checkpoint in `folder` on; without one, from `state` (which may be donated).
 
@@ -65,13 +69,20 @@ def fit(
     """
     folder = epath.Path(folder)
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", pace.keep))
+        checkpoints = stack.enter_context(
+            Checkpoints(folder / "checkpoints", pace.keep)
+        )
         first = checkpoints.latest
         state = checkpoints.restore(state)
         # A checkpoint of step n is written after the lines up to n: truncation at n loses none. Line 0 has no
         # checkpoint.
         journal = stack.enter_context(contextlib.closing(_Journal(folder, first or -1)))
-        shown = {"desc": folder.name, "unit": "step", "mininterval": 1.0, "disable": not processes.is_first()}
+        shown = {
+            "desc": folder.name,
+            "unit": "step",
+            "mininterval": 1.0,
+            "disable": not processes.is_first(),
+        }
         bar = stack.enter_context(tqdm(initial=first, total=pace.steps, **shown))
         if exam and not first:
             journal.write(0, _fetch(exam.measure(state), 0, 0), {})
@@ -91,13 +102,25 @@ def fit(
                 values = _fetch(step.metrics | held_out, done, checkpoints.latest)
                 if held_out or last or done % pace.log_every == 0:
                     journal.write(done, values, step.seconds | stages.seconds)
-                shown = {name: f"{values[name]:.3f}" for name in ("loss", "accuracy") if name in values}
+                shown = {
+                    name: f"{values[name]:.3f}"
+                    for name in ("loss", "accuracy")
+                    if name in values
+                }
                 bar.set_postfix(shown, refresh=False)
             if saves:
-                score = held_out[exam.score] * (-1 if exam.lower else 1) if held_out else None
+                score = (
+                    held_out[exam.score] * (-1 if exam.lower else 1)
+                    if held_out
+                    else None
+                )
                 checkpoints.save(done, state, score)
             bar.update()
-        return _chosen(state, checkpoints, exam, pace, journal.lines, folder) if exam else state
+        return (
+            _chosen(state, checkpoints, exam, pace, journal.lines, folder)
+            if exam
+            else state
+        )
 
 
 def _chosen(
@@ -112,7 +135,12 @@ def _chosen(
     seen = {line["step"]: line[exam.score] for line in lines if exam.score in line}
     steps = {"first": min(seen), "last": max(seen), "best": checkpoints.best}
     held = {name: {"step": step, "value": seen[step]} for name, step in steps.items()}
-    record = {"exported": pace.export, "metric": exam.score, "lower_is_better": exam.lower, **held}
+    record = {
+        "exported": pace.export,
+        "metric": exam.score,
+        "lower_is_better": exam.lower,
+        **held,
+    }
     if processes.is_first():
         write_json(folder / "export.json", record)
     return checkpoints.restore(state, steps["best"]) if pace.export == "best" else state
@@ -129,17 +157,24 @@ class _Journal:
         if processes.is_first():
             metrics = MetricsWriter(folder / "metrics.jsonl", after)
             timings = MetricsWriter(folder / "timings.jsonl", after)
-            self._files, kept = (metrics, timings, Board(folder / "board", after)), metrics.lines
+            self._files, kept = (
+                (metrics, timings, Board(folder / "board", after)),
+                metrics.lines,
+            )
         self.lines: list[dict] = list(processes.gather(kept)[0])  # of metrics.jsonl
 
-    def write(self, step: int, values: dict[str, float], seconds: dict[str, float]) -> None:
+    def write(
+        self, step: int, values: dict[str, float], seconds: dict[str, float]
+    ) -> None:
         """A line in each file."""
         self.lines.append({"step": step, **values})
         if self._files:
             metrics, timings, board = self._files
             metrics.write(step, **values)
             live = sum(x.nbytes for x in jax.live_arrays()) / 2**20
-            timings.write(step, **self._clock.read(), buffers_mib=round(live, 1), **seconds)
+            timings.write(
+                step, **self._clock.read(), buffers_mib=round(live, 1), **seconds
+            )
             board.write(step, values)
 
     def close(self) -> None:
@@ -153,6 +188,12 @@ def _fetch(measured: dict, step: int, latest: int) -> dict[str, float]:
     for name, value in values.items():
         # NaN is not equal to itself, and infinity minus itself is NaN.
         if value - value != 0:
-            kept = f"checkpoint {latest} is kept" if latest else "there is no checkpoint yet"
-            raise UserError(f"{name} is {value} at step {step}; lower the learning_rate ({kept})")
+            kept = (
+                f"checkpoint {latest} is kept"
+                if latest
+                else "there is no checkpoint yet"
+            )
+            raise UserError(
+                f"{name} is {value} at step {step}; lower the learning_rate ({kept})"
+            )
     return values

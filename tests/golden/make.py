@@ -50,7 +50,9 @@ def build(name: str):
     kind, settings = MODELS[name]
     config = AutoConfig.for_model(kind, **SIZE, **settings)
     # Eager attention: the fused one leaves out Gemma 2's soft cap.
-    return randomised(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
+    return randomised(
+        AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    )
 
 
 def randomised(model):
@@ -63,7 +65,9 @@ def randomised(model):
         # Larger than an initialisation, so that every part of the model moves the logits.
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(0.3 * noise if parameter.ndim > 1 else parameter + 0.2 * noise)
+            parameter.copy_(
+                0.3 * noise if parameter.ndim > 1 else parameter + 0.2 * noise
+            )
     return model
 
 
@@ -81,7 +85,9 @@ def main() -> None:
         model = build(name)
         model.save_pretrained(HERE / name)
         with torch.no_grad():
-            logits[name] = model(torch.tensor(tokens_of(name))).logits[0, ::STEP].numpy()
+            logits[name] = (
+                model(torch.tensor(tokens_of(name))).logits[0, ::STEP].numpy()
+            )
     np.savez_compressed(HERE / "logits.npz", **logits)
 
 

@@ -13,7 +13,7 @@ TEXTS = {
     "digits": "0 12 345 6789 1234567890 3.14159 1,000,000 -7 x2y3 10% ½ ² ٣٤",
     "formulas": r"\frac{1}{2}+x^{10} \times (3-4)=-1 <= >= != ==> $\sqrt{2}$ **bold** ``code``",
     "contractions": "I'm we're it's don't THEY'LL we'Ve I'D 'tis ' s ’s l'été",
-    "punctuation": "Wait... what?!  (yes)--no; \"quoted\" [a][b] {c} #!/bin/sh a/b\\c @x_y",
+    "punctuation": 'Wait... what?!  (yes)--no; "quoted" [a][b] {c} #!/bin/sh a/b\\c @x_y',
     "emoji": "ok 👍 👍🏽 👩‍👩‍👧‍👦 🏳️‍🌈 ❤️ 😀😀",
     "CJK": "日本語のテキスト。中文字符,한국어 텍스트 １２３",
     "combining marks": "e\u0301 é n\u0303 ñ Z\u0351\u036b\u0343 가 \u1100\u1161 ﬁ Å \u212b",

@@ -25,7 +25,9 @@ def answer_agreement(failures: Failures, config: Config) -> float:
     """Chance that two of the rollouts give the same answer: unbiased, so that their number does not matter."""
     counts = _counts(failures)
     total = sum(counts)
-    return sum(n * (n - 1) for n in counts) / (total * (total - 1)) if counts else np.nan
+    return (
+        sum(n * (n - 1) for n in counts) / (total * (total - 1)) if counts else np.nan
+    )
 
 
 @signal("answer_plurality", "answers")

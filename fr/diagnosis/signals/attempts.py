@@ -29,4 +29,8 @@ def length_sd(failures: Failures, config: Config) -> float:
     """Standard deviation of the failed rollouts' lengths, in tokens; NaN of a single one."""
     lengths = [len(attempt.tokens) for attempt in failures.attempts]
     centre = mean(lengths)
-    return np.sqrt(mean([(length - centre) ** 2 for length in lengths])) if len(lengths) > 1 else np.nan
+    return (
+        np.sqrt(mean([(length - centre) ** 2 for length in lengths]))
+        if len(lengths) > 1
+        else np.nan
+    )

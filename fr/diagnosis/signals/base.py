@@ -25,7 +25,9 @@ class Failures:
     """
 
     attempts: tuple["fr.store.Attempt", ...]  # noqa: F821 (scored; its import brings in pyarrow)
-    answers: tuple[str | None, ...]  # of each, in a form that is the same for the same answer; None: unparsed
+    answers: tuple[
+        str | None, ...
+    ]  # of each, in a form that is the same for the same answer; None: unparsed
     rollouts: int  # drawn of the problem, failed or not
     switches: tuple[str, ...]  # words that leave a thought for another
     searches: tuple[tuple, ...] | None = None
@@ -46,9 +48,13 @@ SIGNALS = Registry("signal")
 def signal(name: str, group: str, kind: str = "signal") -> Callable:
     """Decorator that files `read(failures, config)` under `name`; raises ValueError on an unknown kind."""
     if kind not in KINDS:
-        raise ValueError(f"signal {name!r}: kind {kind!r} is none of {', '.join(KINDS)}")
+        raise ValueError(
+            f"signal {name!r}: kind {kind!r} is none of {', '.join(KINDS)}"
+        )
 
-    def add(read: Callable[[Failures, Config], float]) -> Callable[[Failures, Config], float]:
+    def add(
+        read: Callable[[Failures, Config], float],
+    ) -> Callable[[Failures, Config], float]:
         SIGNALS.register(name)(Signal(kind, group, read))
         return read
 
@@ -60,7 +66,9 @@ def mean_signal(name: str, group: str, kind: str = "signal") -> Callable:
 
     def add(read: Callable[["fr.store.Attempt", Config], float]) -> Callable:  # noqa: F821
         signal(name, group, kind)(
-            lambda failures, config: mean([read(attempt, config) for attempt in failures.attempts])
+            lambda failures, config: mean(
+                [read(attempt, config) for attempt in failures.attempts]
+            )
         )
         return read
 

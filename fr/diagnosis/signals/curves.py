@@ -20,7 +20,9 @@ def slope(values: Float[np.ndarray, "T"] | None) -> float:
 
 def end(values: Float[np.ndarray, "T"] | None) -> float:
     """Mean over the last tenth of a curve, one token or more."""
-    return level(values if values is None else values[-max(1, round(_END * len(values))) :])
+    return level(
+        values if values is None else values[-max(1, round(_END * len(values))) :]
+    )
 
 
 def drop(values: Float[np.ndarray, "T"] | None) -> float:
@@ -31,7 +33,9 @@ def drop(values: Float[np.ndarray, "T"] | None) -> float:
     return float((means[:-1] - means[1:]).max())
 
 
-def share_within(values: Float[np.ndarray, "T"] | None, first: float, last: float) -> float:
+def share_within(
+    values: Float[np.ndarray, "T"] | None, first: float, last: float
+) -> float:
     """Share of a curve's sum that lies between two shares of its length; NaN where the sum is 0."""
     if values is None or not values.sum() > 0:
         return np.nan
@@ -90,7 +94,11 @@ def margin_end(attempt, config: Config) -> float:
 def junction_at(attempt, config: Config) -> float:
     """Where J is largest, as a share of the trace's length: 0 its first token, 1 its last."""
     values = curve(attempt, "demotion")
-    return np.nan if values is None or len(values) < 2 else float(np.argmax(values) / (len(values) - 1))
+    return (
+        np.nan
+        if values is None or len(values) < 2
+        else float(np.argmax(values) / (len(values) - 1))
+    )
 
 
 @mean_signal("demotion_mean", "demotion")

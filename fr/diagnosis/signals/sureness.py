@@ -11,7 +11,11 @@ from fr.diagnosis.windows import bottom, groups
 def _groups(attempt, config: Config) -> np.ndarray | None:
     """DeepConf windows of `rewards.window` tokens; None without the statistic or a token."""
     values = curve(attempt, "top20_confidence")
-    return groups(values, config.rewards.window) if values is not None and len(values) else None
+    return (
+        groups(values, config.rewards.window)
+        if values is not None and len(values)
+        else None
+    )
 
 
 @mean_signal("deepconf_mean", "deepconf")
@@ -112,4 +116,8 @@ def fork_margin_at(attempt, config: Config) -> float:
 
 def _place(values: np.ndarray | None) -> float:
     """Where a curve is largest, the first of equals; NaN of fewer than two tokens."""
-    return np.nan if values is None or len(values) < 2 else float(np.argmax(values) / (len(values) - 1))
+    return (
+        np.nan
+        if values is None or len(values) < 2
+        else float(np.argmax(values) / (len(values) - 1))
+    )
