@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from fr import store
-from fr.config import Config, DiagnosisConfig, InterventionConfig, RoutingConfig, SamplingConfig, TaskConfig
+from fr.config import (
+    Config,
+    DiagnosisConfig,
+    InterventionConfig,
+    RoutingConfig,
+    SamplingConfig,
+    TaskConfig,
+)
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.diagnosis.majority import plurality, surest, weighted

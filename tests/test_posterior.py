@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from fr.config import RoutingConfig
-from fr.routing.certify import beats_every, certify, clustered, columns_tell, judge, runs_of
+from fr.routing.certify import (
+    beats_every,
+    certify,
+    clustered,
+    columns_tell,
+    judge,
+    runs_of,
+)
 from fr.routing.fixed import fixed_routes
 from fr.routing.landscapes import Landscape, simulate
 from fr.routing.pool import make_pool, make_populations

@@ -9,9 +9,21 @@ from synthetic_profiles import make
 
 from fr.config import RoutingConfig
 from fr.errors import UserError
-from fr.routing.attempts import deterministic, fixed_rates, halve, recover_attempts, successes
+from fr.routing.attempts import (
+    deterministic,
+    fixed_rates,
+    halve,
+    recover_attempts,
+    successes,
+)
 from fr.routing.certainty import certainty
-from fr.routing.profiles import OPERATORS, Profiles, read_cells, read_profiles, write_profiles
+from fr.routing.profiles import (
+    OPERATORS,
+    Profiles,
+    read_cells,
+    read_profiles,
+    write_profiles,
+)
 
 HEADER = "cell,problem_id,n_failed_rollouts,spread,concentration,logit_dispersion," + ",".join(OPERATORS)
 

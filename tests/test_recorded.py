@@ -17,7 +17,13 @@ from fr.routing.budget import budget_curve
 from fr.routing.cells import describe_cell, describe_cost
 from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import UNWEIGHTED, make_pool, make_populations
-from fr.routing.profiles import WEIGHT, Profiles, read_cells, read_profiles, write_profiles
+from fr.routing.profiles import (
+    WEIGHT,
+    Profiles,
+    read_cells,
+    read_profiles,
+    write_profiles,
+)
 from fr.routing.recorded import path_of, record
 from fr.types import RIGHT, WRONG
 

@@ -18,7 +18,15 @@ from fr.routing.pool import make_pool
 from fr.routing.profiles import Profiles
 from fr.routing.router import ORDERS, load_router
 from fr.routing.schedule_curves import judge_orders, judge_schedules
-from fr.routing.schedules import LEAST, ONE_ORDER, budget_population, greedy, learn_orders, named, order_for
+from fr.routing.schedules import (
+    LEAST,
+    ONE_ORDER,
+    budget_population,
+    greedy,
+    learn_orders,
+    named,
+    order_for,
+)
 from fr.routing.trained import ANYWHERE
 
 TRIED = 20

@@ -27,7 +27,12 @@ from fr.report.page_tables import (
     routes_table,
     rule_table,
 )
-from fr.report.policy_tables import certified_blocks, interaction_table, policy_blocks, power_table
+from fr.report.policy_tables import (
+    certified_blocks,
+    interaction_table,
+    policy_blocks,
+    power_table,
+)
 from fr.report.provenance import changed, revision, versions
 from fr.report.routing_tables import cell_blocks
 from fr.report.schedule_tables import schedule_blocks

@@ -7,7 +7,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fr.config import RoutingConfig
-from fr.routing.bootstrap import Estimate, effective, estimate, fold_correction, holm, percent
+from fr.routing.bootstrap import (
+    Estimate,
+    effective,
+    estimate,
+    fold_correction,
+    holm,
+    percent,
+)
 from fr.routing.costs import costs
 from fr.routing.evaluate import route_entropy
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, redone_look_ups

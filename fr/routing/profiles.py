@@ -18,7 +18,13 @@ from jaxtyping import Float, Int
 from fr.errors import UserError
 from fr.files import read_regular
 from fr.registry import suggest
-from fr.routing.recorded import Recorded, path_of, read_recorded, recorded_of, write_recorded
+from fr.routing.recorded import (
+    Recorded,
+    path_of,
+    read_recorded,
+    recorded_of,
+    write_recorded,
+)
 from fr.workdir import PathLike, write_whole
 
 FEATURES = ("spread", "concentration", "logit_dispersion")

@@ -21,7 +21,7 @@ def grader_of(name: str) -> Callable[["fr.types.Problem", str], str] | None:  # 
 
 def _registered(name: str) -> Callable:
     # these register themselves
-    from fr.tasks import (
+    from fr.tasks import (  # noqa: F401
         arithmetic,
         countdown,
         gym,
@@ -29,7 +29,7 @@ def _registered(name: str) -> Callable:
         mixed,
         questions,
         word_problems,
-    )  # noqa: F401
+    )
     from fr.tasks.base import TASKS
 
     # only there a data set's own name follows

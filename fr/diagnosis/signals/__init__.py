@@ -1,7 +1,7 @@
 """What a problem's failed rollouts look like, as named columns of its profile; nothing here asks a model again."""
 
 # In the order of the columns; each files what it reads in SIGNALS.
-from fr.diagnosis.signals import (
+from fr.diagnosis.signals import (  # noqa: F401, I001
     attempts,
     curves,
     sureness,
@@ -9,7 +9,7 @@ from fr.diagnosis.signals import (
     answers,
     texts,
     outside,
-)  # noqa: F401, I001
+)
 from fr.diagnosis.signals.base import (
     KINDS,
     PAID,
