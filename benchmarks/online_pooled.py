@@ -12,47 +12,74 @@ from etils import epath
 
 from fr import store
 from fr.pipeline.profiles import positions
-from fr.routing.bootstrap import estimate, percent, resample_weights
 from fr.routing.spending import affordable
+from fr.stats.bootstrap import estimate, percent, resample_weights
 from fr.types import RIGHT
 
 _POLICY = flags.DEFINE_string("policy", "schedule", "A folder of online/.")
 _AGAINST = flags.DEFINE_string("against", "one_order", "Its reference, another one.")
-_BUDGETS = flags.DEFINE_list("budgets", ["300", "450", "600"], "Forward positions a problem.")
+_BUDGETS = flags.DEFINE_list(
+    "budgets", ["300", "450", "600"], "Forward positions a problem."
+)
 _COLUMNS = ["problem", "grade", *(f"cost_{name}" for name in store.COSTS)]
 
 
 def solved(run: str, policy: str, budget: float) -> dict[str, bool]:
     """Of every question whether its first attempts, as many as the budget pays for, had a right one."""
     groups: dict[str, list[dict]] = {}
-    for row in store.read_table(epath.Path(run) / "online" / policy, _COLUMNS).to_pylist():
+    for row in store.read_table(
+        epath.Path(run) / "online" / policy, _COLUMNS
+    ).to_pylist():
         if row["cost_ancestor"]:
             raise app.UsageError(f"{run}: {policy} reads an ancestor")
         groups.setdefault(row["problem"], []).append(row)
-    within = lambda rows: rows[: affordable(np.array([positions(row, 0.0) for row in rows]), budget)]
-    return {name: any(row["grade"] == RIGHT for row in within(rows)) for name, rows in groups.items()}
+    within = lambda rows: rows[
+        : affordable(np.array([positions(row, 0.0) for row in rows]), budget)
+    ]
+    return {
+        name: any(row["grade"] == RIGHT for row in within(rows))
+        for name, rows in groups.items()
+    }
 
 
 def main(runs: list[str]) -> None:
     """Print a line a budget and run, and one for all runs."""
     for budget in map(float, _BUDGETS.value):
-        pairs = [[solved(run, name, budget) for name in (_POLICY.value, _AGAINST.value)] for run in runs[1:]]
+        pairs = [
+            [solved(run, name, budget) for name in (_POLICY.value, _AGAINST.value)]
+            for run in runs[1:]
+        ]
         for run, (policy, reference) in zip(runs[1:], pairs):
             if policy.keys() != reference.keys():
                 raise app.UsageError(f"{run}: is not finished")
-        for names, chosen in [*((run, [pair]) for run, pair in zip(runs[1:], pairs)), ("all", pairs)]:
-            questions = sorted({question for policy, _ in chosen for question in policy})
-            gaps = np.array(
-                [[policy[q] - reference[q] for q in questions] for policy, reference in chosen], float
+        for names, chosen in [
+            *((run, [pair]) for run, pair in zip(runs[1:], pairs)),
+            ("all", pairs),
+        ]:
+            questions = sorted(
+                {question for policy, _ in chosen for question in policy}
             )
-            shares = [np.mean([list(found.values()) for found in side]) for side in zip(*chosen)]
+            gaps = np.array(
+                [
+                    [policy[q] - reference[q] for q in questions]
+                    for policy, reference in chosen
+                ],
+                float,
+            )
+            shares = [
+                np.mean([list(found.values()) for found in side])
+                for side in zip(*chosen)
+            ]
             weights = resample_weights(len(questions), 2000, np.random.default_rng(0))
             gap = estimate(weights @ gaps.mean(axis=0) / len(questions), len(questions))
             ends = ", ".join(f"{percent(end):+.1f}" for end in gap.interval())
             rates = " ".join(
-                f"{name} {100 * share:.1f}" for name, share in zip((_POLICY.value, _AGAINST.value), shares)
+                f"{name} {100 * share:.1f}"
+                for name, share in zip((_POLICY.value, _AGAINST.value), shares)
             )
-            print(f"{budget:5.0f} {names}: {gaps.size} problems, {rates}; {percent(gap.value):+.1f} [{ends}]")
+            print(
+                f"{budget:5.0f} {names}: {gaps.size} problems, {rates}; {percent(gap.value):+.1f} [{ends}]"
+            )
 
 
 if __name__ == "__main__":

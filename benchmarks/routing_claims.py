@@ -2,7 +2,7 @@
 
     python benchmarks/routing_claims.py --config=configs/planted.py --run=runs/planted --workdir=runs/claims
 
-Reads the lineages of --run that are finished (scripts/planted.py makes them) and leaves
+Reads the lineages of --run that are finished (benchmarks/planted.py makes them) and leaves
 their tables, completed from the stored attempts, and claims.json in --workdir. The run
 itself is left alone. --parts says what is measured: prices, population, attempt, orders.
 """
@@ -15,13 +15,12 @@ import time
 import numpy as np
 from absl import flags
 from etils import epath
+from planted_causes import gather
 
 from fr import cli
 from fr.config import Config
-from fr.pipeline.planted import gather
 from fr.pipeline.profiles import table_of
 from fr.pipeline.retrofit import retrofit
-from fr.routing.bootstrap import estimate, percent
 from fr.routing.cells import describe_cell
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
 from fr.routing.folds import make_folds, resample_problems
@@ -32,6 +31,7 @@ from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import read_cells, write_profiles
 from fr.routing.schedule_curves import judge_orders
 from fr.routing.schedules import train_order_head
+from fr.stats.bootstrap import estimate, percent
 from fr.workdir import write_json
 
 PARTS = ("prices", "population", "attempt", "orders")
@@ -42,7 +42,7 @@ SETS = {
     "nor truth from outside": ("sparse_steer", "dense_sampled", "calculator", "repair"),
 }
 cli.define_flags(model=False)
-flags.DEFINE_string("run", None, "The --workdir of scripts/planted.py.")
+flags.DEFINE_string("run", None, "The --workdir of benchmarks/planted.py.")
 flags.DEFINE_list("parts", list(PARTS), "What is measured.")
 
 
@@ -56,7 +56,12 @@ def main() -> None:
     found = json.loads(path.read_text()) if path.exists() else {}
     for table in ("profiles.csv", *map(table_of, config.diagnosis.failures)):
         write_profiles(workdir / table, gather(config, workdir, table))
-    measures = {"prices": prices, "population": population, "attempt": attempt, "orders": orders}
+    measures = {
+        "prices": prices,
+        "population": population,
+        "attempt": attempt,
+        "orders": orders,
+    }
     for part in given.parts:
         start = time.monotonic()
         said = measures[part](config, workdir)
@@ -93,7 +98,9 @@ def exact(costs: np.ndarray, right: np.ndarray, budgets: np.ndarray) -> np.ndarr
     last = min(len(wrong) + 1, count)
     chance = np.array([1 / math.comb(count, k) / (count - k) for k in range(last)])
     weighted = chance @ ways[:last]
-    room = np.floor(budgets * (1 + 1e-9)).astype(int)[:, None] - costs[right].astype(int)
+    room = np.floor(budgets * (1 + 1e-9)).astype(int)[:, None] - costs[right].astype(
+        int
+    )
     return np.where(room >= 0, weighted[np.maximum(room, 0)], 0.0).sum(axis=1)
 
 
@@ -114,14 +121,23 @@ def prices(config: Config, workdir: epath.Path) -> dict:
         for c, profiles in enumerate(cells):
             costs, right = profiles.recorded.costs["forward"], profiles.recorded.right
             here, own = np.flatnonzero(pool.cell == c), profiles.operators.index(name)
-            truth[here] = [exact(costs[i, own], right[i, own], budgets) for i in range(len(profiles))]
+            truth[here] = [
+                exact(costs[i, own], right[i, own], budgets)
+                for i in range(len(profiles))
+            ]
         row = {"operator": name, "exact": [percent(x) for x in truth.mean(axis=0)]}
         for title, outcomes in (("mean prices", means), ("recorded", drawn)):
-            gap = outcomes.curve(outcomes.alone(o), whole).mean(axis=0) - truth.mean(axis=0)
+            gap = outcomes.curve(outcomes.alone(o), whole).mean(axis=0) - truth.mean(
+                axis=0
+            )
             row[title] = {"least": percent(gap.min()), "most": percent(gap.max())}
         row["stated error"] = percent(drawn.error(drawn.alone(o), whole))
         rows.append(row)
-    return {"problems": len(pool), "budgets": [round(float(b), 1) for b in budgets], "operators": rows}
+    return {
+        "problems": len(pool),
+        "budgets": [round(float(b), 1) for b in budgets],
+        "operators": rows,
+    }
 
 
 def population(config: Config, workdir: epath.Path) -> list[dict]:
@@ -141,8 +157,12 @@ def population(config: Config, workdir: epath.Path) -> list[dict]:
                 "failures": first,
                 "problems": len(pool),
                 "share": percent(len(pool) / whole),
-                "deployed": round(float(np.average([m["deployed"] for m in met], weights=sizes)), 6),
-                "retry, an attempt": percent(np.average(pool.rates[:, o], weights=pool.weight)),
+                "deployed": round(
+                    float(np.average([m["deployed"] for m in met], weights=sizes)), 6
+                ),
+                "retry, an attempt": percent(
+                    np.average(pool.rates[:, o], weights=pool.weight)
+                ),
                 "retry, an attempt, unweighted": percent(pool.rates[:, o].mean()),
                 "retry within 256": percent(np.average(solved, weights=pool.weight)),
                 "retry within 256, unweighted": percent(solved.mean()),
@@ -156,25 +176,40 @@ def attempt(config: Config, workdir: epath.Path) -> list[dict]:
     rows = []
     for title, without in SETS.items():
         pool = make_pool(read_cells([workdir / "profiles.csv"], without))
-        everyone = make_populations(pool, [None] * len(pool.cells), config.routing)["all"]
-        folds = make_folds(pool, "kfold", config.routing.folds, np.random.default_rng(config.seed))
+        everyone = make_populations(pool, [None] * len(pool.cells), config.routing)[
+            "all"
+        ]
+        folds = make_folds(
+            pool, "kfold", config.routing.folds, np.random.default_rng(config.seed)
+        )
         heads = ("head", "head_question") if not without else ("head",)
         routes = {name: np.full(len(pool), -1) for name in (*FIXED.values(), *heads)}
         charged = attempt_prices(pool, 0.0)
         for k, fold in enumerate(folds):
-            chosen = {FIXED[by]: fixed_routes(pool, everyone, fold.train, charged, by) for by in LOOKUPS}
+            chosen = {
+                FIXED[by]: fixed_routes(pool, everyone, fold.train, charged, by)
+                for by in LOOKUPS
+            }
             for name in heads:
                 stream = np.random.default_rng([config.seed, k])
-                chosen[name] = train_head(pool, everyone, fold.train, READS[name], config.routing, stream)[1]
+                chosen[name] = train_head(
+                    pool, everyone, fold.train, READS[name], config.routing, stream
+                )[1]
             for name, choice in chosen.items():
                 routes[name][fold.test] = choice[fold.test]
-        values = {name: values_of(everyone.values, route) for name, route in routes.items()}
+        values = {
+            name: values_of(everyone.values, route) for name, route in routes.items()
+        }
         values["retry"] = pool.rates[:, pool.operators.index("retry")]
         draw = np.random.default_rng(config.seed)
-        weights = resample_problems(pool, np.arange(len(pool)), config.routing.bootstrap, draw)
+        weights = resample_problems(
+            pool, np.arange(len(pool)), config.routing.bootstrap, draw
+        )
         weights /= weights.sum(axis=1, keepdims=True)
         questions = len(np.unique(pool.problem))
-        found = {name: estimate(weights @ value, questions) for name, value in values.items()}
+        found = {
+            name: estimate(weights @ value, questions) for name, value in values.items()
+        }
         row = {"operators": title, "problems": len(pool), "questions": questions}
         row["rescued"] = {name: percent(e.value) for name, e in found.items()}
         for name in heads:
@@ -193,13 +228,20 @@ def orders(config: Config, workdir: epath.Path) -> dict:
     outcomes = outcomes_of(pool)
     folds = make_folds(pool, "kfold", routing.folds, np.random.default_rng(config.seed))
     learned = lambda k, fold: train_order_head(
-        pool, outcomes, fold.train, READS["head_free"], routing, np.random.default_rng([config.seed, k])
+        pool,
+        outcomes,
+        fold.train,
+        READS["head_free"],
+        routing,
+        np.random.default_rng([config.seed, k]),
     )[1]
     chosen = {"head_free": np.stack([learned(k, fold) for k, fold in enumerate(folds)])}
     draw = np.random.default_rng(config.seed)
     weights = resample_problems(pool, np.arange(len(pool)), routing.bootstrap, draw)
     found = judge_orders(pool, outcomes, folds, chosen, weights)
-    return {name: value for name, value in found.items() if name not in ("orders", "curve")}
+    return {
+        name: value for name, value in found.items() if name not in ("orders", "curve")
+    }
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """For scripts/planted.py; the arms are the causes, and what they change is what the specialist learns from."""
+    """For benchmarks/planted.py; the arms are the causes, and what they change is what the specialist learns from."""
     c = default()
     c.ancestor = "countdown"
     c.task.name = "countdown"

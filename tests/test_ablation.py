@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from landscapes import Landscape, simulate
 
 from fr.config import RoutingConfig
 from fr.report.ablation_tables import render_ablation
 from fr.routing.ablation import ablate
-from fr.routing.landscapes import Landscape, simulate
 from fr.routing.pool import make_pool, make_populations
 
 QUICK = RoutingConfig(bootstrap=500, folds=3, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01))

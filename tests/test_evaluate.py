@@ -10,7 +10,6 @@ import pytest
 from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
-from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
 from fr.routing.budget import BEST, budget_curve
 from fr.routing.evaluate import FAMILY, evaluate, rule_routes
 from fr.routing.fixed import LOOKUPS, fixed_routes, redone_look_ups
@@ -23,6 +22,7 @@ from fr.routing.references import FAMILY as DECLARED
 from fr.routing.references import PRIMARY
 from fr.routing.schedule_curves import judge_orders
 from fr.routing.summary import summarise
+from fr.stats.bootstrap import Estimate, estimate, holm, resample_weights
 
 RELEASED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "failure_profiles" / "sft0p6b_gsm8k.csv"
 QUICK = RoutingConfig(bootstrap=200, splits=20, permutations=50)

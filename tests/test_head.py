@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from landscapes import Landscape, simulate
 
 from fr.config import RoutingConfig
 from fr.errors import UserError
@@ -14,7 +15,6 @@ from fr.routing.columns import COLUMNS, read_columns, register_column
 from fr.routing.fixed import LOOKUPS, attempt_prices, fixed_routes, redone_look_ups
 from fr.routing.folds import OUT_OF_FOLD, make_folds, resample_problems
 from fr.routing.head import OperatorScores, binomial_loss, expected_rescue
-from fr.routing.landscapes import Landscape, simulate
 from fr.routing.learn import READS, train_head
 from fr.routing.policies import shuffled, values_of
 from fr.routing.pool import make_pool, make_populations

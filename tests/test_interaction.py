@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from landscapes import Landscape, simulate
 
 from fr.config import Config, RoutingConfig
-from fr.routing.interaction import _Null, describe_interaction, interaction
-from fr.routing.landscapes import Landscape, simulate
+from fr.routing.interaction import describe_interaction
 from fr.routing.profiles import OPERATORS
+from fr.stats.interaction import _Null, interaction
 
 
 def p_values(landscape, tables, seed=0, draws=99):
@@ -17,7 +18,9 @@ def p_values(landscape, tables, seed=0, draws=99):
     for _ in range(tables):
         profiles = simulate(landscape, rng).profiles
         correct = np.round(profiles.rates * profiles.attempts).astype(int)
-        found.append(interaction(correct, profiles.attempts, draws, rng, headroom=False).p)
+        found.append(
+            interaction(correct, profiles.attempts, draws, rng, headroom=False).p
+        )
     return np.array(found)
 
 
@@ -27,7 +30,11 @@ def test_moments_and_draws_are_those_of_the_conditional_distribution():
     mean, variance = null.moments()
     totals = np.array([4, 3])
     drawn = null.draw(totals, 40_000, np.random.default_rng(0))
-    assert (drawn.sum(axis=2) == totals).all() and (drawn <= rows).all() and (drawn >= 0).all()
+    assert (
+        (drawn.sum(axis=2) == totals).all()
+        and (drawn <= rows).all()
+        and (drawn >= 0).all()
+    )
     at = np.arange(2), totals
     np.testing.assert_allclose(drawn.mean(axis=0), mean[at], atol=0.02)
     np.testing.assert_allclose(drawn.var(axis=0), variance[at], atol=0.02)
@@ -61,19 +68,27 @@ def test_an_interaction_is_found_and_its_headroom_is_covered():
         truth = rates.max(axis=1).mean() - rates.mean(axis=0).max()
         correct = np.round(profiles.rates * profiles.attempts).astype(int)
         found = interaction(correct, profiles.attempts, 99, rng)
-        held += found.headroom[1] <= truth <= found.headroom[2]
-        assert found.sd[1] <= found.sd[0] <= found.sd[2]
+        held += found.headroom.low <= truth <= found.headroom.high
+        assert found.sd.low <= found.sd.value <= found.sd.high
     assert held >= 4
 
 
 def test_a_deterministic_operator_is_left_out_and_said_to_be():
     profiles = simulate(Landscape(problems=60), np.random.default_rng(0)).profiles
     rates, dense = profiles.rates.copy(), OPERATORS.index("dense_steer")
-    rates[:, dense] = np.random.default_rng(1).integers(2, size=60)  # right or not, on each problem
+    rates[:, dense] = np.random.default_rng(1).integers(
+        2, size=60
+    )  # right or not, on each problem
     told = dataclasses.replace(profiles, rates=rates, deterministic=("dense_steer",))
     config = Config(routing=RoutingConfig(nulls=99))
-    found, other = describe_interaction([told, dataclasses.replace(told, cell="b|y")], config)
-    assert found["left_out"] == ["dense_steer"] and found["p"] > 0.05 and found["headroom"]["low"] < 0.01
+    found, other = describe_interaction(
+        [told, dataclasses.replace(told, cell="b|y")], config
+    )
+    assert (
+        found["left_out"] == ["dense_steer"]
+        and found["p"] > 0.05
+        and found["headroom"]["low"] < 0.01
+    )
     assert found["p_holm"] >= found["p"] and other["cell"] == "b|y"
     rates[:, : dense - 1] = 0.5
     once = dataclasses.replace(told, attempts=np.ones_like(told.attempts))

@@ -4,15 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from landscapes import Landscape, simulate
 
 from fr.config import RoutingConfig
-from fr.routing.bootstrap import estimate
 from fr.routing.compare import EVERYWHERE, compare
 from fr.routing.fixed import redone_look_ups
 from fr.routing.folds import make_folds, resample_problems
-from fr.routing.landscapes import Landscape, simulate
 from fr.routing.policies import out_of_fold, values_of
 from fr.routing.pool import make_pool, make_populations
+from fr.stats.bootstrap import estimate
 
 QUICK = RoutingConfig(
     bootstrap=1000, splits=20, folds=4, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from fr.diagnosis.calibration import answer_confidence, bin_sums, ece, error_of
-from fr.diagnosis.pass_at_k import pass_at_k
-from fr.diagnosis.premature import premature
+from fr.stats.calibration import answer_confidence, bin_sums, ece, error_of, premature
+from fr.stats.pass_at_k import pass_at_k
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_attempt():

@@ -17,7 +17,6 @@ from fr.config import (
 )
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
-from fr.diagnosis.majority import plurality, surest, weighted
 from fr.errors import UserError
 from fr.pipeline.attempts import make_attempts, plan_attempt
 from fr.pipeline.online import attempt_online, reads_ancestor
@@ -31,6 +30,7 @@ from fr.routing.router import Router, fixed_router, load_router
 from fr.routing.rule import ZStatistics, rule_policy
 from fr.routing.spending import curve
 from fr.sampling.devices import Devices
+from fr.stats.pass_at_k import plurality, surest, weighted
 from fr.tasks.countdown import Countdown
 from fr.types import RIGHT, WRONG
 

@@ -207,7 +207,7 @@ def test_sections_and_what_would_fill_them(run, tmp_path):
     order = ["What was run", "Data", "Labels and their stability", "Policies", "Power", "Cost", "Limits"]
     assert [heading for heading in page.sections if heading in order] == order
     assert "scripts/reproduce.py" in page.sections["Data"]
-    assert page.sections["Exploratory: planted causes"].count("scripts/planted.py") == 1
+    assert page.sections["Exploratory: planted causes"].count("benchmarks/planted.py") == 1
     assert "--frozen=" in page.sections["Exploratory: transfer"]
     assert "seed 3, 2 folds, 50 resamples" in page.sections["What was run"]
     assert "routing.splits = 5" in page.sections["What was run"]
@@ -225,7 +225,7 @@ def test_sections_and_what_would_fill_them(run, tmp_path):
         "our-model" in page.sections["What was run"]
         and 'specialist = "a & b"' in page.sections["What was run"]
     )
-    assert "scripts/planted.py" not in page.sections["Exploratory: planted causes"]
+    assert "benchmarks/planted.py" not in page.sections["Exploratory: planted causes"]
     rescue, told, confusion = page.rows["Exploratory: planted causes"]
     assert rescue[0] == ("rescued, % [95 %]", "retry") and ("by seed", "62") in told
     assert confusion[1] == ("noise <5 %", "87")

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from planted_causes import as_runs, gather, summarise_causes, told_early
 from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig, StudyConfig, freeze
 from fr.diagnosis.causes import confusion, tell_causes
 from fr.errors import UserError
 from fr.pipeline.audit import audit
-from fr.pipeline.planted import as_runs, gather, summarise_causes, told_early
 from fr.pipeline.study import unit
 from fr.report.cause_tables import render_causes
 from fr.routing.folds import resample_problems

@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from landscapes import Landscape, simulate
 
 from fr.config import RoutingConfig
 from fr.routing.certify import (
@@ -17,7 +18,6 @@ from fr.routing.certify import (
     runs_of,
 )
 from fr.routing.fixed import fixed_routes
-from fr.routing.landscapes import Landscape, simulate
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.posterior import POSTERIORS, fit_posterior, posterior_choice
 

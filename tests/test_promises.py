@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
+from landscapes import Landscape, simulate
 from synthetic_profiles import make
 
 from fr.config import RoutingConfig
-from fr.diagnosis.calibration import ece
-from fr.routing.bootstrap import resample_weights
 from fr.routing.compare import EVERYWHERE, TRANSFER, Judged
 from fr.routing.folds import make_folds, resample_problems
-from fr.routing.landscapes import Landscape, simulate
 from fr.routing.learn import READS
 from fr.routing.policies import out_of_fold
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.promises import calibration
+from fr.stats.bootstrap import resample_weights
+from fr.stats.calibration import ece
 
 PROBLEMS, ATTEMPTS = 400, 10
 

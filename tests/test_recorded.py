@@ -11,7 +11,6 @@ from synthetic_profiles import make
 from fr.config import Config, RoutingConfig
 from fr.errors import UserError
 from fr.pipeline.profiles import deployment_weight
-from fr.pipeline.rates import clopper_pearson
 from fr.report.schedule_tables import price_words
 from fr.routing.budget import budget_curve
 from fr.routing.cells import describe_cell, describe_cost
@@ -25,6 +24,7 @@ from fr.routing.profiles import (
     write_profiles,
 )
 from fr.routing.recorded import path_of, record
+from fr.stats.bootstrap import clopper_pearson
 from fr.types import RIGHT, WRONG
 
 OPERATORS = ("retry", "hot", "wait")

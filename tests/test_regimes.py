@@ -12,8 +12,8 @@ from fr.config import Config, RegimesConfig, RoutingConfig
 from fr.diagnosis.regimes import ALGORITHMS, NULLS, draw_null, find_regimes
 from fr.pipeline.regimes import describe_regimes
 from fr.report.failure_tables import render_regimes
-from fr.routing.bootstrap import holm
 from fr.routing.profiles import FEATURES
+from fr.stats.bootstrap import holm
 
 QUICK = RegimesConfig(largest=4, bootstrap=10, seeds=3, nulls=24, null_bootstrap=2)
 QUICK_NULLS = dataclasses.replace(QUICK, nulls=9)

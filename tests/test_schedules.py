@@ -11,7 +11,6 @@ from fr.config import RoutingConfig
 from fr.errors import UserError
 from fr.report.plots import draw_schedules
 from fr.report.schedule_tables import render_schedules
-from fr.routing.bootstrap import resample_weights
 from fr.routing.folds import make_folds
 from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import make_pool
@@ -28,6 +27,7 @@ from fr.routing.schedules import (
     order_for,
 )
 from fr.routing.trained import ANYWHERE
+from fr.stats.bootstrap import resample_weights
 
 TRIED = 20
 QUICK = RoutingConfig(folds=4, inner_folds=3, steps=60, penalties=(0.002, 0.01))

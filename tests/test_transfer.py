@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from landscapes import Landscape, simulate
 
 from fr.config import Config, RegimesConfig, RoutingConfig
 from fr.errors import UserError
 from fr.pipeline.route import route
 from fr.routing.compare import EVERYWHERE, TRANSFER, compare
-from fr.routing.landscapes import Landscape, simulate
 from fr.routing.learn import READS, train_head
 from fr.routing.pool import make_pool, make_populations
 from fr.routing.profiles import OPERATORS, read_cells, write_profiles

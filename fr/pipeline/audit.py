@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from fr.config import ALGORITHMS, Config
 from fr.diagnosis.audit import CLASSIFIERS, fold_accuracy, leave_run_out
-from fr.routing.bootstrap import percent
 from fr.routing.columns import COLUMNS, read_columns
 from fr.routing.folds import assign
 from fr.routing.pool import make_pool
 from fr.routing.profiles import FEATURES, Profiles
+from fr.stats.bootstrap import percent
 
 EVERYWHERE = "all tasks"
 

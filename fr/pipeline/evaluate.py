@@ -11,7 +11,7 @@ from fr.pipeline.measures import Measures, measure, read_measures
 from fr.pipeline.run import Run
 from fr.pipeline.sample import ROLLOUT
 from fr.pipeline.sampled_answers import compare_signals
-from fr.routing.bootstrap import Estimate
+from fr.stats.bootstrap import Estimate
 from fr.tasks.forced_answers import SETS, probe
 from fr.types import GRADES
 from fr.workdir import PathLike, write_json

@@ -14,12 +14,16 @@ from fr.types import Problem
 _EXAMPLE = '{"enable_thinking": false}'
 
 
-def check_lengths(config: Config, task: Task, problems: Sequence[Problem], models: Sequence[Model]) -> str:
+def check_lengths(
+    config: Config, task: Task, problems: Sequence[Problem], models: Sequence[Model]
+) -> str:
     """What to warn of the length of rows, "" for nothing; the first model's tokenizer reads the prompts.
 
     Raises UserError where a model has too few positions for the longest prompt and what is sampled behind it.
     """
-    longest = max((len(models[0].encode(task.prompt(problem))) for problem in problems), default=0)
+    longest = max(
+        (len(models[0].encode(task.prompt(problem))) for problem in problems), default=0
+    )
     new, what = config.sampling.max_new_tokens, f"the longest prompt ({longest} tokens)"
     return check_context(models, longest + new, what, "config.sampling.max_new_tokens")
 
@@ -32,11 +36,17 @@ def with_template(model: Model, config: Config) -> Model:
     try:
         values = json.loads(given)
     except ValueError as error:
-        raise UserError(f"config.task.template_kwargs = {given!r} is not JSON: {error}") from error
+        raise UserError(
+            f"config.task.template_kwargs = {given!r} is not JSON: {error}"
+        ) from error
     if not isinstance(values, dict):
-        raise UserError(f"config.task.template_kwargs = {given!r} must be an object, as {_EXAMPLE}")
+        raise UserError(
+            f"config.task.template_kwargs = {given!r} must be an object, as {_EXAMPLE}"
+        )
     if not model.chat:
-        raise UserError(f"{model.name} has no chat template for config.task.template_kwargs")
+        raise UserError(
+            f"{model.name} has no chat template for config.task.template_kwargs"
+        )
     return dataclasses.replace(model, template_kwargs=tuple(values.items()))
 
 
@@ -47,12 +57,17 @@ def pair(specialist: Model, ancestor: Model) -> tuple[Model, str]:
     (`ModelConfig.masked`). Raises UserError where an ordinary token differs.
     """
     if ancestor.tokenizer is None and ancestor.config.vocab == specialist.config.vocab:
-        return ancestor, f"{ancestor.name} has no tokenizer: that of {specialist.name} is taken for it"
+        return (
+            ancestor,
+            f"{ancestor.name} has no tokenizer: that of {specialist.name} is taken for it",
+        )
     masked = check_vocabularies(specialist, ancestor, "an ancestor")
     if not masked:
         return ancestor, ""
     config = dataclasses.replace(ancestor.config, masked=tuple(masked))
-    shown = ", ".join(masked[i] for i in list(masked)[:5]) + (", ..." if len(masked) > 5 else "")
+    shown = ", ".join(masked[i] for i in list(masked)[:5]) + (
+        ", ..." if len(masked) > 5 else ""
+    )
     said = f"{ancestor.name} has {len(masked)} other special or added tokens, left out of comparisons: {shown}"
     return dataclasses.replace(ancestor, config=config), said
 
@@ -65,9 +80,14 @@ def check_vocabularies(specialist: Model, other: Model, role: str) -> dict[int, 
     """
     for model in (specialist, other):
         if model.tokenizer is None:
-            raise UserError(f"{model.name} has no tokenizer, so that its ids cannot be compared; {role} needs one")
+            raise UserError(
+                f"{model.name} has no tokenizer, so that its ids cannot be compared; {role} needs one"
+            )
     ours, theirs = _by_id(specialist), _by_id(other)
-    added = specialist.tokenizer.added_tokens_decoder.keys(), other.tokenizer.added_tokens_decoder.keys()
+    added = (
+        specialist.tokenizer.added_tokens_decoder.keys(),
+        other.tokenizer.added_tokens_decoder.keys(),
+    )
     ends = set(specialist.stop_tokens) & set(other.stop_tokens)
     ordinary, masked = [], {}
     for i in sorted(ours.keys() | theirs.keys()):

@@ -8,15 +8,15 @@ import numpy as np
 
 from fr import store
 from fr.diagnosis.junction import Trace, calibrate
-from fr.diagnosis.majority import plurality, surest, weighted
 from fr.diagnosis.windows import bottom, groups
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Failure, Setting
 from fr.pipeline.attempts import make_attempts, plan_change
 from fr.pipeline.profiles import failures_by_problem, write_tables
-from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
 from fr.sampling.rows import row_key
+from fr.stats.bootstrap import rate
+from fr.stats.pass_at_k import plurality, surest, weighted
 from fr.tasks.answers import canonical_answers
 from fr.tasks.formats import Written, format_of
 from fr.types import RIGHT, UNPARSED, Problem
@@ -106,7 +106,8 @@ def _by_operator(run: Run) -> dict[str, dict]:
             **rate(
                 (row["problem"] for row in own),
                 (row["grade"] == RIGHT for row in own),
-                run.config,
+                run.config.routing.bootstrap,
+                run.config.seed,
             ),
             "fired": sum(row["fire_position"] >= 0 for row in own) / len(own),
             "outside": OPERATORS[name].outside,
@@ -125,6 +126,7 @@ def _by_vote(run: Run) -> dict[str, dict]:
     for row in store.read_table(run.workdir / "rollouts", columns).to_pylist():
         rollouts.setdefault(row["problem"], []).append(row)
     window, seed = run.config.rewards.window, run.config.seed
+    resamples = run.config.routing.bootstrap
     for row in itertools.chain(*rollouts.values()):
         drawn = ~np.array(row.pop("forced"), bool)
         row["confidence"] = bottom(
@@ -136,12 +138,13 @@ def _by_vote(run: Run) -> dict[str, dict]:
         for row in group
     ]
     return {
-        "rollout": rate(*zip(*single), run.config),
+        "rollout": rate(*zip(*single), resamples, seed),
         **{
             name: rate(
                 rollouts,
                 (vote(group, seed, by) for group in rollouts.values()),
-                run.config,
+                resamples,
+                seed,
             )
             for name, by in (
                 ("majority", None),
@@ -155,7 +158,7 @@ def _by_vote(run: Run) -> dict[str, dict]:
 def vote(attempts: Sequence[dict], seed: int, by: Callable | None = None) -> bool:
     """Whether the answer that most attempts at a problem give is right; what cannot be parsed abstains.
 
-    `by`, of `fr.diagnosis.majority`, takes their `confidence` into account.
+    `by`, of `fr.stats.pass_at_k`, takes their `confidence` into account.
     """
     texts = [
         None if a["grade"] == UNPARSED else a.get("read") or a["text"] for a in attempts

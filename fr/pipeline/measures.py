@@ -9,12 +9,11 @@ from jaxtyping import Float
 
 from fr import store
 from fr.config import Config
-from fr.diagnosis.calibration import answer_confidence, bin_sums, error_of
-from fr.diagnosis.pass_at_k import pass_at_k
-from fr.diagnosis.premature import premature
 from fr.errors import UserError
 from fr.pipeline.run import Run
-from fr.routing.bootstrap import Estimate, estimate, resample_weights
+from fr.stats.bootstrap import Estimate, estimate, resample_weights
+from fr.stats.calibration import answer_confidence, bin_sums, error_of, premature
+from fr.stats.pass_at_k import pass_at_k
 from fr.tasks.countdown_checker import step_errors
 from fr.tasks.forced_answers import answer_span
 from fr.types import GRADER_ERROR, RIGHT, Problem

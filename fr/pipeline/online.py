@@ -54,9 +54,18 @@ class OnlineSource:
         with_ancestor: bool,
         progress: Callable[[int], object] = lambda count: None,
     ):
-        self.cases = [Case(p, run.specialist.encode(run.task.prompt(p))) for p in problems]
-        self._run, self._router, self._with_ancestor, self._progress = run, router, with_ancestor, progress
-        self._reads_confidence = "confidence" in {COLUMNS[name].group for name in router.reads}
+        self.cases = [
+            Case(p, run.specialist.encode(run.task.prompt(p))) for p in problems
+        ]
+        self._run, self._router, self._with_ancestor, self._progress = (
+            run,
+            router,
+            with_ancestor,
+            progress,
+        )
+        self._reads_confidence = "confidence" in {
+            COLUMNS[name].group for name in router.reads
+        }
         self._waiting = collections.deque(self.cases)
         self._flying: dict[str, tuple[Case, Planned]] = {}
 
@@ -81,7 +90,10 @@ class OnlineSource:
 
     def plan(self, row: Row, tokens: np.ndarray) -> Probe | None:
         """Confidence along the attempts that are diagnosed, where the run asks for it and the router reads it."""
-        (case, planned), cuts = self._flying[row.id], self._run.config.sampling.probe_cuts
+        (case, planned), cuts = (
+            self._flying[row.id],
+            self._run.config.sampling.probe_cuts,
+        )
         if not cuts or planned.operator != ROLLOUT or not self._reads_confidence:
             return None
         return probe(case.problem, tokens, self._run.specialist, cuts, ("own",))
@@ -92,7 +104,9 @@ class OnlineSource:
         who = self._run, case.prompt, case.problem, case.operator, index
         if case.setting is None:
             return plan_attempt(*who, {}, self._with_ancestor)
-        change = OPERATORS[case.operator].change(dataclasses.replace(case.setting, attempt=index))
+        change = OPERATORS[case.operator].change(
+            dataclasses.replace(case.setting, attempt=index)
+        )
         return plan_change(*who, change, self._with_ancestor)
 
     def _decide(self, case: Case) -> None:
@@ -112,16 +126,24 @@ class OnlineSource:
     def _route(self, case: Case) -> None:
         """Ask the router; a problem whose attempts could not be graded is sampled again."""
         config = self._run.config
-        failed = [a for a in case.attempts if is_failure(a.grade) or not config.intervention.verifier]
+        failed = [
+            a
+            for a in case.attempts
+            if is_failure(a.grade) or not config.intervention.verifier
+        ]
         traces = [Trace(a.stats, ~a.forced) for a in failed or case.attempts]
         told = zip((a.tokens for a in failed or case.attempts), traces)
-        case.setting = setting_of(self._run, case.problem, list(told), self._with_ancestor)
+        case.setting = setting_of(
+            self._run, case.problem, list(told), self._with_ancestor
+        )
         operator = "retry"
         if failed:
             values = {}
             if self._router.columns:
                 values = problem_features(traces, config.diagnosis)
-                values |= signals_of(failed, case.problem, config.intervention.after, config)
+                values |= signals_of(
+                    failed, case.problem, config.intervention.after, config
+                )
             operator = self._router.choose(values)
         case.over, case.choice = operator is None, operator or "retry"
         case.operator = self._router.then(case.choice, 0)
@@ -134,23 +156,37 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     """
     folder, c = run.workdir / "online" / router.name.replace(":", "_"), run.config
     # The budget of the comparison is written down before the first attempt, or there is none.
-    declared = router.record | ({"budget": c.intervention.budget} if c.intervention.budget else {})
+    declared = router.record | (
+        {"budget": c.intervention.budget} if c.intervention.budget else {}
+    )
     processes.in_turn(f"{router.name} folder", lambda: claim_workdir(folder, declared))
     run.begin("online")
-    size = max(1, c.sampling.shard_rows // (c.intervention.after + c.intervention.attempts))
+    size = max(
+        1, c.sampling.shard_rows // (c.intervention.after + c.intervention.attempts)
+    )
     blocks = [run.problems[i : i + size] for i in range(0, len(run.problems), size)]
     with_ancestor = run.ancestor is not None and reads_ancestor(router)
-    prompts = [len(run.specialist.encode(run.task.prompt(problem))) for problem in run.problems]
+    prompts = [
+        len(run.specialist.encode(run.task.prompt(problem))) for problem in run.problems
+    ]
     # Room for a whole attempt that is kept, or for a longer prompt.
     longest = 2 * (max(prompts) + c.sampling.max_new_tokens)
     have = store.finished(folder)
-    mine = processes.share(router.name, [i for i in range(len(blocks)) if i not in have])
+    mine = processes.share(
+        router.name, [i for i in range(len(blocks)) if i not in have]
+    )
     label = processes.label(router.name)
-    with tqdm(total=sum(len(blocks[i]) for i in mine), desc=label, unit="problem") as bar:
+    with tqdm(
+        total=sum(len(blocks[i]) for i in mine), desc=label, unit="problem"
+    ) as bar:
         for i in mine:
             source = OnlineSource(run, router, blocks[i], with_ancestor, bar.update)
             run.engine(with_ancestor).run(source, longest)
-            store.write_shard(folder, i, [attempt for case in source.cases for attempt in case.attempts])
+            store.write_shard(
+                folder,
+                i,
+                [attempt for case in source.cases for attempt in case.attempts],
+            )
     processes.wait(router.name)
     return folder
 

@@ -14,7 +14,6 @@ from jaxtyping import Float
 
 from fr import processes, programs, stages, store, tasks
 from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig, as_dict
-from fr.diagnosis.calibration import answer_confidence
 from fr.errors import UserError
 from fr.models import Model, load, save, sharding
 from fr.models.adapters import merge
@@ -28,6 +27,7 @@ from fr.pipeline.past import Past, apart, fingerprint, tell
 from fr.pipeline.run import Run, check_chat
 from fr.sampling.branches import first_tokens
 from fr.sampling.devices import Devices
+from fr.stats.calibration import answer_confidence
 from fr.tasks.forced_answers import answer_span, reasoning_tokens
 from fr.training.epochs import visits
 from fr.training.lora import master_type, split

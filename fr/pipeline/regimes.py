@@ -9,9 +9,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from fr.config import Config
 from fr.diagnosis.regimes import ALGORITHMS, NULLS, Regimes, find_regimes
-from fr.routing.bootstrap import estimate, holm, percent, resample_weights
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import ZStatistics
+from fr.stats.bootstrap import estimate, holm, percent, resample_weights
 
 _CLAIM = 0.05  # Holm's p, over cells, below which a null is called beaten
 

@@ -58,7 +58,9 @@ def route(
     holds, "tables": texts}. The same files and config give the same bytes. Raises UserError on a bad file,
     before anything is written.
     """
-    declaration = declare(workdir, declared_of(files, config, heads, without, frozen), files)
+    declaration = declare(
+        workdir, declared_of(files, config, heads, without, frozen), files
+    )
     source = Head.restore(epath.Path(frozen) / "head") if frozen else None
     cells = read_cells(files, without)
     if source and (unknown := unknown_operators(cells, source)):
@@ -71,13 +73,25 @@ def route(
         announce(f"  {declaration}")
         announce(render_interaction(first))
     stage(2, 5, "routing: power of the data")
-    known = measure_certainty(tqdm(cells, desc="power", unit="cell", disable=len(cells) < 8), config)
+    known = measure_certainty(
+        tqdm(cells, desc="power", unit="cell", disable=len(cells) < 8), config
+    )
     if announce:
-        announce(render_power([(p.cell, c.record if c else None) for p, c in zip(cells, known)]))
+        announce(
+            render_power(
+                [(p.cell, c.record if c else None) for p, c in zip(cells, known)]
+            )
+        )
     stage(3, 5, "routing: policies" + ", heads" * heads)
-    summary = {"without": list(without), **summarise(cells, config, heads, known, source, first)}
+    summary = {
+        "without": list(without),
+        **summarise(cells, config, heads, known, source, first),
+    }
     stage(4, 5, "routing: regimes and audit")
-    summary |= {"regimes": describe_regimes(cells, config), "audit": audit(cells, config)}
+    summary |= {
+        "regimes": describe_regimes(cells, config),
+        "audit": audit(cells, config),
+    }
     # Here, so that bad input is refused before the second that matplotlib takes to import.
     from fr.report.plots import draw_cost, draw_landscape, draw_rescue, draw_schedules
 
@@ -85,7 +99,9 @@ def route(
     plots, names = {}, [profiles.cell for profiles in cells]
     drawn = tqdm(cells, desc="plots", unit="cell", disable=len(cells) < 8)
     for profiles, cell in zip(drawn, summary["cells"]):
-        plots[plot_name("landscape", profiles.cell, names)] = draw_landscape(profiles, config.routing)
+        plots[plot_name("landscape", profiles.cell, names)] = draw_landscape(
+            profiles, config.routing
+        )
         plots[plot_name("rescue", profiles.cell, names)] = draw_rescue(cell)
         if cell["cost"] and cell["cost"]["curve"]:
             plots[plot_name("cost", profiles.cell, names)] = draw_cost(cell)
@@ -98,10 +114,19 @@ def route(
         if heads:
             _keep_heads(cells, config, epath.Path(workdir))
     except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror or error})") from error
+        raise UserError(
+            f"--workdir={workdir}: cannot be written ({error.strerror or error})"
+        ) from error
     tables = [render_cell(cell) for cell in summary["cells"]]
-    tables += [render_policies(summary), render_transfer(summary), render_calibration(summary)]
-    tables += [render_schedules(summary["schedules"]), render_ablation(summary["ablation"])]
+    tables += [
+        render_policies(summary),
+        render_transfer(summary),
+        render_calibration(summary),
+    ]
+    tables += [
+        render_schedules(summary["schedules"]),
+        render_ablation(summary["ablation"]),
+    ]
     tables += [render_regimes(summary["regimes"]), render_audit(summary["audit"])]
     return {"summary": summary, "tables": [text for text in tables if text]}
 
@@ -136,10 +161,14 @@ def _keep_heads(cells: Sequence[Profiles], config: Config, workdir: epath.Path) 
     pool, routing = make_pool(cells), config.routing
     everything = make_populations(pool, [None] * len(cells), routing)["all"]
     rows, rng = np.ones(len(pool), bool), np.random.default_rng(config.seed)
-    train_head(pool, everything, rows, READS["head"], routing, rng)[0].save(workdir / "head")
+    train_head(pool, everything, rows, READS["head"], routing, rng)[0].save(
+        workdir / "head"
+    )
     if (outcomes := outcomes_of(pool)) is None:
         return
-    head, choice = train_order_head(pool, outcomes, rows, READS["head_free"], routing, rng)
+    head, choice = train_order_head(
+        pool, outcomes, rows, READS["head_free"], routing, rng
+    )
     head.save(workdir / "schedule")
     orders = learn_orders(pool, outcomes, rows, choice)
     write_orders(workdir / "schedule", named(orders, pool.operators))

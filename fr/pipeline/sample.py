@@ -2,8 +2,8 @@
 
 from fr import store
 from fr.pipeline.attempts import make_attempts, plan_attempt
-from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
+from fr.stats.bootstrap import rate
 from fr.tasks.forced_answers import probe
 from fr.types import GRADES, RIGHT
 
@@ -40,7 +40,12 @@ def summarise_rollouts(run: Run) -> dict:
         ),
         "rollouts": len(grades),
         "grades": {grade: grades.count(grade) for grade in GRADES},
-        "accuracy": rate(problems, (grade == RIGHT for grade in grades), run.config),
+        "accuracy": rate(
+            problems,
+            (grade == RIGHT for grade in grades),
+            run.config.routing.bootstrap,
+            run.config.seed,
+        ),
         "truncated": sum(truncated) / max(len(grades), 1),
     }
 

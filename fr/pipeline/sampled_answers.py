@@ -9,8 +9,8 @@ from jaxtyping import Float
 from fr import store
 from fr.pipeline.attempts import Planned, make_attempts
 from fr.pipeline.run import Run
-from fr.routing.bootstrap import estimate, resample_weights
 from fr.sampling.sampled_confidence import forced_rows
+from fr.stats.bootstrap import estimate, resample_weights
 from fr.tasks.forced_answers import SETS, probe
 from fr.types import RIGHT, Probe, Problem, Rollout, Row
 

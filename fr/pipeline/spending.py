@@ -11,18 +11,27 @@ from fr.errors import UserError
 from fr.pipeline.intervene import vote
 from fr.pipeline.online import attempt_online
 from fr.pipeline.profiles import positions
-from fr.pipeline.rates import rate
 from fr.pipeline.run import Run
 from fr.routing.profiles import FEATURES, read_profiles
 from fr.routing.router import FIXED, Router, fixed_router, load_router
 from fr.routing.spending import Spent, curve
+from fr.stats.bootstrap import rate
 from fr.types import RIGHT
 from fr.workdir import PathLike, write_json
 
-_COLUMNS = ["problem", "task", "operator", "text", "grade", *(f"cost_{name}" for name in store.COSTS)]
+_COLUMNS = [
+    "problem",
+    "task",
+    "operator",
+    "text",
+    "grade",
+    *(f"cost_{name}" for name in store.COSTS),
+]
 
 
-def open_router(run: Run, policy: str, calibration: PathLike | None, head: PathLike | None) -> Router:
+def open_router(
+    run: Run, policy: str, calibration: PathLike | None, head: PathLike | None
+) -> Router:
     """The router of `--policy`; what it was calibrated on, and a head, lie in the run's folder unless given.
 
     Raises UserError where a policy that was learned for one task would meet the failures of several.
@@ -35,13 +44,19 @@ def open_router(run: Run, policy: str, calibration: PathLike | None, head: PathL
     part, two = run.parts[0], run.ancestor is not None
     operators = [operator.name for operator in run.operators(part)[0]]
     table = epath.Path(calibration or run.workdir / "profiles.csv")
-    cells = {p.cell: p for p in read_profiles(table)} if calibration or table.exists() else {}
+    cells = (
+        {p.cell: p for p in read_profiles(table)}
+        if calibration or table.exists()
+        else {}
+    )
     cell = run.cell(part)
     # The failures of another cell may stand in for those of one that nothing is known of.
     chosen = cells.get(cell, next(iter(cells.values()), None))
     known = FEATURES if two else FEATURES[2:]
     folder = "head" if policy == "head" else "schedule"
-    return load_router(policy, operators, cell, known, chosen, head or run.workdir / folder)
+    return load_router(
+        policy, operators, cell, known, chosen, head or run.workdir / folder
+    )
 
 
 def route_online(run: Run, router: Router, against: Router | None = None) -> dict:
@@ -49,7 +64,9 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
     reference = against or fixed_router("retry")
     made = {r.name: _by_problem(attempt_online(run, r)) for r in (router, reference)}
     first = run.config.intervention.after
-    routed = [group[first]["operator"] for group in made[router.name] if len(group) > first]
+    routed = [
+        group[first]["operator"] for group in made[router.name] if len(group) > first
+    ]
     summary = {
         "policy": router.name,
         "reference": reference.name,
@@ -76,22 +93,39 @@ def _by_problem(folder: epath.Path) -> list[list[dict]]:
 
 def _right_at_first(run: Run, made: Sequence[list[dict]]) -> dict:
     first = [row for group in made for row in group[:1]]
-    return rate((row["problem"] for row in first), (row["grade"] == RIGHT for row in first), run.config)
+    return rate(
+        (row["problem"] for row in first),
+        (row["grade"] == RIGHT for row in first),
+        run.config.routing.bootstrap,
+        run.config.seed,
+    )
 
 
 def _curve(run: Run, made: dict[str, list[list[dict]]], reference: str) -> list[dict]:
     c = run.config
     most = c.intervention.after + c.intervention.attempts
-    spent = {name: [_spent(run, group) for group in groups] for name, groups in made.items()}
+    spent = {
+        name: [_spent(run, group) for group in groups] for name, groups in made.items()
+    }
     # Whoever stops before he has made all his attempts makes no more, whatever there is to spend.
     complete = {
         name: np.array(
-            [len(group) < most or (c.intervention.verifier and _solved(group)) for group in groups]
+            [
+                len(group) < most or (c.intervention.verifier and _solved(group))
+                for group in groups
+            ]
         )
         for name, groups in made.items()
     }
     generator = np.random.default_rng(c.seed)
-    return curve(spent, reference, complete, c.routing.bootstrap, generator, c.intervention.budget)
+    return curve(
+        spent,
+        reference,
+        complete,
+        c.routing.bootstrap,
+        generator,
+        c.intervention.budget,
+    )
 
 
 def _spent(run: Run, group: list[dict]) -> Spent:

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from fr.config import Config, PolicyConfig
-from fr.diagnosis.pass_at_k import pass_at_k
-from fr.diagnosis.premature import premature
 from fr.pipeline.rollouts import Group
 from fr.rewards import guards
+from fr.stats.calibration import premature
+from fr.stats.pass_at_k import pass_at_k
 from fr.tasks.countdown_checker import step_errors
 from fr.training.objective import GAPS
 from fr.types import GRADER_ERROR, UNPARSED, Cost, RewardBatch

@@ -9,12 +9,12 @@ from jaxtyping import Float
 
 from fr import store
 from fr.config import FROM, Config, as_dict
-from fr.diagnosis.calibration import error_of
 from fr.errors import UserError
 from fr.metrics import read_lines
 from fr.pipeline.measures import Measures, read_measures
 from fr.pipeline.preference import CANDIDATES
-from fr.routing.bootstrap import Estimate, estimate, holm, resample_weights
+from fr.stats.bootstrap import Estimate, estimate, holm, resample_weights
+from fr.stats.calibration import error_of
 from fr.workdir import PathLike, claim_workdir, to_json
 
 EVALUATED = (

@@ -54,7 +54,7 @@ class _Found:
 
     routing: dict
     summary: dict | None  # of scripts/reproduce.py
-    causes: dict | None  # of scripts/planted.py
+    causes: dict | None  # of benchmarks/planted.py
     settings: dict | None  # of the run whose failures these are
     plots: dict[str, dict[str, bytes]]  # kind -> cell -> PNG
     schedules: bytes | None  # PNG of what orders of operators solve
@@ -235,7 +235,7 @@ def _regimes(found: _Found) -> list[Part]:
 
 def _causes(found: _Found) -> list[Part]:
     if found.causes is None:
-        return ["No planted causes: scripts/planted.py makes lineages whose defect is known."]
+        return ["No planted causes: benchmarks/planted.py makes lineages whose defect is known."]
     return cause_blocks(found.causes)
 
 

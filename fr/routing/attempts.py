@@ -6,7 +6,9 @@ from jaxtyping import Bool, Float, Int
 from fr.routing.profiles import Profiles
 
 _CAP = 10  # released rates are means over min(n_failed, 10) attempts ...
-_LARGEST = 50  # ... dense_steer's over another count, of at most the 50 rollouts of a problem
+_LARGEST = (
+    50  # ... dense_steer's over another count, of at most the 50 rollouts of a problem
+)
 _PRINTED = 1e-6  # and printed with six decimals
 
 
@@ -32,7 +34,9 @@ def recover_attempts(profiles: Profiles) -> Int[np.ndarray, "N O"]:
     return np.where(fits.any(-1), first, 0)
 
 
-def successes(rates: Float[np.ndarray, "N O"], attempts: Int[np.ndarray, "N O"]) -> Int[np.ndarray, "N O"]:
+def successes(
+    rates: Float[np.ndarray, "N O"], attempts: Int[np.ndarray, "N O"]
+) -> Int[np.ndarray, "N O"]:
     """Attempts that ended correct."""
     return np.round(rates * attempts).astype(np.int64)
 
@@ -66,7 +70,9 @@ def halve(
     Every operator that is not `fixed` needs two attempts a problem.
     """
     first = attempts // 2
-    drawn = rng.hypergeometric(correct, attempts - correct, first, size=(splits, *correct.shape))
+    drawn = rng.hypergeometric(
+        correct, attempts - correct, first, size=(splits, *correct.shape)
+    )
     with np.errstate(invalid="ignore"):
         whole = correct / attempts
         here = np.where(fixed, whole, drawn / first)

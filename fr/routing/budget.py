@@ -3,13 +3,13 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from fr.routing.bootstrap import Estimate, effective, estimate, resample_weights
 from fr.routing.costs import positions_of
 from fr.routing.outcomes import Outcomes, outcomes_of
 from fr.routing.pool import make_pool
 from fr.routing.profiles import Profiles
 from fr.routing.recorded import FORWARD
 from fr.routing.references import charge
+from fr.stats.bootstrap import Estimate, effective, estimate, resample_weights
 
 BEST = "best_fixed"  # of a curve: the operator that solves most within a budget
 
@@ -48,16 +48,25 @@ def budget_curve(
     for p, budget in enumerate(budgets[0]):
         shares = {name: weights @ value[:, p] for name, value in found.items()}
         shares[BEST] = np.max([shares[name] for name in profiles.operators], axis=0)
-        curve.append((float(budget), {name: estimate(share, carried) for name, share in shares.items()}))
+        curve.append(
+            (
+                float(budget),
+                {name: estimate(share, carried) for name, share in shares.items()},
+            )
+        )
     return curve
 
 
-def _each(outcomes: Outcomes, budgets: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N P O"]:
+def _each(
+    outcomes: Outcomes, budgets: Float[np.ndarray, "N P"]
+) -> Float[np.ndarray, "N P O"]:
     """What each operator alone solves within each budget."""
     alone = [outcomes.alone(o) for o in range(len(outcomes.most))]
     return np.stack([outcomes.curve(order, budgets) for order in alone], axis=2)
 
 
-def _along(solved: Float[np.ndarray, "N P O"], route: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N P"]:
+def _along(
+    solved: Float[np.ndarray, "N P O"], route: Int[np.ndarray, "N"]
+) -> Float[np.ndarray, "N P"]:
     padded = np.pad(solved, ((0, 0), (0, 0), (0, 1)))  # stop solves nothing
     return np.take_along_axis(padded, route[:, None, None], axis=2)[..., 0]

@@ -1,27 +1,17 @@
 """How far a cell's rates and labels can be trusted, and how much data a claim about them would need."""
 
 import dataclasses
-import math
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import ndtri
 
 from fr.config import RoutingConfig
-from fr.diagnosis.labels import LABELS, label
+from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
 from fr.routing.attempts import deterministic, recover_attempts, successes
-from fr.routing.bootstrap import percent
 from fr.routing.profiles import Profiles
-from fr.routing.true_rates import (
-    draw_rates,
-    fit_beta_binomial,
-    fit_hierarchy,
-    label_posterior,
-    label_stability,
-)
+from fr.stats.binomial import draw_rates, fit_beta_binomial, fit_hierarchy, power
+from fr.stats.bootstrap import percent
 
-LIFTS = (0.02, 0.05, 0.10)
-ATTEMPTS = (10, 30, 100)
 _STABILITY = (5, 10, 30, 100, 300)
 _SURE = 0.9
 
@@ -38,7 +28,9 @@ class Certainty:
     record: dict
 
 
-def certainty(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generator) -> Certainty | None:
+def certainty(
+    profiles: Profiles, routing: RoutingConfig, rng: np.random.Generator
+) -> Certainty | None:
     """Rates, labels and power under the hierarchical binomial model; None where attempts are unknown.
 
     Attempts of a deterministic operator are no draws: its rates are as they were seen, and no part of the model.
@@ -74,23 +66,30 @@ def certainty(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generat
         "labels": {
             name: {
                 "expected": round(float(posterior[:, code].sum()), 6),
-                "posterior": percent(sure[given == code].mean()) if (given == code).any() else None,
+                "posterior": percent(sure[given == code].mean())
+                if (given == code).any()
+                else None,
                 "sure": int((sure[given == code] >= _SURE).sum()),
             }
             for code, name in enumerate(LABELS)
         },
         "stability": [
-            {name: percent(share) if name != "attempts" else share for name, share in row.items()}
+            {
+                name: percent(share) if name != "attempts" else share
+                for name, share in row.items()
+            }
             for row in label_stability(rates, *rule, _STABILITY, rng)
         ],
-        "power": power(rates, int(np.median(attempts))),
+        "power": _power(rates, int(np.median(attempts))),
         "headroom": headroom(rates, profiles.operators, drawn),
     }
     return Certainty(oracle, rates[..., drawn].max(axis=-1).mean(axis=0), record)
 
 
 def headroom(
-    rates: Float[np.ndarray, "D N O"], operators: tuple[str, ...], drawn: Bool[np.ndarray, "O"]
+    rates: Float[np.ndarray, "D N O"],
+    operators: tuple[str, ...],
+    drawn: Bool[np.ndarray, "O"],
 ) -> dict:
     """Points that a perfect router has over the best fixed operator, mean and 95 % of the model's draws:
     of all operators, without the deterministic ones, and what those account for.
@@ -104,35 +103,66 @@ def headroom(
         return chosen.max(axis=-1).mean(axis=1) - chosen.mean(axis=1).max(axis=-1)
 
     every, without = points(np.ones(len(drawn), bool)), points(drawn)
-    found = {"all": every, "without_deterministic": without, "of_deterministic": every - without}
-    spread = lambda values: dict(zip(("low", "high"), map(percent, np.quantile(values, (0.025, 0.975)))))
-    told = {name: {"mean": percent(values.mean()), **spread(values)} for name, values in found.items()}
-    return told | {"deterministic": [name for name, random in zip(operators, drawn) if not random]}
-
-
-def power(rates: Float[np.ndarray, "D N O"], tried: int) -> dict:
-    """Problems needed to see each lift with 80 % power at 5 %, by attempts an operator, and the lift that the
-    problems at hand would show.
-
-    The lift is that of a router that departs from the fixed choice everywhere; one that departs on a share s of
-    the problems needs about s times as many. The variance of a difference of two operators is what their true
-    rates have over problems, and what the attempts add.
-    """
-    fixed = int(rates.mean(axis=(0, 1)).argmax())
-    others = [o for o in range(rates.shape[-1]) if o != fixed]
-    gap = rates[..., others] - rates[..., [fixed]]
-    true = float(gap.var(axis=1).mean())
-    each = rates * (1 - rates)
-    noise = float((each[..., others] + each[..., [fixed]]).mean())
-    reach = ndtri(0.975) + ndtri(0.8)
-
-    def needed(lift: float, attempts: int) -> int:
-        return math.ceil((reach / lift) ** 2 * (true + noise / attempts))
-
-    problems = rates.shape[1]
-    return {
-        "problems": problems,
-        "attempts": tried,
-        "detectable": percent(reach * math.sqrt((true + noise / tried) / problems)),
-        "needed": [{"lift": percent(lift), **{str(n): needed(lift, n) for n in ATTEMPTS}} for lift in LIFTS],
+    found = {
+        "all": every,
+        "without_deterministic": without,
+        "of_deterministic": every - without,
     }
+    spread = lambda values: dict(
+        zip(("low", "high"), map(percent, np.quantile(values, (0.025, 0.975))))
+    )
+    told = {
+        name: {"mean": percent(values.mean()), **spread(values)}
+        for name, values in found.items()
+    }
+    return told | {
+        "deterministic": [name for name, random in zip(operators, drawn) if not random]
+    }
+
+
+def label_posterior(
+    rates: Float[np.ndarray, "D N O"],
+    operators: tuple[str, ...],
+    margin: float,
+    hard: float,
+) -> Float[np.ndarray, "N 3"]:
+    """Probability of each of LABELS for the true rates; best < margin counts as beyond reach, since no true
+    rate is 0 [ours].
+    """
+    best = rates[..., counted(operators)].max(axis=-1, keepdims=True)
+    codes = label(np.where(best < margin, 0.0, rates), operators, margin, hard)
+    return np.stack(
+        [(codes == code).mean(axis=0) for code in range(len(LABELS))], axis=-1
+    )
+
+
+def label_stability(
+    rates: Float[np.ndarray, "D N O"],
+    operators: tuple[str, ...],
+    margin: float,
+    hard: float,
+    numbers: tuple[int, ...],
+    rng: np.random.Generator,
+) -> list[dict[str, float]]:
+    """For each number of attempts an operator: how often two fresh sets of them give a problem the same label,
+    how many of them all it calls steerable, and how many of those it calls so would be by the true rates.
+    """
+    true = label(rates, operators, margin, hard) == STEERABLE
+    found = []
+    for n in numbers:
+        one, other = (
+            label(rng.binomial(n, rates) / n, operators, margin, hard) for _ in range(2)
+        )
+        called = one == STEERABLE
+        right = float((called & true).sum() / max(1, called.sum()))
+        found.append({
+            "attempts": n, "same": float((one == other).mean()), "steerable": float(called.mean()), "right": right
+        })  # fmt: skip
+    return found
+
+
+def _power(rates, tried: int) -> dict:
+    found = power(rates, tried)
+    found["detectable"] = percent(found["detectable"])
+    found["needed"] = [row | {"lift": percent(row["lift"])} for row in found["needed"]]
+    return found

@@ -8,12 +8,12 @@ from scipy.special import stdtr, stdtrit
 
 from fr.config import RoutingConfig
 from fr.diagnosis.sequential import sequential_p
-from fr.routing.bootstrap import fold_correction, holm, percent
 from fr.routing.fixed import attempt_prices, fixed_routes, places_of
 from fr.routing.folds import make_folds
 from fr.routing.policies import values_of
 from fr.routing.pool import Pool, Population, models_of
 from fr.routing.posterior import POSTERIORS, posterior_choice, told_scores
+from fr.stats.bootstrap import fold_correction, holm, percent
 
 LEVEL = 0.05  # of a certified lift
 _MOST = 19_999  # draws of the test that columns tell operators apart
@@ -47,7 +47,9 @@ def certify(
     before it are certified, so that 5 % is the level of all together.
     """
     names = ["kfold", *(f"kfold {r}" for r in range(1, routing.splittings))]
-    splits = [make_folds(pool, "kfold", routing.folds, generator(name)) for name in names]
+    splits = [
+        make_folds(pool, "kfold", routing.folds, generator(name)) for name in names
+    ]
     if isinstance(splits[0], str):
         return []
     prices, records = attempt_prices(pool, routing.price), []
@@ -56,14 +58,20 @@ def certify(
         kept = []
         for r, folds in enumerate(splits):
             for fold in folds:
-                choice, _ = posterior_choice(pool, population, fold.train, POSTERIORS[name], routing)
+                choice, _ = posterior_choice(
+                    pool, population, fold.train, POSTERIORS[name], routing
+                )
                 fixed = fixed_routes(pool, population, fold.train, prices, "model")
                 gave[r, fold.test] = values_of(population.values, choice)[fold.test]
                 looked[r, fold.test] = values_of(population.values, fixed)[fold.test]
                 counted = fold.test & (population.mass > 0)
                 kept.append(bool((choice[counted] == fixed[counted]).all()))
-        told = columns_tell(pool, population, POSTERIORS[name], generator(f"told {name}"))
-        judged = judge(pool, population, gave.mean(axis=0), looked.mean(axis=0), len(splits[0]))
+        told = columns_tell(
+            pool, population, POSTERIORS[name], generator(f"told {name}")
+        )
+        judged = judge(
+            pool, population, gave.mean(axis=0), looked.mean(axis=0), len(splits[0])
+        )
         p, ahead = judged["lift"]["p"], (judged["lift"]["diff"] or 0) > 0
         certain = told <= LEVEL and p is not None and ahead and p / 2 <= LEVEL
         records.append({
@@ -140,7 +148,10 @@ def judge(
 
 
 def beats_every(
-    pool: Pool, population: Population, gave: Float[np.ndarray, "N"], clusters: list[Int[np.ndarray, "N"]]
+    pool: Pool,
+    population: Population,
+    gave: Float[np.ndarray, "N"],
+    clusters: list[Int[np.ndarray, "N"]],
 ) -> tuple[tuple[float, float, float] | None, list[int]]:
     """(mean, error, degrees) against the fixed choice with the largest p, and that choice, cell by cell.
 
@@ -154,7 +165,9 @@ def beats_every(
     def against(one: list[int]) -> tuple[float, tuple]:
         gap = gave - values_of(population.values, np.array(one)[place])
         mean, error, degrees = found = clustered(gap, population.mass, clusters)
-        return (float(stdtr(degrees, -mean / error)) if error > 0 else float(mean <= 0)), found
+        return (
+            float(stdtr(degrees, -mean / error)) if error > 0 else float(mean <= 0)
+        ), found
 
     largest, found = against(choice)
     moved = True
@@ -170,7 +183,9 @@ def beats_every(
 
 
 def clustered(
-    values: Float[np.ndarray, "N"], mass: Float[np.ndarray, "N"], clusters: list[Int[np.ndarray, "N"]]
+    values: Float[np.ndarray, "N"],
+    mass: Float[np.ndarray, "N"],
+    clusters: list[Int[np.ndarray, "N"]],
 ) -> tuple[float, float, float]:
     """Mean of `values` (already times `mass`), its standard error and degrees of freedom.
 
@@ -185,7 +200,9 @@ def clustered(
         _, member = np.unique(index, return_inverse=True)
         counted = len(np.unique(member[mass > 0]))
         sums = np.bincount(member, rest)
-        return float((sums**2).sum() / total**2 * counted / max(counted - 1, 1)), counted
+        return float(
+            (sums**2).sum() / total**2 * counted / max(counted - 1, 1)
+        ), counted
 
     found = [variance(index) for index in clusters]
     whole, fewest = max(v for v, _ in found), min(n for _, n in found)
@@ -193,7 +210,11 @@ def clustered(
         both = clusters[0] * (int(clusters[1].max()) + 1) + clusters[1]
         whole = max(whole, sum(v for v, _ in found) - variance(both)[0])
     # Rounding leaves a little of a difference that is the same everywhere.
-    return float(mean), float(np.sqrt(whole)) if whole > 1e-20 else 0.0, max(1.0, fewest - 1.0)
+    return (
+        float(mean),
+        float(np.sqrt(whole)) if whole > 1e-20 else 0.0,
+        max(1.0, fewest - 1.0),
+    )
 
 
 def runs_of(pool: Pool) -> Int[np.ndarray, "N"]:

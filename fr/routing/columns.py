@@ -34,7 +34,9 @@ FREE = "free"  # among what a head may read: every column that is
 def register_column(name: str, kind: str, group: str) -> Callable:
     """Decorator that files `read(profiles)` under `name`; raises ValueError on a kind that is not of KINDS."""
     if kind not in (*KINDS, QUESTION):
-        raise ValueError(f"column {name!r}: kind {kind!r} is none of {', '.join(KINDS)}")
+        raise ValueError(
+            f"column {name!r}: kind {kind!r} is none of {', '.join(KINDS)}"
+        )
     return lambda read: COLUMNS.register(name)(Column(kind, group, read))
 
 
@@ -73,14 +75,18 @@ def read_columns(cells: Sequence[Profiles]) -> dict[str, Float[np.ndarray, "N"]]
         parts = [COLUMNS[name].read(profiles) for profiles in cells]
         if any(part is not None for part in parts):
             absent = [np.full(len(profiles), np.nan) for profiles in cells]
-            found[name] = np.concatenate([a if p is None else p for p, a in zip(parts, absent)])
+            found[name] = np.concatenate(
+                [a if p is None else p for p, a in zip(parts, absent)]
+            )
     return found
 
 
 def readable(name: str, reads: Sequence[str]) -> bool:
     """Whether a column is of what may be read: kinds, groups, FREE."""
     column = COLUMNS[name]
-    return column.kind in reads or column.group in reads or (column.free and FREE in reads)
+    return (
+        column.kind in reads or column.group in reads or (column.free and FREE in reads)
+    )
 
 
 def standardise(

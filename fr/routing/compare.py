@@ -7,14 +7,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fr.config import RoutingConfig
-from fr.routing.bootstrap import (
-    Estimate,
-    effective,
-    estimate,
-    fold_correction,
-    holm,
-    percent,
-)
 from fr.routing.costs import costs
 from fr.routing.evaluate import route_entropy
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, redone_look_ups
@@ -24,6 +16,14 @@ from fr.routing.policies import out_of_fold, random_operator, shuffled, values_o
 from fr.routing.pool import Pool, Population
 from fr.routing.posterior import POSTERIORS
 from fr.routing.references import FAMILY, FROZEN, REFERENCES, charge
+from fr.stats.bootstrap import (
+    Estimate,
+    effective,
+    estimate,
+    fold_correction,
+    holm,
+    percent,
+)
 
 EVERYWHERE = "all cells"
 TRANSFER = "transfer"  # protocol of what was fitted elsewhere, beside what the other folds say here
@@ -57,7 +57,9 @@ def compare(
     """
     found: dict = {"rates": [], "comparisons": [], "unsupported": []}
     judged: list[Judged] = []
-    weights = resample_problems(pool, np.arange(len(pool)), routing.bootstrap, generator("rows"))
+    weights = resample_problems(
+        pool, np.arange(len(pool)), routing.bootstrap, generator("rows")
+    )
     prices = attempt_prices(pool, routing.price)
     for protocol in OUT_OF_FOLD:
         given = frozen or {} if protocol == "kfold" else {}
@@ -67,19 +69,37 @@ def compare(
             found["unsupported"] += [{"protocol": name, "why": folds} for name in names]
             continue
         for name, population in populations.items():
-            learned = out_of_fold(pool, population, folds, routing, generator(f"{protocol} {name}"), heads)
+            learned = out_of_fold(
+                pool, population, folds, routing, generator(f"{protocol} {name}"), heads
+            )
             judged.append(Judged(protocol, name, *learned))
-            redone = {by: redone_look_ups(pool, population, folds, weights, prices, by) for by in LOOKUPS}
-            for row in _rows(pool, population, learned[0] | given, folds, weights, redone):
+            redone = {
+                by: redone_look_ups(pool, population, folds, weights, prices, by)
+                for by in LOOKUPS
+            }
+            for row in _rows(
+                pool, population, learned[0] | given, folds, weights, redone
+            ):
                 said = TRANSFER if row["policy"] in FROZEN else protocol
-                found[row.pop("table")].append({"protocol": said, "population": name} | row)
+                found[row.pop("table")].append(
+                    {"protocol": said, "population": name} | row
+                )
             for said in (protocol, TRANSFER):
                 _adjust(found["comparisons"], said, name)
     return found, judged
 
 
-def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], weights, redone: dict) -> list:
-    values = {name: values_of(population.values, choice) for name, choice in routes.items()}
+def _rows(
+    pool: Pool,
+    population: Population,
+    routes: dict,
+    folds: list[Fold],
+    weights,
+    redone: dict,
+) -> list:
+    values = {
+        name: values_of(population.values, choice) for name, choice in routes.items()
+    }
     values["random_operator"] = random_operator(pool, population.values)
     for name in REFERENCES:
         if name in routes:
@@ -93,14 +113,28 @@ def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], w
         if not mass.any():
             continue
         moved = {FIXED[by]: redone[by][numbers].sum(axis=0) for by in LOOKUPS}
-        means = _means({name: value[held] for name, value in values.items()}, mass, weights[:, held], moved)
+        means = _means(
+            {name: value[held] for name, value in values.items()},
+            mass,
+            weights[:, held],
+            moved,
+        )
         n = int((mass > 0).sum())
-        charged = {name: _cost(pool, held, mass, routes[name], name) for name in routes if name in means}
+        charged = {
+            name: _cost(pool, held, mass, routes[name], name)
+            for name in routes
+            if name in means
+        }
         for name in (*charged, "random_operator"):
             found = _rate(pool, population, held, routes, name)
             low, high = means[name].interval()
             row = {"policy": name, "cell": cell, "rate": percent(means[name].value)}
-            row |= {"low": percent(low), "high": percent(high), "n": n, "cost": charged.get(name)}
+            row |= {
+                "low": percent(low),
+                "high": percent(high),
+                "n": n,
+                "cost": charged.get(name),
+            }
             row["cost_per_rescue"] = _each(row["cost"], means[name].value)
             rows.append({"table": "rates", **row, **found})
         for name, references in REFERENCES.items():
@@ -109,10 +143,16 @@ def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], w
                 if name in means and other in means:
                     row = {"policy": name, "reference": reference, "cell": cell}
                     gap = means[name] - means[other]
-                    gap = gap.widened(fold_correction(len(folds))) if name in POSTERIORS else gap
+                    gap = (
+                        gap.widened(fold_correction(len(folds)))
+                        if name in POSTERIORS
+                        else gap
+                    )
                     row |= {**gap_of(gap), "n": n, "cost": charged[name]}
                     if other == _basis(name) and name != other:
-                        row |= _kept(routes[name] == routes[other], folds, held[mass > 0])
+                        row |= _kept(
+                            routes[name] == routes[other], folds, held[mass > 0]
+                        )
                     rows.append({"table": "comparisons", **row})
     return rows
 
@@ -120,7 +160,10 @@ def _rows(pool: Pool, population: Population, routes: dict, folds: list[Fold], w
 def _kept(same: np.ndarray, folds: Sequence[Fold], rows: np.ndarray) -> dict:
     """In how many of the folds that judge these rows a policy chose as its look-up did throughout."""
     judged = [here for here in (rows[fold.test[rows]] for fold in folds) if len(here)]
-    return {"kept": sum(bool(same[here].all()) for here in judged), "folds": len(judged)}
+    return {
+        "kept": sum(bool(same[here].all()) for here in judged),
+        "folds": len(judged),
+    }
 
 
 def gap_of(gap: Estimate) -> dict:
@@ -132,10 +175,17 @@ def gap_of(gap: Estimate) -> dict:
         return {"diff": 0.0, "low": None, "high": None, "p": None}
     low, high = gap.interval()
     p = None if np.isnan(low) else round(gap.p_value(), 6)
-    return {"diff": percent(gap.value), "low": percent(low), "high": percent(high), "p": p}
+    return {
+        "diff": percent(gap.value),
+        "low": percent(low),
+        "high": percent(high),
+        "p": p,
+    }
 
 
-def _means(values: dict, mass: np.ndarray, resampled: np.ndarray, moved: dict) -> dict[str, Estimate]:
+def _means(
+    values: dict, mass: np.ndarray, resampled: np.ndarray, moved: dict
+) -> dict[str, Estimate]:
     """Mean of every policy that has an answer on all these rows, each under the same resamples.
 
     `moved` has the sums of the look-ups redone; a head is the look-up that it departs from, and its departures.
@@ -148,7 +198,9 @@ def _means(values: dict, mass: np.ndarray, resampled: np.ndarray, moved: dict) -
     sums = dict(zip(known, (resampled @ table).T))
     total = resampled @ mass
     with np.errstate(invalid="ignore"):
-        means = {name: (sums[name] + moved.get(_basis(name), 0.0)) / total for name in known}
+        means = {
+            name: (sums[name] + moved.get(_basis(name), 0.0)) / total for name in known
+        }
     return {name: estimate(mean, effective(mass)) for name, mean in means.items()}
 
 
@@ -163,7 +215,9 @@ def _basis(name: str) -> str | None:
     return None if reads is None else FIXED["cell" if "prompt" in reads else "all"]
 
 
-def _rate(pool: Pool, population: Population, held: np.ndarray, routes: dict, name: str) -> dict:
+def _rate(
+    pool: Pool, population: Population, held: np.ndarray, routes: dict, name: str
+) -> dict:
     """What a policy chose, and how often something else than the look-up; None where it does not choose."""
     if name not in routes:
         return {"route_entropy": None, "departures": None, "routes": None}
@@ -187,7 +241,9 @@ def _cost(pool: Pool, held, mass, choice: np.ndarray, name: str) -> float | None
         if known is None:
             return None
         here = pool.cell[held] == c
-        prices = np.array([known.get(operator, 0.0) for operator in (*pool.operators, "stop")])
+        prices = np.array(
+            [known.get(operator, 0.0) for operator in (*pool.operators, "stop")]
+        )
         total += (mass[here] * (prices[choice[held][here]] + charge(name, known))).sum()
     return round(float(total / mass.sum()), 6)
 
@@ -201,7 +257,8 @@ def _adjust(rows: Sequence[dict], protocol: str, population: str) -> None:
     family = [
         row
         for row in rows
-        if (row["protocol"], row["population"], row["cell"]) == (protocol, population, EVERYWHERE)
+        if (row["protocol"], row["population"], row["cell"])
+        == (protocol, population, EVERYWHERE)
         and (row["policy"], row["reference"]) in FAMILY
         and row["p"] is not None
     ]

@@ -25,7 +25,9 @@ def positions_of(
     if columns is None:
         return None
     for name, column in columns.items():
-        if column.min() < 0 or (name not in _BEFORE and axis == FORWARD and column.min() == 0):
+        if column.min() < 0 or (
+            name not in _BEFORE and axis == FORWARD and column.min() == 0
+        ):
             raise UserError(
                 f"cell {profiles.cell}: {name}_cost = {column.min():g} is not a number of positions"
             )
@@ -39,7 +41,10 @@ def costs(profiles: Profiles) -> dict[str, float] | None:
 
 
 def _forward(profiles: Profiles) -> dict[str, Float[np.ndarray, "N"]] | None:
-    columns = {name: profiles.numbers(f"{name}_cost") for name in (*profiles.operators, *_BEFORE)}
+    columns = {
+        name: profiles.numbers(f"{name}_cost")
+        for name in (*profiles.operators, *_BEFORE)
+    }
     if columns["failures"] is None:
         columns["failures"] = columns["diagnosis"]
     if any(column is None for column in columns.values()):
@@ -50,7 +55,9 @@ def _forward(profiles: Profiles) -> dict[str, Float[np.ndarray, "N"]] | None:
     return columns
 
 
-def _recorded(profiles: Profiles, axis: str) -> dict[str, Float[np.ndarray, "N"]] | None:
+def _recorded(
+    profiles: Profiles, axis: str
+) -> dict[str, Float[np.ndarray, "N"]] | None:
     found, rollouts = profiles.recorded, profiles.numbers(f"failures_{axis}")
     if found is None or rollouts is None or not found.knows(axis):
         return None
@@ -58,4 +65,8 @@ def _recorded(profiles: Profiles, axis: str) -> dict[str, Float[np.ndarray, "N"]
     known = {name: mean[:, o] for o, name in enumerate(profiles.operators)}
     # Scoring a failure generates no token; how long it takes is known where it was measured.
     reading = rollouts if axis == "generated" else profiles.numbers(f"diagnosis_{axis}")
-    return None if reading is None else known | {"diagnosis": reading, "failures": rollouts}
+    return (
+        None
+        if reading is None
+        else known | {"diagnosis": reading, "failures": rollouts}
+    )

@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fr.diagnosis.labels import counted
-from fr.routing.bootstrap import Estimate, effective, estimate, holm, resample_weights
 from fr.routing.profiles import Profiles
 from fr.routing.protocols import View
 from fr.routing.rule import ZStatistics, rule_or_retry
+from fr.stats.bootstrap import Estimate, effective, estimate, holm, resample_weights
 
 # A claim of routing needs all three above 0; Holm runs over them and all cells, protocol by protocol.
 FAMILY = ("best_fixed", "retry", "permuted")
@@ -20,7 +20,9 @@ def rule_routes(profiles: Profiles, view: View) -> dict[str, Int[np.ndarray, "N"
     everyone = ZStatistics.fit(profiles.features)
     return {
         "routed": rule_or_retry(profiles.operators, statistics, features),
-        "no_fallback": rule_or_retry(profiles.operators, statistics, features, fallback=False),
+        "no_fallback": rule_or_retry(
+            profiles.operators, statistics, features, fallback=False
+        ),
         "z_population": rule_or_retry(profiles.operators, everyone, features),
     }
 
@@ -59,19 +61,27 @@ def evaluate(
     for name, route in routes.items():
         means[name] = mean(take(np.broadcast_to(route, view.steerable.shape)))
     means["random_operator"] = sum(always[o] for o in arms) / len(arms)
-    means["best_fixed"] = _best_fixed(always, [mean(view.deciding[..., o]) for o in range(len(operators))])
+    means["best_fixed"] = _best_fixed(
+        always, [mean(view.deciding[..., o]) for o in range(len(operators))]
+    )
     means["permuted"] = sum(
-        share * rate for share, rate in zip(_shares(view, routes["routed"], operators), always)
+        share * rate
+        for share, rate in zip(_shares(view, routes["routed"], operators), always)
     )
     means["oracle"] = mean(take(view.deciding.argmax(axis=-1)))
     means["oracle_high"] = mean(view.scoring.max(axis=-1))
     carried_by = effective(view.steerable.mean(axis=0))
-    return {name: estimate(_over_halvings(values), carried_by) for name, values in means.items()}
+    return {
+        name: estimate(_over_halvings(values), carried_by)
+        for name, values in means.items()
+    }
 
 
 def adjust(tables: list[dict[str, Estimate]]) -> list[dict[str, float]]:
     """Holm-adjusted p of `routed` minus each comparison of FAMILY, over all given cells of one protocol."""
-    raw = [(table["routed"] - table[name]).p_value() for table in tables for name in FAMILY]
+    raw = [
+        (table["routed"] - table[name]).p_value() for table in tables for name in FAMILY
+    ]
     adjusted = iter(holm(raw))
     return [{name: next(adjusted) for name in FAMILY} for _ in tables]
 
@@ -82,13 +92,19 @@ def route_entropy(route: Int[np.ndarray, "N"]) -> float:
     return float(max(0.0, -(share * np.log(share)).sum()))
 
 
-def _best_fixed(scored: list[np.ndarray], decided: list[np.ndarray]) -> Float[np.ndarray, "R+1 H"]:
+def _best_fixed(
+    scored: list[np.ndarray], decided: list[np.ndarray]
+) -> Float[np.ndarray, "R+1 H"]:
     # Retry counts as a fixed operator too: a router must beat doing nothing.
     decided, scored = np.stack(decided, axis=-1), np.stack(scored, axis=-1)
-    return np.take_along_axis(scored, np.argmax(decided, axis=-1)[..., None], axis=-1)[..., 0]
+    return np.take_along_axis(scored, np.argmax(decided, axis=-1)[..., None], axis=-1)[
+        ..., 0
+    ]
 
 
-def _shares(view: View, route: np.ndarray, operators: tuple[str, ...]) -> Float[np.ndarray, "O"]:
+def _shares(
+    view: View, route: np.ndarray, operators: tuple[str, ...]
+) -> Float[np.ndarray, "O"]:
     calibrated = route[np.isin(view.kept, view.calibration)]
     return np.bincount(calibrated, minlength=len(operators)) / max(1, len(calibrated))
 

@@ -30,7 +30,8 @@ def attempt_prices(pool: Pool, price: float) -> Float[np.ndarray, "O"]:
     """
     known = [found for found in map(costs, pool.cells) if found]
     relative = [
-        np.mean([c[name] / c["retry"] for c in known if name in c] or [1.0]) for name in pool.operators
+        np.mean([c[name] / c["retry"] for c in known if name in c] or [1.0])
+        for name in pool.operators
     ]
     return price * np.array(relative)
 
@@ -38,7 +39,9 @@ def attempt_prices(pool: Pool, price: float) -> Float[np.ndarray, "O"]:
 def places_of(pool: Pool, by: str) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "G"]]:
     """The place of every row that a look-up distinguishes, and a row of each: cells, or the models in them."""
     if by != "model":
-        return pool.cell, np.array([np.flatnonzero(pool.cell == c)[0] for c in range(len(pool.cells))])
+        return pool.cell, np.array(
+            [np.flatnonzero(pool.cell == c)[0] for c in range(len(pool.cells))]
+        )
     pairs = np.stack([pool.cell, pool.model], axis=1)
     _, first, index = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     return index.reshape(-1), first
@@ -52,7 +55,9 @@ def fixed_routes(
     by: str = "cell",
 ) -> Int[np.ndarray, "N"]:
     """For every row, what gained most on average over those of `rows` that share its cell (or what `by` says)."""
-    return fixed_gains(pool, population, rows, prices, by).argmax(axis=1)[places_of(pool, by)[0]]
+    return fixed_gains(pool, population, rows, prices, by).argmax(axis=1)[
+        places_of(pool, by)[0]
+    ]
 
 
 def fixed_gains(
@@ -72,12 +77,18 @@ def fixed_gains(
     gains = np.zeros((len(firsts), len(pool.operators) + 1))
     for g, i in enumerate(firsts):
         group = next(
-            (group for group in groups_of(pool, i, by) if population.mass[group & rows].any()),
+            (
+                group
+                for group in groups_of(pool, i, by)
+                if population.mass[group & rows].any()
+            ),
             np.ones(len(pool), bool),
         )
         learned = group & rows
         mass = (population.mass[:, None] * pool.available)[learned].sum(axis=0)
-        gains[g] = _gains(population.values[learned].sum(axis=0), mass, pool.available[i], prices)
+        gains[g] = _gains(
+            population.values[learned].sum(axis=0), mass, pool.available[i], prices
+        )
     return gains
 
 
@@ -108,28 +119,39 @@ def redone_look_ups(
         for f, fold in enumerate(folds):
             here = np.flatnonzero((index == g) & fold.test)
             values[g, f] = weights[:, here] @ population.values[here]
-            mass[g, f] = (weights[:, here] @ population.mass[here])[:, None] * pool.available[i]
+            mass[g, f] = (weights[:, here] @ population.mass[here])[
+                :, None
+            ] * pool.available[i]
     found = np.zeros((len(pool.cells), len(weights)))
     for g, i in enumerate(firsts):
         groups = [group[firsts] for group in groups_of(pool, i, by)]
         for f in range(len(folds)):
             rest = np.arange(len(folds)) != f
             learned = (
-                (values[group][:, rest].sum((0, 1)), mass[group][:, rest].sum((0, 1))) for group in groups
+                (values[group][:, rest].sum((0, 1)), mass[group][:, rest].sum((0, 1)))
+                for group in groups
             )
             every = values[:, rest].sum((0, 1)), mass[:, rest].sum((0, 1))
             known = next((pair for pair in learned if pair[1][0].any()), every)
-            found[pool.cell[i]] += _taken(values[g, f], *known, pool.available[i], prices)
+            found[pool.cell[i]] += _taken(
+                values[g, f], *known, pool.available[i], prices
+            )
     return found
 
 
-def _taken(scored, values, mass, offered: Bool[np.ndarray, "O"], prices) -> Float[np.ndarray, "R+1"]:
+def _taken(
+    scored, values, mass, offered: Bool[np.ndarray, "O"], prices
+) -> Float[np.ndarray, "R+1"]:
     """The entry of `scored` [R+1, O] whose learned mean gain is largest; stop scores 0."""
     choice = _gains(values, mass, offered, prices).argmax(axis=-1)
-    return np.take_along_axis(np.pad(scored, ((0, 0), (0, 1))), choice[:, None], axis=1)[:, 0]
+    return np.take_along_axis(
+        np.pad(scored, ((0, 0), (0, 1))), choice[:, None], axis=1
+    )[:, 0]
 
 
-def _gains(values, mass, offered: Bool[np.ndarray, "O"], prices) -> Float[np.ndarray, "... O+1"]:
+def _gains(
+    values, mass, offered: Bool[np.ndarray, "O"], prices
+) -> Float[np.ndarray, "... O+1"]:
     """Mean values less prices of the operators, [..., O], and 0 for stop."""
     # Rounded, so that two operators that are even stay so in whatever order their problems are added.
     gains = np.round(values / np.where(mass > 0, mass, 1) - prices, 9)

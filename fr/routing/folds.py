@@ -18,7 +18,9 @@ class Fold:
     test: Bool[np.ndarray, "N"]
 
 
-def make_folds(pool: Pool, protocol: str, folds: int, rng: np.random.Generator) -> list[Fold] | str:
+def make_folds(
+    pool: Pool, protocol: str, folds: int, rng: np.random.Generator
+) -> list[Fold] | str:
     """The folds of `protocol`, which together judge every row once, or a plain word why there are none.
 
     kfold splits each family's problems, so that a problem of two cells is on one side in both. Leaving a cell
@@ -29,7 +31,9 @@ def make_folds(pool: Pool, protocol: str, folds: int, rng: np.random.Generator) 
             return f"needs {2 * folds} problems for {folds} folds"
         fold = assign(pool, np.ones(len(pool), bool), folds, rng)
         return [Fold(fold != k, fold == k) for k in range(folds)]
-    groups, what = (pool.cell, "cell") if protocol == "leave_cell_out" else (pool.family, "family")
+    groups, what = (
+        (pool.cell, "cell") if protocol == "leave_cell_out" else (pool.family, "family")
+    )
     count = int(groups.max()) + 1
     if count < 2:
         return f"needs two {'cells' if what == 'cell' else 'families'}; the profiles have one {what}"
@@ -63,6 +67,8 @@ def resample_problems(
     weights = np.ones((resamples + 1, len(problems)))
     for kind in sorted({tuple(sorted(cells)) for cells in held}):
         alike = [p for p, cells in enumerate(held) if cells == set(kind)]
-        drawn = rng.multinomial(len(alike), np.full(len(alike), 1 / len(alike)), size=resamples)
+        drawn = rng.multinomial(
+            len(alike), np.full(len(alike), 1 / len(alike)), size=resamples
+        )
         weights[1:, alike] = drawn
     return weights[:, member]

@@ -26,7 +26,10 @@ class OperatorScores(nn.Module):
 
     @nn.compact
     def __call__(self, columns: Float[Array, "N F"]) -> Float[Array, "N O"]:
-        units = [columns, *([nn.tanh(nn.Dense(self.hidden)(columns))] if self.hidden else [])]
+        units = [
+            columns,
+            *([nn.tanh(nn.Dense(self.hidden)(columns))] if self.hidden else []),
+        ]
         return nn.Dense(self.operators)(jnp.concatenate(units, axis=-1))
 
 
@@ -68,7 +71,11 @@ def column_norms(leaf: Float[Array, "..."]) -> Float[Array, ""]:
     It gives up whole columns. With squared kernels 25 columns of noise beside three of signal cost a head four
     points of rescue at 200 problems, so they cost less than one.
     """
-    return jnp.sqrt((leaf**2).sum(axis=-1) + _SMOOTH).sum() if leaf.ndim == 2 else jnp.zeros(())
+    return (
+        jnp.sqrt((leaf**2).sum(axis=-1) + _SMOOTH).sum()
+        if leaf.ndim == 2
+        else jnp.zeros(())
+    )
 
 
 @functools.partial(jax.jit, static_argnames="routing")
@@ -97,7 +104,9 @@ def fit(
             if routing.objective == "binomial":
                 value = binomial_loss(scores, rates, attempts, weight)
             else:
-                value = expected_rescue(scores, rates - prices, attempts > 0, weight, routing.entropy)
+                value = expected_rescue(
+                    scores, rates - prices, attempts > 0, weight, routing.entropy
+                )
             return value + penalty * sum(map(column_norms, jax.tree.leaves(params)))
 
         def step(carry, _):
@@ -106,7 +115,9 @@ def fit(
             return (optax.apply_updates(params, updates), state), None
 
         params = model.init(key, columns)
-        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=routing.steps)
+        (params, _), _ = jax.lax.scan(
+            step, (params, optimizer.init(params)), length=routing.steps
+        )
         return params, model.apply(params, columns)
 
     over_seeds = jax.vmap(train, (None, None, 0))

@@ -13,7 +13,9 @@ from fr.routing.pool import Pool, Population, questions_of
 from fr.routing.shrink import Shrinkage, earned
 from fr.routing.trained import ANYWHERE, Head, Statistics, mean_and_sd
 
-PERMUTED = "head_permuted"  # the head, its columns permuted over the problems of each cell
+PERMUTED = (
+    "head_permuted"  # the head, its columns permuted over the problems of each cell
+)
 # What each head may read, kinds of columns (or groups of them, in an ablation); `prompt` is the cell and the
 # family, known before any rollout. What was checked from outside, none of them does.
 READS = {
@@ -54,10 +56,16 @@ def train_head(
     inputs = np.column_stack([*columns.values(), *place]).astype(np.float32)
     attempts = np.where(pool.available, pool.attempts, 0)
     weights = np.stack([population.mass * rows for rows in (*kept, train)])
-    params, scores = fit(inputs, population.rates, attempts, prices, weights, 0, routing)
+    params, scores = fit(
+        inputs, population.rates, attempts, prices, weights, 0, routing
+    )
     scores = np.asarray(scores, np.float64)
-    looked_up = np.stack([fixed_routes(pool, population, left, prices, by) for left in kept])
-    shrinkage = _shrinkage(scores, population, attempts, prices, inner, looked_up, routing)
+    looked_up = np.stack(
+        [fixed_routes(pool, population, left, prices, by) for left in kept]
+    )
+    shrinkage = _shrinkage(
+        scores, population, attempts, prices, inner, looked_up, routing
+    )
     rates = shrinkage.rates(scores[-1, shrinkage.penalty], pool.available)
     fixed = fixed_gains(pool, population, train, prices, by)
     offered = np.where(pool.available, rates - prices, -np.inf)
@@ -69,13 +77,25 @@ def train_head(
         columns=tuple(columns),
         prompt=prompt,
         statistics=statistics,
-        families={name: pool.families[pool.family[pool.cell == c][0]] for c, name in enumerate(names)},
-        gains={name: _plain(gains) for name, gains in zip((*names, ANYWHERE), (*fixed, everywhere))},
+        families={
+            name: pool.families[pool.family[pool.cell == c][0]]
+            for c, name in enumerate(names)
+        },
+        gains={
+            name: _plain(gains)
+            for name, gains in zip((*names, ANYWHERE), (*fixed, everywhere))
+        },
         prices=tuple(float(price) for price in prices),
         shrinkage=shrinkage,
         hidden=routing.hidden,
-        questions=tuple(sorted({name for name, seen in zip(questions_of(pool.cells), train) if seen})),
-        params=jax.tree.map(lambda leaf: np.asarray(leaf[-1, shrinkage.penalty]), params),
+        questions=tuple(
+            sorted(
+                {name for name, seen in zip(questions_of(pool.cells), train) if seen}
+            )
+        ),
+        params=jax.tree.map(
+            lambda leaf: np.asarray(leaf[-1, shrinkage.penalty]), params
+        ),
     )
     return head, shrinkage.choose(offered, fixed.argmax(axis=1)[pool.cell]), rates
 
@@ -86,7 +106,9 @@ def what_is_read(pool: Pool, reads: Sequence[str]) -> tuple[str, ...]:
     return (*columns, *(("prompt",) if "prompt" in reads else ()))
 
 
-def _shrinkage(scores, population: Population, attempts, prices, inner, looked_up, routing) -> Shrinkage:
+def _shrinkage(
+    scores, population: Population, attempts, prices, inner, looked_up, routing
+) -> Shrinkage:
     """What the inner folds earn: every training row by the head, and the look-up, of the fold that left it out."""
     rows = np.flatnonzero(inner >= 0)
     return earned(
@@ -100,10 +122,14 @@ def _shrinkage(scores, population: Population, attempts, prices, inner, looked_u
     )
 
 
-def standard_columns(pool: Pool, train, reads) -> tuple[dict[str, Float[np.ndarray, "N"]], dict[str, Statistics]]:
+def standard_columns(
+    pool: Pool, train, reads
+) -> tuple[dict[str, Float[np.ndarray, "N"]], dict[str, Statistics]]:
     """Standardised columns of all rows, and by what; one that may not be read is 0, so that shapes agree."""
     columns = {}
-    statistics = {name: {} for name in (*(profiles.cell for profiles in pool.cells), ANYWHERE)}
+    statistics = {
+        name: {} for name in (*(profiles.cell for profiles in pool.cells), ANYWHERE)
+    }
     for name, values in read_columns(pool.cells).items():
         column = np.zeros(len(pool))
         may = readable(name, reads)
@@ -118,7 +144,9 @@ def standard_columns(pool: Pool, train, reads) -> tuple[dict[str, Float[np.ndarr
     return columns, statistics
 
 
-def _prompt(pool: Pool, train, reads) -> tuple[list[Float[np.ndarray, "N"]], tuple[tuple[str, float], ...]]:
+def _prompt(
+    pool: Pool, train, reads
+) -> tuple[list[Float[np.ndarray, "N"]], tuple[tuple[str, float], ...]]:
     """An input for each cell and family, and its name and share of the training rows: see Head.prompt."""
     inputs, names = [], []
     for kind, index, known in (

@@ -116,7 +116,8 @@ class Outcomes:
         """
         there = self.prices > 0
         means = [
-            self.prices[there[:, o], o].mean() for o in np.flatnonzero(there.any(axis=0))
+            self.prices[there[:, o], o].mean()
+            for o in np.flatnonzero(there.any(axis=0))
         ]
         # One more attempt than were recorded is where the estimator ends.
         ends = (self.prices * (self.most + 1))[there & (self.most > 1)]

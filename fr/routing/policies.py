@@ -33,37 +33,61 @@ def out_of_fold(
     permuted = permute_columns(pool, rng)
     tables = {PERMUTED: permuted, "posterior_permuted": permuted}
     for fold in folds:
-        given = {FIXED[by]: fixed_routes(pool, population, fold.train, prices, by) for by in LOOKUPS}
+        given = {
+            FIXED[by]: fixed_routes(pool, population, fold.train, prices, by)
+            for by in LOOKUPS
+        }
         given |= _rules(pool, fold, routing)
         for name, reads in POSTERIORS.items():
             table = tables.get(name, pool)
-            given[name], rates = posterior_choice(table, population, fold.train, reads, routing)
-            expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = rates[fold.test]
+            given[name], rates = posterior_choice(
+                table, population, fold.train, reads, routing
+            )
+            expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = (
+                rates[fold.test]
+            )
         seed, trained = rng.integers(2**32), {}
         for name, reads in READS.items() if heads else ():
-            table, found = tables.get(name, pool), (name == PERMUTED, *what_is_read(pool, reads))
-            if found not in trained:  # else another head reads the same of these failures
+            table, found = (
+                tables.get(name, pool),
+                (name == PERMUTED, *what_is_read(pool, reads)),
+            )
+            if (
+                found not in trained
+            ):  # else another head reads the same of these failures
                 # The same stream for all: they differ by what they read, not by their inner folds.
                 stream = np.random.default_rng(seed)
-                trained[found] = train_head(table, population, fold.train, reads, routing, stream)
+                trained[found] = train_head(
+                    table, population, fold.train, reads, routing, stream
+                )
             learned = trained[found]
             given[name] = learned[1]
-            expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = learned[2][fold.test]
+            expected.setdefault(name, np.full(pool.rates.shape, np.nan))[fold.test] = (
+                learned[2][fold.test]
+            )
         for name, choice in given.items():
-            routes.setdefault(name, np.full(len(pool), -1))[fold.test] = choice[fold.test]
+            routes.setdefault(name, np.full(len(pool), -1))[fold.test] = choice[
+                fold.test
+            ]
     for o, name in enumerate(pool.operators):
-        routes[name if name == "retry" else f"always_{name}"] = np.where(pool.available[:, o], o, -1)
+        routes[name if name == "retry" else f"always_{name}"] = np.where(
+            pool.available[:, o], o, -1
+        )
     return routes, expected
 
 
-def values_of(table: Float[np.ndarray, "N O"], choice: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+def values_of(
+    table: Float[np.ndarray, "N O"], choice: Int[np.ndarray, "N"]
+) -> Float[np.ndarray, "N"]:
     """What the choices give; stop gives 0, and no choice NaN."""
     padded = np.pad(table, ((0, 0), (0, 1)))
     taken = np.take_along_axis(padded, np.maximum(choice, 0)[:, None], axis=1)[:, 0]
     return np.where(choice < 0, np.nan, taken)
 
 
-def _rules(pool: Pool, fold: Fold, routing: RoutingConfig) -> dict[str, Int[np.ndarray, "N"]]:
+def _rules(
+    pool: Pool, fold: Fold, routing: RoutingConfig
+) -> dict[str, Int[np.ndarray, "N"]]:
     """The rule with its fallback and without, z-scores over the failures at hand and over the steerable ones.
 
     A cell that is left out brings z-statistics of its own failures; which of them are steerable is unknown
@@ -76,7 +100,8 @@ def _rules(pool: Pool, fold: Fold, routing: RoutingConfig) -> dict[str, Int[np.n
         learned = fold.train[here]
         to_union = np.array([pool.operators.index(name) for name in profiles.operators])
         steerable = (
-            label(profiles.rates, profiles.operators, routing.margin, routing.hard) == STEERABLE
+            label(profiles.rates, profiles.operators, routing.margin, routing.hard)
+            == STEERABLE
         ) & learned
         for name in names:
             subset = "subset" in name
@@ -85,21 +110,31 @@ def _rules(pool: Pool, fold: Fold, routing: RoutingConfig) -> dict[str, Int[np.n
                 continue
             try:
                 statistics = ZStatistics.fit(profiles.features[rows])
-                policy = rule_policy(profiles.operators, statistics, "no_fallback" not in name)
+                policy = rule_policy(
+                    profiles.operators, statistics, "no_fallback" not in name
+                )
             except UserError:
                 continue  # no line of the rule has its feature and operator here
             routes[name][here] = to_union[policy(profiles.features)]
     return routes
 
 
-def random_operator(pool: Pool, table: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N"]:
+def random_operator(
+    pool: Pool, table: Float[np.ndarray, "N O"]
+) -> Float[np.ndarray, "N"]:
     """Mean over a cell's operators, retry and the controls left out."""
-    arms = np.isin(np.arange(len(pool.operators)), counted(pool.operators)) & pool.available
+    arms = (
+        np.isin(np.arange(len(pool.operators)), counted(pool.operators))
+        & pool.available
+    )
     return (table * arms).sum(axis=1) / arms.sum(axis=1)
 
 
 def shuffled(
-    pool: Pool, population: Population, choice: Int[np.ndarray, "N"], folds: Sequence[Fold]
+    pool: Pool,
+    population: Population,
+    choice: Int[np.ndarray, "N"],
+    folds: Sequence[Fold],
 ) -> Float[np.ndarray, "N"]:
     """Exact expectation of a policy's values when its features are shuffled over problems judged together.
 
@@ -114,6 +149,9 @@ def shuffled(
             mass = population.mass[here]
             values[here] = 0.0
             if mass.sum() > 0:
-                share = np.bincount(choice[here], mass, minlength=padded.shape[1]) / mass.sum()
+                share = (
+                    np.bincount(choice[here], mass, minlength=padded.shape[1])
+                    / mass.sum()
+                )
                 values[here] = padded[here] @ share
     return values

@@ -14,10 +14,10 @@ from fr.routing.protocols import View
 
 UNWEIGHTED = "all_unweighted"  # where a table says how often a router meets each problem: as if it met all
 POPULATIONS = ("all", UNWEIGHTED, "steerable", "steerable_halves")
-MODEL = "model"  # column that says which model failed; without it, the cell is one model's
-QUESTION = (
-    "question"  # column that says which rows are the same question; without it, those of one problem_id
+MODEL = (
+    "model"  # column that says which model failed; without it, the cell is one model's
 )
+QUESTION = "question"  # column that says which rows are the same question; without it, those of one problem_id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +27,17 @@ class Pool:
     cells: tuple[Profiles, ...]
     operators: tuple[str, ...]
     cell: Int[np.ndarray, "N"]  # index into `cells`
-    problem: Int[np.ndarray, "N"]  # the same number for the same question of the same family
+    problem: Int[
+        np.ndarray, "N"
+    ]  # the same number for the same question of the same family
     family: Int[np.ndarray, "N"]
     families: tuple[str, ...]
     available: Bool[np.ndarray, "N O"]
     rates: Float[np.ndarray, "N O"]  # 0 where not available
     attempts: Int[np.ndarray, "N O"]  # 0 where not available, 1 where unknown
-    weight: Float[np.ndarray, "N"]  # how often a deployed router meets each problem; mean 1
+    weight: Float[
+        np.ndarray, "N"
+    ]  # how often a deployed router meets each problem; mean 1
     model: Int[np.ndarray, "N"]  # the same number for the same model on the same family
 
     def __len__(self) -> int:
@@ -84,21 +88,34 @@ def permute_columns(pool: Pool, rng: np.random.Generator) -> Pool:
     cells = []
     for profiles in pool.cells:
         order = rng.permutation(len(profiles))
-        extras = {name: tuple(values[i] for i in order) for name, values in profiles.extras.items()}
-        told = {"features": profiles.features[order], "n_failed": profiles.n_failed[order], "extras": extras}
+        extras = {
+            name: tuple(values[i] for i in order)
+            for name, values in profiles.extras.items()
+        }
+        told = {
+            "features": profiles.features[order],
+            "n_failed": profiles.n_failed[order],
+            "extras": extras,
+        }
         cells.append(dataclasses.replace(profiles, **told))
     return dataclasses.replace(pool, cells=tuple(cells))
 
 
 def make_pool(cells: Sequence[Profiles]) -> Pool:
     """The cells as one table, in their order."""
-    operators = tuple(dict.fromkeys(name for profiles in cells for name in profiles.operators))
+    operators = tuple(
+        dict.fromkeys(name for profiles in cells for name in profiles.operators)
+    )
     families = tuple(dict.fromkeys(family_of(profiles) for profiles in cells))
     rates, attempts, available = [], [], []
     for profiles in cells:
         at = [operators.index(name) for name in profiles.operators]
         shape = (len(profiles), len(operators))
-        there, here, tried = np.zeros(shape, bool), np.zeros(shape), np.zeros(shape, int)
+        there, here, tried = (
+            np.zeros(shape, bool),
+            np.zeros(shape),
+            np.zeros(shape, int),
+        )
         there[:, at], here[:, at] = True, profiles.rates
         tried[:, at] = np.maximum(recover_attempts(profiles), 1)
         rates.append(here), attempts.append(tried), available.append(there)
@@ -109,7 +126,17 @@ def make_pool(cells: Sequence[Profiles]) -> Pool:
     weight = np.concatenate([weights_of(profiles) for profiles in cells])
     weight = np.ones(len(weight)) if np.ptp(weight) == 0 else weight / weight.mean()
     model = np.unique(models_of(cells), return_inverse=True)[1]
-    return Pool(tuple(cells), operators, cell, problem, family, families, *stacked, weight, model)
+    return Pool(
+        tuple(cells),
+        operators,
+        cell,
+        problem,
+        family,
+        families,
+        *stacked,
+        weight,
+        model,
+    )
 
 
 def make_populations(
@@ -135,7 +162,9 @@ def make_populations(
     every = {
         "all": Population(weight, pool.rates * weight[:, None]),
         UNWEIGHTED: Population(np.ones(shape[0]) * (np.ptp(weight) > 0), pool.rates),
-        "steerable": Population(steerable * weight, pool.rates * (steerable * weight)[:, None]),
+        "steerable": Population(
+            steerable * weight, pool.rates * (steerable * weight)[:, None]
+        ),
         "steerable_halves": Population(mass * weight, values * weight[:, None]),
     }
     return {name: every[name] for name in POPULATIONS if every[name].mass.any()}

@@ -15,7 +15,10 @@ from fr.routing.pool import Pool, Population
 POSTERIORS = {
     "posterior": ("signal", "nuisance"),
     "posterior_nuisances": ("nuisance",),
-    "posterior_permuted": ("signal", "nuisance"),  # columns permuted over the problems of each cell
+    "posterior_permuted": (
+        "signal",
+        "nuisance",
+    ),  # columns permuted over the problems of each cell
 }
 _STEPS = 30  # of the mode and of the variances together
 _SMALLEST = 1e-6  # variance below which a term is not there
@@ -37,12 +40,16 @@ class Posterior:
     problem: float
     pair: float
 
-    def rates(self, level: Float[np.ndarray, "N O"], columns: Float[np.ndarray, "N F"]) -> np.ndarray:
+    def rates(
+        self, level: Float[np.ndarray, "N O"], columns: Float[np.ndarray, "N F"]
+    ) -> np.ndarray:
         """Rescue rates [N, O] at the logits `level` of an average failure: over problems, of which only the
         columns are known, E σ(η + ε) ≈ σ(η / √(1 + π/8 Var ε)).
         """
         spread = np.sqrt(1 + np.pi / 8 * (self.problem + self.pair))
-        return 1 / (1 + np.exp(-np.clip((level + columns @ self.weights) / spread, -30, 30)))
+        return 1 / (
+            1 + np.exp(-np.clip((level + columns @ self.weights) / spread, -30, 30))
+        )
 
     def level(
         self,
@@ -99,7 +106,9 @@ def told_scores(
         return None
     _, pull = _fit(columns[:, :0], place, population.rates[kept], attempts[kept], mass)
     here = np.eye(place.max() + 1)[place]
-    means = (here.T @ (mass[:, None] * columns)) / np.maximum(mass @ here, 1e-12)[:, None]
+    means = (here.T @ (mass[:, None] * columns)) / np.maximum(mass @ here, 1e-12)[
+        :, None
+    ]
     residual = mass[:, None] * (pull - pull.mean(axis=1, keepdims=True))
     return (columns - here @ means)[:, :, None] * residual[:, None, :]
 
@@ -107,20 +116,28 @@ def told_scores(
 def _inputs(pool: Pool, train: Bool[np.ndarray, "N"], reads: tuple[str, ...]):
     """(columns [N, F], attempts [N, O], place [N]) of all rows; columns are standardised by the rows `train`."""
     columns, _ = standard_columns(pool, train, reads)
-    columns = np.column_stack([np.zeros(len(pool)), *(c for c in columns.values() if c[train].any())])
+    columns = np.column_stack(
+        [np.zeros(len(pool)), *(c for c in columns.values() if c[train].any())]
+    )
     # Attempts of a deterministic operator are one.
     attempts = np.where(pool.available, pool.attempts, 0)
     for c, profiles in enumerate(pool.cells):
-        once = np.isin(pool.operators, np.array(profiles.operators)[deterministic(profiles)])
+        once = np.isin(
+            pool.operators, np.array(profiles.operators)[deterministic(profiles)]
+        )
         at = np.ix_(pool.cell == c, once)
         attempts[at] = np.minimum(attempts[at], 1)
     return columns, attempts, places_of(pool, "model")[0]
 
 
-def _fit(columns, place, rates, attempts, mass) -> tuple[Posterior, Float[np.ndarray, "M O"]]:
+def _fit(
+    columns, place, rates, attempts, mass
+) -> tuple[Posterior, Float[np.ndarray, "M O"]]:
     """The posterior, and the residuals of the rows of mass above 0 times their inverse covariance."""
     kept = mass > 0
-    columns, place, rates, attempts, mass = (a[kept] for a in (columns, place, rates, attempts, mass))
+    columns, place, rates, attempts, mass = (
+        a[kept] for a in (columns, place, rates, attempts, mass)
+    )
     places, place = np.unique(place, return_inverse=True)
     design = np.column_stack([np.eye(len(places))[place], columns])
     count, width = rates.shape[1], columns.shape[1]
@@ -138,29 +155,47 @@ def _fit(columns, place, rates, attempts, mass) -> tuple[Posterior, Float[np.nda
         target = eta + np.where(there, (rates - p) / np.maximum(p * (1 - p), 1e-9), 0.0)
         share = np.where(there, 1 / (1 / np.maximum(information, 1e-9) + pair), 0.0)
         # Inverse covariance of a row's logits over problem and pair: diag(s) − s sᵀ / (Σ s + 1 / problem).
-        inner = -share[:, :, None] * share[:, None, :] / (share.sum(axis=1) + 1 / problem)[:, None, None]
+        inner = (
+            -share[:, :, None]
+            * share[:, None, :]
+            / (share.sum(axis=1) + 1 / problem)[:, None, None]
+        )
         inner[:, np.arange(count), np.arange(count)] += share
         weighted = inner * mass[:, None, None]
-        precision = (outer @ weighted.reshape(len(design), -1)).reshape(*design.shape[1:] * 2, count, count)
+        precision = (outer @ weighted.reshape(len(design), -1)).reshape(
+            *design.shape[1:] * 2, count, count
+        )
         precision = precision.transpose(0, 2, 1, 3)
         for f in range(len(places)):
             precision[f, :, f, :] += 0.01 * np.eye(count)
         for f in range(width):
-            precision[len(places) + f, :, len(places) + f, :] += even / together[f] + between / apart[f]
+            precision[len(places) + f, :, len(places) + f, :] += (
+                even / together[f] + between / apart[f]
+            )
         moved = design.T @ np.einsum("nop,np->no", weighted, target)
         covariance = np.linalg.inv(precision.reshape(moved.size, moved.size))
         found = (covariance @ moved.ravel()).reshape(moved.shape)
         covariance = covariance.reshape(*moved.shape, *moved.shape)
         mean = design @ found
         pull = np.einsum("nop,np->no", inner, target - mean)
-        eta = np.clip(mean + problem * pull.sum(axis=1, keepdims=True) + pair * pull, -_BOUND, _BOUND)
+        eta = np.clip(
+            mean + problem * pull.sum(axis=1, keepdims=True) + pair * pull,
+            -_BOUND,
+            _BOUND,
+        )
         weights = found[len(places) :]
         at = np.arange(len(places), len(found))
         own = covariance[at, :, at, :]
-        apart = _variance(apart, weights @ between, np.einsum("fop,op->f", own, between), count - 1)
-        together = _variance(together, weights @ even, np.einsum("fop,op->f", own, even), 1)
+        apart = _variance(
+            apart, weights @ between, np.einsum("fop,op->f", own, between), count - 1
+        )
+        together = _variance(
+            together, weights @ even, np.einsum("fop,op->f", own, even), 1
+        )
         whole = inner.sum(axis=(1, 2))
-        problem *= float((mass * pull.sum(axis=1) ** 2).sum() / max((mass * whole).sum(), 1e-12))
+        problem *= float(
+            (mass * pull.sum(axis=1) ** 2).sum() / max((mass * whole).sum(), 1e-12)
+        )
         diagonal = np.einsum("noo->no", inner)
         pair *= float((mass @ pull**2).sum() / max((mass @ diagonal).sum(), 1e-12))
         problem, pair = max(problem, _SMALLEST), max(pair, _SMALLEST)
@@ -185,7 +220,10 @@ def posterior_choice(
     columns, attempts, _ = _inputs(pool, train, reads)
     mass, values = population.mass * train, population.rates
     prices = attempt_prices(pool, routing.price)
-    gains, rates = fixed_gains(pool, population, train, prices, "model"), np.zeros(values.shape)
+    gains, rates = (
+        fixed_gains(pool, population, train, prices, "model"),
+        np.zeros(values.shape),
+    )
     place, firsts = places_of(pool, "model")
     if mass.any():
         model = fit_posterior(columns, place, values, attempts, mass)
@@ -196,11 +234,20 @@ def posterior_choice(
             level = model.level(columns[learned], known, mass[learned])
             rates[place == g] = model.rates(level, columns[place == g])
     # Rounded as the look-up's gains are: without weights the two agree, ties included.
-    offered = np.where(np.isfinite(gains[place]), np.pad(np.round(rates - prices, 9), ((0, 0), (0, 1))), -np.inf)
+    offered = np.where(
+        np.isfinite(gains[place]),
+        np.pad(np.round(rates - prices, 9), ((0, 0), (0, 1))),
+        -np.inf,
+    )
     return offered.argmax(axis=1), rates
 
 
-def _variance(variance, weights: Float[np.ndarray, "F O"], left: Float[np.ndarray, "F"], degrees: int):
+def _variance(
+    variance,
+    weights: Float[np.ndarray, "F O"],
+    left: Float[np.ndarray, "F"],
+    degrees: int,
+):
     """MacKay's update: squared weights by the degrees of freedom that the data determine."""
     determined = np.maximum(degrees - left / variance, 1e-9)
     return np.clip((weights**2).sum(axis=1) / determined, _SMALLEST, 25.0)

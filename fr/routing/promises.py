@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fr.diagnosis.calibration import bin_sums, error_of
-from fr.routing.bootstrap import estimate, percent
 from fr.routing.compare import EVERYWHERE, TRANSFER, Judged, gap_of
 from fr.routing.policies import values_of
 from fr.routing.pool import Pool
 from fr.routing.posterior import POSTERIORS
+from fr.stats.bootstrap import estimate, percent
+from fr.stats.calibration import bin_sums, error_of
 
 _FLAT = 0.01  # sd of expected rates, below which they draw no line
 
@@ -29,29 +29,58 @@ def calibration(
     places = {EVERYWHERE: np.ones(len(pool), bool)}
     places |= {profiles.cell: pool.cell == c for c, profiles in enumerate(pool.cells)}
     for one in judged:
-        for policy in (name for name in one.expected if name in ("posterior", "head") or one.protocol == TRANSFER):
+        for policy in (
+            name
+            for name in one.expected
+            if name in ("posterior", "head") or one.protocol == TRANSFER
+        ):
             choice = one.routes[policy]
-            looked_up = "best_fixed_per_model" if policy in POSTERIORS else "best_fixed_per_cell"
-            basis = one.routes["frozen_fixed" if one.protocol == TRANSFER else looked_up]
+            looked_up = (
+                "best_fixed_per_model"
+                if policy in POSTERIORS
+                else "best_fixed_per_cell"
+            )
+            basis = one.routes[
+                "frozen_fixed" if one.protocol == TRANSFER else looked_up
+            ]
             for cell, here in places.items():
-                held = np.flatnonzero(here & (choice < len(pool.operators)))  # a stop promises nothing
+                held = np.flatnonzero(
+                    here & (choice < len(pool.operators))
+                )  # a stop promises nothing
                 if (choice[here] < 0).any() or not len(held):
                     continue
-                lifts = _kept(pool.rates[held], choice[held], basis[held], one.expected[policy][held])
-                row = {"protocol": one.protocol, "policy": policy, "cell": cell, "n": len(held)}
+                lifts = _kept(
+                    pool.rates[held],
+                    choice[held],
+                    basis[held],
+                    one.expected[policy][held],
+                )
+                row = {
+                    "protocol": one.protocol,
+                    "policy": policy,
+                    "cell": cell,
+                    "n": len(held),
+                }
                 row |= _row(*lifts[:2], weights[:, held], bins)
                 departs = choice[held] != basis[held]
-                rows.append(row | {"departures": _departures(*lifts[2:], departs, weights[:, held])})
+                rows.append(
+                    row
+                    | {"departures": _departures(*lifts[2:], departs, weights[:, held])}
+                )
     return rows
 
 
-def _kept(rates, choice: Int[np.ndarray, "N"], fixed: Int[np.ndarray, "N"], expected) -> tuple:
+def _kept(
+    rates, choice: Int[np.ndarray, "N"], fixed: Int[np.ndarray, "N"], expected
+) -> tuple:
     """What the choices were to give and what they gave, and the same as lifts over the fixed choice."""
     said, gave = values_of(expected, choice), values_of(rates, choice)
     return said, gave, said - values_of(expected, fixed), gave - values_of(rates, fixed)
 
 
-def _row(said: Float[np.ndarray, "N"], gave: Float[np.ndarray, "N"], weights, bins: int) -> dict:
+def _row(
+    said: Float[np.ndarray, "N"], gave: Float[np.ndarray, "N"], weights, bins: int
+) -> dict:
     """Calibration error over equal-width bins, and the line of what was given by what was expected.
 
     `noise` is the error that a calibrated head would have on so many problems, on average: the mean size of a
@@ -59,7 +88,9 @@ def _row(said: Float[np.ndarray, "N"], gave: Float[np.ndarray, "N"], weights, bi
     there is none where all is expected to go alike.
     """
     n, total = len(said), weights.sum(axis=1)
-    each = bin_sums(said, gave, bins, np.arange(n), n)  # a rate is the mean of its attempts
+    each = bin_sums(
+        said, gave, bins, np.arange(n), n
+    )  # a rate is the mean of its attempts
     sums = np.tensordot(weights, each, axes=1)
     error, mean = estimate(error_of(sums), n), lambda values: weights @ values / total
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -69,7 +100,11 @@ def _row(said: Float[np.ndarray, "N"], gave: Float[np.ndarray, "N"], weights, bi
         )
     count, expected, observed = sums[0].T
     full = np.flatnonzero(count)
-    gap = gave - said - ((observed - expected) / np.maximum(count, 1))[each[..., 0].argmax(axis=1)]
+    gap = (
+        gave
+        - said
+        - ((observed - expected) / np.maximum(count, 1))[each[..., 0].argmax(axis=1)]
+    )
     noise = np.sqrt(2 / np.pi) * gap.std() * np.sqrt(count).sum() / n
     return {
         "expected": percent(said.mean()),
@@ -99,7 +134,11 @@ def _departures(promised, gained, departs: Bool[np.ndarray, "N"], weights) -> di
     with np.errstate(invalid="ignore"):
         means = each @ gained[departs] / each.sum(axis=1)
     found = estimate(means, int(departs.sum()))
-    return {"n": int(departs.sum()), "promised": percent(promised[departs].mean()), "gained": _shares(found)}
+    return {
+        "n": int(departs.sum()),
+        "promised": percent(promised[departs].mean()),
+        "gained": _shares(found),
+    }
 
 
 def _shares(found) -> dict:

@@ -34,12 +34,23 @@ class View:
 
 def source_view(profiles: Profiles, routing: RoutingConfig) -> View:
     """Every rate decides and scores."""
-    steerable = label(profiles.rates, profiles.operators, routing.margin, routing.hard) == STEERABLE
+    steerable = (
+        label(profiles.rates, profiles.operators, routing.margin, routing.hard)
+        == STEERABLE
+    )
     rates = profiles.rates[None]
-    return View(np.arange(len(profiles)), steerable[None], rates, rates, np.flatnonzero(steerable))
+    return View(
+        np.arange(len(profiles)),
+        steerable[None],
+        rates,
+        rates,
+        np.flatnonzero(steerable),
+    )
 
 
-def halves_view(profiles: Profiles, routing: RoutingConfig, rng: np.random.Generator) -> View | None:
+def halves_view(
+    profiles: Profiles, routing: RoutingConfig, rng: np.random.Generator
+) -> View | None:
     """Disjoint halves, both ways: [0, S) decide by the first half, [S, 2S) by the second.
 
     Problems with fewer than 4 attempts of an operator, or an unknown number, are dropped and counted; None if

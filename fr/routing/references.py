@@ -19,10 +19,27 @@ FROZEN = (*FROZEN_HEADS, "frozen_rule", "frozen_fixed")
 # Reading the failure costs its diagnosis; those that are neither here nor below need no failure.
 DIAGNOSED = (
     "routed",  # the rule, as a cell's own protocols call it
-    *("rule", "rule_no_fallback", "rule_subset", "rule_subset_no_fallback", "frozen_rule"),
-    *("head", "head_signals", PERMUTED, *FROZEN_HEADS, "posterior", "posterior_permuted"),
+    *(
+        "rule",
+        "rule_no_fallback",
+        "rule_subset",
+        "rule_subset_no_fallback",
+        "frozen_rule",
+    ),
+    *(
+        "head",
+        "head_signals",
+        PERMUTED,
+        *FROZEN_HEADS,
+        "posterior",
+        "posterior_permuted",
+    ),
 )
-COUNTED = ("head_free", "head_nuisances", "posterior_nuisances")  # these read what comes with the rollouts
+COUNTED = (
+    "head_free",
+    "head_nuisances",
+    "posterior_nuisances",
+)  # these read what comes with the rollouts
 
 
 def charge(policy: str, known: Mapping[str, Cost]) -> Cost | float:
@@ -67,7 +84,16 @@ FAMILY = (
     *PRIMARY,
     *(("posterior", name) for name in ("permuted", "posterior_nuisances", "retry")),
     ("head", "best_fixed_per_model"),
-    *(("head", name) for name in ("permuted", "head_nuisances", "head_question", "head_prompt", "rule")),
+    *(
+        ("head", name)
+        for name in (
+            "permuted",
+            "head_nuisances",
+            "head_question",
+            "head_prompt",
+            "rule",
+        )
+    ),
     *(("rule", name) for name in ("permuted", "retry")),
     *(
         (name, reference)

@@ -27,7 +27,9 @@ class Router:
 
     name: str
     operators: tuple[str, ...]  # one of which a problem gets
-    columns: tuple[str, ...]  # of a problem's failures, in the order in which the policy is given them
+    columns: tuple[
+        str, ...
+    ]  # of a problem's failures, in the order in which the policy is given them
     reads: frozenset[str]  # those among them that can make a difference
     policy: Policy
     record: dict  # what it is, as plain values: the same for the same choices
@@ -50,13 +52,22 @@ class Router:
 
     def tries(self) -> set[str]:
         """Every operator that a problem may meet."""
-        return {name for choice in self.operators for name in self.orders.get(choice, [choice])}
+        return {
+            name
+            for choice in self.operators
+            for name in self.orders.get(choice, [choice])
+        }
 
 
 def fixed_router(name: str) -> Router:
     """The one that sends every failure to the same operator and reads nothing."""
     return Router(
-        f"{FIXED}{name}", (name,), (), frozenset(), lambda given: np.zeros(len(given), int), {"fixed": name}
+        f"{FIXED}{name}",
+        (name,),
+        (),
+        frozenset(),
+        lambda given: np.zeros(len(given), int),
+        {"fixed": name},
     )
 
 
@@ -92,7 +103,9 @@ def load_router(
     return fixed_router(name)
 
 
-def _rule(operators: tuple[str, ...], known: Sequence[str], calibration: Profiles | None) -> Router:
+def _rule(
+    operators: tuple[str, ...], known: Sequence[str], calibration: Profiles | None
+) -> Router:
     if calibration is None:
         raise UserError(
             "--policy=rule needs z-statistics; give --calibration=profiles.csv of diagnosed failures"
@@ -100,10 +113,19 @@ def _rule(operators: tuple[str, ...], known: Sequence[str], calibration: Profile
     features = np.where(np.isin(FEATURES, list(known)), calibration.features, np.nan)
     statistics = ZStatistics.fit(features)
     record = {"rule": statistics.to_dict(), "operators": list(operators)}
-    return Router("rule", operators, FEATURES, frozenset(known), rule_policy(operators, statistics), record)
+    return Router(
+        "rule",
+        operators,
+        FEATURES,
+        frozenset(known),
+        rule_policy(operators, statistics),
+        record,
+    )
 
 
-def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, folder: PathLike) -> Router:
+def _head(
+    operators: Sequence[str], cell: str, calibration: Profiles | None, folder: PathLike
+) -> Router:
     head = Head.restore(folder)
     if absent := [name for name in head.operators if name not in operators]:
         raise UserError(
@@ -120,7 +142,9 @@ def _head(operators: Sequence[str], cell: str, calibration: Profiles | None, fol
         "operators": list(head.operators),
         "statistics": statistics or head.statistics[cell],
     }
-    return Router("head", head.operators, head.columns, frozenset(head.reads()), chosen, record)
+    return Router(
+        "head", head.operators, head.columns, frozenset(head.reads()), chosen, record
+    )
 
 
 def write_orders(folder: PathLike, orders: dict[str, list[str]]) -> None:
@@ -135,8 +159,13 @@ def _orders(folder: PathLike) -> dict[str, list[str]]:
     if "checksum" in orders:
         held = unseal(path, 1, "scripts/route.py writes it anew")
         orders = held["orders"]
-        if not head.exists() or hashlib.sha256(head.read_bytes()).hexdigest() != held["head"]:
-            raise UserError(f"{path}: is not of the head beside it; scripts/route.py writes both anew")
+        if (
+            not head.exists()
+            or hashlib.sha256(head.read_bytes()).hexdigest() != held["head"]
+        ):
+            raise UserError(
+                f"{path}: is not of the head beside it; scripts/route.py writes both anew"
+            )
     if ANYWHERE not in orders:
         raise UserError(
             f"{folder}: holds no orders of operators; scripts/route.py writes them where costs are known"
@@ -160,11 +189,16 @@ def _one_order(operators: Sequence[str], cell: str, folder: PathLike) -> Router:
         raise UserError(f"{folder}: its orders try {absent[0]}, which cannot run here")
     first = order[0]
     return dataclasses.replace(
-        fixed_router(first), name=ONE_ORDER, orders={first: order}, record={"orders": order}
+        fixed_router(first),
+        name=ONE_ORDER,
+        orders={first: order},
+        record={"orders": order},
     )
 
 
 def _leaves(tree: dict) -> list:
     """The arrays of nested dicts, in the order of their names."""
     branches = (tree[key] for key in sorted(tree))
-    return [leaf for b in branches for leaf in (_leaves(b) if isinstance(b, dict) else [b])]
+    return [
+        leaf for b in branches for leaf in (_leaves(b) if isinstance(b, dict) else [b])
+    ]

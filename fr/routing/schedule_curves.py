@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fr.config import RoutingConfig
-from fr.routing.bootstrap import Estimate, effective, estimate, percent
 from fr.routing.budget import BEST
 from fr.routing.cells import difference
 from fr.routing.costs import positions_of
@@ -25,8 +24,12 @@ from fr.routing.schedules import (
     order_for,
     train_order_head,
 )
+from fr.stats.bootstrap import Estimate, effective, estimate, percent
 
-READERS = ("head", "head_free")  # what the heads that choose among orders may read, of READS
+READERS = (
+    "head",
+    "head_free",
+)  # what the heads that choose among orders may read, of READS
 
 
 def judge_schedules(
@@ -38,13 +41,19 @@ def judge_schedules(
     """What `judge_orders` gives, of heads that learned what each operator solves for the price of
     `routing.budget` retries and choose an order for each problem, k-fold by problem; None without costs or folds.
     """
-    outcomes, folds = outcomes_of(pool), make_folds(pool, "kfold", routing.folds, generator("kfold"))
+    outcomes, folds = (
+        outcomes_of(pool),
+        make_folds(pool, "kfold", routing.folds, generator("kfold")),
+    )
     if outcomes is None or isinstance(folds, str):
         return None
     learned = lambda name, k, fold: train_order_head(
         pool, outcomes, fold.train, READS[name], routing, generator(f"schedule {k}")
     )[1]
-    chosen = {name: np.stack([learned(name, k, fold) for k, fold in enumerate(folds)]) for name in READERS}
+    chosen = {
+        name: np.stack([learned(name, k, fold) for k, fold in enumerate(folds)])
+        for name in READERS
+    }
     return judge_orders(pool, outcomes, folds, chosen, weights)
 
 
@@ -69,20 +78,29 @@ def judge_orders(
     """
     orders, plans = _plans(pool, outcomes, folds, chosen)
     weights = weights * pool.weight
-    axes = {axis: outcomes if axis == FORWARD else outcomes_of(pool, axis) for axis in AXES}
+    axes = {
+        axis: outcomes if axis == FORWARD else outcomes_of(pool, axis) for axis in AXES
+    }
     curves = {
         axis: _curve(pool, found, axis, orders, plans, folds, weights)
         for axis, found in axes.items()
         if found is not None
     }
     whole = np.ones(len(pool), bool)
-    learned = {n: learn_orders(pool, outcomes, whole, _left_out(c, folds)) for n, c in chosen.items()}
+    learned = {
+        n: learn_orders(pool, outcomes, whole, _left_out(c, folds))
+        for n, c in chosen.items()
+    }
     budgets = np.tile(outcomes.budgets(), (len(pool), 1))
-    errors = [outcomes.error(outcomes.alone(o), budgets) for o in range(len(pool.operators))]
+    errors = [
+        outcomes.error(outcomes.alone(o), budgets) for o in range(len(pool.operators))
+    ]
     return {
         "curve": curves[FORWARD],
         "curves": curves,
-        "orders": {name: named(found, pool.operators) for name, found in learned.items()},
+        "orders": {
+            name: named(found, pool.operators) for name, found in learned.items()
+        },
         "problems": len(pool),
         "models": len(np.unique(pool.model)),
         "recorded": outcomes.recorded,
@@ -91,13 +109,18 @@ def judge_orders(
 
 
 def _plans(
-    pool: Pool, outcomes: Outcomes, folds: Sequence[Fold], chosen: Mapping[str, Int[np.ndarray, "K N"]]
+    pool: Pool,
+    outcomes: Outcomes,
+    folds: Sequence[Fold],
+    chosen: Mapping[str, Int[np.ndarray, "K N"]],
 ) -> tuple[tuple[Order, ...], dict[str, Int[np.ndarray, "N"]]]:
     """The orders, and which of them every policy gives each problem, learned without the problem."""
     orders: dict[Order, int] = {}
     number = lambda order: orders.setdefault(order, len(orders))
     family = [pool.families[f] for f in pool.family]
-    plans = {name: np.zeros(len(pool), int) for name in (ONE_ORDER, MODEL_ORDER, *chosen)}
+    plans = {
+        name: np.zeros(len(pool), int) for name in (ONE_ORDER, MODEL_ORDER, *chosen)
+    }
     for k, fold in enumerate(folds):
         own = model_orders(pool, outcomes, fold.train)
         for name, choice in chosen.items():
@@ -109,11 +132,15 @@ def _plans(
                 plans[MODEL_ORDER][i] = number(
                     own.get(pool.model[i], order_for(found, family[i], ONE_ORDER))
                 )
-                plans[name][i] = number(() if stops else order_for(found, family[i], chosen_here))
+                plans[name][i] = number(
+                    () if stops else order_for(found, family[i], chosen_here)
+                )
     return tuple(orders), plans
 
 
-def _left_out(choice: Int[np.ndarray, "K N"], folds: Sequence[Fold]) -> Int[np.ndarray, "N"]:
+def _left_out(
+    choice: Int[np.ndarray, "K N"], folds: Sequence[Fold]
+) -> Int[np.ndarray, "N"]:
     """Of every row, the choice of the router that did not learn from it."""
     return sum(np.where(fold.test, own, 0) for own, fold in zip(choice, folds))
 
@@ -130,13 +157,23 @@ def _curve(
     """Shares solved within each budget, and the differences between them."""
     known = [positions_of(profiles, axis) for profiles in pool.cells]
     budgets = np.tile(outcomes.budgets(), (len(pool), 1))
-    alone = [outcomes.curve(outcomes.alone(o), budgets) for o in range(len(pool.operators))]
+    alone = [
+        outcomes.curve(outcomes.alone(o), budgets) for o in range(len(pool.operators))
+    ]
     alone = np.stack(alone, axis=2)
     solved, exchanged = {}, {}
     for name, plan in plans.items():
-        paid = np.concatenate([charge(name, cell) * np.ones(len(cell["diagnosis"])) for cell in known])
+        paid = np.concatenate(
+            [charge(name, cell) * np.ones(len(cell["diagnosis"])) for cell in known]
+        )
         solved[name], exchanged[name] = _along(
-            pool, outcomes, budgets - paid[:, None], orders, plan, folds, name not in (ONE_ORDER, MODEL_ORDER)
+            pool,
+            outcomes,
+            budgets - paid[:, None],
+            orders,
+            plan,
+            folds,
+            name not in (ONE_ORDER, MODEL_ORDER),
         )
     weighted = np.ptp(pool.weight) > 0
     size, carried = weights.sum(axis=1), effective(pool.weight)
@@ -153,20 +190,28 @@ def _curve(
             plain = {name: values[:, p] for name, values in solved.items()}
             if "retry" in shares:
                 plain["retry"] = alone[:, p, pool.operators.index("retry")]
-            point["unweighted"] = {name: percent(value.mean()) for name, value in plain.items()}
+            point["unweighted"] = {
+                name: percent(value.mean()) for name, value in plain.items()
+            }
         for name in plans:
             gaps = {"minus_best": difference(found[name] - found[BEST])}
             for reference in (ONE_ORDER, MODEL_ORDER):
                 if name != reference:
-                    gaps[f"minus_{reference}"] = difference(found[name] - found[reference])
+                    gaps[f"minus_{reference}"] = difference(
+                        found[name] - found[reference]
+                    )
             if name in exchanged and exchanged[name] is not None:
-                gaps["minus_permuted"] = difference(found[name] - share(exchanged[name][:, p]))
+                gaps["minus_permuted"] = difference(
+                    found[name] - share(exchanged[name][:, p])
+                )
             point[name] = gaps
         points.append(point)
     return points
 
 
-def _best(pool: Pool, alone: Float[np.ndarray, "N O"], weights: Float[np.ndarray, "R N"]) -> Estimate:
+def _best(
+    pool: Pool, alone: Float[np.ndarray, "N O"], weights: Float[np.ndarray, "R N"]
+) -> Estimate:
     """The operator of each cell that solves most, by the outcomes that it is scored on."""
     best = np.zeros(len(weights))
     for c, profiles in enumerate(pool.cells):

@@ -13,7 +13,9 @@ from fr.routing.pool import Pool, Population
 from fr.routing.trained import ANYWHERE, Head
 
 ONE_ORDER = "one_order"  # for all failures of a family: it reads none
-MODEL_ORDER = "one_order_per_model"  # for all failures of a model on a family: nor does that
+MODEL_ORDER = (
+    "one_order_per_model"  # for all failures of a model on a family: nor does that
+)
 LEAST = 20  # training problems with a router's choice, from which an order of their own is learned
 _GAIN = 1e-9  # solved problems a position that an attempt must be worth
 
@@ -26,12 +28,20 @@ def greedy(outcomes: Outcomes, rows: Bool[np.ndarray, "N"]) -> Order:
     its cost, as in Streeter and Golovin (NeurIPS 2008).
     """
     unsolved, prices = outcomes.unsolved[rows], outcomes.next_price[rows]
-    counts, still, order = np.zeros(prices.shape[1], int), outcomes.weight[rows].copy(), []
+    counts, still, order = (
+        np.zeros(prices.shape[1], int),
+        outcomes.weight[rows].copy(),
+        [],
+    )
     while True:
         gains = np.full(len(counts), -1.0)
-        for o in np.flatnonzero((prices > 0).any(axis=(0, 2)) & (counts < outcomes.most)):
+        for o in np.flatnonzero(
+            (prices > 0).any(axis=(0, 2)) & (counts < outcomes.most)
+        ):
             spent = (still * prices[:, o, counts[o]]).sum()
-            gains[o] = (still * (1 - _again(unsolved, o, counts[o]))).sum() / max(spent, _GAIN)
+            gains[o] = (still * (1 - _again(unsolved, o, counts[o]))).sum() / max(
+                spent, _GAIN
+            )
         best = int(gains.argmax())
         if gains[best] <= _GAIN:
             return tuple(order)
@@ -40,14 +50,19 @@ def greedy(outcomes: Outcomes, rows: Bool[np.ndarray, "N"]) -> Order:
         order.append(best)
 
 
-def _again(unsolved: Float[np.ndarray, "M O A"], operator: int, made: int) -> Float[np.ndarray, "M"]:
+def _again(
+    unsolved: Float[np.ndarray, "M O A"], operator: int, made: int
+) -> Float[np.ndarray, "M"]:
     """Chance that one more attempt fails, where those that were made have."""
     before, after = unsolved[:, operator, made], unsolved[:, operator, made + 1]
     return np.divide(after, before, out=np.zeros(len(before)), where=before > 0)
 
 
 def learn_orders(
-    pool: Pool, outcomes: Outcomes, train: Bool[np.ndarray, "N"], choice: Int[np.ndarray, "N"]
+    pool: Pool,
+    outcomes: Outcomes,
+    train: Bool[np.ndarray, "N"],
+    choice: Int[np.ndarray, "N"],
 ) -> dict[str, dict[str, Order]]:
     """Orders by family (ANYWHERE: all of them), and in it by a router's choice where LEAST problems have it.
 
@@ -65,7 +80,9 @@ def learn_orders(
     return found
 
 
-def model_orders(pool: Pool, outcomes: Outcomes, train: Bool[np.ndarray, "N"]) -> dict[int, Order]:
+def model_orders(
+    pool: Pool, outcomes: Outcomes, train: Bool[np.ndarray, "N"]
+) -> dict[int, Order]:
     """The order for all failures of each model on each family that there is something to learn from."""
     rows = {int(m): train & (pool.model == m) for m in np.unique(pool.model[train])}
     return {m: greedy(outcomes, own) for m, own in rows.items()}
@@ -77,7 +94,9 @@ def budget_population(pool: Pool, outcomes: Outcomes, retries: float) -> Populat
     It is what a head learns that chooses among orders. An attempt is another thing: an operator may rescue less at
     its first and, failing now here and now there, more within ten.
     """
-    price = outcomes.prices[:, pool.operators.index("retry") if "retry" in pool.operators else 0]
+    price = outcomes.prices[
+        :, pool.operators.index("retry") if "retry" in pool.operators else 0
+    ]
     budget = np.full(len(pool), retries * price[price > 0].mean())
     return Population(pool.weight, outcomes.each(budget) * pool.weight[:, None])
 
@@ -96,7 +115,9 @@ def train_order_head(
     return train_head(pool, population, train, reads, routing, rng)[:2]
 
 
-def order_for(orders: Mapping[str, Mapping[str, Sequence]], family: str, choice: str) -> Sequence:
+def order_for(
+    orders: Mapping[str, Mapping[str, Sequence]], family: str, choice: str
+) -> Sequence:
     """What follows a choice in a family: the order of both, or else that of the family, or else that of all."""
     own = orders.get(family, orders[ANYWHERE])
     return own.get(choice, own[ONE_ORDER])

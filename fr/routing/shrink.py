@@ -24,19 +24,30 @@ class Shrinkage:
     margin: float = np.inf
     penalty: int = 0  # index into the penalties
 
-    def rates(self, scores: Float[np.ndarray, "N O"], available: Bool[np.ndarray, "N O"]) -> np.ndarray:
+    def rates(
+        self, scores: Float[np.ndarray, "N O"], available: Bool[np.ndarray, "N O"]
+    ) -> np.ndarray:
         """Calibrated rescue rates, [N, O]."""
         level, own = _parts(scores, available)
-        logits = self.calibration[:-2] + self.calibration[-2] * level + self.calibration[-1] * own
+        logits = (
+            self.calibration[:-2]
+            + self.calibration[-2] * level
+            + self.calibration[-1] * own
+        )
         return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
 
-    def choose(self, gains: Float[np.ndarray, "N O"], fixed: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
+    def choose(
+        self, gains: Float[np.ndarray, "N O"], fixed: Int[np.ndarray, "N"]
+    ) -> Int[np.ndarray, "N"]:
         """The choice of the largest gain where it beats the fixed choice by the margin; O stands for stop.
 
         `gains` are calibrated rates less prices, −inf where an operator is absent.
         """
         offered = np.pad(gains, ((0, 0), (0, 1)))  # stop gains nothing
-        promised = offered.max(axis=1) - np.take_along_axis(offered, fixed[:, None], axis=1)[:, 0]
+        promised = (
+            offered.max(axis=1)
+            - np.take_along_axis(offered, fixed[:, None], axis=1)[:, 0]
+        )
         return np.where(promised > self.margin, offered.argmax(axis=1), fixed)
 
 
@@ -75,14 +86,18 @@ def calibrate(
 
 
 def _logistic(
-    design: Float[np.ndarray, "M P"], target: Float[np.ndarray, "M"], weight: Float[np.ndarray, "M"]
+    design: Float[np.ndarray, "M P"],
+    target: Float[np.ndarray, "M"],
+    weight: Float[np.ndarray, "M"],
 ) -> Float[np.ndarray, "P"]:
     """Weighted logistic regression of rates, by Newton's method."""
     found = np.zeros(design.shape[1])
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-np.clip(design @ found, -30, 30)))
         slope = design.T @ (weight * (target - p)) - _RIDGE * found
-        curvature = (design * (weight * p * (1 - p))[:, None]).T @ design + _RIDGE * np.eye(len(found))
+        curvature = (
+            design * (weight * p * (1 - p))[:, None]
+        ).T @ design + _RIDGE * np.eye(len(found))
         # Half of a long step, since Newton overshoots where a rate is near 0 or 1.
         step = np.linalg.solve(curvature, slope)
         found = found + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-9))
@@ -126,5 +141,7 @@ def earned(
 
 
 def _parts(scores: np.ndarray, available: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    level = (scores * available).sum(axis=1, keepdims=True) / available.sum(axis=1, keepdims=True)
+    level = (scores * available).sum(axis=1, keepdims=True) / available.sum(
+        axis=1, keepdims=True
+    )
     return level, np.where(available, scores - level, 0.0)

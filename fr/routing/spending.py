@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fr.routing.bootstrap import estimate, percent, resample_weights
+from fr.stats.bootstrap import estimate, percent, resample_weights
 
 POINTS = 8  # of the curve
 
@@ -29,16 +29,24 @@ def curve(
     A budget that was `declared` before the attempts is a row of its own, and marked; if it lies beyond that end, it
     is not there. Every attempt has its own price: that which was paid for it.
     """
-    totals = {name: np.array([costs.sum() for costs, _ in spent]) for name, spent in policies.items()}
+    totals = {
+        name: np.array([costs.sum() for costs, _ in spent])
+        for name, spent in policies.items()
+    }
     ends = [totals[name][~complete[name]] for name in policies]
     first = max(costs[0] for spent in policies.values() for costs, _ in spent)
-    last = max(min(np.concatenate(ends), default=max(map(np.max, totals.values()))), first)
+    last = max(
+        min(np.concatenate(ends), default=max(map(np.max, totals.values()))), first
+    )
     count = len(policies[reference])
     weights = resample_weights(count, resamples, rng) / count
     rows = []
     named = [declared] if 0 < declared <= last else []
     for budget in sorted([*np.geomspace(first, last, POINTS), *named]):
-        found = {name: estimate(weights @ _within(spent, budget), count) for name, spent in policies.items()}
+        found = {
+            name: estimate(weights @ _within(spent, budget), count)
+            for name, spent in policies.items()
+        }
         row = {"budget": float(budget), "declared": bool(budget == declared)}
         row |= {"share": {n: percent(e.value) for n, e in found.items()}, "minus": {}}
         for name in (name for name in policies if name != reference):

@@ -7,7 +7,6 @@ import numpy as np
 
 from fr.config import Config
 from fr.routing.ablation import ablate
-from fr.routing.bootstrap import Estimate, percent
 from fr.routing.cells import describe_cell, describe_cost, difference, stream
 from fr.routing.certainty import Certainty, certainty
 from fr.routing.certify import certify
@@ -23,13 +22,18 @@ from fr.routing.rule import ZStatistics
 from fr.routing.schedule_curves import judge_schedules
 from fr.routing.trained import Head
 from fr.routing.transfer import freeze, oracle_bracket
+from fr.stats.bootstrap import Estimate, percent
 
 PROTOCOLS = ("source", "split_halves")
 
 
-def measure_certainty(cells: Sequence[Profiles], config: Config) -> list[Certainty | None]:
+def measure_certainty(
+    cells: Sequence[Profiles], config: Config
+) -> list[Certainty | None]:
     """What the attempts of each cell can show: before any policy is judged."""
-    return [certainty(p, config.routing, stream(p.cell, config, "certainty")) for p in cells]
+    return [
+        certainty(p, config.routing, stream(p.cell, config, "certainty")) for p in cells
+    ]
 
 
 def summarise(
@@ -63,11 +67,18 @@ def summarise(
         for table, adjusted in zip(present, adjust([t["estimates"] for t in present])):
             table["holm"] = adjusted
     pool = make_pool(cells)
-    populations = make_populations(pool, [halves for _, halves in views], config.routing)
+    populations = make_populations(
+        pool, [halves for _, halves in views], config.routing
+    )
     generator = functools.partial(stream, "", config)
     frozen = freeze(pool, source) if source else None
     compared, judged = compare(
-        pool, populations, config.routing, generator, heads, frozen.routes if frozen else None
+        pool,
+        populations,
+        config.routing,
+        generator,
+        heads,
+        frozen.routes if frozen else None,
     )
     judged = [one for one in judged if one.population == "all"]
     chosen = next((one.routes for one in judged if one.protocol == "kfold"), {})
@@ -77,56 +88,98 @@ def summarise(
             name: _protocol(profiles, view, sure, **table[name]) if view else None
             for name, view in zip(PROTOCOLS, pair)
         }
-        own = [*(pool.operators.index(name) for name in profiles.operators), len(pool.operators)]
+        own = [
+            *(pool.operators.index(name) for name in profiles.operators),
+            len(pool.operators),
+        ]
         routes = {
-            name: np.array([own.index(choice) for choice in chosen[name][pool.cell == c]])
+            name: np.array(
+                [own.index(choice) for choice in chosen[name][pool.cell == c]]
+            )
             for name in ("head", "head_free")
             if name in chosen
         }
-        record = {"cost": describe_cost(profiles, config, routes), "protocols": protocols}
+        record = {
+            "cost": describe_cost(profiles, config, routes),
+            "protocols": protocols,
+        }
         found.append(
-            {**describe_cell(profiles, config), "certainty": sure.record if sure else None, **record}
+            {
+                **describe_cell(profiles, config),
+                "certainty": sure.record if sure else None,
+                **record,
+            }
         )
     compared["comparisons"] = _as_rows(found) + compared["comparisons"]
     if frozen:
         judged.append(Judged(TRANSFER, "all", frozen.routes, frozen.expected))
-        brackets = [oracle_bracket(p, halves, sure) for p, (_, halves), sure in zip(cells, views, known)]
-    weights = resample_problems(pool, np.arange(len(pool)), config.routing.bootstrap, generator("rows"))
+        brackets = [
+            oracle_bracket(p, halves, sure)
+            for p, (_, halves), sure in zip(cells, views, known)
+        ]
+    weights = resample_problems(
+        pool, np.arange(len(pool)), config.routing.bootstrap, generator("rows")
+    )
     return {
-        "interaction": describe_interaction(cells, config) if interaction is None else interaction,
+        "interaction": describe_interaction(cells, config)
+        if interaction is None
+        else interaction,
         "cells": found,
         **compared,
         "certified": certify(pool, populations["all"], config.routing, generator),
         "calibration": calibration(pool, judged, weights, config.evaluation.bins),
-        "schedules": judge_schedules(pool, config.routing, generator, weights) if heads else None,
-        "ablation": ablate(pool, populations["all"], config.routing, generator) if heads else [],
+        "schedules": judge_schedules(pool, config.routing, generator, weights)
+        if heads
+        else None,
+        "ablation": ablate(pool, populations["all"], config.routing, generator)
+        if heads
+        else [],
         "transfer": {**frozen.record, "oracle": brackets} if frozen else None,
     }
 
 
 def _as_rows(cells: list[dict]) -> list[dict]:
     """The rule's differences in the source's protocol and in split halves, as rows like the out-of-fold ones."""
-    names = {"best_fixed": "best_fixed_per_cell", "sparse_steer_random": "always_sparse_steer_random"}
+    names = {
+        "best_fixed": "best_fixed_per_cell",
+        "sparse_steer_random": "always_sparse_steer_random",
+    }
     rows = []
     for cell in cells:
         for protocol, record in cell["protocols"].items():
             for reference in (
-                names | dict.fromkeys(("retry", "permuted", "random_operator")) if record else ()
+                names | dict.fromkeys(("retry", "permuted", "random_operator"))
+                if record
+                else ()
             ):
                 gap = record.get(f"routed_minus_{reference}")
                 if gap is None:
                     continue
-                row = {"protocol": protocol, "population": "steerable", "policy": "rule"}
-                row |= {"reference": names.get(reference, reference), "cell": cell["cell"]}
-                row |= {"diff": gap["mean"], **{key: gap[key] for key in ("low", "high", "p")}}
+                row = {
+                    "protocol": protocol,
+                    "population": "steerable",
+                    "policy": "rule",
+                }
+                row |= {
+                    "reference": names.get(reference, reference),
+                    "cell": cell["cell"],
+                }
+                row |= {
+                    "diff": gap["mean"],
+                    **{key: gap[key] for key in ("low", "high", "p")},
+                }
                 row |= {"n": record["problems"], "cost": None}
-                rows.append(row | ({"p_holm": gap["p_holm"]} if "p_holm" in gap else {}))
+                rows.append(
+                    row | ({"p_holm": gap["p_holm"]} if "p_holm" in gap else {})
+                )
     return rows
 
 
 def _views(profiles: Profiles, config: Config) -> tuple[View, View | None]:
     source = source_view(profiles, config.routing)
-    return source, halves_view(profiles, config.routing, stream(profiles.cell, config, "halves"))
+    return source, halves_view(
+        profiles, config.routing, stream(profiles.cell, config, "halves")
+    )
 
 
 def _evaluate(profiles: Profiles, protocol: str, view: View, config: Config) -> dict:
@@ -134,7 +187,9 @@ def _evaluate(profiles: Profiles, protocol: str, view: View, config: Config) -> 
     if protocol == "split_halves":
         del routes["z_population"]  # its z-statistics are over all failures anyway
     rng = stream(profiles.cell, config, protocol)
-    estimates = evaluate(view, profiles.operators, routes, config.routing.bootstrap, rng)
+    estimates = evaluate(
+        view, profiles.operators, routes, config.routing.bootstrap, rng
+    )
     return {"routes": routes, "estimates": estimates}
 
 
@@ -147,13 +202,19 @@ def _protocol(
     holm: dict,
 ) -> dict:
     routed = routes["routed"][np.isin(view.kept, view.calibration)]
-    counts = {name: int((routed == o).sum()) for o, name in enumerate(profiles.operators)}
-    rates = {name: percent(e.value) for name, e in estimates.items() if name != "oracle_high"}
+    counts = {
+        name: int((routed == o).sum()) for o, name in enumerate(profiles.operators)
+    }
+    rates = {
+        name: percent(e.value) for name, e in estimates.items() if name != "oracle_high"
+    }
     halved = len(view.steerable) > 1
     record = {
         "problems": round(float(view.steerable.sum(axis=1).mean()), 6),
         "rates": {**dict.fromkeys(OPERATORS), **rates},
-        "intervals": {name: [percent(end) for end in estimates[name].interval()] for name in rates},
+        "intervals": {
+            name: [percent(end) for end in estimates[name].interval()] for name in rates
+        },
         "routes": counts,
         "route_entropy": round(route_entropy(routed), 6) if len(routed) else None,
         # In the source's protocol the oracle reads the rates that it is scored with: an upper end only.
@@ -162,7 +223,10 @@ def _protocol(
             _expected(view, known),
             percent(estimates["oracle_high"].value),
         ),
-        "power": {name: percent((estimates["routed"] - estimates[name]).detectable()) for name in FAMILY},
+        "power": {
+            name: percent((estimates["routed"] - estimates[name]).detectable())
+            for name in FAMILY
+        },
         "z_statistics": ZStatistics.fit(profiles.features[view.calibration]).to_dict(),
     }
     if halved:
@@ -172,7 +236,11 @@ def _protocol(
             "deterministic": list(view.fixed),
             "repeats": {"seen": percent(again), "chance": percent(chance)},
         }
-    for name in (*FAMILY, "random_operator", *(o for o in profiles.operators if o not in FAMILY)):
+    for name in (
+        *FAMILY,
+        "random_operator",
+        *(o for o in profiles.operators if o not in FAMILY),
+    ):
         gap = estimates["routed"] - estimates[name]
         record[f"routed_minus_{name}"] = difference(gap) | (
             {"p_holm": round(holm[name], 6)} if name in holm else {}
@@ -193,4 +261,8 @@ def _bracket(low: float | None, expected: float | None, high: float | None) -> d
 def _expected(view: View, known: Certainty | None) -> float | None:
     """E[max_o p_o] over the problems that count, as often as they do."""
     mass = view.steerable.mean(axis=0)
-    return percent(float(mass @ known.oracle[view.kept]) / mass.sum()) if known and mass.any() else None
+    return (
+        percent(float(mass @ known.oracle[view.kept]) / mass.sum())
+        if known and mass.any()
+        else None
+    )

@@ -44,15 +44,27 @@ class Head:
     def needs(self) -> list[str]:
         """Columns that it reads and that no cell lacked from which it learned."""
         cells = [known for cell, known in self.statistics.items() if cell != ANYWHERE]
-        return [name for name in self.columns if all(known[name][0] is not None for known in cells)]
+        return [
+            name
+            for name in self.columns
+            if all(known[name][0] is not None for known in cells)
+        ]
 
     def reads(self) -> list[str]:
         """Columns that it may read, whatever cell knew them."""
-        return [n for n in self.columns if any(known[n][0] is not None for known in self.statistics.values())]
+        return [
+            n
+            for n in self.columns
+            if any(known[n][0] is not None for known in self.statistics.values())
+        ]
 
     def offered(self, operators: Sequence[str] | None = None) -> Bool[np.ndarray, "O"]:
         """Which of its own operators are among `operators`; all of them without."""
-        return np.ones(len(self.operators), bool) if operators is None else np.isin(self.operators, operators)
+        return (
+            np.ones(len(self.operators), bool)
+            if operators is None
+            else np.isin(self.operators, operators)
+        )
 
     def fixed(self, cell: str, operators: Sequence[str] | None = None) -> int:
         """What gained most where it learned, of what is offered: in this cell, or over all if it is new."""
@@ -70,7 +82,10 @@ class Head:
     ) -> Float[np.ndarray, "N O"]:
         """Rescue rates that it expects on the failures of a cell, from their `columns`; as for `policy`."""
         known = statistics or self._statistics(cell)
-        read = [standardise(given[:, f], *known[name]) for f, name in enumerate(self.columns)]
+        read = [
+            standardise(given[:, f], *known[name])
+            for f, name in enumerate(self.columns)
+        ]
         place = np.tile(self._place(cell, family), (len(given), 1))
         inputs = np.column_stack([*read, place]).astype(np.float32)
         available = np.tile(self.offered(operators), (len(given), 1))
@@ -93,7 +108,9 @@ class Head:
         offered = self.offered(operators)
 
         def policy(given: Float[np.ndarray, "N F"]) -> Int[np.ndarray, "N"]:
-            gains = self.rates(given, cell, known, family, operators) - np.array(self.prices)
+            gains = self.rates(given, cell, known, family, operators) - np.array(
+                self.prices
+            )
             fixed = np.full(len(given), self.fixed(cell, operators))
             return self.shrinkage.choose(np.where(offered, gains, -np.inf), fixed)
 
@@ -115,24 +132,32 @@ class Head:
         """What `save` wrote; raises UserError where it did not, and for a file with a changed byte."""
         path = epath.Path(folder) / OUTLINE
         if not path.exists():
-            raise UserError(f"{folder}: holds no head ({OUTLINE} is missing); scripts/route.py writes one")
+            raise UserError(
+                f"{folder}: holds no head ({OUTLINE} is missing); scripts/route.py writes one"
+            )
         outline = unseal(path, _VERSION, _REMEDY)
         if outline.keys() != {f.name for f in dataclasses.fields(cls)}:
             raise UserError(f"{path}: is a head of another version; {_REMEDY}")
         shrinkage = outline.pop("shrinkage")
         margin = np.inf if shrinkage["margin"] is None else shrinkage["margin"]
-        calibrated = Shrinkage(np.array(shrinkage["calibration"]), margin, shrinkage["penalty"])
+        calibrated = Shrinkage(
+            np.array(shrinkage["calibration"]), margin, shrinkage["penalty"]
+        )
         for name in ("operators", "columns", "prices", "questions"):
             outline[name] = tuple(outline[name])
         outline["prompt"] = tuple((name, share) for name, share in outline["prompt"])
-        outline["gains"] = {cell: tuple(gains) for cell, gains in outline["gains"].items()}
+        outline["gains"] = {
+            cell: tuple(gains) for cell, gains in outline["gains"].items()
+        }
         outline["params"] = _arrays(outline["params"])
         return cls(**outline, shrinkage=calibrated)
 
     def _statistics(self, cell: str) -> Statistics:
         if cell not in self.statistics:
             known = ", ".join(name for name in self.statistics if name != ANYWHERE)
-            raise UserError(f"the head has no statistics of cell {cell!r}; it knows {known}")
+            raise UserError(
+                f"the head has no statistics of cell {cell!r}; it knows {known}"
+            )
         return self.statistics[cell]
 
     def _place(self, cell: str, family: str | None) -> list[float]:
@@ -141,7 +166,8 @@ class Head:
         names = [name for name, _ in self.prompt]
         kinds = {name.split(" ", 1)[0] for name in here & set(names)}
         return [
-            (name in here) - share if name.split(" ", 1)[0] in kinds else 0.0 for name, share in self.prompt
+            (name in here) - share if name.split(" ", 1)[0] in kinds else 0.0
+            for name, share in self.prompt
         ]
 
     def _scores(self, inputs: Float[np.ndarray, "N F"]) -> Float[np.ndarray, "N O"]:
@@ -150,22 +176,32 @@ class Head:
         from fr.routing.head import OperatorScores
 
         model = OperatorScores(len(self.operators), self.hidden)
-        return np.asarray(jax.vmap(model.apply, (0, None))(self.params, inputs)).mean(axis=0)
+        return np.asarray(jax.vmap(model.apply, (0, None))(self.params, inputs)).mean(
+            axis=0
+        )
 
 
 def _plain(tree: dict) -> dict:
     """Parameters as nested lists: float32 reads back exactly."""
-    return {k: _plain(v) if isinstance(v, dict) else np.asarray(v).tolist() for k, v in tree.items()}
+    return {
+        k: _plain(v) if isinstance(v, dict) else np.asarray(v).tolist()
+        for k, v in tree.items()
+    }
 
 
 def _arrays(tree: dict) -> dict:
-    return {k: _arrays(v) if isinstance(v, dict) else np.array(v, np.float32) for k, v in tree.items()}
+    return {
+        k: _arrays(v) if isinstance(v, dict) else np.array(v, np.float32)
+        for k, v in tree.items()
+    }
 
 
 def columns_of(profiles: Profiles, columns: Sequence[str]) -> Float[np.ndarray, "N F"]:
     """The named columns of a cell's failures; NaN throughout where it lacks one."""
     found = read_columns([profiles])
-    return np.column_stack([found.get(name, np.full(len(profiles), np.nan)) for name in columns])
+    return np.column_stack(
+        [found.get(name, np.full(len(profiles), np.nan)) for name in columns]
+    )
 
 
 def statistics_of(profiles: Profiles, columns: Sequence[str]) -> Statistics:

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fr.errors import UserError
-from fr.routing.bootstrap import percent
 from fr.routing.certainty import Certainty
 from fr.routing.pool import Pool, questions_of
 from fr.routing.profiles import FEATURES, Profiles
@@ -15,6 +14,7 @@ from fr.routing.protocols import View
 from fr.routing.references import FROZEN, FROZEN_HEADS
 from fr.routing.rule import RULE, ZStatistics, rule_policy
 from fr.routing.trained import ANYWHERE, Head, Statistics, columns_of, statistics_of
+from fr.stats.bootstrap import percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,12 @@ def freeze(pool: Pool, head: Head) -> Frozen:
         here = np.flatnonzero(pool.cell == c)
         place = _Place(profiles, pool.families[pool.family[here[0]]], head)
         # Names, since the two sides count operators differently.
-        at = np.array([pool.operators.index(o) if o in pool.operators else -1 for o in head.operators])
+        at = np.array(
+            [
+                pool.operators.index(o) if o in pool.operators else -1
+                for o in head.operators
+            ]
+        )
         for name, why in place.missing().items():
             unsupported.append({"policy": name, "cell": profiles.cell, "why": why})
         for name in (name for name in FROZEN if name not in place.missing()):
@@ -60,7 +65,10 @@ def freeze(pool: Pool, head: Head) -> Frozen:
             "columns": head.needs(),
             "departs": bool(np.isfinite(margin)),
         },
-        "questions": {"target": len(set(pool.problem)), "shared": len(set(pool.problem[seen]))},
+        "questions": {
+            "target": len(set(pool.problem)),
+            "shared": len(set(pool.problem[seen])),
+        },
         "cells": cells,
         "unsupported": unsupported,
     }
@@ -77,17 +85,24 @@ class _Place:
 
     @property
     def shared(self) -> tuple[str, ...]:
-        return tuple(name for name in self.head.operators if name in self.profiles.operators)
+        return tuple(
+            name for name in self.head.operators if name in self.profiles.operators
+        )
 
     def missing(self) -> dict[str, str]:
         """Policies without an answer, and a plain word why."""
         if len(self.shared) < 2:
             return dict.fromkeys(
-                FROZEN, f"shares {' and '.join(self.shared) or 'no operator'} with the source"
+                FROZEN,
+                f"shares {' and '.join(self.shared) or 'no operator'} with the source",
             )
         given = statistics_of(self.profiles, self.head.columns)
         lacks = [name for name in self.head.needs() if given[name][0] is None]
-        words = dict.fromkeys(FROZEN_HEADS, f"the head reads {', '.join(lacks)}") if lacks else {}
+        words = (
+            dict.fromkeys(FROZEN_HEADS, f"the head reads {', '.join(lacks)}")
+            if lacks
+            else {}
+        )
         try:
             rule_policy(self.shared, self._rule_statistics())
         except UserError as error:
@@ -97,17 +112,30 @@ class _Place:
     def routes(self, policy: str) -> Int[np.ndarray, "N"]:
         """Indices into the head's operators, O for stop."""
         if policy == "frozen_fixed":
-            return np.full(len(self.profiles), self.head.fixed(self.profiles.cell, self.shared))
+            return np.full(
+                len(self.profiles), self.head.fixed(self.profiles.cell, self.shared)
+            )
         if policy == "frozen_rule":
-            chosen = rule_policy(self.shared, self._rule_statistics())(self.profiles.features)
-            return np.array([self.head.operators.index(name) for name in self.shared])[chosen]
-        chosen = self.head.policy(self.profiles.cell, self._statistics(policy), self.family, self.shared)
+            chosen = rule_policy(self.shared, self._rule_statistics())(
+                self.profiles.features
+            )
+            return np.array([self.head.operators.index(name) for name in self.shared])[
+                chosen
+            ]
+        chosen = self.head.policy(
+            self.profiles.cell, self._statistics(policy), self.family, self.shared
+        )
         return chosen(columns_of(self.profiles, self.head.columns))
 
     def rates(self, policy: str) -> Float[np.ndarray, "N O"]:
         """What a head expects."""
-        given, statistics = columns_of(self.profiles, self.head.columns), self._statistics(policy)
-        return self.head.rates(given, self.profiles.cell, statistics, self.family, self.shared)
+        given, statistics = (
+            columns_of(self.profiles, self.head.columns),
+            self._statistics(policy),
+        )
+        return self.head.rates(
+            given, self.profiles.cell, statistics, self.family, self.shared
+        )
 
     def record(self) -> dict:
         """What this cell and the source have in common."""
@@ -122,27 +150,34 @@ class _Place:
             "fixed": names[head.fixed(self.profiles.cell, self.shared)],
             "fixed_of_source": names[head.fixed(self.profiles.cell)],
             "rule_reads": [
-                name for name, mean in zip(FEATURES, known) if mean is not None and RULE[name] in self.shared
+                name
+                for name, mean in zip(FEATURES, known)
+                if mean is not None and RULE[name] in self.shared
             ],
         }
 
     def _statistics(self, policy: str) -> Statistics:
         if policy == "frozen_head_fresh_z":
             return statistics_of(self.profiles, self.head.columns)
-        return self.head.statistics.get(self.profiles.cell, self.head.statistics[ANYWHERE])
+        return self.head.statistics.get(
+            self.profiles.cell, self.head.statistics[ANYWHERE]
+        )
 
     def _rule_statistics(self) -> ZStatistics:
         """The source's, of the features that both have."""
         known = self._statistics("frozen_rule")
         lacks = np.isnan(self.profiles.features).all(axis=0)
         found = [
-            (None, None) if gone else known.get(name, (None, None)) for name, gone in zip(FEATURES, lacks)
+            (None, None) if gone else known.get(name, (None, None))
+            for name, gone in zip(FEATURES, lacks)
         ]
         mean, sd = zip(*found)
         return ZStatistics(mean, sd, len(self.head.questions))
 
 
-def oracle_bracket(profiles: Profiles, halves: View | None, known: Certainty | None) -> dict:
+def oracle_bracket(
+    profiles: Profiles, halves: View | None, known: Certainty | None
+) -> dict:
     """What a perfect router would rescue of all failures, in percent: each problem's best operator by one half of
     its attempts and scored by the other (low), E[max_o p_o] under the model of true rates, by the very rates (high);
     None where attempts are unknown. `drawn` is E[max_o p_o] without the deterministic operators, which no draws are.

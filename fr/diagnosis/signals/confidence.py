@@ -6,8 +6,8 @@ A rollout without an answer of its own has none; probes cost positions, which it
 import numpy as np
 
 from fr.config import Config
-from fr.diagnosis.premature import premature
 from fr.diagnosis.signals.base import Failures, mean, mean_signal, signal
+from fr.stats.calibration import premature
 
 
 def _end_of(attempt, cut: int) -> float:

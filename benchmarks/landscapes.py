@@ -23,7 +23,9 @@ class Landscape:
     attempts: int = 10
     effect: float = 0.0
     blur: float = 0.0
-    operators: tuple[float, ...] = (-1.0,) * len(OPERATORS)  # mean logit of each of OPERATORS
+    operators: tuple[float, ...] = (-1.0,) * len(
+        OPERATORS
+    )  # mean logit of each of OPERATORS
     problem_sd: float = 1.5
     pair_sd: float = 0.0  # of problem x operator: differences that no feature tells
 
@@ -42,18 +44,26 @@ class Simulated:
         return float(taken.mean() - self.rates.mean(axis=0).max())
 
 
-def simulate(landscape: Landscape, rng: np.random.Generator, cell: str = "model|task") -> Simulated:
+def simulate(
+    landscape: Landscape, rng: np.random.Generator, cell: str = "model|task"
+) -> Simulated:
     """Draw problems, their true rates and their attempts; every problem failed at least once."""
     shape = landscape.problems, len(OPERATORS)
     clear = rng.normal(size=(landscape.problems, len(FEATURES)))
     targets = np.array([OPERATORS.index(RULE[name]) for name in FEATURES])
     best = targets[clear.argmax(axis=1)]
     problem = landscape.problem_sd * rng.normal(size=(landscape.problems, 1))
-    logits = np.array(landscape.operators) + problem + landscape.pair_sd * rng.normal(size=shape)
+    logits = (
+        np.array(landscape.operators)
+        + problem
+        + landscape.pair_sd * rng.normal(size=shape)
+    )
     logits[np.arange(landscape.problems), best] += landscape.effect
     rates = 1 / (1 + np.exp(-logits))
     correct = rng.binomial(landscape.attempts, rates)
-    failed = np.maximum(1, rng.binomial(_ROLLOUTS, 1 - rates[:, OPERATORS.index("retry")]))
+    failed = np.maximum(
+        1, rng.binomial(_ROLLOUTS, 1 - rates[:, OPERATORS.index("retry")])
+    )
     profiles = Profiles(
         cell,
         tuple(f"{cell} {i}" for i in range(landscape.problems)),

@@ -1,6 +1,6 @@
 """Planted causes: every arm of config.study is a defect that its specialists have learned, with every seed.
 
-    python scripts/planted.py --config=configs/planted.py --workdir=runs/planted --jobs=2
+    python benchmarks/planted.py --config=configs/planted.py --workdir=runs/planted --jobs=2
 
 A lineage is scripts/reproduce.py in WORKDIR/CAUSE/seed-N: trained, sampled, diagnosed, intervened upon; log.txt is
 what it says. All failures together make one cell a seed. Each cause is a specialist of its own there, so that the
@@ -25,7 +25,7 @@ cli.define_flags()
 flags.DEFINE_integer("jobs", 1, "Lineages that are made at one time.", lower_bound=1)
 flags.DEFINE_bool("head", True, "Train the learned heads and judge them too.")
 
-REPRODUCE = pathlib.Path(__file__).parent / "reproduce.py"
+REPRODUCE = pathlib.Path(__file__).parents[1] / "scripts" / "reproduce.py"
 
 
 def main() -> None:
@@ -33,8 +33,9 @@ def main() -> None:
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
         raise UserError("config.study.arms is empty: name the causes and what their specialists learn from")
+    from planted_causes import as_runs, gather, summarise_causes, told_early
+
     from fr.pipeline.audit import audit
-    from fr.pipeline.planted import as_runs, gather, summarise_causes, told_early
     from fr.pipeline.profiles import table_of
     from fr.pipeline.route import route
     from fr.pipeline.study import claim

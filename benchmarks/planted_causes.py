@@ -10,14 +10,19 @@ from fr.config import Config
 from fr.diagnosis.causes import confusion, tell_causes
 from fr.errors import UserError
 from fr.interventions import OPERATORS
-from fr.pipeline.rates import clopper_pearson
 from fr.pipeline.study import unit
-from fr.routing.bootstrap import Estimate, estimate, percent, resample_weights
 from fr.routing.columns import FREE, read_columns, readable
 from fr.routing.folds import assign
 from fr.routing.pool import MODEL, QUESTION, Pool, make_pool
 from fr.routing.profiles import Profiles, read_profiles
 from fr.routing.recorded import join
+from fr.stats.bootstrap import (
+    Estimate,
+    clopper_pearson,
+    estimate,
+    percent,
+    resample_weights,
+)
 from fr.workdir import PathLike
 
 CAUSE = "cause"  # column of a profile table
@@ -32,7 +37,9 @@ DIAGNOSES = {
 }
 
 
-def gather(config: Config, workdir: PathLike, table: str = "profiles.csv") -> list[Profiles]:
+def gather(
+    config: Config, workdir: PathLike, table: str = "profiles.csv"
+) -> list[Profiles]:
     """The profiles of all causes, one cell a seed: to leave a cell out is to leave a training run of each out.
 
     A router that is judged in such a cell must tell the cause from the failure. A lineage that did not leave the
@@ -41,7 +48,11 @@ def gather(config: Config, workdir: PathLike, table: str = "profiles.csv") -> li
     causes, cells = [name for name, _ in config.study.arms], []
     for seed in config.study.seeds:
         files = {cause: unit(workdir, cause, seed) / table for cause in causes}
-        parts = {cause: read_profiles(file)[0] for cause, file in files.items() if file.exists()}
+        parts = {
+            cause: read_profiles(file)[0]
+            for cause, file in files.items()
+            if file.exists()
+        }
         cells += [_join(parts, seed)] if parts else []
     return cells
 
@@ -51,10 +62,21 @@ def as_runs(config: Config, workdir: PathLike) -> list[Profiles]:
     cells = []
     for seed in config.study.seeds:
         for cause, _ in config.study.arms:
-            one, name = read_profiles(unit(workdir, cause, seed) / "profiles.csv")[0], f"{cause}-{seed}"
-            said = {"method": (cause,) * len(one), "run": (name,) * len(one), QUESTION: one.problems}
+            one, name = (
+                read_profiles(unit(workdir, cause, seed) / "profiles.csv")[0],
+                f"{cause}-{seed}",
+            )
+            said = {
+                "method": (cause,) * len(one),
+                "run": (name,) * len(one),
+                QUESTION: one.problems,
+            }
             task = one.cell.rsplit("|", 1)[-1]
-            cells.append(dataclasses.replace(one, cell=f"{name}|{task}", extras=one.extras | said))
+            cells.append(
+                dataclasses.replace(
+                    one, cell=f"{name}|{task}", extras=one.extras | said
+                )
+            )
     return cells
 
 
@@ -62,20 +84,32 @@ def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
     first = next(iter(parts.values()))
     for cause, part in parts.items():
         if part.operators != first.operators:
-            raise UserError(f"cause {cause!r}, seed {seed}: was tried with {', '.join(part.operators)}")
+            raise UserError(
+                f"cause {cause!r}, seed {seed}: was tried with {', '.join(part.operators)}"
+            )
     names = sorted({name for part in parts.values() for name in part.extras})
     text = lambda part, name: part.extras.get(name, ("",) * len(part))
-    extras = {name: sum((text(part, name) for part in parts.values()), ()) for name in names}
+    extras = {
+        name: sum((text(part, name) for part in parts.values()), ()) for name in names
+    }
     extras[CAUSE] = sum(((cause,) * len(part) for cause, part in parts.items()), ())
     extras[QUESTION] = sum((part.problems for part in parts.values()), ())
     # What a look-up by model knows without reading a failure: which specialist failed.
-    extras[MODEL] = sum(((f"{cause}-{seed}",) * len(part) for cause, part in parts.items()), ())
+    extras[MODEL] = sum(
+        ((f"{cause}-{seed}",) * len(part) for cause, part in parts.items()), ()
+    )
     recorded = [part.recorded for part in parts.values()]
-    stack = lambda name: np.concatenate([getattr(part, name) for part in parts.values()])
+    stack = lambda name: np.concatenate(
+        [getattr(part, name) for part in parts.values()]
+    )
     return dataclasses.replace(
         first,
         cell=f"planted seed {seed}|{first.cell.rsplit('|', 1)[-1]}",
-        problems=tuple(f"{cause} {problem}" for cause, part in parts.items() for problem in part.problems),
+        problems=tuple(
+            f"{cause} {problem}"
+            for cause, part in parts.items()
+            for problem in part.problems
+        ),
         **{name: stack(name) for name in ("n_failed", "features", "rates", "attempts")},
         extras=extras,
         excluded=sum(part.excluded for part in parts.values()),
@@ -99,9 +133,17 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
         "causes": causes,
         "seeds": list(config.study.seeds),
         "operators": list(pool.operators),
-        "outside": [name for name in pool.operators if name in OPERATORS and OPERATORS[name].outside],
+        "outside": [
+            name
+            for name in pool.operators
+            if name in OPERATORS and OPERATORS[name].outside
+        ],
         "failed": {name: int((cause == i).sum()) for i, name in enumerate(causes)},
-        "rescue": [row for i in range(len(causes)) for row in _rescue(pool, causes[i], cause == i, weights)],
+        "rescue": [
+            row
+            for i in range(len(causes))
+            for row in _rescue(pool, causes[i], cause == i, weights)
+        ],
         "diagnosis": _diagnoses(pool, cause, causes, weights, config),
     }
 
@@ -112,24 +154,37 @@ def told_early(cells: Sequence[Profiles], config: Config) -> dict:
     return {"problems": sum(map(len, cells)), "diagnosis": told["diagnosis"]}
 
 
-def _rescue(pool: Pool, name: str, here: np.ndarray, weights: Float[np.ndarray, "R N"]) -> list[dict]:
+def _rescue(
+    pool: Pool, name: str, here: np.ndarray, weights: Float[np.ndarray, "R N"]
+) -> list[dict]:
     """Rates of every operator on the failures of one cause, and their paired differences from retry."""
     carried = len(pool.cells)
     with np.errstate(invalid="ignore"):
-        rates = (weights[:, here] @ pool.rates[here]) / weights[:, here].sum(axis=1, keepdims=True)
+        rates = (weights[:, here] @ pool.rates[here]) / weights[:, here].sum(
+            axis=1, keepdims=True
+        )
     found = [estimate(rates[:, o], carried) for o in range(len(pool.operators))]
     retry = found[pool.operators.index("retry")]
     attempts = pool.attempts[here].sum(axis=0)
     questions = len(np.unique(pool.problem[here]))
     return [
-        {"cause": name, "operator": operator, "attempts": int(attempts[o]), **_share(found[o], questions)}
+        {
+            "cause": name,
+            "operator": operator,
+            "attempts": int(attempts[o]),
+            **_share(found[o], questions),
+        }
         | {"minus_retry": _percent(found[o] - retry) if operator != "retry" else None}
         for o, operator in enumerate(pool.operators)
     ]
 
 
 def _diagnoses(
-    pool: Pool, cause, causes: list[str], weights: Float[np.ndarray, "R N"], config: Config
+    pool: Pool,
+    cause,
+    causes: list[str],
+    weights: Float[np.ndarray, "R N"],
+    config: Config,
 ) -> list[dict]:
     """Balanced accuracy and confusion by what is read; of one seed there is none to learn from."""
     columns = read_columns(pool.cells)
@@ -140,18 +195,25 @@ def _diagnoses(
         names = [name for name in columns if readable(name, reads)]
         if not names or len(pool.cells) < 2:
             continue
-        told = tell_causes(np.column_stack([columns[n] for n in names]), cause, pool.cell, fold)
+        told = tell_causes(
+            np.column_stack([columns[n] for n in names]), cause, pool.cell, fold
+        )
         shares = confusion(told, cause, len(causes), weights)
         accuracy = np.nanmean(np.diagonal(shares, axis1=1, axis2=2), axis=1)
         by_seed = confusion(
-            told, cause, len(causes), (pool.cell == np.arange(len(pool.cells))[:, None]) * 1.0
+            told,
+            cause,
+            len(causes),
+            (pool.cell == np.arange(len(pool.cells))[:, None]) * 1.0,
         )
         rows.append(
             {
                 "reads": title,
                 "columns": names,
                 "accuracy": _percent(estimate(accuracy, len(pool.cells))),
-                "by_seed": [percent(np.nanmean(np.diagonal(share))) for share in by_seed],
+                "by_seed": [
+                    percent(np.nanmean(np.diagonal(share))) for share in by_seed
+                ],
                 "chance": percent(1 / len(causes)),
                 "confusion": [[percent(share) for share in row] for row in shares[0]],
             }
@@ -163,7 +225,11 @@ def _share(found: Estimate, questions: int) -> dict:
     """A rate; where no resample differs, as with 0 of 12, Clopper and Pearson's interval, a question a trial."""
     if questions and np.ptp(found.samples) == 0:
         low, high = clopper_pearson(found.value, questions)
-        return {"mean": percent(found.value), "low": percent(low), "high": percent(high)}
+        return {
+            "mean": percent(found.value),
+            "low": percent(low),
+            "high": percent(high),
+        }
     return _percent(found)
 
 
