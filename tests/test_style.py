@@ -105,7 +105,11 @@ IDIOMS = [
         rf"(?<!give )(?<!gives )\b{_NUMBER} (?:[\w-]+ )?(?:{_COUNTED}) an? (?:{_UNIT})\b",
         "write 'per X', not 'a X'",
         ("One row a problem and one cell a part", "a line a room", "8 tokens a second"),
-        ("one file of a run", "give a record a line", "Two answers give a problem its label"),
+        (
+            "one file of a run",
+            "give a record a line",
+            "Two answers give a problem its label",
+        ),
     ),
     Idiom(
         rf"\b(?=(?:{_COUNTED})\b){_PLURAL} an? (?:{_UNIT})\b",
@@ -255,7 +259,9 @@ def _strings(tree: ast.Module) -> Iterator[Prose]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             inside |= {id(part) for part in node.values}
-            text = "".join(p.value if isinstance(p, ast.Constant) else "X" for p in node.values)
+            text = "".join(
+                p.value if isinstance(p, ast.Constant) else "X" for p in node.values
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if id(node) in docs or id(node) in inside:
                 continue
@@ -294,7 +300,9 @@ def prose(path: pathlib.Path) -> Iterator[Prose]:
     """Everything of a file that a person reads as text; of tests no string constants."""
     source = path.read_text()
     if path.suffix == ".md":
-        fenced = re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), source, flags=re.M | re.S)
+        fenced = re.sub(
+            r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), source, flags=re.M | re.S
+        )
         line = 1
         for block in re.split(r"(\n(?=\n|[|#>*-]))", fenced):
             if block.strip():
@@ -337,7 +345,9 @@ def paragraphs(prose_: Prose) -> tuple[str, list[tuple[int, int]]]:
 def idioms(prose_: Prose) -> list[tuple[int, str]]:
     """(line, the words and the reason) of every banned idiom of a text."""
     text, starts = paragraphs(prose_)
-    line = lambda offset: max((n for o, n in starts if o <= offset), default=prose_.line)  # noqa: E731
+    line = lambda offset: max(
+        (n for o, n in starts if o <= offset), default=prose_.line
+    )  # noqa: E731
     found = []
     for idiom in IDIOMS:
         if prose_.kind not in idiom.kinds:
@@ -394,7 +404,9 @@ def _own(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _section(doc: str, name: str) -> str | None:
-    match = re.search(rf"^{name}:\n((?:[ \t]+.*\n?|\n)+)|^{name}:[ \t]*(\S.*)", doc, re.M)
+    match = re.search(
+        rf"^{name}:\n((?:[ \t]+.*\n?|\n)+)|^{name}:[ \t]*(\S.*)", doc, re.M
+    )
     return match and (match[1] or match[2])
 
 
@@ -404,7 +416,9 @@ def _function(node: ast.FunctionDef, method: bool) -> Iterator[str]:
         yield f"{node.name} has no docstring"
         return
     decorators = _decorators(node)
-    if _registered(node) or any(d.split(".")[-1] in ("override", "overload", "setter") for d in decorators):
+    if _registered(node) or any(
+        d.split(".")[-1] in ("override", "overload", "setter") for d in decorators
+    ):
         return
     inputs = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
     if method and "staticmethod" not in decorators:
@@ -412,11 +426,15 @@ def _function(node: ast.FunctionDef, method: bool) -> Iterator[str]:
     inputs += [extra for extra in (node.args.vararg, node.args.kwarg) if extra]
     names = [a.arg for a in inputs if not a.arg.startswith("_")]
     described = _section(doc, "Args") or ""
-    entries = re.findall(r"^[ \t]*((?:\*{0,2}\w+(?:, )?)+)(?: \([^)]*\))?:", described, re.M)
+    entries = re.findall(
+        r"^[ \t]*((?:\*{0,2}\w+(?:, )?)+)(?: \([^)]*\))?:", described, re.M
+    )
     entries = {e.strip("* ") for entry in entries for e in entry.split(",")}
     if missing := [n for n in names if n not in entries]:
         yield f"{node.name}: no `Args:` for {', '.join(missing)}"
-    returns = node.returns is not None and ast.unparse(node.returns) not in (*("None", "'None'", "NoReturn"),)
+    returns = node.returns is not None and ast.unparse(node.returns) not in (
+        *("None", "'None'", "NoReturn"),
+    )
     if names and returns and not (_section(doc, "Returns") or _section(doc, "Yields")):
         yield f"{node.name}: no `Returns:`"
     raises = any(isinstance(n, ast.Raise) and n.exc is not None for n in _own(node))
@@ -443,7 +461,9 @@ def docstrings(path: pathlib.Path) -> Iterator[Finding]:
                     yield Finding(path, node.lineno, f"{node.name} has no docstring")
                 yield from of(node.body, True)
             else:
-                yield from (Finding(path, node.lineno, text) for text in _function(node, method))
+                yield from (
+                    Finding(path, node.lineno, text) for text in _function(node, method)
+                )
 
     yield from of(tree.body, False)
 
@@ -460,14 +480,20 @@ def fields(path: pathlib.Path) -> Iterator[Finding]:
             continue
         doc = ast.get_docstring(node) or ""
         for field in node.body:
-            if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            if not isinstance(field, ast.AnnAssign) or not isinstance(
+                field.target, ast.Name
+            ):
                 continue
             name = field.target.id
             near = "\n".join(lines[field.lineno - 1 : field.end_lineno])
             above = lines[field.lineno - 2].strip()
-            told = "#" in near or above.startswith("#") or re.search(rf"\b{name}\b", doc)
+            told = (
+                "#" in near or above.startswith("#") or re.search(rf"\b{name}\b", doc)
+            )
             if not told and not name.startswith("_"):
-                yield Finding(path, field.lineno, f"{node.name}.{name} is not described")
+                yield Finding(
+                    path, field.lineno, f"{node.name}.{name} is not described"
+                )
 
 
 # ------------------------------------------------------------ form and size
@@ -599,13 +625,17 @@ def test_rooms_keep_their_size():
 @pytest.mark.parametrize("idiom", IDIOMS, ids=lambda i: i.catches[0][:30])
 def test_an_idiom_is_caught_and_plain_sentences_are_not(idiom):
     kind = idiom.kinds[0]
-    reasons = lambda text: [m for _, m in idioms(Prose(1, kind, text)) if idiom.reason in m]
+    reasons = lambda text: [
+        m for _, m in idioms(Prose(1, kind, text)) if idiom.reason in m
+    ]
     assert all(reasons(text) for text in idiom.catches)
     assert not any(reasons(text) for text in idiom.passes)
 
 
 def test_idioms_are_found_across_lines_and_plain_english_is_not():
-    found = idioms(Prose(7, "docstring", "Read it.\n\nEvery row has tokens\n    a second."))
+    found = idioms(
+        Prose(7, "docstring", "Read it.\n\nEvery row has tokens\n    a second.")
+    )
     assert [line for line, _ in found] == [9]
     chain = "One; two; three. Four; five (a; b; c)."
     assert len(idioms(Prose(1, "comment", chain))) == 1

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +109,7 @@ _FOUR_NORMS = (
 )
 
 
+@runtime_checkable
 class Tensors(Protocol):
     """The tensors of one checkpoint, of which slices are read one at a time."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Resume:
     finish: bool = False
 
 
+@runtime_checkable
 class WorkSource(Protocol):
     """Where rows come from; sampling knows nothing else about why they exist.
 

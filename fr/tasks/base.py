@@ -1,6 +1,6 @@
 """What a task is: problems, prompts and a grader."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fr.config import TaskConfig
 from fr.registry import Registry
@@ -9,6 +9,7 @@ from fr.types import Problem, Prompt
 TASKS = Registry("task")
 
 
+@runtime_checkable
 class Task(Protocol):
     """A set of problems with a grader. Registered as a class that is built from a TaskConfig."""
 

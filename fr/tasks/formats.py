@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fr.tasks import extract
 from fr.tasks.countdown_checker import ANSWER
@@ -13,6 +13,7 @@ from fr.tasks.countdown_solver import solutions
 from fr.types import Problem
 
 
+@runtime_checkable
 class Codec(Protocol):
     """What is needed of a model: its tokenizer and what ends a text."""
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 from etils import epath
@@ -18,6 +18,7 @@ from fr.training.state import TrainState
 from fr.workdir import PathLike, write_json
 
 
+@runtime_checkable
 class Pace(Protocol):
     """How long a run is and what it leaves on its way: a part of TrainingConfig and of PolicyConfig."""
 
