@@ -41,5 +41,6 @@ setup(
         "parity": ["torch==2.13.0", "accelerate"],
         "tasks": ["reasoning-gym"],
         "board": ["tensorboardX"],
+        "docs": ["mkdocs-material"],
     },
 )

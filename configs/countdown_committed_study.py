@@ -1,7 +1,7 @@
 """Does progressive confidence shaping help where models commit themselves too early? Frozen before any of it ran.
 
 The ancestor comes from configs/countdown_committed_ancestor.py, `--workdir=runs/committed`. Weight, placement and
-cuts were chosen on seed 0 and validation problems, with the ablations that benchmarks/STUDIES.md has.
+cuts were chosen on seed 0 and validation problems, with the ablations that docs/results/committed.md has.
 """
 
 from fr.config import default

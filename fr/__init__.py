@@ -1,6 +1,33 @@
-"""`fr`, failed reasoning: what the shape of a failure says about its rescue.
+"""`fr`, failed reasoning: signals, routing and training from a model's failures.
 
-Importing this package costs nothing; import the room that you need (`fr.models`, `fr.sampling`, ...).
+`import fr` is light. The names below load their room when they are first used.
 """
 
+import importlib
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "load": "fr.models",
+    "save": "fr.models",
+    "Model": "fr.models",
+    "Transformer": "fr.models.transformer",
+    "Engine": "fr.sampling.engine",
+    "Scorer": "fr.sampling.scoring",
+    "Request": "fr.types",
+    "Rollout": "fr.types",
+    "row_key": "fr.sampling.rows",
+}
+_OTHER_NAMES = {"Request": "Row"}  # until the record has the name
+
+
+def __getattr__(name: str):
+    """A public name, from the room that defines it (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fr' has no attribute {name!r}")
+    room = importlib.import_module(_HOMES[name])
+    return getattr(room, _OTHER_NAMES.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
