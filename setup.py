@@ -1,46 +1,27 @@
-"""Packaging of `fr`: `pip install -e .` and the extras `test`, `tasks`, `board`, `torch`."""
+"""Adds the commands and their configs to a wheel; all else is in pyproject.toml."""
 
-from setuptools import find_packages, setup
+import shutil
+from pathlib import Path
 
-setup(
-    name="fr",
-    version="0.1.0",
-    description="Failed reasoning: signals, routing and training from the shape of a model's failures, in JAX",
-    license="Apache-2.0",
-    python_requires=">=3.11",
-    packages=find_packages(include=["fr", "fr.*"]),
-    package_data={"fr": ["assets/*/*"]},
-    install_requires=[
-        "absl-py",
-        "chex",
-        "etils[epath]",
-        # flax 0.12.8, the newest for Python 3.11, breaks with jax 0.11.1 and later; pip pairs them by itself.
-        "flax>=0.12.8,<0.13",
-        "gguf",
-        "huggingface_hub",
-        "jax>=0.10.2,<0.13",
-        "jaxtyping",
-        "jinja2",  # chat templates; transformers asks for it when it meets one
-        "math-verify",  # equality of formulas
-        "matplotlib",
-        "ml_collections",
-        "numpy",
-        "optax",
-        "orbax-checkpoint",
-        "pyarrow",
-        "safetensors",
-        "scikit-learn",
-        "scipy",
-        "threadpoolctl",
-        "tokenizers",
-        "tqdm",
-        "transformers>=5",
-    ],
-    extras_require={
-        "test": ["pytest", "pytest-xdist", "pandas", "polars", "duckdb"],
-        "parity": ["torch==2.13.0", "accelerate"],
-        "tasks": ["reasoning-gym"],
-        "board": ["tensorboardX"],
-        "docs": ["mkdocs-material"],
-    },
-)
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+COPIED = {"scripts": "fr/commands", "configs": "fr/configs"}
+
+
+class BuildWithCommands(build_py):
+    """In a wheel `scripts/` and `configs/` lie inside the package, as data of `fr`."""
+
+    def run(self) -> None:
+        """Build, and copy both folders unless the install is editable."""
+        super().run()
+        if self.editable_mode:
+            return
+        for source, target in COPIED.items():
+            folder = Path(self.build_lib, target)
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(Path(__file__).parent.joinpath(source).glob("*.py")):
+                shutil.copy(path, folder / path.name)
+
+
+setup(cmdclass={"build_py": BuildWithCommands})
