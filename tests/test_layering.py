@@ -27,6 +27,7 @@ STEPS = [
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.
 MAY = {
+    "__main__": set(),
     "help": {"config"},
     "cli": {
         "cli",
