@@ -11,7 +11,6 @@ way that its own documentation or task file asks it.
 
 import collections
 import json
-import math
 import pathlib
 import re
 import sys
@@ -25,8 +24,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # fr, and the audit set's loade
 import audit_set  # noqa: E402
 
 DATA = ROOT / "docs/results/data/answers.json"
-PAGE = ROOT / "docs/results/answers.md"
-MARKS = ("<!-- table -->\n", "<!-- end of the table -->\n")
 
 NUMBERS = ("sums", "gcd", "letters", "word_problems", "gsm8k")
 KINDS = (
@@ -40,7 +37,6 @@ KINDS = (
 )
 KINDS += ("countdown", "reasoning_gym")
 MATH = (*NUMBERS, "questions: numbers", "questions: LaTeX", "math500")
-Z = 1.96  # of a 95 % interval
 
 
 class Grader(NamedTuple):
@@ -60,16 +56,6 @@ def kind(record: dict) -> str:
             "numbers" if number else "LaTeX" if "\\" in reference else "words"
         )
     return task.partition(":")[0]
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share, in percent (Wilson's score interval); (0, 100) of nothing."""
-    if not total:
-        return 0.0, 100.0
-    share, z = count / total, Z * Z / total
-    middle = (share + z / 2) / (1 + z)
-    half = math.sqrt(share * (1 - share) * z + z * z / 4) / (1 + z)
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
 def math_verify_grade(record: dict) -> str:
@@ -218,41 +204,6 @@ def count(grader: Grader, records: list[dict]) -> dict[str, dict[str, int]]:
     return {name: dict(counts) for name, counts in table.items()}
 
 
-def rows(graders: dict) -> list[tuple]:
-    """(grader, kind, counts) for the table; `all` sums a grader's kinds where it has several."""
-    found = []
-    for name, grader in graders.items():
-        kinds = grader["kinds"]
-        if len(kinds) > 1:
-            total = sum(map(collections.Counter, kinds.values()), collections.Counter())
-            found.append(
-                (name, "all", {key: total[key] for key in next(iter(kinds.values()))})
-            )
-        if name in GRADERS:  # of earlier commits the sum will do
-            found += [(name, part, counts) for part, counts in kinds.items()]
-    return found
-
-
-def render(data: dict) -> str:
-    """The table of a page, from the stored counts."""
-    lines = [
-        "| grader | kind | false right | of not right | false wrong | unparsed though readable | of right |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    share = lambda count, total: "{} ({:.1f} % [{:.1f}, {:.1f}])".format(
-        count, 100 * count / max(total, 1), *wilson(count, total)
-    )
-    for name, part, c in rows(data["graders"]):
-        cells = (
-            share(c["false_right"], c["not_right"]),
-            c["not_right"],
-            share(c["false_wrong"], c["right"]),
-        )
-        cells += (share(c["unparsed"], c["right"]), c["right"])
-        lines.append(f"| {name} | {part} | " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def available(package: str) -> str | None:
     """The version of a grader's package that is installed here, or None."""
     try:
@@ -265,7 +216,7 @@ def available(package: str) -> str | None:
 
 
 def main() -> None:
-    """Grade, store, and write the table into the page."""
+    """Grade and store the counts."""
     records = audit_set.load()
     data = json.loads(DATA.read_text()) if DATA.exists() else {"graders": {}}
     grades = collections.Counter(record["grade"] for record in records)
@@ -284,12 +235,7 @@ def main() -> None:
     }
     DATA.parent.mkdir(parents=True, exist_ok=True)
     DATA.write_text(json.dumps(data, indent=1) + "\n")
-    if PAGE.exists():
-        before, _, rest = PAGE.read_text().partition(MARKS[0])
-        PAGE.write_text(
-            before + MARKS[0] + render(data) + MARKS[1] + rest.partition(MARKS[1])[2]
-        )
-    print(render(data))
+    print("python docs/generate/render.py fills the table of docs/results/answers.md")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from fr.stats.bootstrap import estimate, percent
 from fr.workdir import write_json
 
 PARTS = ("prices", "population", "attempt", "orders")
-# Which operators are left out, as in the tables of README.md.
+# Which operators are left out, as in docs/results/planted.md.
 SETS = {
     "all eight": (),
     "no ancestor in the loop": ("sparse_steer", "dense_sampled"),

@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """402 steps of 128 x 5 rollouts; `scripts/train.py --dry_run` says what a device holds (README)."""
+    """402 steps of 128 x 5 rollouts; `scripts/train.py --dry_run` says what a device holds (docs/devices.md)."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "Qwen/Qwen2.5-3B"

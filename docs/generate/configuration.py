@@ -23,7 +23,12 @@ _PAGES = {
     "configuration_routing.md": ("diagnosis", "intervention", "routing", "regimes"),
     "configuration_policy.md": ("policy", "rewards"),
     "configuration_training.md": (
-        "training", "pretraining", "lora", "preference", "study", "architecture",
+        "training",
+        "pretraining",
+        "lora",
+        "preference",
+        "study",
+        "architecture",
     ),  # fmt: skip
 }
 _HEAD = {

@@ -4,7 +4,7 @@
     python docs/generate/render.py --check    # exit code 1 if a table is stale
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. NAME is a
-function registered in `tables.py`, or FILE.KEY: the table KEY (columns and rows) of
+function registered in a `tables_*.py`, or FILE.KEY: the table KEY (columns and rows) of
 docs/results/data/FILE.json.
 """
 
@@ -16,8 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import tables_engineering  # noqa: E402, F401
+import tables_power  # noqa: E402, F401
+import tables_routing  # noqa: E402, F401
 from cells import Table, cell  # noqa: E402
-from tables import TABLES  # noqa: E402
+from registry import TABLES  # noqa: E402
 
 DATA = ROOT / "docs" / "results" / "data"
 _MARK = re.compile(

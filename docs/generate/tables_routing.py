@@ -1,43 +1,7 @@
-"""Tables of the pages that are computed from docs/results/data, by name."""
-
-import json
-from collections.abc import Callable
-from pathlib import Path
+"""Tables of the routing results and of README, by name."""
 
 from cells import Table, estimate, number
-
-DATA = Path(__file__).resolve().parent.parent / "results" / "data"
-TABLES: dict[str, Callable[[], Table]] = {}
-
-
-def register(name: str) -> Callable:
-    """Decorator that files a table under `name`."""
-
-    def add(fn: Callable[[], Table]) -> Callable[[], Table]:
-        TABLES[name] = fn
-        return fn
-
-    return add
-
-
-def load(name: str) -> dict:
-    """The content of docs/results/data/NAME.json."""
-    return json.loads((DATA / f"{name}.json").read_text())
-
-
-def points(found: dict, digits: int = 1) -> str:
-    """A difference in percentage points with its interval."""
-    value = next(found[key] for key in ("value", "mean", "diff") if key in found)
-    return f"{estimate(value, found['low'], found['high'], digits, True)} points"
-
-
-def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float, float]:
-    """A share and its 95 % Wilson interval, in percent."""
-    share, spread = count / total, z * z / total
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * (share * (1 - share) / total + spread / total / 4) ** 0.5
-    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
-    return 100 * share, 100 * low, 100 * high
+from registry import load, points, register, spread, triple, wilson
 
 
 @register("glance")
@@ -94,7 +58,9 @@ def glance() -> Table:
 
 
 def _released_problems() -> int:
-    return sum(row["problems"] for row in load("routing_power")["released"]["interaction"])
+    return sum(
+        row["problems"] for row in load("routing_power")["released"]["interaction"]
+    )
 
 
 def _false_right(grader: str) -> str:
@@ -103,11 +69,6 @@ def _false_right(grader: str) -> str:
     total = sum(kind["not_right"] for kind in kinds)
     value, low, high = wilson(count, total)
     return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
-
-
-def triple(found: list[float], digits: int = 1) -> str:
-    """A signed difference stored as [value, low, high]."""
-    return estimate(*found, digits, True)
 
 
 @register("released_halves")
@@ -130,11 +91,6 @@ def released_headroom() -> Table:
     ]
     columns = ["cell", "all operators", "of which dense_steer", "without it"]
     return Table(columns, rows)
-
-
-def spread(found: dict, digits: int = 1) -> str:
-    """A mean and its interval, without a sign."""
-    return estimate(found["mean"], found["low"], found["high"], digits)
 
 
 @register("planted_attempt")
@@ -169,13 +125,13 @@ def planted_orders() -> Table:
     rows = []
     for row in load("routing")["planted"]["orders"]["found"]["curves"]["forward"]:
         minus = [
-            estimate(*(row["head_free"][gap][k] for k in ("mean", "low", "high")), 1, True)
+            estimate(
+                *(row["head_free"][gap][k] for k in ("mean", "low", "high")), 1, True
+            )
             for gap in gaps
         ]
         solved = [number(row["solved"][key]) for key in keys]
-        rows.append(
-            [number(row["budget"], 0), *solved, *minus[:2], f"**{minus[2]}**"]
-        )
+        rows.append([number(row["budget"], 0), *solved, *minus[:2], f"**{minus[2]}**"])
     columns = ["forward tokens", "retry", "best operator, hindsight", "one order"]
     columns += ["one order per model", "router's orders", "router − best operator"]
     columns += ["router − one order", "router − one order per model"]
@@ -191,7 +147,9 @@ def planted_prices() -> Table:
             f"{number(row[key]['least'], digits)} to {number(row[key]['most'], digits)}"
         )
         error = number(row["stated error"], 2)
-        rows.append([row["operator"], span("mean prices", 1), span("recorded", 2), error])
+        rows.append(
+            [row["operator"], span("mean prices", 1), span("recorded", 2), error]
+        )
     columns = ["operator", "mean prices", "recorded attempts", "stated error"]
     return Table(columns, rows)
 
@@ -204,7 +162,12 @@ def planted_population() -> Table:
         both = lambda key: f"{number(row[key])} ({number(row[f'{key}, unweighted'])})"
         shares = [number(row["share"]), number(row["deployed"])]
         counts = [str(row["failures"]), str(row["problems"])]
-        rows.append(counts + shares + [both("retry, an attempt"), both("retry within 256")])
+        rows.append(
+            counts + shares + [both("retry, an attempt"), both("retry within 256")]
+        )
     columns = ["K", "problems", "of all, %", "met, %"]
-    columns += ["a retry rescues, weighted (unweighted), %", "solved by retries within 256, %"]
+    columns += [
+        "a retry rescues, weighted (unweighted), %",
+        "solved by retries within 256, %",
+    ]
     return Table(columns, rows)

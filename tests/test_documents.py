@@ -1,0 +1,261 @@
+"""README and docs: every block of code is run or checked, and no table is stale."""
+
+import csv
+import io
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+import pyarrow as pa
+import pytest
+from page_blocks import ROOT, all_blocks, blocks, commands, pages
+
+DOCS = ROOT / "docs"
+GENERATE = DOCS / "generate"
+
+
+def run(words: list, cwd: pathlib.Path, **more) -> subprocess.CompletedProcess:
+    """A python command with this checkout on its path."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    given = {"capture_output": True, "text": True, "cwd": cwd, "env": env}
+    return subprocess.run([sys.executable, *map(str, words)], **given, **more)
+
+
+# ------------------------------------------------------------------ python
+def test_python_blocks_run(tmp_path, monkeypatch, stored_runs):
+    """A page's blocks share a namespace, and go on from README's where they begin so."""
+    monkeypatch.chdir(stored_runs)
+    known: dict[str, dict] = {}
+    for page in pages():
+        space: dict = {"__name__": page.stem}
+        for block in blocks(page):
+            if block.language != "python" or block.title:
+                continue
+            if block.code in known:
+                space = dict(known[block.code])
+                continue
+            try:
+                exec(compile(block.code, str(block), "exec"), space)
+            except Exception as error:
+                raise AssertionError(f"{block}: {error!r}") from error
+            known[block.code] = space
+
+
+@pytest.fixture(scope="module")
+def stored_runs(tmp_path_factory) -> pathlib.Path:
+    """A folder with `runs/`, whose stores have all columns that real ones have."""
+    from test_store import ATTEMPTS
+
+    from fr import store
+
+    folder = tmp_path_factory.mktemp("pages")
+    count = len(ATTEMPTS)
+    more = {"step": pa.array([0] * count), "reward": pa.array([0.5] * count)}
+    for name in ("quickstart/attempts", "grpo/specialist/rollouts-train"):
+        store.write_shard(folder / "runs" / name, 0, ATTEMPTS, more)
+    return folder
+
+
+# -------------------------------------------------------------------- bash
+def test_every_command_is_checked(tmp_path):
+    """Flags are parsed and configs loaded by the scripts themselves."""
+    scripts, wrong = [], []
+    for name in ("scripts", "benchmarks", "configs", "docs", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for block in all_blocks("python"):
+        if block.title:
+            (tmp_path / block.title).write_text(block.code)
+    for block in all_blocks("bash"):
+        for words in commands(block.code):
+            if is_script(words):
+                scripts.append((block, words[1:]))
+            elif error := fault_of(words):
+                wrong.append(f"{block}: {' '.join(words)}: {error}")
+    given = json.dumps([words for _, words in scripts])
+    done = run([ROOT / "tests/check_flags.py"], tmp_path, input=given)
+    assert done.returncode == 0, done.stderr
+    for (block, words), error in zip(scripts, json.loads(done.stdout), strict=True):
+        if error:
+            wrong.append(f"{block}: {words}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+def is_script(words: list[str]) -> bool:
+    """Whether a command is one of our scripts with flags of absl."""
+    if not re.fullmatch(r"(\.venv/bin/)?python3?", words[0]) or len(words) < 2:
+        return False
+    path = ROOT / words[1]
+    return path.suffix == ".py" and path.exists() and "cli.run(" in path.read_text()
+
+
+def fault_of(words: list[str]) -> str:
+    """Why a command that is not a script of ours cannot be right; "" if it may be."""
+    program = pathlib.PurePath(words[0]).name
+    if program in ("python", "python3"):
+        if words[1] == "-m":
+            program, words = words[2], words[2:]
+        elif not (ROOT / words[1]).exists():
+            return "there is no such file"
+        else:
+            return ""
+    if program == "pytest":
+        return _fault_of_pytest(words[1:])
+    if program == "pip":
+        return _fault_of_pip(words[1:])
+    if program in ("venv", "git", "cd", "mkdocs", "pre-commit", "ruff", "mypy"):
+        return ""
+    if (ROOT / words[0]).is_file():
+        return ""
+    return "no check knows this command"
+
+
+def _fault_of_pytest(words: list[str]) -> str:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+    known = [line.split(":")[0] for line in settings["ini_options"]["markers"]]
+    for i, word in enumerate(words):
+        if word == "-m":
+            names = set(re.findall(r"\w+", words[i + 1])) - {"or", "and", "not"}
+            if missing := names - set(known):
+                return f"there is no marker {missing}"
+        elif word.startswith("tests/"):
+            if not (ROOT / word.split("::")[0]).exists():
+                return f"there is no {word}"
+    return ""
+
+
+def _fault_of_pip(words: list[str]) -> str:
+    extras = re.findall(r"\.\[([\w,]+)\]", " ".join(words))
+    known = re.findall(r'^        "(\w+)": \[', (ROOT / "setup.py").read_text(), re.M)
+    missing = [e for given in extras for e in given.split(",") if e not in known]
+    return f"setup.py has no extra {missing}" if missing else ""
+
+
+def test_a_wrong_command_is_seen(tmp_path):
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    config = "--config=configs/quickstart.py"
+    given = [
+        ["scripts/sample.py", config, "--workdir=w"],
+        ["scripts/sample.py", config, "--workdir=w", "--config.task.prblems=2"],
+        ["scripts/sample.py", config, "--workdir=w", "--wrkdir=x"],
+        ["scripts/reproduce.py", config, "--workdir=w"]
+        + ["--config.intervention.operators=('retry','hottr')"],
+        ["scripts/sample.py", "--config=configs/none.py", "--workdir=w"],
+    ]
+    done = run([ROOT / "tests/check_flags.py"], tmp_path, input=json.dumps(given))
+    good, *wrong = json.loads(done.stdout)
+    assert good == "" and all(wrong), done.stderr
+    assert "problems" in wrong[0] and "wrkdir" in wrong[1] and "hottr" in wrong[2]
+    assert fault_of(["pytest", "tests/test_none.py"]) and fault_of(["frobnicate"])
+    assert fault_of(["pip", "install", "-e", ".[none]"])
+
+
+# ------------------------------------------------------- text, json and csv
+def test_printed_lines_are_those_of_the_stored_report():
+    checked = 0
+    for block in all_blocks("text"):
+        name = block.note("printed")
+        if name is None:
+            continue
+        stored = (DOCS / "results" / "data" / name).read_text().splitlines()
+        for line in filter(str.strip, block.code.splitlines()):
+            assert line in stored, f"{block}: {line}"
+            checked += 1
+    assert checked > 20
+
+
+def test_json_and_csv_blocks_parse():
+    for block in all_blocks("json"):
+        for line in filter(str.strip, block.code.splitlines()):
+            json.loads(line)
+    for block in all_blocks("csv"):
+        rows = list(csv.DictReader(io.StringIO(block.code)))
+        assert rows and all(None not in row for row in rows), str(block)
+
+
+# ------------------------------------------------------- what is generated
+@pytest.mark.parametrize("name", ["render", "configuration"])
+def test_generated_pages_are_current(name):
+    done = run([GENERATE / f"{name}.py", "--check"], ROOT)
+    assert done.returncode == 0, (
+        f"run docs/generate/{name}.py: {done.stdout}{done.stderr}"
+    )
+
+
+def test_figures_are_of_the_current_data(monkeypatch):
+    monkeypatch.syspath_prepend(str(GENERATE))
+    import figures
+
+    for name, (data, _) in figures.DRAWINGS.items():
+        drawn = (figures.FIGURES / name).read_text()
+        assert figures.digest(data()) in drawn, f"run docs/generate/figures.py: {name}"
+
+
+def test_a_table_follows_its_data(monkeypatch):
+    monkeypatch.syspath_prepend(str(GENERATE))
+    import render
+
+    page = "<!-- table: glance -->\nold\n<!-- end of table -->\n"
+    assert "old" not in render.render(page) and "planted" in render.render(page)
+
+
+# ------------------------------------------------------------------- sizes
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150 and len(text.encode()) <= 8192
+    assert text.count("![") == 1
+    glance = re.search(r"<!-- table: glance -->\n(.*?)<!-- end", text, re.S)[1]
+    assert len(glance.splitlines()) == 2 + 6
+
+
+def test_pages_are_short():
+    long = {}
+    for page in DOCS.rglob("*.md"):
+        if (count := len(page.read_text().splitlines())) > 150:
+            long[str(page.relative_to(ROOT))] = count
+    assert not long
+
+
+def test_readme_names_every_room():
+    text = (ROOT / "README.md").read_text()
+    rooms = {path.parent.name for path in (ROOT / "fr").glob("*/__init__.py")}
+    rooms -= {"benchmark", "processes"}  # they leave
+    assert not [room for room in rooms if f"`fr/{room}`" not in text]
+
+
+def test_docs_build_without_a_warning(tmp_path):
+    pytest.importorskip("material")
+    done = run(["-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path], ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_files_that_pages_name_exist():
+    """Paths in backticks, below a folder of the repository."""
+    folders = ("fr", "tests", "scripts", "configs", "benchmarks", "docs")
+    named = re.compile(rf"`((?:{'|'.join(folders)})/[\w./-]+\.\w+)`")
+    missing = []
+    for page in pages():
+        for name in named.findall(page.read_text()):
+            if not (ROOT / name).exists():
+                missing.append(f"{page.relative_to(ROOT)}: {name}")
+    assert not missing
+
+
+def test_settings_that_pages_name_exist():
+    from fr.config import Config
+    from fr.config.reads import flat
+    from fr.config.whole import as_dict
+
+    known = flat(as_dict(Config())) | {"study.arms": None}
+    groups = {name.split(".")[0] for name in known if "." in name} - {"study"}
+    named = re.compile(rf"`(?:config\.)?((?:{'|'.join(sorted(groups))})\.\w+)[`= ]")
+    missing = []
+    for page in pages():
+        for name in named.findall(page.read_text()):
+            if name not in known and not name.endswith((".py", ".json", ".jsonl")):
+                missing.append(f"{page.relative_to(ROOT)}: {name}")
+    assert not missing
