@@ -1,6 +1,6 @@
 """Graders side by side on the audit set: fr, math-verify, and the extractors of lm-evaluation-harness.
 
-    python benchmarks/graders.py
+    python -m benchmarks.graders
 
 Grades `tests/audit/completions.jsonl` with each grader that can be imported here, and writes the counts to
 docs/results/data/answers.json and the table in docs/results/answers.md. Graders whose package is missing keep the

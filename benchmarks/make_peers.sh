@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the environments of the benchmark's peers, one each, and print the flags that scripts/benchmark.py wants.
+# Make the environments of the benchmark's peers, one each, and print the flags that python -m benchmarks wants.
 #
 #     benchmarks/make_peers.sh FOLDER [PYTHON]
 #

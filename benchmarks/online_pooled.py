@@ -1,6 +1,6 @@
 """Several runs of scripts/intervene.py --policy as one: what a policy solves within a budget beside its reference.
 
-    python benchmarks/online_pooled.py --policy=schedule --against=one_order --budgets=300,450,600 RUN RUN ...
+    python -m benchmarks.online_pooled --policy=schedule --against=one_order --budgets=300,450,600 RUN RUN ...
 
 Positions are counted from the first attempt on. Intervals are over questions, each with all its runs, which may not
 read an ancestor in the loop: its price is not known here.

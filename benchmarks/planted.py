@@ -1,6 +1,6 @@
 """Planted causes: every arm of config.study is a defect that its specialists have learned, with every seed.
 
-    python benchmarks/planted.py --config=configs/planted.py --workdir=runs/planted --jobs=2
+    python -m benchmarks.planted --config=configs/planted.py --workdir=runs/planted --jobs=2
 
 A lineage is scripts/reproduce.py in WORKDIR/CAUSE/seed-N: trained, sampled, diagnosed, intervened upon; log.txt is
 what it says. All failures together make one cell a seed. Each cause is a specialist of its own there, so that the
@@ -32,27 +32,36 @@ def main() -> None:
     """Make the lineages that are not there yet, then tell causes apart and route."""
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
-        raise UserError("config.study.arms is empty: name the causes and what their specialists learn from")
-    from planted_causes import as_runs, gather, summarise_causes, told_early
-
+        raise UserError(
+            "config.study.arms is empty: name the causes and what their specialists learn from"
+        )
+    from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
+    from fr.evaluation.study import claim
     from fr.pipeline.audit import audit
     from fr.pipeline.profiles import table_of
     from fr.pipeline.route import route
-    from fr.pipeline.study import claim
     from fr.report.cause_tables import render_causes
     from fr.report.page import write_page
     from fr.routing.profiles import write_profiles
 
     workdir = epath.Path(given.workdir)
     claim(config, workdir)
-    lineages = [(cause, seed) for seed in config.study.seeds for cause, _ in config.study.arms]
-    jobs = {which: functools.partial(make_lineage, config, workdir, *which) for which in lineages}
+    lineages = [
+        (cause, seed) for seed in config.study.seeds for cause, _ in config.study.arms
+    ]
+    jobs = {
+        which: functools.partial(make_lineage, config, workdir, *which)
+        for which in lineages
+    }
     cli.run_jobs(jobs, given.jobs, "lineage")
 
     # ---------------------------------------------------------------- causes
     cells = gather(config, workdir)
     write_profiles(workdir / "profiles.csv", cells)
-    causes = summarise_causes(cells, config) | {"audit": audit(as_runs(config, workdir), config), "early": []}
+    causes = summarise_causes(cells, config) | {
+        "audit": audit(as_runs(config, workdir), config),
+        "early": [],
+    }
     for first in config.diagnosis.failures:
         if early := gather(config, workdir, table_of(first)):
             write_profiles(workdir / table_of(first), early)
@@ -64,12 +73,14 @@ def main() -> None:
     routing = route([workdir / "profiles.csv"], config, workdir, given.head, print)
     print("\n" + "\n\n".join(routing["tables"]))
     write_page(workdir, config)
-    print(f"\n  report.html, causes.json, routing.json, plots/ and the lineages are in {workdir}")
+    print(
+        f"\n  report.html, causes.json, routing.json, plots/ and the lineages are in {workdir}"
+    )
 
 
 def make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:
     """One cause with one seed, in its own folder; what is finished is left alone."""
-    from fr.pipeline.study import unit
+    from fr.evaluation.study import unit
 
     folder = unit(workdir, cause, seed)
     if not (folder / "summary.json").exists():

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from fr.config import Config
-from fr.diagnosis.causes import confusion, tell_causes
+from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
+from fr.evaluation.study import unit
 from fr.interventions import OPERATORS
-from fr.pipeline.study import unit
 from fr.routing.columns import FREE, read_columns, readable
 from fr.routing.folds import assign
 from fr.routing.pool import MODEL, QUESTION, Pool, make_pool

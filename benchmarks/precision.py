@@ -1,6 +1,6 @@
 """How far bfloat16 moves the statistics of a failure: the decode loop against the scorer, and both against float32.
 
-    python benchmarks/precision.py --specialist=smollm2 --rows=16 --tokens=64 --out=docs/results/data/precision.json
+    python -m benchmarks.precision --specialist=smollm2 --rows=16 --tokens=64 --out=docs/results/data/precision.json
 
 Rollouts are drawn by the loop in bfloat16 with an ancestor beside it: the specialist with 2 % of noise on every
 weight, so that J is small as between a model and its own base. The same tokens are then scored, in bfloat16 and in

@@ -1,6 +1,6 @@
 """The figures of docs/results/routing.md: prices, populations and baselines on lineages of planted causes.
 
-    python benchmarks/routing_claims.py --config=configs/planted.py --run=runs/planted --workdir=runs/claims
+    python -m benchmarks.routing_claims --config=configs/planted.py --run=runs/planted --workdir=runs/claims
 
 Reads the lineages of --run that are finished (benchmarks/planted.py makes them) and leaves
 their tables, completed from the stored attempts, and claims.json in --workdir. The run
@@ -15,12 +15,12 @@ import time
 import numpy as np
 from absl import flags
 from etils import epath
-from planted_causes import gather
 
+from benchmarks.planted_causes import gather
+from benchmarks.retrofit import retrofit
 from fr import cli
 from fr.config import Config
 from fr.pipeline.profiles import table_of
-from fr.pipeline.retrofit import retrofit
 from fr.routing.cells import describe_cell
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
 from fr.routing.folds import make_folds, resample_problems

@@ -1,6 +1,6 @@
 """How often routing's claims are made where the truth is known: false positives, coverage and power.
 
-    python benchmarks/routing_power.py --out=docs/results/data/routing_power.json [--tables=1000] [--jobs=2]
+    python -m benchmarks.routing_power --out=docs/results/data/routing_power.json [--tables=1000] [--jobs=2]
 
 Tables are those of landscapes.py: problems of a spread of difficulty, five operators, ten attempts, features of
 which the largest names the operator that is better. A *reader* knows that rule and sees the same features: its lift
@@ -18,8 +18,8 @@ import zlib
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
-from landscapes import Landscape, reader, simulate  # noqa: E402
 
+from benchmarks.landscapes import Landscape, reader, simulate  # noqa: E402
 from fr.config import RoutingConfig  # noqa: E402
 from fr.routing.certify import certify  # noqa: E402
 from fr.routing.pool import make_pool, make_populations  # noqa: E402

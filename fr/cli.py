@@ -256,10 +256,10 @@ def _job() -> contextlib.AbstractContextManager:
         raise UserError(
             "--process and --coordinator are for a run of several; say --processes=N too"
         )
-    from fr import processes  # here, because it needs jax and scripts/route.py does not
+    from fr import distributed
 
-    settings = processes.settings(given.processes, given.process, given.coordinator)
-    return processes.job(settings, given.heartbeat, given.patience)
+    settings = distributed.settings(given.processes, given.process, given.coordinator)
+    return distributed.job(settings, given.heartbeat, given.patience)
 
 
 def _alone() -> contextlib.AbstractContextManager:
@@ -268,9 +268,9 @@ def _alone() -> contextlib.AbstractContextManager:
     if not given.workdir:
         return contextlib.nullcontext()
     if "processes" in given and given.processes is not None:
-        from fr import processes
+        from fr import distributed
 
-        if not processes.is_first():
+        if not distributed.is_first():
             return contextlib.nullcontext()
     return locks.hold(given.workdir)
 

@@ -283,3 +283,11 @@ class Cost:
                 for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other))
             )
         )
+
+
+ROLLOUT = "rollout"  # operator name of plain samples that nothing has diagnosed yet
+
+
+def is_failure(grade: str) -> bool:
+    """Whether an attempt failed; one whose grader broke is unknown, neither right nor failed."""
+    return grade in ("wrong", "unparsed")

@@ -1,6 +1,7 @@
 """Files of a run: written whole or not at all, in a folder of one config; buckets work (etils.epath)."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Collection
@@ -164,3 +165,45 @@ def _first_difference(there, here, name: str) -> tuple[str, str, str] | None:
 
 def _shown(group: dict, key: str) -> str:
     return json.dumps(group[key]) if key in group else "absent"
+
+
+def read_object(path: PathLike) -> dict:
+    """The object of a JSON file of a run; raises UserError for a damaged file."""
+    found = read_json(path, _LARGEST)
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{path}: is no JSON object; remove it, or use another --workdir"
+        )
+    return found
+
+
+def seal(path: PathLike, version: int, content: dict) -> None:
+    """Write a JSON object with the version of its form and a checksum over all that it holds."""
+    held = {"version": version, **json.loads(to_json(content))}
+    write_json(path, held | {"checksum": _checksum(held)})
+
+
+def unseal(path: PathLike, version: int, remedy: str = "use another --workdir") -> dict:
+    """What `seal` wrote; raises UserError for another version and for a file with a changed, lost or added byte."""
+    found = read_object(path)
+    given = found.pop("checksum", None)
+    if given != _checksum(found):
+        raise UserError(
+            f"{path}: is damaged (its checksum is that of another content); {remedy}"
+        )
+    if found.pop("version", None) != version:
+        raise UserError(f"{path}: is of another version of this code; {remedy}")
+    # Equal values may be written in more than one way; this is the one way that we write.
+    if read_text(path) != to_json({**found, "version": version, "checksum": given}):
+        raise UserError(f"{path}: is damaged (its layout has changed); {remedy}")
+    return found
+
+
+def read_text(path: PathLike) -> str:
+    """The text of a small file that `read_object` has accepted."""
+    return epath.Path(path).read_bytes().decode("utf-8-sig")
+
+
+def _checksum(content: dict) -> str:
+    # A half of a pair may stand in a damaged file.
+    return hashlib.sha256(to_json(content).encode("utf-8", "surrogatepass")).hexdigest()

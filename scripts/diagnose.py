@@ -13,13 +13,13 @@ cli.define_flags()
 def main() -> None:
     """Score and say how much."""
     config = cli.frozen_config()
-    from fr import processes
+    from fr import distributed
     from fr.pipeline.diagnose import diagnose
-    from fr.pipeline.run import open_run
     from fr.report.stages import render_failures
+    from fr.runs.run import open_run
 
     run = open_run(config, flags.FLAGS.workdir, flags.FLAGS.redo)
-    processes.say(render_failures(diagnose(run)))
+    distributed.say(render_failures(diagnose(run)))
 
 
 if __name__ == "__main__":

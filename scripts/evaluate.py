@@ -23,14 +23,14 @@ flags.DEFINE_string(
 def main() -> None:
     """Evaluate, print and write."""
     given, config = flags.FLAGS, cli.frozen_config()
-    from fr import processes
-    from fr.pipeline.evaluate import evaluate
-    from fr.pipeline.run import open_run
+    from fr import distributed
+    from fr.evaluation.accuracy import evaluate
     from fr.report.evaluation_tables import render_evaluation
+    from fr.runs.run import open_run
 
     run = open_run(config, given.workdir, given.redo)
-    processes.say(render_evaluation(evaluate(run, given.against)))
-    processes.say(f"\n  evaluation.json and evaluation/ are in {given.workdir}")
+    distributed.say(render_evaluation(evaluate(run, given.against)))
+    distributed.say(f"\n  evaluation.json and evaluation/ are in {given.workdir}")
 
 
 if __name__ == "__main__":

@@ -32,26 +32,26 @@ flags.DEFINE_string("against", "fixed:retry", "The policy that it is held agains
 def main() -> None:
     """Intervene and print the rescue rates, or route online and print what that bought."""
     given, config = flags.FLAGS, cli.frozen_config()
-    from fr import processes
+    from fr import distributed
     from fr.pipeline.intervene import intervene
-    from fr.pipeline.names import check_policy
-    from fr.pipeline.run import open_run
     from fr.pipeline.spending import open_router, route_online
     from fr.report.online_tables import render_online
     from fr.report.stages import render_attempts
+    from fr.runs.names import check_policy
+    from fr.runs.run import open_run
 
     for name in [given.policy, given.against] if given.policy is not None else []:
         check_policy(name)
     run = open_run(config, given.workdir, given.redo)
     if given.policy is None:
-        processes.say(render_attempts(intervene(run)))
+        distributed.say(render_attempts(intervene(run)))
         return
     routers = [
         open_router(run, name, given.calibration, given.head)
         for name in (given.policy, given.against)
     ]
-    processes.say(render_online(route_online(run, *routers)))
-    processes.say(f"\n  online.json and online/ are in {given.workdir}")
+    distributed.say(render_online(route_online(run, *routers)))
+    distributed.say(f"\n  online.json and online/ are in {given.workdir}")
 
 
 if __name__ == "__main__":

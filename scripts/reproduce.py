@@ -17,17 +17,17 @@ cli.define_flags()
 def main() -> None:
     """Run every stage, printing what each leaves."""
     config, workdir = cli.frozen_config(), epath.Path(flags.FLAGS.workdir)
-    from fr import processes
+    from fr import distributed
     from fr.pipeline.diagnose import diagnose
     from fr.pipeline.intervene import intervene
     from fr.pipeline.route import declared_of, route
-    from fr.pipeline.run import open_run
     from fr.pipeline.sample import sample
-    from fr.pipeline.train import train_lineage
     from fr.progress import stage
     from fr.report.declaration import declare, record
     from fr.report.page import write_page
     from fr.report.stages import render_attempts, render_failures, render_rollouts
+    from fr.runs.run import open_run
+    from fr.training.lineage import train_lineage
     from fr.workdir import write_json
 
     # ---------------------------------------------------------------- models
@@ -37,22 +37,22 @@ def main() -> None:
 
     # ----------------------------------------------------------- declaration
     profiles = [workdir / "profiles.csv"]
-    if processes.is_first():
+    if distributed.is_first():
         record(workdir, declare(workdir, declared_of(profiles, config), profiles))
 
     # -------------------------------------------------------------- failures
     stage(2, 5, "rollouts")
     rollouts = sample(run)
-    processes.say(render_rollouts(rollouts))
+    distributed.say(render_rollouts(rollouts))
     stage(3, 5, "scores of failures")
     failures = diagnose(run)
-    processes.say(render_failures(failures))
+    distributed.say(render_failures(failures))
     stage(4, 5, "attempts of operators")
     attempts = intervene(run)
-    processes.say(render_attempts(attempts))
+    distributed.say(render_attempts(attempts))
 
     # --------------------------------------------------------------- routing
-    if not processes.is_first():
+    if not distributed.is_first():
         return
     stage(5, 5, "routing")
     routing = route(profiles, config, workdir)

@@ -14,13 +14,13 @@ def main() -> None:
     """Sample and print the counts."""
     config = cli.frozen_config()
     # Here, as in every script, so that --help and bad flags do not wait for jax.
-    from fr import processes
-    from fr.pipeline.run import open_run
+    from fr import distributed
     from fr.pipeline.sample import sample
     from fr.report.stages import render_rollouts
+    from fr.runs.run import open_run
 
     run = open_run(config, flags.FLAGS.workdir, flags.FLAGS.redo)
-    processes.say(render_rollouts(sample(run)))
+    distributed.say(render_rollouts(sample(run)))
 
 
 if __name__ == "__main__":

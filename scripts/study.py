@@ -32,7 +32,7 @@ def main() -> None:
         raise UserError(
             "config.study.arms is empty: name the settings that are compared"
         )
-    from fr.pipeline.study import (
+    from fr.evaluation.study import (
         ANCESTOR,
         base,
         claim,
@@ -79,7 +79,7 @@ def main() -> None:
 
 def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
     """One arm with one seed, in its own folder; what is finished is left alone."""
-    from fr.pipeline.study import EVALUATED, changes, unit
+    from fr.evaluation.study import EVALUATED, changes, unit
 
     folder, module = unit(workdir, arm, seed), flags.FLAGS.reward_module
     settings = [
@@ -94,14 +94,14 @@ def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> Non
 
 def evaluate_ancestor(config: Config, workdir: str) -> None:
     """The arm that nothing has trained."""
-    from fr.pipeline.study import ANCESTOR
+    from fr.evaluation.study import ANCESTOR
 
     evaluate(epath.Path(workdir) / ANCESTOR, config.ancestor)
 
 
 def evaluate(folder: epath.Path, model: PathLike) -> None:
     """Evaluate a model by the config as it stands, the same for all: only models differ."""
-    from fr.pipeline.study import EVALUATED
+    from fr.evaluation.study import EVALUATED
 
     if not (folder / EVALUATED / "evaluation.json").exists():
         # Nothing is asked of an ancestor here, and it need not be loaded.

@@ -27,16 +27,16 @@ flags.DEFINE_bool(
 def main() -> None:
     """Train, and say where the models are."""
     config = cli.frozen_config()
-    from fr import processes
+    from fr import distributed
     from fr.errors import UserError
-    from fr.pipeline.dry_run import dry_run
-    from fr.pipeline.train import train_lineage
     from fr.rewards import import_terms
+    from fr.training.dry_run import dry_run
+    from fr.training.lineage import train_lineage
 
     if flags.FLAGS.reward_module:
         import_terms(flags.FLAGS.reward_module)
     if flags.FLAGS.dry_run:
-        processes.say(dry_run(config))
+        distributed.say(dry_run(config))
         return
     made = train_lineage(config, flags.FLAGS.workdir, flags.FLAGS.redo)
     if not made:
@@ -45,7 +45,9 @@ def main() -> None:
             "policy.steps, preference.steps) and no config.specialist"
         )
     for folder in made:
-        processes.say(f"  {folder}: model, checkpoints/, metrics.jsonl, timings.jsonl")
+        distributed.say(
+            f"  {folder}: model, checkpoints/, metrics.jsonl, timings.jsonl"
+        )
 
 
 if __name__ == "__main__":

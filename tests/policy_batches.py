@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fr.training.policy import PolicyBatch
+from fr.training.policy_loss import PolicyBatch
 
 
 def make_batch(

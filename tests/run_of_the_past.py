@@ -9,7 +9,7 @@ import numpy as np
 from fr import store, tasks
 from fr.config import Config, TaskConfig
 from fr.models import load
-from fr.pipeline.attempts import graded_columns
+from fr.runs.attempts import graded_columns
 from fr.tasks.countdown_traces import TRACES
 from fr.types import RIGHT, Cost, Problem
 from fr.workdir import write_json

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from landscapes import Landscape, simulate
 
+from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.report.ablation_tables import render_ablation
 from fr.routing.ablation import ablate

@@ -7,12 +7,12 @@ import pytest
 from fr.tasks import extract
 from fr.tasks.answers import canonical_answer, canonical_answers
 from fr.tasks.countdown import Countdown
-from fr.tasks.countdown_checker import extract as expression_of
-from fr.tasks.countdown_checker import steps
-from fr.tasks.countdown_replay import replay
+from fr.tasks.countdown_rules import extract as expression_of
+from fr.tasks.countdown_rules import steps
+from fr.tasks.countdown_solver import replay
 from fr.tasks.graders import grade_letter, grade_literal, grade_math
 from fr.tasks.grading import grade_answer, grader_version, reference_problem
-from fr.tasks.gym import readings
+from fr.tasks.reasoning_gym import readings
 from fr.tasks.steps import find_steps
 from fr.types import RIGHT, UNPARSED, WRONG, Problem
 

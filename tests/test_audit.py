@@ -8,7 +8,7 @@ import pytest
 from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
-from fr.diagnosis.audit import CLASSIFIERS, fold_accuracy, leave_run_out
+from fr.diagnosis.classifiers import CLASSIFIERS, fold_accuracy, leave_run_out
 from fr.pipeline import audit as rooms
 from fr.pipeline.audit import audit, method_of, run_of
 from fr.report.failure_tables import render_audit

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fr.benchmark import occupancy, roofline, update
-from fr.benchmark.parts import PARTS, Bench
-from fr.benchmark.peers import Field, Result
-from fr.benchmark.products import products
-from fr.benchmark.report import figures_table, roofline_lines, systems_table, verdict
-from fr.benchmark.run import Found, Settings, benchmark
-from fr.benchmark.sizes import SHORT, STATED
-from fr.benchmark.systems import DRIVERS, Command, SystemFailed, peer_command
-from fr.benchmark.timing import Times
-from fr.benchmark.workload import Workload
+from benchmarks import occupancy, roofline, update
+from benchmarks.matmuls import products
+from benchmarks.parts import PARTS, Bench
+from benchmarks.report import figures_table, roofline_lines, systems_table, verdict
+from benchmarks.run import Found, Settings, benchmark
+from benchmarks.side_by_side import Field, Result
+from benchmarks.sizes import SHORT, STATED
+from benchmarks.systems import DRIVERS, Command, SystemFailed, peer_command
+from benchmarks.timing import Times
+from benchmarks.workload import Workload
 from fr.errors import UserError
 from fr.workdir import to_json
 

@@ -12,12 +12,12 @@ import pytest
 from fr.config import LoraConfig
 from fr.errors import UserError
 from fr.models import load, save
-from fr.models.adapters import merge
-from fr.models.orbax_io import save_outline
+from fr.models.dense import merge
+from fr.models.orbax import save_outline
 from fr.models.transformer import Transformer
 from fr.training.checkpoints import Checkpoints
 from fr.training.lora import applied, init_adapters
-from fr.training.state import TrainState
+from fr.training.update import TrainState
 
 LORA = LoraConfig(rank=3, alpha=6.0, targets=("q", "o", "gate", "down"))
 TOKENS = np.arange(5, 25).reshape(2, 10)

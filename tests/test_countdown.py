@@ -6,7 +6,7 @@ from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks.base import TASKS
 from fr.tasks.countdown import Countdown, identity
-from fr.tasks.countdown_checker import StepCount, step_errors, steps
+from fr.tasks.countdown_rules import StepCount, step_errors, steps
 from fr.tasks.countdown_solver import reachable, solutions
 from fr.types import RIGHT, UNPARSED, WRONG, Problem
 

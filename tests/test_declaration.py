@@ -8,8 +8,8 @@ from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
 from fr.errors import UserError
+from fr.evaluation.study import declared_of as study_declared
 from fr.pipeline.route import declared_of, route
-from fr.pipeline.study import declared_of as study_declared
 from fr.report.declaration import DECLARATION, declare, record, restore
 from fr.report.page import write_page
 from fr.routing.profiles import write_profiles

@@ -9,13 +9,14 @@ import pytest
 from conftest import row
 
 from fr.models.transformer import Transformer, init_cache, unstack
-from fr.sampling import batch, decode, rows, steering
+from fr.sampling import decode, rows, steering
 from fr.sampling import logits as lg
+from fr.sampling import state as batch
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
+from fr.sampling.scheduler import FLAGS
 from fr.sampling.scoring import Scorer
-from fr.sampling.slots import FLAGS
 
 LONG = tuple(range(3, 20))  # 17 tokens
 PLAIN = [

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fr import processes
+from fr import distributed
 from fr.errors import UserError
 from fr.models import ModelConfig, save
 from fr.models.transformer import init_params
-from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHORT = {
@@ -256,7 +256,7 @@ def _pair(body: str, heartbeat: int, patience: int = 600) -> list[subprocess.Pop
         from fr import processes
         from fr.errors import UserError
         index = int(sys.argv[1])
-        with processes.job(processes.settings("2", index, "{_address()}"), {heartbeat}, {patience}):
+        with distributed.job(distributed.settings("2", index, "{_address()}"), {heartbeat}, {patience}):
             {body}
     """
     return _start([[sys.executable, "-c", source, str(index)] for index in range(2)])
@@ -265,12 +265,12 @@ def _pair(body: str, heartbeat: int, patience: int = 600) -> list[subprocess.Pop
 def test_what_processes_tell_each_other():
     body = """
             # What process 0 has in hand counts, whatever the other one saw.
-            assert processes.share("work", [[3, 1, 4, 1, 5], []][index]) == [[3, 4, 5], [1, 1]][index]
-            assert processes.agree("what", ["yes", "no"][index]) == "yes"
-            assert processes.part(range(5)) == [range(2), range(2, 5)][index]
+            assert distributed.share("work", [[3, 1, 4, 1, 5], []][index]) == [[3, 4, 5], [1, 1]][index]
+            assert distributed.agree("what", ["yes", "no"][index]) == "yes"
+            assert distributed.part(range(5)) == [range(2), range(2, 5)][index]
             # Of unequal sizes, one of them nothing.
             for each in (["a" * 1000, b""], [None, {"x": [1.5]}]):
-                assert processes.gather(each[index]) == each
+                assert distributed.gather(each[index]) == each
             print(index)
     """
     # The chatter of collectives does not get through.
@@ -322,10 +322,10 @@ def test_a_process_that_lives_and_hangs_ends_all_in_one_line(meets):
 
 def test_killed_in_a_collective():
     body = """
-            processes.gather(index)
+            distributed.gather(index)
             if index == 1:
                 os.kill(os.getpid(), 9)
-            processes.gather(index)
+            distributed.gather(index)
     """
     survivor, victim = _pair(body, 3)
     _, errors = survivor.communicate(timeout=100)
@@ -383,7 +383,7 @@ def test_the_witness_loses_nothing_else():
 
 
 def _witness(written: str) -> str:
-    command = [sys.executable, "fr/processes/witness.py", "x.py", "60", "again"]
+    command = [sys.executable, "fr/distributed/log_filter.py", "x.py", "60", "again"]
     return subprocess.run(
         command, cwd=ROOT, input=written, capture_output=True, text=True
     ).stderr
@@ -403,7 +403,7 @@ def _witness(written: str) -> str:
 )
 def test_flags_that_do_not_fit_are_named(given, named):
     with pytest.raises(UserError, match=named):
-        processes.settings(*given)
+        distributed.settings(*given)
 
 
 def test_a_taken_port_is_named():

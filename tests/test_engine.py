@@ -12,7 +12,7 @@ from fr.models.transformer import Transformer
 from fr.sampling import steering
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
-from fr.sampling.work import ListSource, Resume
+from fr.sampling.sources import ListSource, Resume
 from fr.types import Row
 
 

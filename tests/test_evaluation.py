@@ -16,11 +16,11 @@ from fr.config import (
     TaskConfig,
 )
 from fr.errors import UserError
-from fr.pipeline.evaluate import evaluate
-from fr.pipeline.run import Run, open_run
+from fr.evaluation.accuracy import evaluate
 from fr.report.evaluation_tables import render_evaluation
+from fr.runs.run import Run, open_run
 from fr.sampling.engine import Engine
-from fr.tasks.countdown_checker import step_errors
+from fr.tasks.countdown_rules import step_errors
 
 CONFIG = Config(
     specialist="countdown",

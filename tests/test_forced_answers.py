@@ -6,9 +6,9 @@ import pytest
 
 from fr import tasks
 from fr.config import TaskConfig
+from fr.tasks.countdown import countdown_tokenizer
 from fr.tasks.countdown_solver import solutions
-from fr.tasks.countdown_tokenizer import countdown_tokenizer
-from fr.tasks.forced_answers import CUTS, SETS, answer_span, probe
+from fr.tasks.formats import CUTS, SETS, answer_span, probe
 from fr.types import RIGHT, Problem
 
 TRACE = "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes answer ( 10 - 3 ) * 7"

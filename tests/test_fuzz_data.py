@@ -18,13 +18,14 @@ from test_data_fuzz import mutated
 from test_plans import asked, make
 from test_stages import BASE
 
-from fr import plans, stages, workdir
+from fr import workdir
 from fr.errors import UserError
 from fr.metrics import MetricsWriter, read_lines
 from fr.routing.profiles import OPERATORS, Profiles, read_profiles, write_profiles
 from fr.routing.router import _orders, write_orders
 from fr.routing.shrink import Shrinkage
 from fr.routing.trained import ANYWHERE, Head
+from fr.runs import plans, stages
 
 SECONDS, ROOM = (
     5.0,
@@ -127,7 +128,7 @@ FORMATS = {
             f / "summary.json", {"a": [1, {"b": 0.5}], "c": "x"}
         ),
         "summary.json",
-        lambda f: stages.read_object(f / "summary.json"),
+        lambda f: workdir.read_object(f / "summary.json"),
         False,
     ),
     "metrics": Format(

@@ -12,7 +12,7 @@ from gguf_files import byte_level_vocabulary, sentencepiece_vocabulary, write_gg
 from fr.errors import UserError
 from fr.models import load
 from fr.models.config import RopeScaling, rotary
-from fr.models.gguf_io import unpermute
+from fr.models.gguf import unpermute
 
 Q = gguf.GGMLQuantizationType
 

@@ -7,9 +7,9 @@ import pytest
 
 from fr.config import TaskConfig
 from fr.errors import UserError
-from fr.tasks import gym, make
+from fr.tasks import make, reasoning_gym
 from fr.tasks.answers import canonical_answer
-from fr.tasks.splits import SPLITS, split_of
+from fr.tasks.base import SPLITS, split_of
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG
 
 FACTORY = """
@@ -84,8 +84,8 @@ def create_dataset(name, **given):
 
 def fresh(monkeypatch, seconds=60.0):
     """Workers of this test's own: they keep the package that they began with."""
-    monkeypatch.setattr(gym, "_SECONDS", seconds)
-    for workers in (gym._maker, gym._scorer):
+    monkeypatch.setattr(reasoning_gym, "_SECONDS", seconds)
+    for workers in (reasoning_gym._maker, reasoning_gym._scorer):
         if workers.cache_info().currsize:
             workers().close()
         workers.cache_clear()

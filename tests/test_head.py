@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from landscapes import Landscape, simulate
 
+from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.errors import UserError
 from fr.routing.columns import COLUMNS, read_columns, register_column

@@ -12,9 +12,9 @@ from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import grader_of, make
 from fr.tasks.answers import canonical_answer
+from fr.tasks.base import SPLITS, split_of
+from fr.tasks.datasets import SETS
 from fr.tasks.graders import grade_letter, grade_literal
-from fr.tasks.hub import SETS
-from fr.tasks.splits import SPLITS, split_of
 from fr.tasks.worked import WORKED
 from fr.types import RIGHT, UNPARSED, WRONG, Problem
 

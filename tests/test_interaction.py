@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from landscapes import Landscape, simulate
 
+from benchmarks.landscapes import Landscape, simulate
 from fr.config import Config, RoutingConfig
 from fr.routing.interaction import describe_interaction
 from fr.routing.profiles import OPERATORS

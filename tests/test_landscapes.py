@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from landscapes import Landscape, simulate
 
+from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.routing.compare import EVERYWHERE, compare
 from fr.routing.fixed import redone_look_ups

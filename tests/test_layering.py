@@ -10,19 +10,19 @@ STEPS = [
     {"stats"},
     {"foreign"},
     {"foreign_worker"},
-    {"processes"},
+    {"distributed"},
     {"config"},
     {"types"},
     {"workdir"},
-    {"locks", "metrics", "programs", "stages", "store"},
-    {"plans"},
+    {"locks", "metrics", "compile_cache", "store"},
     {"tasks", "models"},
     {"sampling"},
     {"diagnosis"},
     {"interventions", "routing", "rewards"},
+    {"runs"},
     {"report", "training"},
+    {"evaluation"},
     {"pipeline"},
-    {"benchmark"},
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.
@@ -36,7 +36,7 @@ MAY = {
         "help",
         "interrupts",
         "locks",
-        "processes",
+        "distributed",
         "registry",
     },
 }

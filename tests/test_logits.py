@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fr.sampling import logits as lg
-from fr.sampling.columns import summable
 from fr.sampling.rows import row_key
+from fr.sampling.vocab_reductions import summable
 
 draw, restrict, temper = jax.jit(lg.draw), jax.jit(lg.restrict), jax.jit(lg.temper)
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))

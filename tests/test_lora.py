@@ -13,13 +13,13 @@ from policy_batches import make_batch
 from fr.config import LoraConfig, PolicyConfig
 from fr.errors import UserError
 from fr.models import ModelConfig
-from fr.models.adapters import merge
+from fr.models.dense import merge
 from fr.models.transformer import Transformer, init_cache, unstack
 from fr.training import lora
 from fr.training.algorithms import DR_GRPO
 from fr.training.lora import applied, init_adapters
-from fr.training.policy import make_update
-from fr.training.state import init_state, training_mesh
+from fr.training.policy_loss import make_update
+from fr.training.update import init_state, training_mesh
 
 MODEL = ModelConfig(
     vocab=40, width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ff=32, qkv_bias=True

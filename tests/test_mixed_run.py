@@ -12,11 +12,11 @@ from fr.config import Config, InterventionConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.intervene import intervene
-from fr.pipeline.run import Run, check_chat
 from fr.pipeline.sample import sample
 from fr.pipeline.spending import open_router
 from fr.routing.pool import make_pool
 from fr.routing.profiles import read_profiles
+from fr.runs.run import Run, check_chat
 from fr.sampling.devices import Devices
 from fr.tasks import make
 from fr.tasks.mixed import Mixed

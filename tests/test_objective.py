@@ -18,7 +18,7 @@ from fr.config import (
 )
 from fr.config.algorithms import MEANS, SCALES
 from fr.errors import UserError
-from fr.rewards.groups import centred_by_group
+from fr.rewards.mix import centred_by_group
 from fr.training.algorithms import ALGORITHMS, CISPO, GRPO, GSPO, RLOO, advantages
 from fr.training.objective import GAPS, PolicyBatch, policy_loss, recomputes, weigh
 

@@ -18,10 +18,7 @@ from fr.config import (
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.errors import UserError
-from fr.pipeline.attempts import make_attempts, plan_attempt
 from fr.pipeline.online import attempt_online, reads_ancestor
-from fr.pipeline.run import Run
-from fr.pipeline.sample import ROLLOUT
 from fr.pipeline.spending import route_online
 from fr.report.online_tables import render_online
 from fr.routing import router as routers
@@ -29,10 +26,12 @@ from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.router import Router, fixed_router, load_router
 from fr.routing.rule import ZStatistics, rule_policy
 from fr.routing.spending import curve
+from fr.runs.attempts import make_attempts, plan_attempt
+from fr.runs.run import Run
 from fr.sampling.devices import Devices
 from fr.stats.pass_at_k import plurality, surest, weighted
 from fr.tasks.countdown import Countdown
-from fr.types import RIGHT, WRONG
+from fr.types import RIGHT, ROLLOUT, WRONG
 
 AFTER, MORE = 2, 3
 

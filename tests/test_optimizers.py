@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from fr.config import PolicyConfig, TrainingConfig
-from fr.training.state import make_optimizer
+from fr.training.update import make_optimizer
 
 CONFIG = PolicyConfig(learning_rate=0.01, weight_decay=0.1, clip_norm=1e9)
 DRAW = np.random.default_rng(0)

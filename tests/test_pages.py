@@ -44,8 +44,8 @@ def test_every_signal_is_on_its_page():
 @pytest.mark.parametrize("page", ["operators.md", "signals.md"])
 def test_a_page_names_settings_that_there_are(page):
     from fr.config import Config
+    from fr.config.experiment import as_dict
     from fr.config.reads import flat
-    from fr.config.whole import as_dict
 
     known = flat(as_dict(Config()))
     groups = "diagnosis|intervention|rewards|sampling|evaluation"

@@ -14,8 +14,8 @@ from fr.config import Config, TaskConfig
 from fr.errors import UserError
 from fr.models import Model, load, save
 from fr.models.sharding import check_heads
-from fr.pipeline.fit import check_vocabularies, pair, with_template
-from fr.sampling import stats
+from fr.runs.fit import check_vocabularies, pair, with_template
+from fr.sampling import token_stats
 
 
 def _with(model, *tokens, text=None):
@@ -77,12 +77,12 @@ def test_a_masked_id_has_no_log_ratio_and_moves_no_other(tau=0.6):
     draw = np.random.default_rng(0)
     s, a = (jnp.asarray(draw.normal(size=(3, 40)) * 3, jnp.float32) for _ in range(2))
     a = a.at[:, 7].set(-30.0)
-    read = lambda z: stats.read(z, jnp.float32(tau))
-    deferred = stats.defer(s, a, jnp.float32(tau), (7, 99))
+    read = lambda z: token_stats.read(z, jnp.float32(tau))
+    deferred = token_stats.defer(s, a, jnp.float32(tau), (7, 99))
     token = jnp.full(3, 7)
-    assert np.abs(stats.delta_path(read(s), read(a), token)).max() > 20
+    assert np.abs(token_stats.delta_path(read(s), read(a), token)).max() > 20
     np.testing.assert_allclose(
-        stats.delta_path(read(s), read(deferred), token), 0, atol=1e-5
+        token_stats.delta_path(read(s), read(deferred), token), 0, atol=1e-5
     )
     # Its probability is the specialist's; the rest keeps its proportions.
     p = lambda z: np.asarray(jax.nn.softmax(z / tau, -1), np.float64)
@@ -90,7 +90,7 @@ def test_a_masked_id_has_no_log_ratio_and_moves_no_other(tau=0.6):
     rest = np.arange(40) != 7
     scaled = p(a)[:, rest] / p(a)[:, rest].sum(1, keepdims=True) * (1 - p(s)[:, 7:8])
     np.testing.assert_allclose(p(deferred)[:, rest], scaled, rtol=1e-4)
-    assert stats.defer(s, a, jnp.float32(tau), ()) is a
+    assert token_stats.defer(s, a, jnp.float32(tau), ()) is a
 
 
 def test_a_template_is_told_its_variables(tiny_model):

@@ -115,7 +115,7 @@ def smollm2():
     """Our SmolLM2 and torch's, from the same GGUF file."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from fr.models.wheel import smollm2 as path_of
+    from fr.models.smollm2 import smollm2 as path_of
 
     path = path_of()
     source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}

@@ -22,17 +22,17 @@ from fr.config import LoraConfig, PreferenceConfig, TaskConfig, TrainingConfig
 from fr.errors import UserError
 from fr.models import ModelConfig, load, save
 from fr.models.transformer import init_params
-from fr.pipeline.dry_run import dry_run
-from fr.pipeline.pairs import as_pairs, failed_and_rescued
-from fr.pipeline.past import Past, shared_prefix
-from fr.pipeline.supervised import examples_of
-from fr.pipeline.train import train_lineage
-from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.training import trainer
+from fr.training.dry_run import dry_run
+from fr.training.lineage import train_lineage
 from fr.training.lora import split
-from fr.training.preference import make_preference_update
-from fr.training.state import TrainState, init_state, training_mesh
+from fr.training.pairs import as_pairs, failed_and_rescued
+from fr.training.past_runs import Past, shared_prefix
+from fr.training.preference_loss import make_preference_update
+from fr.training.supervised import examples_of
 from fr.training.trainer import Exam, Step, fit
+from fr.training.update import TrainState, init_state, training_mesh
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = ModelConfig(

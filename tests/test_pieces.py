@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fr.models.transformer import Transformer
-from fr.sampling import pieces
-from fr.sampling.pieces import by_pieces, piece_tokens, token_reading
+from fr.sampling import chunked_lm_head
+from fr.sampling.chunked_lm_head import by_pieces, piece_tokens, token_reading
 from fr.sampling.scoring import token_logps
 
 VOCAB = 300
@@ -64,7 +64,7 @@ def test_pieces_change_nothing(tokens, shards, monkeypatch):
         return jnp.sum(jnp.sin(logp)) + jnp.sum(jnp.cos(entropy)), (logp, entropy)
 
     whole = jax.value_and_grad(run, (0, 1), has_aux=True)(states, table)
-    monkeypatch.setattr(pieces, "LOGITS", 16 * VOCAB)
+    monkeypatch.setattr(chunked_lm_head, "LOGITS", 16 * VOCAB)
     run.clear_cache()
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
@@ -75,14 +75,14 @@ def test_pieces_change_nothing(tokens, shards, monkeypatch):
 
 def test_a_piece_is_small_and_full_of_rows():
     assert all(
-        piece_tokens(vocab) * vocab <= pieces.LOGITS
+        piece_tokens(vocab) * vocab <= chunked_lm_head.LOGITS
         for vocab in (128, 49_152, 151_936, 262_144)
     )
     assert piece_tokens(151_936) >= 96 and piece_tokens(10**8) == 8
 
 
 def test_memory_of_a_gradient_does_not_grow_with_the_logits(tiny_config, monkeypatch):
-    monkeypatch.setattr(pieces, "LOGITS", 64 * tiny_config.vocab)
+    monkeypatch.setattr(chunked_lm_head, "LOGITS", 64 * tiny_config.vocab)
     model = Transformer(tiny_config)
 
     @functools.partial(jax.jit, static_argnums=1)

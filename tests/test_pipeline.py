@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.retrofit import retrofit
 from fr import store
 from fr.config import (
     Config,
@@ -25,13 +26,12 @@ from fr.models import ModelConfig, save
 from fr.models.transformer import init_params
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.intervene import intervene
-from fr.pipeline.retrofit import retrofit
 from fr.pipeline.route import route
-from fr.pipeline.run import open_run
 from fr.pipeline.sample import sample
 from fr.routing.profiles import WEIGHT, read_profiles
+from fr.runs.run import open_run
 from fr.sampling.engine import Engine
-from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 
 ATTEMPTS = 4
 PLAIN = (

@@ -8,9 +8,10 @@ import pandas
 import pytest
 from test_store import ATTEMPTS
 
-from fr import plans, store
+from fr import store
 from fr.errors import UserError
-from fr.plans import Asked
+from fr.runs import plans
+from fr.runs.plans import Asked
 
 
 def asked(*names, group=0):

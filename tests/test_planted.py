@@ -4,14 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from planted_causes import as_runs, gather, summarise_causes, told_early
 from synthetic_profiles import make
 
+from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
 from fr.config import Config, RoutingConfig, StudyConfig, freeze
-from fr.diagnosis.causes import confusion, tell_causes
+from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
+from fr.evaluation.study import unit
 from fr.pipeline.audit import audit
-from fr.pipeline.study import unit
 from fr.report.cause_tables import render_causes
 from fr.routing.folds import resample_problems
 from fr.routing.pool import make_pool

@@ -27,18 +27,18 @@ from fr.training.algorithms import (
     REINFORCE,
     advantages,
 )
-from fr.training.covariance import costly
 from fr.training.lora import init_adapters
 from fr.training.microbatches import by_need
-from fr.training.policy import (
+from fr.training.policy_loss import (
     PolicyBatch,
     check_policy,
+    costly,
     make_logps,
     make_update,
     policy_loss,
     weigh,
 )
-from fr.training.state import init_state, place_batch, training_mesh
+from fr.training.update import init_state, place_batch, training_mesh
 
 TINY = ModelConfig(vocab=40, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ff=24)
 # No clip of the gradient: the first moment then is a tenth of it.

@@ -32,20 +32,20 @@ from fr.errors import UserError
 from fr.metrics import Board, Stages
 from fr.models import ModelConfig, load, save
 from fr.models.transformer import Transformer, init_params
-from fr.pipeline.dry_run import dry_run
-from fr.pipeline.kept import ROLLOUTS
-from fr.pipeline.learner import Learner
-from fr.pipeline.policy import check_terms
-from fr.pipeline.rollouts import Sampler
-from fr.pipeline.step_metrics import alarms, entropy_fit
-from fr.pipeline.train import train_lineage
-from fr.pipeline.updates import Updates
 from fr.rewards import Mix
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
-from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.training.checkpoints import Checkpoints
-from fr.training.state import TrainState
+from fr.training.dry_run import dry_run
+from fr.training.kept_rollouts import ROLLOUTS
+from fr.training.learner import Learner
+from fr.training.lineage import train_lineage
+from fr.training.policy_updates import Updates
+from fr.training.rl import check_terms
+from fr.training.rl_metrics import alarms, entropy_fit
+from fr.training.rollouts import Sampler
+from fr.training.update import TrainState
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = ModelConfig(

@@ -6,8 +6,8 @@ import pathlib
 
 import numpy as np
 import pytest
-from landscapes import Landscape, simulate
 
+from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.routing.certify import (
     beats_every,

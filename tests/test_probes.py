@@ -16,11 +16,12 @@ from test_engine import Script, again
 
 from fr.models import ModelConfig
 from fr.models.transformer import Transformer, init_cache
-from fr.sampling import probes, sampled_confidence
-from fr.sampling.confidence import Prober
+from fr.sampling import probe_trees as probes
+from fr.sampling import probes as sampled_confidence
 from fr.sampling.devices import Devices
-from fr.sampling.packing import LENGTHS, ROWS
-from fr.sampling.work import Resume
+from fr.sampling.probe_trees import LENGTHS, ROWS
+from fr.sampling.probes import Prober
+from fr.sampling.sources import Resume
 from fr.types import Probe, Rollout
 
 CUE = (20, 21, 22)

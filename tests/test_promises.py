@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from landscapes import Landscape, simulate
 from synthetic_profiles import make
 
+from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.routing.compare import EVERYWHERE, TRANSFER, Judged
 from fr.routing.folds import make_folds, resample_problems

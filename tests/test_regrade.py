@@ -9,15 +9,16 @@ import sys
 
 import pytest
 
-from fr import stages, store, tasks
+from fr import store, tasks
 from fr.config import Config, SamplingConfig, TaskConfig
 from fr.errors import UserError
-from fr.pipeline import attempts as pipeline_attempts
-from fr.pipeline.inputs import grader
 from fr.pipeline.regrade import EXAMPLES, regrade
-from fr.pipeline.run import Run
 from fr.pipeline.sample import sample
 from fr.report.grade_tables import render_regraded
+from fr.runs import attempts as pipeline_attempts
+from fr.runs import stages
+from fr.runs.inputs import grader
+from fr.runs.run import Run
 from fr.sampling.devices import Devices
 from fr.tasks.grading import grade_all
 from fr.types import RIGHT, UNPARSED, WRONG

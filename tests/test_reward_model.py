@@ -24,16 +24,15 @@ from fr.config import (
 from fr.errors import UserError
 from fr.models import load
 from fr.models.transformer import Transformer
-from fr.pipeline.attempts import make_attempts
-from fr.pipeline.judge import Judge
-from fr.pipeline.preference import _plan, make_pairs
-from fr.pipeline.run import Run
-from fr.pipeline.train import train_lineage
 from fr.rewards import Mix
+from fr.runs.attempts import make_attempts
+from fr.runs.run import Run
 from fr.sampling.devices import Devices
-from fr.training.preference import make_rewards
-from fr.training.reward_model import load_reward_model
-from fr.training.state import training_mesh
+from fr.training.lineage import train_lineage
+from fr.training.preference_loss import make_rewards
+from fr.training.reward_model import Judge, load_reward_model
+from fr.training.rlsf import _plan, make_pairs
+from fr.training.update import training_mesh
 
 CONFIG = Config(
     algorithm="reward_model",

@@ -10,8 +10,8 @@ from reward_batches import GROUP, ROWS, TOKENS, batch, trajectory
 
 from fr.config import RewardsConfig
 from fr.rewards import TERMS
-from fr.rewards.values import withhold
-from fr.sampling import stats as token_statistics
+from fr.rewards.terms import withhold
+from fr.sampling import token_stats as token_statistics
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Truth
 
 CONFIG = RewardsConfig(switch_words=("no", "up"))

@@ -9,7 +9,7 @@ from reward_batches import GROUP, ROWS, TOKENS, batch, trajectory
 from fr.config import Config, RewardsConfig, as_dict, freeze
 from fr.errors import UserError
 from fr.rewards import TERMS, Mix, import_terms, term
-from fr.rewards.groups import standardised
+from fr.rewards.mix import standardised
 from fr.types import RIGHT, WRONG, Truth
 
 ONE = {"terms": (("x", 1.0),)}

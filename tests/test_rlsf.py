@@ -14,8 +14,8 @@ from fr.config import Config, PreferenceConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.models import load
 from fr.models.transformer import Transformer
-from fr.pipeline.preference import confident_pairs, make_pairs, train_preferences
-from fr.sampling.branches import first_tokens
+from fr.sampling.cot_decoding import first_tokens
+from fr.training.rlsf import confident_pairs, make_pairs, train_preferences
 
 CONFIG = Config(
     algorithm="dpo",

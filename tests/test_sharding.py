@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from safetensors.numpy import load_file
 
 from fr.models import ModelConfig, load, save, sharding
-from fr.models.safetensors_io import SafetensorsFolder
+from fr.models.safetensors import SafetensorsFolder
 from fr.models.weights import assemble, disassemble, shapes
 
 # One kv head: what belongs to it cannot be divided.

@@ -9,17 +9,16 @@ import pytest
 from synthetic_profiles import make
 
 from fr.config import Config
+from fr.diagnosis.features import loop_length, repeated_end, running
 from fr.diagnosis.signals import KINDS, SIGNALS, Failures, read_signals
 from fr.diagnosis.signals.base import signal
-from fr.diagnosis.thoughts import loop_length, repeated_end
-from fr.diagnosis.windows import running
 from fr.routing.columns import COLUMNS, read_columns, register_column
 from fr.routing.profiles import read_profiles, write_profiles
 from fr.store import Attempt
 from fr.tasks.answers import canonical_answer
 from fr.tasks.countdown import Countdown
-from fr.tasks.countdown_checker import steps
-from fr.tasks.countdown_replay import replay
+from fr.tasks.countdown_rules import steps
+from fr.tasks.countdown_solver import replay
 from fr.tasks.countdown_traces import TRACES
 from fr.types import Cost
 

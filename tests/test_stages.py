@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from fr import stages
 from fr.config import Config, as_dict
 from fr.config.reads import STAGES, difference, flat, following, reads_setting
 from fr.errors import UserError
+from fr.runs import stages
 
 BASE = as_dict(Config(specialist="a", ancestor="b"))
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from fr.sampling import stats
-from fr.sampling.columns import likeliest
+from fr.sampling import token_stats as stats
+from fr.sampling.vocab_reductions import likeliest
 from fr.types import LineageStats, TokenStats
 
 TAU = np.float32(0.6)

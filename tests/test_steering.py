@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fr.diagnosis.windows import running
+from fr.diagnosis.features import running
 from fr.models.transformer import Transformer
-from fr.sampling import batch, decode, rows, stats, steering
+from fr.sampling import decode, rows, steering
+from fr.sampling import state as batch
+from fr.sampling import token_stats as stats
 from fr.sampling.rows import row_key
 from fr.types import LineageStats, Row
 

@@ -9,8 +9,8 @@ import pytest
 from fr.config import Config, StudyConfig
 from fr.config.checks import validate
 from fr.errors import UserError
-from fr.pipeline.measures import Measures, read_measures
-from fr.pipeline.study import (
+from fr.evaluation.eval_metrics import Measures, read_measures
+from fr.evaluation.study import (
     ANCESTOR,
     EVALUATED,
     changes,

@@ -10,7 +10,7 @@ import pytest
 from golden.nasty import TEXTS
 
 from fr.errors import UserError
-from fr.models.gguf_io import GGUFFile
+from fr.models.gguf import GGUFFile
 from fr.models.gguf_tokenizer import gguf_tokenizer
 from fr.models.tokenizer import load_tokenizer
 

@@ -13,8 +13,8 @@ from fr.errors import UserError
 from fr.interventions import OPERATORS, Change, Failure, Setting, select
 from fr.interventions.traces import OFFSETS
 from fr.models import Model, ModelConfig
-from fr.sampling.work import Resume
-from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer
+from fr.sampling.sources import Resume
+from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.tasks.formats import Written, format_of
 from fr.types import Problem
 

@@ -7,11 +7,9 @@ import re
 import pytest
 
 from fr.config import TaskConfig
-from fr.tasks.countdown import Countdown
-from fr.tasks.countdown_checker import step_errors, steps
-from fr.tasks.countdown_replay import replay
-from fr.tasks.countdown_solver import moves, solutions
-from fr.tasks.countdown_tokenizer import VOCABULARY, countdown_tokenizer, word_level
+from fr.tasks.countdown import VOCABULARY, Countdown, countdown_tokenizer, word_level
+from fr.tasks.countdown_rules import step_errors, steps
+from fr.tasks.countdown_solver import moves, replay, solutions
 from fr.tasks.countdown_traces import DEFECTS, TRACES
 from fr.types import RIGHT
 

@@ -19,14 +19,14 @@ from fr.errors import UserError
 from fr.metrics import MetricsWriter
 from fr.models import Model, ModelConfig, load
 from fr.models.transformer import Transformer, init_params
-from fr.pipeline.supervised import examples_of
-from fr.pipeline.train import train_ancestor, train_lineage
-from fr.sampling import pieces as head_pieces
-from fr.tasks.countdown_tokenizer import countdown_tokenizer
+from fr.sampling import chunked_lm_head as head_pieces
+from fr.tasks.countdown import countdown_tokenizer
 from fr.training.data import PackedData, in_batches, pack
 from fr.training.epochs import visits
+from fr.training.lineage import train_ancestor, train_lineage
 from fr.training.sft import make_step
-from fr.training.state import init_state
+from fr.training.supervised import examples_of
+from fr.training.update import init_state
 
 TINY = ModelConfig(
     vocab=128, width=16, layers=2, heads=2, kv_heads=2, head_dim=8, ff=24

@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from landscapes import Landscape, simulate
 
+from benchmarks.landscapes import Landscape, simulate
 from fr.config import Config, RegimesConfig, RoutingConfig
 from fr.errors import UserError
 from fr.pipeline.route import route

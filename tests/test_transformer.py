@@ -10,8 +10,8 @@ import pytest
 from conftest import random_params
 
 from fr.models import Model
+from fr.models.dense import dense_product
 from fr.models.model import positions_of
-from fr.models.products import dense_product
 from fr.models.transformer import Transformer, init_cache, unstack, visible
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from landscapes import Landscape, simulate
 
+from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import STEERABLE, label
 from fr.routing.certainty import certainty, label_posterior, label_stability

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from fr.errors import UserError
-from fr.models import wheel
+from fr.models import smollm2 as wheel
 
 WEIGHTS = b"GGUF and more"
 

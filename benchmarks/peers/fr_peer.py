@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from serve import batches, serve
 
-from fr.benchmark.timing import spread
+from benchmarks.timing import spread
 from fr.models import load as load_model
 from fr.models.transformer import Transformer
 from fr.sampling.engine import Engine

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from fr.config.experiment import Config, as_dict
 from fr.config.learning import PREFERENCES
-from fr.config.whole import Config, as_dict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 # Each of these files what it defines in OPERATORS.
 from fr.interventions import operators, prompted, traces  # noqa: F401
-from fr.interventions.base import (
+from fr.interventions.intervention import (
     OPERATORS,
     Change,
     Failure,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fr.diagnosis.junction import tokens_of
-from fr.interventions.base import Setting, register
+from fr.interventions.intervention import Setting, register
 from fr.sampling import steering
 from fr.sampling.rows import WIDTHS
 

@@ -9,9 +9,9 @@ from fr import tasks
 from fr.config import TaskConfig
 from fr.diagnosis.junction import tokens_of
 from fr.errors import UserError
-from fr.interventions.base import Change, Setting, register
+from fr.interventions.intervention import Change, Setting, register
 from fr.prompts import plain_text
-from fr.sampling.work import Resume
+from fr.sampling.sources import Resume
 from fr.tasks.base import Task
 from fr.tasks.formats import spell
 from fr.tasks.steps import completion_of

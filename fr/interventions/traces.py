@@ -3,7 +3,7 @@
 import numpy as np
 
 from fr.diagnosis.junction import junction
-from fr.interventions.base import Change, Failure, Setting, register
+from fr.interventions.intervention import Change, Failure, Setting, register
 from fr.interventions.operators import steer
 from fr.sampling import steering
 from fr.tasks.formats import spell

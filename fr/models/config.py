@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from fr.models.rope_scaling import RopeScaling, inv_freq
+from fr.errors import UserError
+from fr.models.rope import RopeScaling, inv_freq
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,3 +104,25 @@ def _ropes(config: ModelConfig) -> list[tuple[float, RopeScaling | None]]:
     if config.window and config.local_rope_theta:
         kinds.append((config.local_rope_theta, config.local_rope_scaling))
     return kinds
+
+
+KNOWN = ("float32", "bfloat16")
+
+
+def choose_dtype(dtype=None) -> jnp.dtype:
+    """Type of parameters and compute: bfloat16 on accelerators, float32 on CPU, or the one that is given.
+
+    Norms, rotary angles, softmax, the head's accumulation and all statistics are float32 whatever this says.
+    On an accelerator, float32 products are exact only under `jax.default_matmul_precision("highest")`.
+    """
+    if dtype is None:
+        # A CPU without bfloat16 units is slower in it than in float32.
+        return jnp.dtype(
+            jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        )
+    name = jnp.dtype(dtype).name
+    if name not in KNOWN:
+        raise UserError(
+            f"dtype {name!r} is not supported; there are: {', '.join(KNOWN)}"
+        )
+    return jnp.dtype(dtype)

@@ -6,7 +6,7 @@ import re
 from fr.errors import UserError, first_line
 from fr.models.bounds import check_config, shown, whole_number
 from fr.models.config import ModelConfig
-from fr.models.rope_scaling import read_scaling, write_scaling
+from fr.models.rope import read_scaling, write_scaling
 
 _GEMMA = {"gelu": True, "scaled_embedding": True, "unit_offset": True}
 

@@ -21,7 +21,7 @@ from tokenizers import (
 from fr import foreign
 from fr.errors import UserError
 from fr.models.bounds import shown
-from fr.models.gguf_io import GGUFFile
+from fr.models.gguf import GGUFFile
 from fr.models.tokenizer import quiet_transformers, reads
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

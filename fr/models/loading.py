@@ -7,16 +7,16 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
-from fr import processes
+from fr import distributed
 from fr.errors import UserError, first_line
-from fr.models.adapters import merge
 from fr.models.chat_template import end_of_turn
-from fr.models.config import ModelConfig
+from fr.models.config import ModelConfig, choose_dtype
+from fr.models.dense import merge
 from fr.models.families import model_config, text_config
-from fr.models.gguf_io import GGUFFile
+from fr.models.gguf import GGUFFile
 from fr.models.gguf_tokenizer import gguf_tokenizer, special_id
 from fr.models.model import Model, check_ids
-from fr.models.orbax_io import (
+from fr.models.orbax import (
     Held,
     checkpoints_in,
     is_checkpoint,
@@ -24,11 +24,10 @@ from fr.models.orbax_io import (
     read_adapters,
     read_trained,
 )
-from fr.models.precision import choose_dtype
-from fr.models.safetensors_io import SafetensorsFolder, read_object, write_folder
+from fr.models.safetensors import SafetensorsFolder, read_object, write_folder
+from fr.models.smollm2 import smollm2
 from fr.models.tokenizer import load_tokenizer, stop_ids, write_tokenizer
 from fr.models.weights import assemble
-from fr.models.wheel import smollm2
 from fr.workdir import PathLike
 
 _HUB = r"[\w.-]+/[\w.-]+(@[\w./-]+)?"
@@ -89,7 +88,7 @@ def save(
     """
     if stop_tokens is None:
         stop_tokens = stop_ids(tokenizer.eos_token_id if tokenizer else None)
-    if tokenizer is not None and processes.is_first():
+    if tokenizer is not None and distributed.is_first():
         write_tokenizer(folder, tokenizer)
     write_folder(folder, config, params, stop_tokens)
 

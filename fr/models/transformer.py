@@ -9,8 +9,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from fr.models.config import LayerData, ModelConfig, layer_data, rotary, rotary_gain
-from fr.models.products import dense_product
-from fr.models.rotary import Rotation, rope, rotation
+from fr.models.dense import dense_product
+from fr.models.rope import Rotation, rope, rotation
 from fr.models.sharding import whole
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh
 
-from fr import processes
+from fr import distributed
 from fr.errors import UserError
 from fr.models.config import ModelConfig
 from fr.models.sharding import check_heads, host_buffer, make_array, on_host, sharding
@@ -167,7 +167,7 @@ def assemble(
         )
         heads = config.heads, config.kv_heads
         if said := check_heads(*heads, tensors.where, mesh.shape["model"], bytes_each):
-            processes.say(said)
+            distributed.say(said)
     flat, layers = {}, [{} for _ in range(config.layers)]
     for entry, shape in entries(config):
         leaf = functools.partial(_leaf, tensors, entry, dtype, mesh)

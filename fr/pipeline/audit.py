@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from fr.config import ALGORITHMS, Config
-from fr.diagnosis.audit import CLASSIFIERS, fold_accuracy, leave_run_out
+from fr.diagnosis.classifiers import CLASSIFIERS, fold_accuracy, leave_run_out
 from fr.routing.columns import COLUMNS, read_columns
 from fr.routing.folds import assign
 from fr.routing.pool import make_pool

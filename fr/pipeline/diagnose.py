@@ -6,17 +6,16 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from fr import processes, store
+from fr import distributed, store
 from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.interrupts import check
 from fr.pipeline.profiles import write_tables
-from fr.pipeline.run import Run
-from fr.pipeline.sample import is_failure
-from fr.plans import complete
 from fr.routing.profiles import FEATURES
+from fr.runs.plans import complete
+from fr.runs.run import Run
 from fr.sampling.scoring import Scorer
-from fr.types import Cost
+from fr.types import Cost, is_failure
 
 
 def diagnose(run: Run) -> dict:
@@ -37,13 +36,15 @@ def diagnose(run: Run) -> dict:
     run.begin("scores")
     in_loop = run.config.diagnosis.statistics == "loop"
     scorer = None if in_loop else run.scorer()
-    mine = processes.share("scores", [index for index in sampled if index not in have])
-    for index in tqdm(mine, desc=processes.label("scores"), unit="shard"):
+    mine = distributed.share(
+        "scores", [index for index in sampled if index not in have]
+    )
+    for index in tqdm(mine, desc=distributed.label("scores"), unit="shard"):
         check()
         failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
         scored = _of_the_loop(failed, run) if in_loop else _score(failed, scorer, run)
         store.write_shard(into, index, scored)
-    processes.wait("scores")
+    distributed.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
         raise UserError(
             f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fr import store
+from fr.diagnosis.features import bottom, groups
 from fr.diagnosis.junction import Trace, calibrate
-from fr.diagnosis.windows import bottom, groups
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Failure, Setting
-from fr.pipeline.attempts import make_attempts, plan_change
 from fr.pipeline.profiles import failures_by_problem, write_tables
-from fr.pipeline.run import Run
+from fr.runs.attempts import make_attempts, plan_change
+from fr.runs.run import Run
 from fr.sampling.rows import row_key
 from fr.stats.bootstrap import rate
 from fr.stats.pass_at_k import plurality, surest, weighted

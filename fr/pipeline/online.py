@@ -8,20 +8,19 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from fr import processes, store
+from fr import distributed, store
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.interventions import OPERATORS, Setting
-from fr.pipeline.attempts import Planned, graded, plan_attempt, plan_change
 from fr.pipeline.intervene import setting_of
 from fr.pipeline.profiles import signals_of
-from fr.pipeline.run import Run
-from fr.pipeline.sample import ROLLOUT, is_failure
 from fr.routing.columns import COLUMNS
 from fr.routing.router import Router
-from fr.sampling.work import Resume
-from fr.tasks.forced_answers import probe
-from fr.types import RIGHT, Probe, Problem, Rollout, Row
+from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
+from fr.runs.run import Run
+from fr.sampling.sources import Resume
+from fr.tasks.formats import probe
+from fr.types import RIGHT, ROLLOUT, Probe, Problem, Rollout, Row, is_failure
 from fr.workdir import claim_workdir
 
 
@@ -159,7 +158,7 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     declared = router.record | (
         {"budget": c.intervention.budget} if c.intervention.budget else {}
     )
-    processes.in_turn(f"{router.name} folder", lambda: claim_workdir(folder, declared))
+    distributed.in_turn(f"{router.name} folder", lambda: claim_workdir(folder, declared))
     run.begin("online")
     size = max(
         1, c.sampling.shard_rows // (c.intervention.after + c.intervention.attempts)
@@ -172,10 +171,10 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     # Room for a whole attempt that is kept, or for a longer prompt.
     longest = 2 * (max(prompts) + c.sampling.max_new_tokens)
     have = store.finished(folder)
-    mine = processes.share(
+    mine = distributed.share(
         router.name, [i for i in range(len(blocks)) if i not in have]
     )
-    label = processes.label(router.name)
+    label = distributed.label(router.name)
     with tqdm(
         total=sum(len(blocks[i]) for i in mine), desc=label, unit="problem"
     ) as bar:
@@ -187,7 +186,7 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
                 i,
                 [attempt for case in source.cases for attempt in case.attempts],
             )
-    processes.wait(router.name)
+    distributed.wait(router.name)
     return folder
 
 

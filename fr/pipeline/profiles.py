@@ -5,22 +5,21 @@ import math
 import numpy as np
 from etils import epath
 
-from fr import processes, store
+from fr import distributed, store
 from fr.config import Config
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.diagnosis.question import question_features
 from fr.diagnosis.signals import SIGNALS, Failures, read_signals
 from fr.interventions import OPERATORS
-from fr.pipeline.run import Run
-from fr.pipeline.sample import is_failure
 from fr.routing.pool import MODEL
 from fr.routing.profiles import FEATURES, WEIGHT, Profiles, write_profiles
 from fr.routing.recorded import FORWARD, Recorded, record
+from fr.runs.run import Run
 from fr.tasks.answers import canonical_answers
-from fr.tasks.countdown_replay import replay
+from fr.tasks.countdown_solver import replay
 from fr.tasks.formats import format_of
-from fr.types import RIGHT, UNPARSED, Problem
+from fr.types import RIGHT, UNPARSED, Problem, is_failure
 
 _COLUMNS = [
     "problem",
@@ -74,7 +73,7 @@ def write_tables(run: Run) -> list[Profiles]:
     for first in run.config.diagnosis.failures:
         tables[table_of(first)] = _cells(run, *_first(first, failures, rows), first)
     for name, cells in tables.items():
-        if cells and processes.is_first():
+        if cells and distributed.is_first():
             write_profiles(run.workdir / name, cells)
     return whole
 

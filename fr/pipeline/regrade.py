@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 from etils import epath
 
-from fr import stages, store, tasks
+from fr import store, tasks
 from fr.config import freeze
 from fr.errors import UserError
 from fr.files import read_json
 from fr.locks import hold
-from fr.pipeline.inputs import grader
-from fr.pipeline.sample import is_failure
+from fr.runs import stages
+from fr.runs.inputs import grader
 from fr.tasks.answers import extracted_answer
 from fr.tasks.grading import grade_all, grader_version
-from fr.types import Problem
+from fr.types import Problem, is_failure
 from fr.workdir import PathLike
 
 EXAMPLES = 12  # changed grades that are shown

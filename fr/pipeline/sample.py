@@ -1,13 +1,11 @@
 """Rollouts of a task by the specialist."""
 
 from fr import store
-from fr.pipeline.attempts import make_attempts, plan_attempt
-from fr.pipeline.run import Run
+from fr.runs.attempts import make_attempts, plan_attempt
+from fr.runs.run import Run
 from fr.stats.bootstrap import rate
-from fr.tasks.forced_answers import probe
-from fr.types import GRADES, RIGHT
-
-ROLLOUT = "rollout"  # operator name of plain samples that nothing has diagnosed yet
+from fr.tasks.formats import probe
+from fr.types import GRADES, RIGHT, ROLLOUT, is_failure
 
 
 def sample(run: Run) -> dict:
@@ -48,8 +46,3 @@ def summarise_rollouts(run: Run) -> dict:
         ),
         "truncated": sum(truncated) / max(len(grades), 1),
     }
-
-
-def is_failure(grade: str) -> bool:
-    """Whether an attempt failed; one whose grader broke is unknown, neither right nor failed."""
-    return grade in ("wrong", "unparsed")

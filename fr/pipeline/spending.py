@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from fr import processes, store
+from fr import distributed, store
 from fr.errors import UserError
 from fr.pipeline.intervene import vote
 from fr.pipeline.online import attempt_online
 from fr.pipeline.profiles import positions
-from fr.pipeline.run import Run
 from fr.routing.profiles import FEATURES, read_profiles
 from fr.routing.router import FIXED, Router, fixed_router, load_router
 from fr.routing.spending import Spent, curve
+from fr.runs.run import Run
 from fr.stats.bootstrap import rate
 from fr.types import RIGHT
 from fr.workdir import PathLike, write_json
@@ -78,7 +78,7 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
         "right_at_first": _right_at_first(run, made[router.name]),
         "curve": _curve(run, made, reference.name),
     }
-    if processes.is_first():
+    if distributed.is_first():
         write_json(run.workdir / "online.json", summary)
     return summary
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from etils import epath
 
 from fr.errors import UserError
-from fr.stages import read_object
-from fr.workdir import PathLike, to_json, write_json
+from fr.workdir import PathLike, read_object, to_json, write_json
 
 DECLARATION = "declaration.json"
 

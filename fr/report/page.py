@@ -39,8 +39,7 @@ from fr.report.schedule_tables import schedule_blocks
 from fr.report.stages import attempts_table as operators_table
 from fr.report.stages import render_failures, render_rollouts
 from fr.report.transfer_tables import calibration_blocks, transfer_blocks
-from fr.stages import read_object
-from fr.workdir import PathLike, write_whole
+from fr.workdir import PathLike, read_object, write_whole
 
 NAME = "report.html"
 _KINDS = ("landscape", "rescue", "cost")

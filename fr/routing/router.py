@@ -13,8 +13,7 @@ from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import Policy, ZStatistics, rule_policy
 from fr.routing.schedules import ONE_ORDER, order_for
 from fr.routing.trained import ANYWHERE, OUTLINE, Head, statistics_of
-from fr.stages import read_object, seal, unseal
-from fr.workdir import PathLike
+from fr.workdir import PathLike, read_object, seal, unseal
 
 FIXED = "fixed:"  # before the name of the operator that every failure gets
 POLICIES = ("rule", "head", "schedule", ONE_ORDER, f"{FIXED}NAME")

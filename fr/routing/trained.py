@@ -12,8 +12,7 @@ from fr.routing.columns import read_columns, standardise
 from fr.routing.profiles import Profiles
 from fr.routing.rule import Policy
 from fr.routing.shrink import Shrinkage
-from fr.stages import seal, unseal
-from fr.workdir import PathLike
+from fr.workdir import PathLike, seal, unseal
 
 ANYWHERE = ""  # stands for a cell that is new: what all training rows say together
 OUTLINE = "head.json"

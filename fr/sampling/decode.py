@@ -8,8 +8,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fr.models.transformer import KVCache, Transformer
 from fr.sampling import logits as lg
-from fr.sampling import stats, steering
-from fr.sampling.batch import DecodeState, Models
+from fr.sampling import steering
+from fr.sampling import token_stats as stats
+from fr.sampling.state import DecodeState, Models
 from fr.types import Emission
 
 

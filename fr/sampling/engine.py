@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
-from fr import processes
+from fr import distributed
 from fr.errors import UserError
 from fr.models.model import check_ids
 from fr.models.transformer import Transformer, unstack
-from fr.sampling import batch, decode, edits, probes, rows, steering
-from fr.sampling.admission import Admission
-from fr.sampling.batch import cache_size
-from fr.sampling.confidence import Prober
+from fr.sampling import decode, probe_trees, rows, steering
+from fr.sampling import scheduler as edits
+from fr.sampling import state as batch
 from fr.sampling.devices import Devices
-from fr.sampling.slots import Slot
-from fr.sampling.work import ListSource, Plan, Speak, WorkSource
+from fr.sampling.probes import Prober
+from fr.sampling.scheduler import Admission, Slot
+from fr.sampling.sources import ListSource, Plan, Speak, WorkSource
+from fr.sampling.state import cache_size
 from fr.types import LineageStats, Rollout, Row, TokenStats
 
 
@@ -111,7 +112,8 @@ class Engine:
             "edit", lambda params, *args: batch.edit(*args), donate=(1,)
         )
         self._probe = program(
-            "probe", lambda params, *args: probes.score(model, params.specialist, *args)
+            "probe",
+            lambda params, *args: probe_trees.score(model, params.specialist, *args),
         )
         # One compiled function a size: a fresh function would compile anew for each run.
         self._resize = functools.cache(
@@ -179,7 +181,7 @@ class Engine:
         slots: list[Slot | None] = [None] * (self.slots * self.devices.count)
         finished, last = [], None
         while True:
-            processes.beat()
+            distributed.beat()
             state = self._admit(state, slots, self._ask(source, finished, slots))
             if any(slots):
                 state = self._fit(state, slots)

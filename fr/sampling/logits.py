@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from fr.sampling.columns import column_sums, first_of, likeliest, pick, summable
+from fr.sampling.vocab_reductions import (
+    column_sums,
+    first_of,
+    likeliest,
+    pick,
+    summable,
+)
 
 COLDEST = 1e-6  # smaller temperatures are this one: 1 / T and logits / T stay finite, and far above OFF
 OFF = -1e30  # finite, so that a filtered row never makes NaN

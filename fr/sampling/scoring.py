@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fr import processes
+from fr import distributed
 from fr.errors import UserError
 from fr.models.model import check_ids
 from fr.models.transformer import Transformer
-from fr.sampling import stats
-from fr.sampling.batch import Models
+from fr.sampling import token_stats as stats
+from fr.sampling.chunked_lm_head import by_pieces, token_reading
 from fr.sampling.devices import Devices
-from fr.sampling.pieces import by_pieces, token_reading
+from fr.sampling.state import Models
 from fr.types import TokenScores
 
 SCORES = (
@@ -253,7 +253,7 @@ class Scorer:
                 for b, (sequence, first) in enumerate(zip(part, begin))
             ]
             progress(len(part))
-            processes.beat()
+            distributed.beat()
         return out
 
     def _rows(self, size: int) -> int:

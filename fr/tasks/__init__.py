@@ -24,13 +24,15 @@ def _registered(name: str) -> Callable:
     from fr.tasks import (  # noqa: F401
         arithmetic,
         countdown,
-        gym,
-        hub,
+        datasets,  # noqa: F401
         mixed,
         questions,
+        reasoning_gym,  # noqa: F401
         word_problems,
     )
     from fr.tasks.base import TASKS
 
     # only there a data set's own name follows
-    return TASKS[gym.PACKAGE if name.startswith(f"{gym.PACKAGE}:") else name]
+    return TASKS[
+        reasoning_gym.PACKAGE if name.startswith(f"{reasoning_gym.PACKAGE}:") else name
+    ]

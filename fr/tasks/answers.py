@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fr.tasks import countdown_checker, extract, gym
+from fr.tasks import countdown_rules, extract, reasoning_gym
 from fr.tasks.claims import number_undone, read
 from fr.tasks.equality import same_formulas
 from fr.tasks.graders import letter_of, literal_key, literal_of
@@ -17,15 +17,15 @@ def canonical_answer(task: str, completion: str) -> str | None:
     else the words. None where there is no answer.
     """
     if task == "countdown":
-        expression = countdown_checker.extract(completion)
-        return None if expression is None else countdown_checker.spaced(expression)
+        expression = countdown_rules.extract(completion)
+        return None if expression is None else countdown_rules.spaced(expression)
     if task == "gpqa":
         return letter_of(completion)
     if task == "cruxeval":
         stated = literal_of(completion)
         return None if stated is None else literal_key(stated[0])
-    if task.startswith(gym.PACKAGE):
-        forms = gym.readings(completion)
+    if task.startswith(reasoning_gym.PACKAGE):
+        forms = reasoning_gym.readings(completion)
         return normalised(forms[-1]) if forms else None
     found = extract.find(completion)
     if found is None:
@@ -69,7 +69,9 @@ def canonical_answers(task: str, completions: Sequence[str | None]) -> list[str 
 
 def _alike(task: str, completions: dict[str, str], one: str, other: str) -> bool:
     """Whether two keys of formulas stand for one value."""
-    if task in ("countdown", "gpqa", "cruxeval") or task.startswith(gym.PACKAGE):
+    if task in ("countdown", "gpqa", "cruxeval") or task.startswith(
+        reasoning_gym.PACKAGE
+    ):
         return False
     found = [extract.find(completions[key]) for key in (one, other)]
     return same_formulas(*(each.text for each in found))
@@ -78,8 +80,8 @@ def _alike(task: str, completions: dict[str, str], one: str, other: str) -> bool
 def extracted_answer(task: str, completion: str) -> str | None:
     """The answer that the grader of a task finds in a completion, as it is written; None where it finds none."""
     if task == "countdown":
-        return countdown_checker.extract(completion)
-    if task.startswith(gym.PACKAGE):
-        return next(iter(gym.readings(completion)), None)
+        return countdown_rules.extract(completion)
+    if task.startswith(reasoning_gym.PACKAGE):
+        return next(iter(reasoning_gym.readings(completion)), None)
     kind = {"gpqa": extract.LETTER, "cruxeval": extract.LITERAL}.get(task, extract.MATH)
     return extract.final_answer(completion, kind)

@@ -11,13 +11,14 @@ import itertools
 import math
 import random
 
+from tokenizers import Tokenizer, models, pre_tokenizers
+
 from fr.config import TaskConfig
 from fr.errors import UserError
-from fr.tasks.base import TASKS
-from fr.tasks.countdown_checker import check, extract
+from fr.tasks.base import SPLITS, TASKS, digest, split_of
+from fr.tasks.countdown_rules import ANSWER, check, extract
 from fr.tasks.countdown_solver import reachable, solutions
-from fr.tasks.countdown_traces import TRACES
-from fr.tasks.splits import SPLITS, digest, split_of
+from fr.tasks.countdown_traces import LARGEST, TRACES
 from fr.types import GRADER_ERROR, UNPARSED, Problem
 
 MAX_MULTISETS = 50_000  # enumerated up front: about a minute of solving
@@ -105,3 +106,36 @@ def _shots(config: TaskConfig) -> list[tuple[Problem, str]]:
         return []
     shots = Countdown(config).problems("train", config.shots)
     return [(shot, TRACES["correct"](random.Random(shot.id), shot)) for shot in shots]
+
+
+VOCABULARY = 128
+PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+_SIGNS = ("+", "-", "*", "/", "=", "(", ")", "->", ":", ",", "no", "up", "yes", ANSWER)
+
+
+def word_level() -> Tokenizer:
+    """The tokenizer itself: words are separated by white space; ids 0, 1, 2 are pad, eos and unknown."""
+    words = [PAD, EOS, UNKNOWN, *_SIGNS, *map(str, range(LARGEST + 1))]
+    # A power of two rows for the embedding; the spare words are never produced.
+    words += [f"<spare_{i}>" for i in range(VOCABULARY - len(words))]
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens([PAD, EOS, UNKNOWN])
+    return tokenizer
+
+
+def countdown_tokenizer() -> "transformers.PreTrainedTokenizerFast":  # noqa: F821
+    """The same in the form that `fr.models` holds and saves."""
+    # Imported where it is used: it takes a second or more.
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=word_level(),
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
+        model_max_length=2048,
+    )

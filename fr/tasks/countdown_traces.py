@@ -10,7 +10,7 @@ import math
 import random
 
 from fr.registry import Registry
-from fr.tasks.countdown_checker import ANSWER
+from fr.tasks.countdown_rules import ANSWER
 from fr.tasks.countdown_solver import Move, bracket, moves, solutions
 from fr.types import Problem
 

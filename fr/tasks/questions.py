@@ -5,17 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
-from fr import processes
+from fr import distributed
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
-from fr.tasks.base import TASKS
-from fr.tasks.chat import ask
+from fr.tasks.base import SPLITS, TASKS, ask, split_by
 from fr.tasks.extract import MATH, boxed_parts
 from fr.tasks.grading import grade_answer
 from fr.tasks.records import check_id, read_records, texts
 from fr.tasks.references import check_references
-from fr.tasks.splits import SPLITS, split_by
 from fr.types import Problem, Prompt
 
 _ALIASES = {
@@ -136,7 +134,7 @@ class Questions(QuestionTask):
         found = list(_read(config, config.path))
         divided, self._why = _divided(config, found)
         super().__init__(config, config.path, divided)
-        processes.say(f"{config.path}: {self.sizes()} ({self._why})")
+        distributed.say(f"{config.path}: {self.sizes()} ({self._why})")
 
     def remedy(self, split: str) -> str:
         """How the questions were divided, and what gives `split` some."""

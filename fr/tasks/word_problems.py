@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fr.tasks.arithmetic import GeneratedTask, Item, digits_of
 from fr.tasks.base import TASKS
-from fr.tasks.generated import GeneratedTask, Item, digits_of
 
 NAMES = (
     "Ada",

@@ -15,7 +15,7 @@ from fr.config.algorithms import (
     Algorithm,
     with_settings,
 )
-from fr.rewards.groups import STD_FLOOR
+from fr.rewards.mix import STD_FLOOR
 
 __all__ = [
     "ALGORITHMS",

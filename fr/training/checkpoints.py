@@ -9,7 +9,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from fr.errors import UserError
-from fr.training.state import TrainState
+from fr.training.update import TrainState
 from fr.workdir import PathLike
 
 _SCORE, _UNSCORED = "score", -1e300  # below every score; JSON has no infinity

@@ -10,8 +10,7 @@ from flax import traverse_util
 
 from fr.config import LoraConfig
 from fr.errors import UserError
-from fr.models.config import ModelConfig
-from fr.models.precision import choose_dtype
+from fr.models.config import ModelConfig, choose_dtype
 from fr.models.weights import shapes
 from fr.registry import suggest
 

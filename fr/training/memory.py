@@ -10,16 +10,15 @@ import jax.numpy as jnp
 
 from fr.config import Config, LoraConfig
 from fr.models import sharding
-from fr.models.config import ModelConfig
-from fr.models.precision import choose_dtype
+from fr.models.config import ModelConfig, choose_dtype
 from fr.models.transformer import Transformer, init_cache, init_params
-from fr.sampling.batch import cache_size
-from fr.sampling.pieces import piece_tokens
+from fr.sampling.chunked_lm_head import piece_tokens
 from fr.sampling.scoring import token_logps
+from fr.sampling.state import cache_size
 from fr.training.lora import applied, init_adapters, variables
-from fr.training.policy import shared_rows
-from fr.training.preference import last_states
-from fr.training.state import Settings, make_optimizer
+from fr.training.policy_loss import shared_rows
+from fr.training.preference_loss import last_states
+from fr.training.update import Settings, make_optimizer
 
 READING = 4  # arrays as large as a piece of logits that are alive while it is read and differentiated
 

@@ -9,12 +9,12 @@ import jax
 from etils import epath
 from tqdm import tqdm
 
-from fr import processes
+from fr import distributed
 from fr.errors import UserError
 from fr.interrupts import check
 from fr.metrics import Board, Clock, MetricsWriter, Stages
 from fr.training.checkpoints import Checkpoints
-from fr.training.state import TrainState
+from fr.training.update import TrainState
 from fr.workdir import PathLike, write_json
 
 
@@ -82,7 +82,7 @@ def fit(
             "desc": folder.name,
             "unit": "step",
             "mininterval": 1.0,
-            "disable": not processes.is_first(),
+            "disable": not distributed.is_first(),
         }
         bar = stack.enter_context(tqdm(initial=first, total=pace.steps, **shown))
         if exam and not first:
@@ -90,9 +90,9 @@ def fit(
         for done in range(first + 1, pace.steps + 1):
             check()
             step = advance(done - 1, state, journal.lines)
-            processes.beat()
+            distributed.beat()
             state, last = step.state, done == pace.steps
-            for line in step.alarms if processes.is_first() else ():
+            for line in step.alarms if distributed.is_first() else ():
                 bar.write(f"step {done}: {line}")
             stages, held_out = Stages(), {}
             if exam and (last or done % exam.every == 0):
@@ -142,7 +142,7 @@ def _chosen(
         "lower_is_better": exam.lower,
         **held,
     }
-    if processes.is_first():
+    if distributed.is_first():
         write_json(folder / "export.json", record)
     return checkpoints.restore(state, steps["best"]) if pace.export == "best" else state
 
@@ -155,14 +155,14 @@ class _Journal:
 
     def __init__(self, folder: epath.Path, after: int):
         self._files, self._clock, kept = (), Clock(), []
-        if processes.is_first():
+        if distributed.is_first():
             metrics = MetricsWriter(folder / "metrics.jsonl", after)
             timings = MetricsWriter(folder / "timings.jsonl", after)
             self._files, kept = (
                 (metrics, timings, Board(folder / "board", after)),
                 metrics.lines,
             )
-        self.lines: list[dict] = list(processes.gather(kept)[0])  # of metrics.jsonl
+        self.lines: list[dict] = list(distributed.gather(kept)[0])  # of metrics.jsonl
 
     def write(
         self, step: int, values: dict[str, float], seconds: dict[str, float]

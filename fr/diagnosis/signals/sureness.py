@@ -3,9 +3,9 @@
 import numpy as np
 
 from fr.config import Config
+from fr.diagnosis.features import bottom, groups
 from fr.diagnosis.signals.base import curve, mean_signal
 from fr.diagnosis.signals.curves import end, level, slope
-from fr.diagnosis.windows import bottom, groups
 
 
 def _groups(attempt, config: Config) -> np.ndarray | None:

@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 
 from fr.config import Config
-from fr.diagnosis.signals.base import Failures, mean, mean_signal, signal
-from fr.diagnosis.thoughts import (
+from fr.diagnosis.features import (
     left_early,
     loop_length,
     repeated,
     repeated_end,
     thoughts,
 )
+from fr.diagnosis.signals.base import Failures, mean, mean_signal, signal
 
 
 @mean_signal("repetition", "repetition")

@@ -1,0 +1,185 @@
+"""The parts of a benchmark: each measures its figures and says what they should reach."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import roofline
+from benchmarks.sizes import Sizes
+from benchmarks.timing import Times, decode_step, in_turn, spread
+from fr.config import PolicyConfig
+from fr.models import Model
+from fr.models.transformer import Transformer
+from fr.registry import Registry
+from fr.sampling.engine import Engine
+
+PARTS = Registry("part")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One measured number beside its goal; `at_least` says on which side of it the number should be."""
+
+    name: str
+    value: float
+    goal: float
+    at_least: bool = False
+    digits: int = 2
+    unit: str = ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the number is on the right side of its goal."""
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What a part found: a record for the JSON and its figures for the table."""
+
+    record: dict
+    figures: tuple[Figure, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What parts share: the model, prompts of one length, how many rows, and how to build an engine."""
+
+    model: Model
+    prompts: list[list[int]]
+    rows: int
+    repeats: int
+    sizes: Sizes
+    torch: str | None  # interpreter of the transformers peer
+    options: dict  # of every engine: chunk, prefill, tau
+    policy: PolicyConfig = PolicyConfig()  # of the update that is timed
+    trl: str | None = None  # interpreter of the trl peer
+
+    @functools.cached_property
+    def plain(self) -> Engine:
+        """The engine that most parts time: all statistics, no ancestor. One, because it compiles for long."""
+        return self.engine()
+
+    def engine(self, rows: int = 0, **more) -> Engine:
+        """An engine of so many rows in all; 0: of `self.rows`."""
+        module = Transformer(self.model.config, self.model.dtype)
+        return Engine(
+            module,
+            self.model.params,
+            **spread(rows or self.rows),
+            **self.options,
+            **more,
+        )
+
+    def step(
+        self, engine: Engine, prompts: list[list[int]] | None = None
+    ) -> Callable[[], float]:
+        """A job that gives the seconds of one decode step of that engine."""
+        rows = engine.slots * engine.devices.count
+        return decode_step(engine, prompts or self.prompts, rows, *self.sizes.steps)
+
+
+@PARTS.register("roofline")
+def roofline_part(bench: Bench) -> Part:
+    """The decode step, with all statistics, beside the least that this machine could take for it."""
+    config, dtype = bench.model.config, bench.model.dtype
+    machine = roofline.measure(
+        config, dtype, [bench.rows], bench.repeats, bench.sizes.read_bytes, bench.torch
+    )
+    step = in_turn({"step": bench.step(bench.plain)}, bench.repeats)["step"]
+    context = len(bench.prompts[0]) + sum(bench.sizes.steps) / 2
+    floor = machine.floor(config, dtype, bench.rows, context)
+    fraction = floor.seconds / step.median
+    record = {
+        "rows": bench.rows,
+        "context": context,
+        **machine.record(config),
+        **floor.record(),
+        "step": step.record(),
+        "fraction": fraction,
+    }
+    return Part(
+        record,
+        (
+            Figure(
+                f"share of the roofline, {bench.rows} rows",
+                fraction,
+                0.70,
+                at_least=True,
+            ),
+        ),
+    )
+
+
+@PARTS.register("statistics")
+def statistics_part(bench: Bench) -> Part:
+    """The decode step with all statistics against sampling with its log-prob alone."""
+    engines = {"with": bench.plain, "without": bench.engine(statistics=False)}
+    steps = in_turn(
+        {name: bench.step(engine) for name, engine in engines.items()}, bench.repeats
+    )
+    cost = steps["with"].median / steps["without"].median - 1
+    return Part(
+        {"rows": bench.rows, **_records(steps), "cost": cost},
+        (Figure("cost of all statistics", cost, 0.10),),
+    )
+
+
+@PARTS.register("ancestor")
+def ancestor_part(bench: Bench) -> Part:
+    """The decode step with a second model of the same size in the loop against two steps of one."""
+    module = Transformer(bench.model.config, bench.model.dtype)
+    # Copies: one set of weights for both would be read once for both.
+    other = jax.tree.map(jnp.copy, bench.model.params)
+    engines = {
+        "single": bench.plain,
+        "pair": bench.engine(ancestor=module, ancestor_params=other),
+    }
+    steps = in_turn(
+        {name: bench.step(engine) for name, engine in engines.items()}, bench.repeats
+    )
+    second = steps["pair"].median / steps["single"].median - 1
+    record = {"rows": bench.rows, **_records(steps), "second_over_single": second}
+    return Part(
+        record, (Figure("ancestor in the loop, in steps of one model", second, 1.10),)
+    )
+
+
+@PARTS.register("context")
+def context_part(bench: Bench) -> Part:
+    """The decode step at the longest context against the line through the shorter ones."""
+    lengths, rows = bench.sizes.contexts, min(bench.rows, bench.sizes.context_rows)
+    text = [token for prompt in bench.prompts for token in prompt]
+    prompt = lambda length: [(text * (length // len(text) + 1))[:length]]
+    engine = bench.engine(rows)
+    jobs = {str(length): bench.step(engine, prompt(length)) for length in lengths}
+    steps = in_turn(jobs, bench.repeats)
+    seconds = [steps[str(length)].median for length in lengths]
+    slope, start = _line(lengths[:-1], seconds[:-1])
+    excess = seconds[-1] / (start + slope * lengths[-1]) - 1
+    record = {
+        "rows": rows,
+        "steps": _records(steps),
+        "us_per_entry": 1e6 * slope / rows,
+        "excess": excess,
+    }
+    return Part(
+        record,
+        (Figure(f"cost at context {lengths[-1]} over linear growth", excess, 0.15),),
+    )
+
+
+def _line(x: tuple[int, ...], y: list[float]) -> tuple[float, float]:
+    """Slope and intercept of the least-squares line."""
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum(
+        (a - mean_x) ** 2 for a in x
+    )
+    return slope, mean_y - slope * mean_x
+
+
+def _records(steps: dict[str, Times]) -> dict:
+    return {name: times.record() for name, times in steps.items()}

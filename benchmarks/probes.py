@@ -1,0 +1,125 @@
+"""Probes of finished rows: beside the products that they need, and beside the papers' sampled answers."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import roofline
+from benchmarks.matmuls import products
+from benchmarks.parts import PARTS, Bench, Figure, Part
+from benchmarks.timing import clocked, in_turn
+from fr.models import ModelConfig
+from fr.models.transformer import init_cache
+from fr.sampling.probes import BUDGET, SAMPLES, forced_rows
+from fr.sampling.rows import row_key
+from fr.sampling.state import cache_size
+from fr.types import Probe, Rollout, Row
+
+FINISHED = 16  # rows whose probes go together
+TOKENS, CUTS, CUE, ANSWER = (
+    64,
+    6,
+    8,
+    8,
+)  # of a rollout, and of its probe: tokens, but for the cuts
+
+
+@PARTS.register("probes")
+def probes_part(bench: Bench) -> Part:
+    """One pass over the probes of finished rows against the matrix products of its own tokens at XLA's own rate.
+
+    Per rollout, the pass and the sampled variant (SAMPLES answers a cut, BUDGET tokens each, since nothing ends
+    them here) are compared with the time that the rollout itself takes.
+    """
+    engine, finished = bench.plain, min(FINISHED, bench.rows)
+    prompt = lambda i: tuple(bench.prompts[i % len(bench.prompts)])
+    todo = [
+        Row(str(i), prompt(i), row_key(0, i), {"budget": TOKENS})
+        for i in range(bench.rows)
+    ]
+    rollouts = engine.sample(todo)
+    probe = Probe(
+        tuple(range(0, TOKENS, -(-TOKENS // CUTS))),
+        tuple(range(CUE)),
+        {"own": (tuple(range(ANSWER)),)},
+    )
+    tokens = (
+        finished * CUTS * (CUE + ANSWER)
+    )  # the last token of an answer is not read, that before a cut is
+    # A whole number of rollouts, as many as the slots have room for.
+    asked = max(1, bench.rows // (CUTS * SAMPLES))
+    forced = [
+        row for rollout in rollouts[:asked] for row in forced_rows(rollout, probe, 0)
+    ]
+    times = in_turn(
+        {
+            "probes": clocked(_pass(bench, rollouts[:finished], probe)),
+            "products": clocked(
+                _products(bench.model.config, bench.model.dtype, tokens)
+            ),
+            "rollouts": clocked(lambda: engine.sample(todo)),
+            "sampled": clocked(lambda: engine.sample(forced)),
+        },
+        bench.repeats,
+    )
+    head = bench.model.config.vocab * bench.model.config.width
+    weights = roofline.weights_of(bench.model.config)
+    rate = 2.0 * weights * tokens / times["products"].least
+    floor = 2.0 * ((weights - head) * tokens + head * finished * CUTS * ANSWER) / rate
+    ratio = times["probes"].median / floor
+    rollout = times["rollouts"].median / len(todo)
+    shares = {
+        "probes": times["probes"].median / finished / rollout,
+        "sampled": times["sampled"].median / asked / rollout,
+    }
+    record = {
+        "rows": finished,
+        "cuts": CUTS,
+        "tokens": tokens,
+        "gflop_per_s": rate / 1e9,
+        "floor_ms": 1e3 * floor,
+        "times": {name: found.record() for name, found in times.items()},
+        "over_products": ratio,
+        "share_of_rollout": shares,
+        "sampled": {"samples": SAMPLES, "budget": BUDGET, "rollouts": asked},
+    }
+    name = "probes, share of the time of their rollouts (goal: the sampled variant's)"
+    return Part(
+        record,
+        (
+            Figure("probes over the products of their tokens", ratio, 1.3),
+            Figure(name, shares["probes"], shares["sampled"], digits=3),
+        ),
+    )
+
+
+def _pass(bench: Bench, rollouts: list[Rollout], probe: Probe) -> Callable[[], object]:
+    """A job: everything from the plans of finished rows to their confidence. What the cache holds takes no time."""
+    engine, model = bench.plain, bench.model
+    size = cache_size(len(bench.prompts[0]) + TOKENS)
+    empty = engine.devices.wrap(
+        lambda params, _: init_cache(model.config, engine.slots, size, model.dtype)
+    )
+    cache, shares = empty({}, np.zeros(engine.devices.count)), engine.devices.count
+    slots = [i % shares * engine.slots + i // shares for i in range(len(rollouts))]
+    prober = engine.prober(lambda row, tokens: probe)
+
+    def job():
+        prober.exchange(cache, list(zip(slots, rollouts)))
+        return prober.exchange(cache, [])
+
+    return job
+
+
+def _products(config: ModelConfig, dtype: jnp.dtype, rows: int) -> Callable[[], object]:
+    """A job: the products of one token's path through the model, for `rows` tokens."""
+    draw = np.random.default_rng(0)
+    layers, head = jax.tree.map(
+        lambda x: jnp.asarray(x, dtype), roofline.matrices(config, draw)
+    )
+    x = jnp.asarray(draw.standard_normal((rows, config.width), np.float32), dtype)
+    step = jax.jit(functools.partial(products, concatenate=jnp.concatenate))
+    return lambda: step(layers, head, x).block_until_ready()

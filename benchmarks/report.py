@@ -1,0 +1,197 @@
+"""What a benchmark says in the end: the verdict, and tables for the terminal."""
+
+from collections.abc import Sequence
+
+from benchmarks.parts import Part
+from benchmarks.side_by_side import Result
+from benchmarks.systems import PEERS
+from fr.report.tables import number, table
+
+OURS, FEWEST = "fr", 64  # our figure is that of at least so many rows
+GOAL = 2.0  # times the best peer
+
+
+def verdict(systems: dict[str, Result], parts: dict[str, Part]) -> dict:
+    """The three figures of a benchmark; each is None where a part or a peer is missing, and `why` names it.
+
+    `fr_over_best_peer` is the strict ratio: ours with statistics over the best peer without, each at its own best
+    number of rows; `with_over_with` asks statistics of both.
+    """
+    ratios = {
+        "fr_over_best_peer": None,
+        "with_over_with": None,
+        "best_peer": None,
+        "why": _why(systems),
+    }
+    if ratios["why"] is None:
+        ours = _ours(systems[OURS], "with_stats")[1]
+        best = {
+            kind: max((systems[name].best(kind)[1], name) for name in PEERS)
+            for kind in ("tokens_per_s", "with_stats")
+        }
+        ratios["best_peer"] = best["tokens_per_s"][1]
+        ratios["fr_over_best_peer"] = ours / best["tokens_per_s"][0]
+        ratios["with_over_with"] = ours / best["with_stats"][0]
+    figure = lambda part, key: parts[part].record[key] if part in parts else None
+    return {
+        **ratios,
+        "statistics_cost": figure("statistics", "cost"),
+        "roofline_fraction": figure("roofline", "fraction"),
+    }
+
+
+def rows_of_verdict(systems: dict[str, Result], otherwise: int) -> int:
+    """The number of rows that suits us best, at which the parts are measured; `otherwise` where we have none."""
+    best = _ours(systems[OURS], "with_stats") if OURS in systems else None
+    return best[0] if best else otherwise
+
+
+def _ours(result: Result, kind: str) -> tuple[int, float] | None:
+    found = [
+        (rows, by[kind])
+        for rows, by in result.batch.items()
+        if kind in by and rows >= FEWEST
+    ]
+    return max(found, key=lambda pair: pair[1]) if found else None
+
+
+def _why(systems: dict[str, Result]) -> str | None:
+    """Why there is no comparison; None if there is one."""
+    for name in (OURS, *PEERS):
+        if name not in systems:
+            return f"{name} was not measured: the verdict needs --peer={name}:/path/to/python"
+        if systems[name].error:
+            return f"{name} failed: {systems[name].error}"
+    if _ours(systems[OURS], "with_stats") is None:
+        return f"{OURS} was not measured at {FEWEST} rows or more"
+    return None
+
+
+def systems_table(systems: dict[str, Result]) -> str:
+    """Tokens/s of every system by number of rows, without and with statistics.
+
+    `*` marks a system's best, `~` what one short run gave when its best was sought.
+    """
+    sizes = sorted(
+        {
+            size
+            for result in systems.values()
+            for size in {*result.batch, *result.sought}
+        }
+    )
+    header = [
+        "tokens/s",
+        "statistics",
+        *(f"{size} rows" for size in sizes),
+        "compile s",
+        "peak MB",
+    ]
+    rows = []
+    for name, result in systems.items():
+        for kind, label in (("tokens_per_s", "without"), ("with_stats", "with")):
+            best = result.best(kind)
+            cells = [_rate(result, size, kind, best) for size in sizes]
+            first, memory = (
+                kind == "tokens_per_s",
+                result.peak_device_mb or result.peak_rss_mb,
+            )
+            tail = (
+                [number(result.record()["compile_s"]), number(memory, 0)]
+                if first
+                else ["", ""]
+            )
+            rows.append([name if first else "", label, *cells, *tail])
+    notes = [
+        f"  {name}: {result.about}" for name, result in systems.items() if result.about
+    ]
+    notes += [
+        f"  {name} failed: {result.error}"
+        for name, result in systems.items()
+        if result.error
+    ]
+    return "\n".join([table(header, rows, left=(0, 1)), *notes])
+
+
+def _rate(result: Result, size: int, kind: str, best: tuple[int, float] | None) -> str:
+    if (rate := result.batch.get(size, {}).get(kind)) is not None:
+        return number(rate) + ("*" if best and best[0] == size else " ")
+    sought = result.sought.get(size, {}).get(kind)
+    return "–" if sought is None else number(sought) + "~"
+
+
+def figures_table(
+    found: dict, parts: dict[str, Part], failed: dict[str, str], short: bool
+) -> str:
+    """Every figure beside its goal, and what could not be measured."""
+    rows = []
+    if found["fr_over_best_peer"] is not None:
+        peer = found["best_peer"]
+        rows.append(
+            _figure(
+                f"with statistics, over {peer} without",
+                found["fr_over_best_peer"],
+                GOAL,
+                True,
+                " x",
+            )
+        )
+        rows.append(
+            [
+                "with statistics, over the best peer with",
+                f"{number(found['with_over_with'], 2)} x",
+                "",
+                "",
+            ]
+        )
+    for part in parts.values():
+        rows += [
+            _figure(f.name, f.value, f.goal, f.at_least, f.unit, f.digits)
+            for f in part.figures
+        ]
+    lines = [table(["figure", "measured", "goal", ""], rows)] if rows else []
+    lines += [f"  {name} could not be measured: {why}" for name, why in failed.items()]
+    if found["why"] is not None:
+        lines.append(f"  no comparison with peers: {found['why']}")
+    if short:
+        lines.append(
+            "  a short run shows that everything works; its figures mean nothing"
+        )
+    return "\n".join(lines)
+
+
+def _figure(
+    name: str,
+    value: float,
+    goal: float,
+    at_least: bool,
+    unit: str = "",
+    digits: int = 2,
+) -> Sequence[str]:
+    reached = value >= goal if at_least else value <= goal
+    sign = "≥" if at_least else "≤"
+    return [
+        name,
+        number(value, digits) + unit,
+        f"{sign} {number(goal, digits)}{unit}",
+        "" if reached else "missed",
+    ]
+
+
+def roofline_lines(record: dict) -> str:
+    """The arithmetic of the floor, in a few lines."""
+    rates = record["products_gflop_per_s"][str(record["rows"])]
+    each = ", ".join(f"{name} {number(rate, 0)}" for name, rate in rates.items())
+    reads = ", ".join(
+        f"{name} {number(rate, 1)}" for name, rate in record["read_gb_per_s"].items()
+    )
+    by_products = 1e3 * record["operations"] / record["operations_per_s"]
+    by_reads = 1e3 * record["bytes"] / record["bytes_per_s"]
+    return "\n".join(
+        [
+            f"  a step of {record['rows']} rows at context {number(record['context'], 0)}:",
+            f"    {number(record['operations'] / 1e9)} GFLOP at {each} GFLOP/s: {number(by_products)} ms",
+            f"    {number(record['bytes'] / 1e9, 2)} GB at {reads} GB/s: {number(by_reads)} ms",
+            f"    floor {number(record['floor_ms'])} ms, measured {number(record['step']['median_ms'])} ms "
+            f"(least {number(record['step']['min_ms'])})",
+        ]
+    )

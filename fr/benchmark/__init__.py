@@ -1,1 +1,0 @@
-"""Speed, measured: `fr` beside its peers and beside what the machine could do at most."""

@@ -1,0 +1,1 @@
+"""Accuracy, calibration and studies of trained models, from stored samples."""

@@ -1,0 +1,137 @@
+"""How good a model is, how well it knows that, and whether its answer stands before its reasoning."""
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from fr import distributed, store
+from fr.errors import UserError
+from fr.evaluation.eval_metrics import Measures, measure, read_measures
+from fr.evaluation.sampled_answers import compare_signals
+from fr.runs.attempts import make_attempts, plan_attempt
+from fr.runs.run import Run
+from fr.stats.bootstrap import Estimate
+from fr.tasks.formats import SETS, probe
+from fr.types import GRADES, ROLLOUT
+from fr.workdir import PathLike, write_json
+
+_FOLDER = "evaluation"
+_NO_SHARES = ("length",)
+
+
+def evaluate(run: Run, against: PathLike | None = None) -> dict:
+    """Make `evaluation.samples` attempts at each problem into `evaluation/`, measure them, write evaluation.json.
+
+    `against`: the folder of another model's evaluation on the same problems; differences are paired by problem.
+    Killed at any moment, it goes on where it was. Raises UserError for an `against` that does not fit.
+    """
+    c, folder = run.config.evaluation, run.workdir / _FOLDER
+    other = _other(run, against) if against else None
+    sets = SETS if c.sampled else SETS[:1]
+    ask = lambda problem, tokens: probe(problem, tokens, run.specialist, c.cuts, sets)
+    own, plan = {"temperature": c.temperature, "top_p": c.top_p}, []
+    for problem in run.problems:
+        prompt = run.specialist.encode(run.task.prompt(problem))
+        plan += [
+            plan_attempt(run, prompt, problem, ROLLOUT, i, own, False)
+            for i in range(c.samples)
+        ]
+    make_attempts(run, plan, _FOLDER, ask)
+    signals = {"signals": compare_signals(run, folder)} if c.sampled else {}
+    found = measure(run, folder)
+    result = _summary(run, found) | signals
+    if other:
+        result["against"] = {"workdir": epath.Path(against).name} | _differences(
+            found, other, run
+        )
+    if distributed.is_first():
+        found.write(run.workdir)
+        write_json(run.workdir / "evaluation.json", result)
+    return result
+
+
+def _other(run: Run, against: PathLike) -> Measures:
+    other = read_measures(against)
+    if set(other.problems) != {problem.id for problem in run.problems}:
+        raise UserError(
+            f"--against={against} was asked other problems; evaluate both with the same config.task"
+        )
+    return other
+
+
+def _summary(run: Run, found: Measures) -> dict:
+    c, columns = (
+        run.config.evaluation,
+        ["grade", *(f"cost_{name}" for name in store.COSTS)],
+    )
+    grades, *costs = (
+        store.read_table(run.workdir / _FOLDER, columns).to_pydict().values()
+    )
+    figures = found.figures(run.config)
+    return {
+        "model": run.names[0],
+        "task": run.config.task.name,
+        "problems": len(run.problems),
+        "samples": c.samples,
+        "grades": {grade: grades.count(grade) for grade in GRADES},
+        "figures": {name: _figure(name, value) for name, value in figures.items()},
+        "reliability": {
+            name: _reliability(sums.sum(axis=0)) for name, sums in found.bins.items()
+        },
+        "tokens": {
+            name: sum(cost) for name, cost in zip(store.COSTS, costs) if any(cost)
+        },
+    }
+
+
+def _figure(name: str, value: Estimate) -> dict:
+    low, high = value.interval()
+    if name not in _NO_SHARES:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return {
+        key: _known(number)
+        for key, number in (("mean", value.value), ("low", low), ("high", high))
+    }
+
+
+def _reliability(sums: Float[np.ndarray, "K 3"]) -> list[dict]:
+    """What attempts of each bin say, and how often they are right."""
+    rows = []
+    for i, (count, confidence, right) in enumerate(sums):
+        means = (
+            {"confidence": confidence / count, "right": right / count} if count else {}
+        )
+        rows.append(
+            {
+                "from": i / len(sums),
+                "to": (i + 1) / len(sums),
+                "attempts": int(count),
+                **means,
+            }
+        )
+    return rows
+
+
+def _differences(ours: Measures, theirs: Measures, run: Run) -> dict:
+    """Ours minus theirs of every figure that both have, under the same resamples of the problems."""
+    order = np.array([theirs.problems.index(problem) for problem in ours.problems])
+    pick = lambda group: {name: sums[order] for name, sums in group.items()}
+    theirs = Measures(ours.problems, pick(theirs.ratios), pick(theirs.bins))
+    here, there = ours.figures(run.config), theirs.figures(run.config)
+    rows = {}
+    for name in (name for name in here if name in there):
+        difference = here[name] - there[name]
+        low, high = difference.interval()
+        row = {
+            "there": there[name].value,
+            "difference": difference.value,
+            "low": low,
+            "high": high,
+        }
+        row["p"] = difference.p_value() if np.isfinite(low) else np.nan
+        rows[name] = {key: _known(number) for key, number in row.items()}
+    return {"figures": rows}
+
+
+def _known(number: float) -> float | None:
+    return None if np.isnan(number) else float(number)

@@ -1,0 +1,181 @@
+"""Confidence scored from the cache beside the share of sampled answers that it stands for (arXiv 2605.24396)."""
+
+import dataclasses
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from fr import store
+from fr.runs.attempts import Planned, make_attempts
+from fr.runs.run import Run
+from fr.sampling.probes import forced_rows
+from fr.stats.bootstrap import estimate, resample_weights
+from fr.tasks.formats import SETS, probe
+from fr.types import RIGHT, Probe, Problem, Rollout, Row
+
+_FOLDER = "answers"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """An attempt that was probed, and its probe with every cut once: a second look costs a probe nothing."""
+
+    attempt: store.Attempt
+    problem: Problem
+    probe: Probe
+
+    def scored(self, name: str) -> Float[np.ndarray, "C"]:
+        """Probability of a set behind the cuts of the probe."""
+        first = [
+            self.attempt.confidence["cuts"].tolist().index(cut)
+            for cut in self.probe.cuts
+        ]
+        return self.attempt.confidence[f"{name}_probability"][first].astype(np.float64)
+
+
+def compare_signals(run: Run, folder: epath.Path) -> dict:
+    """Sample `evaluation.answers` answers behind the cuts of some attempts of `folder`, into `answers/`.
+
+    Returns, for own and gold answers, how scored and sampled confidence correlate over all cuts, and the tokens
+    that each of the two took.
+    """
+    c, problems = (
+        run.config.evaluation,
+        {problem.id: problem for problem in run.problems},
+    )
+    cases = []
+    for shard in sorted(store.finished(folder)):
+        chosen = (
+            a
+            for a in store.read(folder, [shard])
+            if a.attempt < c.sampled_attempts and a.confidence
+        )
+        cases += [_case(run, a, problems[a.problem]) for a in chosen]
+    plan = [planned for case in cases for planned in _plan(run, case)]
+    make_attempts(run, plan, _FOLDER)
+    columns = ["text", "grade", "truncated", "cost_prefill", "cost_generated"]
+    answers = store.read_table(run.workdir / _FOLDER, columns).to_pylist()
+    # Shards follow the plan, so the answers of a cut are neighbours.
+    sampled = {name: _shares(run, cases, answers, name) for name in SETS}
+    prompts = sum(row["cost_prefill"] for row in answers[:: c.answers])
+    tokens = {
+        "scored": sum(case.attempt.cost.probe for case in cases),
+        "sampled": prompts + sum(row["cost_generated"] for row in answers),
+    }
+    found = {
+        name: _agreement(run, cases, shares, name) for name, shares in sampled.items()
+    }
+    return {"attempts": len(cases), "tokens": tokens} | {
+        n: value for n, value in found.items() if value
+    }
+
+
+def _case(run: Run, attempt: store.Attempt, problem: Problem) -> _Case:
+    asked = probe(problem, attempt.tokens, run.specialist, run.config.evaluation.cuts)
+    return _Case(
+        attempt,
+        problem,
+        dataclasses.replace(asked, cuts=tuple(dict.fromkeys(asked.cuts))),
+    )
+
+
+def _plan(run: Run, case: _Case) -> list[Planned]:
+    """The rows that answer behind each cut."""
+    a, c = case.attempt, run.config.evaluation
+    row = Row(
+        a.row, tuple(a.prompt.tolist()), a.key, {"stop": run.specialist.stop_tokens}
+    )
+    rollout = Rollout(
+        row,
+        a.tokens,
+        a.forced,
+        a.fired,
+        a.sample_logp,
+        a.stats,
+        a.truncated,
+        len(a.tokens),
+    )
+    rows, cue = (
+        forced_rows(rollout, case.probe, run.config.seed, c.answers),
+        len(case.probe.cue),
+    )
+    return [
+        Planned(row, case.problem, "forced_answer", i, False, cue)
+        for i, row in enumerate(rows)
+    ]
+
+
+def _shares(
+    run: Run, cases: list[_Case], answers: list[dict], name: str
+) -> list[Float[np.ndarray, "C"]]:
+    """Share of the sampled answers that count, behind each cut of each case.
+
+    A gold one is whatever the grader calls right, in any form; an own one has the words of the attempt's own.
+    """
+    size, at, shares = run.config.evaluation.answers, 0, []
+    for case in cases:
+        given = answers[at : at + size * len(case.probe.cuts)]
+        at += len(given)
+        if name == "gold":
+            accepted = [row["grade"] == RIGHT for row in given]
+        else:
+            own = {
+                run.specialist.decode(ids[:-1]).strip()
+                for ids in case.probe.answers.get("own", ())
+            }
+            accepted = [
+                row["text"].strip() in own and not row["truncated"] for row in given
+            ]
+        shares.append(np.reshape(accepted, (-1, size)).mean(axis=1))
+    return shares
+
+
+def _agreement(
+    run: Run, cases: list[_Case], shares: list[np.ndarray], name: str
+) -> dict | None:
+    """Pearson's r over (attempt, cut) with its interval over problems, and the most that r could be.
+
+    A share of m samples of probability p has the variance p (1 − p) / m: r cannot pass what that leaves.
+    """
+    pairs = [
+        (case, share)
+        for case, share in zip(cases, shares)
+        if name in case.probe.answers
+    ]
+    if not pairs:
+        return None
+    scored = np.concatenate([case.scored(name) for case, _ in pairs])
+    sampled = np.concatenate([share for _, share in pairs])
+    names, at = np.unique(
+        [case.problem.id for case, share in pairs for _ in share], return_inverse=True
+    )
+    moments = np.stack(
+        [np.ones(len(at)), scored, sampled, scored**2, sampled**2, scored * sampled],
+        axis=1,
+    )
+    sums = np.stack(
+        [np.bincount(at, column, minlength=len(names)) for column in moments.T], axis=1
+    )
+    draw = np.random.default_rng(run.config.seed)
+    weights = resample_weights(len(names), run.config.routing.bootstrap, draw)
+    found = estimate(_pearson(weights @ sums), len(names))
+    noise = np.mean(scored * (1 - scored)) / run.config.evaluation.answers
+    low, high = found.interval()
+    values = {
+        "correlation": found.value,
+        "low": max(low, -1.0),
+        "high": min(high, 1.0),
+        "largest_possible": np.sqrt(scored.var() / (scored.var() + noise)),
+        "scored": scored.mean(),
+        "sampled": sampled.mean(),
+    }
+    return {"cuts": len(at)} | {
+        key: None if np.isnan(x) else float(x) for key, x in values.items()
+    }
+
+
+def _pearson(moments: Float[np.ndarray, "R 6"]) -> Float[np.ndarray, "R"]:
+    count, x, y, xx, yy, xy = moments.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (count * xy - x * y) / np.sqrt((count * xx - x**2) * (count * yy - y**2))

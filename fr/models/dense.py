@@ -1,0 +1,61 @@
+"""The product of a dense layer, with a gradient of its kernel that lies as the kernel does."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from jaxtyping import Array, Float
+
+from fr.config import LoraConfig
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def dense_product(
+    x: Float[Array, "..."],
+    kernel: Float[Array, "..."],
+    dimensions: tuple,
+    precision=None,
+) -> Float[Array, "..."]:
+    """`jax.lax.dot_general` of the last axes of `x` with the first ones of `kernel`, for a dense layer of Flax.
+
+    [rows..., in...] with [in..., out...] gives [rows..., out...].
+    JAX's own gradient of the kernel is the product the other way round, transposed; XLA on a CPU then writes what
+    comes from above in transposed order before it multiplies, which takes a quarter of the time of an update.
+    """
+    return jax.lax.dot_general(x, kernel, dimensions, precision=precision)
+
+
+def _forward(x, kernel, dimensions, precision):
+    return dense_product(x, kernel, dimensions, precision), (x, kernel)
+
+
+def _backward(dimensions, precision, kept, above):
+    x, kernel = kept
+    inputs = len(dimensions[0][0])
+    rows, outputs = range(x.ndim - inputs), range(kernel.ndim - inputs)
+    product = functools.partial(jax.lax.dot_general, precision=precision)
+    last = lambda axes, of: tuple(of.ndim - len(axes) + i for i in axes)
+    below = product(
+        above, kernel, ((last(outputs, above), last(outputs, kernel)), ((), ()))
+    )
+    return below, product(x, above, ((tuple(rows), tuple(rows)), ((), ())))
+
+
+dense_product.defvjp(_forward, _backward)
+
+
+def merge(params: dict, adapters: dict, config: LoraConfig) -> dict:
+    """Parameters (layers stacked) with the adapters' products added to their kernels, in the parameters' types."""
+    flat = traverse_util.flatten_dict(params, sep="/")
+    low = traverse_util.flatten_dict(adapters, sep="/")
+    for path in (path for path in low if path.endswith("/a")):
+        a, b, name = low[path], low[path[:-1] + "b"], path[:-1] + "kernel"
+        kernel, layers, rank = flat[name], a.shape[0], a.shape[-1]
+        a, b = a.reshape(layers, -1, rank), b.reshape(layers, rank, -1)
+        # Accelerators multiply with fewer digits unless told otherwise.
+        product = jnp.matmul(a, b, precision="highest").reshape(kernel.shape)
+        flat[name] = (
+            kernel.astype(jnp.float32) + config.alpha / rank * product
+        ).astype(kernel.dtype)
+    return traverse_util.unflatten_dict(flat, sep="/")

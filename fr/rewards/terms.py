@@ -1,0 +1,256 @@
+"""What a reward term is: one function from a batch to a number for each row or for each token."""
+
+import dataclasses
+import importlib.machinery
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fr.config import PLACEMENTS, RewardsConfig
+from fr.errors import UserError
+from fr.registry import Registry
+from fr.tasks.formats import SETS
+from fr.types import RewardBatch
+
+TERMS = Registry("reward term")
+
+Values = Float[np.ndarray, "B"] | Float[np.ndarray, "B T"]
+Function = Callable[[RewardBatch, RewardsConfig], Values]
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A reward term and what it declares; more is better: a penalty is negative and weights never are."""
+
+    name: str
+    fn: Function
+    needs_gold: bool  # sees `batch.truth`, the problems' answers and their meta
+    needs_confidence: (
+        str  # "own" or "gold": the set of answers whose trajectory it reads; "": none
+    )
+    needs_logp: (
+        bool  # reads log-probs of answers, which sampled confidence does not give
+    )
+    from_stats: bool  # made of the model's own token statistics
+    needs_model: bool  # reads what the reward model of `config.rewards.model` says
+    placement: str  # one of fr.config.PLACEMENTS
+
+    @property
+    def of_confidence(self) -> bool:
+        """Whether it is made of the model's confidence, probed or read from its tokens, and not of what it did."""
+        return self.from_stats or bool(self.needs_confidence)
+
+
+def term(
+    name: str,
+    *,
+    needs_gold: bool = False,
+    needs_confidence: str = "",
+    needs_logp: bool = False,
+    from_stats: bool = False,
+    needs_model: bool = False,
+    placement: str = "reward",
+) -> Callable[[Function], Function]:
+    """Decorator that files `fn(batch, config) -> [B] or [B, T]` as a term; see `Term` for what it declares.
+
+    In a list, None for a row leaves the row out of this term: it counts with the mean of its group's others.
+
+    Raises UserError if a declaration is not one of those, ValueError if the name is taken.
+    """
+    for field, value, known in (
+        ("needs_confidence", needs_confidence, ("", *SETS)),
+        ("placement", placement, PLACEMENTS),
+    ):
+        if value not in known:
+            raise UserError(
+                f"reward term {name!r}: {field} = {value!r} must be one of {', '.join(map(repr, known))}"
+            )
+    if needs_confidence == "gold" and not needs_gold:
+        raise UserError(
+            f"reward term {name!r} reads confidence in the gold answers: declare needs_gold=True too"
+        )
+
+    def add(fn: Function) -> Function:
+        entry = Term(
+            name,
+            fn,
+            needs_gold,
+            needs_confidence,
+            needs_logp,
+            from_stats,
+            needs_model,
+            placement,
+        )
+        TERMS.register(name)(entry)
+        return fn
+
+    return add
+
+
+def token_mean(
+    values: Float[np.ndarray, "B T"], where: Bool[np.ndarray, "B T"]
+) -> Float[np.ndarray, "B"]:
+    """Mean of each row over the tokens that `where` marks; 0 for a row without any."""
+    total = np.where(where, values, 0.0).sum(axis=1, dtype=np.float64)
+    return total / np.maximum(where.sum(axis=1), 1)
+
+
+def fault(error: Exception, file: str) -> str:
+    """An exception in one line, with the place in `file` that it came through."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == file
+    ]
+    text = " ".join(str(error).split())
+    # A file that cannot be parsed has no frame of its own.
+    if isinstance(error, SyntaxError) and error.filename == file:
+        lines, text = [error.lineno], error.msg
+    return f"{Path(file).name}:{(lines or ['?'])[-1]}: {type(error).__name__}: {text}"
+
+
+_LARGEST = np.finfo(np.float32).max
+
+
+def withhold(batch: RewardBatch) -> RewardBatch:
+    """The batch without anything that a reference answer gave or that may hold one."""
+    blank = [
+        dataclasses.replace(problem, answer="", meta={}) for problem in batch.problems
+    ]
+    return dataclasses.replace(batch, truth=None, problems=tuple(blank))
+
+
+def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
+    """What a term gives for a batch as float64, 0 off sampled tokens; NaN in rows that it leaves out with None.
+
+    Raises UserError that names the term and the row, if it fails or gives another shape, NaN or infinity; ValueError
+    if the batch lacks what the term declares that it reads.
+    """
+    measured = {"own": batch.own, "gold": batch.truth and batch.truth.confidence}
+    if entry.needs_confidence and measured[entry.needs_confidence] is None:
+        raise ValueError(
+            f"{entry.name}: the batch has no confidence in {entry.needs_confidence} answers"
+        )
+    if entry.needs_model and batch.judged is None:
+        raise ValueError(f"{entry.name}: no reward model has read the batch")
+    try:
+        given = entry.fn(batch, config)
+    except Exception as error:
+        raise UserError(
+            f"reward term {entry.name!r} failed: {_why(entry, error)}"
+        ) from error
+    given, skipped = _without_none(given)
+    values = _shaped(entry.name, given, batch)
+    if values.ndim == 2:
+        values = np.where(batch.mask, values, 0.0)
+    bad = np.argwhere(~(np.abs(values) <= _LARGEST))
+    if len(bad):
+        row, *token = bad[0].tolist()
+        at = f", token {token[0]}" if token else ""
+        found = f"{values[tuple(bad[0])]} for {_row(batch, row)}{at}"
+        raise UserError(
+            f"reward term {entry.name!r} gave {found}: it must be a finite float32, or None to leave the row out"
+        )
+    values[skipped] = np.nan
+    return values
+
+
+def _without_none(given) -> tuple[object, list[int]]:
+    """What a term gave, with 0 in rows of None, and these rows."""
+    objects = isinstance(given, np.ndarray) and given.ndim and given.dtype.kind == "O"
+    if not objects and not isinstance(given, (list, tuple)):
+        return given, []
+    rows = list(given)
+    skipped = [row for row, value in enumerate(rows) if value is None]
+    if not skipped:
+        return given, []
+    like = next((value for value in rows if value is not None), 0.0)
+    try:
+        zero = np.zeros(np.shape(like))
+    except ValueError:  # no numbers of one shape: `_shaped` says so
+        return given, []
+    return [zero if value is None else value for value in rows], skipped
+
+
+def _why(entry: Term, error: Exception) -> str:
+    asks = (
+        not entry.needs_gold
+        and isinstance(error, AttributeError)
+        and "NoneType" in str(error)
+    )
+    hint = (
+        "; batch.truth is None unless the term declares needs_gold=True" if asks else ""
+    )
+    return fault(error, sys.modules[entry.fn.__module__].__file__) + hint
+
+
+def _shaped(name: str, given, batch: RewardBatch) -> Values:
+    """The given values as an array of shape [B] or [B, T]; raises UserError that names the first row at fault."""
+    rows, tokens = batch.tokens.shape
+    wanted = f"shape ({rows},) or ({rows}, {tokens}) is wanted"
+    try:
+        values = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        odd = f"no numbers of one shape: {wanted}; see {_row(batch, _odd_row(given))}"
+        raise UserError(f"reward term {name!r} gave {odd}") from None
+    if values.shape not in ((rows,), (rows, tokens)):
+        # The first row that has no value; where there are enough, all have a wrong one.
+        row = len(values) if values.ndim and len(values) < rows else 0
+        raise UserError(
+            f"reward term {name!r} gave shape {values.shape}: {wanted}; see {_row(batch, row)}"
+        )
+    return values
+
+
+def _odd_row(given) -> int:
+    """The first row whose value is no number, or of another shape than those before it."""
+    first = None
+    for row, value in enumerate(
+        given if isinstance(given, (list, tuple, np.ndarray)) else ()
+    ):
+        try:
+            shape = np.asarray(value, np.float64).shape
+        except (TypeError, ValueError):
+            return row
+        first = shape if row == 0 else first
+        if shape != first:
+            return row
+    return 0
+
+
+def _row(batch: RewardBatch, row: int) -> str:
+    return f"row {row} (problem {batch.problems[row].id})"
+
+
+def import_terms(path: str) -> list[str]:
+    """Run the python file `path`, which files terms with `fr.rewards.term`; returns their names.
+
+    Raises UserError if the file is missing, fails, or files none.
+    """
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise UserError(f"--reward_module={path}: there is no such file")
+    before = set(TERMS)
+    # A name of its own, so that a file called random.py hides nothing.
+    loader = importlib.machinery.SourceFileLoader(
+        f"reward_module_{file.stem}", str(file)
+    )
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader(loader.name, loader)
+    )
+    sys.modules[loader.name] = module  # dataclasses look their module up
+    try:
+        loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"--reward_module={path}: {fault(error, str(file))}") from error
+    names = [name for name in TERMS if name not in before]
+    if not names:
+        raise UserError(
+            f'--reward_module={path} files no reward term; put @fr.rewards.term("name") above a function'
+        )
+    return names

@@ -1,0 +1,1 @@
+"""A run: its settings, models, problems and folder, and what each stage was made with."""

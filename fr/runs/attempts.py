@@ -1,0 +1,246 @@
+"""From a plan of rows to graded attempts in the store, shard by shard: a killed run loses one shard at most."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from fr import distributed, store
+from fr.interrupts import check
+from fr.interventions import Change
+from fr.models.model import check_context
+from fr.runs.plans import Asked, settle
+from fr.runs.run import Run
+from fr.sampling.rows import row_key
+from fr.sampling.sources import Plan, Resume, Speak
+from fr.tasks.answers import extracted_answer
+from fr.tasks.extract import TAIL, THINK, opens_thought
+from fr.tasks.grading import grade_all, grader_version
+from fr.types import Confidence, Cost, Probe, Problem, Rollout, Row
+
+# What to ask of a finished attempt, from its problem and tokens; None: nothing.
+Ask = Callable[[Problem, np.ndarray], Probe | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One attempt to make: its row, and what the row cannot say of itself."""
+
+    row: Row
+    problem: Problem
+    operator: str
+    attempt: int
+    reads_ancestor: bool
+    cue: int = (
+        0  # tokens at the end of the prompt that the grader reads before the new text
+    )
+    speak: Callable[[np.ndarray], Resume] | None = (
+        None  # to the row, at its pause tokens
+    )
+
+
+def plan_attempt(
+    run: Run,
+    prompt: tuple[int, ...],
+    problem: Problem,
+    operator: str,
+    attempt: int,
+    own: dict,
+    reads: bool,
+) -> Planned:
+    """An attempt under the run's sampling settings, changed by what the operator sets of its own."""
+    c = run.config.sampling
+    params = {
+        "temperature": c.temperature,
+        "top_p": c.top_p,
+        "top_k": c.top_k,
+        "stop": run.specialist.stop_tokens,
+        "budget": c.max_new_tokens,
+        **own,
+    }
+    key = row_key(run.config.seed, problem.id, operator, attempt)
+    return Planned(
+        Row(f"{problem.id}/{operator}/{attempt}", prompt, key, params),
+        problem,
+        operator,
+        attempt,
+        reads,
+    )
+
+
+def plan_change(
+    run: Run,
+    prompt: tuple[int, ...],
+    problem: Problem,
+    operator: str,
+    attempt: int,
+    change: Change,
+    reads: bool,
+) -> Planned:
+    """An attempt as an operator changes it; what it keeps of a failed one is read with the prompt and graded."""
+    if change.prompt is not None:
+        prompt = run.specialist.encode(change.prompt)
+    planned = plan_attempt(
+        run, (*prompt, *change.kept), problem, operator, attempt, change.params, reads
+    )
+    return dataclasses.replace(planned, cue=len(change.kept), speak=change.speak)
+
+
+def make_attempts(
+    run: Run, plan: Sequence[Planned], name: str, ask: Ask | None = None
+) -> None:
+    """Make every attempt of the plan that the folder `name` does not have; each process makes its share of them.
+
+    Returns when the folder is whole. What `ask` wants to know of an attempt is found while that is in the cache. A
+    shard holds only rows that read the ancestor, or only rows that do not: the latter never pay for it.
+    """
+    folder = run.workdir / name
+    run.begin(name)
+    asked = [
+        Asked(p.row.id, np.array(p.row.prompt, np.int32), p.row.key, p.reads_ancestor)
+        for p in plan
+    ]
+    found: list[list[list[int]]] = []
+    settled = lambda: found.append(
+        settle(folder, asked, run.config.sampling.shard_rows)
+    )
+    distributed.in_turn(f"{name} plan", settled)
+    shards = [[plan[place] for place in shard] for shard in found[0]]
+    have = store.finished(folder)
+    longest = max((len(p.row.prompt) + p.row.params["budget"] for p in plan), default=1)
+    models = [run.specialist] + [run.ancestor] * any(p.reads_ancestor for p in plan)
+    check_context(
+        models, longest, f"the longest row of {name}", "config.sampling.max_new_tokens"
+    )
+    mine = distributed.share(name, [i for i in range(len(shards)) if i not in have])
+    with tqdm(
+        total=sum(len(shards[i]) for i in mine),
+        desc=distributed.label(name),
+        unit="row",
+    ) as bar:
+        for i in mine:
+            rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
+            engine, speak = run.engine(shards[i][0].reads_ancestor), _speak(shards[i])
+            check()
+            rollouts = engine.sample(rows, longest, _shown(bar), asked, speak)
+            store.write_shard(folder, i, graded(run, shards[i], rollouts))
+    distributed.wait(name)
+
+
+def _shown(bar: tqdm) -> Callable[[int], None]:
+    """Progress of a bar, and a point at which a lost Ctrl-C is heard."""
+
+    def update(count: int) -> None:
+        bar.update(count)
+        check()
+
+    return update
+
+
+def _plan(planned: Sequence[Planned], ask: Ask | None) -> Plan | None:
+    """The question in the form that the engine takes."""
+    problems = {p.row.id: p.problem for p in planned}
+    return None if ask is None else lambda row, tokens: ask(problems[row.id], tokens)
+
+
+def _speak(planned: Sequence[Planned]) -> Speak:
+    """Whoever planned a row speaks for it."""
+    said = {p.row.id: p.speak for p in planned}
+    return lambda row, tokens: said[row.id](tokens) if said[row.id] else Resume()
+
+
+def graded(
+    run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]
+) -> list[store.Attempt]:
+    """Finished rollouts as records of the store, in their order."""
+    # Without the stop token; a pushed token is part of the text.
+    new = [r.tokens if r.truncated else r.tokens[:-1] for r in rollouts]
+    texts = [run.specialist.decode(tokens) for tokens in new]
+    read = [_with_cue(run, *each) for each in zip(planned, new, texts)]
+    grades = grade_all(run.task, [(p.problem, text) for p, text in zip(planned, read)])
+    return [_record(run, *each) for each in zip(planned, rollouts, texts, read, grades)]
+
+
+def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
+    """What the grader reads: a forced answer with the cue that asked for it, a thought from its beginning."""
+    prompt = planned.row.prompt[: len(planned.row.prompt) - planned.cue]
+    if planned.cue:
+        cue = planned.row.prompt[-planned.cue :]
+        text = run.specialist.decode((*cue, *tokens))
+    return THINK * opens_thought(run.specialist.decode(prompt[-TAIL:])) + text
+
+
+def graded_columns(
+    problem: Problem, text: str, read: str, grade: str
+) -> dict[str, str | None]:
+    """What the store keeps of an attempt's problem, text and grade, so that it can be graded again without them."""
+    return {
+        "problem": problem.id,
+        "task": problem.task,
+        "question": problem.question,
+        "reference": problem.answer,
+        "meta": json.dumps(problem.meta, sort_keys=True),
+        "text": text,
+        "read": None if read == text else read,
+        "answer": extracted_answer(problem.task, read),
+        "grade": grade,
+        "grader": grader_version(),
+    }
+
+
+def sampled_columns(row: Row, rollout: Rollout) -> dict:
+    """Columns of the store that say what was asked and drawn."""
+    return {
+        "row": row.id,
+        "key": row.key,
+        "prompt": np.array(row.prompt, np.int32),
+        "params": {
+            name: value for name, value in row.params.items() if name in store.PARAMS
+        },
+        "tokens": rollout.tokens,
+        "truncated": rollout.truncated,
+        "forced": rollout.forced,
+        "fired": rollout.fired,
+        "sample_logp": rollout.sample_logp,
+        "stats": rollout.stats,
+    }
+
+
+def _record(
+    run: Run, planned: Planned, rollout: Rollout, text: str, read: str, grade: str
+) -> store.Attempt:
+    row, (specialist, ancestor) = planned.row, run.names
+    return store.Attempt(
+        **sampled_columns(row, rollout),
+        **graded_columns(planned.problem, text, read, grade),
+        attempt=planned.attempt,
+        specialist=specialist,
+        ancestor=ancestor if planned.reads_ancestor else "",
+        operator=planned.operator,
+        seed=run.config.seed,
+        cost=_cost(rollout, planned.reads_ancestor),
+        confidence=_confidence(rollout.confidence),
+    )
+
+
+def _confidence(found: Confidence | None) -> dict[str, np.ndarray]:
+    """Columns of the store."""
+    if found is None:
+        return {}
+    columns = {f"{name}_probability": found.probability(name) for name in found.logp}
+    columns |= {f"{name}_mean_logp": found.mean_logp(name) for name in found.logp}
+    return {"cuts": found.cuts, **columns}
+
+
+def _cost(rollout: Rollout, reads_ancestor: bool) -> Cost:
+    """Positions of this attempt alone: it is charged its whole prompt, though siblings share the prefill."""
+    prompt, forced = len(rollout.row.prompt), int(rollout.forced.sum())
+    return Cost(
+        prefill=prompt,
+        generated=rollout.generated - forced,
+        forced=forced,
+        ancestor=(prompt + rollout.generated) * reads_ancestor,
+        probe=rollout.confidence.positions if rollout.confidence else 0,
+    )

@@ -1,0 +1,215 @@
+"""What the folder of a run was made with, stage by stage: a resumed run is compared on what each stage reads.
+
+`stages.json` holds for every stage the settings, the inputs (hashes of the questions and of the weights, version
+of the grader) and the surroundings (packages, devices, variables of the environment) that it was made with.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Collection, Sequence
+
+from etils import epath
+
+from fr.config.reads import STAGES, difference, following
+from fr.errors import UserError
+from fr.registry import suggest
+from fr.workdir import (
+    PathLike,
+    is_local,
+    read_object,
+    seal,
+    to_json,
+    unseal,
+    write_json,
+)
+
+FILE = "stages.json"
+_LARGEST = 1 << 28  # bytes of a JSON file of a run
+_CHANGED = {
+    "specialist": "the weights of config.specialist have",
+    "ancestor": "the weights of config.ancestor have",
+    "start": "the weights of the model that training starts from have",
+    "examples": "the attempts that training learns from have",
+    "grader": "the grader or a package that it uses has",
+}
+
+
+def open_folder(
+    workdir: PathLike,
+    config: dict,
+    inputs: dict | None = None,
+    redo: Collection[str] = (),
+) -> None:
+    """Check a folder (see `check`), remove the stages `redo` with all that follow, and write `config.json`."""
+    workdir, config = epath.Path(workdir), json.loads(to_json(config))
+    check(workdir, config, inputs, redo)
+    drop(workdir, redo)
+    path = workdir / "config.json"
+    if not path.exists() or read_object(path) != config:
+        write_json(path, config)
+
+
+def check(
+    workdir: PathLike,
+    config: dict,
+    inputs: dict | None = None,
+    redo: Collection[str] = (),
+) -> None:
+    """Compare every stage that `workdir` holds with this run; writes nothing.
+
+    Args:
+      workdir: the folder of the run; it need not be there.
+      config: all settings as plain values (`fr.config.as_dict`).
+      inputs: hashes and versions by the names that `fr.config.reads` lists; what is missing is not compared.
+      redo: stages that will be made again, with all that follow: they are not compared.
+
+    Raises UserError in one line that names the setting or the input, its value there and here, and what would do.
+    """
+    again = _again(redo)
+    for stage, made in read_stages(workdir).items():
+        if stage not in again:
+            _compare(
+                epath.Path(workdir),
+                stage,
+                made,
+                json.loads(to_json(config)),
+                inputs or {},
+            )
+
+
+def drop(workdir: PathLike, redo: Collection[str]) -> None:
+    """Remove stages and all that follow them, so that they are made again."""
+    workdir, stages = epath.Path(workdir), read_stages(workdir)
+    again = _again(redo) & stages.keys()
+    if again:
+        _write(
+            workdir,
+            {stage: made for stage, made in stages.items() if stage not in again},
+        )
+    for stage in sorted(again):
+        _remove(workdir / stage)
+        (workdir / f"{stage}.plan.parquet").unlink(missing_ok=True)  # `plans.path_of`
+
+
+def _again(redo: Collection[str]) -> set[str]:
+    for name in redo:
+        if name not in STAGES:
+            raise UserError(f"--redo={name} is no stage{suggest(name, STAGES)}")
+    return {stage for name in redo for stage in following(name)}
+
+
+def begin(
+    workdir: PathLike, stage: str, config: dict, inputs: dict | None = None, **more
+) -> dict:
+    """Note what a stage is made with, before its first row; returns what was noted when it was first begun.
+
+    `more` is what the stage itself wants to know of its beginning, and stays as it was first noted.
+    """
+    workdir, stages = epath.Path(workdir), read_stages(workdir)
+    old = stages.get(stage, {})
+    kept = {name: old.get(name, value) for name, value in more.items()}
+    for name, value in more.items():
+        if isinstance(value, dict):
+            kept[name] = value | old.get(name, {})
+    made = {
+        **old,
+        "settings": json.loads(to_json(config)),
+        "inputs": inputs or {},
+        **kept,
+    }
+    if made != old:
+        _write(workdir, stages | {stage: made})
+    return made
+
+
+def read_stages(workdir: PathLike) -> dict[str, dict]:
+    """What every stage of a folder was made with; of a folder without stages.json by its config.json.
+
+    Raises UserError for a damaged file.
+    """
+    workdir = epath.Path(workdir)
+    if (workdir / FILE).exists():
+        found = unseal(workdir / FILE, 1)["stages"]
+        return {stage: found[stage] for stage in STAGES if stage in found}
+    if not (workdir / "config.json").exists():
+        return {}
+    settings = read_object(workdir / "config.json")
+    return {
+        stage: {"settings": settings, "inputs": {}}
+        for stage in STAGES
+        if _holds_something(workdir / stage)
+    }
+
+
+def _holds_something(folder: epath.Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _write(workdir: epath.Path, stages: dict[str, dict]) -> None:
+    seal(workdir / FILE, 1, {"stages": stages})
+
+
+def _remove(folder: epath.Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder) if is_local(folder) else folder.rmtree()
+
+
+def _compare(
+    workdir: epath.Path, stage: str, made: dict, config: dict, inputs: dict
+) -> None:
+    remedy = (
+        f"use another --workdir, or --redo={stage} to make it and what follows again"
+    )
+    if found := difference(stage, made["settings"], config):
+        name, there, here = found
+        grows = " (it may only grow)" if name in STAGES[stage].grows else ""
+        raise UserError(
+            f"{workdir} holds another run: config.{name} is {json.dumps(there)} there and {json.dumps(here)} "
+            f"here{grows}, and {stage}/ reads it; {remedy}"
+        )
+    old = made["inputs"]
+    for name in STAGES[stage].inputs:
+        if name.endswith("questions"):
+            _compare_questions(workdir, stage, old.get(name), inputs.get(name), remedy)
+        elif name in old and name in inputs and old[name] != inputs[name]:
+            if name == "grader":
+                remedy = f"scripts/grade.py --workdir={workdir} --write gives today's grades, or {remedy}"
+            raise UserError(
+                f"{workdir}: {_CHANGED[name]} changed since {stage}/ was made; {remedy}"
+            )
+    _tell(stage, old.get("surroundings", {}), inputs.get("surroundings", {}))
+
+
+def _compare_questions(
+    workdir,
+    stage: str,
+    old: Sequence[str] | None,
+    new: Sequence[str] | None,
+    remedy: str,
+):
+    """Hashes of the questions in order: the old ones must be the first of the new ones."""
+    if old is None or new is None:
+        return
+    for place, (there, here) in enumerate(zip(old, new)):
+        if there != here:
+            raise UserError(
+                f"{workdir}: question {place + 1} of the task (its id, text, reference or prompt) has changed since "
+                f"{stage}/ was made; {remedy}"
+            )
+
+
+_told: set[str] = set()
+
+
+def _tell(stage: str, old: dict, new: dict) -> None:
+    """One line for each of the surroundings that has changed: numbers may differ in their last digits."""
+    for name in sorted(old.keys() & new.keys()):
+        line = f"warning: {stage}/ was made with {name} = {old[name]}, and this is {new[name]}"
+        if old[name] != new[name] and name not in _told:
+            _told.add(name)
+            print(
+                f"{line}: new rows may differ in the last digits",
+                file=sys.stderr,
+                flush=True,
+            )
