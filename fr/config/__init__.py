@@ -1,13 +1,5 @@
 """Every setting and its one default; a config file holds only what differs from these."""
 
-from fr.config.experiment import (
-    Config,
-    as_dict,
-    check_rollouts,
-    check_source,
-    default,
-    freeze,
-)
 from fr.config.learning import (
     ALGORITHMS,
     FROM,
@@ -32,6 +24,8 @@ from fr.config.settings import (
     SamplingConfig,
     TaskConfig,
 )
+from fr.config.together import check_rollouts, check_source
+from fr.config.experiment import Config, as_dict, default, freeze
 
 __all__ = [
     "ALGORITHMS",

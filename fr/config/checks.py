@@ -3,7 +3,7 @@
 import math
 
 from fr.config.algorithms import MEANS, SCALES
-from fr.config.experiment import check_rollouts, check_source
+from fr.config.together import check_rollouts, check_source
 from fr.config.learning import (
     ALGORITHMS,
     FROM,
