@@ -1,5 +1,6 @@
 """Every setting and its one default; a config file holds only what differs from these."""
 
+from fr.config.experiment import Config, as_dict, default, freeze
 from fr.config.learning import (
     ALGORITHMS,
     FROM,
@@ -25,7 +26,6 @@ from fr.config.settings import (
     TaskConfig,
 )
 from fr.config.together import check_rollouts, check_source
-from fr.config.experiment import Config, as_dict, default, freeze
 
 __all__ = [
     "ALGORITHMS",

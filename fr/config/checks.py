@@ -3,7 +3,6 @@
 import math
 
 from fr.config.algorithms import MEANS, SCALES
-from fr.config.together import check_rollouts, check_source
 from fr.config.learning import (
     ALGORITHMS,
     FROM,
@@ -17,6 +16,7 @@ from fr.config.learning import (
     TrainingConfig,
 )
 from fr.config.settings import InterventionConfig, RoutingConfig, TaskConfig
+from fr.config.together import check_rollouts, check_source
 from fr.errors import UserError
 from fr.registry import suggest
 

@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 from fr.config import PolicyConfig
 from fr.models.config import choose_dtype
 from fr.training.algorithms import Algorithm, with_settings
+from fr.training.covariance import costly
 from fr.training.microbatches import Measured
-from fr.training.policy_loss import costly
 
 # Differences of two log-probs, in nats, whose share of larger ones is counted; a quarter of an octave apart.
 GAPS = tuple(1e-6 * 2 ** (k / 4) for k in range(97))
