@@ -13,9 +13,10 @@ import pathlib
 import runpy
 import sys
 
-# Once, before any fork: these need seconds.
-import fr.pipeline.names
 import fr.rewards  # noqa: F401
+
+# Once, before any fork: these need seconds.
+import fr.runs.names
 from fr import cli
 
 
@@ -65,9 +66,9 @@ def _inspect(script: str) -> None:
         training = pathlib.Path(script).stem == "train"
         if "reward_module" in given and given.reward_module:
             fr.rewards.import_terms(given.reward_module)
-        fr.pipeline.names.check_names(cli.frozen_config(), training)
+        fr.runs.names.check_names(cli.frozen_config(), training)
     if "policy" in given and given.policy:
-        fr.pipeline.names.check_policy(given.policy)
+        fr.runs.names.check_policy(given.policy)
 
 
 if __name__ == "__main__":

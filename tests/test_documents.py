@@ -246,9 +246,10 @@ def test_files_that_pages_name_exist():
 
 
 def test_settings_that_pages_name_exist():
+    from fr.config.whole import as_dict
+
     from fr.config import Config
     from fr.config.reads import flat
-    from fr.config.whole import as_dict
 
     known = flat(as_dict(Config())) | {"study.arms": None}
     groups = {name.split(".")[0] for name in known if "." in name} - {"study"}

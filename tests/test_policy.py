@@ -27,12 +27,12 @@ from fr.training.algorithms import (
     REINFORCE,
     advantages,
 )
+from fr.training.covariance import costly
 from fr.training.lora import init_adapters
 from fr.training.microbatches import by_need
 from fr.training.policy_loss import (
     PolicyBatch,
     check_policy,
-    costly,
     make_logps,
     make_update,
     policy_loss,
