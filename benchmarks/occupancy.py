@@ -14,7 +14,7 @@ from fr.models.transformer import Transformer, init_params
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
-from fr.types import Row
+from fr.types import Request
 
 NINETIETH = 1.2815515655446004  # standard deviations from the median to the 90th percentile of a normal
 
@@ -48,7 +48,7 @@ def occupancy_part(bench: Bench) -> Part:
             int(t) for t in np.random.default_rng(i // 16).integers(0, config.vocab, 32)
         )
         todo = [
-            Row(str(i), prompt(i), row_key(seed, i), {"budget": int(budget)})
+            Request(str(i), prompt(i), row_key(seed, i), {"budget": int(budget)})
             for i, budget in enumerate(lengths(sizes, count, seed))
         ]
         engine.sample(todo, max_length=32 + sizes.longest)

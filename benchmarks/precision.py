@@ -22,7 +22,7 @@ from fr.models.transformer import Transformer
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.sampling.scoring import Scorer
-from fr.types import Row
+from fr.types import Request
 
 TOLERANCES, WINDOW = (0.0, 1e-4, 1e-2), 8
 
@@ -93,7 +93,7 @@ def main() -> None:
         TaskConfig(name=given.task, shots=2 if given.task == "sums" else 0)
     )
     rows = [
-        Row(p.id, model.encode(task.prompt(p)), row_key(0, p.id), {
+        Request(p.id, model.encode(task.prompt(p)), row_key(0, p.id), {
             "temperature": 0.6, "stop": model.stop_tokens, "budget": given.tokens,
         })
         for p in task.problems("test", given.rows)

@@ -16,7 +16,7 @@ from fr.models.transformer import init_cache
 from fr.sampling.probes import BUDGET, SAMPLES, forced_rows
 from fr.sampling.rows import row_key
 from fr.sampling.state import cache_size
-from fr.types import Probe, Rollout, Row
+from fr.types import Probe, Request, Rollout
 
 FINISHED = 16  # rows whose probes go together
 TOKENS, CUTS, CUE, ANSWER = (
@@ -37,7 +37,7 @@ def probes_part(bench: Bench) -> Part:
     engine, finished = bench.plain, min(FINISHED, bench.rows)
     prompt = lambda i: tuple(bench.prompts[i % len(bench.prompts)])
     todo = [
-        Row(str(i), prompt(i), row_key(0, i), {"budget": TOKENS})
+        Request(str(i), prompt(i), row_key(0, i), {"budget": TOKENS})
         for i in range(bench.rows)
     ]
     rollouts = engine.sample(todo)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
-from fr.types import Row
+from fr.types import Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def decode_step(
     def run(budget: int) -> None:
         prompt = lambda i: tuple(prompts[i * len(prompts) // rows])
         todo = [
-            Row(str(i), prompt(i), row_key(0, i), {"budget": budget})
+            Request(str(i), prompt(i), row_key(0, i), {"budget": budget})
             for i in range(rows)
         ]
         engine.sample(todo, max_length=len(prompts[0]) + long)

@@ -18,15 +18,13 @@ _HOMES = {
     "Rollout": "fr.types",
     "row_key": "fr.sampling.rows",
 }
-_OTHER_NAMES = {"Request": "Row"}  # until the record has the name
 
 
 def __getattr__(name: str):
     """A public name, from the room that defines it (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'fr' has no attribute {name!r}")
-    room = importlib.import_module(_HOMES[name])
-    return getattr(room, _OTHER_NAMES.get(name, name))
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -43,7 +43,7 @@ LINEAGE_STATS = (
 COSTS = ("prefill", "generated", "forced", "ancestor", "scored", "probe")
 # What a probe found behind every cut: of "own" and "gold" answers their probability, and the log-prob a token.
 CONFIDENCE = ("own_probability", "own_mean_logp", "gold_probability", "gold_mean_logp")
-# What an attempt may set of RowParams, worth a column; null where it left the default.
+# What an attempt may set of SamplingParams, worth a column; null where it left the default.
 PARAMS = {
     "temperature": pa.float64(),
     "top_p": pa.float64(),
@@ -124,7 +124,7 @@ class Attempt:
     grade: str  # one of fr.types.GRADES
     grader: str  # version of the grader
     truncated: bool
-    params: dict[str, float]  # what it sets of RowParams; names of PARAMS
+    params: dict[str, float]  # what it sets of SamplingParams; names of PARAMS
     cost: "fr.types.Cost"  # noqa: F821 (a name for the reader: importing it would import jax)
     key: np.ndarray  # uint32
     prompt: np.ndarray  # int32, token ids

@@ -29,7 +29,7 @@ class Problem:
 
 
 @struct.dataclass
-class RowParams:
+class SamplingParams:
     """Everything that a row of the batch may decide for itself: traced, so that no value compiles anything.
 
     `operator`, `geodesic` and `detector` hold the codes of `fr.sampling.steering`; -1 pads token lists.
@@ -134,8 +134,8 @@ class Emission:
 
 
 @dataclasses.dataclass
-class Row:
-    """One rollout to make: prompt ids, the row's own key, and which fields of RowParams are not the default."""
+class Request:
+    """One rollout to make: prompt ids, the row's own key, and which fields of SamplingParams are not the default."""
 
     id: str
     prompt: tuple[int, ...]
@@ -178,7 +178,7 @@ class Confidence:
 class Rollout:
     """One finished row on the host: arrays over its own emitted tokens, stop token included."""
 
-    row: Row
+    row: Request
     tokens: Int[np.ndarray, "T"]
     forced: Bool[np.ndarray, "T"]
     fired: Bool[np.ndarray, "T"]

@@ -16,7 +16,7 @@ from fr.models.weights import shapes
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
-from fr.types import Row
+from fr.types import Request
 
 CHARACTERS = (
     "\n 0123456789+-*/()=<>.,:?"
@@ -116,9 +116,9 @@ def lineage_engine(tiny_config, tiny_params, tiny_ancestor) -> Engine:
     )
 
 
-def row(name: str, prompt: Sequence[int] = (5, 6, 7), **params) -> Row:
+def row(name: str, prompt: Sequence[int] = (5, 6, 7), **params) -> Request:
     """A row whose key follows from its name."""
-    return Row(name, tuple(int(t) for t in prompt), row_key(0, name), params)
+    return Request(name, tuple(int(t) for t in prompt), row_key(0, name), params)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from fr.sampling import steering
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.sources import ListSource, Resume
-from fr.types import Row
+from fr.types import Request
 
 
 class Script(ListSource):
@@ -36,9 +36,9 @@ def paused(engine, r, *answers):
     return source.rollouts[0], source.heard
 
 
-def again(r: Row, **params) -> Row:
+def again(r: Request, **params) -> Request:
     """The same row, same key, other parameters."""
-    return Row(r.id, r.prompt, r.key, {**r.params, **params})
+    return Request(r.id, r.prompt, r.key, {**r.params, **params})
 
 
 def test_stop_tokens_are_a_set_and_the_stop_token_is_kept(plain_engine):

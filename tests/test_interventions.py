@@ -54,7 +54,7 @@ def test_rows(name, wanted):
     assert fill(name) == wanted
     rows.fill(
         rows.defaults(1), 0, row("fits", **wanted)
-    )  # every name is a field of RowParams
+    )  # every name is a field of SamplingParams
 
 
 def test_detectors_by_setting():

@@ -11,7 +11,7 @@ from fr.sampling import decode, rows, steering
 from fr.sampling import state as batch
 from fr.sampling import token_stats as stats
 from fr.sampling.rows import row_key
-from fr.types import LineageStats, Row
+from fr.types import LineageStats, Request
 
 TAU = np.float32(0.6)
 B, V = (
@@ -27,10 +27,10 @@ def log_softmax(z):
 
 
 def params(*settings):
-    """RowParams of a batch, one dict a row."""
+    """SamplingParams of a batch, one dict a row."""
     batch = rows.defaults(len(settings))
     for i, own in enumerate(settings):
-        rows.fill(batch, i, Row(str(i), (1,), row_key(0, i), own))
+        rows.fill(batch, i, Request(str(i), (1,), row_key(0, i), own))
     return batch
 
 

@@ -11,7 +11,7 @@ from fr.models import load as load_model
 from fr.models.transformer import Transformer
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
-from fr.types import Row
+from fr.types import Request
 
 
 def load(settings):
@@ -28,7 +28,7 @@ def load(settings):
         rows = [prompt for batch in batches(request) for prompt in batch]
         params = {"temperature": 1.0, "budget": request["new_tokens"]}
         todo = [
-            Row(str(i), tuple(p), row_key(request["seed"], i), params)
+            Request(str(i), tuple(p), row_key(request["seed"], i), params)
             for i, p in enumerate(rows)
         ]
         found = engine(request["rows"], request["statistics"]).sample(todo)

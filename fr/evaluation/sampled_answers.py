@@ -12,7 +12,7 @@ from fr.runs.run import Run
 from fr.sampling.probes import forced_rows
 from fr.stats.bootstrap import estimate, resample_weights
 from fr.tasks.formats import SETS, probe
-from fr.types import RIGHT, Probe, Problem, Rollout, Row
+from fr.types import RIGHT, Probe, Problem, Request, Rollout
 
 _FOLDER = "answers"
 
@@ -83,7 +83,7 @@ def _case(run: Run, attempt: store.Attempt, problem: Problem) -> _Case:
 def _plan(run: Run, case: _Case) -> list[Planned]:
     """The rows that answer behind each cut."""
     a, c = case.attempt, run.config.evaluation
-    row = Row(
+    row = Request(
         a.row, tuple(a.prompt.tolist()), a.key, {"stop": run.specialist.stop_tokens}
     )
     rollout = Rollout(

@@ -78,7 +78,7 @@ class Setting:
 class Change:
     """How an attempt differs from a plain one."""
 
-    params: dict = dataclasses.field(default_factory=dict)  # fields of RowParams
+    params: dict = dataclasses.field(default_factory=dict)  # fields of SamplingParams
     prompt: Prompt | None = None  # read instead of the task's
     kept: tuple[
         int, ...

@@ -20,7 +20,7 @@ from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
 from fr.runs.run import Run
 from fr.sampling.sources import Resume
 from fr.tasks.formats import probe
-from fr.types import RIGHT, ROLLOUT, Probe, Problem, Rollout, Row, is_failure
+from fr.types import RIGHT, ROLLOUT, Probe, Problem, Request, Rollout, is_failure
 from fr.workdir import claim_workdir
 
 
@@ -68,7 +68,7 @@ class OnlineSource:
         self._waiting = collections.deque(self.cases)
         self._flying: dict[str, tuple[Case, Planned]] = {}
 
-    def next(self, finished: Sequence[Rollout], free: int) -> list[Row]:
+    def next(self, finished: Sequence[Rollout], free: int) -> list[Request]:
         """Those go on whose attempt has finished, in that order, before new problems begin."""
         heard = [self._flying.pop(rollout.row.id) for rollout in finished]
         records = graded(self._run, [planned for _, planned in heard], finished)
@@ -82,12 +82,12 @@ class OnlineSource:
         self._flying |= {p.row.id: (case, p) for case, p in zip(begun, planned)}
         return [p.row for p in planned]
 
-    def resume(self, row: Row, tokens: np.ndarray) -> Resume:
+    def resume(self, row: Request, tokens: np.ndarray) -> Resume:
         """What the row's operator says."""
         speak = self._flying[row.id][1].speak
         return speak(tokens) if speak else Resume()
 
-    def plan(self, row: Row, tokens: np.ndarray) -> Probe | None:
+    def plan(self, row: Request, tokens: np.ndarray) -> Probe | None:
         """Confidence along the attempts that are diagnosed, where the run asks for it and the router reads it."""
         (case, planned), cuts = (
             self._flying[row.id],

@@ -18,7 +18,7 @@ from fr.sampling.sources import Plan, Resume, Speak
 from fr.tasks.answers import extracted_answer
 from fr.tasks.extract import TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all, grader_version
-from fr.types import Confidence, Cost, Probe, Problem, Rollout, Row
+from fr.types import Confidence, Cost, Probe, Problem, Request, Rollout
 
 # What to ask of a finished attempt, from its problem and tokens; None: nothing.
 Ask = Callable[[Problem, np.ndarray], Probe | None]
@@ -28,7 +28,7 @@ Ask = Callable[[Problem, np.ndarray], Probe | None]
 class Planned:
     """One attempt to make: its row, and what the row cannot say of itself."""
 
-    row: Row
+    row: Request
     problem: Problem
     operator: str
     attempt: int
@@ -62,7 +62,7 @@ def plan_attempt(
     }
     key = row_key(run.config.seed, problem.id, operator, attempt)
     return Planned(
-        Row(f"{problem.id}/{operator}/{attempt}", prompt, key, params),
+        Request(f"{problem.id}/{operator}/{attempt}", prompt, key, params),
         problem,
         operator,
         attempt,
@@ -190,7 +190,7 @@ def graded_columns(
     }
 
 
-def sampled_columns(row: Row, rollout: Rollout) -> dict:
+def sampled_columns(row: Request, rollout: Rollout) -> dict:
     """Columns of the store that say what was asked and drawn."""
     return {
         "row": row.id,

@@ -19,7 +19,7 @@ from fr.sampling.probes import Prober
 from fr.sampling.scheduler import Admission, Slot
 from fr.sampling.sources import ListSource, Plan, Speak, WorkSource
 from fr.sampling.state import cache_size
-from fr.types import LineageStats, Rollout, Row, TokenStats
+from fr.types import LineageStats, Request, Rollout, TokenStats
 
 
 @dataclasses.dataclass
@@ -204,7 +204,7 @@ class Engine:
 
     def sample(
         self,
-        todo: Iterable[Row],
+        todo: Iterable[Request],
         max_length: int = 0,
         progress: Callable[[int], object] = lambda count: None,
         plan: Plan | None = None,
@@ -227,7 +227,7 @@ class Engine:
 
     def _ask(
         self, source: WorkSource, finished: list[Rollout], slots: list
-    ) -> dict[int, Row]:
+    ) -> dict[int, Request]:
         """New rows, by the slots that they will take."""
         free = [
             i
@@ -243,7 +243,7 @@ class Engine:
             self._check(row)
         return dict(zip(free, new))
 
-    def _check(self, row: Row) -> None:
+    def _check(self, row: Request) -> None:
         if not row.prompt:
             raise ValueError(f"row {row.id}: its prompt is empty")
         if rows.value(row, "budget") < 1:
@@ -283,7 +283,7 @@ class Engine:
             )
 
     def _admit(
-        self, state: batch.DecodeState, slots: list, placed: dict[int, Row]
+        self, state: batch.DecodeState, slots: list, placed: dict[int, Request]
     ) -> batch.DecodeState:
         """Read the prompts that are not kept, then let the rows in."""
         longest = max(

@@ -12,7 +12,7 @@ from fr.sampling import probe_trees
 from fr.sampling.devices import Devices
 from fr.sampling.rows import row_key
 from fr.sampling.sources import Plan
-from fr.types import Confidence, Probe, Rollout, Row
+from fr.types import Confidence, Probe, Request, Rollout
 
 
 class Prober:
@@ -163,7 +163,7 @@ SAMPLES, BUDGET = 10, 32  # of a cut, and tokens of each (arXiv 2605.24396)
 
 def forced_rows(
     rollout: Rollout, probe: Probe, seed: int, samples: int = SAMPLES
-) -> list[Row]:
+) -> list[Request]:
     """Rows that answer behind the cuts of a probe, `samples` of each cut in turn, at temperature 1.
 
     They stop where the rollout's own row does.
@@ -173,7 +173,7 @@ def forced_rows(
         {"budget": BUDGET, "stop": rollout.row.params.get("stop", ())},
     )
     return [
-        Row(
+        Request(
             f"{row.id}/cut {c}/{i}",
             (*row.prompt, *rollout.tokens[:cut].tolist(), *probe.cue),
             row_key(seed, row.id, "forced answer", c, i),

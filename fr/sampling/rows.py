@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 
 from fr.sampling import steering
-from fr.types import Row, RowParams
+from fr.types import Request, SamplingParams
 
 # Fixed widths of the token lists of a row; a longer list is refused, since widening one compiles anew.
 WIDTHS = {"switch_tokens": 16, "forced": 64, "pause": 8, "stop": 8, "avoid": 16}
@@ -44,25 +44,25 @@ def row_key(seed: int, *names) -> np.ndarray:
     return np.frombuffer(digest[:8], "<u4").astype(np.uint32)
 
 
-def defaults(rows: int) -> RowParams:
+def defaults(rows: int) -> SamplingParams:
     """Parameters of `rows` plain rows at temperature 1."""
     values = {name: np.full(rows, value) for name, value in _DEFAULTS.items()}
     lists = {
         name: np.full((rows, width), -1, np.int32) for name, width in WIDTHS.items()
     }
-    return RowParams(**values, **lists)
+    return SamplingParams(**values, **lists)
 
 
-def value(row: Row, name: str):
+def value(row: Request, name: str):
     """A number that the row sets, or its default."""
     return row.params.get(name, _DEFAULTS[name])
 
 
-def fill(params: RowParams, slot: int, row: Row) -> None:
+def fill(params: SamplingParams, slot: int, row: Request) -> None:
     """Write one row's own values (the rest: defaults) into its slot of a batch; raises ValueError on a misfit."""
-    known = {f.name for f in dataclasses.fields(RowParams)}
+    known = {f.name for f in dataclasses.fields(SamplingParams)}
     if extra := set(row.params) - known:
-        raise ValueError(f"row {row.id}: {sorted(extra)} are no fields of RowParams")
+        raise ValueError(f"row {row.id}: {sorted(extra)} are no fields of SamplingParams")
     for name in _DEFAULTS:
         getattr(params, name)[slot] = value(row, name)
     for name in WIDTHS:

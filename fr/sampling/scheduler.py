@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from fr.errors import UserError
 from fr.sampling import rows, state, steering
 from fr.sampling.sources import Resume, WorkSource
-from fr.types import Rollout, Row
+from fr.types import Request, Rollout
 
 KEPT = 8  # prompts that a device keeps; rows come problem by problem, so the last ones are those that come again
 AT_ONCE = 8  # rows that enter a device in one call: few in the steady state, and its cost is theirs alone
@@ -21,7 +21,7 @@ class Round:
 
     reads: list[tuple[Int[np.ndarray, "G P"], Int[np.ndarray, "G"]]]
     entry: state.Entry
-    rows: dict[int, Row]  # by slot
+    rows: dict[int, Request]  # by slot
 
 
 class Admission:
@@ -39,7 +39,7 @@ class Admission:
             {} for _ in range(self._devices)
         ]
 
-    def rounds(self, placed: dict[int, Row]) -> Iterator[Round]:
+    def rounds(self, placed: dict[int, Request]) -> Iterator[Round]:
         """Let rows into their slots, as many at a time as prompts and one call hold."""
         while placed:
             now, wanted, places = {}, [{} for _ in range(self._devices)], {}
@@ -97,7 +97,7 @@ class Admission:
                     del queue[:group]
                 yield tokens, into
 
-    def _entry(self, now: dict[int, Row], places: dict[int, int]) -> state.Entry:
+    def _entry(self, now: dict[int, Request], places: dict[int, int]) -> state.Entry:
         width = min(AT_ONCE, self._slots)
         total = self._devices * width
         entry = state.Entry(
@@ -130,7 +130,7 @@ FLAGS = ("token", "valid", "forced", "fired", "sample_logp")
 class Slot:
     """A row in flight: pieces of its emissions, one a chunk, and the parameters that it runs under."""
 
-    row: Row
+    row: Request
     forced: tuple[int, ...]  # what waits in its forced queue
     length: int  # cache entries that it has written
     tokens: list[int] = dataclasses.field(default_factory=list)

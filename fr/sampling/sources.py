@@ -6,12 +6,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from fr.types import Probe, Rollout, Row
+from fr.types import Probe, Request, Rollout
 
 # What to ask of a finished row, from the row and its tokens; None: nothing.
-Plan = Callable[[Row, np.ndarray], Probe | None]
+Plan = Callable[[Request, np.ndarray], Probe | None]
 # What to say to a paused row, from the row and its tokens so far.
-Speak = Callable[[Row, np.ndarray], "Resume"]
+Speak = Callable[[Request, np.ndarray], "Resume"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,10 @@ class WorkSource(Protocol):
     A source may have a `plan` too: its rollouts then carry the `confidence` that it asked for.
     """
 
-    def next(self, finished: Sequence[Rollout], free: int) -> list[Row]:
+    def next(self, finished: Sequence[Rollout], free: int) -> list[Request]:
         """Hear what has finished and give at most `free` new rows; none, with no row in flight, ends the run."""
 
-    def resume(self, row: Row, tokens: np.ndarray) -> Resume:
+    def resume(self, row: Request, tokens: np.ndarray) -> Resume:
         """Speak for a row that emitted one of its pause tokens; `tokens` are all it has so far."""
 
 
@@ -45,7 +45,7 @@ class ListSource:
 
     def __init__(
         self,
-        todo: Iterable[Row],
+        todo: Iterable[Request],
         progress: Callable[[int], object] = lambda count: None,
         plan: Plan | None = None,
         speak: Speak | None = None,
@@ -59,7 +59,7 @@ class ListSource:
         self._given = 0
         self._progress = progress
 
-    def next(self, finished: Sequence[Rollout], free: int) -> list[Row]:
+    def next(self, finished: Sequence[Rollout], free: int) -> list[Request]:
         """The next rows of the list."""
         for rollout in finished:
             self._done[self._order[rollout.row.id]] = rollout
@@ -68,7 +68,7 @@ class ListSource:
         self._given += len(given)
         return given
 
-    def resume(self, row: Row, tokens: np.ndarray) -> Resume:
+    def resume(self, row: Request, tokens: np.ndarray) -> Resume:
         """What `speak` says; without it the row goes on."""
         return self._speak(row, tokens) if self._speak else Resume()
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from fr.models.transformer import KVCache, LayerCache, Transformer, init_cache
 from fr.sampling import steering
-from fr.types import RowParams
+from fr.types import SamplingParams
 
 
 @struct.dataclass
@@ -32,7 +32,7 @@ class DecodeState:
     scores: Float[Array, "B W"]  # ring of detector scores
     memory: Float[Array, "B 4"]  # of drawn tokens, as `steering.remember` has it
     key: UInt[Array, "B 2"]
-    rows: RowParams
+    rows: SamplingParams
     cache: KVCache
     ancestor_cache: KVCache | None
 
@@ -62,7 +62,7 @@ class Entry:
     last: Int[Array, "R"]  # the prompt's last token
     length: Int[Array, "R"]  # its length less one
     key: UInt[Array, "R 2"]
-    rows: RowParams
+    rows: SamplingParams
 
 
 @struct.dataclass
@@ -99,7 +99,7 @@ def cache_sizes(limit: int) -> tuple[int, ...]:
 
 
 def init_state(
-    model: Transformer, ancestor: Transformer | None, rows: RowParams, size: int
+    model: Transformer, ancestor: Transformer | None, rows: SamplingParams, size: int
 ) -> DecodeState:
     """An empty batch: every slot free, caches of `size` entries. `rows` gives the widths."""
     b = rows.temperature.shape[0]

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fr.sampling import logits as lg
-from fr.types import LineageStats, RowParams, TokenStats
+from fr.types import LineageStats, SamplingParams, TokenStats
 
-# RowParams.operator
+# SamplingParams.operator
 PLAIN, STEER_ONCE, STEER_DENSE, STEER_SAMPLED, HEAT = range(5)
 NEEDS_ANCESTOR = (STEER_ONCE, STEER_DENSE, STEER_SAMPLED)
-# RowParams.geodesic: path (e-mixture), coverage (m-mixture), the one with the larger Z at the fire, the other one
+# SamplingParams.geodesic: path (e-mixture), coverage (m-mixture), the one with the larger Z at the fire, the other one
 PATH, COVERAGE, CHOSEN, OTHER = range(4)
-# RowParams.detector: J, max(Z_path, Z_cov), V (needs no ancestor)
+# SamplingParams.detector: J, max(Z_path, Z_cov), V (needs no ancestor)
 DEMOTION, Z_SCORE, LOGIT_VAR = range(3)
 
 RING = 16  # widest window that a detector can sum over
@@ -21,14 +21,14 @@ RING = 16  # widest window that a detector can sum over
 COUNT, MEAN, RISE, ASSURED = range(4)
 
 
-def z_cov(lineage: LineageStats, rows: RowParams) -> Float[Array, "B"]:
+def z_cov(lineage: LineageStats, rows: SamplingParams) -> Float[Array, "B"]:
     """Z_cov = max(0, (g_cov - mean) / sd) against the problem's own background; sd 0 gives 0."""
     z = (lineage.g_cov - rows.cov_mean) / jnp.where(rows.cov_sd > 0, rows.cov_sd, 1.0)
     return jnp.where(rows.cov_sd > 0, jnp.maximum(z, 0.0), 0.0)
 
 
 def detector_score(
-    rows: RowParams, stats: TokenStats, lineage: LineageStats | None
+    rows: SamplingParams, stats: TokenStats, lineage: LineageStats | None
 ) -> Float[Array, "B"]:
     """What each row's detector sums up, for the token that was drawn."""
     if lineage is None:
@@ -51,7 +51,7 @@ def windowed(
 
 def remember(
     memory: Float[Array, "B 4"],
-    rows: RowParams,
+    rows: SamplingParams,
     score: Float[Array, "B"],
     confidence: Float[Array, "B"],
     counts: Bool[Array, "B"],
@@ -71,13 +71,13 @@ def remember(
     return jnp.where(counts[:, None], new, memory)
 
 
-def gives_up(rows: RowParams, memory: Float[Array, "B 4"]) -> Bool[Array, "B"]:
+def gives_up(rows: SamplingParams, memory: Float[Array, "B 4"]) -> Bool[Array, "B"]:
     """Rows whose running confidence has fallen below their floor, once it is a mean over its window."""
     return (memory[:, COUNT] >= rows.floor_window) & (memory[:, ASSURED] < rows.floor)
 
 
 def fires(
-    rows: RowParams,
+    rows: SamplingParams,
     total: Float[Array, "B"],
     generated: Int[Array, "B"],
     fired: Bool[Array, "B"],
@@ -121,7 +121,7 @@ def mix(
     )
 
 
-def by_coverage(rows: RowParams, lineage: LineageStats) -> Bool[Array, "B"]:
+def by_coverage(rows: SamplingParams, lineage: LineageStats) -> Bool[Array, "B"]:
     """Whether a row mixes by coverage, not by path: fixed, or the larger (or, as a control, smaller) Z."""
     larger = z_cov(lineage, rows) > lineage.z_path
     return jnp.select(
@@ -132,7 +132,7 @@ def by_coverage(rows: RowParams, lineage: LineageStats) -> Bool[Array, "B"]:
 
 
 def second_draw(
-    rows: RowParams,
+    rows: SamplingParams,
     fired: Bool[Array, "B"],
     specialist: Float[Array, "B V"],
     ancestor: Float[Array, "B V2"] | None,
@@ -166,6 +166,6 @@ def second_draw(
     return lg.draw(kept, uniform, greedy)
 
 
-def discards(rows: RowParams, fired: Bool[Array, "B"]) -> Bool[Array, "B"]:
+def discards(rows: SamplingParams, fired: Bool[Array, "B"]) -> Bool[Array, "B"]:
     """Rows whose drawn token is replaced by the second draw."""
     return fired | (rows.operator == STEER_DENSE) | (rows.operator == STEER_SAMPLED)

@@ -28,7 +28,7 @@ from fr.training.confidence_curves import (
     scoring_plan,
 )
 from fr.training.epochs import visits
-from fr.types import RIGHT, Cost, Problem, RewardBatch, Rollout, Row, Truth
+from fr.types import RIGHT, Cost, Problem, Request, RewardBatch, Rollout, Truth
 
 BUCKET = 16  # lengths are rounded up to it
 
@@ -197,7 +197,7 @@ class Sampler:
         }
         owners = [problem for problem, _ in mine for _ in range(count)]
         rows = [
-            Row(
+            Request(
                 f"{p.id}/{name}/{i}",
                 self._prompts[p.id],
                 row_key(c.seed, p.id, name, i),
@@ -215,7 +215,7 @@ class Sampler:
 
     def _attempts(
         self,
-        rows: list[Row],
+        rows: list[Request],
         owners: list[Problem],
         sets: Sequence[str],
         stages: Stages,
