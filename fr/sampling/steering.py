@@ -10,7 +10,8 @@ from fr.types import LineageStats, SamplingParams, TokenStats
 # SamplingParams.operator
 PLAIN, STEER_ONCE, STEER_DENSE, STEER_SAMPLED, HEAT = range(5)
 NEEDS_ANCESTOR = (STEER_ONCE, STEER_DENSE, STEER_SAMPLED)
-# SamplingParams.geodesic: path (e-mixture), coverage (m-mixture), the one with the larger Z at the fire, the other one
+# SamplingParams.geodesic: path (e-mixture), coverage (m-mixture), the one with the larger Z
+# at the fire, the other one
 PATH, COVERAGE, CHOSEN, OTHER = range(4)
 # SamplingParams.detector: J, max(Z_path, Z_cov), V (needs no ancestor)
 DEMOTION, Z_SCORE, LOGIT_VAR = range(3)
