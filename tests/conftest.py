@@ -1,11 +1,19 @@
 """What several test files share: a tiny random decoder, and a tokenizer of single characters."""
 
+import os
 from collections.abc import Callable, Sequence
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes in annotations are checked, from before any module of `fr` is imported.
+# Until all rooms pass, only where FR_CHECK_SHAPES is set.
+if checker := os.environ.get("FR_CHECK_SHAPES"):
+    install_import_hook("fr", "typecheck.shapes" if checker == "1" else checker)
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import traverse_util
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast

@@ -56,7 +56,7 @@ def agreement(
     )
 
 
-def _best(cost: Float[np.ndarray, "B*S"], starts: int) -> Int[np.ndarray, "B"]:
+def _best(cost: Float[np.ndarray, "BS"], starts: int) -> Int[np.ndarray, "B"]:
     """Index of the start of the lowest cost of every table."""
     lowest = cost.reshape(-1, starts).argmin(axis=1)
     return np.arange(len(lowest)) * starts + lowest

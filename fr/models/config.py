@@ -86,7 +86,7 @@ def layer_data(config: ModelConfig) -> LayerData:
     )
 
 
-def rotary(config: ModelConfig) -> Float[np.ndarray, "R H/2"]:
+def rotary(config: ModelConfig) -> Float[np.ndarray, "R half"]:
     """Rotary frequencies: those of full layers and, where they have their own, of sliding ones."""
     kinds = [
         inv_freq(theta, config.head_dim, scaling) for theta, scaling in _ropes(config)

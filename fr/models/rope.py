@@ -63,7 +63,7 @@ class RopeScaling:
 
 def inv_freq(
     theta: float, head_dim: int, scaling: RopeScaling | None
-) -> Float[np.ndarray, "H/2"]:
+) -> Float[np.ndarray, "half"]:
     """Angle, in radians per position, by which each pair of a head is turned."""
     freq = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     if scaling is None or scaling.kind == "dynamic":
@@ -188,13 +188,13 @@ def write_scaling(scaling: RopeScaling | None) -> dict:
 class Rotation:
     """Sines and cosines of every position, by kind of rotary frequency: once a pass, for all layers and heads."""
 
-    sin: Float[Array, "R B T H/2"]
-    cos: Float[Array, "R B T H/2"]
+    sin: Float[Array, "R B T half"]
+    cos: Float[Array, "R B T half"]
 
 
 def rotation(
     positions: Int[Array, "B T"],
-    inv_freq: Float[Array, "R H/2"],
+    inv_freq: Float[Array, "R half"],
     gain: Float[np.ndarray, "R"],
 ) -> Rotation:
     """The rotations of tokens at these positions, sines and cosines times `gain` (arXiv 2104.09864)."""
@@ -208,8 +208,8 @@ def rotation(
 
 def rope(
     x: Float[Array, "B T N H"],
-    sin: Float[Array, "B T H/2"],
-    cos: Float[Array, "B T H/2"],
+    sin: Float[Array, "B T half"],
+    cos: Float[Array, "B T half"],
 ) -> Array:
     """Rotate the two halves of each head."""
     sin, cos = sin[:, :, None], cos[:, :, None]

@@ -165,7 +165,7 @@ def pacr_sparse(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, 
 
 def _gains(
     batch: RewardBatch,
-) -> tuple[Float[np.ndarray, "B C-1"], Bool[np.ndarray, "B C-1"]]:
+) -> tuple[Float[np.ndarray, "B steps"], Bool[np.ndarray, "B steps"]]:
     """The gain of each step, and which steps there are: a short row has some of its cuts twice."""
     gold = batch.truth.confidence
     real = (np.diff(batch.cuts, axis=1) > 0) & gold.known[:, None]

@@ -167,7 +167,7 @@ def difference_record(gap: Estimate) -> dict:
 
 def resample_weights(
     problems: int, resamples: int, rng: np.random.Generator
-) -> Float[np.ndarray, "R+1 N"]:
+) -> Float[np.ndarray, "R1 N"]:
     """Draw bootstrap resamples of exchangeable problems.
 
     Args:
@@ -184,7 +184,7 @@ def resample_weights(
     return np.concatenate([np.ones((1, problems)), drawn])
 
 
-def estimate(values: Float[np.ndarray, "R+1"], problems: float) -> Estimate:
+def estimate(values: Float[np.ndarray, "R1"], problems: float) -> Estimate:
     """Make an estimate from the rows of `resample_weights`.
 
     Args:
