@@ -105,7 +105,7 @@ def test_a_run_uses_what_its_config_file_registers(name, tmp_path, tiny_model):
     (tmp_path / name).write_text(FILES[name])
     script, more = (
         "reproduce.py",
-        ["--config.training.steps=2", "--config.task.problems=4"],
+        ["--config.training.steps=22", "--config.task.problems=4"],
     )
     if name == "parity_task.py":
         script, more = "sample.py", [f"--model={model}", "--config.task.problems=2"]
