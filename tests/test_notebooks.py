@@ -29,7 +29,9 @@ def test_every_tutorial_is_listed():
 def test_a_tutorial_parses_and_imports_names_that_exist(path):
     code = "\n".join(code_of(path))
     compile(code, path.name, "exec")
-    lines = [line for line in code.splitlines() if line.startswith(("import ", "from "))]
+    lines = [
+        line for line in code.splitlines() if line.startswith(("import ", "from "))
+    ]
     exec("\n".join(lines), {})
 
 
@@ -40,7 +42,11 @@ def test_a_tutorial_runs(path, tmp_path):
     env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     env["TMPDIR"] = str(tmp_path)
     done = subprocess.run(
-        [sys.executable, "cells.py"], cwd=tmp_path, env=env, capture_output=True, text=True
+        [sys.executable, "cells.py"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") > 3
