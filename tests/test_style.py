@@ -374,7 +374,7 @@ def idioms(prose_: Prose) -> list[tuple[int, str]]:
 def sentences(text: str) -> Iterator[tuple[int, str]]:
     """(offset, sentence) of a text of joined lines."""
     start = 0
-    for end in re.finditer(r"[.!?:](?=\s)|\n+|\Z", text):
+    for end in re.finditer(r"[.!?:](?=\s)| \| |\n+|\Z", text):
         if text[start : end.end()].strip():
             yield start, text[start : end.end()]
         start = end.end()
