@@ -1,4 +1,4 @@
-"""How numbers of docs/results/data look in a table of a page."""
+"""Cells of tables from numbers of docs/results/data."""
 
 import dataclasses
 
@@ -46,8 +46,8 @@ def cell(given) -> str:
     """A cell of stored tables.
 
     Args:
-        given: Text, shown as it stands; a number, shown with the decimals that it
-            is stored with; or an object with `value` and optionally `low` and
+        given: Text, shown unchanged. Or a number, shown with the decimals that it
+            is stored with. Or an object with `value` and optionally `low` and
             `high` (a 95 % interval), `digits`, `sign`, `unit`, `bold`, `note`.
     """
     if not isinstance(given, dict):

@@ -35,8 +35,8 @@ _HEAD = {
     "configuration.md": (
         "# Configuration\n\n"
         "A config file has a function `get_config()` that changes what differs from\n"
-        "`fr.config.default()`; `--config.NAME=VALUE` overrides one setting. The pages are\n"
-        "generated from the dataclasses of `fr/config`. More groups:\n"
+        "`fr.config.default()`. `--config.NAME=VALUE` overrides one setting.\n"
+        "The pages are generated from the dataclasses of `fr/config`. More groups:\n"
         "[diagnosis and routing](configuration_routing.md),\n"
         "[policy optimisation](configuration_policy.md),\n"
         "[other training](configuration_training.md).\n"
@@ -47,19 +47,19 @@ _HEAD = {
     ),
     "configuration_policy.md": (
         "# Configuration: policy optimisation\n\n"
-        "Generated, as the first page of the [configuration](configuration.md). Equations:\n"
-        "[algorithms](algorithms.md), [rewards](rewards.md).\n"
+        "Generated, as the first page of the [configuration](configuration.md).\n"
+        "Equations: [algorithms](algorithms.md), [rewards](rewards.md).\n"
     ),
     "configuration_training.md": (
         "# Configuration: other training\n\n"
         "Generated, as the first page of the [configuration](configuration.md).\n"
-        "`pretraining` has the fields of `training`; it is listed where its defaults differ.\n"
+        "`pretraining` has the fields of `training`; other defaults are listed.\n"
     ),
 }
 
 
 def meanings() -> dict[str, str]:
-    """What `--help` says of each setting, by its name without `config.`."""
+    """Meaning of each setting in the text of `--help`, by its name without `config.`."""
     lines = settings_text().splitlines()
     found = {}
     for i, line in enumerate(lines):

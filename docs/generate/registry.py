@@ -1,4 +1,4 @@
-"""What tables have in common: their registry, the stored data, and shares."""
+"""Registry of the tables, the stored data, and shares."""
 
 import json
 from collections.abc import Callable

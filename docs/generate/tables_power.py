@@ -6,7 +6,7 @@ from registry import load, register
 
 @register("power_interaction")
 def interaction() -> Table:
-    """How often the test of operator × problem finds an interaction."""
+    """Share of tables in which the test of operator × problem finds something."""
     rows = []
     for name, row in load("routing_power")["simulated"]["interaction"].items():
         covered = ""
@@ -20,7 +20,7 @@ def interaction() -> Table:
 
 @register("power_lift")
 def lift() -> Table:
-    """How often a lift is certified, and by which test."""
+    """Share of tables with a certified lift, by test."""
     keys = ("certified", "told", "one_sided", "found", "lost", "every")
     rows = []
     for name, row in load("routing_power")["simulated"]["lift"].items():
