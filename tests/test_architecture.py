@@ -43,7 +43,10 @@ def reached(graph: dict[str, set[str]], start: str, without: str) -> set[str]:
 def test_the_diagram_of_rooms_is_that_of_the_imports():
     graph = rooms()
     direct = {
-        (a, b) for a, uses in graph.items() for b in uses if b not in reached(graph, a, b)
+        (a, b)
+        for a, uses in graph.items()
+        for b in uses
+        if b not in reached(graph, a, b)
     }
     drawn = set(re.findall(r"^  (\w+) --> (\w+)$", diagrams()[1], re.M))
     assert drawn == direct
