@@ -2,10 +2,8 @@
 
 A comment in the line above a block says more than its language does:
 
-    <!-- run: slow -->          run as it stands, in the slow tests only
-    <!-- run: refused -->       bash: the command ends with exit code 2 and one line
-    <!-- printed: FILE -->      text: lines of docs/results/data/FILE
-    <!-- test -->               bash: the command that `.ci/run` calls
+    <!-- printed: FILE -->    text: lines of docs/results/data/FILE
+    <!-- test -->             bash: the command that `.ci/run` calls
 """
 
 import dataclasses
@@ -16,7 +14,7 @@ import shlex
 ROOT = pathlib.Path(__file__).parent.parent
 LANGUAGES = ("python", "bash", "text", "json", "csv", "mermaid")
 _FENCE = re.compile(r"^```(?P<language>\w*)(?: title=\"(?P<title>[\w./-]+)\")?$")
-_NOTE = re.compile(r"<!-- (?P<key>run|printed|test)(?:: (?P<value>[\w.-]+))? -->")
+_NOTE = re.compile(r"<!-- (?P<key>printed|test)(?:: (?P<value>[\w.-]+))? -->")
 
 
 @dataclasses.dataclass(frozen=True)

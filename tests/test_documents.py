@@ -180,6 +180,24 @@ def test_printed_lines_are_those_of_the_stored_report():
     assert checked > 20
 
 
+def shape(line: str) -> str:
+    """A printed line without its numbers and bars."""
+    return " ".join(re.sub(r"[\d.,+−%\[\]·├┤●┊─]+", " ", line).split())
+
+
+@pytest.mark.slow
+def test_the_quickstart_prints_lines_of_that_shape(tmp_path):
+    """README's command, with a folder of its own; other machines round otherwise."""
+    given = ["--config=configs/quickstart.py", f"--workdir={tmp_path}/run"]
+    done = run(["scripts/reproduce.py", *given], ROOT)
+    assert done.returncode == 0, done.stderr
+    printed = {shape(line) for line in done.stdout.splitlines()}
+    for block in all_blocks("text"):
+        if block.note("printed") == "quickstart.txt":
+            lines = {shape(line) for line in block.code.splitlines()}
+            assert not lines - printed, str(block)
+
+
 def test_json_and_csv_blocks_parse():
     for block in all_blocks("json"):
         for line in filter(str.strip, block.code.splitlines()):

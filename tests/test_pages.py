@@ -7,17 +7,21 @@ import pytest
 
 from fr.diagnosis.signals import PAID, SIGNALS
 from fr.interventions import OPERATORS
+from fr.rewards import TERMS
+from fr.training.algorithms import ALGORITHMS
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 
 
 def table(page: str) -> dict[str, list[str]]:
-    """The cells of every row whose first one is a name in backticks, by name."""
-    lines = (DOCS / page).read_text().splitlines()
-    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if line.startswith("| `")]
-    names = [re.fullmatch(r"`(\w+)`", cells[0])[1] for cells in rows]
-    assert len(names) == len(set(names))
-    return dict(zip(names, rows))
+    """The cells of every row whose first cell is one name in backticks, by name."""
+    found = {}
+    for line in (DOCS / page).read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if line.startswith("|") and (name := re.fullmatch(r"`(\w+)`", cells[0])):
+            assert name[1] not in found
+            found[name[1]] = cells
+    return found
 
 
 def test_every_operator_is_on_its_page():
@@ -51,3 +55,20 @@ def test_a_page_names_settings_that_there_are(page):
     groups = "diagnosis|intervention|rewards|sampling|evaluation"
     for name in re.findall(rf"`((?:{groups})\.\w+)`", (DOCS / page).read_text()):
         assert name in known, name
+
+
+def test_every_reward_term_is_on_its_page():
+    found = table("rewards.md")
+    terms = {name: row for name, row in found.items() if len(row) == 6}
+    assert terms.keys() == set(TERMS)
+    for name, (_, pays, gold, probes, placement, source) in terms.items():
+        term = TERMS[name]
+        assert gold == ("yes" if term.needs_gold else "–"), name
+        assert probes == (term.needs_confidence or "–"), name
+        assert placement == term.placement, name
+        assert pays and re.fullmatch(r"–|\d{4}\.\d{5}", source), name
+
+
+def test_every_algorithm_is_on_its_page():
+    rows = table("algorithms.md")
+    assert rows.keys() == set(ALGORITHMS)
