@@ -39,7 +39,7 @@ KINDS += ("countdown", "reasoning_gym")
 MATH = (*NUMBERS, "questions: numbers", "questions: LaTeX", "math500")
 
 
-class Grader(NamedTuple):
+class _Grader(NamedTuple):
     """A grader under audit: its package, the kinds that it is made for, and how it grades a record."""
 
     package: str
@@ -58,7 +58,7 @@ def kind(record: dict) -> str:
     return task.partition(":")[0]
 
 
-def math_verify_grade(record: dict) -> str:
+def _math_verify_grade(record: dict) -> str:
     """As its README says: parse the gold answer, parse the completion, verify in that order."""
     from math_verify import StringExtractionConfig, parse, verify
 
@@ -82,7 +82,7 @@ def gsm8k(pattern: str, group: int = 0) -> Callable[[dict], str]:
         from lm_eval.api.metrics import exact_match_hf_evaluate
         from lm_eval.filters.extraction import RegexFilter
 
-        text = until(record["completion"], ("Question:", "</s>", "<|im_end|>"))
+        text = _until(record["completion"], ("Question:", "</s>", "<|im_end|>"))
         [[found]] = RegexFilter(pattern, group_select=group).apply([[text]], [{}])
         if found == "[invalid]":
             return "unparsed"
@@ -95,11 +95,11 @@ def gsm8k(pattern: str, group: int = 0) -> Callable[[dict], str]:
     return grade
 
 
-def minerva(record: dict) -> str:
+def _minerva(record: dict) -> str:
     """minerva_math's own: `Final Answer: The final answer is ...`, its normalisation, its is_equiv."""
     from lm_eval.tasks.minerva_math import utils
 
-    found = utils.get_unnormalized_answer(until(record["completion"], ("Problem:",)))
+    found = utils.get_unnormalized_answer(_until(record["completion"], ("Problem:",)))
     if found == "[invalidanswer]":
         return "unparsed"
     sides = (
@@ -108,12 +108,12 @@ def minerva(record: dict) -> str:
     return "right" if utils.is_equiv(*sides) else "wrong"
 
 
-def hendrycks(record: dict) -> str:
+def _hendrycks(record: dict) -> str:
     """hendrycks_math's own: all between the first dollar sign and the last, or the whole completion."""
     from lm_eval.tasks.hendrycks_math import utils
 
     doc = {"solution": f"\\boxed{{{record['reference']}}}"}
-    result = utils.process_results(doc, [until(record["completion"], ("Problem:",))])
+    result = utils.process_results(doc, [_until(record["completion"], ("Problem:",))])
     return "right" if result["exact_match"] else "wrong"
 
 
@@ -121,7 +121,7 @@ def boxed(record: dict) -> str:
     """The last box (hendrycks_math's last_boxed_only_string) and hendrycks_math's is_equiv."""
     from lm_eval.tasks.hendrycks_math import utils
 
-    found = utils.last_boxed_only_string(until(record["completion"], ("Problem:",)))
+    found = utils.last_boxed_only_string(_until(record["completion"], ("Problem:",)))
     try:
         answer = None if found is None else utils.remove_boxed(found)
     except AssertionError:  # what it says of \fbox
@@ -131,17 +131,17 @@ def boxed(record: dict) -> str:
     return "right" if utils.is_equiv(answer, record["reference"]) else "wrong"
 
 
-def gpqa_strict(record: dict) -> str:
+def _gpqa_strict(record: dict) -> str:
     """The strict filter of gpqa's cot_zeroshot task; case and punctuation are ignored."""
     from lm_eval.filters.extraction import RegexFilter
 
     [[found]] = RegexFilter("(?<=The answer is )(.*)(?=.)").apply(
         [[record["completion"]]], [{}]
     )
-    return same_letter(found, record["reference"])
+    return _same_letter(found, record["reference"])
 
 
-def gpqa_flexible(record: dict) -> str:
+def _gpqa_flexible(record: dict) -> str:
     """The flexible filter of gpqa's cot_zeroshot task."""
     from lm_eval.filters.extraction import MultiChoiceRegexFilter
 
@@ -150,10 +150,10 @@ def gpqa_flexible(record: dict) -> str:
         r"(\([A-Z]\))", -1, ignore_case=True, ignore_punctuation=True
     )
     [[found]] = pattern.apply([[record["completion"]]], [{"choices": options}])
-    return same_letter(found, record["reference"])
+    return _same_letter(found, record["reference"])
 
 
-def same_letter(found: str, reference: str) -> str:
+def _same_letter(found: str, reference: str) -> str:
     """Exact match of lm-eval with case and punctuation ignored; the target is written `(C)`."""
     from lm_eval.api.metrics import exact_match_hf_evaluate
 
@@ -165,7 +165,7 @@ def same_letter(found: str, reference: str) -> str:
     return "right" if score["exact_match"] else "wrong"
 
 
-def until(text: str, stops: tuple[str, ...]) -> str:
+def _until(text: str, stops: tuple[str, ...]) -> str:
     """The text before the first stop string: what the harness would have let the model write."""
     return text[
         : min((at for at in map(text.find, stops) if at >= 0), default=len(text))
@@ -174,21 +174,21 @@ def until(text: str, stops: tuple[str, ...]) -> str:
 
 _LM = "lm_eval"
 GRADERS = {
-    "fr": Grader("fr", KINDS, audit_set.grade),
-    "math-verify": Grader("math-verify", (*MATH, "gpqa"), math_verify_grade),
-    "lm-eval gsm8k, strict": Grader(_LM, ("gsm8k",), gsm8k(r"#### (\-?[0-9\.\,]+)")),
-    "lm-eval gsm8k, flexible": Grader(
+    "fr": _Grader("fr", KINDS, audit_set.grade),
+    "math-verify": _Grader("math-verify", (*MATH, "gpqa"), _math_verify_grade),
+    "lm-eval gsm8k, strict": _Grader(_LM, ("gsm8k",), gsm8k(r"#### (\-?[0-9\.\,]+)")),
+    "lm-eval gsm8k, flexible": _Grader(
         _LM, NUMBERS, gsm8k(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1)
     ),
-    "lm-eval minerva_math": Grader(_LM, ("math500",), minerva),
-    "lm-eval hendrycks_math": Grader(_LM, ("math500",), hendrycks),
-    "lm-eval last box, hendrycks is_equiv": Grader(_LM, ("math500",), boxed),
-    "lm-eval gpqa, strict": Grader(_LM, ("gpqa",), gpqa_strict),
-    "lm-eval gpqa, flexible": Grader(_LM, ("gpqa",), gpqa_flexible),
+    "lm-eval minerva_math": _Grader(_LM, ("math500",), _minerva),
+    "lm-eval hendrycks_math": _Grader(_LM, ("math500",), _hendrycks),
+    "lm-eval last box, hendrycks is_equiv": _Grader(_LM, ("math500",), boxed),
+    "lm-eval gpqa, strict": _Grader(_LM, ("gpqa",), _gpqa_strict),
+    "lm-eval gpqa, flexible": _Grader(_LM, ("gpqa",), _gpqa_flexible),
 }
 
 
-def count(grader: Grader, records: list[dict]) -> dict[str, dict[str, int]]:
+def count(grader: _Grader, records: list[dict]) -> dict[str, dict[str, int]]:
     """By kind: how many records are right and not, and how many of them the grader gets wrong, by the way."""
     table = {name: collections.Counter() for name in grader.kinds}
     for record in records:
@@ -204,7 +204,7 @@ def count(grader: Grader, records: list[dict]) -> dict[str, dict[str, int]]:
     return {name: dict(counts) for name, counts in table.items()}
 
 
-def available(package: str) -> str | None:
+def _available(package: str) -> str | None:
     """The version of a grader's package that is installed here, or None."""
     try:
         if package == "fr":
@@ -222,7 +222,7 @@ def main() -> None:
     grades = collections.Counter(record["grade"] for record in records)
     data["records"], data["grades"] = len(records), dict(sorted(grades.items()))
     for name, grader in GRADERS.items():
-        if installed := available(grader.package):
+        if installed := _available(grader.package):
             print(name, installed, flush=True)
             data["graders"][name] = {
                 "version": installed,

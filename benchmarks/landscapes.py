@@ -31,7 +31,7 @@ class Landscape:
 
 
 @dataclasses.dataclass(frozen=True)
-class Simulated:
+class _Simulated:
     """A table as a laboratory would see it, and what it cannot see."""
 
     profiles: Profiles
@@ -46,7 +46,7 @@ class Simulated:
 
 def simulate(
     landscape: Landscape, rng: np.random.Generator, cell: str = "model|task"
-) -> Simulated:
+) -> _Simulated:
     """Draw problems, their true rates and their attempts; every problem failed at least once."""
     shape = landscape.problems, len(OPERATORS)
     clear = rng.normal(size=(landscape.problems, len(FEATURES)))
@@ -74,10 +74,10 @@ def simulate(
         np.full(shape, landscape.attempts),
         {"failed_share": tuple(repr(float(n / _ROLLOUTS)) for n in failed)},
     )
-    return Simulated(profiles, rates, best)
+    return _Simulated(profiles, rates, best)
 
 
-def reader(found: Simulated) -> Int[np.ndarray, "N"]:
+def reader(found: _Simulated) -> Int[np.ndarray, "N"]:
     """The choice of who knows the planted rule and sees the features as they are seen: no router can do better."""
     targets = np.array([OPERATORS.index(RULE[name]) for name in FEATURES])
     return targets[found.profiles.features.argmax(axis=1)]

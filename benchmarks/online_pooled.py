@@ -24,7 +24,7 @@ _BUDGETS = flags.DEFINE_list(
 _COLUMNS = ["problem", "grade", *(f"cost_{name}" for name in store.COSTS)]
 
 
-def solved(run: str, policy: str, budget: float) -> dict[str, bool]:
+def _solved(run: str, policy: str, budget: float) -> dict[str, bool]:
     """Of every question whether its first attempts, as many as the budget pays for, had a right one."""
     groups: dict[str, list[dict]] = {}
     for row in store.read_table(
@@ -46,7 +46,7 @@ def main(runs: list[str]) -> None:
     """Print a line a budget and run, and one for all runs."""
     for budget in map(float, _BUDGETS.value):
         pairs = [
-            [solved(run, name, budget) for name in (_POLICY.value, _AGAINST.value)]
+            [_solved(run, name, budget) for name in (_POLICY.value, _AGAINST.value)]
             for run in runs[1:]
         ]
         for run, (policy, reference) in zip(runs[1:], pairs):

@@ -50,7 +50,7 @@ def main() -> None:
         (cause, seed) for seed in config.study.seeds for cause, _ in config.study.arms
     ]
     jobs = {
-        which: functools.partial(make_lineage, config, workdir, *which)
+        which: functools.partial(_make_lineage, config, workdir, *which)
         for which in lineages
     }
     cli.run_jobs(jobs, given.jobs, "lineage")
@@ -78,7 +78,7 @@ def main() -> None:
     )
 
 
-def make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:
+def _make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:
     """One cause with one seed, in its own folder; what is finished is left alone."""
     from fr.evaluation.study import unit
 

@@ -27,7 +27,7 @@ from fr.types import Request
 TOLERANCES, WINDOW = (0.0, 1e-4, 1e-2), 8
 
 
-def noisy(params: dict, share: float) -> dict:
+def _noisy(params: dict, share: float) -> dict:
     """Parameters times 1 + `share` x a normal number each."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(0), len(leaves))
@@ -39,7 +39,7 @@ def noisy(params: dict, share: float) -> dict:
     )
 
 
-def compare(one: list[dict], other: list[dict], quantile: float = 0.99) -> dict:
+def _compare(one: list[dict], other: list[dict], quantile: float = 0.99) -> dict:
     """Differences of two readings of the same tokens, a dict of [T] arrays for each rollout."""
     join = lambda side, name: np.concatenate([row[name] for row in side])
     gap = np.abs(join(one, "logp") - join(other, "logp"))
@@ -88,7 +88,7 @@ def main() -> None:
     flags.add_argument("--out", default="")
     given = flags.parse_args()
     model = load(given.specialist, dtype=jnp.float32)
-    other = noisy(model.params, given.noise)
+    other = _noisy(model.params, given.noise)
     task = tasks.make(
         TaskConfig(name=given.task, shots=2 if given.task == "sums" else 0)
     )
@@ -119,7 +119,7 @@ def main() -> None:
         read[f"scorer {name}"] = scorer.score(lines, [len(r.row.prompt) for r in done])
     names = list(read)
     pairs = [(names[0], names[1]), (names[0], names[2]), (names[1], names[2])]
-    found = {f"{a} against {b}": compare(read[a], read[b]) for a, b in pairs}
+    found = {f"{a} against {b}": _compare(read[a], read[b]) for a, b in pairs}
     text = json.dumps(vars(given) | {"found": found}, indent=1)
     print(text)
     if given.out:

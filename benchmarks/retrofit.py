@@ -102,11 +102,11 @@ def _completed(
         deterministic=tuple(
             o for o in profiles.operators if OPERATORS[o].deterministic
         ),
-        recorded=recorded_attempts(tried, ancestor_weight(profiles, tried)),
+        recorded=recorded_attempts(tried, _ancestor_weight(profiles, tried)),
     )
 
 
-def ancestor_weight(profiles: Profiles, tried: list[list[list[dict]]]) -> float:
+def _ancestor_weight(profiles: Profiles, tried: list[list[list[dict]]]) -> float:
     """The price of an ancestor's position at which the table's own mean costs come out.
 
     To four decimals, since a table has six digits of a mean.

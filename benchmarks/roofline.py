@@ -18,7 +18,7 @@ from fr.models import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Floor:
+class _Floor:
     """The least that one decode step can take, in operations and bytes and in what the machine does of either."""
 
     operations: float
@@ -48,7 +48,7 @@ class Machine:
 
     def floor(
         self, config: ModelConfig, dtype: jnp.dtype, rows: int, context: float
-    ) -> Floor:
+    ) -> _Floor:
         """The floor of a step of `rows` rows with `context` live cache entries each.
 
         Every weight is read once and multiplied once a row (2 operations); every live entry is read.
@@ -58,7 +58,7 @@ class Machine:
         operations = 2.0 * weights * rows
         fastest = min(times.least for times in self.products[rows].values())
         bandwidth = self.read_bytes / min(times.least for times in self.read.values())
-        return Floor(
+        return _Floor(
             operations,
             dtype.itemsize * (weights + entries),
             operations / fastest,

@@ -51,16 +51,16 @@ def main() -> None:
     config, given = cli.frozen_config(), flags.FLAGS
     cli.require(workdir=given.workdir, run=given.run)
     workdir = epath.Path(given.workdir)
-    lineages = complete(epath.Path(given.run), workdir)
+    lineages = _complete(epath.Path(given.run), workdir)
     path = workdir / "claims.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for table in ("profiles.csv", *map(table_of, config.diagnosis.failures)):
         write_profiles(workdir / table, gather(config, workdir, table))
     measures = {
-        "prices": prices,
-        "population": population,
-        "attempt": attempt,
-        "orders": orders,
+        "prices": _prices,
+        "population": _population,
+        "attempt": _attempt,
+        "orders": _orders,
     }
     for part in given.parts:
         start = time.monotonic()
@@ -71,7 +71,7 @@ def main() -> None:
         print(json.dumps({part: found[part]}, indent=1), flush=True)
 
 
-def complete(run: epath.Path, into: epath.Path) -> list[str]:
+def _complete(run: epath.Path, into: epath.Path) -> list[str]:
     """Tables of every finished lineage that are not there yet; returns the lineages."""
     names = []
     for summary in sorted(run.glob("*/seed-*/summary.json")):
@@ -82,7 +82,7 @@ def complete(run: epath.Path, into: epath.Path) -> list[str]:
     return names
 
 
-def exact(costs: np.ndarray, right: np.ndarray, budgets: np.ndarray) -> np.ndarray:
+def _exact(costs: np.ndarray, right: np.ndarray, budgets: np.ndarray) -> np.ndarray:
     """P(solved within each budget) over all orders of whole-numbered costs.
 
     Σ_k Σ_r (sets of k failures that leave room for r) / C(n, k) / (n − k)
@@ -104,7 +104,7 @@ def exact(costs: np.ndarray, right: np.ndarray, budgets: np.ndarray) -> np.ndarr
     return np.where(room >= 0, weighted[np.maximum(room, 0)], 0.0).sum(axis=1)
 
 
-def prices(config: Config, workdir: epath.Path) -> dict:
+def _prices(config: Config, workdir: epath.Path) -> dict:
     """Error of a curve of one operator, in points: of mean prices, and of recorded attempts as `Outcomes` draws
     them, against all permutations; of the tables after two failures.
     """
@@ -122,7 +122,7 @@ def prices(config: Config, workdir: epath.Path) -> dict:
             costs, right = profiles.recorded.costs["forward"], profiles.recorded.right
             here, own = np.flatnonzero(pool.cell == c), profiles.operators.index(name)
             truth[here] = [
-                exact(costs[i, own], right[i, own], budgets)
+                _exact(costs[i, own], right[i, own], budgets)
                 for i in range(len(profiles))
             ]
         row = {"operator": name, "exact": [percent(x) for x in truth.mean(axis=0)]}
@@ -140,7 +140,7 @@ def prices(config: Config, workdir: epath.Path) -> dict:
     }
 
 
-def population(config: Config, workdir: epath.Path) -> list[dict]:
+def _population(config: Config, workdir: epath.Path) -> list[dict]:
     """Of the first K failures: problems in the table, problems that a router meets, and a retry's rates."""
     rows = []
     for first in config.diagnosis.failures:
@@ -171,7 +171,7 @@ def population(config: Config, workdir: epath.Path) -> list[dict]:
     return rows
 
 
-def attempt(config: Config, workdir: epath.Path) -> list[dict]:
+def _attempt(config: Config, workdir: epath.Path) -> list[dict]:
     """Rescues an attempt of all failures, k-fold by question: look-ups and heads, with routes held fixed."""
     rows = []
     for title, without in SETS.items():
@@ -221,7 +221,7 @@ def attempt(config: Config, workdir: epath.Path) -> list[dict]:
     return rows
 
 
-def orders(config: Config, workdir: epath.Path) -> dict:
+def _orders(config: Config, workdir: epath.Path) -> dict:
     """Orders at equal cost behind two failures, without ancestor and truth from outside: what reads for free."""
     cells = read_cells([workdir / table_of(2)], SETS["nor truth from outside"])
     pool, routing = make_pool(cells), config.routing

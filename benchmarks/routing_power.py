@@ -77,7 +77,7 @@ LIFTS = {
 }
 
 
-def effect_of(landscape: Landscape, lift: float, problems: int = 100_000) -> float:
+def _effect_of(landscape: Landscape, lift: float, problems: int = 100_000) -> float:
     """The effect, in logits, by which a reader's lift is this many points; by bisection on one large table."""
     low, high = 0.0, 6.0 if lift else 0.0
     for _ in range(14):
@@ -90,7 +90,7 @@ def effect_of(landscape: Landscape, lift: float, problems: int = 100_000) -> flo
     return round((low + high) / 2, 3)
 
 
-def one_interaction(
+def _one_interaction(
     landscape: Landscape, seed: int, draws: int = 199
 ) -> tuple[float, bool]:
     """p, and whether the interval of the headroom holds that of the true rates."""
@@ -144,7 +144,7 @@ def study(tables: int, jobs: int, keep, parts=("interaction", "lift")) -> dict:
             count = max(2, round(tables * share))
             p, held = np.array(
                 workers.starmap(
-                    one_interaction, [(landscape, s) for s in range(count)], 8
+                    _one_interaction, [(landscape, s) for s in range(count)], 8
                 )
             ).T
             found = {
@@ -159,7 +159,7 @@ def study(tables: int, jobs: int, keep, parts=("interaction", "lift")) -> dict:
             count = max(2, round(tables * share))
             if lift is not None:
                 landscape = dataclasses.replace(
-                    landscape, effect=effect_of(landscape, lift)
+                    landscape, effect=_effect_of(landscape, lift)
                 )
             rows = workers.starmap(one_lift, [(landscape, s) for s in range(count)], 4)
             means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

@@ -2,10 +2,13 @@
 
 import functools
 import inspect
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import jaxtyping
+import numpy as np
 from beartype import BeartypeConf, beartype
 
 # An int is a float, and a float complex, as type checkers have it.
@@ -19,7 +22,7 @@ def shapes(function: Callable, check: Callable = _CHECK) -> Callable:
     makes one of tracers, of shapes and of shardings.
     """
     function.__annotations__ = {
-        name: kind if _has_shape(kind) else typing.Any
+        name: _with_numpy(kind) if _has_shape(kind) else typing.Any
         for name, kind in function.__annotations__.items()
     }
     checked = check(function)
@@ -39,3 +42,17 @@ def _has_shape(kind) -> bool:
     if inspect.isclass(kind) and issubclass(kind, jaxtyping.AbstractArray):
         return True
     return any(_has_shape(part) for part in typing.get_args(kind))
+
+
+def _with_numpy(kind):
+    """The annotation with numpy's arrays beside jax's, which jax's functions take too."""
+    if inspect.isclass(kind) and issubclass(kind, jaxtyping.AbstractArray):
+        if kind.array_type is not jax.Array:
+            return kind
+        return kind.dtype[jax.Array | np.ndarray | np.generic, kind.dim_str]
+    parts, origin = typing.get_args(kind), typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(map(_with_numpy, parts))]  # noqa: UP007
+    if origin in (tuple, list, dict, Sequence, Mapping):
+        return types.GenericAlias(origin, tuple(map(_with_numpy, parts)))
+    return kind

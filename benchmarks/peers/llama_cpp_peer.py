@@ -14,7 +14,7 @@ from llama_cpp._logger import set_verbose
 from serve import batches, serve
 
 
-def open_model(gguf, extra_buffers):
+def _open_model(gguf, extra_buffers):
     """The weights; `extra_buffers` lets them be laid out anew for special units (AMX)."""
     set_verbose(False)
     ll.llama_backend_init()
@@ -26,7 +26,7 @@ def open_model(gguf, extra_buffers):
     return model
 
 
-def survives(gguf):
+def _survives(gguf):
     """Whether a first decode with extra buffers comes back: a virtual machine may announce AMX and trap it."""
     return (
         subprocess.run([sys.executable, __file__, gguf], capture_output=True).returncode
@@ -34,7 +34,7 @@ def survives(gguf):
     )
 
 
-class Context:
+class _Context:
     """A context of `rows` sequences of `size` tokens, with a batch of at most `capacity` tokens to fill."""
 
     def __init__(self, model, rows, size, capacity, threads):
@@ -82,7 +82,7 @@ class Context:
         return logits[[order.index(tuple(prompt)) for prompt in prompts]]
 
 
-def draw(logits, uniforms, statistics):
+def _draw(logits, uniforms, statistics):
     """A token of each row at temperature 1; its log-prob and the entropy (0 unless wanted), each [B]."""
     drawn = []
     # Row by row: one row's arrays stay in the processor's cache.
@@ -99,12 +99,12 @@ def draw(logits, uniforms, statistics):
     return zip(*drawn)
 
 
-def load(settings):
+def _load(settings):
     """The model, and contexts that are made once for each number of rows."""
-    extra = survives(settings["gguf"])
-    model = open_model(settings["gguf"], extra)
+    extra = _survives(settings["gguf"])
+    model = _open_model(settings["gguf"], extra)
     context = functools.cache(
-        lambda *shape: Context(model, *shape, settings["threads"])
+        lambda *shape: _Context(model, *shape, settings["threads"])
     )
 
     def job(request):
@@ -126,7 +126,7 @@ def load(settings):
             )
             logits, drawn = decoder.read(prompts), []
             for step in range(new):
-                token, logp, entropy = draw(
+                token, logp, entropy = _draw(
                     logits, random.random(len(prompts)), statistics
                 )
                 drawn.append(token)
@@ -153,8 +153,8 @@ def load(settings):
 if __name__ == "__main__":
     if len(sys.argv) == 2:
         # Several tokens: a single one takes no path through the tile units.
-        Context(open_model(sys.argv[1], True), 1, 64, 64, 1).decode(
+        _Context(_open_model(sys.argv[1], True), 1, 64, 64, 1).decode(
             [(1, i, 0, i == 63) for i in range(64)]
         )
     else:
-        serve(load)
+        serve(_load)

@@ -9,7 +9,7 @@ import transformers
 from serve import batches, serve
 
 
-class Statistics(transformers.LogitsProcessor):
+class _Statistics(transformers.LogitsProcessor):
     """Entropy of each step's distribution, and the log-prob of the token that was drawn from it."""
 
     def __init__(self):
@@ -27,7 +27,7 @@ class Statistics(transformers.LogitsProcessor):
             self.logp.append(self.before.gather(1, input_ids[:, -1:])[:, 0])
 
 
-def load(settings):
+def _load(settings):
     """The model on the GPU in bfloat16 if there is one, else in float32 on the CPU."""
     gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
@@ -45,7 +45,7 @@ def load(settings):
         tokens, logp, entropy = [], [], []
         for rows in batches(request):
             prompts = torch.tensor(rows, device=device)
-            found = Statistics()
+            found = _Statistics()
             out = model.generate(
                 prompts,
                 attention_mask=torch.ones_like(prompts),
@@ -73,7 +73,7 @@ def load(settings):
 
 if __name__ == "__main__":
     serve(
-        load,
+        _load,
         lambda: (
             torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
         ),

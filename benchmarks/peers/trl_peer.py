@@ -24,7 +24,7 @@ NAMES = (
 )
 
 
-def trainer(folder, policy):
+def _trainer(folder, policy):
     """TRL's trainer of the model in a folder, with the settings of the update and none of what surrounds it."""
     file = str(pathlib.Path(folder) / "tokenizer.json")
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=file)
@@ -63,7 +63,7 @@ def trainer(folder, policy):
     return made
 
 
-def tensors(path, device):
+def _tensors(path, device):
     """The batch as TRL holds one: prompts of one length, completions padded on the right to the longest."""
     batch = np.load(path)
     start, mask = int(batch["start"][0]), batch["mask"]
@@ -80,11 +80,11 @@ def tensors(path, device):
     return dict(zip(NAMES, (torch.tensor(x, device=device) for x in found)))
 
 
-def load(settings):
+def _load(settings):
     """A job: the next update, of a batch taken up with the model as it was; or it seeks the parts that suit it."""
     torch.set_num_threads(settings["threads"])
     folder, policy = settings["folder"], settings["policy"]
-    learner = trainer(folder, policy)
+    learner = _trainer(folder, policy)
     model, batch, size = learner.model, {}, 0
     start = {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -93,7 +93,7 @@ def load(settings):
         model.load_state_dict(start)
         learner.optimizer = None
         learner.create_optimizer()
-        batch = tensors(path, learner.accelerator.device)
+        batch = _tensors(path, learner.accelerator.device)
         size = size or policy["microbatch"] or len(batch["advantages"])
 
     def update(size):
@@ -132,4 +132,4 @@ def load(settings):
 
 
 if __name__ == "__main__":
-    converse(load, lambda job, request: job(request))
+    converse(_load, lambda job, request: job(request))

@@ -18,7 +18,7 @@ from tunix.models.llama3 import model as llama
 from tunix.models.llama3 import params as weights
 
 
-class Llama(llama.Llama3):
+class _Llama(llama.Llama3):
     """Tunix's Llama; see the head of this file."""
 
     @property
@@ -27,7 +27,7 @@ class Llama(llama.Llama3):
         return self.config.vocab_size
 
 
-class Ids:
+class _Ids:
     """A tokenizer whose texts are ids already: text of the prompts must not be tokenised again."""
 
     def encode(self, text):
@@ -52,7 +52,7 @@ class Ids:
 
 
 @jax.jit
-def statistics(logits, tokens):
+def _statistics(logits, tokens):
     """Log-prob of each token and entropy of each distribution."""
     logp = jax.nn.log_softmax(logits)
     return jnp.take_along_axis(logp, tokens[:, None], -1)[:, 0], -jnp.sum(
@@ -60,7 +60,7 @@ def statistics(logits, tokens):
     )
 
 
-def load(settings):
+def _load(settings):
     """The model on the default device."""
     folder = pathlib.Path(settings["folder"])
     raw = json.loads((folder / "config.json").read_text())
@@ -76,7 +76,7 @@ def load(settings):
         norm_eps=raw["rms_norm_eps"],
         weight_tying=raw["tie_word_embeddings"],
     )
-    llama.Llama3 = Llama
+    llama.Llama3 = _Llama
     llama.apply_rope = functools.partial(llama.apply_rope, rope_theta=config.rope_theta)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     model = weights.create_model_from_safe_tensors(str(folder), config, dtype=dtype)
@@ -86,7 +86,7 @@ def load(settings):
         cache = CacheConfig(
             size, config.num_layers, config.num_kv_heads, config.head_dim
         )
-        return Sampler(model, Ids(), cache)
+        return Sampler(model, _Ids(), cache)
 
     def job(request):
         tokens, logps, entropies = [], [], []
@@ -103,7 +103,7 @@ def load(settings):
             )
             tokens += [row.tolist() for row in out.tokens]
             for logits, row in zip(out.logits, out.tokens):
-                logp, entropy = statistics(logits, row)
+                logp, entropy = _statistics(logits, row)
                 logps.append(np.asarray(logp))
                 entropies.append(np.asarray(entropy))
         if not request["statistics"]:
@@ -118,6 +118,6 @@ def load(settings):
 
 if __name__ == "__main__":
     serve(
-        load,
+        _load,
         lambda: (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
     )
