@@ -10,9 +10,9 @@ import time
 
 import torch
 
-# The products themselves are fr's: that file imports nothing, so this interpreter can read it too.
-sys.path.append(str(pathlib.Path(__file__).parents[2] / "fr" / "benchmark"))
-from products import products, projections  # noqa: E402
+# The products themselves are shared: that file imports nothing, so this interpreter can read it too.
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+from matmuls import products, projections  # noqa: E402
 
 
 def seconds(job, repeats):
