@@ -288,3 +288,12 @@ def test_settings_that_pages_name_exist():
             if name not in known and not name.endswith((".py", ".json", ".jsonl")):
                 missing.append(f"{page.relative_to(ROOT)}: {name}")
     assert not missing
+
+
+def test_links_of_the_root_pages_lead_to_files():
+    missing = []
+    for page in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if "://" not in target and not (ROOT / target).exists():
+                missing.append(f"{page.name}: {target}")
+    assert not missing

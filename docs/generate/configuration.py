@@ -53,13 +53,13 @@ _HEAD = {
     "configuration_training.md": (
         "# Configuration: other training\n\n"
         "Generated, as the first page of the [configuration](configuration.md).\n"
-        "`pretraining` has the fields of `training`; other defaults are listed.\n"
+        "`pretraining` has the fields of `training`, with the defaults listed.\n"
     ),
 }
 
 
 def meanings() -> dict[str, str]:
-    """Meaning of each setting in the text of `--help`, by its name without `config.`."""
+    """Meanings in the text of `--help`, by setting without `config.`."""
     lines = settings_text().splitlines()
     found = {}
     for i, line in enumerate(lines):
