@@ -50,7 +50,7 @@ SHORT = Sizes(
     median=12,
     longest=64,
     update=PolicyConfig(
-        prompts=2, rollouts=4, max_new_tokens=16, microbatch=4, widths=2
+        prompts=2, rollouts=4, max_new_tokens=16, microbatch=4, length_buckets=2
     ),
     scored=(4, 64),
     scored_model=ModelConfig(

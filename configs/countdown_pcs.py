@@ -18,7 +18,7 @@ def get_config():
         "group"  # uncentred, under a mean of rows, the term pays for length too
     )
     c.policy.microbatch = 16  # what a layer makes of them stays in a core's cache
-    c.policy.widths = 8  # most of the padding goes, and half of the time
+    c.policy.length_buckets = 8  # most of the padding goes, and half of the time
     c.policy.learning_rate = 3e-4
     c.policy.schedule = (
         "cosine"  # kept up, the rate undoes after 20 steps what it has done

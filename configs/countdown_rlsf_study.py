@@ -29,7 +29,7 @@ def get_config():
     c.policy.ddof = 0  # as the published figures were measured
     c.policy.order = "drawn"
     c.policy.microbatch = 16
-    c.policy.widths = 8
+    c.policy.length_buckets = 8
     c.policy.learning_rate = 3e-4
     c.policy.schedule = "cosine"
     c.policy.max_new_tokens = 128

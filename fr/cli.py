@@ -16,7 +16,8 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from fr import interrupts, locks
-from fr.config import Config, default, freeze
+from fr.config import Config, default, freeze, renamed
+from fr.config.experiment import RENAMED
 from fr.errors import UserError, disk_error
 from fr.interrupts import Stopped
 from fr.registry import suggest
@@ -104,11 +105,12 @@ def run(main: Callable[[], None]) -> None:
         except UserError as error:
             _refuse(error)
         except (flags.Error, KeyError, TypeError, ValueError) as error:
-            _refuse(error)
+            _refuse(_missing_setting(_message(error)) or error)
         except OSError as error:
             _refuse(f"--config: {str(error).strip().splitlines()[-1]}")
         except (AttributeError, ImportError, NameError, SyntaxError) as error:
-            _refuse(f"{_config_file(argv)}{_message(error)}")
+            said = _missing_setting(_message(error)) or _message(error)
+            _refuse(f"{_config_file(argv)}{said}")
         if len(rest) > 1:
             _refuse(f"unexpected argument {rest[1]!r}; every setting is a --flag=value")
         return rest
@@ -310,11 +312,25 @@ def _check_settings(argv: Sequence[str]) -> None:
                         f"--config.{match[1]}: config.{'.'.join(name)} is no group of settings"
                     )
                 if part not in group:
-                    where = ".".join(["config", *name, part])
+                    where = ".".join([*name, part])
+                    if new := renamed(where):
+                        raise UserError(f"config.{where} is called config.{new} now")
                     raise UserError(
-                        f"{where} is no setting{suggest(part, group.keys())}"
+                        f"config.{where} is not a setting{suggest(part, group.keys())}"
                     )
                 group, name = group[part], [*name, part]
+
+
+def _missing_setting(message: str) -> str:
+    """A config file's assignment to a setting that does not exist; "" for other errors."""
+    found = re.match(r"""["']*(?:Key )?["'](\w+)["']""", message)
+    if not found:
+        return ""
+    name = found[1]
+    new = [f"config.{n}" for old, n in RENAMED.items() if old.split(".")[-1] == name]
+    if new:
+        return f"the setting {name!r} is called {' or '.join(new)} now"
+    return f"no setting is called {name!r}" if "locked" in message else ""
 
 
 def _config_file(argv: Sequence[str]) -> str:

@@ -6,8 +6,6 @@ All of it is read from the source, so that no module that needs jax is imported.
 import ast
 import dataclasses
 import functools
-import io
-import tokenize
 import typing
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from fr.config import ALGORITHMS, Config
 from fr.config.reads import STAGES
 
 _ROOT = Path(__file__).parent
-_WIDTH = 108  # characters of a line
+_WIDTH = 100  # characters of a line
 # Where names are registered, and by the decorators of which kind.
 _NAMES = {
     "tasks (config.task.name)": ("tasks", "TASKS.register"),
@@ -23,37 +21,13 @@ _NAMES = {
     "reward terms (config.rewards.terms)": ("rewards", "term"),
     "kinds of traces (config.training.traces)": ("tasks", "TRACES.register"),
 }
-# Of fields that several groups have under one name, where a group says nothing more of them.
-_COMMON = {
-    "steps": "of the training; 0: none",
-    "learning_rate": "at its highest",
-    "schedule": "after the warm-up: constant, or cosine to zero",
-    "warmup_steps": "parameter updates over which the learning rate rises from 0",
-    "weight_decay": "of AdamW",
-    "clip_norm": "largest norm of a gradient",
-    "checkpoint_every": "steps between two checkpoints",
-    "remat": "layers are computed again in the backward pass instead of kept",
-    "dtype": "of the computation, float32 or bfloat16; '': what suits the device",
-    "model_axis": "devices that share one copy of the parameters",
-    "eval_temperature": "of held-out rollouts",
-    "traces": "kinds of traces, and the weight of each",
-    "seeds": "every arm is trained with each",
-    "width": "of the residual stream; a multiple of heads",
-    "layers": "decoder layers",
-    "heads": "attention heads",
-    "ff": "hidden units of the feed-forward part",
-    "targets": "parts of a layer that get adapters",
-}
 
 
 def settings_text() -> str:
     """Every field of the config: its name as a flag, its default, and what it means."""
     lines = ["settings: --config.NAME=VALUE, or a line of the file of --config", ""]
-    for name, default, meaning in _fields(Config, Config(), "config"):
-        lines += [
-            f"  --{name}={default}"[:_WIDTH],
-            *([f"      {meaning}"] if meaning else []),
-        ]
+    for name, default, meaning in _fields(Config(), "config"):
+        lines += [f"  --{name}={default}"[:_WIDTH], f"      {meaning}"]
     return "\n".join(lines)
 
 
@@ -143,43 +117,10 @@ def _policy(node: ast.expr, known: dict[str, str]) -> str:
     return node.value if isinstance(node, ast.Constant) else known[node.id]
 
 
-def _fields(cls, default, where: str) -> typing.Iterator[tuple[str, str, str]]:
-    meanings = _comments(cls)
-    for field in dataclasses.fields(cls):
-        value, name = getattr(default, field.name), f"{where}.{field.name}"
+def _fields(group, where: str) -> typing.Iterator[tuple[str, str, str]]:
+    for field in dataclasses.fields(group):
+        value, name = getattr(group, field.name), f"{where}.{field.name}"
         if dataclasses.is_dataclass(value):
-            yield from _fields(type(value), value, name)
+            yield from _fields(value, name)
         else:
-            yield (
-                name,
-                repr(value),
-                meanings.get(field.name) or _COMMON.get(field.name, ""),
-            )
-
-
-def _comments(cls) -> dict[str, str]:
-    """The comment of every field of a class: behind it, or in the lines of its value."""
-    path = _ROOT / "config" / f"{cls.__module__.rpartition('.')[2]}.py"
-    return _comments_of(path).get(cls.__name__, {})
-
-
-@functools.cache
-def _comments_of(path: Path) -> dict[str, dict[str, str]]:
-    text = path.read_text()
-    said: dict[int, str] = {}
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            said[token.start[0]] = token.string.lstrip("# ")
-    found = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.ClassDef):
-            found[node.name] = {
-                line.target.id: " ".join(
-                    said[i]
-                    for i in range(line.lineno, line.end_lineno + 1)
-                    if i in said
-                )
-                for line in node.body
-                if isinstance(line, ast.AnnAssign)
-            }
-    return found
+            yield name, repr(value), field.metadata["meaning"]

@@ -222,7 +222,7 @@ def test_the_names_of_the_help_are_those_that_are_registered():
     assert set(registered("tasks", "TRACES.register")) == set(TRACES)
     assert tuple(_policies()) == POLICIES
     assert not [
-        name for name, _, meaning in _fields(Config, Config(), "config") if not meaning
+        name for name, _, meaning in _fields(Config(), "config") if not meaning
     ]
 
 

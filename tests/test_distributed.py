@@ -200,7 +200,7 @@ DIVIDED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{}, DIVIDED, {"algorithm": "dapo", "policy.rounds": 2}]
+    "changes", [{}, DIVIDED, {"algorithm": "dapo", "policy.max_resample_rounds": 2}]
 )
 def test_training_killed_and_started_again(changes, tiny, tmp_path):
     settings = LEARNT | {"ancestor": tiny["specialist"], "policy.steps": 6} | changes

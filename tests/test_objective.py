@@ -230,7 +230,7 @@ def test_weights_of_this_update_are_trainer_over_sampler():
 def test_when_old_log_probs_are_the_trainers_own():
     on = lambda **more: recomputes(dataclasses.replace(CONFIG, **more))
     # Both compute in float32 here.
-    assert not on() and on(minibatches=2) and on(updates=2) and on(dtype="bfloat16")
+    assert not on() and on(minibatches=2) and on(epochs=2) and on(dtype="bfloat16")
     assert on(ratio_from="trainer") and not on(ratio_from="sampler", minibatches=2)
     assert not on(lag=1, minibatches=2) and on(lag=1, minibatches=2, importance="token")
 
@@ -257,7 +257,7 @@ REFUSED = [
     (
         {
             "algorithm": "grpo",
-            "policy": {"ratio_logp": "sample"},
+            "policy": {"ratio_distribution": "sample"},
             "sampling": {"top_p": 0.9},
         },
         "top_p = 0.9",
@@ -265,13 +265,13 @@ REFUSED = [
     (
         {
             "algorithm": "gspo",
-            "policy": {"ratio_logp": "sample"},
+            "policy": {"ratio_distribution": "sample"},
             "sampling": {"top_k": 20},
         },
         "top_k = 20",
     ),
     (
-        {"algorithm": "grpo", "policy": {"ratio_logp": "sample", "temperature": 1e-4}},
+        {"algorithm": "grpo", "policy": {"ratio_distribution": "sample", "temperature": 1e-4}},
         "temperature = 0.0001",
     ),
     ({"algorithm": "grpo", "policy": {"covariance": "kl"}}, "covariance = 'kl'"),
@@ -309,7 +309,7 @@ def test_combinations_that_do_work_are_not_refused():
     fine = [
         Config(algorithm="reinforce", policy=PolicyConfig(rollouts=1)),
         Config(
-            algorithm="grpo", policy=PolicyConfig(ratio_logp="sample", temperature=0.7)
+            algorithm="grpo", policy=PolicyConfig(ratio_distribution="sample", temperature=0.7)
         ),
         Config(algorithm="grpo", sampling=SamplingConfig(top_p=0.8)),
         Config(algorithm="grpo", policy=PolicyConfig(covariance="kl", minibatches=2)),

@@ -258,8 +258,8 @@ def test_microbatches_add_up():
 
 def test_short_rows_in_narrow_microbatches_change_nothing():
     batch = batch_of(rows=12, width=24)
-    wanted = one_update(batch, GRPO, dataclasses.replace(SHAPED, widths=1))
-    need, config = batch.needs(), dataclasses.replace(SHAPED, microbatch=2, widths=3)
+    wanted = one_update(batch, GRPO, dataclasses.replace(SHAPED, length_buckets=1))
+    need, config = batch.needs(), dataclasses.replace(SHAPED, microbatch=2, length_buckets=3)
     assert {8, 16, 24} == {
         -(-most // 8) * 8 for most in np.sort(need).reshape(-1, 2).max(1)
     }  # all are used
@@ -296,12 +296,12 @@ def test_rollouts_behind_one_prompt_are_those_behind_a_prompt_each(lora):
         else {}
     )
     wanted = one_update(
-        batch, GRPO, dataclasses.replace(SHAPED, widths=1), lora, **given
+        batch, GRPO, dataclasses.replace(SHAPED, length_buckets=1), lora, **given
     )
     shared = dataclasses.replace(SHAPED, shared_prompts=True, rollouts=3)
     order = by_need(batch.needs(), 3, training_mesh(devices=jax.devices()[:1]), unit=3)
     some = jax.tree.map(lambda x: x[order], batch)
-    for own in (shared, dataclasses.replace(shared, microbatch=3, widths=3)):
+    for own in (shared, dataclasses.replace(shared, microbatch=3, length_buckets=3)):
         close(one_update(some, GRPO, own, lora, **given), wanted, 3e-6)
 
 
@@ -411,7 +411,7 @@ def test_updates_move_towards_what_was_worth_more_and_start_from_a_ratio_of_one(
         learning_rate=1e-2,
         steps=4,
         clip_norm=1.0,
-        ratio_logp="sample",
+        ratio_distribution="sample",
         temperature=0.7,
     )
     mesh, batch, params = (
@@ -500,10 +500,10 @@ def compare_meshes() -> None:
         (ADAPTERS, low, [(4, 0, 1)]),
     ):
         wanted = one_update(
-            batch, GRPO, dataclasses.replace(config, widths=1), lora, one, **given
+            batch, GRPO, dataclasses.replace(config, length_buckets=1), lora, one, **given
         )
         for model_axis, microbatch, widths in forms:
-            own = dataclasses.replace(config, microbatch=microbatch, widths=widths)
+            own = dataclasses.replace(config, microbatch=microbatch, length_buckets=widths)
             mesh = training_mesh(model_axis)
             rows = by_need(batch.needs(), microbatch, mesh)
             some = jax.tree.map(lambda x: x[rows], batch)

@@ -75,7 +75,7 @@ def settings(ancestor: str) -> Config:
             prompts=4,
             rollouts=4,
             max_new_tokens=24,
-            widths=2,
+            length_buckets=2,
             minibatches=2,
             kl=0.01,
             learning_rate=1e-3,
@@ -514,7 +514,7 @@ def test_problems_of_one_outcome_make_room(trained, monkeypatch):
         "right" if even(problem) and len(text) % 2 else "wrong"
     )
     monkeypatch.setattr("fr.tasks.countdown.Countdown.grade", grade)
-    sampler = _sampler(change(config, rounds=3))
+    sampler = _sampler(change(config, max_resample_rounds=3))
     first = _draw(sampler, 1)
     plain, once = first.groups, first.cost
     # Groups whose rewards differ: of a mix that is the grade alone, those of both outcomes.

@@ -8,14 +8,14 @@ from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 from synthetic_profiles import make
 
-from fr.config import Config, RegimesConfig, RoutingConfig
+from fr.config import ClustersConfig, Config, RoutingConfig
 from fr.diagnosis.regimes import ALGORITHMS, NULLS, draw_null, find_regimes
 from fr.pipeline.regimes import describe_regimes
 from fr.report.failure_tables import render_regimes
 from fr.routing.profiles import FEATURES
 from fr.stats.bootstrap import holm
 
-QUICK = RegimesConfig(largest=4, bootstrap=10, seeds=3, nulls=24, null_bootstrap=2)
+QUICK = ClustersConfig(largest=4, bootstrap=10, seeds=3, nulls=24, null_bootstrap=2)
 QUICK_NULLS = dataclasses.replace(QUICK, nulls=9)
 LONG = np.array([[1, 0.8, 0.5], [0.8, 1, 0.5], [0.5, 0.5, 1]])
 

@@ -179,5 +179,5 @@ def test_every_setting_of_sampling_a_run_is_read_by_a_stage_or_known_to_be_idle(
         for name in flat(BASE)
         if reads_setting(stage, name, flat(changed(algorithm=algorithm)))
     }
-    assert groups - read == {"routing", "regimes"}
+    assert groups - read == {"routing", "clusters"}
     assert following("scores") == ["scores", "attempts"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fr.config import Config, StudyConfig
-from fr.config.checks import validate
+from fr.config.experiment import validate
 from fr.errors import UserError
 from fr.evaluation.eval_metrics import Measures, read_measures
 from fr.evaluation.study import (

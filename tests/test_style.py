@@ -495,8 +495,15 @@ def fields(path: pathlib.Path) -> Iterator[Finding]:
             name = field.target.id
             near = "\n".join(lines[field.lineno - 1 : field.end_lineno])
             above = lines[field.lineno - 2].strip()
+            # A setting of `fr.config` carries its line of help.
+            helped = isinstance(field.value, ast.Call) and ast.unparse(
+                field.value.func
+            ) in ("setting", "shared")
             told = (
-                "#" in near or above.startswith("#") or re.search(rf"\b{name}\b", doc)
+                helped
+                or "#" in near
+                or above.startswith("#")
+                or re.search(rf"\b{name}\b", doc)
             )
             if not told and not name.startswith("_"):
                 yield Finding(

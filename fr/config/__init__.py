@@ -1,31 +1,27 @@
 """Every setting and its one default; a config file holds only what differs from these."""
 
-from fr.config.experiment import Config, as_dict, default, freeze
-from fr.config.learning import (
+from fr.config.analysis import (
+    ClustersConfig,
+    DiagnosisConfig,
+    InterventionConfig,
+    RoutingConfig,
+)
+from fr.config.combinations import check_rollouts, check_source
+from fr.config.experiment import Config, as_dict, default, freeze, renamed
+from fr.config.reinforcement import PLACEMENTS, PolicyConfig, RewardsConfig
+from fr.config.settings import EvaluationConfig, SamplingConfig, TaskConfig
+from fr.config.trainings import (
     ALGORITHMS,
     FROM,
     OF_A_RUN,
-    PLACEMENTS,
     PREFERENCES,
     SOURCES,
     ArchitectureConfig,
     LoraConfig,
-    PolicyConfig,
     PreferenceConfig,
-    RewardsConfig,
     StudyConfig,
     TrainingConfig,
 )
-from fr.config.settings import (
-    DiagnosisConfig,
-    EvaluationConfig,
-    InterventionConfig,
-    RegimesConfig,
-    RoutingConfig,
-    SamplingConfig,
-    TaskConfig,
-)
-from fr.config.together import check_rollouts, check_source
 
 __all__ = [
     "ALGORITHMS",
@@ -41,7 +37,7 @@ __all__ = [
     "LoraConfig",
     "PolicyConfig",
     "PreferenceConfig",
-    "RegimesConfig",
+    "ClustersConfig",
     "RewardsConfig",
     "RoutingConfig",
     "SOURCES",
@@ -54,4 +50,5 @@ __all__ = [
     "check_source",
     "default",
     "freeze",
+    "renamed",
 ]

@@ -5,43 +5,58 @@ import typing
 
 import ml_collections
 
-from fr.config.checks import validate
-from fr.config.learning import (
+from fr.config.analysis import (
+    ClustersConfig,
+    DiagnosisConfig,
+    InterventionConfig,
+    RoutingConfig,
+)
+from fr.config.combinations import check_combinations
+from fr.config.fields import check_bounds, one_of, setting
+from fr.config.reinforcement import PolicyConfig, RewardsConfig
+from fr.config.settings import EvaluationConfig, SamplingConfig, TaskConfig
+from fr.config.trainings import (
+    ALGORITHMS,
     ArchitectureConfig,
     LoraConfig,
-    PolicyConfig,
     PreferenceConfig,
-    RewardsConfig,
     StudyConfig,
     TrainingConfig,
-)
-from fr.config.settings import (
-    DiagnosisConfig,
-    EvaluationConfig,
-    InterventionConfig,
-    RegimesConfig,
-    RoutingConfig,
-    SamplingConfig,
-    TaskConfig,
 )
 from fr.errors import UserError
 from fr.registry import suggest
 
+# Settings of version 0.1 and their names now; a file or flag with an old name is refused,
+# the config.json of an older workdir is read with the new one.
+RENAMED = {
+    "policy.updates": "policy.epochs",
+    "policy.rounds": "policy.max_resample_rounds",
+    "policy.ratio_logp": "policy.ratio_distribution",
+    "policy.widths": "policy.length_buckets",
+    "preference.widths": "preference.length_buckets",
+    "regimes": "clusters",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One run: its models, task and every stage. `specialist` empty: trained from the ancestor by `training`."""
+    """One run: its models, its task and the settings of every stage."""
 
-    seed: int = 0  # of every draw of a run
-    algorithm: str = "sft"  # how scripts/train.py trains: one of ALGORITHMS
-    specialist: str = ""  # the model that is asked; "": trained from the ancestor
-    ancestor: str = ""  # "": none; "scratch": trained by `pretraining`; "countdown": the one in the package
+    seed: int = setting(0, "seed of every draw of a run")
+    algorithm: str = setting("sft", "how scripts/train.py trains", one_of(*ALGORITHMS))
+    specialist: str = setting(
+        "", "the model that is asked; '': trained from the ancestor"
+    )
+    ancestor: str = setting(
+        "",
+        "'': none; 'scratch': trained by `pretraining`; 'countdown': the bundled one",
+    )
     task: TaskConfig = TaskConfig()
     sampling: SamplingConfig = SamplingConfig()
     diagnosis: DiagnosisConfig = DiagnosisConfig()
     intervention: InterventionConfig = InterventionConfig()
     routing: RoutingConfig = RoutingConfig()
-    regimes: RegimesConfig = RegimesConfig()
+    clusters: ClustersConfig = ClustersConfig()
     policy: PolicyConfig = PolicyConfig()
     lora: LoraConfig = LoraConfig()
     preference: PreferenceConfig = PreferenceConfig()
@@ -56,22 +71,72 @@ class Config:
 
 
 def default() -> ml_collections.ConfigDict:
-    """All defaults as a locked ConfigDict, for a config file to change and `--config.x=y` to override."""
+    """All defaults, for a config file to change and `--config.x=y` to override.
+
+    Returns:
+      A locked ConfigDict.
+    """
     return ml_collections.ConfigDict(_plain(Config())).lock()
 
 
 def freeze(given: ml_collections.ConfigDict) -> Config:
-    """The validated, hashable Config of a ConfigDict; raises UserError that names a bad field and its value."""
-    config = _build(
-        Config, given.to_dict() if hasattr(given, "to_dict") else dict(given), "config"
-    )
+    """Check a ConfigDict and freeze it.
+
+    Args:
+      given: the ConfigDict, or a dict of the same form.
+
+    Returns:
+      The hashable Config.
+
+    Raises:
+      UserError: a setting is unknown, of the wrong type or out of bounds.
+    """
+    values = given.to_dict() if hasattr(given, "to_dict") else dict(given)
+    config = _build(Config, values, "config")
     validate(config)
     return config
 
 
+def validate(config: Config) -> None:
+    """Check every setting, then the settings that depend on each other.
+
+    Args:
+      config: the whole config.
+
+    Raises:
+      UserError: the first value that cannot be, by the name of its setting.
+    """
+    check_bounds(config, "config")
+    config.rewards.check()
+    config.study.check()
+    check_combinations(config)
+
+
 def as_dict(config: Config) -> dict:
-    """What results depend on, as plain JSON-able values: all but the study, which has a folder for each training."""
+    """Settings that results depend on, as plain JSON-able values.
+
+    Args:
+      config: the whole config.
+
+    Returns:
+      All groups but `study`, which has a folder for each training.
+    """
     return {name: value for name, value in _plain(config).items() if name != "study"}
+
+
+def renamed(name: str) -> str | None:
+    """The present name of a setting or group of version 0.1.
+
+    Args:
+      name: dotted, without `config.`.
+
+    Returns:
+      The new dotted name; None if the name was not changed.
+    """
+    for old, new in RENAMED.items():
+        if name == old or name.startswith(f"{old}."):
+            return new + name[len(old) :]
+    return None
 
 
 def _plain(value):
@@ -86,6 +151,9 @@ def _build(cls, values: dict, where: str):
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for name in values:
         if name not in fields:
+            old = f"{where}.{name}".removeprefix("config.")
+            if new := renamed(old):
+                raise UserError(f"config.{old} is called config.{new} now")
             raise UserError(f"{where}.{name} is no setting{suggest(name, fields)}")
     types = typing.get_type_hints(cls)
     return cls(

@@ -3,7 +3,7 @@
 import dataclasses
 
 from fr.config.experiment import Config, as_dict
-from fr.config.learning import PREFERENCES
+from fr.config.trainings import PREFERENCES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ _IDLE = {
             "checkpoint_every",
             "rollouts_every",
             "microbatch",
-            "widths",
+            "length_buckets",
             "remat",
             "model_axis",
         ),
@@ -189,7 +189,8 @@ def flat(config: dict, prefix: str = "") -> dict:
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = _plain(value)
+            key = f"{prefix}{name}"
+            found[renamed(key) or key] = _plain(value)
     return found
 
 

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import pairwise_distances, silhouette_score
 from threadpoolctl import threadpool_limits
 
-from fr.config import RegimesConfig
+from fr.config import ClustersConfig
 from fr.diagnosis.clusters import ALGORITHMS, agreement, cluster
 from fr.diagnosis.sequential import sequential_p
 
@@ -54,7 +54,7 @@ class Regimes:
 def find_regimes(
     z: Float[np.ndarray, "N F"],
     algorithm: str,
-    config: RegimesConfig,
+    config: ClustersConfig,
     rng: np.random.Generator,
 ) -> Regimes:
     """Cluster standard scores; their number, 2 to `largest`, is that of the largest silhouette.
@@ -117,7 +117,7 @@ def _null(
     algorithm: str,
     name: str,
     seen: float,
-    config: RegimesConfig,
+    config: ClustersConfig,
     rng: np.random.Generator,
 ) -> Null:
     def draw(tables: int) -> Float[np.ndarray, "B"]:

@@ -40,7 +40,7 @@ def claim(config: Config, workdir: PathLike) -> None:
     """
     # Intervals are made again every time: what they read is no other study.
     claim_workdir(
-        workdir, as_dict(config), as_dict(Config()), unread=("routing", "regimes")
+        workdir, as_dict(config), as_dict(Config()), unread=("routing", "clusters")
     )
     for arm, settings in config.study.arms:
         claim_workdir(epath.Path(workdir) / arm, {"settings": dict(settings)})

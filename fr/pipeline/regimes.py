@@ -55,15 +55,15 @@ def _record(profiles: Profiles, config: Config) -> dict:
         return record | {
             "why": "needs two features that vary: a single one has nothing to be shuffled against"
         }
-    if len(profiles) < 5 * config.regimes.largest:
-        needed = 5 * config.regimes.largest
+    if len(profiles) < 5 * config.clusters.largest:
+        needed = 5 * config.clusters.largest
         return record | {
-            "why": f"needs {needed} failed problems for up to {config.regimes.largest} regimes"
+            "why": f"needs {needed} failed problems for up to {config.clusters.largest} regimes"
         }
     z, found = z[:, known], {}
     for algorithm in ALGORITHMS:
         rng = _generator(profiles.cell, config, algorithm)
-        found[algorithm] = find_regimes(z, algorithm, config.regimes, rng)
+        found[algorithm] = find_regimes(z, algorithm, config.clusters, rng)
     agreement = adjusted_rand_score(*(regimes.labels for regimes in found.values()))
     described = {
         name: _describe(profiles, z, found[name], record["features"], config)

@@ -205,7 +205,7 @@ class Learner:
     ) -> PolicyBatch:
         """What the update reads: the lines of a step and their advantages; `spare` groups are masked out."""
         c = self.config.policy
-        drawn = batch.stats["logp"] if c.ratio_logp == "raw" else batch.sample_logp
+        drawn = batch.stats["logp"] if c.ratio_distribution == "raw" else batch.sample_logp
         learnt = np.arange(len(batch.mask)) < (c.prompts - spare) * batch.group
         if c.mask_truncated:
             learnt &= ~batch.truncated

@@ -30,7 +30,7 @@ class PolicyBatch:
     mask: Bool[Array, "B W"]  # sampled tokens, the stop token among them
     old_logp: Float[
         Array, "B W"
-    ]  # denominator of the ratio, under the distribution of `ratio_logp`
+    ]  # denominator of the ratio, under the distribution of `ratio_distribution`
     advantages: Float[Array, "B W"]
     ref_logp: Float[Array, "B W"] | None = (
         None  # of the ancestor, under the same distribution
@@ -100,7 +100,7 @@ def recomputes(config: PolicyConfig) -> bool:
     if config.lag and config.importance == "none":
         return False
     types = (choose_dtype(config.dtype or None), choose_dtype())
-    return config.updates * config.minibatches > 1 or any(
+    return config.epochs * config.minibatches > 1 or any(
         kind != jnp.float32 for kind in types
     )
 

@@ -92,7 +92,7 @@ def make_update(
         return policy_loss(logp, entropy, weighed, algorithm, config)
 
     prepare = lambda batch, step: weigh(batch, step, algorithm, config)
-    return compile_update(loss, config, mesh, prepare, config.microbatch, config.widths)
+    return compile_update(loss, config, mesh, prepare, config.microbatch, config.length_buckets)
 
 
 def shared_rows(config: PolicyConfig) -> int:
@@ -102,7 +102,7 @@ def shared_rows(config: PolicyConfig) -> int:
 
 def ratio_temperature(config: PolicyConfig) -> float:
     """Temperature of the log-probs in the ratio and in the KL: never of two distributions in one run."""
-    return config.temperature if config.ratio_logp == "sample" else 1.0
+    return config.temperature if config.ratio_distribution == "sample" else 1.0
 
 
 @functools.lru_cache(maxsize=8)

@@ -72,7 +72,7 @@ class Updates:
         if not self.recomputes or len(parts) == 1:
             return rows
         # Passes after the first come back to the rows of the first minibatch.
-        later = np.concatenate(parts[1:] if c.updates == 1 else parts[: c.minibatches])
+        later = np.concatenate(parts[1:] if c.epochs == 1 else parts[: c.minibatches])
         read = functools.partial(self._logps, state.params, frozen=self._frozen)
         old = self._scored(rows, later, read)
         known = np.isin(np.arange(len(old)), later)[:, None]
@@ -119,7 +119,7 @@ class Updates:
         c = self.config.policy
         size = c.microbatch or len(rows.mask) // c.minibatches
         return score_rows(
-            read, rows.tokens, rows.start, rows.width, order, size, c.widths, self._mesh
+            read, rows.tokens, rows.start, rows.width, order, size, c.length_buckets, self._mesh
         )
 
     def _minibatches(self, rows: PolicyBatch, step: int) -> list[Int[np.ndarray, "R"]]:
@@ -127,7 +127,7 @@ class Updates:
         c, need, parts = self.config.policy, rows.needs(), []
         unit = shared_rows(c)
         units = np.arange(len(need)).reshape(-1, unit)
-        for epoch in range(c.updates):
+        for epoch in range(c.epochs):
             chance = random.Random(f"{self.config.seed}/minibatches/{step}/{epoch}")
             order = units[chance.sample(range(len(units)), len(units))]
             for part in np.split(order.reshape(-1), c.minibatches):

@@ -104,7 +104,7 @@ def make_preference_update(
         mesh,
         _weigh,
         config.microbatch,
-        config.widths,
+        config.length_buckets,
     )
 
 

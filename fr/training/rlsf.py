@@ -309,6 +309,6 @@ def _reference(
         width,
         in_order(pairs.needs),
         size,
-        config.widths,
+        config.length_buckets,
         mesh,
     )

@@ -121,7 +121,8 @@ class Sampler:
         Args:
             step: from 1; keys follow from it and the seed, and with `policy.order` = drawn the problems too.
             varied: tells for groups and their confidence which have rewards that differ; a group that has not
-                makes room for another problem, in `policy.rounds` rounds at most (DAPO, arXiv 2503.14476).
+                makes room for another problem, in `policy.max_resample_rounds` rounds at most
+                (DAPO, arXiv 2503.14476).
                 Places that stay empty hold such groups, last, and nothing is learnt from these.
             cursor: visits that have been made, from which permuted order goes on; None: those of `step - 1` steps
                 that asked `policy.prompts` problems each.
@@ -131,7 +132,7 @@ class Sampler:
         cursor = (step - 1) * c.prompts if cursor is None else cursor
         order = self._order(step, cursor)
         kept, alike, cost, asked_before = [], [], Cost(), set()
-        for _ in range(c.rounds if varied else 1):
+        for _ in range(c.max_resample_rounds if varied else 1):
             asked = list(itertools.islice(order, c.prompts - len(kept)))
             if not asked:
                 break

@@ -1,0 +1,229 @@
+"""Settings of supervised training, adapters, training on pairs, and studies."""
+
+import dataclasses
+
+from fr.config.algorithms import ALGORITHMS as _POLICY
+from fr.config.fields import (
+    INNER_SHARE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Bound,
+    at_least,
+    one_of,
+    setting,
+    shared,
+)
+
+PREFERENCES = ("dpo", "reward_model")  # algorithms that learn from pairs
+ALGORITHMS = ("sft", *_POLICY, *PREFERENCES)
+# Values of `training.source` by the kind of algorithm; all but the first two read a run.
+SOURCES = {
+    "sft": ("traces", "solutions", "rollouts", "rescued"),
+    "pairs": ("pairs", "pairs_parted", "pairs_shuffled"),
+}
+OF_A_RUN = (*SOURCES["sft"][2:], *SOURCES["pairs"])
+FROM = "from"  # setting of an arm: the arm whose model of the same seed it starts from
+
+
+@dataclasses.dataclass(frozen=True)
+class ArchitectureConfig:
+    """Shape of a model made from scratch."""
+
+    width: int = setting(128, "of the residual stream; a multiple of heads", POSITIVE)
+    layers: int = setting(4, "decoder layers", POSITIVE)
+    heads: int = setting(4, "attention heads", POSITIVE)
+    ff: int = setting(344, "hidden units of the feed-forward block", POSITIVE)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Supervised training; training on pairs also reads `source` to `held_out`.
+
+    docs/rewards.md has a table of the sources.
+    """
+
+    source: str = setting(
+        "",
+        "examples (docs/rewards.md); '': traces of Countdown, else solutions; pairs: "
+        "the model's own candidates",
+        one_of("", *SOURCES["sft"], *SOURCES["pairs"]),
+    )
+    run: str = setting("", "workdir of the run that examples or pairs are taken from")
+    start: str = setting(
+        "", "the model that is trained; '': the run's specialist, else the ancestor"
+    )
+    operators: tuple[str, ...] = setting((), "of the rescued attempts; (): all")
+    max_per_problem: int = setting(
+        4, "examples or pairs per problem; 0: all", at_least(0, "0 (all) or more")
+    )
+    distinct: str = setting(
+        "text",
+        "examples of a problem differ in their text, or in their answer",
+        one_of("text", "answer"),
+    )
+    pushed: str = setting(
+        "mask",
+        "tokens that an operator forced, which no model drew: mask, or learn",
+        one_of("mask", "learn"),
+    )
+    held_out: float = setting(
+        0.1,
+        "share of a run's problems that are held out and measured with eval_every",
+        INNER_SHARE,
+    )
+    steps: int = shared("steps", 0)
+    batch: int = setting(16, "packed sequences per step", POSITIVE)
+    sequence: int = setting(128, "tokens of a packed sequence", POSITIVE)
+    order: str = shared("order", "permuted")
+    microbatch: int = shared("microbatch", 0, "sequences of one backward pass; 0: all")
+    remat: bool = shared("remat", False)
+    dtype: str = shared("dtype", "")
+    model_axis: int = shared("model_axis", 1)
+    learning_rate: float = shared("learning_rate", 3e-3)
+    schedule: str = shared("schedule", "cosine")
+    warmup_steps: int = shared("warmup_steps", 100)
+    weight_decay: float = shared("weight_decay", 0.1)
+    clip_norm: float = shared("clip_norm", 1.0)
+    optimizer: str = shared("optimizer", "adamw")
+    moments: str = shared("moments", "")
+    traces: tuple[tuple[str, float], ...] = setting(
+        (("natural", 0.55), ("answer_first", 0.25), ("anytime", 0.20)),
+        "kinds of traces, and the weight of each",
+    )
+    eval_every: int = shared(
+        "eval_every", 0, "steps between two looks at held-out examples; 0: none"
+    )
+    eval_problems: int = setting(
+        64, "problems of the validation split, where no run is read", POSITIVE
+    )
+    export: str = shared(
+        "export", "last", "last, or best: the checkpoint with the least held_out/loss"
+    )
+    checkpoint_every: int = shared("checkpoint_every", 200)
+    keep: int = shared("keep", 2)
+    log_every: int = shared("log_every", 10)
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Parameter updates of the whole training."""
+        return self.steps
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters in place of all parameters (arXiv 2106.09685)."""
+
+    rank: int = setting(
+        0, "rank; 0: all parameters are trained", at_least(0, "0 (off) or more")
+    )
+    alpha: float = setting(
+        32.0, "an adapter's product is scaled by alpha / rank", POSITIVE
+    )
+    targets: tuple[str, ...] = setting(
+        ("q", "k", "v", "o", "gate", "up", "down"),
+        "parts of a layer that get adapters",
+        Bound("one part of a layer or more", lambda value: len(value) > 0),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceConfig:
+    """Training on pairs of completions, by DPO or a Bradley-Terry reward model."""
+
+    steps: int = shared("steps", 0)
+    pairs: int = setting(32, "pairs per step", POSITIVE)
+    beta: float = setting(0.1, "dpo: scale of the log ratios to the ancestor", POSITIVE)
+    margin: float = setting(
+        0.0,
+        "reward_model: weight of a pair's own margin; RLSF has 1 (arXiv 2507.21931)",
+        NOT_NEGATIVE,
+    )
+    dpo_margin: float = setting(
+        0.0, "dpo: the same (an offset, arXiv 2402.10571); RLSF has 0", NOT_NEGATIVE
+    )
+    answer: str = setting(
+        "cut",
+        "responses without the sentence of the answer (cut, as RLSF), or whole (keep)",
+        one_of("cut", "keep"),
+    )
+    problems: int = setting(
+        256, "training problems that are asked for candidates (RLSF)", POSITIVE
+    )
+    candidates: int = setting(10, "candidates per problem", POSITIVE)
+    source: str = setting(
+        "sampled",
+        "of candidates: sampled, or branches (the most probable first tokens, then greedy)",
+        one_of("sampled", "branches"),
+    )
+    confident: float = setting(
+        0.9, "least confidence in the answer of the better one", SHARE
+    )
+    microbatch: int = shared(
+        "microbatch", 0, "rows (two per pair) of one backward pass; 0: all"
+    )
+    length_buckets: int = shared("length_buckets", 4)
+    remat: bool = shared("remat", False)
+    dtype: str = shared("dtype", "")
+    model_axis: int = shared("model_axis", 1)
+    learning_rate: float = shared("learning_rate", 5e-5)
+    schedule: str = shared("schedule", "constant")
+    warmup_steps: int = shared("warmup_steps", 0)
+    weight_decay: float = shared("weight_decay", 0.0)
+    clip_norm: float = shared("clip_norm", 1.0)
+    optimizer: str = shared("optimizer", "adamw")
+    moments: str = shared("moments", "")
+    eval_every: int = shared(
+        "eval_every",
+        0,
+        "steps between two looks at pairs of a run's held-out problems; 0: none",
+    )
+    export: str = shared(
+        "export", "last", "last, or best: the checkpoint with the least held_out/loss"
+    )
+    checkpoint_every: int = shared("checkpoint_every", 20)
+    keep: int = shared("keep", 2)
+    log_every: int = shared("log_every", 1)
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Parameter updates of the whole training."""
+        return self.steps
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """Trainings that scripts/study.py compares: every arm with every seed."""
+
+    arms: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = setting(
+        (), "name, and the (setting, value) pairs that it changes"
+    )
+    seeds: tuple[int, ...] = setting(
+        (0, 1, 2),
+        "every arm is trained with each",
+        Bound("one seed or more, each once", lambda v: 0 < len(v) == len(set(v))),
+    )
+    ancestor: bool = setting(True, "the ancestor is an arm too, evaluated once")
+    primary: tuple[str, ...] = setting(
+        (),
+        "arm, reference and figure, declared before the run; (): all is exploratory",
+        Bound(
+            "an arm, its reference and a figure, or empty", lambda v: len(v) in (0, 3)
+        ),
+    )
+
+    def check(self) -> None:
+        """Check that arms have different names and refer to arms that exist.
+
+        Raises:
+          UserError: the first value that cannot be.
+        """
+        arms = [name for name, _ in self.arms] + ["ancestor"] * self.ancestor
+        distinct = Bound("different names", lambda value: len(value) == len(set(value)))
+        distinct.check("config.study.arms", arms)
+        for name in self.primary[:2]:
+            one_of(*arms).check("config.study.primary", name)
+        for place, (name, changes) in enumerate(self.arms):
+            if FROM in dict(changes):
+                where = f"config.study.arms: {FROM!r} of {name!r}"
+                one_of(*arms[:place]).check(where, dict(changes)[FROM])
