@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import difflib
 import os
 import re
 import subprocess
@@ -330,7 +331,20 @@ def _missing_setting(message: str) -> str:
     new = [f"config.{n}" for old, n in RENAMED.items() if old.split(".")[-1] == name]
     if new:
         return f"the setting {name!r} is called {' or '.join(new)} now"
-    return f"no setting is called {name!r}" if "locked" in message else ""
+    if "locked" not in message:
+        return ""
+    near = difflib.get_close_matches(name, _setting_names(), n=1)
+    return f"no setting is called {name!r}" + (
+        f"; did you mean {near[0]!r}" if near else ""
+    )
+
+
+def _setting_names() -> list[str]:
+    groups = default().to_dict()
+    inner = [
+        name for group in groups.values() if isinstance(group, dict) for name in group
+    ]
+    return [*groups, *inner]
 
 
 def _config_file(argv: Sequence[str]) -> str:

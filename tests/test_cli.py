@@ -197,7 +197,7 @@ def test_help_lists_every_setting_and_name_without_jax(flag):
         "Train the models of a lineage",
         "--workdir",
         "--config.sampling.top_k=0",
-        "0: off",
+        "tokens that are kept; 0: all",
         "dapo",
     ):
         assert said in done.stdout

@@ -25,7 +25,7 @@ from fr.workdir import to_json
 CONFIG = Config(
     seed=3,
     routing=RoutingConfig(bootstrap=50, splits=5, permutations=5, posterior=10, folds=2, nulls=19, splittings=1),
-    regimes=ClustersConfig(largest=3, bootstrap=5, seeds=2, nulls=3, null_bootstrap=2),
+    clusters=ClustersConfig(largest=3, bootstrap=5, seeds=2, nulls=3, null_bootstrap=2),
 )
 HOSTILE = '<script>alert("1")</script> & co|task'
 RATE = {"mean": 0.5, "low": 0.2, "high": 0.9}

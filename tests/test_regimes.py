@@ -120,7 +120,7 @@ def cell(kind="three", problems=60, **changes):
 
 
 CONFIG = Config(
-    regimes=dataclasses.replace(QUICK, nulls=49), routing=RoutingConfig(bootstrap=50)
+    clusters=dataclasses.replace(QUICK, nulls=49), routing=RoutingConfig(bootstrap=50)
 )
 
 
@@ -163,7 +163,7 @@ def test_a_cell_that_cannot_be_clustered_says_why():
 
 
 def test_p_is_adjusted_over_cells_and_algorithms_and_nothing_else_depends_on_cells():
-    profiles, config = cell("long")[0], dataclasses.replace(CONFIG, regimes=QUICK_NULLS)
+    profiles, config = cell("long")[0], dataclasses.replace(CONFIG, clusters=QUICK_NULLS)
     (alone,) = describe_regimes([profiles], config)
     both = describe_regimes([profiles, cell("round", cell="other|task")[0]], config)
     for algorithm in ALGORITHMS:

@@ -41,7 +41,7 @@ def folder(tmp_path):
     "settings",
     [
         {"routing__bootstrap": 7},
-        {"regimes__seeds": 3},
+        {"clusters__seeds": 3},
         {"evaluation__samples": 4},
         {"training__steps": 9},
         {"task__terms": 5},

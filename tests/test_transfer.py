@@ -185,7 +185,7 @@ def test_by_command_from_one_workdir_to_another(head, tmp_path):
     assert unknown_operators(read_cells([path]), head) == ["hot"]
     config = Config(
         routing=dataclasses.replace(QUICK, bootstrap=100, permutations=20, posterior=20),
-        regimes=ClustersConfig(bootstrap=2, nulls=2, seeds=2),
+        clusters=ClustersConfig(bootstrap=2, nulls=2, seeds=2),
     )
     with pytest.raises(UserError, match="holds no head"):
         route([path], config, out, frozen=tmp_path)

@@ -21,7 +21,7 @@ class Bound:
 
     words: str
     holds: Callable[[Any], bool]
-    known: tuple[str, ...] = ()
+    known: tuple[str, ...] | None = None
 
     def check(self, name: str, value) -> None:
         """Refuse a value out of bounds.
@@ -35,7 +35,7 @@ class Bound:
         """
         if self.holds(value):
             return
-        if self.known:
+        if self.known is not None:
             hint = suggest(value, self.known)
             raise UserError(f"{name} = {value!r} is not known{hint}")
         raise UserError(f"{name} = {value!r} must be {self.words}")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from fr.config.experiment import Config, as_dict
+from fr.config.experiment import Config, as_dict, renamed
 from fr.config.trainings import PREFERENCES
 
 
