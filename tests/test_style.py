@@ -26,17 +26,21 @@ ROOM_LINES = {"routing": 2100, "report": 1300, "pipeline": 1600}
 # Rooms that a check does not hold for yet. They only shrink: remove what is clean.
 ROOMS = {
     "assets",
-    *(
-        "config",
-        "evaluation",
-        "runs",
-        "diagnosis",
-        "distributed",
-        "interventions",
-        "models",
-    ),
-    *("pipeline", "report", "rewards", "root", "routing", "sampling"),
-    *("stats", "tasks", "training"),
+    "diagnosis",
+    "distributed",
+    "evaluation",
+    "interventions",
+    "models",
+    "pipeline",
+    "report",
+    "rewards",
+    "root",
+    "routing",
+    "runs",
+    "sampling",
+    "stats",
+    "tasks",
+    "training",
 }
 OUTSIDE = {"tests", "scripts", "configs", "benchmarks", "docs", "top"}
 PENDING = {
@@ -47,7 +51,7 @@ PENDING = {
     "length": ROOMS,
     "room": {"routing", "report", "pipeline"},
     "median": ROOMS,
-    "names": ROOMS,
+    "names": ROOMS | {"config"},
     "unused": ROOMS,
 }
 

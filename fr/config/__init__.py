@@ -1,4 +1,5 @@
-"""Every setting and its one default; a config file holds only what differs from these."""
+"""Every setting and its one default; a config file holds only what differs from
+these."""
 
 from fr.config.analysis import (
     ClustersConfig,

@@ -1,4 +1,5 @@
-"""Algorithms of policy optimisation as rows of a table; settings of `policy` override single entries."""
+"""Algorithms of policy optimisation as rows of a table; settings of `policy` override
+single entries."""
 
 import dataclasses
 
@@ -9,28 +10,37 @@ ALGORITHMS = Registry("algorithm")
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
-    """One row of the table; the defaults are those of GRPO.
+    """One row of the table, with the defaults of GRPO (docs/rewards.md: equations).
 
-    docs/rewards.md has the equations.
+    Attributes:
+      centre: mean subtracted from a reward: of its group, of the group's others, or of
+        the batch.
+      scale: divisor of an advantage: std (of the group), batch (std of all rewards) or
+        none.
+      ddof: of that standard deviation: 1 as in TRL and verl, 0 for the population.
+      ratio: token, sequence (exp of the mean log ratio), or none (plain policy
+        gradient). gain: clip (the smaller of ratio and clipped ratio, times the
+        advantage), or weight
+        (clipped ratio as a constant weight of the log-prob, CISPO).
+      clip_low: the ratio is clipped below 1 - clip_low.
+      clip_high: the ratio is clipped above 1 + clip_high.
+      mean: how token losses become one number (see MEANS).
+      resample: groups whose rewards are all equal are drawn again.
     """
 
-    centre: str = (
-        "group"  # mean taken off a reward: of the group, of its others, or of the batch
-    )
-    scale: str = "std"  # divisor: std of the group, batch (std of all rewards), or none
-    ddof: int = (
-        1  # of that standard deviation: 1 as in TRL and verl, 0 for the population's
-    )
-    ratio: str = "token"  # token; sequence: exp of the mean log ratio; none: plain policy gradient
-    gain: str = "clip"  # clip: min of ratio and clipped ratio; weight: clipped ratio x log-prob (CISPO)
+    centre: str = "group"
+    scale: str = "std"
+    ddof: int = 1
+    ratio: str = "token"
+    gain: str = "clip"
     clip_low: float = 0.2
     clip_high: float = 0.2
-    mean: str = "sequence"  # sequence: of a row's tokens, then of rows; token; sum; fixed (see MEANS)
-    resample: bool = False  # groups whose rewards are all alike are drawn again
+    mean: str = "sequence"
+    resample: bool = False
 
 
-# A row's tokens are averaged, then rows; all tokens are averaged; a row's tokens are summed, then rows
-# averaged; the same over a fixed length.
+# sequence: mean of a row's tokens, then of rows. token: mean of all tokens. sum: sum of
+# a row's tokens, mean of rows. fixed: the same, over a fixed length.
 MEANS = ("sequence", "token", "sum", "fixed")
 SCALES = ("std", "batch", "none")
 
@@ -39,7 +49,8 @@ def _file(name: str, algorithm: Algorithm) -> Algorithm:
     return ALGORITHMS.register(name)(algorithm)
 
 
-# Papers write "std" without a ddof. The code that trains by them (TRL; verl, which is DAPO's own) takes 1.
+# Papers write "std" without a ddof. The code that trains by them (TRL; verl, which is
+# DAPO's own) takes 1.
 GRPO = _file("grpo", Algorithm())  # arXiv 2402.03300
 DR_GRPO = _file("dr_grpo", Algorithm(scale="none", mean="fixed"))  # arXiv 2503.20783
 DAPO = _file(
@@ -48,11 +59,12 @@ DAPO = _file(
 GSPO = _file(
     "gspo", Algorithm(ratio="sequence", clip_low=3e-4, clip_high=4e-4)
 )  # arXiv 2507.18071
-# arXiv 2506.13585: no lower bound; the upper one, 5, is that of arXiv 2510.13786.
+# arXiv 2506.13585: no lower bound; the upper bound of 5 is from arXiv 2510.13786.
 CISPO = _file(
     "cispo", Algorithm(gain="weight", clip_low=1.0, clip_high=4.0, mean="token")
 )
-# arXiv 2402.14740, over a fixed length so that its gradient has the size of the others'.
+# arXiv 2402.14740, over a fixed length so that its gradient has the size of the
+# others'.
 RLOO = _file(
     "rloo", Algorithm(centre="others", scale="none", ratio="none", mean="fixed")
 )
@@ -62,7 +74,17 @@ REINFORCE = _file(
 
 
 def with_settings(algorithm: Algorithm, config) -> Algorithm:
-    """The row with what a PolicyConfig sets over it; one that has been through here stays the same."""
+    """An algorithm with the entries that the settings override.
+
+    Args:
+      algorithm: a row of the table.
+      config: a PolicyConfig; an empty `mean` or `scale`, a `clip_low` or `clip_high` of
+        0
+        and a negative `ddof` leave the algorithm's own value.
+
+    Returns:
+      The changed row; applied twice, the result is the same.
+    """
     given = {
         name: getattr(config, name)
         for name in ("mean", "scale", "clip_low", "clip_high")

@@ -64,12 +64,14 @@ class DiagnosisConfig:
     )
     failures: tuple[int, ...] = setting(
         (),
-        "each K writes a second table of the first K failures only, as a router sees them",
+        "each K writes a second table of the first K failures only, as a router sees "
+        "them",
         _ALL_POSITIVE,
     )
     statistics: str = setting(
         "scored",
-        "of failures: scored, or loop: those of the sampling loop (in its precision)",
+        "token statistics of failures: scored, or the sampling loop's (in its "
+        "precision)",
         one_of("scored", "loop"),
     )
     form: str = setting(
@@ -106,13 +108,15 @@ class InterventionConfig:
     )
     budget: float = setting(
         0.0,
-        "online: declared budget of the comparison, forward tokens per problem; 0: none",
+        "online: declared budget of the comparison, forward tokens per problem; 0: "
+        "none",
         NOT_NEGATIVE,
     )
     verifier: bool = setting(
         True, "online: a right attempt is known to be right and ends its problem"
     )
-    # Above 1 the coverage mixture is not defined; the contrastive operator has `contrast`.
+    # Above 1 the coverage mixture is not defined; the contrastive operator has
+    # `contrast`.
     alpha: float = setting(0.7, "the specialist's weight in a mixture", SHARE)
     local_temperatures: tuple[float, ...] = setting(
         (1.0, 1.5, 2.0),

@@ -6,8 +6,8 @@ from fr.config.fields import Bound
 from fr.config.trainings import OF_A_RUN, PREFERENCES, SOURCES
 from fr.errors import UserError
 
-# Least temperature of a ratio. Two float32 programs differ by 1e-5 nats; divided by 0.01
-# that is 1e-3, as much as a ratio may be clipped at.
+# Least temperature of a ratio. Two float32 programs differ by 1e-5 nats; divided by
+# 0.01 that is 1e-3, as much as a ratio may be clipped at.
 _COLD = 0.01
 
 
@@ -63,20 +63,24 @@ def check_rollouts(c) -> None:
     alone = row.centre != "batch" or row.scale == "std"
     if alone and p.rollouts < 2 or p.prompts * p.rollouts < 2:
         raise UserError(
-            f"config.policy.rollouts = {p.rollouts}: {c.algorithm} compares the rollouts "
-            "of a problem, and the advantage of a single one is always 0; set 2 or more, "
+            f"config.policy.rollouts = {p.rollouts}: {c.algorithm} compares the "
+            "rollouts "
+            "of a problem, and the advantage of a single one is always 0; set 2 or "
+            "more, "
             "or config.algorithm = reinforce"
         )
     _check_ratio(c)
     if p.covariance == "kl" and p.epochs * p.minibatches == 1:
         raise UserError(
             "config.policy.covariance = 'kl' with one update per step: a KL to the old "
-            "policy has no gradient where both are the same; raise config.policy.epochs "
+            "policy has no gradient where both are the same; raise "
+            "config.policy.epochs "
             "or minibatches, or set covariance = 'clip'"
         )
     if p.lag and p.ratio_from == "trainer" and p.importance == "none":
         raise UserError(
-            "config.policy.lag = 1 with ratio_from = 'trainer': nothing corrects for the "
+            "config.policy.lag = 1 with ratio_from = 'trainer': nothing corrects for "
+            "the "
             "older parameters that drew the rollouts; set config.policy.importance = "
             "'token', or ratio_from = 'sampler'"
         )
@@ -102,21 +106,25 @@ def _check_ratio(c) -> None:
     if p.ratio_distribution == "sample" and restricts:
         name = restricts[0]
         raise UserError(
-            f"config.policy.ratio_distribution = 'sample' with config.sampling.{name} = "
-            f"{getattr(c.sampling, name)}: the sampler's log-probs cover the tokens that "
+            f"config.policy.ratio_distribution = 'sample' with config.sampling.{name} "
+            "= "
+            f"{getattr(c.sampling, name)}: the sampler's log-probs cover the tokens "
+            "that "
             "are kept, the update's the whole vocabulary, so their ratio is not 1 at "
             f"equal parameters; set {name} = {off[name]}, or ratio_distribution = 'raw'"
         )
     if p.ratio_distribution == "sample" and p.temperature < _COLD:
         raise UserError(
             "config.policy.ratio_distribution = 'sample' with temperature = "
-            f"{p.temperature}: divided by it, log-probs differ by rounding as much as a "
+            f"{p.temperature}: divided by it, log-probs differ by rounding as much as "
+            "a "
             f"ratio is clipped at; set {_COLD} or more, or ratio_distribution = 'raw'"
         )
 
 
 def check_source(c) -> None:
-    """Check that the algorithm can learn from `training.source`, and that its run is named.
+    """Check that the algorithm can learn from `training.source`, and that its run is
+    named.
 
     Args:
       c: the Config.
@@ -135,7 +143,8 @@ def check_source(c) -> None:
     if (t.source in OF_A_RUN) != bool(t.run):
         raise UserError(
             f"config.training.source = {t.source!r} and run = {t.run!r}: "
-            f"{', '.join(OF_A_RUN)} are taken from a run; set config.training.run to its "
+            f"{', '.join(OF_A_RUN)} are taken from a run; set config.training.run to "
+            "its "
             "workdir, or none of them"
         )
     by_pairs = c.algorithm in PREFERENCES and c.preference.eval_every

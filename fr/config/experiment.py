@@ -26,8 +26,8 @@ from fr.config.trainings import (
 from fr.errors import UserError
 from fr.registry import suggest
 
-# Settings of version 0.1 and their names now; a file or flag with an old name is refused,
-# the config.json of an older workdir is read with the new one.
+# Settings of version 0.1 and their names now; a file or flag with an old name is
+# refused, the config.json of an older workdir is read with the new one.
 RENAMED = {
     "policy.updates": "policy.epochs",
     "policy.rounds": "policy.max_resample_rounds",
@@ -40,7 +40,25 @@ RENAMED = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One run: its models, its task and the settings of every stage."""
+    """One run: its models, its task and the settings of every stage.
+
+    Attributes:
+      task: the problems and their prompts.
+      sampling: how rollouts are drawn.
+      diagnosis: constants of the failure signals.
+      intervention: operators and their attempts.
+      routing: labels, routers, intervals.
+      clusters: clusters of failures.
+      policy: policy optimisation.
+      lora: adapters.
+      preference: training on pairs.
+      evaluation: accuracy, pass@k, calibration.
+      rewards: the mix of reward terms.
+      study: comparisons of trainings.
+      architecture: shape of a model made from scratch.
+      pretraining: supervised training of the ancestor.
+      training: supervised training of the specialist; sources of examples and pairs.
+    """
 
     seed: int = setting(0, "seed of every draw of a run")
     algorithm: str = setting("sft", "how scripts/train.py trains", one_of(*ALGORITHMS))
@@ -154,7 +172,7 @@ def _build(cls, values: dict, where: str):
             old = f"{where}.{name}".removeprefix("config.")
             if new := renamed(old):
                 raise UserError(f"config.{old} is called config.{new} now")
-            raise UserError(f"{where}.{name} is no setting{suggest(name, fields)}")
+            raise UserError(f"{where}.{name} is not a setting{suggest(name, fields)}")
     types = typing.get_type_hints(cls)
     return cls(
         **{

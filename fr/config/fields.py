@@ -16,7 +16,8 @@ class Bound:
     Attributes:
       words: completes "must be ..." in the error.
       holds: whether a value is allowed.
-      known: the allowed names where there is a list of them; an error then suggests one.
+      known: the allowed names where there is a list of them; an error then suggests
+        one.
     """
 
     words: str
@@ -31,7 +32,8 @@ class Bound:
           value: its value.
 
         Raises:
-          UserError: the value is not allowed; the line names the setting and what would do.
+          UserError: the value is not allowed; the line names the setting and what would
+            do.
         """
         if self.holds(value):
             return

@@ -1,4 +1,4 @@
-"""Which settings each stage of a run reads, and which of them may grow: more rows, and nothing made again."""
+"""Settings that each stage of a run reads, and those that may grow with more rows."""
 
 import dataclasses
 
@@ -8,12 +8,12 @@ from fr.config.trainings import PREFERENCES
 
 @dataclasses.dataclass(frozen=True)
 class Reads:
-    """What a stage depends on: groups or fields of the config, inputs of other kinds, and stages before it."""
+    """Dependencies of a stage."""
 
-    settings: tuple[str, ...]
-    grows: tuple[str, ...] = ()  # of them may become larger
+    settings: tuple[str, ...]  # groups or fields of the config
+    grows: tuple[str, ...] = ()  # fields among them that may become larger
     inputs: tuple[str, ...] = ()  # keys of a run's inputs
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()  # stages whose results it reads
 
 
 _ASKED = ("seed", "task", "sampling", "diagnosis.tau", "diagnosis.statistics")
@@ -82,7 +82,8 @@ STAGES = {
         after=_MODELS,
     ),
 }
-# Of a group that is read, what changes no result: the shape of programs, and what is kept or printed.
+# Fields of a group that change no result: the shape of programs, and what is kept or
+# printed.
 _IDLE = {
     "sampling": ("slots", "chunk", "prefill", "devices", "model_axis", "shard_rows"),
     "diagnosis": ("failures", "form", "outside"),
@@ -101,9 +102,10 @@ _IDLE = {
         ),
     ),
 }
-# Their default is not what code without them did: of a folder that does not hold them nothing is known.
+# Settings with another default than the code before them had. An older folder that does
+# not hold them says nothing about them.
 _CHANGED_DEFAULT = {"training.order", "pretraining.order", "policy.order"}
-# What says which examples are learnt from, of whichever algorithm.
+# Fields of `training` that choose the examples of every algorithm.
 _EXAMPLES = (
     "source",
     "run",
@@ -136,10 +138,18 @@ _UNREAD_WHILE_TRAINING = (
 def difference(
     stage: str, there: dict, here: dict
 ) -> tuple[str, object, object] | None:
-    """The first setting that `stage` reads and that differs: (name, value there, value here).
+    """The first setting that a stage reads and that differs.
 
-    `there` and `here` are plain dicts of a whole config. A setting that `there` does not hold has its default:
-    it did not exist when the folder was made. One that may grow differs only where it has become smaller.
+    A setting that `there` does not hold has its default: it did not exist when the
+    folder was made. A setting that may grow differs only where it has become smaller.
+
+    Args:
+      stage: one of STAGES.
+      there: the folder's config as a plain dict.
+      here: the present config as a plain dict.
+
+    Returns:
+      (name, value there, value here), or None.
     """
     usual, reads = flat(as_dict(Config())), STAGES[stage]
     unknown = _CHANGED_DEFAULT - flat(there).keys()
@@ -152,7 +162,17 @@ def difference(
 
 
 def reads_setting(stage: str, name: str, config: dict) -> bool:
-    """Whether a stage reads a setting of a flat config."""
+    """True if a stage reads a setting.
+
+    Args:
+      stage: one of STAGES.
+      name: the setting's dotted name.
+      config: the flat config, since some settings are read for one task or algorithm
+        only.
+
+    Returns:
+      True or False.
+    """
     group, _, field = name.partition(".")
     settings = STAGES[stage].settings
     if stage in ("specialist", "reward_model"):
@@ -174,7 +194,14 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
 
 
 def following(stage: str) -> list[str]:
-    """A stage and all that read what it leaves."""
+    """A stage and all stages that depend on it.
+
+    Args:
+      stage: one of STAGES.
+
+    Returns:
+      Names of stages, `stage` first.
+    """
     found = [stage]
     for name, reads in STAGES.items():
         if not set(reads.after).isdisjoint(found) and name not in found:
@@ -183,7 +210,15 @@ def following(stage: str) -> list[str]:
 
 
 def flat(config: dict, prefix: str = "") -> dict:
-    """Settings by dotted name; tuples become lists, as JSON has them."""
+    """Settings by dotted name; names of version 0.1 become the present ones.
+
+    Args:
+      config: a nested dict of settings.
+      prefix: put before every name.
+
+    Returns:
+      A dict without nesting; tuples are lists, as in JSON.
+    """
     found = {}
     for name, value in config.items():
         if isinstance(value, dict):

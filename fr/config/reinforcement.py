@@ -17,8 +17,8 @@ from fr.config.fields import (
     shared,
 )
 
-# Where a term acts: on the reward before the group's advantage, or added to the advantage,
-# as it is or less its group's mean.
+# Where a term acts: on the reward before the group's advantage, or added to the
+# advantage, as it is or less its group's mean.
 PLACEMENTS = ("reward", "advantage", "advantage_centred")
 
 
@@ -57,7 +57,8 @@ class PolicyConfig:
     )
     scale: str = setting(
         "",
-        "of advantages: std (group), batch (std of all) or none; '': the algorithm's own",
+        "of advantages: std (group), batch (std of all) or none; '': the algorithm's "
+        "own",
         one_of("", *SCALES),
     )
     ddof: int = setting(
@@ -67,7 +68,8 @@ class PolicyConfig:
     )
     center_terms: str = setting(
         "",
-        "terms added to advantages: group (less their group's mean) or none (as they are)",
+        "terms added to advantages: group (less their group's mean) or none (as they "
+        "are)",
         one_of("", "group", "none"),
     )
     clip_low: float = setting(
@@ -133,7 +135,7 @@ class PolicyConfig:
     entropy: float = setting(0.0, "weight of the entropy bonus", NOT_NEGATIVE)
     entropy_target: float = setting(
         0.0,
-        "nats; below it the bonus grows, above it is off (arXiv 2505.22312); 0: fixed",
+        "nats; the bonus grows below it and is off above (arXiv 2505.22312). 0: fixed",
         NOT_NEGATIVE,
     )
     entropy_step: float = setting(

@@ -29,7 +29,8 @@ class TaskConfig:
     )
     path: str = setting(
         "",
-        "questions: a .jsonl, .parquet or .csv file; data sets of the hub: a local copy",
+        "questions: a .jsonl, .parquet or .csv file; data sets of the hub: a local "
+        "copy",
     )
     parts: tuple[str, ...] = setting((), "mixed: the tasks that it is made of")
     question_field: str = setting(
@@ -83,7 +84,7 @@ class TaskConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """How rollouts are drawn.
+    """The drawing of rollouts.
 
     Only `slots`, `chunk`, `prefill`, `devices` and `model_axis` shape the programs.
     """
@@ -128,7 +129,7 @@ class SamplingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How a model is measured (arXiv 2605.24396); other fields as in `sampling`."""
+    """The measurement of a model (arXiv 2605.24396); other fields as in `sampling`."""
 
     temperature: float = setting(0.7, "of the attempts", NOT_NEGATIVE)
     top_p: float = setting(0.98, "of the attempts; 1: off", POSITIVE_SHARE)

@@ -17,7 +17,8 @@ from fr.config.fields import (
 
 PREFERENCES = ("dpo", "reward_model")  # algorithms that learn from pairs
 ALGORITHMS = ("sft", *_POLICY, *PREFERENCES)
-# Values of `training.source` by the kind of algorithm; all but the first two read a run.
+# Values of `training.source` by the kind of algorithm; all but the first two read a
+# run.
 SOURCES = {
     "sft": ("traces", "solutions", "rollouts", "rescued"),
     "pairs": ("pairs", "pairs_parted", "pairs_shuffled"),
@@ -153,7 +154,8 @@ class PreferenceConfig:
     candidates: int = setting(10, "candidates per problem", POSITIVE)
     source: str = setting(
         "sampled",
-        "of candidates: sampled, or branches (the most probable first tokens, then greedy)",
+        "of candidates: sampled, or branches (the most probable first tokens, then "
+        "greedy)",
         one_of("sampled", "branches"),
     )
     confident: float = setting(
