@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from page_blocks import ROOT
+
+from fr.config import Config, as_dict
+from fr.config.reads import flat
 
 NOTEBOOKS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 # Shows of figures would block.
@@ -33,6 +37,8 @@ def test_a_tutorial_parses_and_imports_names_that_exist(path):
         line for line in code.splitlines() if line.startswith(("import ", "from "))
     ]
     exec("\n".join(lines), {})
+    known = flat(as_dict(Config()))
+    assert not set(re.findall(r"--config\.([\w.]+)=", code)) - known.keys()
 
 
 @pytest.mark.slow
