@@ -1,13 +1,17 @@
-"""Measure `fr` against its peers, against what the machine could do, and against its own goals.
+r"""Measure `fr` against its peers, against the machine's limits and against its goals.
 
-    benchmarks/make_peers.sh /tmp/peers                                # once; prints the --peer flags
-    python -m benchmarks --workdir=/tmp/benchmark --peer=transformers:/tmp/peers/transformers/bin/python \
-        --peer=llama_cpp:/tmp/peers/llama_cpp/bin/python --peer=tunix:/tmp/peers/tunix/bin/python
-    python -m benchmarks --workdir=/tmp/benchmark --parts=update --peer=trl:/tmp/peers/trl/bin/python \
+    benchmarks/make_peers.sh /tmp/peers    # once; prints the --peer flags
+    python -m benchmarks --workdir=/tmp/benchmark \
+        --peer=transformers:/tmp/peers/transformers/bin/python \
+        --peer=llama_cpp:/tmp/peers/llama_cpp/bin/python \
+        --peer=tunix:/tmp/peers/tunix/bin/python
+    python -m benchmarks --workdir=/tmp/benchmark --parts=update \
+        --peer=trl:/tmp/peers/trl/bin/python \
         --model=countdown --config=configs/countdown_grpo.py
 
-Every system has a process of its own; they take turns. Leaves benchmark.json in --workdir. `--full` is the long
-form, `--short` one for every commit; both take the same flags.
+Every system runs in its own process, and they take turns. Writes benchmark.json to
+--workdir. `--full` is the long form and `--short` one for every commit; both take the
+same flags.
 """
 
 import sys
@@ -39,7 +43,11 @@ flags.DEFINE_bool("short", False, "A tiny model and tiny sizes: does it work?")
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write.
+
+    Raises:
+        UserError: if flags exclude each other or are not numbers of rows.
+    """
     given = flags.FLAGS
     cli.require(workdir=given.workdir)
     if given.full and given.short:

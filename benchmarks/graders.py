@@ -1,12 +1,14 @@
-"""Graders side by side on the audit set: fr, math-verify, and the extractors of lm-evaluation-harness.
+"""Graders side by side on the audit set: fr, math-verify, lm-evaluation-harness.
 
     python -m benchmarks.graders
 
-Grades `tests/audit/completions.jsonl` with each grader that can be imported here, and writes the counts to
-docs/results/data/answers.json and the table in docs/results/answers.md. Graders whose package is missing keep the
-figures of an earlier run, since lm-eval wants another antlr4 than fr does: run it once more in an environment of
-its own (`pip install "lm-eval[math]" absl-py`). Each grader is asked only for the kinds that it is made for, in the
-way that its own documentation or task file asks it.
+Grades `tests/audit/completions.jsonl` with each grader that can be imported here, and
+writes the counts to docs/results/data/answers.json, from which docs/generate/render.py
+fills the table of docs/results/answers.md. Graders whose package is missing keep the
+figures of an earlier run, because lm-eval needs another antlr4 than
+fr: run the file again in an environment with `pip install "lm-eval[math]" absl-py`.
+    Each grader gets only the kinds that it is made for, called as its own documentation
+    or task file calls it.
 """
 
 import collections
@@ -40,7 +42,7 @@ MATH = (*NUMBERS, "questions: numbers", "questions: LaTeX", "math500")
 
 
 class _Grader(NamedTuple):
-    """A grader under audit: its package, the kinds that it is made for, and how it grades a record."""
+    """A grader under audit."""
 
     package: str
     kinds: tuple[str, ...]
@@ -48,7 +50,14 @@ class _Grader(NamedTuple):
 
 
 def kind(record: dict) -> str:
-    """The row of the table that a record belongs to."""
+    """Name the row of the table that a record belongs to.
+
+    Args:
+        record: a record of the audit set.
+
+    Returns:
+        The task's name; `questions` is split by the kind of the reference.
+    """
     task, reference = record["task"], record["reference"]
     if task == "questions":
         number = re.fullmatch(r"-?[\d./]+", reference)
@@ -59,7 +68,7 @@ def kind(record: dict) -> str:
 
 
 def _math_verify_grade(record: dict) -> str:
-    """As its README says: parse the gold answer, parse the completion, verify in that order."""
+    """Parse the gold answer, parse the completion, verify in that order."""
     from math_verify import StringExtractionConfig, parse, verify
 
     if kind(record) == "gpqa":
@@ -76,7 +85,15 @@ def _math_verify_grade(record: dict) -> str:
 
 
 def gsm8k(pattern: str, group: int = 0) -> Callable[[dict], str]:
-    """The filter of gsm8k.yaml with its stop strings, and its exact match."""
+    """Make a grader of the filter of gsm8k.yaml, its stop strings and its exact match.
+
+    Args:
+        pattern: regular expression of the answer.
+        group: index of the match that counts.
+
+    Returns:
+        The grader of a record.
+    """
 
     def grade(record: dict) -> str:
         from lm_eval.api.metrics import exact_match_hf_evaluate
@@ -96,7 +113,7 @@ def gsm8k(pattern: str, group: int = 0) -> Callable[[dict], str]:
 
 
 def _minerva(record: dict) -> str:
-    """minerva_math's own: `Final Answer: The final answer is ...`, its normalisation, its is_equiv."""
+    """minerva_math: `Final Answer: ...`, its normalisation, its is_equiv."""
     from lm_eval.tasks.minerva_math import utils
 
     found = utils.get_unnormalized_answer(_until(record["completion"], ("Problem:",)))
@@ -109,7 +126,7 @@ def _minerva(record: dict) -> str:
 
 
 def _hendrycks(record: dict) -> str:
-    """hendrycks_math's own: all between the first dollar sign and the last, or the whole completion."""
+    """hendrycks_math: the text between the first and the last dollar sign."""
     from lm_eval.tasks.hendrycks_math import utils
 
     doc = {"solution": f"\\boxed{{{record['reference']}}}"}
@@ -118,7 +135,14 @@ def _hendrycks(record: dict) -> str:
 
 
 def boxed(record: dict) -> str:
-    """The last box (hendrycks_math's last_boxed_only_string) and hendrycks_math's is_equiv."""
+    """Grade the last box (last_boxed_only_string) by hendrycks_math's is_equiv.
+
+    Args:
+        record: a record of the audit set.
+
+    Returns:
+        right, wrong or unparsed.
+    """
     from lm_eval.tasks.hendrycks_math import utils
 
     found = utils.last_boxed_only_string(_until(record["completion"], ("Problem:",)))
@@ -132,7 +156,7 @@ def boxed(record: dict) -> str:
 
 
 def _gpqa_strict(record: dict) -> str:
-    """The strict filter of gpqa's cot_zeroshot task; case and punctuation are ignored."""
+    """The strict filter of gpqa's cot_zeroshot task, case and punctuation ignored."""
     from lm_eval.filters.extraction import RegexFilter
 
     [[found]] = RegexFilter("(?<=The answer is )(.*)(?=.)").apply(
@@ -154,7 +178,7 @@ def _gpqa_flexible(record: dict) -> str:
 
 
 def _same_letter(found: str, reference: str) -> str:
-    """Exact match of lm-eval with case and punctuation ignored; the target is written `(C)`."""
+    """lm-eval's exact match, case and punctuation ignored; the target is `(C)`."""
     from lm_eval.api.metrics import exact_match_hf_evaluate
 
     if found == "[invalid]":
@@ -166,7 +190,7 @@ def _same_letter(found: str, reference: str) -> str:
 
 
 def _until(text: str, stops: tuple[str, ...]) -> str:
-    """The text before the first stop string: what the harness would have let the model write."""
+    """The text before the first stop string, where the harness ends generation."""
     return text[
         : min((at for at in map(text.find, stops) if at >= 0), default=len(text))
     ]
@@ -189,7 +213,15 @@ GRADERS = {
 
 
 def count(grader: _Grader, records: list[dict]) -> dict[str, dict[str, int]]:
-    """By kind: how many records are right and not, and how many of them the grader gets wrong, by the way."""
+    """Count a grader's errors by kind of record.
+
+    Args:
+        grader: the grader.
+        records: the audit set.
+
+    Returns: kind -> counts: right, not_right, readable, and the errors false_right,
+        false_wrong, unparsed and wrong_unparsed.
+    """
     table = {name: collections.Counter() for name in grader.kinds}
     for record in records:
         if kind(record) not in table:
@@ -205,7 +237,7 @@ def count(grader: _Grader, records: list[dict]) -> dict[str, dict[str, int]]:
 
 
 def _available(package: str) -> str | None:
-    """The version of a grader's package that is installed here, or None."""
+    """The installed version of a grader's package, or None."""
     try:
         if package == "fr":
             audit_set.grader("sums")
@@ -228,7 +260,7 @@ def main() -> None:
                 "version": installed,
                 "kinds": count(grader, records),
             }
-    # figures of earlier commits stay, behind those of today
+    # Today's figures first, then the kept ones of earlier commits.
     order = [*GRADERS, *(name for name in data["graders"] if name not in GRADERS)]
     data["graders"] = {
         name: data["graders"][name] for name in order if name in data["graders"]

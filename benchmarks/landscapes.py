@@ -1,4 +1,4 @@
-"""Failed problems whose truth is known: a planted best policy, planted noise, and the attempts that hide both."""
+"""Simulated tables of failed problems with a planted best policy."""
 
 import dataclasses
 
@@ -13,33 +13,40 @@ _ROLLOUTS = 16  # of a problem; the share that failed follows from retry's true 
 
 @dataclasses.dataclass(frozen=True)
 class Landscape:
-    """How a table of failed problems comes about; effects are in logits of the rescue rate.
+    """Settings of a simulated table; effects are in logits of the rescue rate.
 
-    The planted policy takes the operator that RULE names for the largest feature; that operator, and no other,
-    is better by `effect` on the problem. `blur` is the sd of what is added to a feature before it is seen.
+    The planted policy takes the operator that RULE names for the largest feature. This
+    operator alone is better by `effect` on the problem.
     """
 
-    problems: int = 200
-    attempts: int = 10
+    problems: int = 200  # N
+    attempts: int = 10  # per problem and operator
     effect: float = 0.0
-    blur: float = 0.0
+    blur: float = 0.0  # sd of the noise added to a feature before it is seen
     operators: tuple[float, ...] = (-1.0,) * len(
         OPERATORS
     )  # mean logit of each of OPERATORS
-    problem_sd: float = 1.5
+    problem_sd: float = 1.5  # of a problem's difficulty
     pair_sd: float = 0.0  # of problem x operator: differences that no feature tells
 
 
 @dataclasses.dataclass(frozen=True)
 class _Simulated:
-    """A table as a laboratory would see it, and what it cannot see."""
+    """A simulated table, and the truth that a router cannot read."""
 
     profiles: Profiles
     rates: Float[np.ndarray, "N O"]  # true
     best: Int[np.ndarray, "N"]  # the planted policy's choice
 
     def lift(self, choice: Int[np.ndarray, "N"]) -> float:
-        """True rescue of a policy on these problems less that of the best fixed operator."""
+        """Compute the true lift of choices over the best fixed operator.
+
+        Args:
+            choice: index of the chosen operator of each problem, [N].
+
+        Returns:
+            Difference of mean true rescue rates, a share.
+        """
         taken = np.take_along_axis(self.rates, choice[:, None], axis=1)
         return float(taken.mean() - self.rates.mean(axis=0).max())
 
@@ -47,7 +54,16 @@ class _Simulated:
 def simulate(
     landscape: Landscape, rng: np.random.Generator, cell: str = "model|task"
 ) -> _Simulated:
-    """Draw problems, their true rates and their attempts; every problem failed at least once."""
+    """Draw problems, their true rates and their attempts.
+
+    Args:
+        landscape: the settings.
+        rng: random stream.
+        cell: name of the cell, `model|task`.
+
+    Returns:
+        The table and its truth; every problem has failed at least once.
+    """
     shape = landscape.problems, len(OPERATORS)
     clear = rng.normal(size=(landscape.problems, len(FEATURES)))
     targets = np.array([OPERATORS.index(RULE[name]) for name in FEATURES])
@@ -78,6 +94,15 @@ def simulate(
 
 
 def reader(found: _Simulated) -> Int[np.ndarray, "N"]:
-    """The choice of who knows the planted rule and sees the features as they are seen: no router can do better."""
+    """Choose by the planted rule from the features as they are seen.
+
+    No router can do better.
+
+    Args:
+        found: the simulated table.
+
+    Returns:
+        Index of the chosen operator of each problem, [N].
+    """
     targets = np.array([OPERATORS.index(RULE[name]) for name in FEATURES])
     return targets[found.profiles.features.argmax(axis=1)]

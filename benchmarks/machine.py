@@ -1,4 +1,4 @@
-"""What a timing was taken on."""
+"""Description of the machine, and peak memory of this process."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ def machine() -> dict:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return (
         len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -51,9 +51,10 @@ def _cpu() -> str:
 
 
 class PeakMemory:
-    """Peak memory of this process from one moment on: the device's own where it keeps count, else resident memory.
+    """Peak memory of this process since `restart`.
 
-    Where the count cannot be started anew (not Linux; a GPU), what came before is in it too.
+    The device's count where it has one, else resident memory. Where the count cannot be
+    reset (not Linux, or a GPU), earlier memory is included.
     """
 
     def __init__(self):
@@ -70,12 +71,12 @@ class PeakMemory:
             return self.peak()
 
     def restart(self) -> None:
-        """Count from here."""
+        """Start counting here."""
         if self.kind == "resident" and sys.platform == "linux":
             Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> float:
-        """Bytes at the worst moment."""
+        """Largest number of bytes in use since `restart`."""
         if self.kind == "device":
             return self._device.memory_stats()["peak_bytes_in_use"]
         try:

@@ -1,8 +1,22 @@
-"""The matrix products of one decode step, for any array library; imports nothing: torch's side reads it too."""
+"""Matrix products of one decode step, for any array library.
+
+Imports nothing, so that torch's interpreter can read it too.
+"""
 
 
 def projections(width, heads, kv_heads, head_dim, ff):
-    """(inputs, outputs) of the seven matrices of a layer."""
+    """List the seven matrices of a decoder layer.
+
+    Args:
+        width: of the residual stream.
+        heads: query heads.
+        kv_heads: key-value heads.
+        head_dim: numbers per head.
+        ff: hidden units of the feed-forward part.
+
+    Returns:
+        name -> (inputs, outputs).
+    """
     return {
         "q": (width, heads * head_dim),
         "k": (width, kv_heads * head_dim),
@@ -15,10 +29,19 @@ def projections(width, heads, kv_heads, head_dim, ff):
 
 
 def products(layers, head, x, concatenate):
-    """The head's outputs [B, V] for inputs [B, D]; `layers` has a dict of matrices [inputs, outputs] for each layer.
+    """Multiply rows through all layers and the head.
 
-    Every product depends on the one before, as in a model, with next to nothing in between; halves keep the numbers
-    away from infinities and denormals.
+    Every product depends on the one before, as in a model, with almost no arithmetic in
+    between; halves keep the numbers away from infinities and denormals.
+
+    Args:
+        layers: a dict of matrices [inputs, outputs] per layer.
+        head: matrix [D, V].
+        x: inputs, [B, D].
+        concatenate: the array library's function (arrays, axis).
+
+    Returns:
+        The head's outputs, [B, V].
     """
     for w in layers:
         keys = x @ w["k"] + x @ w["v"]

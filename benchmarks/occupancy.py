@@ -1,4 +1,4 @@
-"""Slots under a long queue of rows of very unequal length."""
+"""Use of slots under a long queue of rows of very unequal length."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,11 +16,21 @@ from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.types import Request
 
-NINETIETH = 1.2815515655446004  # standard deviations from the median to the 90th percentile of a normal
+# standard deviations from the median to the 90th percentile of a normal
+NINETIETH = 1.2815515655446004
 
 
 def lengths(sizes: Sizes, count: int, seed: int) -> np.ndarray:
-    """Log-normal lengths in tokens, at least 1, cut at `sizes.longest`."""
+    """Draw log-normal lengths.
+
+    Args:
+        sizes: median, spread and cut of the lengths.
+        count: number of rows.
+        seed: of the random stream.
+
+    Returns:
+        Tokens of each row, [count], in [1, `sizes.longest`].
+    """
     drawn = (
         np.random.default_rng(seed).standard_normal(count)
         * np.log(sizes.spread)
@@ -31,9 +41,10 @@ def lengths(sizes: Sizes, count: int, seed: int) -> np.ndarray:
 
 @PARTS.register("occupancy")
 def occupancy_part(bench: Bench) -> Part:
-    """Live rows over slots until the queue is empty, the drain apart, and what was compiled on the way.
+    """Live rows over slots until the queue is empty, without the final drain.
 
-    The model is tiny and random; a row ends when it has spent its budget.
+    Also counts the programs compiled during the run. The model is tiny and random; a
+    row ends when it has spent its budget.
     """
     sizes = bench.sizes
     config = ModelConfig(

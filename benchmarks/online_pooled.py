@@ -1,9 +1,11 @@
-"""Several runs of scripts/intervene.py --policy as one: what a policy solves within a budget beside its reference.
+r"""Pool several runs of scripts/intervene.py --policy: problems solved within a budget.
 
-    python -m benchmarks.online_pooled --policy=schedule --against=one_order --budgets=300,450,600 RUN RUN ...
+    python -m benchmarks.online_pooled --policy=schedule --against=one_order \
+        --budgets=300,450,600 RUN RUN ...
 
-Positions are counted from the first attempt on. Intervals are over questions, each with all its runs, which may not
-read an ancestor in the loop: its price is not known here.
+Forward tokens are counted from the first attempt on. Intervals resample questions, each
+with all its runs. Runs must not read an ancestor in the loop, because its price is not
+known here.
 """
 
 import numpy as np
@@ -19,13 +21,13 @@ from fr.types import RIGHT
 _POLICY = flags.DEFINE_string("policy", "schedule", "A folder of online/.")
 _AGAINST = flags.DEFINE_string("against", "one_order", "Its reference, another one.")
 _BUDGETS = flags.DEFINE_list(
-    "budgets", ["300", "450", "600"], "Forward positions a problem."
+    "budgets", ["300", "450", "600"], "Forward tokens per problem."
 )
 _COLUMNS = ["problem", "grade", *(f"cost_{name}" for name in store.COSTS)]
 
 
 def _solved(run: str, policy: str, budget: float) -> dict[str, bool]:
-    """Of every question whether its first attempts, as many as the budget pays for, had a right one."""
+    """Per question: whether the attempts that the budget pays for had a right one."""
     groups: dict[str, list[dict]] = {}
     for row in store.read_table(
         epath.Path(run) / "online" / policy, _COLUMNS
@@ -43,7 +45,14 @@ def _solved(run: str, policy: str, budget: float) -> dict[str, bool]:
 
 
 def main(runs: list[str]) -> None:
-    """Print a line a budget and run, and one for all runs."""
+    """Print one line per budget and run, and one for all runs.
+
+    Args:
+        runs: the program's name and folders of runs.
+
+    Raises:
+        UsageError: for a run that reads an ancestor, or without a run.
+    """
     for budget in map(float, _BUDGETS.value):
         pairs = [
             [_solved(run, name, budget) for name in (_POLICY.value, _AGAINST.value)]
@@ -78,7 +87,8 @@ def main(runs: list[str]) -> None:
                 for name, share in zip((_POLICY.value, _AGAINST.value), shares)
             )
             print(
-                f"{budget:5.0f} {names}: {gaps.size} problems, {rates}; {percent(gap.value):+.1f} [{ends}]"
+                f"{budget:5.0f} {names}: {gaps.size} problems, {rates}; "
+                f"{percent(gap.value):+.1f} [{ends}]"
             )
 
 

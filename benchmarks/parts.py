@@ -1,4 +1,4 @@
-"""The parts of a benchmark: each measures its figures and says what they should reach."""
+"""Parts of a benchmark: each measures figures and states their goals."""
 
 import dataclasses
 import functools
@@ -21,24 +21,24 @@ PARTS = Registry("part")
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """One measured number beside its goal; `at_least` says on which side of it the number should be."""
+    """One measured number with its goal."""
 
-    name: str
-    value: float
-    goal: float
-    at_least: bool = False
-    digits: int = 2
-    unit: str = ""
+    name: str  # what is measured
+    value: float  # measured
+    goal: float  # a bound on `value`
+    at_least: bool = False  # the goal is a lower bound
+    digits: int = 2  # after the point, in tables
+    unit: str = ""  # with a leading space
 
     @property
     def reached(self) -> bool:
-        """Whether the number is on the right side of its goal."""
+        """True if the number is on the right side of its goal."""
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What a part found: a record for the JSON and its figures for the table."""
+    """Result of a part: a record for the JSON and figures for the table."""
 
     record: dict
     figures: tuple[Figure, ...]
@@ -46,13 +46,13 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What parts share: the model, prompts of one length, how many rows, and how to build an engine."""
+    """Inputs shared by all parts."""
 
-    model: Model
-    prompts: list[list[int]]
-    rows: int
-    repeats: int
-    sizes: Sizes
+    model: Model  # that is sampled
+    prompts: list[list[int]]  # ids, all of one length
+    rows: int  # over all devices
+    repeats: int  # timed runs of each job
+    sizes: Sizes  # of the parts
     torch: str | None  # interpreter of the transformers peer
     options: dict  # of every engine: chunk, prefill, tau
     policy: PolicyConfig = PolicyConfig()  # of the update that is timed
@@ -60,11 +60,22 @@ class Bench:
 
     @functools.cached_property
     def plain(self) -> Engine:
-        """The engine that most parts time: all statistics, no ancestor. One, because it compiles for long."""
+        """The engine that most parts time: all statistics, no ancestor.
+
+        Shared, because its compilation takes long.
+        """
         return self.engine()
 
     def engine(self, rows: int = 0, **more) -> Engine:
-        """An engine of so many rows in all; 0: of `self.rows`."""
+        """Make an engine.
+
+        Args:
+            rows: number of rows over all devices; 0: `self.rows`.
+            **more: options of Engine.
+
+        Returns:
+            The engine.
+        """
         module = Transformer(self.model.config, self.model.dtype)
         return Engine(
             module,
@@ -77,14 +88,22 @@ class Bench:
     def step(
         self, engine: Engine, prompts: list[list[int]] | None = None
     ) -> Callable[[], float]:
-        """A job that gives the seconds of one decode step of that engine."""
+        """Make a job that measures one decode step.
+
+        Args:
+            engine: the engine to time.
+            prompts: ids of prompts of one length; default: the prompts of the bench.
+
+        Returns:
+            A function that returns the seconds of one step.
+        """
         rows = engine.slots * engine.devices.count
         return decode_step(engine, prompts or self.prompts, rows, *self.sizes.steps)
 
 
 @PARTS.register("roofline")
 def roofline_part(bench: Bench) -> Part:
-    """The decode step, with all statistics, beside the least that this machine could take for it."""
+    """The decode step with all statistics against the machine's floor for it."""
     config, dtype = bench.model.config, bench.model.dtype
     machine = roofline.measure(
         config, dtype, [bench.rows], bench.repeats, bench.sizes.read_bytes, bench.torch
@@ -116,7 +135,7 @@ def roofline_part(bench: Bench) -> Part:
 
 @PARTS.register("statistics")
 def statistics_part(bench: Bench) -> Part:
-    """The decode step with all statistics against sampling with its log-prob alone."""
+    """The decode step with all statistics against sampling with log-probs alone."""
     engines = {"with": bench.plain, "without": bench.engine(statistics=False)}
     steps = in_turn(
         {name: bench.step(engine) for name, engine in engines.items()}, bench.repeats
@@ -130,7 +149,7 @@ def statistics_part(bench: Bench) -> Part:
 
 @PARTS.register("ancestor")
 def ancestor_part(bench: Bench) -> Part:
-    """The decode step with a second model of the same size in the loop against two steps of one."""
+    """The decode step with a second model of the same size against two steps of one."""
     module = Transformer(bench.model.config, bench.model.dtype)
     # Copies: one set of weights for both would be read once for both.
     other = jax.tree.map(jnp.copy, bench.model.params)
@@ -150,7 +169,7 @@ def ancestor_part(bench: Bench) -> Part:
 
 @PARTS.register("context")
 def context_part(bench: Bench) -> Part:
-    """The decode step at the longest context against the line through the shorter ones."""
+    """The decode step at the longest context against a line through shorter ones."""
     lengths, rows = bench.sizes.contexts, min(bench.rows, bench.sizes.context_rows)
     text = [token for prompt in bench.prompts for token in prompt]
     prompt = lambda length: [(text * (length // len(text) + 1))[:length]]

@@ -1,13 +1,17 @@
-"""Planted causes: every arm of config.study is a defect that its specialists have learned, with every seed.
+r"""Planted causes: each arm of config.study is a defect that its specialists have
+learned.
 
-    python -m benchmarks.planted --config=configs/planted.py --workdir=runs/planted --jobs=2
+    python -m benchmarks.planted --config=configs/planted.py --workdir=runs/planted \
+        --jobs=2
 
-A lineage is scripts/reproduce.py in WORKDIR/CAUSE/seed-N: trained, sampled, diagnosed, intervened upon; log.txt is
-what it says. All failures together make one cell a seed. Each cause is a specialist of its own there, so that the
-baseline of a router is the best operator of each specialist, which reads no failure (column `model`);
-leaving a cell out is leaving a training run of every cause out. Killed at any moment, the same command goes on.
-Leaves profiles.csv, profiles-K.csv of the first K failures alone (config.diagnosis.failures), causes.json,
-routing.json, plots/, head/ and report.html in --workdir.
+One lineage per cause and seed: scripts/reproduce.py in WORKDIR/CAUSE/seed-N trains,
+samples, diagnoses and intervenes; log.txt holds its output. The failures of all causes
+make one cell per seed. Each cause has its own specialist there, so the baseline of a
+router is the best operator of each specialist, which reads no failure (column `model`);
+leaving a cell out leaves out one training run of every cause. Killed at any moment, the
+same command continues. Writes profiles.csv, profiles-K.csv of the first K failures
+alone (config.diagnosis.failures), causes.json, routing.json, plots/, head/ and
+report.html to --workdir.
 """
 
 import functools
@@ -29,11 +33,16 @@ REPRODUCE = pathlib.Path(__file__).parents[1] / "scripts" / "reproduce.py"
 
 
 def main() -> None:
-    """Make the lineages that are not there yet, then tell causes apart and route."""
+    """Make the missing lineages, then tell causes apart and route.
+
+    Raises:
+        UserError: without arms in the config.
+    """
     config, given = cli.frozen_config(), flags.FLAGS
     if not config.study.arms:
         raise UserError(
-            "config.study.arms is empty: name the causes and what their specialists learn from"
+            "config.study.arms is empty: name the causes and what their specialists "
+            "learn from"
         )
     from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
     from fr.evaluation.study import claim
@@ -74,12 +83,13 @@ def main() -> None:
     print("\n" + "\n\n".join(routing["tables"]))
     write_page(workdir, config)
     print(
-        f"\n  report.html, causes.json, routing.json, plots/ and the lineages are in {workdir}"
+        "\n  report.html, causes.json, routing.json, plots/ and the lineages are in "
+        f"{workdir}"
     )
 
 
 def _make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:
-    """One cause with one seed, in its own folder; what is finished is left alone."""
+    """Make one lineage in its own folder unless it is finished."""
     from fr.evaluation.study import unit
 
     folder = unit(workdir, cause, seed)

@@ -1,4 +1,6 @@
-"""Planted causes: lineages whose defect is known, as one table of failures; what it says of cause and operator."""
+"""Planted causes: lineages whose defect is known, as one table of failures; what it
+says of cause and operator.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,7 +28,8 @@ from fr.stats.bootstrap import (
 from fr.workdir import PathLike
 
 CAUSE = "cause"  # column of a profile table
-# What a diagnosis may read, kinds and groups of columns; what a checker says is the bound on the others.
+# What a diagnosis may read, kinds and groups of columns; what a checker says is the
+# bound on the others.
 DIAGNOSES = {
     "nuisances": ("nuisance",),
     "three features": ("lineage",),
@@ -40,10 +43,22 @@ DIAGNOSES = {
 def gather(
     config: Config, workdir: PathLike, table: str = "profiles.csv"
 ) -> list[Profiles]:
-    """The profiles of all causes, one cell a seed: to leave a cell out is to leave a training run of each out.
+    """Read the profiles of all causes, one cell per seed.
 
-    A router that is judged in such a cell must tell the cause from the failure. A lineage that did not leave the
-    `table`, having no problem for it, is not there. Raises UserError where a cause was tried with other operators.
+    Leaving a cell out leaves out one training run of each cause, and a router judged in
+    such a cell must tell the cause from the failure. A lineage without the table,
+    having no problem for it, is skipped.
+
+    Args:
+        config: names the causes and seeds in `study`.
+        workdir: folder of the lineages.
+        table: file name of the profiles in each lineage.
+
+    Returns:
+        One table per seed.
+
+    Raises:
+        UserError: if causes were tried with different operators.
     """
     causes, cells = [name for name, _ in config.study.arms], []
     for seed in config.study.seeds:
@@ -58,7 +73,15 @@ def gather(
 
 
 def as_runs(config: Config, workdir: PathLike) -> list[Profiles]:
-    """The profiles of all lineages, a cell each, for the audit: a cause is the method of its training runs."""
+    """Read the profiles of all lineages, one cell each, for the audit.
+
+    Args:
+        config: names the causes and seeds in `study`.
+        workdir: folder of the lineages.
+
+    Returns:
+        One table per lineage; its cause is the `method` of its training run.
+    """
     cells = []
     for seed in config.study.seeds:
         for cause, _ in config.study.arms:
@@ -85,7 +108,8 @@ def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
     for cause, part in parts.items():
         if part.operators != first.operators:
             raise UserError(
-                f"cause {cause!r}, seed {seed}: was tried with {', '.join(part.operators)}"
+                f"cause {cause!r}, seed {seed}: was tried with "
+                f"{', '.join(part.operators)}"
             )
     names = sorted({name for part in parts.values() for name in part.extras})
     text = lambda part, name: part.extras.get(name, ("",) * len(part))
@@ -118,10 +142,18 @@ def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
 
 
 def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
-    """{causes, seeds, operators, outside, failed, rescue, diagnosis}: rescue rates by cause, and causes told.
+    """Compute rescue rates by cause, and how well failures tell the causes.
 
-    Intervals are over seeds and questions, both resampled; rates and shares in percent. Diagnosis is out of fold:
-    a seed is told by what was learned from other seeds at other questions.
+    Intervals resample seeds and questions; rates and shares are in percent. Diagnosis
+    is out of fold: a seed is judged by what was learned from other seeds on other
+    questions.
+
+    Args:
+        cells: one table per seed.
+        config: settings of the study and of routing.
+
+    Returns:
+        {causes, seeds, operators, outside, failed, rescue, diagnosis}.
     """
     pool, draw = make_pool(cells), np.random.default_rng(config.seed)
     causes = [name for name, _ in config.study.arms]
@@ -149,7 +181,15 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
 
 
 def told_early(cells: Sequence[Profiles], config: Config) -> dict:
-    """{problems, diagnosis}: how well causes are told in a table of the first failures alone."""
+    """Compute how well the first failures alone tell the causes.
+
+    Args:
+        cells: one table per seed, of first failures.
+        config: settings of the study and of routing.
+
+    Returns:
+        {problems, diagnosis}.
+    """
     told = summarise_causes(cells, config)
     return {"problems": sum(map(len, cells)), "diagnosis": told["diagnosis"]}
 
@@ -157,7 +197,9 @@ def told_early(cells: Sequence[Profiles], config: Config) -> dict:
 def _rescue(
     pool: Pool, name: str, here: np.ndarray, weights: Float[np.ndarray, "R N"]
 ) -> list[dict]:
-    """Rates of every operator on the failures of one cause, and their paired differences from retry."""
+    """Rates of every operator on the failures of one cause, and their paired
+    differences from retry.
+    """
     carried = len(pool.cells)
     with np.errstate(invalid="ignore"):
         rates = (weights[:, here] @ pool.rates[here]) / weights[:, here].sum(
@@ -186,7 +228,7 @@ def _diagnoses(
     weights: Float[np.ndarray, "R N"],
     config: Config,
 ) -> list[dict]:
-    """Balanced accuracy and confusion by what is read; of one seed there is none to learn from."""
+    """Balanced accuracy and confusion by the columns read; needs two seeds."""
     columns = read_columns(pool.cells)
     every = np.ones(len(pool), bool)
     fold = assign(pool, every, config.routing.folds, np.random.default_rng(config.seed))
@@ -222,7 +264,9 @@ def _diagnoses(
 
 
 def _share(found: Estimate, questions: int) -> dict:
-    """A rate; where no resample differs, as with 0 of 12, Clopper and Pearson's interval, a question a trial."""
+    """A rate; Clopper and Pearson's interval where no resample differs, as with 0 of
+    12.
+    """
     if questions and np.ptp(found.samples) == 0:
         low, high = clopper_pearson(found.value, questions)
         return {

@@ -1,10 +1,12 @@
-"""How far bfloat16 moves the statistics of a failure: the decode loop against the scorer, and both against float32.
+r"""Effect of bfloat16 on the statistics of a failure: decode loop, scorer, float32.
 
-    python -m benchmarks.precision --specialist=smollm2 --rows=16 --tokens=64 --out=docs/results/data/precision.json
+    python -m benchmarks.precision --specialist=smollm2 --rows=16 --tokens=64 \
+        --out=docs/results/data/precision.json
 
-Rollouts are drawn by the loop in bfloat16 with an ancestor beside it: the specialist with 2 % of noise on every
-weight, so that J is small as between a model and its own base. The same tokens are then scored, in bfloat16 and in
-float32. A junction is where J is largest.
+The loop draws rollouts in bfloat16 together with an ancestor: the specialist with 2 %
+of noise on every weight, so that J is as small as between a model and its own base. The
+scorer then reads the same tokens in bfloat16 and in float32. A junction is at the
+largest J.
 """
 
 import argparse
@@ -28,7 +30,7 @@ TOLERANCES, WINDOW = (0.0, 1e-4, 1e-2), 8
 
 
 def _noisy(params: dict, share: float) -> dict:
-    """Parameters times 1 + `share` x a normal number each."""
+    """Parameters, each times 1 + `share` * N(0, 1)."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     return tree.unflatten(
@@ -40,7 +42,7 @@ def _noisy(params: dict, share: float) -> dict:
 
 
 def _compare(one: list[dict], other: list[dict], quantile: float = 0.99) -> dict:
-    """Differences of two readings of the same tokens, a dict of [T] arrays for each rollout."""
+    """Differences of two readings of the same tokens; dicts of [T] arrays."""
     join = lambda side, name: np.concatenate([row[name] for row in side])
     gap = np.abs(join(one, "logp") - join(other, "logp"))
     j = [[row["demotion"] for row in side] for side in (one, other)]

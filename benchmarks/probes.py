@@ -1,4 +1,4 @@
-"""Probes of finished rows: beside the products that they need, and beside the papers' sampled answers."""
+"""Time of probes of finished rows, against their products and sampled answers."""
 
 import functools
 from collections.abc import Callable
@@ -19,20 +19,18 @@ from fr.sampling.state import cache_size
 from fr.types import Probe, Request, Rollout
 
 FINISHED = 16  # rows whose probes go together
-TOKENS, CUTS, CUE, ANSWER = (
-    64,
-    6,
-    8,
-    8,
-)  # of a rollout, and of its probe: tokens, but for the cuts
+TOKENS = 64  # of a rollout
+CUTS, CUE, ANSWER = 6, 8, 8  # of its probe: number of cuts, tokens of cue and answer
 
 
 @PARTS.register("probes")
 def probes_part(bench: Bench) -> Part:
-    """One pass over the probes of finished rows against the matrix products of its own tokens at XLA's own rate.
+    """One pass over the probes of finished rows against the matrix products of its
+    tokens.
 
-    Per rollout, the pass and the sampled variant (SAMPLES answers a cut, BUDGET tokens each, since nothing ends
-    them here) are compared with the time that the rollout itself takes.
+    The products run at XLA's own rate. Per rollout, the pass and the sampled variant
+    (SAMPLES answers per cut, BUDGET tokens each, since no token ends them here) are
+    compared with the time of the rollout itself.
     """
     engine, finished = bench.plain, min(FINISHED, bench.rows)
     prompt = lambda i: tuple(bench.prompts[i % len(bench.prompts)])
@@ -97,7 +95,7 @@ def probes_part(bench: Bench) -> Part:
 
 
 def _pass(bench: Bench, rollouts: list[Rollout], probe: Probe) -> Callable[[], object]:
-    """A job: everything from the plans of finished rows to their confidence. What the cache holds takes no time."""
+    """A job: from the plans of finished rows to their confidence, on an empty cache."""
     engine, model = bench.plain, bench.model
     size = cache_size(len(bench.prompts[0]) + TOKENS)
     empty = engine.devices.wrap(

@@ -1,4 +1,4 @@
-"""What a benchmark says in the end: the verdict, and tables for the terminal."""
+"""The verdict of a benchmark, and its tables for the terminal."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,23 @@ from benchmarks.side_by_side import Result
 from benchmarks.systems import PEERS
 from fr.report.tables import number, table
 
-OURS, FEWEST = "fr", 64  # our figure is that of at least so many rows
+OURS, FEWEST = "fr", 64  # `fr` is judged at this many rows or more
 GOAL = 2.0  # times the best peer
 
 
 def verdict(systems: dict[str, Result], parts: dict[str, Part]) -> dict:
-    """The three figures of a benchmark; each is None where a part or a peer is missing, and `why` names it.
+    """Compute the figures that are compared with peers.
 
-    `fr_over_best_peer` is the strict ratio: ours with statistics over the best peer without, each at its own best
-    number of rows; `with_over_with` asks statistics of both.
+    `fr_over_best_peer` is the strict ratio: `fr` with statistics over the best peer
+    without, each at its own best number of rows. `with_over_with` takes both with
+    statistics.
+
+    Args:
+        systems: results by name of the system.
+        parts: measured parts by name.
+
+    Returns: The figures; a figure is None where a part or peer is missing, and `why`
+        names it.
     """
     ratios = {
         "fr_over_best_peer": None,
@@ -41,7 +49,15 @@ def verdict(systems: dict[str, Result], parts: dict[str, Part]) -> dict:
 
 
 def rows_of_verdict(systems: dict[str, Result], otherwise: int) -> int:
-    """The number of rows that suits us best, at which the parts are measured; `otherwise` where we have none."""
+    """Choose the number of rows at which the parts are measured.
+
+    Args:
+        systems: results by name of the system.
+        otherwise: the number without a result of `fr`.
+
+    Returns:
+        The best number of rows of `fr`.
+    """
     best = _ours(systems[OURS], "with_stats") if OURS in systems else None
     return best[0] if best else otherwise
 
@@ -56,10 +72,11 @@ def _ours(result: Result, kind: str) -> tuple[int, float] | None:
 
 
 def _why(systems: dict[str, Result]) -> str | None:
-    """Why there is no comparison; None if there is one."""
+    """The reason for a missing comparison; None if there is one."""
     for name in (OURS, *PEERS):
         if name not in systems:
-            return f"{name} was not measured: the verdict needs --peer={name}:/path/to/python"
+            flag = f"--peer={name}:/path/to/python"
+            return f"{name} was not measured: the verdict needs {flag}"
         if systems[name].error:
             return f"{name} failed: {systems[name].error}"
     if _ours(systems[OURS], "with_stats") is None:
@@ -68,9 +85,15 @@ def _why(systems: dict[str, Result]) -> str | None:
 
 
 def systems_table(systems: dict[str, Result]) -> str:
-    """Tokens/s of every system by number of rows, without and with statistics.
+    """Render tokens/s of every system by number of rows, without and with statistics.
 
-    `*` marks a system's best, `~` what one short run gave when its best was sought.
+    `*` marks a system's best, `~` the rate of one short run of the search for its best.
+
+    Args:
+        systems: results by name of the system.
+
+    Returns:
+        The table.
     """
     sizes = sorted(
         {
@@ -122,7 +145,17 @@ def _rate(result: Result, size: int, kind: str, best: tuple[int, float] | None) 
 def figures_table(
     found: dict, parts: dict[str, Part], failed: dict[str, str], short: bool
 ) -> str:
-    """Every figure beside its goal, and what could not be measured."""
+    """Render every figure with its goal, and the parts that could not be measured.
+
+    Args:
+        found: the verdict.
+        parts: measured parts by name.
+        failed: reasons by name of the part.
+        short: True for a short run, whose figures mean nothing.
+
+    Returns:
+        The table.
+    """
     rows = []
     if found["fr_over_best_peer"] is not None:
         peer = found["best_peer"]
@@ -178,7 +211,14 @@ def _figure(
 
 
 def roofline_lines(record: dict) -> str:
-    """The arithmetic of the floor, in a few lines."""
+    """Render the arithmetic of the floor.
+
+    Args:
+        record: of the roofline part.
+
+    Returns:
+        A few lines.
+    """
     rates = record["products_gflop_per_s"][str(record["rows"])]
     each = ", ".join(f"{name} {number(rate, 0)}" for name, rate in rates.items())
     reads = ", ".join(
@@ -188,10 +228,14 @@ def roofline_lines(record: dict) -> str:
     by_reads = 1e3 * record["bytes"] / record["bytes_per_s"]
     return "\n".join(
         [
-            f"  a step of {record['rows']} rows at context {number(record['context'], 0)}:",
-            f"    {number(record['operations'] / 1e9)} GFLOP at {each} GFLOP/s: {number(by_products)} ms",
-            f"    {number(record['bytes'] / 1e9, 2)} GB at {reads} GB/s: {number(by_reads)} ms",
-            f"    floor {number(record['floor_ms'])} ms, measured {number(record['step']['median_ms'])} ms "
+            f"  a step of {record['rows']} rows at context "
+            f"{number(record['context'], 0)}:",
+            f"    {number(record['operations'] / 1e9)} GFLOP at {each} GFLOP/s: "
+            f"{number(by_products)} ms",
+            f"    {number(record['bytes'] / 1e9, 2)} GB at {reads} GB/s: "
+            f"{number(by_reads)} ms",
+            f"    floor {number(record['floor_ms'])} ms, measured "
+            f"{number(record['step']['median_ms'])} ms "
             f"(least {number(record['step']['min_ms'])})",
         ]
     )

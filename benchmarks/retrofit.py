@@ -1,4 +1,4 @@
-"""Tables of an earlier run with what they lack today: attempts one by one, weights, the words of the questions."""
+"""Completion of tables of an earlier run from its stored attempts."""
 
 import dataclasses
 import json
@@ -22,11 +22,21 @@ from fr.workdir import PathLike
 
 
 def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
-    """Write every `profiles*.csv` of a run's folder anew into another; returns their names.
+    """Complete every `profiles*.csv` of a run's folder and write it to another folder.
 
-    Attempts and rollouts are read from the run's store, of whatever version its shards
-    are, and questions from its task. The run's own files are left alone. Raises UserError
-    where the folder holds no run.
+    Added are the attempts one by one, weights, and the words of the questions. Attempts
+    and rollouts are read from the run's store, of any version, and questions from its
+    task. The run's own files are left alone.
+
+    Args:
+        workdir: folder of the run.
+        into: folder of the completed tables.
+
+    Returns:
+        Names of the tables.
+
+    Raises:
+        UserError: if the folder holds no run.
     """
     workdir, into = epath.Path(workdir), epath.Path(into)
     if not (workdir / "config.json").exists():
@@ -58,7 +68,7 @@ def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
 
 
 def _by_problem(folder: epath.Path) -> dict[str, list[dict]]:
-    """The attempts of each problem in the order of the shards: what every version has of them."""
+    """Attempts of each problem in the order of the shards, columns of all versions."""
     columns = [
         "problem",
         "operator",
@@ -107,7 +117,7 @@ def _completed(
 
 
 def _ancestor_weight(profiles: Profiles, tried: list[list[list[dict]]]) -> float:
-    """The price of an ancestor's position at which the table's own mean costs come out.
+    """The price of an ancestor's forward token that gives the table's own mean costs.
 
     To four decimals, since a table has six digits of a mean.
     """

@@ -1,4 +1,4 @@
-"""What the machine could do at most: read bandwidth, matrix products at the model's shapes, the floor of a step."""
+"""Limits of the machine: bandwidth, matrix products, the floor of a decode step."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from fr.models import ModelConfig
 
 @dataclasses.dataclass(frozen=True)
 class _Floor:
-    """The least that one decode step can take, in operations and bytes and in what the machine does of either."""
+    """Least work of one decode step, and the machine's rates for it."""
 
     operations: float
     bytes: float
@@ -28,30 +28,40 @@ class _Floor:
 
     @property
     def seconds(self) -> float:
-        """As if products and reads overlapped wholly."""
+        """Seconds of the step if products and reads overlapped fully."""
         return max(
             self.operations / self.operations_per_s, self.bytes / self.bytes_per_s
         )
 
     def record(self) -> dict:
-        """For the JSON."""
+        """The fields and `floor_ms`, for the JSON."""
         return {**dataclasses.asdict(self), "floor_ms": 1e3 * self.seconds}
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Seconds by library, measured in turn: one read of `read_bytes`, one step's products at each number of rows."""
+    """Rates of the machine by library, measured in turn."""
 
-    read_bytes: int
-    read: dict[str, Times]
-    products: dict[int, dict[str, Times]]
+    read_bytes: int  # size of the array that is read
+    read: dict[str, Times]  # of one read, by library
+    products: dict[int, dict[str, Times]]  # of one step, by number of rows and library
 
     def floor(
         self, config: ModelConfig, dtype: jnp.dtype, rows: int, context: float
     ) -> _Floor:
-        """The floor of a step of `rows` rows with `context` live cache entries each.
+        """Compute the floor of one decode step.
 
-        Every weight is read once and multiplied once a row (2 operations); every live entry is read.
+        Every weight is read once, and multiplied once per row (2 operations); every
+        live cache entry is read.
+
+        Args:
+            config: the model.
+            dtype: of weights and cache.
+            rows: number of rows.
+            context: live cache entries per row.
+
+        Returns:
+            The floor.
         """
         weights = weights_of(config)
         entries = 2 * config.layers * config.kv_heads * config.head_dim * rows * context
@@ -66,7 +76,14 @@ class Machine:
         )
 
     def record(self, config: ModelConfig) -> dict:
-        """For the JSON: every library's best."""
+        """Summarise for the JSON, with the best time of every library.
+
+        Args:
+            config: the model.
+
+        Returns:
+            Read bandwidth in GB/s and products in GFLOP/s, by library.
+        """
         weights = weights_of(config)
         return {
             "read_gb_per_s": {
@@ -84,7 +101,14 @@ class Machine:
 
 
 def weights_of(config: ModelConfig) -> int:
-    """Parameters that a token is multiplied with; a tied embedding counts once, as the head."""
+    """Count the parameters that a token is multiplied with.
+
+    Args:
+        config: the model.
+
+    Returns:
+        The number; a tied embedding counts once, as the head.
+    """
     return (
         config.layers * sum(i * o for i, o in shapes(config).values())
         + config.vocab * config.width
@@ -99,9 +123,22 @@ def measure(
     read_bytes: int,
     torch: str | None,
 ) -> Machine:
-    """Measure this machine with XLA and numpy, and with the torch of the interpreter `torch` where one is given.
+    """Measure this machine with XLA, NumPy (not on an accelerator) and, if given,
+    torch.
 
-    On an accelerator numpy is left out. Raises SystemFailed if that interpreter's run fails.
+    Args:
+        config: the model, for the shapes of the products.
+        dtype: of the products.
+        rows: numbers of rows.
+        repeats: timed runs of each job.
+        read_bytes: size of the array that is read.
+        torch: path of an interpreter with torch, or None.
+
+    Returns:
+        The rates.
+
+    Raises:
+        SystemFailed: if the run of that interpreter fails.
     """
     draw = np.random.default_rng(0)
     layers, head = matrices(config, draw)
@@ -129,11 +166,20 @@ def measure(
 def matrices(
     config: ModelConfig, draw: np.random.Generator
 ) -> tuple[list[dict], np.ndarray]:
-    """Random matrices of every layer and of the head, for `products`."""
+    """Draw random matrices of every layer and of the head, for `products`.
+
+    Args:
+        config: the model.
+        draw: random stream.
+
+    Returns:
+        (layers, head).
+    """
     matrix = lambda i, o: (
         draw.standard_normal((i, o), np.float32) / np.float32(i) ** 0.5
     )
-    # Weights of their own for every layer, as in a model: one layer's would stay in the caches.
+    # Weights of their own for every layer, as in a model: one layer's would stay in the
+    # caches.
     layers = [
         {name: matrix(*s) for name, s in shapes(config).items()}
         for _ in range(config.layers)
@@ -142,7 +188,14 @@ def matrices(
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of the seven matrices of a layer."""
+    """List the seven matrices of a layer.
+
+    Args:
+        config: the model.
+
+    Returns:
+        name -> (inputs, outputs).
+    """
     return projections(
         config.width, config.heads, config.kv_heads, config.head_dim, config.ff
     )
@@ -178,6 +231,7 @@ def _torch(
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemFailed(
-            f"torch_roofline.py: {(done.stderr.strip().splitlines() or ['no word'])[-1]}"
+            "torch_roofline.py: "
+            f"{(done.stderr.strip().splitlines() or ['no word'])[-1]}"
         )
     return json.loads(done.stdout.splitlines()[-1])

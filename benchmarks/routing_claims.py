@@ -1,10 +1,11 @@
-"""The figures of docs/results/routing.md: prices, populations and baselines on lineages of planted causes.
+r"""Figures of docs/results/routing.md: prices, populations, baselines, planted causes.
 
-    python -m benchmarks.routing_claims --config=configs/planted.py --run=runs/planted --workdir=runs/claims
+    python -m benchmarks.routing_claims --config=configs/planted.py \
+        --run=runs/planted --workdir=runs/claims
 
-Reads the lineages of --run that are finished (benchmarks/planted.py makes them) and leaves
-their tables, completed from the stored attempts, and claims.json in --workdir. The run
-itself is left alone. --parts says what is measured: prices, population, attempt, orders.
+Reads the finished lineages of --run (made by benchmarks/planted.py) and writes their
+tables, completed from the stored attempts, and claims.json to --workdir. The run itself
+is left alone. --parts selects the measurements: prices, population, attempt, orders.
 """
 
 import dataclasses
@@ -47,7 +48,7 @@ flags.DEFINE_list("parts", list(PARTS), "What is measured.")
 
 
 def main() -> None:
-    """Complete the tables, then measure part by part; what was measured before is kept."""
+    """Complete the tables, then measure part by part; earlier measurements are kept."""
     config, given = cli.frozen_config(), flags.FLAGS
     cli.require(workdir=given.workdir, run=given.run)
     workdir = epath.Path(given.workdir)
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def _complete(run: epath.Path, into: epath.Path) -> list[str]:
-    """Tables of every finished lineage that are not there yet; returns the lineages."""
+    """Complete the tables of finished lineages; return the names of the lineages."""
     names = []
     for summary in sorted(run.glob("*/seed-*/summary.json")):
         cause, seed = summary.parent.parent.name, summary.parent.name
@@ -85,7 +86,7 @@ def _complete(run: epath.Path, into: epath.Path) -> list[str]:
 def _exact(costs: np.ndarray, right: np.ndarray, budgets: np.ndarray) -> np.ndarray:
     """P(solved within each budget) over all orders of whole-numbered costs.
 
-    Σ_k Σ_r (sets of k failures that leave room for r) / C(n, k) / (n − k)
+    Sum over k and r of (sets of k failures that leave room for r) / C(n, k) / (n - k).
     """
     costs = np.round(costs)
     count, limit = len(costs), int(budgets.max())
@@ -105,8 +106,10 @@ def _exact(costs: np.ndarray, right: np.ndarray, budgets: np.ndarray) -> np.ndar
 
 
 def _prices(config: Config, workdir: epath.Path) -> dict:
-    """Error of a curve of one operator, in points: of mean prices, and of recorded attempts as `Outcomes` draws
-    them, against all permutations; of the tables after two failures.
+    """Error of the curve of one operator against all permutations, in points.
+
+    For mean prices, and for recorded attempts as `Outcomes` draws them, on the tables
+    after two failures.
     """
     cells = read_cells([workdir / table_of(2)])
     pool = make_pool(cells)
@@ -141,7 +144,7 @@ def _prices(config: Config, workdir: epath.Path) -> dict:
 
 
 def _population(config: Config, workdir: epath.Path) -> list[dict]:
-    """Of the first K failures: problems in the table, problems that a router meets, and a retry's rates."""
+    """Problems after K failures, problems that a router meets, and retry's rates."""
     rows = []
     for first in config.diagnosis.failures:
         cells = read_cells([workdir / table_of(first)])
@@ -172,7 +175,9 @@ def _population(config: Config, workdir: epath.Path) -> list[dict]:
 
 
 def _attempt(config: Config, workdir: epath.Path) -> list[dict]:
-    """Rescues an attempt of all failures, k-fold by question: look-ups and heads, with routes held fixed."""
+    """Rescues per attempt over all failures, k-fold by question, with routes held
+    fixed.
+    """
     rows = []
     for title, without in SETS.items():
         pool = make_pool(read_cells([workdir / "profiles.csv"], without))
@@ -222,7 +227,7 @@ def _attempt(config: Config, workdir: epath.Path) -> list[dict]:
 
 
 def _orders(config: Config, workdir: epath.Path) -> dict:
-    """Orders at equal cost behind two failures, without ancestor and truth from outside: what reads for free."""
+    """Orders at equal cost after two failures, without ancestor and outside truth."""
     cells = read_cells([workdir / table_of(2)], SETS["nor truth from outside"])
     pool, routing = make_pool(cells), config.routing
     outcomes = outcomes_of(pool)

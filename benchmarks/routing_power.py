@@ -1,10 +1,12 @@
-"""How often routing's claims are made where the truth is known: false positives, coverage and power.
+r"""Error rates of routing's claims where the truth is known: false positives and power.
 
-    python -m benchmarks.routing_power --out=docs/results/data/routing_power.json [--tables=1000] [--jobs=2]
+    python -m benchmarks.routing_power --out=docs/results/data/routing_power.json \
+        [--tables=1000] [--jobs=2]
 
-Tables are those of landscapes.py: problems of a spread of difficulty, five operators, ten attempts, features of
-which the largest names the operator that is better. A *reader* knows that rule and sees the same features: its lift
-over the best fixed operator is what is planted. `--tables` scales all numbers of tables.
+landscapes.py simulates the tables: problems of varied difficulty, five operators, ten
+attempts, and features of which the largest names the better operator. A *reader* knows
+that rule and sees the same features; its lift over the best fixed operator is planted.
+`--tables` scales all numbers of tables.
 """
 
 import argparse
@@ -40,17 +42,20 @@ INTERACTIONS = {
         for n in (60, 400)
     },
 }
-# Differences between the operators that no feature tells, in all of these: a perfect router would have a headroom.
+# Differences between the operators that no feature tells, in all of these: a perfect
+# router would have a headroom.
 _BASE = Landscape(pair_sd=0.3)
 _FAINT = dataclasses.replace(_BASE, blur=2.5)
 _CLEAR = dataclasses.replace(_BASE, blur=0.3)
-# Features say which of the worse operators is the least bad, and nothing of the two that are best.
+# Features say which of the worse operators is the least bad, and nothing of the two
+# that are best.
 _WORSE = dataclasses.replace(_CLEAR, operators=(0.0, -2.0, 0.0, -2.0, -2.0), effect=1.0)
 # Features say which operator is as good as those two.
 _AS_GOOD = dataclasses.replace(
     _CLEAR, operators=(-0.5, -1.5, -0.5, -1.5, -1.5), effect=1.0
 )
-# Landscape, a reader's lift (None: the landscape has its effect, and no choice by the features has a lift), share.
+# Landscape, a reader's lift (None: the landscape has its effect, and no choice by the
+# features has a lift), share.
 LIFTS = {
     "no lift": (_CLEAR, 0.0, 0.16),
     "no lift, operators differ": (
@@ -78,7 +83,7 @@ LIFTS = {
 
 
 def _effect_of(landscape: Landscape, lift: float, problems: int = 100_000) -> float:
-    """The effect, in logits, by which a reader's lift is this many points; by bisection on one large table."""
+    """The effect, in logits, that gives a reader this lift in points; by bisection."""
     low, high = 0.0, 6.0 if lift else 0.0
     for _ in range(14):
         middle = (low + high) / 2
@@ -93,7 +98,7 @@ def _effect_of(landscape: Landscape, lift: float, problems: int = 100_000) -> fl
 def _one_interaction(
     landscape: Landscape, seed: int, draws: int = 199
 ) -> tuple[float, bool]:
-    """p, and whether the interval of the headroom holds that of the true rates."""
+    """p, and whether the headroom's interval holds the headroom of the true rates."""
     rng = np.random.default_rng([seed, 1])
     found = simulate(landscape, rng)
     correct = np.round(found.profiles.rates * found.profiles.attempts).astype(int)
@@ -109,7 +114,15 @@ def _one_interaction(
 
 
 def one_lift(landscape: Landscape, seed: int) -> dict[str, float]:
-    """What is certified of one table by the router in closed form, and the true lift of its choices."""
+    """Certify one simulated table by the router in closed form.
+
+    Args:
+        landscape: settings of the table.
+        seed: of the random stream.
+
+    Returns:
+        The estimated lift, and 0/1 indicators of each claim.
+    """
     found = simulate(landscape, np.random.default_rng([seed, 60]))
     pool, config = make_pool([found.profiles]), RoutingConfig()
     everyone = make_populations(pool, [None], config)["all"]
@@ -132,9 +145,16 @@ def one_lift(landscape: Landscape, seed: int) -> dict[str, float]:
 
 
 def study(tables: int, jobs: int, keep, parts=("interaction", "lift")) -> dict:
-    """Shares of tables, by landscape; `keep` is given what there is after each.
+    """Measure all landscapes.
 
-    Numbers of tables are those shares of `tables` that the lists name.
+    Args:
+        tables: number of tables, scaled by each landscape's share.
+        jobs: worker processes.
+        keep: function that gets the report after each landscape.
+        parts: `interaction`, `lift` or both.
+
+    Returns:
+        Shares of tables by part and landscape.
     """
     report = {part: {} for part in parts}
     with multiprocessing.get_context("fork").Pool(jobs) as workers:

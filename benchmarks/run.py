@@ -1,4 +1,4 @@
-"""A whole benchmark: systems first, then the parts at the number of rows that suits us best."""
+"""A whole benchmark: systems first, then parts at the best number of rows."""
 
 import dataclasses
 import sys
@@ -32,14 +32,14 @@ WORKLOADS = {"default": DEFAULT, "full": FULL, "short": SHORT}
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the command line asks for; empty `parts` and `rows` mean all that there are."""
+    """Settings of the command line; empty `parts` and `rows` select all."""
 
-    model: str
+    model: str  # name or folder
     form: str  # default, full or short
     peers: tuple[str, ...] = ()  # name:/path/to/python
     parts: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
-    repeats: int = 3
+    repeats: int = 3  # timed runs of each job
     engine: dict = dataclasses.field(
         default_factory=dict
     )  # chunk, prefill and tau of our engines
@@ -48,17 +48,17 @@ class Settings:
 
 @dataclasses.dataclass
 class Found:
-    """What a benchmark found; `failed` names the parts that could not be measured, and why."""
+    """Results of a benchmark."""
 
-    settings: Settings
-    workload: dict
-    systems: dict[str, Result]
-    parts: dict[str, Part]
-    failed: dict[str, str]
-    verdict: dict
+    settings: Settings  # of the command line
+    workload: dict  # as `Workload.record` describes it
+    systems: dict[str, Result]  # by name
+    parts: dict[str, Part]  # by name
+    failed: dict[str, str]  # reasons, by name of the part that was not measured
+    verdict: dict  # as `report.verdict` returns it
 
     def record(self) -> dict:
-        """What benchmark.json holds."""
+        """Content of benchmark.json."""
         parts = {name: part.record for name, part in self.parts.items()}
         return {
             "machine": machine(),
@@ -73,9 +73,19 @@ class Found:
 
 
 def benchmark(settings: Settings, say: Callable[[str], object]) -> Found:
-    """Measure what is asked for, telling `say` a line at a time how it goes.
+    """Measure systems and parts.
 
-    Raises UserError for an unknown part or peer; a peer or part that fails is recorded, and the rest goes on.
+    A peer or part that fails is recorded, and the rest continues.
+
+    Args:
+        settings: of the command line.
+        say: function that gets one line of progress at a time.
+
+    Returns:
+        The results.
+
+    Raises:
+        UserError: for an unknown part or peer.
     """
     known = (PEERS_PART, *PARTS)
     wanted = settings.parts or known
@@ -114,7 +124,7 @@ def benchmark(settings: Settings, say: Callable[[str], object]) -> Found:
             say(f"{name} ...")
             try:
                 parts[name] = PARTS[name](bench)
-            # Whatever it is: the hours that the other parts took must not be lost to it.
+            # Any error: the hours that the other parts took must not be lost.
             except Exception as error:
                 failed[name] = f"{type(error).__name__}: {first_line(error)}"
                 say(f"{name} failed: {failed[name]}")
@@ -130,7 +140,7 @@ def _systems(
     peers: list[Command],
     say,
 ) -> dict[str, Result]:
-    """Ours and the peers, each in a process of its own, on the same weights."""
+    """`fr` and the peers, each in its own process, on the same weights."""
     commands = [Command(OURS, sys.executable, DRIVERS / "fr_peer.py"), *peers]
     sizes = {command.name: rows for command in commands}
     with tempfile.TemporaryDirectory() as folder:

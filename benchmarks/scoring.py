@@ -1,4 +1,7 @@
-"""Peak memory of scoring, in a process of its own: `python -m benchmarks.scoring SIZES` prints it as JSON."""
+"""Peak memory of scoring, in its own process.
+
+`python -m benchmarks.scoring SIZES` prints it as JSON.
+"""
 
 import dataclasses
 import json
@@ -20,7 +23,7 @@ from fr.sampling.scoring import Scorer
 
 @PARTS.register("scoring")
 def scoring_part(bench: Bench) -> Part:
-    """Memory above the parameters while rollouts are scored at a large vocabulary; compilation is apart."""
+    """Memory above the parameters while rollouts are scored at a large vocabulary."""
     rollouts, tokens = bench.sizes.scored
     wanted = {
         "model": dataclasses.asdict(bench.sizes.scored_model),
@@ -34,14 +37,23 @@ def scoring_part(bench: Bench) -> Part:
             f"scoring: {(done.stderr.strip().splitlines() or ['no word'])[-1]}"
         )
     record = {**wanted, **json.loads(done.stdout.splitlines()[-1])}
-    name = f"scoring {rollouts} x {tokens} at V = {bench.sizes.scored_model.vocab}, above parameters"
+    vocab = bench.sizes.scored_model.vocab
+    name = f"scoring {rollouts} x {tokens} at V = {vocab}, above parameters"
     return Part(record, (Figure(name, record["above_parameters_gb"], 1.5, unit=" GB"),))
 
 
 def measure(wanted: dict) -> dict:
-    """Score random rollouts of a random model twice: what the first time needs more is compilation."""
+    """Score random rollouts of a random model twice; the first time includes
+    compilation.
+
+    Args:
+        wanted: `model` (fields of ModelConfig), `rollouts` and `tokens`.
+
+    Returns:
+        Memory in GB and seconds, with and without compilation.
+    """
     config, memory = ModelConfig(**wanted["model"]), PeakMemory()
-    # Before the parameters: what making them leaves behind is no part of them.
+    # Measured before the parameters, which leave temporary memory in use.
     empty = memory.now()
     params = jax.block_until_ready(init_params(config, jax.random.key(0)))
     scorer = Scorer(Transformer(config), params, devices=Devices("one"))

@@ -15,33 +15,40 @@ KINDS = {
 
 @dataclasses.dataclass
 class Result:
-    """What one system reached, by number of rows; `error` says why there is no more."""
+    """Rates of one system by number of rows."""
 
-    about: str = ""
+    about: str = ""  # description of the system
+    # tokens/s without and with statistics, by number of rows
     batch: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
-    sought: dict[int, dict[str, float]] = dataclasses.field(
-        default_factory=dict
-    )  # the same, from one short run
+    # the same, of one short run
+    sought: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
+    # seconds of the first run, by number of rows
     compile_s: dict[int, float] = dataclasses.field(default_factory=dict)
-    peak_rss_mb: float | None = None
+    peak_rss_mb: float | None = None  # resident memory of the process
     peak_device_mb: float | None = None  # None without an accelerator
-    means: dict | None = (
-        None  # of the statistics: alike between systems that draw from the same distribution
-    )
-    error: str | None = None
+    # of the statistics: alike between systems that draw from the same distribution
+    means: dict | None = None
+    error: str | None = None  # the reason for missing results
 
     def best(self, kind: str) -> tuple[int, float] | None:
-        """(rows, tokens/s) at the number of rows that suits it best."""
+        """Find the best number of rows.
+
+        Args:
+            kind: `tokens_per_s` or `with_stats`.
+
+        Returns:
+            (rows, tokens/s), or None without a measurement.
+        """
         rates = self.batch or self.sought
         found = [(rows, rate[kind]) for rows, rate in rates.items() if kind in rate]
         return max(found, key=lambda pair: pair[1]) if found else None
 
     def best_rows(self) -> list[int]:
-        """The numbers of rows that suit it best, without and with statistics."""
+        """The best numbers of rows, without and with statistics."""
         return sorted({best[0] for kind in KINDS if (best := self.best(kind))})
 
     def record(self) -> dict:
-        """For the JSON; compilation is that of the best number of rows."""
+        """The fields for the JSON, with the compilation of the best number of rows."""
         best = self.best("tokens_per_s")
         return {
             "about": self.about,
@@ -56,7 +63,7 @@ class Result:
 
 
 class Field:
-    """Systems that run side by side; one that fails leaves with its error, the others go on."""
+    """Systems that run side by side; one that fails leaves with its error."""
 
     def __init__(
         self, commands: Iterable[Command], settings: dict, say: Callable[[str], object]
@@ -79,7 +86,16 @@ class Field:
         prompts: list[list[int]],
         rows: dict[str, Sequence[int]],
     ) -> dict[str, list[int]]:
-        """The numbers of rows that suit each system best, by one run each of a short workload."""
+        """Find the best numbers of rows of each system by short runs.
+
+        Args:
+            workload: a short workload.
+            prompts: ids of its prompts.
+            rows: candidates by system.
+
+        Returns:
+            The best numbers by system.
+        """
         self.measure(workload, prompts, rows, repeats=1)
         for result in self.results.values():
             result.sought, result.batch = result.batch, {}
@@ -92,7 +108,14 @@ class Field:
         rows: dict[str, Sequence[int]],
         repeats: int,
     ) -> None:
-        """Time every system at its numbers of rows, without and with statistics, and keep the medians."""
+        """Time every system, without and with statistics, and keep the medians.
+
+        Args:
+            workload: the workload.
+            prompts: ids of its prompts.
+            rows: numbers of rows by system.
+            repeats: timed runs of each.
+        """
         for size in sorted({size for sizes in rows.values() for size in sizes}):
             names = [name for name in self.results if size in rows[name]]
             for kind, wanted in KINDS.items():
@@ -111,7 +134,8 @@ class Field:
 
     def _one_kind(self, names: list[str], kind: str, job: dict, repeats: int) -> None:
         size, seconds = job["rows"], {name: [] for name in names}
-        # The whole job: a batch that follows another may have shapes that the first one has not.
+        # The whole job: a batch that follows another may have shapes that the first one
+        # has not.
         first = {name: self._ask(name, {**job, "seed": 0}) for name in names}
         for seed in range(1, repeats + 1):
             for name in names:
@@ -119,7 +143,8 @@ class Field:
                     seconds[name].append(reply["seconds"])
                     self._note(name, reply)
                     self._say(
-                        f"{name}, {size} rows, {kind}: {reply['tokens'] / reply['seconds']:.1f} tokens/s"
+                        f"{name}, {size} rows, {kind}: "
+                        f"{reply['tokens'] / reply['seconds']:.1f} tokens/s"
                     )
         for name in names:
             if len(seconds[name]) == repeats:

@@ -1,4 +1,4 @@
-"""How large the parts of a benchmark are: as the goals are stated, or small enough for every commit."""
+"""Sizes of the parts of a benchmark: full, or small enough for every commit."""
 
 import dataclasses
 
@@ -8,25 +8,25 @@ from fr.models import ModelConfig
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Defaults are those of the stated goals."""
+    """Sizes of all parts; the defaults are the sizes of the goals."""
 
-    steps: tuple[int, int] = (
-        16,
-        48,
-    )  # tokens a row of the two runs whose difference is a decode step
+    # Tokens per row of the two runs whose difference is a decode step.
+    steps: tuple[int, int] = (16, 48)
     read_bytes: int = 1 << 30  # far above any cache
-    contexts: tuple[int, ...] = (256, 512, 1024, 2048)
+    contexts: tuple[int, ...] = (256, 512, 1024, 2048)  # live cache entries
     context_rows: int = 16  # of float32 keys and values, 16 rows at 2,048 are 1.5 GB
     slots: int = 64  # of the occupancy run
     queue: int = 4096  # its rows
     median: int = 64  # of its lengths, in tokens
     spread: float = 4.0  # the 90th percentile of its lengths over their median
     longest: int = 1024  # where its lengths are cut
+    # Settings of the timed update.
     update: PolicyConfig = PolicyConfig(
         prompts=2, rollouts=8, max_new_tokens=64, microbatch=4
     )
     scored: tuple[int, int] = (64, 1024)  # rollouts and tokens of the scoring run
-    # A vocabulary and width of Qwen 2.5 0.5B; two layers, because only the head's share of memory is in question.
+    # A vocabulary and width of Qwen 2.5 0.5B; two layers, because only the head's share
+    # of memory is in question.
     scored_model: ModelConfig = ModelConfig(
         vocab=151_936,
         width=896,

@@ -1,4 +1,4 @@
-"""The parent's side of the protocol: a process for each system, asked for one job at a time."""
+"""The parent's side of the protocol: one process per system, one job at a time."""
 
 import dataclasses
 import json
@@ -16,27 +16,38 @@ LEARNERS = ("trl",)  # they make updates
 
 
 class SystemFailed(Exception):
-    """A system's process ended or said nothing sensible; the message is its last line on stderr."""
+    """A system's process ended or sent no reply; the message is its last error line."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """How a system is started: its name, its interpreter and the file of its driver."""
+    """Start of a system: name, interpreter and driver."""
 
-    name: str
-    python: str
-    driver: Path
+    name: str  # of the system
+    python: str  # path of its interpreter
+    driver: Path  # the file that it runs
 
 
 def peer_command(flag: str) -> Command:
-    """The peer that `name:/path/to/python` names; raises UserError for an unknown one and for a missing file."""
+    """Parse a --peer flag.
+
+    Args:
+        flag: `name:/path/to/python`.
+
+    Returns:
+        The peer's command.
+
+    Raises:
+        UserError: for an unknown name or a missing file.
+    """
     name, _, python = flag.partition(":")
     if name not in (*PEERS, *LEARNERS):
         known = ", ".join((*PEERS, *LEARNERS))
-        raise UserError(f"--peer={flag}: {name!r} is no peer; there are: {known}")
+        raise UserError(f"--peer={flag}: {name!r} is not a peer; there are: {known}")
     if not os.access(python, os.X_OK):
         raise UserError(
-            f"--peer={flag}: there is no interpreter; benchmarks/make_peers.sh FOLDER makes the peers' and "
+            f"--peer={flag}: there is no interpreter; benchmarks/make_peers.sh FOLDER "
+            "makes the peers' and "
             "prints the flags"
         )
     return Command(name, python, DRIVERS / f"{name}_peer.py")
@@ -48,7 +59,8 @@ class System:
     def __init__(self, command: Command, settings: dict):
         self.name = command.name
         self._errors = tempfile.TemporaryFile()
-        # On a GPU several processes share the memory that JAX would take whole at its start.
+        # On a GPU several processes share the memory that JAX would take whole at its
+        # start.
         environment = {
             **os.environ,
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -65,7 +77,17 @@ class System:
         self.about = self.ask(settings)["about"]
 
     def ask(self, request: dict) -> dict:
-        """Send one line, wait for one line."""
+        """Send one line and wait for one line.
+
+        Args:
+            request: the job.
+
+        Returns:
+            The reply.
+
+        Raises:
+            SystemFailed: if the process is gone.
+        """
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -77,7 +99,7 @@ class System:
         return json.loads(reply)
 
     def stop(self) -> None:
-        """End the process; it is not waited for longer than a few seconds."""
+        """End the process, after at most ten seconds by force."""
         self._process.stdin.close()
         try:
             self._process.wait(timeout=10)

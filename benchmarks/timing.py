@@ -13,22 +13,22 @@ from fr.types import Request
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Seconds of one thing, measured several times."""
+    """Seconds of one job, measured several times."""
 
-    seconds: tuple[float, ...]
+    seconds: tuple[float, ...]  # of each run
 
     @property
     def median(self) -> float:
-        """The figure that is compared."""
+        """Median in seconds, the figure that is compared."""
         return statistics.median(self.seconds)
 
     @property
     def least(self) -> float:
-        """The least disturbed one."""
+        """Least seconds, of the least disturbed run."""
         return min(self.seconds)
 
     def record(self) -> dict:
-        """For the JSON, in milliseconds."""
+        """Median and least in milliseconds and the number of repeats, for the JSON."""
         return {
             "median_ms": 1e3 * self.median,
             "min_ms": 1e3 * self.least,
@@ -37,10 +37,16 @@ class Times:
 
 
 def in_turn(jobs: dict[str, Callable[[], float]], repeats: int) -> dict[str, Times]:
-    """Let every job have its turn, `repeats` times over; a job returns the seconds that it measured itself.
+    """Run all jobs in turn, `repeats` times over, after one run each for compilation.
 
-    Each is run once before, for its compilation. In turn, because a shared machine drifts: what follows each other
-    closely is disturbed alike.
+    In turn, because a shared machine drifts: neighbouring runs are disturbed alike.
+
+    Args:
+        jobs: functions that return the seconds that they measured.
+        repeats: number of timed runs of each.
+
+    Returns:
+        Times by name of the job.
     """
     for job in jobs.values():
         job()
@@ -52,7 +58,14 @@ def in_turn(jobs: dict[str, Callable[[], float]], repeats: int) -> dict[str, Tim
 
 
 def clocked(job: Callable[[], object]) -> Callable[[], float]:
-    """A job for `in_turn` from one that measures nothing."""
+    """Make a timed job.
+
+    Args:
+        job: function without arguments.
+
+    Returns:
+        A job for `in_turn`.
+    """
 
     def run() -> float:
         start = time.perf_counter()
@@ -65,9 +78,20 @@ def clocked(job: Callable[[], object]) -> Callable[[], float]:
 def decode_step(
     engine: Engine, prompts: Sequence[Sequence[int]], rows: int, short: int, long: int
 ) -> Callable[[], float]:
-    """A job for `in_turn`: seconds of one decode step of `rows` rows, all that the host does for it included.
+    """Make a job that measures one decode step, with all the host's work for it.
 
-    The difference of a run of `long` and one of `short` tokens a row: reading prompts drops out.
+    It is the difference of a run of `long` and a run of `short` tokens per row, in
+    which reading the prompts cancels.
+
+    Args:
+        engine: the engine to time.
+        prompts: ids of prompts of one length.
+        rows: number of rows.
+        short: tokens per row of the first run.
+        long: tokens per row of the second.
+
+    Returns:
+        A job for `in_turn`.
     """
 
     def run(budget: int) -> None:
@@ -83,11 +107,20 @@ def decode_step(
     )
 
 
-_LEAST = 32  # rows of a device: fewer waste more on reading the weights again than a second device gives
+# rows of a device: fewer waste more on reading the weights again than a second device
+# gives
+_LEAST = 32
 
 
 def spread(rows: int) -> dict:
-    """Devices and slots of an engine of `rows` rows in all: divided over all local devices where that pays."""
+    """Choose devices and slots of an engine: all local devices where that pays.
+
+    Args:
+        rows: number of rows over all devices.
+
+    Returns:
+        The options `devices` and `slots`.
+    """
     devices = Devices()
     if rows % devices.count or rows < _LEAST * devices.count:
         return {"devices": Devices("one"), "slots": rows}

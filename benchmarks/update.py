@@ -1,4 +1,4 @@
-"""One update of a policy, ours and TRL's, on one batch: that both are the same update, and what each takes."""
+"""One update of a policy by `fr` and by TRL: equality on one batch, and times."""
 
 import contextlib
 import dataclasses
@@ -27,18 +27,23 @@ from fr.training.policy_loss import (
 )
 from fr.training.update import init_state, place_batch, training_mesh
 
-STEPS = 2  # updates that must agree before anything is timed: the second one is made by the first
+# updates that must agree before anything is timed: the second one is made by the first
+STEPS = 2
 CLOSE = 1e-3  # relative difference of two losses or norms that are called the same
 
 
 @PARTS.register("update")
 def update_part(bench: Bench) -> Part:
-    """A GRPO update of all parameters, gradients and AdamW, beside TRL's, on rows of unequal and of equal length.
+    """A GRPO update of all parameters with AdamW, against TRL's.
 
-    Each side takes some rows at a time: we as many as the settings say, TRL as many as it is fastest with. Raises
-    SystemFailed if the two do not make the same updates.
+    Rows are of unequal and of equal length. Each side takes some rows at a time: `fr`
+    as many as the settings say, TRL as many as it is fastest with.
+
+    Raises:
+        SystemFailed: if the two updates differ.
     """
-    # Drawn tokens surprise a model: at a usual rate its loss would leap, and rounding with it.
+    # Drawn tokens surprise a model: at a usual rate its loss would leap, and rounding
+    # with it.
     policy = dataclasses.replace(
         bench.policy, learning_rate=1e-5, schedule="constant", warmup_steps=0
     )
@@ -76,7 +81,17 @@ def update_part(bench: Bench) -> Part:
 def rollouts(
     model: Model, prompt: list[int], policy: PolicyConfig, least: int
 ) -> PolicyBatch:
-    """A batch with completions of `least` to `policy.max_new_tokens` drawn tokens, a little off their policy."""
+    """Make a batch with random completions, slightly off policy.
+
+    Args:
+        model: the policy.
+        prompt: ids of the prompt of every row.
+        policy: settings of the update, with the number of rows and tokens.
+        least: least number of drawn tokens per row; most is `policy.max_new_tokens`.
+
+    Returns:
+        The batch.
+    """
     draw, count, width = (
         np.random.default_rng(0),
         policy.prompts * policy.rollouts,
@@ -109,7 +124,7 @@ def rollouts(
 
 @contextlib.contextmanager
 def _trl(bench: Bench, policy: PolicyConfig, folder: str) -> Iterator[System | None]:
-    """TRL on the model, in a process of its own; None without its interpreter."""
+    """TRL on the model, in its own process; None without its interpreter."""
     if bench.trl is None:
         yield None
         return
@@ -134,7 +149,7 @@ def _compare(
     trl: System | None,
     path: Path,
 ) -> tuple[dict[str, Times], dict]:
-    """Seconds of each side, and how far apart their losses and gradient norms were in the first updates."""
+    """Seconds of each side, and relative differences of losses and gradient norms."""
     ours = learner(bench.model, policy, batch)
     mine = [ours() for _ in range(STEPS)]
     if trl is None:
@@ -160,7 +175,16 @@ def _compare(
 def learner(
     model: Model, policy: PolicyConfig, batch: PolicyBatch
 ) -> Callable[[], dict[str, float]]:
-    """A job: the next update of a model of its own on all devices; gives its loss and gradient norm."""
+    """Make a job that updates its own copy of a model, on all devices.
+
+    Args:
+        model: the start.
+        policy: settings of the update.
+        batch: the batch of every update.
+
+    Returns:
+        A function that makes the next update and returns its loss and gradient norm.
+    """
     mesh = training_mesh()
     check_policy(policy, mesh)
     update = make_update(model.config, GRPO, policy, LoraConfig(), mesh)

@@ -1,4 +1,4 @@
-"""What everybody is timed on: prompts of one length, so many rollouts of each, so many new tokens."""
+"""The workload that every system is timed on."""
 
 import dataclasses
 import hashlib
@@ -12,14 +12,18 @@ from fr.models import Model
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Questions of a task, cut to one length; no token ends a text, so that all decode the same number."""
+    """Questions of a task, cut to one length.
+
+    No token ends a text, so all systems decode the same number of tokens.
+    """
 
     task: str
-    problems: int
+    problems: int  # number of prompts
     rollouts: int  # of each problem
-    new_tokens: int
-    prompt_tokens: int
-    batches: int = 4  # a number of rows is timed on so many batches at most: one row alone would take hours
+    new_tokens: int  # per rollout
+    prompt_tokens: int  # per prompt
+    # Most batches that a number of rows is timed on: one row alone takes hours.
+    batches: int = 4
 
     @property
     def total(self) -> int:
@@ -27,15 +31,33 @@ class Workload:
         return self.problems * self.rollouts
 
     def limit(self, rows: int) -> int:
-        """Rollouts that a batch of `rows` is timed on."""
+        """Limit the rollouts that a number of rows is timed on.
+
+        Args:
+            rows: number of rows of a batch.
+
+        Returns:
+            Number of rollouts.
+        """
         return min(self.total, self.batches * rows)
 
     def prompts(self, model: Model) -> list[list[int]]:
-        """Ids of the prompts, [problems][prompt_tokens]; raises UserError if the task has too few problems."""
+        """Encode the prompts.
+
+        Args:
+            model: its tokenizer encodes the questions.
+
+        Returns:
+            Ids, [problems][prompt_tokens].
+
+        Raises:
+            UserError: if the task has too few problems.
+        """
         found = tasks.make(TaskConfig(name=self.task)).problems("test", self.problems)
         if len(found) < self.problems:
             raise UserError(
-                f"task {self.task} has {len(found)} test problems, the benchmark wants {self.problems}"
+                f"task {self.task} has {len(found)} test problems, the benchmark wants "
+                f"{self.problems}"
             )
         return [self._cut(model, found[i:] + found[:i]) for i in range(self.problems)]
 
@@ -48,7 +70,14 @@ class Workload:
                 return ids[: self.prompt_tokens]
 
     def record(self, prompts: list[list[int]]) -> dict:
-        """What the JSON says of the workload; the digest tells whether two runs read the same prompts."""
+        """Describe the workload for the JSON.
+
+        Args:
+            prompts: ids of the prompts.
+
+        Returns:
+            The fields, and a digest that tells whether two runs read the same prompts.
+        """
         digest = hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
         return {
             **dataclasses.asdict(self),

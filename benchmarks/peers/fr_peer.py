@@ -1,4 +1,7 @@
-"""`fr`'s own engine, under the same protocol: as many slots as rows, each prompt read once for its rollouts."""
+"""`fr`'s engine under the same protocol as its peers.
+
+It has as many slots as rows, and reads each prompt once for all its rollouts.
+"""
 
 import functools
 
@@ -15,7 +18,14 @@ from fr.types import Request
 
 
 def load(settings):
-    """The model of the folder, and an engine for each number of rows, with statistics and without."""
+    """Load the model of a folder; engines are made on demand.
+
+    Args:
+        settings: `folder` of the model and the options `engine`.
+
+    Returns:
+        (job, description), as `serve` takes them.
+    """
     model = load_model(settings["folder"])
     module = Transformer(model.config, model.dtype)
 

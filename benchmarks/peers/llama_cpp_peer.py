@@ -1,7 +1,9 @@
-"""llama.cpp's batched decode by its C interface: each prompt is read once and copied to its rows' sequences.
+"""llama.cpp's batched decode by its C interface.
 
-Weights stay as the GGUF has them, the cache is its default (float16, a stream a sequence). Tokens are drawn by
-numpy from one uniform a row: its own sampler chain, which lists every candidate first, took longer.
+Each prompt is read once and copied to the sequences of its rows. Weights stay as the
+GGUF has them and the cache is its default (float16, one stream per sequence). NumPy
+draws the tokens from one uniform per row: llama.cpp's own sampler chain lists every
+candidate first and took longer.
 """
 
 import functools
@@ -15,7 +17,7 @@ from serve import batches, serve
 
 
 def _open_model(gguf, extra_buffers):
-    """The weights; `extra_buffers` lets them be laid out anew for special units (AMX)."""
+    """Open the weights; `extra_buffers` allows another layout for AMX units."""
     set_verbose(False)
     ll.llama_backend_init()
     params = ll.llama_model_default_params()
@@ -27,7 +29,9 @@ def _open_model(gguf, extra_buffers):
 
 
 def _survives(gguf):
-    """Whether a first decode with extra buffers comes back: a virtual machine may announce AMX and trap it."""
+    """Try a first decode with extra buffers: a virtual machine may announce AMX and
+    trap.
+    """
     return (
         subprocess.run([sys.executable, __file__, gguf], capture_output=True).returncode
         == 0
@@ -35,7 +39,7 @@ def _survives(gguf):
 
 
 class _Context:
-    """A context of `rows` sequences of `size` tokens, with a batch of at most `capacity` tokens to fill."""
+    """`rows` sequences of `size` tokens, with a batch of at most `capacity` tokens."""
 
     def __init__(self, model, rows, size, capacity, threads):
         params = ll.llama_context_default_params()
@@ -48,7 +52,17 @@ class _Context:
         self.vocab = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(model))
 
     def decode(self, entries):
-        """Feed (token, position, sequence, whether its logits are wanted); returns the wanted logits [N, V]."""
+        """Feed tokens and return logits.
+
+        Args:
+            entries: (token, position, sequence, whether its logits are wanted).
+
+        Returns:
+            The wanted logits, [N, V].
+
+        Raises:
+            RuntimeError: if llama.cpp refuses the batch.
+        """
         batch, wanted = self.batch, sum(entry[3] for entry in entries)
         batch.n_tokens = len(entries)
         for i, (token, position, sequence, output) in enumerate(entries):
@@ -63,7 +77,14 @@ class _Context:
         )
 
     def read(self, prompts):
-        """Read each different prompt once; returns the logits [B, V] behind each row's own."""
+        """Read each different prompt once.
+
+        Args:
+            prompts: ids of each row's prompt, [B][T].
+
+        Returns:
+            Logits after each row's prompt, [B, V].
+        """
         ll.llama_memory_clear(self.memory, True)
         first = {}
         for row, prompt in enumerate(prompts):
@@ -83,7 +104,9 @@ class _Context:
 
 
 def _draw(logits, uniforms, statistics):
-    """A token of each row at temperature 1; its log-prob and the entropy (0 unless wanted), each [B]."""
+    """Token, log-prob and entropy (0 unless wanted) of each row at temperature 1, each
+    [B].
+    """
     drawn = []
     # Row by row: one row's arrays stay in the processor's cache.
     for z, uniform in zip(logits, uniforms):
@@ -100,7 +123,7 @@ def _draw(logits, uniforms, statistics):
 
 
 def _load(settings):
-    """The model, and contexts that are made once for each number of rows."""
+    """The model, and contexts that are made once per number of rows."""
     extra = _survives(settings["gguf"])
     model = _open_model(settings["gguf"], extra)
     context = functools.cache(
@@ -146,7 +169,8 @@ def _load(settings):
     )
     return (
         job,
-        f"llama-cpp-python {ll.__version__}, weights as in the GGUF, {buffers}, numpy draws",
+        f"llama-cpp-python {ll.__version__}, weights as in the GGUF, {buffers}, numpy "
+        "draws",
     )
 
 

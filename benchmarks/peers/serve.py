@@ -1,7 +1,8 @@
-"""The drivers' side of the benchmark's protocol: JSON lines in, JSON lines out; standard library only.
+"""The drivers' side of the benchmark's protocol: JSON lines in and out.
 
-A driver is a file beside this one that calls `serve(load)`, or `converse` if it does not sample. The first line
-that it reads holds its settings, each further one a job; each gets one line back.
+Imports only the standard library. A driver is a file in this folder that calls
+`serve(load)`, or `converse` if it does not sample. Its first input line holds its
+settings, each further line a job; each line gets one reply.
 """
 
 import json
@@ -14,9 +15,16 @@ import time
 def serve(load, device_bytes=lambda: None):
     """Sample until the input ends.
 
-    `load(settings)` gives `(job, about)`; `about` says in words how the system is used. `job(request)` gives
-    `(tokens, logp, entropy)`: the new tokens of each rollout, and an array of each statistic over all of them
-    (None unless `request["statistics"]`). `device_bytes()` is the peak of an accelerator's memory, None without one.
+    Args:
+        load: function of the settings that returns (job, description). job(request)
+            returns (tokens, logp, entropy): the new tokens of each rollout, and an
+            array of each statistic over all of them (None unless
+            `request["statistics"]`).
+        device_bytes: function that returns the accelerator's peak memory in bytes, or
+            None.
+
+    Raises:
+        ValueError: if a rollout has another number of tokens than asked for.
     """
 
     def sampled(job, request):
@@ -25,7 +33,8 @@ def serve(load, device_bytes=lambda: None):
         seconds = time.perf_counter() - start
         if any(len(row) != request["new_tokens"] for row in tokens):
             raise ValueError(
-                f"a rollout has {min(map(len, tokens))} tokens, not {request['new_tokens']}"
+                f"a rollout has {min(map(len, tokens))} tokens, not "
+                f"{request['new_tokens']}"
             )
         means = (
             {"logp": float(logp.mean()), "entropy": float(entropy.mean())}
@@ -43,8 +52,15 @@ def serve(load, device_bytes=lambda: None):
 
 
 def converse(load, answer, device_bytes=lambda: None):
-    """Reply to each line with what `answer(job, request)` says; `load` and `device_bytes` as above."""
-    # What libraries print must not get between the lines: descriptor 1 becomes stderr, replies keep the real one.
+    """Reply to each line with the result of `answer(job, request)`.
+
+    Args:
+        load: as for `serve`.
+        answer: function that returns a dict for the reply.
+        device_bytes: as for `serve`.
+    """
+    # What libraries print must not get between the lines: descriptor 1 becomes stderr,
+    # replies keep the real one.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -64,7 +80,14 @@ def converse(load, answer, device_bytes=lambda: None):
 
 
 def batches(request):
-    """The prompts of a job's rollouts, `rows` at a time: each prompt `rollouts` times, prompt by prompt."""
+    """Split the prompts of a job into batches, each prompt `rollouts` times in a row.
+
+    Args:
+        request: a job, with `prompts`, `rollouts`, `limit` and `rows`.
+
+    Returns:
+        Lists of at most `rows` prompts.
+    """
     rows = [
         prompt for prompt in request["prompts"] for _ in range(request["rollouts"])
     ][: request["limit"]]
@@ -72,10 +95,11 @@ def batches(request):
 
 
 def peak_rss_mb():
-    """Peak resident memory of this process."""
+    """Peak resident memory of this process, in MB."""
     try:
         with open("/proc/self/status") as lines:
-            # Not ru_maxrss: there a child begins with what its parent had when it forked.
+            # Not ru_maxrss: there a child begins with what its parent had when it
+            # forked.
             return (
                 next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
                 / 1024

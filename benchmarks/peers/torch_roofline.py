@@ -1,6 +1,7 @@
-"""torch's share of the roofline: seconds of reading memory, and of one step's matrix products.
+"""torch's part of the roofline: memory reads and the matrix products of one step.
 
-Takes the model's shape as JSON in its one argument; prints `{"read": [...], "products": {rows: [...]}}`.
+Takes the model's shape as JSON in its one argument and prints
+`{"read": [...], "products": {rows: [...]}}`, in seconds.
 """
 
 import json
@@ -10,13 +11,22 @@ import time
 
 import torch
 
-# The products themselves are shared: that file imports nothing, so this interpreter can read it too.
+# The products themselves are shared: that file imports nothing, so this interpreter can
+# read it too.
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 from matmuls import products, projections  # noqa: E402
 
 
 def seconds(job, repeats):
-    """Seconds of each of `repeats` runs, after one that is not counted."""
+    """Time a job.
+
+    Args:
+        job: function without arguments.
+        repeats: number of timed runs, after one that is not counted.
+
+    Returns:
+        Seconds of each run.
+    """
     found = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -29,7 +39,11 @@ def seconds(job, repeats):
 
 @torch.inference_mode()
 def main(wanted):
-    """Measure what is asked for, on the GPU in bfloat16 if there is one."""
+    """Measure and print, on the GPU in bfloat16 if there is one.
+
+    Args:
+        wanted: shape of the model, `rows`, `repeats`, `read_bytes` and `threads`.
+    """
     torch.set_num_threads(wanted["threads"])
     gpu = torch.cuda.is_available()
     place = {

@@ -1,7 +1,8 @@
-"""transformers' `generate` on torch: dynamic cache, sdpa attention, all rows of a batch with a prompt of their own.
+"""transformers' `generate` on torch: dynamic cache, sdpa attention.
 
-Its end-of-text token is switched off rather than forbidden, so nothing but the sampling itself runs on the logits.
-Statistics come from a logits processor, once a step: the logits of all steps at once would be [T, B, V].
+All rows of a batch have their own prompt. The end-of-text token is switched off rather
+than forbidden, so only the sampling itself runs on the logits. A logits processor
+computes statistics at each step: the logits of all steps at once would be [T, B, V].
 """
 
 import torch
@@ -10,7 +11,7 @@ from serve import batches, serve
 
 
 class _Statistics(transformers.LogitsProcessor):
-    """Entropy of each step's distribution, and the log-prob of the token that was drawn from it."""
+    """Entropy of each step's distribution and log-prob of the drawn token."""
 
     def __init__(self):
         self.before, self.logp, self.entropy = None, [], []
@@ -22,7 +23,11 @@ class _Statistics(transformers.LogitsProcessor):
         return scores
 
     def drawn(self, input_ids):
-        """Look up the last token of each row in the step before."""
+        """Look up the last token of each row in the step before.
+
+        Args:
+            input_ids: ids so far, [B, T].
+        """
         if self.before is not None:
             self.logp.append(self.before.gather(1, input_ids[:, -1:])[:, 0])
 
@@ -65,9 +70,8 @@ def _load(settings):
             return tokens, None, None
         return tokens, torch.cat(logp, 1), torch.cat(entropy, 1)
 
-    about = f"transformers {transformers.__version__}, torch {torch.__version__}, {dtype}".replace(
-        "torch.", ""
-    )
+    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    about = f"{versions}, {str(dtype).removeprefix('torch.')}"
     return job, f"{about}, {device}, dynamic cache, sdpa"
 
 

@@ -1,7 +1,8 @@
-"""TRL's GRPO update on transformers' model: its own loss and optimiser, on a batch that is given.
+"""TRL's GRPO update of a transformers model on a given batch: its loss and optimiser.
 
-Gradients are accumulated over parts of the batch, and no layer is computed again (TRL's default), which would only
-slow it down. All rows are as wide as the longest, as TRL pads them.
+Gradients are accumulated over parts of the batch, without recomputation of layers
+(TRL's default), which would only slow it down. All rows are as wide as the longest, as
+TRL pads them.
 """
 
 import pathlib
@@ -25,7 +26,7 @@ NAMES = (
 
 
 def _trainer(folder, policy):
-    """TRL's trainer of the model in a folder, with the settings of the update and none of what surrounds it."""
+    """TRL's trainer of the model in a folder, with the settings of the update alone."""
     file = str(pathlib.Path(folder) / "tokenizer.json")
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=file)
     # The trainer wants both; nothing here reads them.
@@ -64,7 +65,7 @@ def _trainer(folder, policy):
 
 
 def _tensors(path, device):
-    """The batch as TRL holds one: prompts of one length, completions padded on the right to the longest."""
+    """The batch as TRL holds one: completions padded on the right to the longest."""
     batch = np.load(path)
     start, mask = int(batch["start"][0]), batch["mask"]
     width = int(mask.sum(1).max())
@@ -81,7 +82,9 @@ def _tensors(path, device):
 
 
 def _load(settings):
-    """A job: the next update, of a batch taken up with the model as it was; or it seeks the parts that suit it."""
+    """A job: the next update; a new batch restarts the model, and `seek` tunes
+    parts.
+    """
     torch.set_num_threads(settings["threads"])
     folder, policy = settings["folder"], settings["policy"]
     learner = _trainer(folder, policy)
@@ -127,7 +130,8 @@ def _load(settings):
     )
     return (
         job,
-        f"{versions}, {'bfloat16 autocast' if torch.cuda.is_available() else 'float32'}, sdpa",
+        f"{versions}, "
+        f"{'bfloat16 autocast' if torch.cuda.is_available() else 'float32'}, sdpa",
     )
 
 

@@ -1,7 +1,8 @@
-"""google-tunix's sampler on its Llama model: compiled prefill and decode, all rows with a prompt of their own.
+"""google-tunix's sampler on its Llama model: compiled prefill and decode.
 
-Two faults of its Llama class are put right here so that it can take part: attention ignores the config's RoPE base,
-and `num_embed`, which sizes the logits buffer that statistics need, is the width instead of the vocabulary.
+All rows have their own prompt. Two faults of its Llama class are corrected here so that
+it can take part: attention ignores the config's RoPE base, and `num_embed`, which sizes
+the logits buffer that statistics need, is the width instead of the vocabulary.
 """
 
 import functools
@@ -19,27 +20,41 @@ from tunix.models.llama3 import params as weights
 
 
 class _Llama(llama.Llama3):
-    """Tunix's Llama; see the head of this file."""
+    """Tunix's Llama with two corrections; see the head of this file."""
 
     @property
     def num_embed(self):
-        """Vocabulary, as the other models of tunix have it."""
+        """Size of the vocabulary, as in tunix's other models."""
         return self.config.vocab_size
 
 
 class _Ids:
-    """A tokenizer whose texts are ids already: text of the prompts must not be tokenised again."""
+    """A tokenizer whose texts are ids already."""
 
     def encode(self, text):
-        """Ids of a prompt."""
+        """Return the ids of a prompt.
+
+        Args:
+            text: the ids.
+
+        Returns:
+            The same.
+        """
         return json.loads(text)
 
     def decode(self, ids):
-        """Nobody reads the text."""
+        """Return an empty text: only ids are read.
+
+        Args:
+            ids: generated ids.
+
+        Returns:
+            "".
+        """
         return ""
 
     def bos_id(self):
-        """None is added."""
+        """No start token is added."""
         return 0
 
     def eos_id(self):
@@ -47,7 +62,7 @@ class _Ids:
         return -1
 
     def pad_id(self):
-        """Prompts are equally long, so nothing is padded."""
+        """Prompts are equally long, so no pad is used."""
         return -1
 
 
