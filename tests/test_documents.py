@@ -1,7 +1,5 @@
 """README and docs: every block of code is run or checked, and no table is stale."""
 
-import csv
-import io
 import json
 import os
 import pathlib
@@ -198,13 +196,34 @@ def test_the_quickstart_prints_lines_of_that_shape(tmp_path):
             assert not lines - printed, str(block)
 
 
-def test_json_and_csv_blocks_parse():
-    for block in all_blocks("json"):
-        for line in filter(str.strip, block.code.splitlines()):
-            json.loads(line)
-    for block in all_blocks("csv"):
-        rows = list(csv.DictReader(io.StringIO(block.code)))
-        assert rows and all(None not in row for row in rows), str(block)
+def test_the_plain_prompt_is_that_of_the_page(tmp_path):
+    from fr import tasks
+    from fr.config import TaskConfig
+    from fr.prompts import plain_text
+
+    worked = "It is one more than 1.\n#### 2"
+    rows = [
+        {"question": "What is 1 + 1?", "answer": worked, "split": "train"},
+        {"question": "What is 3 + 4?", "answer": 7, "split": "test"},
+    ]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = tasks.make(TaskConfig(name="questions", path=str(path), shots=1))
+    prompt = plain_text(task.prompt(task.problems("test", 1)[0]))
+    (block,) = (b for b in all_blocks("text") if b.note("printed") is None)
+    assert (block.page, block.code) == ("docs/tasks.md", prompt + "\n")
+
+
+@pytest.mark.parametrize("language", ["json", "csv"])
+def test_question_files_of_the_page_load(language, tmp_path):
+    from fr import tasks
+    from fr.config import TaskConfig
+
+    (block,) = all_blocks(language)
+    path = tmp_path / {"json": "q.jsonl", "csv": "q.csv"}[language]
+    path.write_text(block.code)
+    task = tasks.make(TaskConfig(name="questions", path=str(path)))
+    assert task.problems("test")[0].answer == "7"
 
 
 # ------------------------------------------------------- what is generated
