@@ -19,7 +19,7 @@ def main() -> None:
     from fr.runs.run import open_run
 
     run = open_run(config, flags.FLAGS.workdir, flags.FLAGS.redo)
-    distributed.say(render_failures(diagnose(run)))
+    distributed.print0(render_failures(diagnose(run)))
 
 
 if __name__ == "__main__":

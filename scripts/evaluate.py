@@ -29,8 +29,8 @@ def main() -> None:
     from fr.runs.run import open_run
 
     run = open_run(config, given.workdir, given.redo)
-    distributed.say(render_evaluation(evaluate(run, given.against)))
-    distributed.say(f"\n  evaluation.json and evaluation/ are in {given.workdir}")
+    distributed.print0(render_evaluation(evaluate(run, given.against)))
+    distributed.print0(f"\n  evaluation.json and evaluation/ are in {given.workdir}")
 
 
 if __name__ == "__main__":

@@ -44,14 +44,14 @@ def main() -> None:
         check_policy(name)
     run = open_run(config, given.workdir, given.redo)
     if given.policy is None:
-        distributed.say(render_attempts(intervene(run)))
+        distributed.print0(render_attempts(intervene(run)))
         return
     routers = [
         open_router(run, name, given.calibration, given.head)
         for name in (given.policy, given.against)
     ]
-    distributed.say(render_online(route_online(run, *routers)))
-    distributed.say(f"\n  online.json and online/ are in {given.workdir}")
+    distributed.print0(render_online(route_online(run, *routers)))
+    distributed.print0(f"\n  online.json and online/ are in {given.workdir}")
 
 
 if __name__ == "__main__":

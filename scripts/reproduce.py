@@ -43,13 +43,13 @@ def main() -> None:
     # -------------------------------------------------------------- failures
     stage(2, 5, "rollouts")
     rollouts = sample(run)
-    distributed.say(render_rollouts(rollouts))
+    distributed.print0(render_rollouts(rollouts))
     stage(3, 5, "scores of failures")
     failures = diagnose(run)
-    distributed.say(render_failures(failures))
+    distributed.print0(render_failures(failures))
     stage(4, 5, "attempts of operators")
     attempts = intervene(run)
-    distributed.say(render_attempts(attempts))
+    distributed.print0(render_attempts(attempts))
 
     # --------------------------------------------------------------- routing
     if not distributed.is_first():

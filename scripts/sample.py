@@ -20,7 +20,7 @@ def main() -> None:
     from fr.runs.run import open_run
 
     run = open_run(config, flags.FLAGS.workdir, flags.FLAGS.redo)
-    distributed.say(render_rollouts(sample(run)))
+    distributed.print0(render_rollouts(sample(run)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> None:
     if flags.FLAGS.reward_module:
         import_terms(flags.FLAGS.reward_module)
     if flags.FLAGS.dry_run:
-        distributed.say(dry_run(config))
+        distributed.print0(dry_run(config))
         return
     made = train_lineage(config, flags.FLAGS.workdir, flags.FLAGS.redo)
     if not made:
@@ -45,7 +45,7 @@ def main() -> None:
             "policy.steps, preference.steps) and no config.specialist"
         )
     for folder in made:
-        distributed.say(
+        distributed.print0(
             f"  {folder}: model, checkpoints/, metrics.jsonl, timings.jsonl"
         )
 

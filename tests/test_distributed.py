@@ -265,9 +265,9 @@ def _pair(body: str, heartbeat: int, patience: int = 600) -> list[subprocess.Pop
 def test_what_processes_tell_each_other():
     body = """
             # What process 0 has in hand counts, whatever the other one saw.
-            assert distributed.share("work", [[3, 1, 4, 1, 5], []][index]) == [[3, 4, 5], [1, 1]][index]
+            assert distributed.assign_shards("work", [[3, 1, 4, 1, 5], []][index]) == [[3, 4, 5], [1, 1]][index]
             assert distributed.agree("what", ["yes", "no"][index]) == "yes"
-            assert distributed.part(range(5)) == [range(2), range(2, 5)][index]
+            assert distributed.local_slice(range(5)) == [range(2), range(2, 5)][index]
             # Of unequal sizes, one of them nothing.
             for each in (["a" * 1000, b""], [None, {"x": [1.5]}]):
                 assert distributed.gather(each[index]) == each
@@ -314,10 +314,10 @@ def test_a_process_that_lives_and_hangs_ends_all_in_one_line(meets):
     (line,) = _lines(waiting)
     assert (
         "process 1" in line
-        and "has not got on for 10 s" in line
+        and "has made no progress for 10 s" in line
         and "--patience" in line
     )
-    assert "process 1 has not got on for 10 s" in _lines(hanging)[-1]
+    assert "process 1 has made no progress for 10 s" in _lines(hanging)[-1]
 
 
 def test_killed_in_a_collective():
@@ -369,20 +369,20 @@ detected fatal errors. absl::Status: DEADLINE_EXCEEDED: Deadline Exceeded
         ),
     ],
 )
-def test_the_witness_makes_one_line_of_an_abort(written, means):
+def test_the_log_filter_makes_one_line_of_an_abort(written, means):
     other = "W1122 15:05:30.647554   14116 cpu_executable.cc:1] slow\n"
     assert (
-        _witness(other + written)
+        _filtered(other + written)
         == f"{other}\nx.py: {means}, so this process ends too; again\n"
     )
 
 
-def test_the_witness_loses_nothing_else():
+def test_the_log_filter_loses_nothing_else():
     mild = SILENT[: SILENT.index("F1122")]
-    assert _witness(f"a\n{mild}") == f"a\n{mild}"
+    assert _filtered(f"a\n{mild}") == f"a\n{mild}"
 
 
-def _witness(written: str) -> str:
+def _filtered(written: str) -> str:
     command = [sys.executable, "fr/distributed/log_filter.py", "x.py", "60", "again"]
     return subprocess.run(
         command, cwd=ROOT, input=written, capture_output=True, text=True

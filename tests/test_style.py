@@ -27,7 +27,6 @@ ROOM_LINES = {"routing": 2100, "report": 1300, "pipeline": 1600}
 ROOMS = {
     "assets",
     "diagnosis",
-    "distributed",
     "evaluation",
     "interventions",
     "models",
@@ -587,6 +586,10 @@ def _unused() -> Iterator[Finding]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 used.update(re.findall(r"\b\w+\b", node.value))
                 files |= set(re.findall(r"\bfr(?:\.\w+)+", node.value))
+                # A file beside this one that is run as a program.
+                if re.fullmatch(r"\w+\.py", node.value) and path.is_relative_to(ROOT):
+                    parts = path.relative_to(ROOT).parent.parts
+                    files.add(".".join((*parts, node.value.removesuffix(".py"))))
     for path in package():
         dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         if path.name not in ("__init__.py", "__main__.py") and dotted not in files:

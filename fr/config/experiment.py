@@ -190,8 +190,8 @@ def _value(kind, value, where: str):
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (tuple, list)):
             raise UserError(f"{where} = {value!r} must be a tuple")
-        inner = typing.get_args(kind)
-        inner = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        kinds = typing.get_args(kind)
+        inner = [kinds[0]] * len(value) if kinds[-1] is Ellipsis else list(kinds)
         if len(inner) != len(value):
             raise UserError(f"{where} = {value!r} must have {len(inner)} entries")
         return tuple(

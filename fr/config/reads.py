@@ -219,7 +219,7 @@ def flat(config: dict, prefix: str = "") -> dict:
     Returns:
       A dict without nesting; tuples are lists, as in JSON.
     """
-    found = {}
+    found: dict = {}
     for name, value in config.items():
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}.")

@@ -1,14 +1,15 @@
-"""One run by several processes of `jax.distributed`: their shares, where they wait, and how they end together."""
+"""One run by several processes of `jax.distributed`: shares, barriers and a common
+end."""
 
 from fr.distributed.collectives import (
     agree,
+    assign_shards,
     gather,
     in_turn,
     is_first,
     label,
-    part,
-    say,
-    share,
+    local_slice,
+    print0,
     wait,
 )
 from fr.distributed.job import job, settings
@@ -22,9 +23,9 @@ __all__ = [
     "is_first",
     "job",
     "label",
-    "part",
-    "say",
+    "local_slice",
+    "print0",
     "settings",
-    "share",
+    "assign_shards",
     "wait",
 ]

@@ -1,10 +1,11 @@
-"""Where the processes of a job meet: barriers, shares of the work, and what only process 0 does.
+"""Barriers and shares of work for the processes of a job, and what only process 0 does.
 
-They meet in jax's coordination service. Its barriers and its key-value store are host calls, the same on CPU, GPU
-and TPU, and they fail when a process is gone. `multihost_utils.sync_global_devices` runs a collective on
-every device instead: it would hang there, and needs all devices where decoding is local. jax has no public name
-for the service's client yet. Without a job there is one process, and nothing waits. `exchange` has what goes
-through the devices.
+Barriers and single values go through jax's coordination service: host calls that are
+the same on CPU, GPU and TPU, and fail when a process is gone.
+`multihost_utils.sync_global_devices` runs a collective on every device instead: it
+would hang then, and it needs all devices, while decoding uses the local ones. jax has
+no public name for the service's client yet. Without a job there is one process, and
+nothing waits. `gather` is the exception: its values go through the devices.
 """
 
 import json
@@ -18,13 +19,14 @@ from jax.experimental import multihost_utils
 
 from fr.distributed.watchdog import waiting
 
-# Milliseconds: a process that is gone is noticed by its heartbeat, one that hangs by `progress.watch`.
+# Milliseconds. The heartbeat notices a process that is gone, `watchdog.watch` one that
+# hangs.
 FOREVER = 10**9
-GRACE = 10  # seconds that the end of a process may wait for the others to hear of it
+GRACE = 10  # seconds that an ending process waits for the others to learn of it
 
 
 def index() -> int:
-    """The number of this process, from 0."""
+    """The number of this process, from 0; 0 without a job."""
     return distributed.global_state.process_id
 
 
@@ -34,31 +36,51 @@ def client():
 
 
 def is_first() -> bool:
-    """Whether this process leads: it claims the folder, writes what there is one of, and prints."""
+    """True in process 0, which claims the folder, writes single files and prints."""
     return index() == 0
 
 
-def say(text: str) -> None:
-    """Print once a job."""
+def print0(text: str) -> None:
+    """Print once per job, in process 0.
+
+    Args:
+      text: the line or lines.
+    """
     if is_first():
         print(text, flush=True)
 
 
 def label(name: str) -> str:
-    """The name of a progress bar; it says whose it is where there are several processes."""
+    """The name of a progress bar.
+
+    Args:
+      name: of the work.
+
+    Returns:
+      The name, with the number of the process where there are several.
+    """
     several = distributed.global_state.num_processes > 1
     return f"{name}, process {index()}" if several else name
 
 
 def wait(name: str) -> None:
-    """Wait until every process has come to the barrier `name`; a name serves once a job."""
+    """Wait until every process has reached a barrier.
+
+    Args:
+      name: of the barrier; each name can be used once per job.
+    """
     if client():
         with waiting(name):
             client().wait_at_barrier(name, FOREVER)
 
 
 def in_turn(name: str, call: Callable[[], None]) -> None:
-    """Call on process 0, and on the others when that is done."""
+    """Call on process 0, then on the others.
+
+    Args:
+      name: of the barrier between; each name can be used once per job.
+      call: what to do.
+    """
     if is_first():
         call()
     wait(name)
@@ -67,9 +89,17 @@ def in_turn(name: str, call: Callable[[], None]) -> None:
 
 
 def agree(name: str, value):
-    """What process 0 says, for all: anything that JSON holds; `name` serves once a job.
+    """The value of process 0, in every process.
 
-    For what each could find out and might find otherwise, because it looks at another moment.
+    It is for values that each process could find out but might find differently,
+    because it looks at another moment.
+
+    Args:
+      name: of the value; each name can be used once per job.
+      value: this process's own; anything that JSON holds.
+
+    Returns:
+      The value of process 0.
     """
     if not client():
         return value
@@ -80,30 +110,49 @@ def agree(name: str, value):
         return json.loads(client().blocking_key_value_get(key, FOREVER))
 
 
-def share(name: str, work: Sequence[int]) -> list[int]:
-    """This process's part of `work`: every n-th item of what process 0 has in hand; `name` serves once a job."""
+def assign_shards(name: str, work: Sequence[int]) -> list[int]:
+    """This process's share of the work: every n-th item, n processes.
+
+    Args:
+      name: of the work; each name can be used once per job.
+      work: numbers of the items; the list of process 0 counts.
+
+    Returns:
+      The items of this process.
+    """
     agreed = agree(name, list(work))
     return agreed[index() :: distributed.global_state.num_processes]
 
 
-def part(items: Sequence) -> Sequence:
-    """This process's run of `items`; those of all processes, one behind the other, are `items`."""
+def local_slice(items: Sequence) -> Sequence:
+    """This process's contiguous slice; the slices in process order make up the whole.
+
+    Args:
+      items: the same in all processes.
+
+    Returns:
+      The slice of this process; lengths differ by at most 1.
+    """
     count = jax.process_count()
     first, end = (len(items) * i // count for i in (index(), index() + 1))
     return items[first:end]
 
 
 def gather(value) -> list:
-    """The values of all processes, by their numbers. All must call it, and between the same programs.
+    """The values of all processes. All must call it, between the same programs.
 
-    `value` is anything that pickle takes.
+    Args:
+      value: this process's own; anything that pickle takes.
+
+    Returns:
+      The values in the order of the processes.
     """
     if jax.process_count() == 1:
         return [value]
     data = np.frombuffer(pickle.dumps(value), np.uint8)
     with waiting("an exchange of values"):
         sizes = multihost_utils.process_allgather(np.int32(len(data)))
-        # A power of two: every size is a program of its own.
+        # A power of two, because every size is a program of its own.
         room = 1 << int(sizes.max() - 1).bit_length()
         rows = multihost_utils.process_allgather(np.pad(data, (0, room - len(data))))
     return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes)]

@@ -1,4 +1,4 @@
-"""A job of several processes on one `--workdir`: process 0 leads, and what ends one of them ends all."""
+"""A job of several processes on one `--workdir`; the end of one process ends all."""
 
 import atexit
 import contextlib
@@ -20,16 +20,30 @@ from fr.distributed.collectives import FOREVER, GRACE, client, index, is_first, 
 from fr.errors import UserError
 from fr.interrupts import Stopped
 
-# On GPUs the tuning of kernels waits for every process to compile the same program: here each has its own.
+# On GPUs, autotuning waits until every process compiles the same program; here programs
+# differ between processes.
 OWN_FLAG = "--xla_gpu_shard_autotuning=false"
 
 AGAIN = "start the same command again for every process: what is finished is kept"
-PATIENCE = 3600  # seconds without any progress; a compilation or a shard of a large model takes minutes
-_ENDING = "fr/ending"  # the key that a process writes when it fails, and process 0 when all is done
+PATIENCE = 3600  # seconds without progress; compiling a large model takes minutes
+# Key that a process writes when it fails, and process 0 when all is done.
+_ENDING = "fr/ending"
 
 
 def settings(processes: str, process: int | None, coordinator: str | None) -> dict:
-    """Arguments of `jax.distributed.initialize` from the flags; UserError where they do not fit together."""
+    """Arguments of `jax.distributed.initialize` from the flags.
+
+    Args:
+      processes: "auto" or the number of processes.
+      process: the number of this process, from 0.
+      coordinator: host:port of process 0.
+
+    Returns:
+      Keyword arguments; empty for "auto".
+
+    Raises:
+      UserError: the flags do not fit together.
+    """
     if processes == "auto":
         if process is not None or coordinator is not None:
             raise UserError(
@@ -43,7 +57,8 @@ def settings(processes: str, process: int | None, coordinator: str | None) -> di
     count = int(processes)
     if process is None or not 0 <= process < count:
         raise UserError(
-            f"--process = {process} must be the number of this process, 0 to {count - 1}"
+            f"--process = {process} must be the number of this process, 0 to "
+            f"{count - 1}"
         )
     if not re.fullmatch(r"\S+:\d+", coordinator or ""):
         raise UserError(
@@ -59,11 +74,22 @@ def settings(processes: str, process: int | None, coordinator: str | None) -> di
 
 @contextlib.contextmanager
 def job(given: dict, heartbeat: int, patience: int = PATIENCE) -> Iterator[None]:
-    """Be one process of a job inside the block, which ends when every process has come to its end.
+    """Join a job for the length of the block, which ends when every process has ended
+    it.
 
-    `given` comes from `settings`; a process not heard of for `heartbeat` seconds counts as gone, and one
-    that lives but has done nothing for `patience` seconds ends the job. What one process raises ends the others with
-    one line. Call before anything else touches jax.
+    An error in one process ends the others with one line. Enter the block before
+    anything else uses jax.
+
+    Args:
+      given: from `settings`.
+      heartbeat: seconds without a sign of life after which a process counts as gone.
+      patience: seconds without progress after which a living process ends the job.
+
+    Yields:
+      None, once all processes have joined.
+
+    Raises:
+      UserError: this process cannot join.
     """
     _watch(heartbeat)
     _connect(given, heartbeat)
@@ -76,7 +102,8 @@ def job(given: dict, heartbeat: int, patience: int = PATIENCE) -> Iterator[None]
     except BaseException as error:
         time.sleep(_patience(error, heartbeat))
         _announce(error, heeding)
-        # Behind the error's own line, and before jax's clean-up, which would wait for the others to finish.
+        # After the error's own line, and before jax's clean-up, which would wait for
+        # the other processes.
         atexit.register(_leave, _code(error))
         raise
     if is_first():
@@ -85,7 +112,7 @@ def job(given: dict, heartbeat: int, patience: int = PATIENCE) -> Iterator[None]
 
 
 def _connect(given: dict, heartbeat: int) -> None:
-    # That service takes SIGTERM for a notice, after which the process would go on.
+    # The preemption service treats SIGTERM as a notice; the process would go on.
     jax.config.update("jax_enable_preemption_service", False)
     os.environ["XLA_FLAGS"] = f"{OWN_FLAG} {os.environ.get('XLA_FLAGS', '')}"
     if given and given["process_id"] == 0:
@@ -100,12 +127,12 @@ def _connect(given: dict, heartbeat: int) -> None:
         raise UserError(
             f"this process cannot join the others ({why}){advice}"
         ) from error
-    # The processes exchange their devices when a backend is made: all of them now, not each when it computes.
+    # Processes exchange their devices when a backend is made. All do it now, together.
     jax.local_devices()
 
 
 def _check_port(address: str) -> None:
-    # A taken port ends jaxlib by a segmentation fault, or is shared with the other job's coordinator.
+    # On a port in use, jaxlib crashes or joins the other job's coordinator.
     try:
         socket.create_server(("", int(address.rpartition(":")[2]))).close()
     except (OSError, OverflowError) as error:
@@ -115,31 +142,35 @@ def _check_port(address: str) -> None:
 
 
 def _watch(heartbeat: int) -> None:
-    """Send what native code writes, to stdout too, through `witness.py` to stderr; Python keeps the real ones."""
-    witness = subprocess.Popen(
+    """Send the output of native code through `log_filter.py` to stderr; Python keeps
+    both."""
+    log_filter = subprocess.Popen(
         [
             sys.executable,
             "-I",
-            str(Path(__file__).with_name("witness.py")),
+            str(Path(__file__).with_name("log_filter.py")),
             _program(),
             str(heartbeat),
             AGAIN,
         ],
         stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the job; the witness ends with its last writer
+        # Ctrl-C is for the job; the filter ends with its last writer.
+        start_new_session=True,
     )
+    assert log_filter.stdin is not None
+    pipe = log_filter.stdin
     sys.stdout.flush()
     sys.stderr.flush()
     sys.stdout, sys.stderr = (
         os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2)
     )
     for number in (1, 2):
-        os.dup2(witness.stdin.fileno(), number)
-    witness.stdin.close()
+        os.dup2(pipe.fileno(), number)
+    pipe.close()
 
 
 def _heed() -> None:
-    """End this process when another one says that it fails."""
+    """End this process when another one announces its failure."""
     try:
         text = client().blocking_key_value_get(_ENDING, FOREVER)
     except jax.errors.JaxRuntimeError:
@@ -151,16 +182,16 @@ def _heed() -> None:
 
 
 def _patience(error: BaseException, heartbeat: int) -> int:
-    """Seconds in which the runtime ends this process, and the witness says why, if a process that is gone was it."""
+    """Seconds for the runtime to end this process first if the cause is a lost
+    process."""
     if "Gloo" in str(error):
-        return (
-            heartbeat + GRACE
-        )  # a collective among CPUs fails at once, before a heartbeat is missed
+        # A collective among CPUs fails at once, before a heartbeat is missed.
+        return heartbeat + GRACE
     return GRACE if isinstance(error, jax.errors.JaxRuntimeError) else 0
 
 
 def _announce(error: BaseException, heeding: threading.Thread) -> None:
-    """Tell the others."""
+    """Tell the other processes why this one ends."""
     message = " ".join(str(error).split())[:300]  # some hold a program
     refused = isinstance(error, (UserError, Stopped))
     line = (
@@ -173,11 +204,11 @@ def _announce(error: BaseException, heeding: threading.Thread) -> None:
     try:
         client().key_value_set(_ENDING, json.dumps(failure))
     except jax.errors.JaxRuntimeError:
-        heeding.join(GRACE)  # another one was faster, and ends this one
+        heeding.join(GRACE)  # another process was first and ends this one
 
 
 def _give_up(why: str, heeding: threading.Thread) -> None:
-    """End the job because this process hangs, or waits for one that does."""
+    """End the job because this process hangs, or waits for a process that hangs."""
     error = UserError(f"{why}; {AGAIN}, with a larger --patience if it was at work")
     print(f"\n{_program()}: process {index()} {error}", file=sys.stderr)
     _announce(error, heeding)
@@ -191,7 +222,8 @@ def _code(error: BaseException) -> int:
 
 
 def _leave(code: int) -> None:
-    """End this process once all have heard and said why, that of the coordination service last."""
+    """End this process once all know why; process 0, which hosts the service, is
+    last."""
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(jax.errors.JaxRuntimeError):

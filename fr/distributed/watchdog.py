@@ -1,15 +1,15 @@
-"""A process that lives and does nothing: its heartbeat goes on, so the others would wait for it without end."""
+"""Ends a job whose process lives but does nothing, which a heartbeat cannot notice."""
 
 import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-_LOOKS = 20  # times that the watch looks within the patience of a job
+_LOOKS = 20  # looks of the watch within the patience of a job
 
 
 class _Progress:
-    """When this process last got on, and what it waits for."""
+    """The time of this process's last progress, and the barrier that it waits at."""
 
     def __init__(self):
         self.at, self.waits = time.monotonic(), ""
@@ -19,13 +19,20 @@ _own = _Progress()
 
 
 def beat() -> None:
-    """Say that this process gets on; loops of the host call it."""
+    """Note progress; the loops of the host call it."""
     _own.at = time.monotonic()
 
 
 @contextlib.contextmanager
 def waiting(name: str) -> Iterator[None]:
-    """Within it this process waits for the others at `name`, and is not the one that hangs."""
+    """Mark the block as waiting for the other processes.
+
+    Args:
+      name: of the barrier.
+
+    Yields:
+      None.
+    """
     _own.at, _own.waits = time.monotonic(), name
     try:
         yield
@@ -34,9 +41,14 @@ def waiting(name: str) -> Iterator[None]:
 
 
 def watch(patience: int, hangs: Callable[[str], None]) -> None:
-    """Call `hangs(why)` in a thread once this process has not got on for `patience` seconds.
+    """Start a thread that notices when this process makes no progress.
 
-    One that waits has half as much again: the process that it waits for is to say so first.
+    A process that waits has 1.5 times the patience, so that the process that it waits
+    for reports first.
+
+    Args:
+      patience: seconds without progress.
+      hangs: called once with the reason.
     """
     beat()
 
@@ -45,7 +57,7 @@ def watch(patience: int, hangs: Callable[[str], None]) -> None:
             time.sleep(patience / _LOOKS)
             idle, name = time.monotonic() - _own.at, _own.waits
             if not name and idle > patience:
-                return hangs(f"has not got on for {patience} s, though it lives")
+                return hangs(f"has made no progress for {patience} s, though it lives")
             if name and idle > 1.5 * patience:
                 return hangs(
                     f"has waited {idle:.0f} s for the others at {name!r}, and they live"

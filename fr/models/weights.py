@@ -167,7 +167,7 @@ def assemble(
         )
         heads = config.heads, config.kv_heads
         if said := check_heads(*heads, tensors.where, mesh.shape["model"], bytes_each):
-            distributed.say(said)
+            distributed.print0(said)
     flat, layers = {}, [{} for _ in range(config.layers)]
     for entry, shape in entries(config):
         leaf = functools.partial(_leaf, tensors, entry, dtype, mesh)

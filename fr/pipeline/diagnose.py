@@ -36,7 +36,7 @@ def diagnose(run: Run) -> dict:
     run.begin("scores")
     in_loop = run.config.diagnosis.statistics == "loop"
     scorer = None if in_loop else run.scorer()
-    mine = distributed.share(
+    mine = distributed.assign_shards(
         "scores", [index for index in sampled if index not in have]
     )
     for index in tqdm(mine, desc=distributed.label("scores"), unit="shard"):

@@ -171,7 +171,7 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     # Room for a whole attempt that is kept, or for a longer prompt.
     longest = 2 * (max(prompts) + c.sampling.max_new_tokens)
     have = store.finished(folder)
-    mine = distributed.share(
+    mine = distributed.assign_shards(
         router.name, [i for i in range(len(blocks)) if i not in have]
     )
     label = distributed.label(router.name)

@@ -114,7 +114,7 @@ def make_attempts(
     check_context(
         models, longest, f"the longest row of {name}", "config.sampling.max_new_tokens"
     )
-    mine = distributed.share(name, [i for i in range(len(shards)) if i not in have])
+    mine = distributed.assign_shards(name, [i for i in range(len(shards)) if i not in have])
     with tqdm(
         total=sum(len(shards[i]) for i in mine),
         desc=distributed.label(name),

@@ -142,12 +142,12 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     if ancestor is not None:
         ancestor, said = pair(specialist, ancestor)
         if said:
-            distributed.say(said)
+            distributed.print0(said)
     warning = check_lengths(
         config, task, problems, [m for m in (specialist, ancestor) if m is not None]
     )
     if warning:
-        distributed.say(warning)
+        distributed.print0(warning)
     found = {}
     if distributed.is_first():  # hashing weights is for one of them
         found = inputs_of(task, problems, specialist, source, second)
@@ -188,7 +188,7 @@ def check_chat(config: Config, model: Model, prompt: Prompt) -> None:
         raise UserError(
             f"{model.name} has no chat template; set config.task.chat=plain to ask in plain text"
         )
-    distributed.say(
+    distributed.print0(
         f"{model.name} has no chat template: it is asked in plain text (config.task.chat)"
     )
 

@@ -134,7 +134,7 @@ class Questions(QuestionTask):
         found = list(_read(config, config.path))
         divided, self._why = _divided(config, found)
         super().__init__(config, config.path, divided)
-        distributed.say(f"{config.path}: {self.sizes()} ({self._why})")
+        distributed.print0(f"{config.path}: {self.sizes()} ({self._why})")
 
     def remedy(self, split: str) -> str:
         """How the questions were divided, and what gives `split` some."""

@@ -122,7 +122,7 @@ def sampled(
     ]
     cue = max((len(p.cue) for _, _, p in known), default=0)
     drawn = distributed.gather(
-        engine.sample(distributed.part(rows), longest + cue + BUDGET)
+        engine.sample(distributed.local_slice(rows), longest + cue + BUDGET)
     )
     answers = list(itertools.chain(*drawn))
     behind, found = iter(answers), []

@@ -259,7 +259,7 @@ def fingerprint(found: Iterable[Completion]) -> str:
 def tell(what: str, count: int, problems: Iterable[str], held: int) -> None:
     """One line on what is learnt from."""
     kept = f", {held} problems held out" if held else ""
-    distributed.say(f"  {count} {what} of {len(set(problems))} problems{kept}")
+    distributed.print0(f"  {count} {what} of {len(set(problems))} problems{kept}")
 
 
 def shared_prefix(one: Int[np.ndarray, "A"], other: Int[np.ndarray, "B"]) -> int:

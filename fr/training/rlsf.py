@@ -195,7 +195,7 @@ def make_pairs(run: Run, candidates: Sequence[store.Attempt]) -> Pairs:
             f"no two of {len(candidates)} candidates make a pair (the highest confidence is "
             f"{np.nanmax([0.0, *confidence]):.2f}); lower config.preference.confident"
         )
-    distributed.say(
+    distributed.print0(
         f"  {len(found)} pairs of {len(candidates)} candidates for {len(problems)} problems"
     )
     places, margin = (

@@ -188,7 +188,7 @@ class Sampler:
 
         Each of several processes asks its part of the problems, and all get the whole.
         """
-        c, mine = self.config, distributed.part(list(zip(problems, names)))
+        c, mine = self.config, distributed.local_slice(list(zip(problems, names)))
         params = {
             "temperature": temperature,
             "top_p": c.sampling.top_p,
