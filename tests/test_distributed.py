@@ -253,7 +253,7 @@ def _pair(body: str, heartbeat: int, patience: int = 600) -> list[subprocess.Pop
     """Two processes of a job that run `body`, where `index` is the number of each."""
     source = f"""if True:
         import os, sys
-        from fr import processes
+        from fr import distributed
         from fr.errors import UserError
         index = int(sys.argv[1])
         with distributed.job(distributed.settings("2", index, "{_address()}"), {heartbeat}, {patience}):
