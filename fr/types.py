@@ -1,4 +1,7 @@
-"""The records that rooms hand to each other. Axis letters: B rows, T tokens, V vocabulary, N problems."""
+"""Records that rooms hand to each other.
+
+Axis letters: B rows, T tokens, V vocabulary, N problems, C cuts, A answers.
+"""
 
 import dataclasses
 
@@ -12,14 +15,35 @@ RIGHT, WRONG, UNPARSED, GRADER_ERROR = GRADES = (
     "unparsed",
     "grader_error",
 )
+ROLLOUT = "rollout"  # operator name of plain samples, before any diagnosis
 
-# A prompt is plain text, or chat messages ({"role": ..., "content": ...}) for the model's own template.
+# Plain text, or chat messages ({"role": ..., "content": ...}) for the model's template.
 Prompt = str | list[dict[str, str]]
+
+
+def is_failure(grade: str) -> bool:
+    """True if an attempt failed. After a grader error the outcome is unknown: no failure.
+
+    Args:
+      grade: one of GRADES.
+
+    Returns:
+      True for wrong and unparsed.
+    """
+    return grade in (WRONG, UNPARSED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One question; `answer` is the reference, `meta` whatever the grader needs (JSON-able)."""
+    """One question.
+
+    Attributes:
+      id: unique within its task.
+      question: the text that is asked.
+      answer: the reference.
+      task: the task's name.
+      meta: whatever else the grader needs; JSON-able.
+    """
 
     id: str
     question: str
@@ -30,112 +54,158 @@ class Problem:
 
 @struct.dataclass
 class SamplingParams:
-    """Everything that a row of the batch may decide for itself: traced, so that no value compiles anything.
+    """Sampling parameters of each row [B]; traced, so that no value compiles anything.
 
-    `operator`, `geodesic` and `detector` hold the codes of `fr.sampling.steering`; -1 pads token lists.
+    `operator`, `geodesic` and `detector` hold the codes of `fr.sampling.steering`. -1 pads
+    lists of tokens.
+
+    Attributes:
+      temperature: 0: greedy.
+      top_p: kept probability mass.
+      top_k: kept tokens; 0: all.
+      min_p: least share of the largest probability; 0: off.
+      operator: code of the steering operator.
+      alpha: the specialist's weight in the mixture; above 1: contrast.
+      plausible: least share of the specialist's largest probability, for the second draw;
+        0: off.
+      geodesic: code of the mixture.
+      detector: code of the score.
+      detector_width: tokens whose scores are summed.
+      drift: 0 or more: Page-Hinkley with this allowance per token; below 0: the sum.
+      threshold: score above which the detector fires.
+      warmup: first tokens, in which it cannot fire.
+      fire_position: token at which it fires regardless of the score; below 0: off.
+      cov_mean: background mean of g_cov, for Z_cov.
+      cov_sd: background standard deviation of g_cov.
+      local_temperature: temperature after the detector fires.
+      local_span: tokens with that temperature.
+      switch_penalty: subtracted from the logits of switch tokens (arXiv 2501.18585).
+      switch_window: first tokens of a thought with that penalty.
+      switch_tokens: ids of the switch words.
+      floor: running confidence below which the row ends; -inf: off.
+      floor_window: time constant of that mean in tokens, and the first token that can end
+        the row.
+      avoid: ids that the row may not draw first.
+      forced: ids that are emitted in order instead of drawn ones.
+      pause: ids that suspend the row until the work source answers.
+      stop: ids that end the row.
+      budget: most tokens that the row may emit.
     """
 
-    temperature: Float[Array, "B"]  # 0: greedy
+    temperature: Float[Array, "B"]
     top_p: Float[Array, "B"]
-    top_k: Int[Array, "B"]  # 0: off
-    min_p: Float[Array, "B"]  # of the likeliest token's p that a token needs; 0: off
+    top_k: Int[Array, "B"]
+    min_p: Float[Array, "B"]
     operator: Int[Array, "B"]
-    alpha: Float[
-        Array, "B"
-    ]  # the specialist's weight in the mixture; above 1: contrast
-    plausible: Float[
-        Array, "B"
-    ]  # a second draw's tokens need this share of S's largest p; 0: off
+    alpha: Float[Array, "B"]
+    plausible: Float[Array, "B"]
     geodesic: Int[Array, "B"]
     detector: Int[Array, "B"]
-    detector_width: Int[Array, "B"]  # tokens whose score is summed
-    drift: Float[
-        Array, "B"
-    ]  # >= 0: Page-Hinkley with this allowance in place of the sum
-    threshold: Float[Array, "B"]  # the detector fires above it
-    warmup: Int[Array, "B"]  # and not before this many tokens
-    fire_position: Int[Array, "B"]  # >= 0: fire there, whatever the detector says
-    cov_mean: Float[Array, "B"]  # background of g_cov, for Z_cov
+    detector_width: Int[Array, "B"]
+    drift: Float[Array, "B"]
+    threshold: Float[Array, "B"]
+    warmup: Int[Array, "B"]
+    fire_position: Int[Array, "B"]
+    cov_mean: Float[Array, "B"]
     cov_sd: Float[Array, "B"]
     local_temperature: Float[Array, "B"]
-    local_span: Int[Array, "B"]  # tokens that stay hot after the one that fires
-    switch_penalty: Float[Array, "B"]  # subtracted from the logits of switch tokens ...
-    switch_window: Int[
-        Array, "B"
-    ]  # ... while the thought is younger than this many tokens (arXiv 2501.18585)
+    local_span: Int[Array, "B"]
+    switch_penalty: Float[Array, "B"]
+    switch_window: Int[Array, "B"]
     switch_tokens: Int[Array, "B W"]
-    floor: Float[
-        Array, "B"
-    ]  # the row ends where its running confidence is below; -inf: off
-    floor_window: Int[
-        Array, "B"
-    ]  # time constant of that mean, and the first token that can end it
-    avoid: Int[Array, "B A"]  # tokens that the row may not draw as its first
-    forced: Int[Array, "B Q"]  # tokens to emit instead of drawing, in order
-    pause: Int[
-        Array, "B P"
-    ]  # emitting one suspends the row until the work source speaks
+    floor: Float[Array, "B"]
+    floor_window: Int[Array, "B"]
+    avoid: Int[Array, "B A"]
+    forced: Int[Array, "B Q"]
+    pause: Int[Array, "B P"]
     stop: Int[Array, "B E"]
-    budget: Int[Array, "B"]  # tokens that the row may emit
+    budget: Int[Array, "B"]
 
 
 @struct.dataclass
 class TokenStats:
-    """Statistics of one emitted token each, float32: raw policy at temperature 1 unless said otherwise."""
+    """Statistics of emitted tokens, float32, at temperature 1 unless noted.
 
-    logp: Float[Array, "..."]  # log-prob of the token, full vocabulary
-    entropy: Float[Array, "..."]  # nats
-    varentropy: Float[Array, "..."]  # variance of -log p under p
-    margin: Float[Array, "..."]  # p of the most likely token minus p of the second
-    top20_confidence: Float[
-        Array, "..."
-    ]  # minus the mean of the 20 largest log-probs (arXiv 2508.15260)
-    self_certainty: Float[Array, "..."]  # KL(uniform || p) + log V (arXiv 2505.19590)
-    logit_var: Float[
-        Array, "..."
-    ]  # V_t at the diagnosis temperature, top 100 (arXiv 2606.05145)
-    entropy_tau: Float[Array, "..."]  # entropy at the diagnosis temperature
+    Attributes:
+      logp: log-prob of the token over the full vocabulary, nats.
+      entropy: -sum p log p, nats.
+      varentropy: variance of -log p under p, nats squared.
+      margin: the largest probability minus the second.
+      top20_confidence: minus the mean of the 20 largest log-probs (arXiv 2508.15260).
+      self_certainty: KL(uniform || p) + log V, nats (arXiv 2505.19590).
+      logit_var: V_t at the diagnosis temperature, top 100 logits (arXiv 2606.05145).
+      entropy_tau: entropy at the diagnosis temperature, nats.
+    """
+
+    logp: Float[Array, "..."]
+    entropy: Float[Array, "..."]
+    varentropy: Float[Array, "..."]
+    margin: Float[Array, "..."]
+    top20_confidence: Float[Array, "..."]
+    self_certainty: Float[Array, "..."]
+    logit_var: Float[Array, "..."]
+    entropy_tau: Float[Array, "..."]
 
 
 @struct.dataclass
 class LineageStats:
-    """Specialist against ancestor on one token each, at the diagnosis temperature (arXiv 2606.05145), float32."""
+    """Specialist S against ancestor A on each token, at the diagnosis temperature, float32.
 
-    delta_path: Float[Array, "..."]  # log p_S(x) - log p_A(x)
-    g_cov: Float[
-        Array, "..."
-    ]  # log of ancestor mass over specialist mass on the ancestor's 20 likeliest tokens
-    demotion: Float[Array, "..."]  # J = max(0, delta_path) + max(0, g_cov)
-    kl: Float[Array, "..."]  # KL(p_S || p_A) on the specialist's 100 likeliest tokens
-    z_path: Float[
-        Array, "..."
-    ]  # delta_path, standardised by path_mean and path_sd, floored at 0
-    path_mean: Float[
-        Array, "..."
-    ]  # mean of the log ratio under p_S, on the same 100 tokens
-    path_sd: Float[Array, "..."]  # and its standard deviation
+    Source: arXiv 2606.05145.
+
+    Attributes:
+      delta_path: log p_S(x) - log p_A(x).
+      g_cov: log of ancestor mass over specialist mass on the ancestor's 20 most probable
+        tokens.
+      demotion: J = max(0, delta_path) + max(0, g_cov).
+      kl: KL(p_S || p_A) on the specialist's 100 most probable tokens, nats.
+      z_path: max(0, (delta_path - path_mean) / path_sd).
+      path_mean: mean of the log ratio under p_S, on the same 100 tokens.
+      path_sd: its standard deviation.
+    """
+
+    delta_path: Float[Array, "..."]
+    g_cov: Float[Array, "..."]
+    demotion: Float[Array, "..."]
+    kl: Float[Array, "..."]
+    z_path: Float[Array, "..."]
+    path_mean: Float[Array, "..."]
+    path_sd: Float[Array, "..."]
 
 
 @struct.dataclass
 class Emission:
-    """What one decode step gives for each row; stacked to [steps, B] over a chunk."""
+    """The output of one decode step for each row; stacked to [steps, B] over a chunk.
+
+    Attributes:
+      token: the emitted id.
+      valid: the row was live; other values of a dead row mean nothing.
+      forced: the token came from the forced queue.
+      fired: the detector fired on this token.
+      sample_logp: log-prob under the distribution that was drawn from, nats.
+      stats: None if no statistics were asked for.
+      lineage: None without an ancestor in the loop.
+    """
 
     token: Int[Array, "..."]
-    valid: Bool[
-        Array, "..."
-    ]  # the row was live: everything else on a dead row means nothing
-    forced: Bool[Array, "..."]  # from the forced queue, not sampled
-    fired: Bool[Array, "..."]  # the detector fired on this token
-    sample_logp: Float[
-        Array, "..."
-    ]  # log-prob under the distribution that was drawn from
-    stats: TokenStats | None  # None where nobody asks for statistics
-    lineage: LineageStats | None  # None without an ancestor in the loop
+    valid: Bool[Array, "..."]
+    forced: Bool[Array, "..."]
+    fired: Bool[Array, "..."]
+    sample_logp: Float[Array, "..."]
+    stats: TokenStats | None
+    lineage: LineageStats | None
 
 
 @dataclasses.dataclass
 class Request:
-    """One rollout to make: prompt ids, the row's own key, and which fields of SamplingParams are not the default."""
+    """One rollout to make.
+
+    Attributes:
+      id: names the rollout in results and errors.
+      prompt: token ids.
+      key: the row's own random key, from `fr.sampling.rows.row_key`.
+      params: fields of SamplingParams that differ from their defaults.
+    """
 
     id: str
     prompt: tuple[int, ...]
@@ -145,50 +215,84 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """What to ask of a finished row: how likely certain answers are, were it cut here and made to answer.
+    """A question to a finished row: the probability of given answers after each cut.
 
-    Each cut keeps that many of the row's own tokens, and the cue follows them. An answer's ids end with the stop
-    token; a set of answers is an event, so no two of them may be the same.
+    Attributes:
+      cuts: numbers of the row's own tokens that are kept.
+      cue: ids that follow the kept tokens and ask for the answer.
+      answers: sets of answers by name ("own", "gold"). An answer's ids end with the stop
+        token. A set is an event, so its answers must differ.
     """
 
     cuts: tuple[int, ...]
     cue: tuple[int, ...]
-    answers: dict[str, tuple[tuple[int, ...], ...]]  # by name of the set: "own", "gold"
+    answers: dict[str, tuple[tuple[int, ...], ...]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Confidence:
-    """What a probe found: log-probs of whole answers behind every cut, raw policy at temperature 1."""
+    """The result of a probe: log-probs of whole answers after every cut, temperature 1.
+
+    Attributes:
+      cuts: kept tokens of each cut.
+      logp: nats, by name of the set.
+      lengths: tokens of each answer, by name of the set.
+      positions: forward tokens that the probe cost.
+    """
 
     cuts: Int[np.ndarray, "C"]
-    logp: dict[str, Float[np.ndarray, "C A"]]  # by name of the set
-    lengths: dict[str, Int[np.ndarray, "A"]]  # tokens of each answer
-    positions: int  # processed for it
+    logp: dict[str, Float[np.ndarray, "C A"]]
+    lengths: dict[str, Int[np.ndarray, "A"]]
+    positions: int
 
     def probability(self, name: str) -> Float[np.ndarray, "C"]:
-        """Probability that a forced answer is one of the set: what sampling it would give on average."""
+        """Probability that a forced answer is in a set, as sampling would give on average.
+
+        Args:
+          name: of the set.
+
+        Returns:
+          One probability per cut.
+        """
         return np.exp(self.logp[name]).sum(axis=1)
 
     def mean_logp(self, name: str) -> Float[np.ndarray, "C"]:
-        """Log-prob a token of the answer of the set that has most of it (arXiv 2510.22255)."""
+        """The largest mean log-prob per token among a set's answers (arXiv 2510.22255).
+
+        Args:
+          name: of the set.
+
+        Returns:
+          Nats per token, one value per cut.
+        """
         return (self.logp[name] / self.lengths[name]).max(axis=1)
 
 
 @dataclasses.dataclass
 class Rollout:
-    """One finished row on the host: arrays over its own emitted tokens, stop token included."""
+    """One finished row on the host; arrays over its tokens, the stop token included.
+
+    Attributes:
+      row: its request.
+      tokens: emitted ids.
+      forced: tokens that came from the forced queue.
+      fired: tokens on which the detector fired.
+      sample_logp: log-prob under the distribution that was drawn from, nats.
+      stats: by field of TokenStats (and LineageStats).
+      truncated: it ended without a stop token: budget spent, or confidence below the floor.
+      generated: decoded tokens, rewound ones included.
+      confidence: the result of its probe; None without one.
+    """
 
     row: Request
     tokens: Int[np.ndarray, "T"]
     forced: Bool[np.ndarray, "T"]
     fired: Bool[np.ndarray, "T"]
     sample_logp: Float[np.ndarray, "T"]
-    stats: dict[str, Float[np.ndarray, "T"]]  # by TokenStats (and LineageStats) field
-    truncated: (
-        bool  # ended without a stop token: its budget was spent, or its confidence fell
-    )
-    generated: int  # tokens decoded for it, rewound ones included
-    confidence: Confidence | None = None  # None: its work source did not ask
+    stats: dict[str, Float[np.ndarray, "T"]]
+    truncated: bool
+    generated: int
+    confidence: Confidence | None = None
 
     @property
     def length(self) -> int:
@@ -198,26 +302,32 @@ class Rollout:
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """Confidence in one set of answers, the row's own or the right ones, behind every cut of its reasoning."""
+    """Confidence in one set of answers after every cut of the rows' reasoning.
 
-    probability: Float[
-        np.ndarray, "B C"
-    ]  # of a forced answer of the set; sampled: the share
-    mean_logp: Float[
-        np.ndarray, "B C"
-    ]  # log-prob a token of the likeliest one; 0 where answers were sampled
-    known: Bool[np.ndarray, "B"]  # False: nothing was asked of the row
+    Attributes:
+      probability: of a forced answer of the set; a share where answers were sampled.
+      mean_logp: largest mean log-prob per token, nats; 0 where answers were sampled.
+      known: False: the row was not asked.
+    """
+
+    probability: Float[np.ndarray, "B C"]
+    mean_logp: Float[np.ndarray, "B C"]
+    known: Bool[np.ndarray, "B"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """All that reference answers gave; reward terms see it only if they declare `needs_gold`."""
+    """Everything from reference answers; only terms with `needs_gold` see it.
 
-    grades: tuple[str, ...]  # of GRADES, one a row
-    answers: tuple[str, ...]  # the references
-    confidence: Trajectory | None = (
-        None  # in the right answers; None: no term asked for it
-    )
+    Attributes:
+      grades: one of GRADES per row.
+      answers: the references.
+      confidence: in the right answers; None if no term asked for it.
+    """
+
+    grades: tuple[str, ...]
+    answers: tuple[str, ...]
+    confidence: Trajectory | None = None
 
     @property
     def right(self) -> Float[np.ndarray, "B"]:
@@ -227,38 +337,52 @@ class Truth:
 
 @dataclasses.dataclass(frozen=True)
 class RewardBatch:
-    """What reward terms read: finished rows on the host, problem by problem, `group` of each."""
+    """The input of a reward term: finished rows on the host, problem by problem.
 
-    tokens: Int[np.ndarray, "B T"]  # -1 pads on the right
-    mask: Bool[
-        np.ndarray, "B T"
-    ]  # sampled tokens: the stop token is in, forced ones and pads are out
+    Attributes:
+      tokens: ids; -1 pads on the right.
+      mask: sampled tokens, the stop token included; False at forced tokens and pads.
+      length: tokens of each row.
+      truncated: the row has no stop token.
+      answer: first token of the row's own answer, and the token after it; 0, 0: none.
+      texts: decoded rows without the stop token.
+      problems: one per row; without `needs_gold` their answer and meta are empty.
+      stats: by field of TokenStats; 0 at pads.
+      sample_logp: log-prob under the distribution that was drawn from, nats.
+      cuts: tokens kept at each cut; None if no term asked for confidence.
+      own: confidence in the row's own answer.
+      truth: None if withheld.
+      group: rows of one problem.
+      step: of the training, from 1.
+      judged: the reward model's values; None if no term asked for them.
+    """
+
+    tokens: Int[np.ndarray, "B T"]
+    mask: Bool[np.ndarray, "B T"]
     length: Int[np.ndarray, "B"]
-    truncated: Bool[np.ndarray, "B"]  # spent its budget without a stop token
-    answer: Int[
-        np.ndarray, "B 2"
-    ]  # first token of the own answer and what follows it; 0, 0: none
-    texts: tuple[str, ...]  # decoded, without the stop token
-    problems: tuple[
-        Problem, ...
-    ]  # one a row; terms without `needs_gold` see no answer and no meta
-    stats: dict[str, Float[np.ndarray, "B T"]]  # by TokenStats field; 0 at pads
+    truncated: Bool[np.ndarray, "B"]
+    answer: Int[np.ndarray, "B 2"]
+    texts: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    stats: dict[str, Float[np.ndarray, "B T"]]
     sample_logp: Float[np.ndarray, "B T"]
-    cuts: (
-        Int[np.ndarray, "B C"] | None
-    )  # tokens kept at each cut; None: no term asked for confidence
+    cuts: Int[np.ndarray, "B C"] | None
     own: Trajectory | None
-    truth: Truth | None  # None: withheld
-    group: int  # rows of one problem
+    truth: Truth | None
+    group: int
     step: int
-    judged: Float[np.ndarray, "B"] | None = (
-        None  # what the reward model says; None: no term asked it
-    )
+    judged: Float[np.ndarray, "B"] | None = None
 
 
 @struct.dataclass
 class TokenScores:
-    """Scores of given tokens [B, T], counted from each row's first scored one; 0 where `mask` is False (pads)."""
+    """Scores of given tokens, from each row's first scored token on.
+
+    Attributes:
+      mask: False at pads, where all values are 0.
+      stats: of each token, [B, T].
+      lineage: against the ancestor, [B, T]; None without one.
+    """
 
     mask: Bool[Array, "B T"]
     stats: TokenStats
@@ -267,7 +391,16 @@ class TokenScores:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Positions processed, by kind; the price of a comparison. `ancestor` counts the second model's positions."""
+    """Forward tokens processed, by kind: the unit in which attempts are priced.
+
+    Attributes:
+      prefill: prompt tokens.
+      generated: decoded tokens.
+      forced: tokens of the forced queue.
+      ancestor: tokens of the second model, of all kinds.
+      scored: tokens of given text that were scored.
+      probe: tokens of probes.
+    """
 
     prefill: int = 0
     generated: int = 0
@@ -277,17 +410,5 @@ class Cost:
     probe: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            *(
-                a + b
-                for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other))
-            )
-        )
-
-
-ROLLOUT = "rollout"  # operator name of plain samples that nothing has diagnosed yet
-
-
-def is_failure(grade: str) -> bool:
-    """Whether an attempt failed; one whose grader broke is unknown, neither right nor failed."""
-    return grade in ("wrong", "unparsed")
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other))
+        return Cost(*(a + b for a, b in pairs))

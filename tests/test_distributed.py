@@ -283,7 +283,7 @@ def test_what_one_process_raises_ends_the_others(raised, code, meets):
     body = f"""
             if index == 1:
                 raise {raised}("the reason")
-            processes.{meets}
+            distributed.{meets}
     """
     began = time.monotonic()
     running = _pair(body, 60)
@@ -295,7 +295,7 @@ def test_what_one_process_raises_ends_the_others(raised, code, meets):
     assert (
         "process 1" in line and "the reason" in line and raised in _lines(failing)[-1]
     )
-    assert time.monotonic() - began < 55  # behind no heartbeat's end
+    assert time.monotonic() - began < 55  # before a heartbeat is missed
 
 
 @pytest.mark.parametrize("meets", ['wait("a barrier")', "gather(index)"])
@@ -304,7 +304,7 @@ def test_a_process_that_lives_and_hangs_ends_all_in_one_line(meets):
             if index == 1:
                 import time
                 time.sleep(300)
-            processes.{meets}
+            distributed.{meets}
     """
     running = _pair(body, 60, patience=10)
     (_, waiting), (_, hanging) = [
