@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fr.sampling.structs import TokenStats
 from fr.types import (
     GRADER_ERROR,
     RIGHT,
@@ -9,7 +10,6 @@ from fr.types import (
     WRONG,
     Problem,
     RewardBatch,
-    TokenStats,
     Trajectory,
     Truth,
 )

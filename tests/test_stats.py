@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fr.sampling import token_stats as stats
+from fr.sampling.structs import LineageStats, TokenStats
 from fr.sampling.vocab_reductions import likeliest
-from fr.types import LineageStats, TokenStats
 
 TAU = np.float32(0.6)
 token_stats = jax.jit(

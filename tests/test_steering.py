@@ -11,7 +11,8 @@ from fr.sampling import decode, rows, steering
 from fr.sampling import state as batch
 from fr.sampling import token_stats as stats
 from fr.sampling.rows import row_key
-from fr.types import LineageStats, Request
+from fr.sampling.structs import LineageStats
+from fr.types import Request
 
 TAU = np.float32(0.6)
 B, V = (

@@ -13,7 +13,8 @@ import pytest
 
 from fr import store, workdir
 from fr.errors import UserError
-from fr.types import Cost, LineageStats, TokenStats
+from fr.sampling.structs import LineageStats, TokenStats
+from fr.types import Cost
 
 CONFIDENCE = {
     "cuts": np.array([0, 2, 2], np.int32),

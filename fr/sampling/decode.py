@@ -11,7 +11,7 @@ from fr.sampling import logits as lg
 from fr.sampling import steering
 from fr.sampling import token_stats as stats
 from fr.sampling.state import DecodeState, Models
-from fr.types import Emission
+from fr.sampling.structs import Emission
 
 
 def decode_chunk(

@@ -19,7 +19,8 @@ from fr.sampling.probes import Prober
 from fr.sampling.scheduler import Admission, Slot
 from fr.sampling.sources import ListSource, Plan, Speak, WorkSource
 from fr.sampling.state import cache_size
-from fr.types import LineageStats, Request, Rollout, TokenStats
+from fr.sampling.structs import LineageStats, TokenStats
+from fr.types import Request, Rollout
 
 
 @dataclasses.dataclass

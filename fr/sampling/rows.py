@@ -6,7 +6,8 @@ import hashlib
 import numpy as np
 
 from fr.sampling import steering
-from fr.types import Request, SamplingParams
+from fr.sampling.structs import SamplingParams
+from fr.types import Request
 
 # Fixed widths of the token lists of a row; a longer list is refused, since widening one compiles anew.
 WIDTHS = {"switch_tokens": 16, "forced": 64, "pause": 8, "stop": 8, "avoid": 16}

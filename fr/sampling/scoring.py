@@ -16,7 +16,7 @@ from fr.sampling import token_stats as stats
 from fr.sampling.chunked_lm_head import by_pieces, token_reading
 from fr.sampling.devices import Devices
 from fr.sampling.state import Models
-from fr.types import TokenScores
+from fr.sampling.structs import TokenScores
 
 SCORES = (
     2**26

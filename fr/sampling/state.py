@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from fr.models.transformer import KVCache, LayerCache, Transformer, init_cache
 from fr.sampling import steering
-from fr.types import SamplingParams
+from fr.sampling.structs import SamplingParams
 
 
 @struct.dataclass

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fr.sampling import logits as lg
-from fr.types import LineageStats, SamplingParams, TokenStats
+from fr.sampling.structs import LineageStats, SamplingParams, TokenStats
 
 # SamplingParams.operator
 PLAIN, STEER_ONCE, STEER_DENSE, STEER_SAMPLED, HEAT = range(5)

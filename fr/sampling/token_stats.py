@@ -6,6 +6,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from fr.sampling.structs import LineageStats, TokenStats
 from fr.sampling.vocab_reductions import (
     PAD,
     column_sums,
@@ -14,7 +15,6 @@ from fr.sampling.vocab_reductions import (
     summable,
     two_sums,
 )
-from fr.types import LineageStats, TokenStats
 
 TOP = 100  # the source renormalises V and KL on this many tokens (arXiv 2606.05145)
 ANCESTOR_TOP = 20  # its set A_t

@@ -1,0 +1,171 @@
+"""Arrays that the compiled programs of sampling take and return.
+
+Axis letters: B rows, T tokens, and the lists of a row: W switch tokens, A avoided, Q
+forced, P pause, E stop tokens.
+"""
+
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+
+@struct.dataclass
+class SamplingParams:
+    """Sampling parameters of each row [B]; traced, so that no value compiles anything.
+
+    `operator`, `geodesic` and `detector` hold the codes of `fr.sampling.steering`. -1
+    pads lists of tokens.
+
+    Attributes:
+      temperature: 0: greedy.
+      top_p: kept probability mass.
+      top_k: kept tokens; 0: all.
+      min_p: least share of the largest probability; 0: off.
+      operator: code of the steering operator.
+      alpha: the specialist's weight in the mixture; above 1: contrast.
+      plausible: least share of the specialist's largest probability, for the second
+        draw;
+        0: off.
+      geodesic: code of the mixture.
+      detector: code of the score.
+      detector_width: tokens whose scores are summed.
+      drift: 0 or more: Page-Hinkley with this allowance per token; below 0: the sum.
+      threshold: score above which the detector fires.
+      warmup: first tokens, in which it cannot fire.
+      fire_position: token at which it fires regardless of the score; below 0: off.
+      cov_mean: background mean of g_cov, for Z_cov.
+      cov_sd: background standard deviation of g_cov.
+      local_temperature: temperature after the detector fires.
+      local_span: tokens with that temperature.
+      switch_penalty: subtracted from the logits of switch tokens (arXiv 2501.18585).
+      switch_window: first tokens of a thought with that penalty.
+      switch_tokens: ids of the switch words.
+      floor: running confidence below which the row ends; -inf: off.
+      floor_window: time constant of that mean in tokens, and the first token that can
+        end
+        the row.
+      avoid: ids that the row may not draw first.
+      forced: ids that are emitted in order instead of drawn ones.
+      pause: ids that suspend the row until the work source answers.
+      stop: ids that end the row.
+      budget: most tokens that the row may emit.
+    """
+
+    temperature: Float[Array, "B"]
+    top_p: Float[Array, "B"]
+    top_k: Int[Array, "B"]
+    min_p: Float[Array, "B"]
+    operator: Int[Array, "B"]
+    alpha: Float[Array, "B"]
+    plausible: Float[Array, "B"]
+    geodesic: Int[Array, "B"]
+    detector: Int[Array, "B"]
+    detector_width: Int[Array, "B"]
+    drift: Float[Array, "B"]
+    threshold: Float[Array, "B"]
+    warmup: Int[Array, "B"]
+    fire_position: Int[Array, "B"]
+    cov_mean: Float[Array, "B"]
+    cov_sd: Float[Array, "B"]
+    local_temperature: Float[Array, "B"]
+    local_span: Int[Array, "B"]
+    switch_penalty: Float[Array, "B"]
+    switch_window: Int[Array, "B"]
+    switch_tokens: Int[Array, "B W"]
+    floor: Float[Array, "B"]
+    floor_window: Int[Array, "B"]
+    avoid: Int[Array, "B A"]
+    forced: Int[Array, "B Q"]
+    pause: Int[Array, "B P"]
+    stop: Int[Array, "B E"]
+    budget: Int[Array, "B"]
+
+
+@struct.dataclass
+class TokenStats:
+    """Statistics of emitted tokens, float32, at temperature 1 unless noted.
+
+    Attributes:
+      logp: log-prob of the token over the full vocabulary, nats.
+      entropy: -sum p log p, nats.
+      varentropy: variance of -log p under p, nats squared.
+      margin: the largest probability minus the second.
+      top20_confidence: minus the mean of the 20 largest log-probs (arXiv 2508.15260).
+      self_certainty: KL(uniform || p) + log V, nats (arXiv 2505.19590).
+      logit_var: V_t at the diagnosis temperature, top 100 logits (arXiv 2606.05145).
+      entropy_tau: entropy at the diagnosis temperature, nats.
+    """
+
+    logp: Float[Array, "..."]
+    entropy: Float[Array, "..."]
+    varentropy: Float[Array, "..."]
+    margin: Float[Array, "..."]
+    top20_confidence: Float[Array, "..."]
+    self_certainty: Float[Array, "..."]
+    logit_var: Float[Array, "..."]
+    entropy_tau: Float[Array, "..."]
+
+
+@struct.dataclass
+class LineageStats:
+    """Specialist S against ancestor A on each token, at the diagnosis temperature,
+    float32.
+
+    Source: arXiv 2606.05145.
+
+    Attributes:
+      delta_path: log p_S(x) - log p_A(x).
+      g_cov: log of ancestor mass over specialist mass on the ancestor's 20 most
+        probable
+        tokens.
+      demotion: J = max(0, delta_path) + max(0, g_cov).
+      kl: KL(p_S || p_A) on the specialist's 100 most probable tokens, nats.
+      z_path: max(0, (delta_path - path_mean) / path_sd).
+      path_mean: mean of the log ratio under p_S, on the same 100 tokens.
+      path_sd: its standard deviation.
+    """
+
+    delta_path: Float[Array, "..."]
+    g_cov: Float[Array, "..."]
+    demotion: Float[Array, "..."]
+    kl: Float[Array, "..."]
+    z_path: Float[Array, "..."]
+    path_mean: Float[Array, "..."]
+    path_sd: Float[Array, "..."]
+
+
+@struct.dataclass
+class Emission:
+    """The output of one decode step for each row; stacked to [steps, B] over a chunk.
+
+    Attributes:
+      token: the emitted id.
+      valid: the row was live; other values of a dead row mean nothing.
+      forced: the token came from the forced queue.
+      fired: the detector fired on this token.
+      sample_logp: log-prob under the distribution that was drawn from, nats.
+      stats: None if no statistics were asked for.
+      lineage: None without an ancestor in the loop.
+    """
+
+    token: Int[Array, "..."]
+    valid: Bool[Array, "..."]
+    forced: Bool[Array, "..."]
+    fired: Bool[Array, "..."]
+    sample_logp: Float[Array, "..."]
+    stats: TokenStats | None
+    lineage: LineageStats | None
+
+
+@struct.dataclass
+class TokenScores:
+    """Scores of given tokens, from each row's first scored token on.
+
+    Attributes:
+      mask: False at pads, where all values are 0.
+      stats: of each token, [B, T].
+      lineage: against the ancestor, [B, T]; None without one.
+    """
+
+    mask: Bool[Array, "B T"]
+    stats: TokenStats
+    lineage: LineageStats | None
