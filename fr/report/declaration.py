@@ -40,7 +40,11 @@ class Declaration:
         if not self.intact:
             return f"{DECLARATION} was altered: its content is not what was hashed; nothing counts as declared"
         named = f"sha256 {self.sha256[:12]}"
-        changed = f"; it changes the declaration of {self.changes[-1]['declared'][:19]}" if self.changes else ""
+        changed = (
+            f"; it changes the declaration of {self.changes[-1]['declared'][:19]}"
+            if self.changes
+            else ""
+        )
         if self.beforehand:
             return f"declared on {self.declared[:19]} UTC, before outcomes were read or written ({named}){changed}"
         return (
@@ -49,15 +53,23 @@ class Declaration:
         )
 
 
-def declare(workdir: PathLike, content: dict, outcomes: Iterable[PathLike]) -> Declaration:
+def declare(
+    workdir: PathLike, content: dict, outcomes: Iterable[PathLike]
+) -> Declaration:
     """The declaration of a run, dated now or when the same content was declared here first; `record` writes it.
 
     Another content than the one that lies there is a change: it is dated anew and the earlier ones stay listed.
     `outcomes` are files of outcomes: the times of those that exist are looked at, not what they hold.
     """
     written = [path.stat().mtime for path in map(epath.Path, outcomes) if path.exists()]
-    first = _iso(datetime.datetime.fromtimestamp(min(written), datetime.UTC)) if written else None
-    made = Declaration(content, _hash(content), _iso(datetime.datetime.now(datetime.UTC)), first)
+    first = (
+        _iso(datetime.datetime.fromtimestamp(min(written), datetime.UTC))
+        if written
+        else None
+    )
+    made = Declaration(
+        content, _hash(content), _iso(datetime.datetime.now(datetime.UTC)), first
+    )
     there = restore(workdir)
     if there is None:
         return made
@@ -81,7 +93,9 @@ def restore(workdir: PathLike) -> Declaration | None:
         return None
     found = read_object(path)
     if found.keys() != {field.name for field in dataclasses.fields(Declaration)}:
-        raise UserError(f"{path}: is no declaration of this version; remove it to declare anew")
+        raise UserError(
+            f"{path}: is no declaration of this version; remove it to declare anew"
+        )
     return Declaration(**found | {"changes": tuple(found["changes"])})
 
 

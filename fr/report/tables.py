@@ -1,121 +1,204 @@
-"""Tables as data, and as plain text for a terminal: thin lines, numbers flush right, intervals one can see."""
+"""The blocks of a report as data; `tables.toml` describes the tables."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
 
-import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class Bar:
-    """An interval on the scale `bounds`; as text `├──●──┤`: dots mark the scale, `┊` its zero if inside."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    bounds: tuple[float, float]
-    width: int = 41  # in characters
-
-    @property
-    def known(self) -> bool:
-        """Whether there is something to draw."""
-        return not (self.value is None or self.low is None or self.high is None)
-
-    def place(self, x: float) -> float:
-        """Where a number lies on the scale: 0 its start, 1 its end; what lies beyond is put there."""
-        start, end = self.bounds
-        return float(np.clip((x - start) / (end - start), 0, 1))
-
-    def __str__(self) -> str:
-        drawn = ["·"] * self.width
-        if not self.known:
-            return "".join(drawn)
-        at = lambda x: round(self.place(x) * (self.width - 1))
-        low, high = at(self.low), at(self.high)
-        if self.bounds[0] < 0 < self.bounds[1]:
-            drawn[at(0)] = "┊"
-        drawn[low : high + 1] = "─" * (high - low + 1)
-        drawn[low], drawn[high] = "├", "┤"
-        drawn[at(self.value)] = "●"
-        return "".join(drawn)
+Cell = str | int | float | Mapping | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
-    """The ends of a scale, as the header over its bars."""
+class Column:
+    """One column of a table: its header, its values and their format.
 
-    bounds: tuple[float, float]
-    width: int = 41
+    Attributes:
+        title: Header, with the unit unless the table has one unit.
+        key: Path of the value in a record (`labels.steerable`); the title unless given.
+        digits: Decimals of numbers other than counts.
+        sign: Print the sign of every number, as of a difference.
+        left: Flush left, as text.
+        bar: Draw the intervals beside their numbers, on one scale for the column.
+        missing: Text in place of None.
+        optional: Leave the column out where no row has a value.
+    """
 
-    @property
-    def ends(self) -> tuple[str, str]:
-        """Both as printed."""
-        return tuple(number(bound, 0, sign=self.bounds[0] < 0) for bound in self.bounds)
+    title: str
+    key: str = ""
+    digits: int = 1
+    sign: bool = False
+    left: bool = False
+    bar: bool = False
+    missing: str = "n/a"
+    optional: bool = False
 
-    def __str__(self) -> str:
-        start, end = self.ends
-        return start + end.rjust(self.width - len(start))
+    def value(self, record: Any) -> Cell:
+        """The value of a record in this column; None where the path ends early."""
+        key = self.key or self.title
+        for name in [key] if key in record else key.split("."):
+            record = record.get(name) if isinstance(record, Mapping) else None
+        return record
 
+    def show(self, cell: Cell) -> str:
+        """Any cell as text, without padding; intervals as `value [low, high]`."""
+        if isinstance(cell, Mapping):
+            return " ".join(self.parts(cell))
+        if cell is None or isinstance(cell, str):
+            return self.missing if cell is None else cell
+        return number(cell, 0 if isinstance(cell, int) else self.digits, self.sign)
 
-Cell = str | Bar | Scale
+    def parts(self, interval: Mapping) -> tuple[str, str]:
+        """The value and the ends of an interval, each as text."""
+        ends = ("value", "low", "high")
+        texts = [number(interval[end], self.digits, self.sign) for end in ends]
+        return texts[0], "n/a" if interval["low"] is None else "[{1}, {2}]".format(
+            *texts
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """One table, whatever shows it; columns are flush right but for `left`; an empty row: a rule.
+    """A table of plain values.
 
-    `lead` stands over it and `note` under it, with the indents of a terminal. `str` gives its text.
+    Attributes:
+        columns: Columns.
+        rows: Cells in the order of the columns; an empty row is a rule.
+        title: Line above the table.
+        note: Lines below the table.
     """
 
-    header: Sequence[Cell]
+    columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
-    left: Sequence[int] = (0,)
-    lead: str = ""
+    title: str = ""
     note: str = ""
 
-    def __str__(self) -> str:
-        return "\n".join(
-            part for part in (self.lead, table(self.header, self.rows, self.left), self.note) if part
-        )
+    def scale(self, i: int) -> tuple[float, float]:
+        """The axis on which the intervals of a column are drawn.
+
+        Args:
+            i: Index of the column.
+
+        Returns:
+            Both ends: symmetric about zero for differences, else from zero.
+        """
+        cells = [row[i] for row in self.rows if row]
+        ends = [x for cell in cells if isinstance(cell, Mapping) for x in cell.values()]
+        largest = max((abs(x) for x in ends if x is not None), default=1.0)
+        if self.columns[i].sign:
+            return -max(1.0, math.ceil(largest)), max(1.0, math.ceil(largest))
+        return 0.0, 10.0 * max(1, math.ceil(largest / 10))
 
 
-Block = Table | str  # a string: a paragraph
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """Blocks under a heading; a page folds them away if `folded`."""
+
+    title: str
+    blocks: Sequence["Block"]
+    folded: bool = False
 
 
-def text(blocks: Iterable[Block]) -> str:
-    """Blocks as a person reads them in a terminal, an empty line between them."""
-    return "\n\n".join(str(block) for block in blocks)
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Pairs of a caption and the bytes of a PNG file; a terminal shows none."""
+
+    images: Sequence[tuple[str, bytes]]
 
 
-def table(header: Sequence[Cell], rows: Sequence[Sequence[Cell]], left: Sequence[int] = (0,)) -> str:
-    """The text of a table, with a line under its header; see `Table`."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[i]) for row in cells if row) for i in range(len(header))]
+Block = Table | Section | Images | str
 
-    def line(row: Sequence[str]) -> str:
-        padded = (c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
-        return "  " + "  ".join(padded).rstrip()
 
-    rule = "  " + "──".join("─" * w for w in widths)
-    return "\n".join([line(cells[0]), rule, *(line(row) if row else rule for row in cells[1:])])
+@functools.cache
+def _described() -> dict[str, dict[str, str]]:
+    file = resources.files("fr.report").joinpath("tables.toml")
+    return tomllib.loads(file.read_text())
+
+
+def _column(line: str, first: bool, words: Mapping) -> Column:
+    """A line `title | key | format` of the file."""
+    title, key, form = (part.strip() for part in f"{line}||".split("|")[:3])
+    flags = form.split()
+    return Column(
+        title.format_map(words),
+        key or title,
+        digits=next((int(flag[1:]) for flag in flags if flag[0] == "."), 1),
+        sign="+" in flags,
+        left=first or "<" in flags,
+        bar="bar" in flags,
+        missing="" if "-" in flags or "<" in flags else "n/a",
+        optional="?" in flags,
+    )
+
+
+def table(
+    name: str, records: Sequence[Mapping], more: Sequence[Column] = (), **words: Any
+) -> list[Block]:
+    """A table that `tables.toml` describes.
+
+    Args:
+        name: Name of the table.
+        records: Per row a record that the columns read; an empty one is a rule.
+        more: Columns after those of the description.
+        **words: What its braces are filled with.
+
+    Returns:
+        The table. Without records: what the description prints in its place, if at all.
+    """
+    described = _described()[name]
+    if not records:
+        absent = described.get("absent", "").strip()
+        return [absent] if absent else []
+    lines = described["columns"].strip().splitlines()
+    columns = [
+        column
+        for column in (*(_column(x, x == lines[0], words) for x in lines), *more)
+        if not column.optional or any(column.value(r) is not None for r in records)
+    ]
+    rows = [[column.value(r) for column in columns] if r else [] for r in records]
+    texts = (described.get(part, "").strip() for part in ("title", "note"))
+    return [Table(columns, rows, *(text.format_map(words) for text in texts))]
+
+
+def words(name: str, **filled: Any) -> str:
+    """A sentence of `tables.toml`.
+
+    Args:
+        name: Its key.
+        **filled: What its braces are filled with.
+
+    Returns:
+        The sentence.
+    """
+    return _described()["sentences"][name].strip().format_map(filled)
 
 
 def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
-    """A number as printed in a table; n/a for None and NaN."""
-    if value is None or np.isnan(value):
+    """A number as reports print it.
+
+    Args:
+        value: The number; None and NaN are n/a.
+        digits: Decimals.
+        sign: Print a plus sign, too.
+
+    Returns:
+        Text with a true minus sign and commas between thousands.
+    """
+    if value is None or math.isnan(value):
         return "n/a"
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    return f"{value:{'+' if sign else ''},.{digits}f}".replace("-", "−")
 
 
-def span(low: float | None, high: float | None, digits: int = 1, sign: bool = False) -> str:
-    """An interval as printed in a table."""
-    if low is None or high is None:
-        return "n/a"
-    return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
+def place(x: float, scale: tuple[float, float]) -> float:
+    """Position of a number on an axis.
 
+    Args:
+        x: The number.
+        scale: Both ends of the axis.
 
-def difference(found: dict | None) -> str:
-    """A difference in points, `{mean, low, high}`, with its interval as printed in one cell of a table."""
-    if not found:
-        return "n/a"
-    return f"{number(found['mean'], sign=True)} {span(found['low'], found['high'], sign=True)}"
+    Returns:
+        From 0 at the start to 1 at the end; what lies beyond is put there.
+    """
+    return min(1.0, max(0.0, (x - scale[0]) / (scale[1] - scale[0])))
