@@ -15,11 +15,11 @@ def main() -> None:
     config = cli.frozen_config()
     from fr import distributed
     from fr.pipeline.diagnose import diagnose
-    from fr.report.stages import render_failures
+    from fr.report.render import render
     from fr.runs.run import open_run
 
     run = open_run(config, flags.FLAGS.workdir, flags.FLAGS.redo)
-    distributed.print0(render_failures(diagnose(run)))
+    distributed.print0(render("failures", diagnose(run)))
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ def main() -> None:
     given, config = flags.FLAGS, cli.frozen_config()
     from fr import distributed
     from fr.evaluation.accuracy import evaluate
-    from fr.report.evaluation_tables import render_evaluation
+    from fr.report.render import render
     from fr.runs.run import open_run
 
     run = open_run(config, given.workdir, given.redo)
-    distributed.print0(render_evaluation(evaluate(run, given.against)))
+    distributed.print0(render("evaluation", evaluate(run, given.against)))
     distributed.print0(f"\n  evaluation.json and evaluation/ are in {given.workdir}")
 
 

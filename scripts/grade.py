@@ -13,7 +13,7 @@ from absl import flags
 
 from fr import cli
 from fr.pipeline.regrade import regrade
-from fr.report.grade_tables import render_regraded
+from fr.report.render import render
 
 cli.define_flags(model=False)
 flags.DEFINE_bool(
@@ -25,7 +25,7 @@ def main() -> None:
     """Grade, print and, if asked to, write."""
     given = flags.FLAGS
     cli.require(workdir=given.workdir)
-    print(render_regraded(regrade(given.workdir, given.write), given.write))
+    print(render("grades", regrade(given.workdir, given.write)))
 
 
 if __name__ == "__main__":

@@ -35,8 +35,7 @@ def main() -> None:
     from fr import distributed
     from fr.pipeline.intervene import intervene
     from fr.pipeline.spending import open_router, route_online
-    from fr.report.online_tables import render_online
-    from fr.report.stages import render_attempts
+    from fr.report.render import render
     from fr.runs.names import check_policy
     from fr.runs.run import open_run
 
@@ -44,13 +43,13 @@ def main() -> None:
         check_policy(name)
     run = open_run(config, given.workdir, given.redo)
     if given.policy is None:
-        distributed.print0(render_attempts(intervene(run)))
+        distributed.print0(render("attempts", intervene(run)))
         return
     routers = [
         open_router(run, name, given.calibration, given.head)
         for name in (given.policy, given.against)
     ]
-    distributed.print0(render_online(route_online(run, *routers)))
+    distributed.print0(render("online", route_online(run, *routers)))
     distributed.print0(f"\n  online.json and online/ are in {given.workdir}")
 
 

@@ -25,7 +25,7 @@ def main() -> None:
     from fr.progress import stage
     from fr.report.declaration import declare, record
     from fr.report.page import write_page
-    from fr.report.stages import render_attempts, render_failures, render_rollouts
+    from fr.report.render import render
     from fr.runs.run import open_run
     from fr.training.lineage import train_lineage
     from fr.workdir import write_json
@@ -43,13 +43,13 @@ def main() -> None:
     # -------------------------------------------------------------- failures
     stage(2, 5, "rollouts")
     rollouts = sample(run)
-    distributed.print0(render_rollouts(rollouts))
+    distributed.print0(render("rollouts", rollouts))
     stage(3, 5, "scores of failures")
     failures = diagnose(run)
-    distributed.print0(render_failures(failures))
+    distributed.print0(render("failures", failures))
     stage(4, 5, "attempts of operators")
     attempts = intervene(run)
-    distributed.print0(render_attempts(attempts))
+    distributed.print0(render("attempts", attempts))
 
     # --------------------------------------------------------------- routing
     if not distributed.is_first():

@@ -19,11 +19,19 @@ from fr import cli
 from fr.config import Config
 
 cli.define_flags(model=False)
-flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir.")
-flags.DEFINE_list("without", [], "Operators to leave out, such as those that use truth from outside.")
+flags.DEFINE_list(
+    "profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir."
+)
+flags.DEFINE_list(
+    "without", [], "Operators to leave out, such as those that use truth from outside."
+)
 flags.DEFINE_bool("head", True, "Train the learned heads and judge them too.")
-flags.DEFINE_bool("declare", False, "Write declaration.json and stop: before the profiles are there.")
-flags.DEFINE_string("frozen", None, "The --workdir of another run, whose head and rule are judged here.")
+flags.DEFINE_bool(
+    "declare", False, "Write declaration.json and stop: before the profiles are there."
+)
+flags.DEFINE_string(
+    "frozen", None, "The --workdir of another run, whose head and rule are judged here."
+)
 
 
 def main() -> None:
@@ -43,7 +51,9 @@ def main() -> None:
         print(declaration)
         return
     announce = lambda text: print(text, end="\n\n", flush=True)
-    result = route(files, config, given.workdir, given.head, announce, given.without, given.frozen)
+    result = route(
+        files, config, given.workdir, given.head, announce, given.without, given.frozen
+    )
     print("\n\n".join(result["tables"]))
     write_page(given.workdir, config)
     print(f"\n  report.html, routing.json and plots/ are in {given.workdir}")

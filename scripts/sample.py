@@ -16,11 +16,11 @@ def main() -> None:
     # Here, as in every script, so that --help and bad flags do not wait for jax.
     from fr import distributed
     from fr.pipeline.sample import sample
-    from fr.report.stages import render_rollouts
+    from fr.report.render import render
     from fr.runs.run import open_run
 
     run = open_run(config, flags.FLAGS.workdir, flags.FLAGS.redo)
-    distributed.print0(render_rollouts(sample(run)))
+    distributed.print0(render("rollouts", sample(run)))
 
 
 if __name__ == "__main__":

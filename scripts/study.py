@@ -42,7 +42,7 @@ def main() -> None:
         trainings,
     )
     from fr.report.declaration import declare, record
-    from fr.report.study_tables import render_study
+    from fr.report.render import render
 
     claim(config, given.workdir)
     declaration = declare(
@@ -73,7 +73,7 @@ def main() -> None:
     record(given.workdir, declaration)
     write_json(epath.Path(given.workdir) / "study.json", result)
     print(
-        f"{render_study(result)}\n\n  {declaration}\n  study.json is in {given.workdir}"
+        f"{render('study', result)}\n\n  {declaration}\n  study.json is in {given.workdir}"
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
-from fr.report.routing_tables import select, titled
+from fr.report.routing_tables import in_order, select, titled
 from fr.routing.profiles import FEATURES, Profiles
 
 _GREY, _INK, _RED = "#c9ced6", "#2b2f36", "#d1495b"
@@ -24,10 +24,10 @@ _LABELS = {
 # The palette of Okabe and Ito, which colour-blind readers can tell apart.
 _PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#7a6c00")
 _AXES = {
-    "spread": "spread: share of tokens with J > 0",
-    "concentration": "concentration: log10 of max J / mean J",
-    "logit_dispersion": "logit dispersion: log10 of V",
-    "lift": "best operator − retry (rescue rate)",
+    "spread": "spread:\nshare of tokens with J > 0",
+    "concentration": "concentration:\nlog10 of max J / mean J",
+    "logit_dispersion": "logit dispersion:\nlog10 of V",
+    "lift": "best operator − retry,\nrescue rate",
 }
 _STYLE = {
     "font.size": 9,
@@ -105,7 +105,7 @@ def draw_rescue(routing: Mapping, cell: str) -> bytes:
         "source": ("source's protocol (same attempts label and score)", "#8d95a1", "o"),
         "split_halves": ("split halves (one labels, the other scores)", _RED, "D"),
     }
-    rows = [row for row in titled(rows, routing) if row["protocol"] in protocols]
+    rows = [row for row in in_order(rows, routing) if row["protocol"] in protocols]
     titles = dict.fromkeys(row["title"] for row in rows)
     place = {title: y for y, title in enumerate(titles)}
     with matplotlib.rc_context(_STYLE):
@@ -223,7 +223,7 @@ def _panels(figure, groups: Mapping, values: Mapping, pairs: Sequence, title: st
     figure.legend(
         handles=handles,
         loc="outside upper left",
-        ncols=len(handles),
+        ncols=min(len(handles), 6),
         title=title,
         **form,
     )

@@ -59,6 +59,21 @@ def titled(rows: Iterable[Mapping], routing: Mapping) -> list[dict]:
     ]
 
 
+def in_order(rows: Iterable[Mapping], routing: Mapping) -> list[dict]:
+    """Rates with the names that people read, in the order of the tables.
+
+    Args:
+        rows: Rows of `routing.json`.
+        routing: Content of the file, for the order of its policies.
+
+    Returns:
+        What `titled` gives of the rows without a reference.
+    """
+    order = [p["name"] for p in routing["policies"]] + ["permuted", "oracle"]
+    rates = select(titled(rows, routing), reference=None)
+    return sorted(rates, key=lambda row: order.index(row["policy"]))
+
+
 def select(rows: Iterable[Mapping], **where) -> list:
     """Rows with the given values.
 
@@ -216,8 +231,7 @@ def _gaps(rows: Sequence[Mapping], cells: bool = False) -> list[Block]:
 def _rates(routing: Mapping, rows: Iterable[Mapping], key: str) -> list[Block]:
     """Rates of every policy by population or protocol, its costs, and its choices."""
     policies = {policy["name"]: policy["block"] for policy in routing["policies"]}
-    order = [*policies, "permuted", "oracle"].index
-    rows = sorted(select(rows, reference=None), key=lambda row: order(row["policy"]))
+    rows = in_order(rows, routing)
     rates = _pivot(rows, lambda row: row["policy"], lambda row: row[key])
     records: list = []
     for _, group in itertools.groupby(rates, lambda row: policies.get(row["policy"])):
