@@ -6,17 +6,16 @@ from jaxtyping import Float
 
 from fr import distributed, store
 from fr.errors import UserError
-from fr.evaluation.eval_metrics import Measures, measure, read_measures
+from fr.evaluation.eval_metrics import Measures, interval_of, measure, read_measures
 from fr.evaluation.sampled_answers import compare_signals
 from fr.runs.attempts import make_attempts, plan_attempt
 from fr.runs.run import Run
-from fr.stats.bootstrap import Estimate
+from fr.stats.bootstrap import HEADER, percent
 from fr.tasks.formats import SETS, probe
 from fr.types import GRADES, ROLLOUT
 from fr.workdir import PathLike, write_json
 
 _FOLDER = "evaluation"
-_NO_SHARES = ("length",)
 
 
 def evaluate(run: Run, against: PathLike | None = None) -> dict:
@@ -69,12 +68,16 @@ def _summary(run: Run, found: Measures) -> dict:
     )
     figures = found.figures(run.config)
     return {
+        **HEADER,
         "model": run.names[0],
         "task": run.config.task.name,
         "problems": len(run.problems),
         "samples": c.samples,
         "grades": {grade: grades.count(grade) for grade in GRADES},
-        "figures": {name: _figure(name, value) for name, value in figures.items()},
+        "figures": {
+            name: interval_of(name, value, share=True).as_dict()
+            for name, value in figures.items()
+        },
         "reliability": {
             name: _reliability(sums.sum(axis=0)) for name, sums in found.bins.items()
         },
@@ -84,31 +87,15 @@ def _summary(run: Run, found: Measures) -> dict:
     }
 
 
-def _figure(name: str, value: Estimate) -> dict:
-    low, high = value.interval()
-    if name not in _NO_SHARES:
-        low, high = max(low, 0.0), min(high, 1.0)
-    return {
-        key: _known(number)
-        for key, number in (("mean", value.value), ("low", low), ("high", high))
-    }
-
-
 def _reliability(sums: Float[np.ndarray, "K 3"]) -> list[dict]:
-    """What attempts of each bin say, and how often they are right."""
+    """Mean confidence of the attempts of each bin and the share right, in percent."""
     rows = []
     for i, (count, confidence, right) in enumerate(sums):
-        means = (
-            {"confidence": confidence / count, "right": right / count} if count else {}
-        )
-        rows.append(
-            {
-                "from": i / len(sums),
-                "to": (i + 1) / len(sums),
-                "attempts": int(count),
-                **means,
-            }
-        )
+        ends = {"from": percent(i / len(sums)), "to": percent((i + 1) / len(sums))}
+        rows.append(ends | {"attempts": int(count)})
+        if count:
+            rows[-1]["confidence"] = percent(confidence / count)
+            rows[-1]["right"] = percent(right / count)
     return rows
 
 
@@ -120,18 +107,8 @@ def _differences(ours: Measures, theirs: Measures, run: Run) -> dict:
     here, there = ours.figures(run.config), theirs.figures(run.config)
     rows = {}
     for name in (name for name in here if name in there):
-        difference = here[name] - there[name]
-        low, high = difference.interval()
-        row = {
-            "there": there[name].value,
-            "difference": difference.value,
-            "low": low,
-            "high": high,
-        }
-        row["p"] = difference.p_value() if np.isfinite(low) else np.nan
-        rows[name] = {key: _known(number) for key, number in row.items()}
+        gap = interval_of(name, here[name] - there[name])
+        p = None if gap.low is None else (here[name] - there[name]).p_value()
+        value = interval_of(name, there[name]).value
+        rows[name] = {"there": value, "difference": gap.as_dict(), "p": p}
     return {"figures": rows}
-
-
-def _known(number: float) -> float | None:
-    return None if np.isnan(number) else float(number)

@@ -11,7 +11,7 @@ from fr import store
 from fr.config import Config
 from fr.errors import UserError
 from fr.runs.run import Run
-from fr.stats.bootstrap import Estimate, estimate, resample_weights
+from fr.stats.bootstrap import Estimate, Interval, estimate, resample_weights
 from fr.stats.calibration import answer_confidence, bin_sums, error_of, premature
 from fr.stats.pass_at_k import pass_at_k
 from fr.tasks.countdown_rules import step_errors
@@ -20,6 +20,7 @@ from fr.types import GRADER_ERROR, RIGHT, Problem
 from fr.workdir import PathLike, write_json
 
 _FILE = "evaluation_problems.json"
+_NO_SHARES = ("length",)
 _COLUMNS = (
     "problem",
     "text",
@@ -74,6 +75,25 @@ class Measures:
     def write(self, workdir: epath.Path) -> None:
         """Keep the sums in `workdir`, for other evaluations to be compared with."""
         write_json(workdir / _FILE, dataclasses.asdict(self))
+
+
+def interval_of(name: str, value: Estimate, share: bool = False) -> Interval:
+    """A figure, or a difference of two, in percent; the length of attempts in tokens.
+
+    Args:
+        name: Name of the figure.
+        value: The figure and its resamples, a share unless it is a length.
+        share: Keep the ends within 0 and 100.
+
+    Returns:
+        Value and ends, None where they are unknown.
+    """
+    if name in _NO_SHARES:
+        return value.plain()
+    found = value.percent()
+    if not share or found.low is None:
+        return found
+    return Interval(found.value, max(found.low, 0.0), min(found.high, 100.0))
 
 
 def read_measures(workdir: PathLike) -> Measures:

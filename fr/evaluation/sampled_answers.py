@@ -10,7 +10,7 @@ from fr import store
 from fr.runs.attempts import Planned, make_attempts
 from fr.runs.run import Run
 from fr.sampling.probes import forced_rows
-from fr.stats.bootstrap import estimate, resample_weights
+from fr.stats.bootstrap import Interval, estimate, percent, resample_weights, rounded
 from fr.tasks.formats import SETS, probe
 from fr.types import RIGHT, Probe, Problem, Request, Rollout
 
@@ -162,16 +162,15 @@ def _agreement(
     found = estimate(_pearson(weights @ sums), len(names))
     noise = np.mean(scored * (1 - scored)) / run.config.evaluation.answers
     low, high = found.interval()
-    values = {
-        "correlation": found.value,
-        "low": max(low, -1.0),
-        "high": min(high, 1.0),
-        "largest_possible": np.sqrt(scored.var() / (scored.var() + noise)),
-        "scored": scored.mean(),
-        "sampled": sampled.mean(),
-    }
-    return {"cuts": len(at)} | {
-        key: None if np.isnan(x) else float(x) for key, x in values.items()
+    correlation = Interval(*map(rounded, (found.value, max(low, -1.0), min(high, 1.0))))
+    with np.errstate(invalid="ignore"):
+        largest = np.sqrt(scored.var() / (scored.var() + noise))
+    return {
+        "cuts": len(at),
+        "correlation": correlation.as_dict(),
+        "largest_possible": rounded(largest),
+        "scored": percent(scored.mean()),
+        "sampled": percent(sampled.mean()),
     }
 
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from fr import store
 from fr.config import FROM, Config, as_dict
 from fr.errors import UserError
-from fr.evaluation.eval_metrics import Measures, read_measures
+from fr.evaluation.eval_metrics import Measures, interval_of, read_measures
 from fr.metrics import read_lines
-from fr.stats.bootstrap import Estimate, estimate, holm, resample_weights
+from fr.stats.bootstrap import HEADER, Estimate, estimate, holm, resample_weights
 from fr.stats.calibration import error_of
 from fr.training.rlsf import CANDIDATES
 from fr.workdir import PathLike, claim_workdir, to_json
@@ -121,8 +121,9 @@ def summarise(config: Config, workdir: PathLike) -> dict:
     ]
     known = [row for row in rows if row["p"] is not None]
     for row, p in zip(known, holm([row["p"] for row in known])):
-        row["holm_p"] = p
+        row["p_holm"] = p
     return {
+        **HEADER,
         "seeds": list(study.seeds),
         "problems": len(found[reference][0].problems),
         "primary": list(study.primary),
@@ -130,7 +131,8 @@ def summarise(config: Config, workdir: PathLike) -> dict:
             name: {
                 "settings": dict(settings.get(name, ())),
                 "figures": {
-                    figure: _value(value) for figure, value in figures[name].items()
+                    figure: interval_of(figure, value).as_dict()
+                    for figure, value in figures[name].items()
                 },
                 "by_seed": {
                     figure: _by_seed(found[name], figure) for figure in figures[name]
@@ -191,23 +193,16 @@ def _figures(
 def _difference(
     arm: str, reference: str, figure: str, figures: dict[str, dict[str, Estimate]]
 ) -> dict:
-    difference = figures[arm][figure] - figures[reference][figure]
-    value = _value(difference)
-    p = None if value["low"] is None else difference.p_value()
-    return {"arm": arm, "reference": reference, "figure": figure, **value, "p": p}
-
-
-def _value(found: Estimate) -> dict:
-    numbers = (found.value, *found.interval())
-    return {
-        name: None if np.isnan(x) else float(x)
-        for name, x in zip(("mean", "low", "high"), numbers)
-    }
+    gap = figures[arm][figure] - figures[reference][figure]
+    interval = interval_of(figure, gap)
+    row = {"arm": arm, "reference": reference, "figure": figure}
+    row["difference"] = interval.as_dict()
+    return row | {"p": None if interval.low is None else gap.p_value()}
 
 
 def _by_seed(each: list[Measures], figure: str) -> list[float | None]:
-    values = [measures.values()[figure] for measures in each]
-    return [None if np.isnan(value) else value for value in values]
+    values = (measures.values()[figure] for measures in each)
+    return [interval_of(figure, Estimate(x, np.array([]), 1)).value for x in values]
 
 
 def _spent(config: Config, workdir: PathLike, arm: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from fr.routing.columns import COLUMNS, read_columns
 from fr.routing.folds import assign
 from fr.routing.pool import make_pool
 from fr.routing.profiles import FEATURES, Profiles
-from fr.stats.bootstrap import percent
+from fr.stats.bootstrap import Interval, percent
 
 EVERYWHERE = "all tasks"
 
@@ -151,7 +151,7 @@ def _leave_run_out(
     left = leave_run_out(x, run, methods, asked.fold, config.routing.permutations, rng)
     return {
         **_mean(left.accuracy),
-        **{key: percent(getattr(left, key)) for key in ("null", "low", "high")},
+        "chance": Interval(*map(percent, (left.null, left.low, left.high))).as_dict(),
         "p": round(left.p, 6),
         "labellings": left.labellings,
         "by_run": {

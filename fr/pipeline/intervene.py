@@ -15,7 +15,7 @@ from fr.pipeline.profiles import failures_by_problem, write_tables
 from fr.runs.attempts import make_attempts, plan_change
 from fr.runs.run import Run
 from fr.sampling.rows import row_key
-from fr.stats.bootstrap import rate
+from fr.stats.bootstrap import percent, rate
 from fr.stats.pass_at_k import plurality, surest, weighted
 from fr.tasks.answers import canonical_answers
 from fr.tasks.formats import Written, format_of
@@ -109,7 +109,7 @@ def _by_operator(run: Run) -> dict[str, dict]:
                 run.config.routing.bootstrap,
                 run.config.seed,
             ),
-            "fired": sum(row["fire_position"] >= 0 for row in own) / len(own),
+            "fired": percent(sum(row["fire_position"] >= 0 for row in own) / len(own)),
             "outside": OPERATORS[name].outside,
         }
     return out

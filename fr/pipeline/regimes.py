@@ -1,6 +1,5 @@
 """Regimes of the failures of each cell, and what rescues the failures of each, as plain records."""
 
-import dataclasses
 import zlib
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ from fr.config import Config
 from fr.diagnosis.regimes import ALGORITHMS, NULLS, Regimes, find_regimes
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import ZStatistics
-from fr.stats.bootstrap import estimate, holm, percent, resample_weights
+from fr.stats.bootstrap import Interval, estimate, holm, resample_weights, rounded
 
 _CLAIM = 0.05  # Holm's p, over cells, below which a null is called beaten
 
@@ -79,12 +78,12 @@ def _describe(
     features: list[str],
     config: Config,
 ) -> dict:
-    numbers = {
-        name: round(getattr(regimes, name), 6)
-        for name in ("stability", "low", "high", "seeds")
-    }
     nulls = {
-        name: {k: round(v, 6) for k, v in dataclasses.asdict(null).items()}
+        name: {
+            "stability": _interval(null.mean, null.low, null.high),
+            "p": rounded(null.p),
+            "drawn": null.drawn,
+        }
         for name, null in regimes.nulls.items()
     }
     members = [
@@ -95,7 +94,8 @@ def _describe(
         "silhouettes": {
             str(k): round(value, 6) for k, value in regimes.silhouettes.items()
         },
-        **numbers,
+        "stability": _interval(regimes.stability, regimes.low, regimes.high),
+        "seeds": rounded(regimes.seeds),
         "nulls": nulls,
         "regimes": [
             {
@@ -117,15 +117,14 @@ def _rescue(profiles: Profiles, rows: np.ndarray, config: Config) -> dict:
     rng = _generator(profiles.cell, config, f"rescue {rows[0]}")
     weights = resample_weights(len(rows), config.routing.bootstrap, rng)
     means = weights @ profiles.rates[rows] / len(rows)
-    rescue = {}
-    for name, values in zip(profiles.operators, means.T):
-        low, high = estimate(values, len(rows)).interval()
-        rescue[name] = {
-            "mean": percent(values[0]),
-            "low": percent(low),
-            "high": percent(high),
-        }
-    return rescue
+    return {
+        name: estimate(values, len(rows)).percent().as_dict()
+        for name, values in zip(profiles.operators, means.T)
+    }
+
+
+def _interval(value: float, low: float, high: float) -> dict:
+    return Interval(*map(rounded, (value, low, high))).as_dict()
 
 
 def _generator(cell: str, config: Config, purpose: str) -> np.random.Generator:

@@ -13,14 +13,11 @@ from fr.errors import UserError
 from fr.pipeline.audit import audit
 from fr.pipeline.regimes import describe_regimes
 from fr.progress import stage
-from fr.report.ablation_tables import render_ablation
 from fr.report.declaration import declare, record
-from fr.report.failure_tables import render_audit, render_regimes
 from fr.report.page import SCHEDULES_PLOT, plot_name
-from fr.report.policy_tables import render_interaction, render_policies, render_power
-from fr.report.routing_tables import render_cell
-from fr.report.schedule_tables import render_schedules
-from fr.report.transfer_tables import render_calibration, render_transfer
+from fr.report.render import render, to_text
+from fr.report.routing_tables import routing_sections
+from fr.report.schema_1 import upgrade
 from fr.routing.folds import OUT_OF_FOLD
 from fr.routing.interaction import describe_interaction
 from fr.routing.learn import READS, train_head
@@ -71,15 +68,16 @@ def route(
     first = describe_interaction(cells, config)
     if announce:
         announce(f"  {declaration}")
-        announce(render_interaction(first))
+        announce(render("interaction", first))
     stage(2, 5, "routing: power of the data")
     known = measure_certainty(
         tqdm(cells, desc="power", unit="cell", disable=len(cells) < 8), config
     )
     if announce:
         announce(
-            render_power(
-                [(p.cell, c.record if c else None) for p, c in zip(cells, known)]
+            render(
+                "power",
+                [(p.cell, c.record if c else None) for p, c in zip(cells, known)],
             )
         )
     stage(3, 5, "routing: policies" + ", heads" * heads)
@@ -93,20 +91,27 @@ def route(
         "audit": audit(cells, config),
     }
     # Here, so that bad input is refused before the second that matplotlib takes to import.
-    from fr.report.plots import draw_cost, draw_landscape, draw_rescue, draw_schedules
+    from fr.report.plots import draw_curves, draw_landscape, draw_rescue
 
     stage(5, 5, "routing: plots")
+    found = upgrade(summary)
     plots, names = {}, [profiles.cell for profiles in cells]
     drawn = tqdm(cells, desc="plots", unit="cell", disable=len(cells) < 8)
     for profiles, cell in zip(drawn, summary["cells"]):
         plots[plot_name("landscape", profiles.cell, names)] = draw_landscape(
             profiles, config.routing
         )
-        plots[plot_name("rescue", profiles.cell, names)] = draw_rescue(cell)
+        plots[plot_name("rescue", profiles.cell, names)] = draw_rescue(
+            found, profiles.cell
+        )
         if cell["cost"] and cell["cost"]["curve"]:
-            plots[plot_name("cost", profiles.cell, names)] = draw_cost(cell)
+            plots[plot_name("cost", profiles.cell, names)] = draw_curves(
+                found, profiles.cell, f"Solved within a budget: {profiles.cell}"
+            )
     if summary["schedules"]:
-        plots[SCHEDULES_PLOT] = draw_schedules(summary["schedules"])
+        plots[SCHEDULES_PLOT] = draw_curves(
+            found, "all cells", "One operator after another"
+        )
     try:
         for name, image in plots.items():
             write_whole(epath.Path(workdir) / "plots" / name, image)
@@ -117,17 +122,9 @@ def route(
         raise UserError(
             f"--workdir={workdir}: cannot be written ({error.strerror or error})"
         ) from error
-    tables = [render_cell(cell) for cell in summary["cells"]]
-    tables += [
-        render_policies(summary),
-        render_transfer(summary),
-        render_calibration(summary),
-    ]
-    tables += [
-        render_schedules(summary["schedules"]),
-        render_ablation(summary["ablation"]),
-    ]
-    tables += [render_regimes(summary["regimes"]), render_audit(summary["audit"])]
+    # Power was announced before anything was judged.
+    sections = [s for s in routing_sections(found) if s.title != "Power"]
+    tables = [to_text([section]) for section in sections]
     return {"summary": summary, "tables": [text for text in tables if text]}
 
 

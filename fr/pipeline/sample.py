@@ -3,7 +3,7 @@
 from fr import store
 from fr.runs.attempts import make_attempts, plan_attempt
 from fr.runs.run import Run
-from fr.stats.bootstrap import rate
+from fr.stats.bootstrap import percent, rate
 from fr.tasks.formats import probe
 from fr.types import GRADES, RIGHT, ROLLOUT, is_failure
 
@@ -44,5 +44,5 @@ def summarise_rollouts(run: Run) -> dict:
             run.config.routing.bootstrap,
             run.config.seed,
         ),
-        "truncated": sum(truncated) / max(len(grades), 1),
+        "truncated": percent(sum(truncated) / max(len(grades), 1)),
     }

@@ -17,9 +17,9 @@ from fr.report.declaration import restore
 from fr.report.html import page
 from fr.report.limits import limits
 from fr.report.render import REPORTS
+from fr.report.schema_1 import upgrade
 from fr.report.tables import Block, Images, Section, table, words
-from fr.stages import read_object
-from fr.workdir import PathLike, to_json, write_whole
+from fr.workdir import PathLike, read_object, to_json, write_whole
 
 NAME = "report.html"
 SCHEDULES_PLOT = "schedules.png"  # all cells together
@@ -51,6 +51,7 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
         raise UserError(
             f"{workdir}: routing.json is missing; scripts/route.py writes it"
         )
+    routing = upgrade(routing)
     found = {s.title: list(s.blocks) for s in REPORTS["routing"](routing)}
     names = [cell["cell"] for cell in routing["cells"]]
     drawn = [

@@ -9,6 +9,8 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from scipy.stats import beta
 
 LEVEL = 0.95  # of every interval
+# Head of every JSON file with intervals.
+HEADER = {"schema": 2, "unit": "percent", "level": LEVEL}
 _DECIMALS = 6  # of a printed number: all machines agree on them
 
 
@@ -270,7 +272,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def rate(
     problems: Iterable[str], hits: Iterable[bool], resamples: int, seed: int
-) -> dict[str, float]:
+) -> dict:
     """Estimate a share of hits among attempts, with a bootstrap over problems.
 
     If no resample differs, as for 0 of 12, the bootstrap has no width; the interval is
@@ -283,23 +285,21 @@ def rate(
         seed: of the resamples.
 
     Returns:
-        {"mean", "low", "high", "n"} as shares, `n` the number of attempts, and
-        "exact" if the interval is exact.
+        {"interval", "n"}: percent and the number of attempts; "exact" is True if the
+        interval is exact.
     """
     names, index = np.unique(list(problems), return_inverse=True)
     if not len(names):
-        return {"mean": None, "low": None, "high": None, "n": 0}
+        return {"interval": Interval(None).as_dict(), "n": 0}
     attempts = np.bincount(index)
     right = np.bincount(index, weights=np.fromiter(hits, float))
     weights = resample_weights(len(names), resamples, np.random.default_rng(seed))
     found = estimate((weights @ right) / (weights @ attempts), len(names))
-    low, high = found.interval()
-    record = {"mean": found.value, "low": max(low, 0.0), "high": min(high, 1.0)}
-    record["n"] = int(attempts.sum())
-    if np.ptp(right / attempts) > 0:
-        return record
-    low, high = clopper_pearson(found.value, len(names))
-    return record | {"low": low, "high": high, "exact": True}
+    exact = not np.ptp(right / attempts) > 0
+    low, high = clopper_pearson(found.value, len(names)) if exact else found.interval()
+    ends = Interval(percent(found.value), percent(max(low, 0)), percent(min(high, 1)))
+    record = {"interval": ends.as_dict(), "n": int(attempts.sum())}
+    return record | ({"exact": True} if exact else {})
 
 
 def clopper_pearson(
