@@ -44,13 +44,15 @@ def main() -> None:
             "config.study.arms is empty: name the causes and what their specialists "
             "learn from"
         )
+    from benchmarks.cause_tables import cause_tables
     from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
     from fr.evaluation.study import claim
     from fr.pipeline.audit import audit
     from fr.pipeline.profiles import table_of
     from fr.pipeline.route import route
-    from fr.report.cause_tables import render_causes
     from fr.report.page import write_page
+    from fr.report.render import to_text
+    from fr.report.tables import Section
     from fr.routing.profiles import write_profiles
 
     workdir = epath.Path(given.workdir)
@@ -76,12 +78,13 @@ def main() -> None:
             write_profiles(workdir / table_of(first), early)
             causes["early"].append({"failures": first, **told_early(early, config)})
     write_json(workdir / "causes.json", causes)
-    print(render_causes(causes), end="\n\n", flush=True)
+    print(to_text(cause_tables(causes)), end="\n\n", flush=True)
 
     # --------------------------------------------------------------- routing
     routing = route([workdir / "profiles.csv"], config, workdir, given.head, print)
     print("\n" + "\n\n".join(routing["tables"]))
-    write_page(workdir, config)
+    found = Section("Exploratory: planted causes", cause_tables(causes))
+    write_page(workdir, config, [found])
     print(
         "\n  report.html, causes.json, routing.json, plots/ and the lineages are in "
         f"{workdir}"

@@ -19,7 +19,9 @@ from fr.routing.pool import MODEL, QUESTION, Pool, make_pool
 from fr.routing.profiles import Profiles, read_profiles
 from fr.routing.recorded import join
 from fr.stats.bootstrap import (
+    HEADER,
     Estimate,
+    Interval,
     clopper_pearson,
     estimate,
     percent,
@@ -162,6 +164,7 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
     questions = resample_weights(pool.problem.max() + 1, config.routing.bootstrap, draw)
     weights = seeds[:, pool.cell] * questions[:, pool.problem]
     return {
+        **HEADER,
         "causes": causes,
         "seeds": list(config.study.seeds),
         "operators": list(pool.operators),
@@ -214,9 +217,11 @@ def _rescue(
             "cause": name,
             "operator": operator,
             "attempts": int(attempts[o]),
-            **_share(found[o], questions),
+            "interval": _share(found[o], questions),
+            "minus_retry": None
+            if operator == "retry"
+            else (found[o] - retry).percent().as_dict(),
         }
-        | {"minus_retry": _percent(found[o] - retry) if operator != "retry" else None}
         for o, operator in enumerate(pool.operators)
     ]
 
@@ -252,7 +257,7 @@ def _diagnoses(
             {
                 "reads": title,
                 "columns": names,
-                "accuracy": _percent(estimate(accuracy, len(pool.cells))),
+                "accuracy": estimate(accuracy, len(pool.cells)).percent().as_dict(),
                 "by_seed": [
                     percent(np.nanmean(np.diagonal(share))) for share in by_seed
                 ],
@@ -268,15 +273,6 @@ def _share(found: Estimate, questions: int) -> dict:
     12.
     """
     if questions and np.ptp(found.samples) == 0:
-        low, high = clopper_pearson(found.value, questions)
-        return {
-            "mean": percent(found.value),
-            "low": percent(low),
-            "high": percent(high),
-        }
-    return _percent(found)
-
-
-def _percent(found: Estimate) -> dict:
-    low, high = found.interval()
-    return {"mean": percent(found.value), "low": percent(low), "high": percent(high)}
+        ends = clopper_pearson(found.value, questions)
+        return Interval(*map(percent, (found.value, *ends))).as_dict()
+    return found.percent().as_dict()

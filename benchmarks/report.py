@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from benchmarks.parts import Part
 from benchmarks.side_by_side import Result
 from benchmarks.systems import PEERS
-from fr.report.tables import number, table
+from fr.report.render import to_text
+from fr.report.tables import Column, Table, number
 
 OURS, FEWEST = "fr", 64  # `fr` is judged at this many rows or more
 GOAL = 2.0  # times the best peer
@@ -125,14 +126,15 @@ def systems_table(systems: dict[str, Result]) -> str:
             )
             rows.append([name if first else "", label, *cells, *tail])
     notes = [
-        f"  {name}: {result.about}" for name, result in systems.items() if result.about
+        f"{name}: {result.about}" for name, result in systems.items() if result.about
     ]
     notes += [
-        f"  {name} failed: {result.error}"
+        f"{name} failed: {result.error}"
         for name, result in systems.items()
         if result.error
     ]
-    return "\n".join([table(header, rows, left=(0, 1)), *notes])
+    columns = [Column(title, left=i < 2) for i, title in enumerate(header)]
+    return to_text([Table(columns, rows, note="\n".join(notes))])
 
 
 def _rate(result: Result, size: int, kind: str, best: tuple[int, float] | None) -> str:
@@ -181,7 +183,9 @@ def figures_table(
             _figure(f.name, f.value, f.goal, f.at_least, f.unit, f.digits)
             for f in part.figures
         ]
-    lines = [table(["figure", "measured", "goal", ""], rows)] if rows else []
+    names = ("figure", "measured", "goal", "")
+    columns = [Column(name, left=i == 0) for i, name in enumerate(names)]
+    lines = [to_text([Table(columns, rows)])] if rows else []
     lines += [f"  {name} could not be measured: {why}" for name, why in failed.items()]
     if found["why"] is not None:
         lines.append(f"  no comparison with peers: {found['why']}")

@@ -11,7 +11,7 @@ from fr.config import Config, RoutingConfig
 from fr.diagnosis.classifiers import CLASSIFIERS, fold_accuracy, leave_run_out
 from fr.pipeline import audit as rooms
 from fr.pipeline.audit import audit, method_of, run_of
-from fr.report.failure_tables import render_audit
+from fr.report.render import render
 from fr.routing.profiles import read_cells
 
 RELEASED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "failure_profiles"
@@ -147,7 +147,7 @@ def test_several_runs_a_method_are_left_out_one_by_one():
         run["leave_run_out"] is None
         and run["folds"]["features"]["logistic"]["accuracy"] < 75
     )
-    text = render_audit([method, run])
+    text = " ".join(render("audit", [method, run]).split())
     assert "6 ways to deal" in text and "CONFOUNDED" not in text
 
 
@@ -158,7 +158,7 @@ def test_one_run_a_method_is_called_confounded():
         and method["leave_run_out"] is None
     )
     assert method["confounded"] == ["training run"]
-    text = render_audit([method])
+    text = " ".join(render("audit", [method]).split())
     assert (
         "CONFOUNDED with the training run" in text
         and "one training run of grpo and of sft" in text
@@ -176,9 +176,9 @@ def test_a_task_of_one_method_is_called_confounded():
 
 def test_what_cannot_be_audited_says_so():
     assert audit(cells(("countdown",)), CONFIG) == []
-    assert "needs failures of two methods" in render_audit([])
+    assert "needs failures of two methods" in render("audit", [])
     (few,) = audit(cells(("sft1p7b", "grpo1p7b"), problems=3), CONFIG)
-    assert few["folds"] is None and "needs 4 failed problems" in render_audit([few])
+    assert few["folds"] is None and "needs 4 failed problems" in render("audit", [few])
 
 
 @pytest.mark.parametrize(

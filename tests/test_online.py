@@ -20,7 +20,7 @@ from fr.diagnosis.junction import Trace
 from fr.errors import UserError
 from fr.pipeline.online import attempt_online, reads_ancestor
 from fr.pipeline.spending import route_online
-from fr.report.online_tables import render_online
+from fr.report.render import render
 from fr.routing import router as routers
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.router import Router, fixed_router, load_router
@@ -159,20 +159,20 @@ def test_without_a_verifier_no_grade_decides(make_run):
     groups = by_problem(run.workdir / "online" / "split")
     assert {len(group) for group in groups.values()} == {AFTER + MORE}
     assert sum(summary["routes"].values()) == len(groups)
-    assert "right by vote within a cost" in render_online(summary)
+    assert "right by vote within a cost" in render("online", summary)
 
 
 def test_the_table_of_a_policy_that_is_its_own_reference(make_run):
     summary = route_online(make_run(), fixed_router("retry"))
     assert summary["curve"][0]["minus"] == {} and summary["problems"] == 7
-    assert "retry" in render_online(summary)
+    assert "retry" in render("online", summary)
 
 
 def test_a_policy_is_held_against_another(make_run):
     hot, restart = fixed_router("hot"), fixed_router("prefix_restart")
     summary = route_online(make_run(), hot, restart)
     assert summary["reference"] == restart.name and set(summary["curve"][0]["minus"]) == {hot.name}
-    assert f"{restart.name}, %" in render_online(summary)
+    assert f"{restart.name}, %" in render("online", summary)
 
 
 def test_a_router_may_stop(make_run):

@@ -11,7 +11,7 @@ from synthetic_profiles import make
 from fr.config import Config, RoutingConfig
 from fr.errors import UserError
 from fr.pipeline.profiles import deployment_weight
-from fr.report.schedule_tables import price_words
+from fr.report.routing_tables import price_words
 from fr.routing.budget import budget_curve
 from fr.routing.cells import describe_cell, describe_cost
 from fr.routing.outcomes import outcomes_of

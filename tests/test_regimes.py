@@ -11,7 +11,7 @@ from synthetic_profiles import make
 from fr.config import ClustersConfig, Config, RoutingConfig
 from fr.diagnosis.regimes import ALGORITHMS, NULLS, draw_null, find_regimes
 from fr.pipeline.regimes import describe_regimes
-from fr.report.failure_tables import render_regimes
+from fr.report.render import render
 from fr.routing.profiles import FEATURES
 from fr.stats.bootstrap import holm
 
@@ -143,9 +143,9 @@ def test_regimes_are_described_by_their_own_problems():
         )
         easy = truth[labels == i].mean() == 0
         assert regime["rescue"]["retry"] == dict.fromkeys(
-            ("mean", "low", "high"), 100.0 * easy
+            ("value", "low", "high"), 100.0 * easy
         )
-    text = render_regimes([record])
+    text = " ".join(render("clusters", [record]).split())
     assert "more stable than both nulls" in text and "exploratory" in text
 
 
@@ -155,7 +155,7 @@ def test_a_cell_that_cannot_be_clustered_says_why():
     features = lonely.features.copy()
     features[:, 0], features[:, 1] = np.nan, 0.1
     lonely = dataclasses.replace(lonely, features=features)
-    text = render_regimes(describe_regimes([few, lonely], CONFIG))
+    text = " ".join(render("clusters", describe_regimes([few, lonely], CONFIG)).split())
     assert (
         "model|task: n/a (needs 20 failed problems" in text
         and "lonely: n/a (needs two features" in text
@@ -186,4 +186,4 @@ def test_p_is_adjusted_over_cells_and_algorithms_and_nothing_else_depends_on_cel
             assert [null["p_holm"] for null in nulls] == pytest.approx(
                 holm([null["p"] for null in nulls]), abs=1e-6
             )
-    assert "NO more stable than" in render_regimes(both)
+    assert "NO more stable than" in render("clusters", both)

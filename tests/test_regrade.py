@@ -14,7 +14,7 @@ from fr.config import Config, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.pipeline.regrade import EXAMPLES, regrade
 from fr.pipeline.sample import sample
-from fr.report.grade_tables import render_regraded
+from fr.report.render import render
 from fr.runs import attempts as pipeline_attempts
 from fr.runs import stages
 from fr.runs.inputs import grader
@@ -158,7 +158,7 @@ def test_the_script_shows_a_table_and_a_few_changes(sampled, tmp_path):
         and "--write" in done.stdout
     )
     assert done.stdout.count("reference:") <= EXAMPLES and digests(workdir) == before
-    wrote = render_regraded(regrade(workdir, write=True), True)
+    wrote = " ".join(render("grades", regrade(workdir, write=True)).split())
     assert "3 shards were replaced" in wrote
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from fr.config import RoutingConfig
 from fr.errors import UserError
-from fr.report.plots import draw_schedules
-from fr.report.schedule_tables import render_schedules
+from fr.report.plots import draw_curves
+from fr.report.render import render
+from fr.report.schema_1 import upgrade_schedules
 from fr.routing.folds import make_folds
 from fr.routing.outcomes import outcomes_of
 from fr.routing.pool import make_pool
@@ -137,9 +138,11 @@ def test_what_is_told_is_gained_at_every_budget_and_lost_by_exchange():
         assert point["head_free"]["minus_permuted"]["low"] > 0
     orders = result["orders"]["head_free"]["t"]
     assert orders["retry"][0] == "retry" and orders["wait"][0] == "wait"
-    assert draw_schedules(result).startswith(b"\x89PNG")
-    text = render_schedules(result)
-    assert "free head − one order" in text and f"of {len(cell)} failed problems" in text
+    told = upgrade_schedules(result)
+    assert draw_curves(told, "all cells", "orders").startswith(b"\x89PNG")
+    text = " ".join(render("schedules", told).split())
+    assert "learned orders, free" in text and f"{len(cell)} failed problems" in text
+    assert "prices: " in text and "retry 1" in text
 
 
 def test_a_choice_that_knows_nothing_gains_nothing():
@@ -165,7 +168,8 @@ def test_reading_is_paid_before_the_first_attempt():
 
 def test_without_costs_there_is_no_curve():
     pool = make_pool([dataclasses.replace(drawn(60, 0)[0], extras={})])
-    assert judge_schedules(pool, QUICK, STREAM, np.ones((2, 60))) is None and render_schedules(None) == ""
+    assert judge_schedules(pool, QUICK, STREAM, np.ones((2, 60))) is None
+    assert render("schedules", {"schedules": None}) == ""
 
 
 def test_a_head_of_orders_sees_what_is_worth_more_in_the_long_run():

@@ -19,7 +19,7 @@ from fr.evaluation.study import (
     trainings,
     unit,
 )
-from fr.report.study_tables import render_study
+from fr.report.render import render
 
 ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
 
@@ -113,16 +113,14 @@ def test_arms_may_be_added_to_a_study_and_none_be_changed(tmp_path):
 def test_a_planted_lift_is_found_and_pairing_takes_away_what_arms_share(tmp_path):
     write(tmp_path, seeds=6, lift=0.10, spread=0.08)
     result = summarise(config(6), tmp_path)
-    found = row(result)
-    assert (
-        found["low"] > 0 and found["low"] < 0.10 < found["high"] and found["p"] < 0.05
-    )
-    assert found["primary"] and not row(result, "premature")["primary"]
+    found = row(result)["difference"]
+    assert 0 < found["low"] < 10 < found["high"] and row(result)["p"] < 0.05
+    assert row(result)["primary"] and not row(result, "premature")["primary"]
     # Each arm alone is known far less well than their difference.
     alone = result["arms"]["plain"]["figures"]["accuracy"]
     assert alone["high"] - alone["low"] > 1.5 * (found["high"] - found["low"])
     by_seed = result["arms"]["better"]["by_seed"]["accuracy"]
-    assert result["arms"]["better"]["figures"]["accuracy"]["mean"] == pytest.approx(
+    assert result["arms"]["better"]["figures"]["accuracy"]["value"] == pytest.approx(
         np.mean(by_seed)
     )
 
@@ -130,14 +128,15 @@ def test_a_planted_lift_is_found_and_pairing_takes_away_what_arms_share(tmp_path
 def test_without_a_lift_the_interval_has_zero(tmp_path):
     write(tmp_path, seeds=6, lift=0.0, spread=0.05)
     found = row(summarise(config(6), tmp_path))
-    assert found["low"] < 0 < found["high"] and found["p"] > 0.05
+    assert found["difference"]["low"] < 0 < found["difference"]["high"]
+    assert found["p"] > 0.05
 
 
 def test_seeds_are_resampled_too(tmp_path):
     write(tmp_path, seeds=4, lift=0.1, spread=0.0)
-    quiet = row(summarise(config(4), tmp_path))
+    quiet = row(summarise(config(4), tmp_path))["difference"]
     write(tmp_path / "loud", seeds=4, lift=0.1, spread=0.3)
-    loud = row(summarise(config(4), tmp_path / "loud"))
+    loud = row(summarise(config(4), tmp_path / "loud"))["difference"]
     assert loud["high"] - loud["low"] > 2 * (quiet["high"] - quiet["low"])
 
 
@@ -154,7 +153,7 @@ def test_what_a_training_spent_is_a_mean_over_seeds(tmp_path):
 
 def test_the_table_says_what_was_chosen_beforehand_and_what_is_not_known(tmp_path):
     write(tmp_path, seeds=3, lift=0.1, spread=0.0)
-    text = render_study(summarise(config(3), tmp_path))
+    text = render("study", summarise(config(3), tmp_path))
     lines = [
         line for line in text.splitlines() if line.strip().startswith("better − plain")
     ]
@@ -175,14 +174,13 @@ def test_a_calibration_error_is_of_each_model_alone(tmp_path):
         calibrated(tmp_path, "better", seed, 0.55, 0.55)
     result = summarise(config(2, primary=("better", "plain", "ece_own")), tmp_path)
     plain, better = (result["arms"][arm] for arm in ("plain", "better"))
-    assert plain["figures"]["ece_own"]["mean"] == pytest.approx(0.2)
-    assert plain["by_seed"]["ece_own"] == pytest.approx([0.2, 0.2]) and plain[
-        "figures"
-    ]["accuracy"]["mean"] == (pytest.approx(0.55))
-    assert better["figures"]["ece_own"]["mean"] == pytest.approx(0, abs=1e-9)
+    assert plain["figures"]["ece_own"]["value"] == pytest.approx(20)
+    assert plain["by_seed"]["ece_own"] == pytest.approx([20, 20])
+    assert plain["figures"]["accuracy"]["value"] == pytest.approx(55)
+    assert better["figures"]["ece_own"]["value"] == pytest.approx(0, abs=1e-6)
     found = row(result, "ece_own")
-    assert found["primary"] and found["mean"] == pytest.approx(-0.2)
-    assert found["low"] == pytest.approx(-0.2) and found["high"] == pytest.approx(-0.2)
+    assert found["primary"]
+    assert list(found["difference"].values()) == pytest.approx([-20] * 3)
 
 
 def chained() -> Config:
@@ -242,4 +240,5 @@ def test_the_ancestor_is_an_arm_that_cost_nothing_and_has_no_seeds(tmp_path):
     result = summarise(Config(study=study), tmp_path)
     assert set(result["arms"][ANCESTOR]["tokens"].values()) == {0.0}
     assert len(set(result["arms"][ANCESTOR]["by_seed"]["accuracy"])) == 1
-    assert row(result)["reference"] == ANCESTOR and row(result)["low"] > 0
+    assert row(result)["reference"] == ANCESTOR
+    assert row(result)["difference"]["low"] > 0

@@ -25,6 +25,8 @@ REPORTS = {
     "interaction": routing_tables.interaction,
     "power": routing_tables.power_table,
     "routing": routing_tables.routing_sections,
+    "schedules": routing_tables.schedules,
+    "ablation": routing_tables.ablation,
     "clusters": failure_tables.clusters,
     "audit": failure_tables.audit,
 }
@@ -46,6 +48,8 @@ def render(name: str, found: Any, html: bool = False) -> str:
         found = schema_1.upgrade(found)
     elif name == "power":
         found = [(cell, schema_1.upgrade_power(power)) for cell, power in found]
+    elif name == "ablation":
+        found = [schema_1.upgrade_ablation(row) for row in found]
     elif name == "online" and "curve" in found:
         found = schema_1.upgrade_online(found)
     elif name == "interaction":
@@ -136,7 +140,7 @@ def _column(table: Table, i: int, bar: int) -> _Lines:
     texts = list(map(show, cells))
     # A header is wrapped to what it heads, but not into a tower.
     room = values + 1 + ends if bar else longest(texts)
-    room = max(room, longest(column.title.split()), min(len(column.title), 7))
+    room = max(room, longest(column.title.split()), min(len(column.title), 7), 1)
     head = textwrap.wrap(column.title, room) or [""]
     if bar:
         low, high = (number(end, 0, column.sign) for end in scale)

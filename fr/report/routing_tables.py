@@ -98,7 +98,8 @@ def routing_sections(found: Mapping) -> list[Section]:
     """
     names = ("rows", "certified", "calibration", "unsupported")
     routing = {**found, **{name: titled(found[name], found) for name in names}}
-    cells = routing["cells"]
+    cells, pooled = routing["cells"], select(routing["calibration"], cell=ALL)
+    learned = [*ablation(routing["ablation"]), *table("calibration", pooled)]
     power = [(cell["cell"], cell["power"]) for cell in cells]
     return [
         Section("Data", _attempts(cells)),
@@ -106,8 +107,8 @@ def routing_sections(found: Mapping) -> list[Section]:
         Section("Policies", _policies(routing)),
         Section("Perfect router", _oracle(routing["oracle"])),
         Section("Power", [*interaction(routing["interaction"]), *power_table(power)]),
-        Section("Cost", [*_costs(routing), *_schedules(routing)]),
-        Section("Exploratory: learned routers", _learned(routing)),
+        Section("Cost", [*_costs(routing), *schedules(routing)]),
+        Section("Exploratory: learned routers", learned),
         Section("Exploratory: transfer", _transfer(routing)),
         Section("Exploratory: clusters", clusters(routing["regimes"])),
         Section("Exploratory: audit", audit(routing["audit"])),
@@ -351,7 +352,7 @@ def price_words(found: Mapping) -> str:
     )
 
 
-def _schedules(routing: Mapping) -> list[Block]:
+def schedules(routing: Mapping) -> list[Block]:
     """One operator after another: curves of all cells together, and the orders."""
     if not (found := routing["schedules"]):
         return []
@@ -372,12 +373,9 @@ def _schedules(routing: Mapping) -> list[Block]:
     return [Section("Exploratory: one operator after another", inner)]
 
 
-def _learned(routing: Mapping) -> list[Block]:
-    """What each group of signals adds, and calibration out of fold."""
-    groups = routing["ablation"]
-    calibration = select(routing["calibration"], cell=ALL)
-    blocks = table("ablation", groups, n=groups[0]["n"] if groups else 0)
-    return blocks + table("calibration", calibration)
+def ablation(records: Sequence[Mapping]) -> list[Block]:
+    """Points that each group of signals adds: record `ablation`."""
+    return table("ablation", records, n=records[0]["n"] if records else 0)
 
 
 def _transfer(routing: Mapping) -> list[Block]:

@@ -1,6 +1,6 @@
 """Records of routing of schema 1, as schema 2."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fr.stats.bootstrap import Interval
 
@@ -83,11 +83,10 @@ def upgrade(old: Mapping) -> Mapping:
         for r in old["certified"]
     ]
     found["calibration"] = [_calibration(row) for row in old["calibration"]]
-    pair = lambda r: {k: _interval(r[k]) for k in ("added", "left_out") if k in r}
-    found["ablation"] = [row | pair(row) for row in old["ablation"]]
+    found["ablation"] = [upgrade_ablation(row) for row in old["ablation"]]
     found["schedules"], found["transfer"] = old["schedules"], old["transfer"]
     if old["schedules"]:
-        _schedules(old["schedules"], found)
+        found |= upgrade_schedules(old["schedules"], found["curves"])
     if old["transfer"]:
         for row in old["transfer"].get("oracle", ()):
             ends = {"at_least": "low", "by_model": "expected", "at_most": "high"}
@@ -107,6 +106,12 @@ def upgrade_interaction(record: Mapping) -> dict:
         if found.get(key):
             found[key] = {k: found[key][k] for k in ("value", "low", "high")}
     return found
+
+
+def upgrade_ablation(row: Mapping) -> dict:
+    """A record `ablation` as schema 2."""
+    keys = [key for key in ("added", "left_out") if key in row]
+    return {**row, **{key: _interval(row[key]) for key in keys}}
 
 
 def upgrade_online(old: Mapping) -> dict:
@@ -146,6 +151,8 @@ def _renamed(name: str) -> str:
 
 
 def _interval(old: Mapping) -> dict:
+    if "value" in old:
+        return {key: old.get(key) for key in ("value", "low", "high")}
     value = next((old[k] for k in ("value", "mean", "diff", "rate") if k in old), None)
     return Interval(value, old.get("low"), old.get("high")).as_dict()
 
@@ -250,7 +257,9 @@ def _calibration(old: Mapping) -> dict:
     }
 
 
-def _schedules(old: Mapping, found: dict) -> None:
+def upgrade_schedules(old: Mapping, before: Sequence[Mapping] = ()) -> dict:
+    """A record `schedules` as that of schema 2 and the curves after those `before`."""
+    curves = list(before)
     name = lambda n: {
         "head": "schedule",
         "head_free": "schedule_free",
@@ -258,15 +267,15 @@ def _schedules(old: Mapping, found: dict) -> None:
         "best": "best_in_hindsight",
     }.get(n, n)
     orders = {name(policy): families for policy, families in old["orders"].items()}
-    found["schedules"] = {**old, "orders": orders}
     for point in old["curve"]:
         where = {"cell": "all cells", "axis": "forward", "budget": point["budget"]}
         for policy, rate in point["solved"].items():
             row = where | {"policy": name(policy)}
-            found["curves"].append(row | {"interval": Interval(rate).as_dict()})
+            curves.append(row | {"interval": Interval(rate).as_dict()})
         for policy, gaps in point.items():
             if isinstance(gaps, Mapping) and policy != "solved":
                 for key, gap in gaps.items():
                     row = where | {"policy": name(policy), "interval": _interval(gap)}
                     row["reference"] = name(key.removeprefix("minus_"))
-                    found["curves"].append(row)
+                    curves.append(row)
+    return {"schedules": {**old, "orders": orders}, "curves": curves}
