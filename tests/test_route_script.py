@@ -63,8 +63,8 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     plots = [f"{kind}_{cell}.png" for kind in ("landscape", "rescue") for cell in ("lonely", "model_task")]
     plots.append("cost_lonely.png")
     assert names == sorted([*plots, "declaration.json", "profiles.csv", "report.html", "routing.json"])
-    assert result.stdout.index("points seen") < result.stdout.index("model|task   30 failed")
-    assert "learned head" in result.stdout and "leave one family out" in result.stdout
+    assert result.stdout.index("detectable,") < result.stdout.index("── Cell model|task")
+    assert "learned router" in result.stdout and "leave one family out" in result.stdout
     assert Head.restore(tmp_path / "head").operators == OPERATORS
 
     # Again, by another process from another folder: the same bytes.
@@ -143,6 +143,6 @@ def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path):
     costs = {f"{name}_cost": 50.0 for name in ("retry", "hot", "diagnosis")}
     write_profiles(path, [make(problems=30, operators=("retry", "hot"), **costs)])
     result = route([path], Config(routing=SHORT), tmp_path)
-    assert "the rule has no line and retries every failure" in "\n".join(result["tables"])
+    assert "the rule has no line and retries every failure" in " ".join("\n".join(result["tables"]).split())
     policies = {row["policy"] for row in result["summary"]["rates"]}
     assert "rule" not in policies and "best_fixed_per_cell" in policies

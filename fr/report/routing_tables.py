@@ -383,7 +383,7 @@ def _transfer(routing: Mapping) -> list[Block]:
         return []
     asked, source = found["questions"], found["source"]
     lines = [
-        f"from {', '.join(source['cells'])}, which learned from {asked['shared']} of these "
+        f"transfer from {', '.join(source['cells'])}, which learned from {asked['shared']} of these "
         f"{asked['target']} questions"
     ]
     if not source["departs"]:

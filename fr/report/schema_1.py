@@ -203,7 +203,7 @@ def _in_sample(cell: Mapping, found: dict) -> None:
         found["oracle"].append(oracle | {k: bracket.get(v) for k, v in ends.items()})
         where |= {"population": "steerable", "n": old["problems"]}
         for policy, rate in old["rates"].items():
-            low, high = old["intervals"][policy]
+            low, high = old["intervals"].get(policy, (None, None))
             row = where | {"policy": name(policy)}
             row["interval"] = Interval(rate, low, high).as_dict()
             row |= {"routes": old["routes"]} if policy == "routed" else {}
