@@ -23,9 +23,9 @@ def main() -> None:
     from fr.pipeline.route import declared_of, route
     from fr.pipeline.sample import sample
     from fr.progress import stage
-    from fr.report.declaration import declare, record
     from fr.report.page import write_page
     from fr.report.render import render
+    from fr.runs.declaration import declare, record
     from fr.runs.run import open_run
     from fr.training.lineage import train_lineage
     from fr.workdir import write_json

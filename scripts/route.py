@@ -40,8 +40,8 @@ def main() -> None:
     cli.require(workdir=given.workdir)
     config = cli.frozen_config() if given.config else Config()
     from fr.pipeline.route import declared_of, route
-    from fr.report.declaration import declare, record
     from fr.report.page import write_page
+    from fr.runs.declaration import declare, record
 
     files = given.profiles or [epath.Path(given.workdir) / "profiles.csv"]
     if given.declare:

@@ -41,8 +41,8 @@ def main() -> None:
         summarise,
         trainings,
     )
-    from fr.report.declaration import declare, record
     from fr.report.render import render
+    from fr.runs.declaration import declare, record
 
     claim(config, given.workdir)
     declaration = declare(

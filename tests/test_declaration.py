@@ -10,9 +10,9 @@ from fr.config import Config, RoutingConfig
 from fr.errors import UserError
 from fr.evaluation.study import declared_of as study_declared
 from fr.pipeline.route import declared_of, route
-from fr.report.declaration import DECLARATION, declare, record, restore
 from fr.report.page import write_page
 from fr.routing.profiles import write_profiles
+from fr.runs.declaration import DECLARATION, declare, record, restore
 
 
 def test_a_declaration_counts_only_before_the_outcomes_and_as_it_was_made(tmp_path):

@@ -13,7 +13,6 @@ from fr.errors import UserError
 from fr.pipeline.audit import audit
 from fr.pipeline.regimes import describe_regimes
 from fr.progress import stage
-from fr.report.declaration import declare, record
 from fr.report.page import SCHEDULES_PLOT, plot_name
 from fr.report.render import render, to_text
 from fr.report.routing_tables import routing_sections
@@ -30,6 +29,7 @@ from fr.routing.schedules import learn_orders, named, train_order_head
 from fr.routing.summary import measure_certainty, summarise
 from fr.routing.trained import Head
 from fr.routing.transfer import unknown_operators
+from fr.runs.declaration import declare, record
 from fr.workdir import PathLike, to_json, write_json, write_whole
 
 

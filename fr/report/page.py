@@ -13,12 +13,12 @@ from etils import epath
 import fr
 from fr.config import Config, as_dict
 from fr.errors import UserError
-from fr.report.declaration import restore
 from fr.report.html import page
 from fr.report.limits import limits
 from fr.report.render import REPORTS
 from fr.report.schema_1 import upgrade
 from fr.report.tables import Block, Images, Section, table, words
+from fr.runs.declaration import restore
 from fr.workdir import PathLike, read_object, to_json, write_whole
 
 NAME = "report.html"

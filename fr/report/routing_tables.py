@@ -70,8 +70,9 @@ def in_order(rows: Iterable[Mapping], routing: Mapping) -> list[dict]:
         What `titled` gives of the rows without a reference.
     """
     order = [p["name"] for p in routing["policies"]] + ["permuted", "oracle"]
+    place = {name: i for i, name in enumerate(order)}
     rates = select(titled(rows, routing), reference=None)
-    return sorted(rates, key=lambda row: order.index(row["policy"]))
+    return sorted(rates, key=lambda row: place.get(row["policy"], len(order)))
 
 
 def select(rows: Iterable[Mapping], **where) -> list:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from fr.report.routing_tables import curves
 from fr.report.tables import Block, Column, number, table
-from fr.types import GRADES
 
 _MEASURES = {
     "premature": "premature confidence",
@@ -150,6 +149,8 @@ def study(found: Mapping) -> list[Block]:
 
 def grades(found) -> list[Block]:
     """Old grades against new ones: a `fr.pipeline.regrade.Regraded`."""
+    from fr.types import GRADES  # imports jax, which tables of routing must not
+
     groups: dict[tuple, dict] = {}
     for (*key, after), n in found.counts.items():
         groups.setdefault(tuple(key), {})[after] = n
