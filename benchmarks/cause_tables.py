@@ -19,8 +19,8 @@ def cause_tables(found: Mapping) -> list[Block]:
     cells = {(row["operator"], row["cause"]): _marked(row) for row in found["rescue"]}
     headers = [Column(f"{name}, {found['failed'][name]}") for name in names]
     note = (
-        f"header: failed problems of {seeds} seeds; ▲ ▼: the difference from retry has an "
-        "interval above or below 0"
+        f"header: failed problems of {seeds} seeds; ▲ ▼: the difference from retry has "
+        "an interval above or below 0"
     )
     rows = [[o, *(cells[o, name] for name in names)] for o in found["operators"]]
     columns = [Column("operator", left=True), *headers]
