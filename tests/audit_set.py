@@ -36,11 +36,11 @@ def grader(task: str) -> Callable[[dict], str]:
     """The grader of a task by its name, as a function of a record."""
     from fr.config import TaskConfig
     from fr.tasks import make
-    from fr.tasks.graders import grade_letter, grade_literal, grade_math
+    from fr.tasks.grading import grade_answer, grade_letter, grade_literal
     from fr.types import Problem
 
     of_sets = {"gpqa": grade_letter, "cruxeval": grade_literal}
-    of_sets |= dict.fromkeys(("questions", "gsm8k", "math500"), grade_math)
+    of_sets |= dict.fromkeys(("questions", "gsm8k", "math500"), grade_answer)
     if task in of_sets:
         return lambda record: of_sets[task](record["completion"], record["reference"])
     made = make(TaskConfig(name=task))

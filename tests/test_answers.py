@@ -5,14 +5,19 @@ import time
 import pytest
 
 from fr.tasks import extract
-from fr.tasks.answers import canonical_answer, canonical_answers
+from fr.tasks.canonical import canonical_answer, canonical_answers
 from fr.tasks.countdown import Countdown
-from fr.tasks.countdown_rules import extract as expression_of
-from fr.tasks.countdown_rules import steps
+from fr.tasks.countdown_rules import extract_expression as expression_of
+from fr.tasks.countdown_rules import trace_steps
 from fr.tasks.countdown_solver import replay
-from fr.tasks.graders import grade_letter, grade_literal, grade_math
-from fr.tasks.grading import grade_answer, grader_version, reference_problem
+from fr.tasks.grading import (
+    grade_answer,
+    grade_letter,
+    grade_literal,
+    grader_version,
+)
 from fr.tasks.reasoning_gym import readings
+from fr.tasks.reference_checks import reference_problem
 from fr.tasks.steps import find_steps
 from fr.types import RIGHT, UNPARSED, WRONG, Problem
 
@@ -57,8 +62,8 @@ VALUES = [
 
 @pytest.mark.parametrize("form", MATHS)
 def test_a_value_is_found_wherever_it_stands(form):
-    assert [v for v in VALUES if grade_math(MATHS[form].format(v), v) != RIGHT] == []
-    assert grade_math(MATHS[form].format("41"), "42") == WRONG
+    assert [v for v in VALUES if grade_answer(MATHS[form].format(v), v) != RIGHT] == []
+    assert grade_answer(MATHS[form].format("41"), "42") == WRONG
 
 
 @pytest.mark.parametrize("form", WRITTEN)
@@ -169,13 +174,13 @@ APART = [
 @pytest.mark.parametrize("group", SAME, ids=lambda group: group[0])
 def test_what_means_the_same_is_right_in_every_direction(group):
     pairs = [(a, r) for a in group for r in group]
-    assert [p for p in pairs if grade_math(f"Answer: {p[0]}", p[1]) != RIGHT] == []
+    assert [p for p in pairs if grade_answer(f"Answer: {p[0]}", p[1]) != RIGHT] == []
 
 
 @pytest.mark.parametrize(("answer", "reference"), APART)
 def test_what_differs_is_never_right(answer, reference):
-    assert grade_math(f"Therefore \\boxed{{{answer}}}.", reference) != RIGHT
-    assert grade_math(f"Answer: {answer}", reference) != RIGHT
+    assert grade_answer(f"Therefore \\boxed{{{answer}}}.", reference) != RIGHT
+    assert grade_answer(f"Answer: {answer}", reference) != RIGHT
 
 
 def test_votes_join_and_part_answers_as_grades_do():
@@ -221,7 +226,7 @@ def test_references_that_cannot_be_graded_are_told():
 def test_an_answer_that_nobody_can_compute_is_not_right_and_soon_said():
     begin = time.monotonic()
     towers = ("9^{9^{9^{9^9}}}", "(10^{10^{10}})!", "\\int_0^1 x^{x^{x^x}} dx")
-    grades = {grade_math(f"Answer: {tower}", "\\sin x") for tower in towers}
+    grades = {grade_answer(f"Answer: {tower}", "\\sin x") for tower in towers}
     assert grades <= {WRONG, UNPARSED} and time.monotonic() - begin < 60
 
 
@@ -249,7 +254,7 @@ def test_reading_is_linear_in_the_length_of_a_text(unit):
         lambda text: replay(text, [1, 2, 3], 6),
         readings,
         expression_of,
-        steps,
+        trace_steps,
         find_steps,
     )
     for reader in readers:

@@ -210,8 +210,8 @@ def test_the_names_of_the_help_are_those_that_are_registered():
     from fr.rewards import TERMS
     from fr.routing.router import POLICIES
     from fr.tasks import make
-    from fr.tasks.base import TASKS
     from fr.tasks.countdown_traces import TRACES
+    from fr.tasks.task import TASKS
 
     make(TaskConfig())
     assert set(registered("tasks", "TASKS.register")) == set(TASKS)

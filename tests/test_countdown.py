@@ -4,10 +4,10 @@ import pytest
 
 from fr.config import TaskConfig
 from fr.errors import UserError
-from fr.tasks.base import TASKS
-from fr.tasks.countdown import Countdown, identity
-from fr.tasks.countdown_rules import StepCount, step_errors, steps
+from fr.tasks.countdown import Countdown, problem_id
+from fr.tasks.countdown_rules import StepCount, step_errors, trace_steps
 from fr.tasks.countdown_solver import reachable, solutions
+from fr.tasks.task import TASKS
 from fr.types import RIGHT, UNPARSED, WRONG, Problem
 
 TASK = Countdown(TaskConfig())
@@ -112,7 +112,7 @@ def test_every_problem_is_solvable_and_its_solutions_are_graded_right():
         assert (
             found
             and p.answer == found[0]
-            and p.id == identity(p.meta["numbers"], p.meta["target"])
+            and p.id == problem_id(p.meta["numbers"], p.meta["target"])
         )
         assert all(TASK.grade(p, f"answer {s}") == RIGHT for s in found)
 
@@ -126,7 +126,7 @@ def test_solutions_are_complete_on_a_case_by_hand():
 def test_steps_and_their_arithmetic():
     text = "10 - 3 = 7 , 7 + 7 = 15 no 7 * 7 = 49 yes answer ( 10 - 3 ) * 7 = 50"
     assert step_errors(text) == StepCount(right=2, wrong=1)
-    assert [(step.result, step.mark) for step in steps(text)] == [
+    assert [(step.result, step.mark) for step in trace_steps(text)] == [
         (7, ","),
         (15, "no"),
         (49, "yes"),

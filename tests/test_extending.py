@@ -22,7 +22,7 @@ from fr.interventions import OPERATORS
 from fr.models import load, save
 from fr.models.families import FAMILIES
 from fr.rewards import TERMS
-from fr.tasks.base import TASKS
+from fr.tasks.task import TASKS
 from fr.types import RIGHT, UNPARSED, WRONG
 
 FILES = {block.title: block.code for block in all_blocks("python") if block.title}

@@ -8,7 +8,7 @@ from fr import tasks
 from fr.config import TaskConfig
 from fr.tasks.countdown import countdown_tokenizer
 from fr.tasks.countdown_solver import solutions
-from fr.tasks.formats import CUTS, SETS, answer_span, probe
+from fr.tasks.formats import ANSWER_SETS, CUTS, answer_span, build_probe
 from fr.types import RIGHT, Problem
 
 TRACE = "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes answer ( 10 - 3 ) * 7"
@@ -33,7 +33,7 @@ def countdown():
 def test_countdown_is_cut_behind_steps(countdown):
     _, problem, codec = countdown
     ids = (*codec.encode(TRACE), 1)
-    asked = probe(problem, ids, codec, cuts=101)
+    asked = build_probe(problem, ids, codec, cuts=101)
     texts = [codec.decode(ids[:cut]) for cut in dict.fromkeys(asked.cuts)]
     assert texts == [
         "",
@@ -43,7 +43,7 @@ def test_countdown_is_cut_behind_steps(countdown):
         "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 ,",
         "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes",
     ]
-    few = probe(problem, ids, codec)
+    few = build_probe(problem, ids, codec)
     assert (
         len(few.cuts) == CUTS
         and set(few.cuts) <= set(asked.cuts)
@@ -54,7 +54,7 @@ def test_countdown_is_cut_behind_steps(countdown):
 def test_countdown_answers_are_right_and_whole(countdown):
     task, problem, codec = countdown
     ids = (*codec.encode(TRACE), 1)
-    asked = probe(problem, ids, codec)
+    asked = build_probe(problem, ids, codec)
     assert codec.decode(asked.cue) == "answer"
     assert asked.answers["own"] == ((*codec.encode("( 10 - 3 ) * 7"), 1),)
     gold = asked.answers["gold"]
@@ -75,7 +75,7 @@ def test_countdown_answers_are_right_and_whole(countdown):
 ])  # fmt: skip
 def test_without_an_own_answer_there_is_gold(countdown, text, stop, last):
     _, problem, codec = countdown
-    asked = probe(problem, (*codec.encode(text), *stop), codec)
+    asked = build_probe(problem, (*codec.encode(text), *stop), codec)
     assert (
         set(asked.answers) == {"gold"} and asked.cuts[0] == 0 and asked.cuts[-1] == last
     )
@@ -86,7 +86,7 @@ def test_a_span_is_where_the_own_answer_is(countdown):
     ids = (*codec.encode(TRACE), 1)
     start, end = answer_span(problem, ids, codec)
     assert codec.decode(ids[start:end]) == "( 10 - 3 ) * 7" and end == len(ids) - 1
-    assert (ids[start:],) == probe(problem, ids, codec).answers["own"]
+    assert (ids[start:],) == build_probe(problem, ids, codec).answers["own"]
     for text, stop in (
         (TRACE, ()),
         (TRACE.split(" answer")[0], (1,)),
@@ -99,21 +99,21 @@ def test_a_span_is_where_the_own_answer_is(countdown):
 def test_only_what_is_asked_for_is_probed(countdown):
     _, problem, codec = countdown
     ids = (*codec.encode(TRACE), 1)
-    both = probe(problem, ids, codec)
-    for name in SETS:
-        one = probe(problem, ids, codec, sets=(name,))
+    both = build_probe(problem, ids, codec)
+    for name in ANSWER_SETS:
+        one = build_probe(problem, ids, codec, sets=(name,))
         assert one.answers == {name: both.answers[name]} and (one.cuts, one.cue) == (
             both.cuts,
             both.cue,
         )
-    assert probe(problem, ids[:-1], codec, sets=("own",)) is None
+    assert build_probe(problem, ids[:-1], codec, sets=("own",)) is None
 
 
 def test_chat_answers_follow_the_cue(tiny_model):
     problem = Problem("p", "What is 3 + 4 + 2?", "9", task="sums")
     text = "3 + 4 = 7. 7 + 2 = 8.\nDone.\nAnswer: 8"
     ids = (*tiny_model.encode(text), 1)
-    asked = probe(problem, ids, tiny_model, cuts=60)
+    asked = build_probe(problem, ids, tiny_model, cuts=60)
     ends = ["", "3 + 4 = 7.", "3 + 4 = 7. 7 + 2 = 8.", "3 + 4 = 7. 7 + 2 = 8.\nDone."]
     assert [tiny_model.decode(ids[:cut]) for cut in dict.fromkeys(asked.cuts)] == ends
     assert tiny_model.decode(asked.cue) == "\nAnswer:"
@@ -137,7 +137,7 @@ def test_ids_that_join_cue_and_answer_are_cut_before_the_join(tiny_model):
     codec = types.SimpleNamespace(
         encode=encode, decode=tiny_model.decode, stop_tokens=(1, 3), opens_thought=False
     )
-    asked = probe(problem, tiny_model.encode("Well"), codec)
+    asked = build_probe(problem, tiny_model.encode("Well"), codec)
     assert tiny_model.decode(asked.cue) == "\nAnswer"
     nine = tiny_model.encode("9")[0]
     assert asked.answers == {"gold": ((500, nine, 1), (500, nine, 3))}

@@ -8,8 +8,8 @@ import pytest
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import make, reasoning_gym
-from fr.tasks.answers import canonical_answer
-from fr.tasks.base import SPLITS, split_of
+from fr.tasks.canonical import canonical_answer
+from fr.tasks.task import SPLITS, split_of
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG
 
 FACTORY = """

@@ -11,11 +11,11 @@ import pytest
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import grader_of, make
-from fr.tasks.answers import canonical_answer
-from fr.tasks.base import SPLITS, split_of
-from fr.tasks.datasets import SETS
-from fr.tasks.graders import grade_letter, grade_literal
-from fr.tasks.worked import WORKED
+from fr.tasks.canonical import canonical_answer
+from fr.tasks.datasets import HUB_SETS
+from fr.tasks.grading import grade_letter, grade_literal
+from fr.tasks.task import SPLITS, split_of
+from fr.tasks.worked_examples import WORKED
 from fr.types import RIGHT, UNPARSED, WRONG, Problem
 
 GSM8K = [
@@ -83,7 +83,7 @@ def table(path, records):
 @pytest.fixture
 def folders(tmp_path):
     """A folder for every set, laid out as its repository is."""
-    for name in SETS:
+    for name in HUB_SETS:
         (tmp_path / name).mkdir()
     for split, records in (("train", GSM8K[:100]), ("test", GSM8K[100:])):
         parquet(
@@ -131,7 +131,7 @@ def test_validation_is_taken_from_the_training_questions_alone(folders):
     )
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", HUB_SETS)
 def test_a_set_without_training_questions_shows_examples_of_ours(folders, name):
     for question, solution, answer in WORKED[name]:
         problem = Problem("w", question, answer, name, {"solution": solution})
@@ -273,12 +273,12 @@ def test_a_set_comes_from_its_place_on_the_hub(folders, monkeypatch):
     def fetch(repository, file, repo_type):
         assert repo_type == "dataset"
         (name,) = (
-            name for name, known in SETS.items() if known.repository == repository
+            name for name, known in HUB_SETS.items() if known.repository == repository
         )
         return str(folders / name / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    for name in SETS:
+    for name in HUB_SETS:
         assert make(TaskConfig(name=name)).problems("test") == read(
             folders, name
         ).problems("test")

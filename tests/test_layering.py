@@ -128,5 +128,5 @@ def test_routing_and_the_store_need_no_jax():
 
 def test_the_check_itself_sees_an_arrow_that_runs_back(tmp_path):
     path = tmp_path / "x.py"
-    path.write_text("def f():\n    from fr import store\n    import fr.tasks.base\n")
-    assert imports(path) == [(2, "fr.store"), (3, "fr.tasks.base")]
+    path.write_text("def f():\n    from fr import store\n    import fr.tasks.task\n")
+    assert imports(path) == [(2, "fr.store"), (3, "fr.tasks.task")]

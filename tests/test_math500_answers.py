@@ -6,13 +6,13 @@ import answer_forms
 import audit_set
 import pytest
 
-from fr.tasks.graders import grade_math
+from fr.tasks.grading import grade_answer
 
 
 def graded(pairs: list[tuple[str, str]]) -> list[str]:
     """The grades of (completion, reference) pairs; threads only wait for the grader's processes."""
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda pair: grade_math(*pair), pairs))
+        return list(pool.map(lambda pair: grade_answer(*pair), pairs))
 
 
 def check_spellings(references: list[str]) -> int:

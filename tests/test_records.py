@@ -16,7 +16,7 @@ import pytest
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import make
-from fr.tasks.extract import boxed_parts
+from fr.tasks.boxed import boxed_parts
 from fr.types import RIGHT
 
 
@@ -67,11 +67,11 @@ GOOD = {"question": "What is 3 + 4?", "answer": "7"}
         ),
         (
             '{"question": "a", "answer": NaN}',
-            ":2: field 'answer' = nan is no finite number",
+            ":2: field 'answer' = nan is not a finite number",
         ),
         (
             '{"question": "a", "answer": -Infinity}',
-            ":2: field 'answer' = -inf is no finite number",
+            ":2: field 'answer' = -inf is not a finite number",
         ),
         (
             '{"question": "a", "answer": {"value": 7}}',
@@ -332,7 +332,7 @@ def test_a_column_of_parquet_is_read_as_the_shortest_text(tmp_path, column, text
         ),
         (
             {"answer": pa.array([math.inf])},
-            "q.parquet:1: field 'answer' = inf is no finite number",
+            "q.parquet:1: field 'answer' = inf is not a finite number",
         ),
         ({"answer": pa.array([math.nan])}, "q.parquet:1: field 'answer' is missing"),
         ({"answer": pa.nulls(1)}, "q.parquet:1: field 'answer' is missing"),

@@ -15,9 +15,9 @@ from fr.diagnosis.signals.base import signal
 from fr.routing.columns import COLUMNS, read_columns, register_column
 from fr.routing.profiles import read_profiles, write_profiles
 from fr.store import Attempt
-from fr.tasks.answers import canonical_answer
+from fr.tasks.canonical import canonical_answer
 from fr.tasks.countdown import Countdown
-from fr.tasks.countdown_rules import steps
+from fr.tasks.countdown_rules import trace_steps
 from fr.tasks.countdown_solver import replay
 from fr.tasks.countdown_traces import TRACES
 from fr.types import Cost
@@ -327,7 +327,7 @@ def test_a_board_goes_back_as_many_levels_as_a_trace_says():
         True
     ] * 4
     board = "10 + 7 = 17 , 17 - 3 = 14 up 7 + 3 = 10 , 10 * 10 = 100 no"
-    assert replay(board, (3, 7, 10), 100)[-1].reaches
+    assert replay(board, (3, 7, 10), 100)[-1].solves
 
 
 @pytest.mark.parametrize("kind", ["natural", "committed"])
@@ -337,8 +337,8 @@ def test_genuine_searches_are_legal_true_and_stop_at_the_first_hit(kind):
     for problem in problems:
         text = TRACES[kind](rng, problem)
         found = replay(text, problem.meta["numbers"], problem.meta["target"])
-        assert all(p.legal and p.true for p in found) and len(found) == len(steps(text))
-        assert [p.reaches for p in found] == [p.step.mark == "yes" for p in found]
+        assert all(p.legal and p.true for p in found) and len(found) == len(trace_steps(text))
+        assert [p.solves for p in found] == [p.step.mark == "yes" for p in found]
 
 
 def test_outside_truth_of_searches():

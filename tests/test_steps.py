@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from fr.tasks.steps import completion_of, find_steps, written
+from fr.tasks.steps import complete_step, find_steps, format_number
 
 
 @pytest.mark.parametrize("text, wanted", [
@@ -36,16 +36,16 @@ def test_places_and_parts():
     ("7 / 3 =", None), ("7 / 0 =", None), ("x + 3 + 4 =", None), ("3 + 4 = 7", None), ("n =", None),
 ])  # fmt: skip
 def test_completion(text, wanted):
-    assert completion_of(text) == wanted
+    assert complete_step(text) == wanted
 
 
 def test_what_a_step_is_completed_with_makes_it_true():
     for a in range(0, 40, 3):
         for b in range(1, 40, 7):
             for sign in "+-*/":
-                if result := completion_of(f"{a} {sign} {b} ="):
+                if result := complete_step(f"{a} {sign} {b} ="):
                     found = find_steps(f"{a} {sign} {b} ={result}")
                     assert result.startswith(" -") or (
                         len(found) == 1 and found[0].true
                     )
-    assert written(Fraction(1, 1 << 20)) is None and written(Fraction(-5, 2)) == "-2.5"
+    assert format_number(Fraction(1, 1 << 20)) is None and format_number(Fraction(-5, 2)) == "-2.5"

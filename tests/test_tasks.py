@@ -12,7 +12,7 @@ import pytest
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import make
-from fr.tasks.base import SPLITS
+from fr.tasks.task import SPLITS
 from fr.tasks.word_problems import TEMPLATES
 
 CONFIGS = {

@@ -15,7 +15,7 @@ from fr.interventions.traces import OFFSETS
 from fr.models import Model, ModelConfig
 from fr.sampling.sources import Resume
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
-from fr.tasks.formats import Written, format_of
+from fr.tasks.formats import CompletionText, format_of
 from fr.types import Problem
 
 CALIBRATION = Calibration(
@@ -48,7 +48,7 @@ def failure(codec, task, text, junction=0, ended=True) -> Failure:
     signal = np.zeros(len(tokens), np.float32)
     signal[junction] = 1.0
     trace = Trace({"logit_var": signal}, np.ones(len(tokens), bool))
-    return Failure(Written(format_of(task), tokens, codec), trace)
+    return Failure(CompletionText(format_of(task), tokens, codec), trace)
 
 
 def setting(codec, task, failures, attempt=0, **changes) -> Setting:

@@ -8,8 +8,8 @@ import pytest
 
 from fr.config import TaskConfig
 from fr.tasks.countdown import VOCABULARY, Countdown, countdown_tokenizer, word_level
-from fr.tasks.countdown_rules import step_errors, steps
-from fr.tasks.countdown_solver import moves, replay, solutions
+from fr.tasks.countdown_rules import step_errors, trace_steps
+from fr.tasks.countdown_solver import legal_moves, replay, solutions
 from fr.tasks.countdown_traces import DEFECTS, TRACES
 from fr.types import RIGHT
 
@@ -30,7 +30,7 @@ def test_every_step_is_true(kind):
 @pytest.mark.parametrize("kind", [kind for kind in TRACES if kind != "false_results"])
 def test_success_is_claimed_exactly_when_it_is_true(kind):
     for p, text in zip(PROBLEMS, written(kind)):
-        for step in steps(text):
+        for step in trace_steps(text):
             # The last step of a candidate is marked; an intermediate value may equal the target by chance.
             assert step.mark and (step.mark != "yes" or step.result == p.meta["target"])
         if " yes " in text:
@@ -59,7 +59,7 @@ def test_natural_search_fails_at_times_and_starts_anywhere():
     )
     legal = {
         f"{m.left} {m.op} {m.right}"
-        for m in moves(tuple(sorted(p.meta["numbers"], reverse=True)))
+        for m in legal_moves(tuple(sorted(p.meta["numbers"], reverse=True)))
     }
     assert set(first) == legal and min(first.values()) > 0.7 * 600 / len(legal)
 

@@ -11,7 +11,7 @@ from fr.evaluation.sampled_answers import compare_signals
 from fr.runs.attempts import make_attempts, plan_attempt
 from fr.runs.run import Run
 from fr.stats.bootstrap import HEADER, percent
-from fr.tasks.formats import SETS, probe
+from fr.tasks.formats import ANSWER_SETS, build_probe
 from fr.types import GRADES, ROLLOUT
 from fr.workdir import PathLike, write_json
 
@@ -26,8 +26,8 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     """
     c, folder = run.config.evaluation, run.workdir / _FOLDER
     other = _other(run, against) if against else None
-    sets = SETS if c.sampled else SETS[:1]
-    ask = lambda problem, tokens: probe(problem, tokens, run.specialist, c.cuts, sets)
+    sets = ANSWER_SETS if c.sampled else ANSWER_SETS[:1]
+    ask = lambda problem, tokens: build_probe(problem, tokens, run.specialist, c.cuts, sets)
     own, plan = {"temperature": c.temperature, "top_p": c.top_p}, []
     for problem in run.problems:
         prompt = run.specialist.encode(run.task.prompt(problem))

@@ -11,7 +11,7 @@ from fr.runs.attempts import Planned, make_attempts
 from fr.runs.run import Run
 from fr.sampling.probes import forced_rows
 from fr.stats.bootstrap import Interval, estimate, percent, resample_weights, rounded
-from fr.tasks.formats import SETS, probe
+from fr.tasks.formats import ANSWER_SETS, build_probe
 from fr.types import RIGHT, Probe, Problem, Request, Rollout
 
 _FOLDER = "answers"
@@ -57,7 +57,7 @@ def compare_signals(run: Run, folder: epath.Path) -> dict:
     columns = ["text", "grade", "truncated", "cost_prefill", "cost_generated"]
     answers = store.read_table(run.workdir / _FOLDER, columns).to_pylist()
     # Shards follow the plan, so the answers of a cut are neighbours.
-    sampled = {name: _shares(run, cases, answers, name) for name in SETS}
+    sampled = {name: _shares(run, cases, answers, name) for name in ANSWER_SETS}
     prompts = sum(row["cost_prefill"] for row in answers[:: c.answers])
     tokens = {
         "scored": sum(case.attempt.cost.probe for case in cases),
@@ -72,7 +72,7 @@ def compare_signals(run: Run, folder: epath.Path) -> dict:
 
 
 def _case(run: Run, attempt: store.Attempt, problem: Problem) -> _Case:
-    asked = probe(problem, attempt.tokens, run.specialist, run.config.evaluation.cuts)
+    asked = build_probe(problem, attempt.tokens, run.specialist, run.config.evaluation.cuts)
     return _Case(
         attempt,
         problem,

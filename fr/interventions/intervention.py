@@ -12,7 +12,7 @@ from fr.diagnosis.junction import Calibration, Trace
 from fr.registry import Registry
 from fr.sampling.rows import row_key
 from fr.sampling.sources import Resume
-from fr.tasks.formats import Codec, Format, Written, format_of, spell
+from fr.tasks.formats import Codec, CompletionText, Format, encode_text, format_of
 from fr.tasks.steps import Step, find_steps
 from fr.types import Problem, Prompt
 
@@ -23,7 +23,7 @@ OPERATORS = Registry("operator")
 class Failure:
     """A failed attempt at the problem: what it wrote, and its scores."""
 
-    written: Written
+    written: CompletionText
     trace: Trace
 
     @functools.cached_property
@@ -132,7 +132,7 @@ def select(
         unwritten = [
             word
             for word in operator.words(format_of(task))
-            if spell(codec, word) is None
+            if encode_text(codec, word) is None
         ]
         if operator.needs_ancestor and not has_ancestor:
             why[operator.name] = "needs an ancestor"

@@ -12,9 +12,9 @@ from fr.errors import UserError
 from fr.interventions.intervention import Change, Setting, register
 from fr.prompts import plain_text
 from fr.sampling.sources import Resume
-from fr.tasks.base import Task
-from fr.tasks.formats import spell
-from fr.tasks.steps import completion_of
+from fr.tasks.formats import encode_text
+from fr.tasks.steps import complete_step
+from fr.tasks.task import Task
 
 HINT = "Check each step before you go on to the next one."
 AGAIN = "Read the question again:"
@@ -124,7 +124,7 @@ def tip(setting: Setting) -> dict:
     """
     c, words = setting.config.intervention, setting.format.switches
     spelled = (
-        spell(setting.codec, before + word) for word in words for before in ("", " ")
+        encode_text(setting.codec, before + word) for word in words for before in ("", " ")
     )
     tokens = tuple(dict.fromkeys(ids[0] for ids in spelled if ids and len(ids) == 1))
     if not tokens:
@@ -147,11 +147,11 @@ def calculator(setting: Setting) -> Change:
     What the tokenizer cannot write, or has no short decimal form, is left to the model.
     """
     codec = setting.codec
-    spelled = (spell(codec, text) for text in ("=", " =", "1=", "1 ="))
+    spelled = (encode_text(codec, text) for text in ("=", " =", "1=", "1 ="))
     signs = {ids[-1] for ids in spelled if ids}
 
     def speak(tokens: np.ndarray) -> Resume:
-        result = completion_of(codec.decode(tokens))
-        return Resume(forced=(result and spell(codec, result)) or ())
+        result = complete_step(codec.decode(tokens))
+        return Resume(forced=(result and encode_text(codec, result)) or ())
 
     return Change({"pause": tuple(sorted(signs))}, speak=speak)

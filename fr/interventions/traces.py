@@ -6,8 +6,8 @@ from fr.diagnosis.junction import junction
 from fr.interventions.intervention import Change, Failure, Setting, register
 from fr.interventions.operators import steer
 from fr.sampling import steering
-from fr.tasks.formats import spell
-from fr.tasks.steps import written
+from fr.tasks.formats import encode_text
+from fr.tasks.steps import format_number
 
 
 def _behind(
@@ -16,8 +16,8 @@ def _behind(
     """Go on behind the first characters of a failed trace and a pushed text; None if that cannot be written."""
     kept, rest = failure.written.within(length)
     # Together: a tokenizer may join what is left of the trace with what follows it.
-    joint = spell(setting.codec, rest + pushed)
-    forced = spell(setting.codec, pushed) if joint is None else joint
+    joint = encode_text(setting.codec, rest + pushed)
+    forced = encode_text(setting.codec, pushed) if joint is None else joint
     return (
         None
         if forced is None
@@ -62,7 +62,7 @@ def repair(setting: Setting) -> Change:
     if not false:
         return Change()
     failure = false[setting.attempt % len(false)]
-    step, result = failure.false_step, written(failure.false_step.value)
+    step, result = failure.false_step, format_number(failure.false_step.value)
     repaired = result and _behind(setting, failure, step.equals, step.gap + result)
     before = failure.written.text[: step.start].rstrip()
     return repaired or _behind(setting, failure, len(before))

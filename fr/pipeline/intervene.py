@@ -17,8 +17,8 @@ from fr.runs.run import Run
 from fr.sampling.rows import row_key
 from fr.stats.bootstrap import percent, rate
 from fr.stats.pass_at_k import plurality, surest, weighted
-from fr.tasks.answers import canonical_answers
-from fr.tasks.formats import Written, format_of
+from fr.tasks.canonical import canonical_answers
+from fr.tasks.formats import CompletionText, format_of
 from fr.types import RIGHT, UNPARSED, Problem
 
 
@@ -88,7 +88,7 @@ def setting_of(
         has_ancestor=has_ancestor,
         prompt=run.task.prompt(problem),
         failures=tuple(
-            Failure(Written(form, tokens, run.specialist), trace)
+            Failure(CompletionText(form, tokens, run.specialist), trace)
             for tokens, trace in failed
         ),
         codec=run.specialist,

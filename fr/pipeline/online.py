@@ -19,7 +19,7 @@ from fr.routing.router import Router
 from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
 from fr.runs.run import Run
 from fr.sampling.sources import Resume
-from fr.tasks.formats import probe
+from fr.tasks.formats import build_probe
 from fr.types import RIGHT, ROLLOUT, Probe, Problem, Request, Rollout, is_failure
 from fr.workdir import claim_workdir
 
@@ -95,7 +95,7 @@ class OnlineSource:
         )
         if not cuts or planned.operator != ROLLOUT or not self._reads_confidence:
             return None
-        return probe(case.problem, tokens, self._run.specialist, cuts, ("own",))
+        return build_probe(case.problem, tokens, self._run.specialist, cuts, ("own",))
 
     def _plan(self, case: Case) -> Planned:
         """The next attempt at a problem, with the key that it would have among an operator's attempts offline."""

@@ -16,7 +16,7 @@ from fr.routing.pool import MODEL
 from fr.routing.profiles import FEATURES, WEIGHT, Profiles, write_profiles
 from fr.routing.recorded import FORWARD, Recorded, record
 from fr.runs.run import Run
-from fr.tasks.answers import canonical_answers
+from fr.tasks.canonical import canonical_answers
 from fr.tasks.countdown_solver import replay
 from fr.tasks.formats import format_of
 from fr.types import RIGHT, UNPARSED, Problem, is_failure

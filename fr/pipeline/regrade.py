@@ -15,7 +15,7 @@ from fr.files import read_json
 from fr.locks import hold
 from fr.runs import stages
 from fr.runs.inputs import grader
-from fr.tasks.answers import extracted_answer
+from fr.tasks.canonical import extracted_answer
 from fr.tasks.grading import grade_all, grader_version
 from fr.types import Problem, is_failure
 from fr.workdir import PathLike

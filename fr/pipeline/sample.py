@@ -4,7 +4,7 @@ from fr import store
 from fr.runs.attempts import make_attempts, plan_attempt
 from fr.runs.run import Run
 from fr.stats.bootstrap import percent, rate
-from fr.tasks.formats import probe
+from fr.tasks.formats import build_probe
 from fr.types import GRADES, RIGHT, ROLLOUT, is_failure
 
 
@@ -16,7 +16,7 @@ def sample(run: Run) -> dict:
     """
     plan, cuts = [], run.config.sampling.probe_cuts
     reads = run.config.diagnosis.statistics == "loop" and run.ancestor is not None
-    ask = lambda problem, tokens: probe(problem, tokens, run.specialist, cuts, ("own",))
+    ask = lambda problem, tokens: build_probe(problem, tokens, run.specialist, cuts, ("own",))
     for problem in run.problems:
         prompt = run.specialist.encode(run.task.prompt(problem))
         for attempt in range(run.config.sampling.rollouts):

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from fr.config import RewardsConfig
 from fr.errors import UserError
 from fr.rewards.terms import TERMS, Term, Values, token_mean, values_of, withhold
-from fr.tasks.formats import SETS
+from fr.tasks.formats import ANSWER_SETS
 from fr.types import RewardBatch
 
 STD_FLOOR = 1e-3  # a smaller deviation is noise of continuous values and must not be blown up to one
@@ -124,7 +124,7 @@ class Mix:
         )
         self._check()
         wanted = {term.needs_confidence for term in self.terms}
-        self.sets = tuple(name for name in SETS if name in wanted)
+        self.sets = tuple(name for name in ANSWER_SETS if name in wanted)
         self.judged = any(term.needs_model for term in self.terms)
         self.uncentred = [
             t.name

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from fr.config import PLACEMENTS, RewardsConfig
 from fr.errors import UserError
 from fr.registry import Registry
-from fr.tasks.formats import SETS
+from fr.tasks.formats import ANSWER_SETS
 from fr.types import RewardBatch
 
 TERMS = Registry("reward term")
@@ -63,7 +63,7 @@ def term(
     Raises UserError if a declaration is not one of those, ValueError if the name is taken.
     """
     for field, value, known in (
-        ("needs_confidence", needs_confidence, ("", *SETS)),
+        ("needs_confidence", needs_confidence, ("", *ANSWER_SETS)),
         ("placement", placement, PLACEMENTS),
     ):
         if value not in known:

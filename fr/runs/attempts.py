@@ -15,8 +15,8 @@ from fr.runs.plans import Asked, settle
 from fr.runs.run import Run
 from fr.sampling.rows import row_key
 from fr.sampling.sources import Plan, Resume, Speak
-from fr.tasks.answers import extracted_answer
-from fr.tasks.extract import TAIL, THINK, opens_thought
+from fr.tasks.canonical import extracted_answer
+from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all, grader_version
 from fr.types import Confidence, Cost, Probe, Problem, Request, Rollout
 
@@ -169,7 +169,7 @@ def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
     if planned.cue:
         cue = planned.row.prompt[-planned.cue :]
         text = run.specialist.decode((*cue, *tokens))
-    return THINK * opens_thought(run.specialist.decode(prompt[-TAIL:])) + text
+    return THINK * opens_thought(run.specialist.decode(prompt[-PROMPT_TAIL:])) + text
 
 
 def graded_columns(

@@ -8,7 +8,7 @@ from fr.config import Config
 from fr.errors import UserError
 from fr.models import Model
 from fr.models.model import check_context
-from fr.tasks.base import Task
+from fr.tasks.task import Task
 from fr.types import Problem
 
 _EXAMPLE = '{"enable_thinking": false}'

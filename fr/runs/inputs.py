@@ -13,8 +13,8 @@ from fr.distributed.job import OWN_FLAG
 from fr.models import Model
 from fr.models.loading import _locate
 from fr.runs import stages
-from fr.tasks.base import Task
 from fr.tasks.grading import grader_version
+from fr.tasks.task import Task
 from fr.types import Problem
 from fr.workdir import PathLike
 

@@ -21,7 +21,7 @@ from fr.runs.names import check_names
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.scoring import Scorer
-from fr.tasks.base import Task
+from fr.tasks.task import Task
 from fr.types import Problem, Prompt
 from fr.workdir import PathLike, read_object
 

@@ -1,13 +1,13 @@
-"""Exact algebra of answers: sums of products of rationals, symbols, pi, i and roots, in one form.
+"""Exact algebra of answers: sums of products of rationals, symbols and roots.
 
-Two expressions with the same `terms` are equal. Where both are `exact`, different terms also
-mean different values; elsewhere only a numerical difference does (`differs`).
+Sums have one sorted form, so two expressions with the same `terms` are equal. If both
+are `exact`, different terms also mean different values. For other expressions only a
+numerical comparison shows a difference (`fr.tasks.functions.differs`).
 """
 
-import cmath
+import dataclasses
 import functools
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -15,31 +15,41 @@ MAX_TERMS = 200
 MAX_POWER = 64  # of a sum
 MAX_BITS = 4096  # of a coefficient
 _TRIALS = 2000  # divisors tried to take squares out of a root
-_POINTS = (1.6180339887, 0.5772156649, 2.2360679775)  # where formulas are compared
 
 
 class TooLarge(ValueError):
-    """A value that is not worth computing."""
+    """A value that is too large to be computed."""
 
 
 class Atom(NamedTuple):
-    """A factor that is not a rational: `symbol`, `sqrt`, `root`, `inverse`, `power` or a function."""
+    """A factor that is not a rational.
+
+    Attributes:
+        kind: `symbol`, `sqrt`, `root`, `inverse`, `power` or the name of a function.
+        args: The symbol's name, the integer under the root, or `Expr` arguments.
+    """
 
     kind: str
     args: tuple = ()
 
 
-Terms = tuple[tuple[tuple[tuple[Atom, int], ...], Fraction], ...]
+Product = tuple[tuple[Atom, int], ...]  # atoms with their powers, sorted
+Terms = tuple[tuple[Product, Fraction], ...]
 
 
-class Expr(NamedTuple):
-    """A sum of coefficients times products of powers of atoms, sorted."""
+@dataclasses.dataclass(frozen=True)
+class Expr:
+    """A sum of coefficients times products of powers of atoms.
 
-    terms: Terms
+    The operators raise TooLarge for a sum or coefficient above the limits. Division
+    raises ZeroDivisionError.
+    """
+
+    terms: Terms  # (product, coefficient) of each term, sorted; no coefficient is 0
 
     @property
     def rational(self) -> Fraction | None:
-        """The value if it is a rational number."""
+        """The value if it is a rational number, else None."""
         if not self.terms:
             return Fraction(0)
         (product, coefficient), *more = self.terms
@@ -47,11 +57,36 @@ class Expr(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether different terms mean a different value."""
+        """True if different terms mean a different value."""
         known = ("symbol", "sqrt")
         return all(
             atom.kind in known for product, _ in self.terms for atom, _ in product
         )
+
+    def __add__(self, other: "Expr") -> "Expr":
+        terms = dict(self.terms)
+        for product, coefficient in other.terms:
+            terms[product] = terms.get(product, 0) + coefficient
+        return _expr(terms)
+
+    def __mul__(self, other: "Expr") -> "Expr":
+        if len(self.terms) * len(other.terms) > MAX_TERMS:
+            raise TooLarge("a product of long sums")
+        terms: dict[Product, Fraction] = {}
+        for one, c in self.terms:
+            for two, d in other.terms:
+                product, factor = _joined(one + two)
+                terms[product] = terms.get(product, 0) + c * d * factor
+        return _expr(terms)
+
+    def __neg__(self) -> "Expr":
+        return number(-1) * self
+
+    def __sub__(self, other: "Expr") -> "Expr":
+        return self + -other
+
+    def __truediv__(self, other: "Expr") -> "Expr":
+        return self * _inverse(other)
 
     def __str__(self) -> str:
         if self.rational is not None:
@@ -64,53 +99,56 @@ class Expr(NamedTuple):
 IMAGINARY = Atom("symbol", ("i",))
 
 
-def number(value) -> Expr:
-    """A rational number."""
+def number(value: int | Fraction) -> Expr:
+    """Rational number as an expression.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The expression.
+    """
     return _expr({(): Fraction(value)})
 
 
 def symbol(name: str) -> Expr:
-    """A variable or a constant such as pi."""
+    """Variable, or a constant such as pi, as an expression.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        The expression.
+    """
     return _one(Atom("symbol", (name,)))
 
 
 def function(name: str, *args: Expr) -> Expr:
-    """A function that is not evaluated."""
+    """Function that is not evaluated.
+
+    Args:
+        name: A key of `fr.tasks.functions.FUNCTIONS`.
+        *args: Its arguments.
+
+    Returns:
+        The expression.
+    """
     return _one(Atom(name, args))
 
 
-def add(a: Expr, b: Expr) -> Expr:
-    """a + b."""
-    terms = dict(a.terms)
-    for product, coefficient in b.terms:
-        terms[product] = terms.get(product, 0) + coefficient
-    return _expr(terms)
-
-
-def multiply(a: Expr, b: Expr) -> Expr:
-    """a b."""
-    if len(a.terms) * len(b.terms) > MAX_TERMS:
-        raise TooLarge("a product of long sums")
-    terms = {}
-    for one, c in a.terms:
-        for other, d in b.terms:
-            product, factor = _joined(one + other)
-            terms[product] = terms.get(product, 0) + c * d * factor
-    return _expr(terms)
-
-
-def negative(a: Expr) -> Expr:
-    """-a."""
-    return multiply(number(-1), a)
-
-
-def divide(a: Expr, b: Expr) -> Expr:
-    """a / b; raises ZeroDivisionError."""
-    return multiply(a, _inverse(b))
-
-
 def power(a: Expr, b: Expr) -> Expr:
-    """a to the power b; raises TooLarge."""
+    """a to the power b; unevaluated if b is irrational or the root is not real.
+
+    Args:
+        a: The base.
+        b: The exponent.
+
+    Returns:
+        The expression.
+
+    Raises:
+        TooLarge: The result has too many digits or terms.
+    """
     exponent = b.rational
     if exponent is None:
         return function("power", a, b)
@@ -131,18 +169,26 @@ def power(a: Expr, b: Expr) -> Expr:
         raise TooLarge("a high power of a sum")
     result = number(1)
     for _ in range(abs(n)):
-        result = multiply(result, a)
+        result = result * a
     return result if n >= 0 else _inverse(result)
 
 
 def root(a: Expr, n: int) -> Expr:
-    """The n-th root of a."""
+    """The n-th root of a; squares are taken out of square roots.
+
+    Args:
+        a: The radicand.
+        n: The degree.
+
+    Returns:
+        The expression; an unevaluated `root` where it has no simpler form.
+    """
     value = a.rational
     if value is None or value < 0 and n % 2 == 0 and n != 2 or not 2 <= n <= 12:
         return function("root", number(n), a)
     if value < 0:
         side = symbol("i") if n == 2 else number(-1)
-        return multiply(side, root(number(-value), n))
+        return side * root(number(-value), n)
     top, bottom = (
         _integer_root(part, n) for part in (value.numerator, value.denominator)
     )
@@ -154,46 +200,22 @@ def root(a: Expr, n: int) -> Expr:
     if inside is None:
         return function("root", number(2), a)
     radical = _one(Atom("sqrt", (inside,)))
-    return multiply(number(Fraction(outside, value.denominator)), radical)
-
-
-def differs(a: Expr, b: Expr) -> bool:
-    """Whether two expressions have different values at some point where both are defined."""
-    if a.terms == b.terms:
-        return False
-    if a.exact and b.exact:
-        return True
-    names = sorted(_names(a) | _names(b))
-    for shift in range(len(_POINTS)):
-        point = {
-            name: _POINTS[(i + shift) % len(_POINTS)] + 0.1 * i
-            for i, name in enumerate(names)
-        }
-        point |= {"pi": math.pi, "e": math.e, "i": 1j}
-        try:
-            x, y = (_evaluate(side, point) for side in (a, b))
-        except (ArithmeticError, ValueError, RecursionError):
-            continue
-        if (
-            cmath.isfinite(x)
-            and cmath.isfinite(y)
-            and abs(x - y) > 1e-7 * (abs(x) + abs(y) + 1e-9)
-        ):
-            return True
-    return False
+    return number(Fraction(outside, value.denominator)) * radical
 
 
 def monic(a: Expr) -> Expr:
-    """The expression divided by the coefficient of its first term."""
-    return multiply(number(1 / a.terms[0][1]), a) if a.terms else a
+    """Expression divided by the coefficient of its first term.
+
+    Args:
+        a: An expression.
+
+    Returns:
+        The same for all multiples of an expression; 0 stays 0.
+    """
+    return number(1 / a.terms[0][1]) * a if a.terms else a
 
 
-def symbols(a: Expr) -> frozenset[str]:
-    """The variables of an expression, constants left out."""
-    return frozenset(_names(a) - {"pi", "e", "i"})
-
-
-def _term(product, coefficient) -> str:
+def _term(product: Product, coefficient: Fraction) -> str:
     factors = "*".join(
         f"{_written(atom)}^{n}" if n != 1 else _written(atom) for atom, n in product
     )
@@ -214,7 +236,7 @@ def _one(atom: Atom) -> Expr:
     return _expr({((atom, 1),): Fraction(1)})
 
 
-def _expr(terms: dict) -> Expr:
+def _expr(terms: dict[Product, Fraction]) -> Expr:
     kept = {product: c for product, c in terms.items() if c}
     if len(kept) > MAX_TERMS or any(
         c.numerator.bit_length() > MAX_BITS for c in kept.values()
@@ -228,7 +250,7 @@ def _expr(terms: dict) -> Expr:
 
 
 @functools.lru_cache(maxsize=4096)
-def _joined(factors: tuple) -> tuple[tuple, Fraction]:
+def _joined(factors: Product) -> tuple[Product, Fraction]:
     """(sorted product, rational factor) of the powers of atoms."""
     powers: dict[Atom, int] = {}
     for atom, n in factors:
@@ -260,13 +282,13 @@ def _inverse(a: Expr) -> Expr:
         return _expr({product: factor / coefficient})
     other = _conjugate(a)
     if other is not None:
-        return multiply(other, _inverse(multiply(a, other)))
+        return other * _inverse(a * other)
     first = a.terms[0][1]
-    return multiply(number(1 / first), _one(Atom("inverse", (monic(a),))))
+    return number(1 / first) * _one(Atom("inverse", (monic(a),)))
 
 
 def _conjugate(a: Expr) -> Expr | None:
-    """What makes a + b sqrt(n) or a + b i rational by multiplication."""
+    """The factor that makes a + b sqrt(n) or a + b i rational."""
     atoms = {atom for product, _ in a.terms for atom, _ in product}
     if len(a.terms) != 2 or not all(
         atom.kind == "sqrt" or atom == IMAGINARY for atom in atoms
@@ -280,15 +302,15 @@ def _integer_root(value: int, n: int) -> int | None:
     if n == 2:
         found = math.isqrt(value)
     else:
-        if value.bit_length() > 900:
+        if value.bit_length() > 900:  # a float holds no more
             return None
-        found = round(value ** (1 / n)) if value.bit_length() < 1000 else 0
+        found = round(value ** (1 / n))
     return found if found**n == value else None
 
 
 @functools.lru_cache(maxsize=4096)
 def _square_part(value: int) -> tuple[int, int | None]:
-    """(s, r) with value = s^2 r and r without square factors; r is None where that is not known."""
+    """(s, r) with value = s^2 r, r square-free; r is None where that is not known."""
     outside, inside, rest = 1, 1, value
     for divisor in range(2, _TRIALS):
         if divisor * divisor > rest:
@@ -296,67 +318,10 @@ def _square_part(value: int) -> tuple[int, int | None]:
         count = 0
         while rest % divisor == 0:
             rest, count = rest // divisor, count + 1
-        outside, inside = (
-            outside * divisor ** (count // 2),
-            inside * divisor ** (count % 2),
-        )
+        outside *= divisor ** (count // 2)
+        inside *= divisor ** (count % 2)
     whole = math.isqrt(rest)
     if whole * whole == rest:
         return outside * whole, inside
-    # without divisors below the limit, less than its cube is no square times something
+    # Below the limit's cube the rest has at most two prime factors, which differ.
     return outside, inside * rest if rest < _TRIALS**3 else None
-
-
-def _names(a: Expr) -> set[str]:
-    found = set()
-    for product, _ in a.terms:
-        for atom, _ in product:
-            if atom.kind == "symbol":
-                found.add(atom.args[0])
-            for part in atom.args:
-                if isinstance(part, Expr):
-                    found |= _names(part)
-    return found
-
-
-_FUNCTIONS = {
-    "sin": cmath.sin,
-    "cos": cmath.cos,
-    "tan": cmath.tan,
-    "sec": lambda x: 1 / cmath.cos(x),
-    "csc": lambda x: 1 / cmath.sin(x),
-    "cot": lambda x: 1 / cmath.tan(x),
-    "arcsin": cmath.asin,
-    "arccos": cmath.acos,
-    "arctan": cmath.atan,
-    "sinh": cmath.sinh,
-    "cosh": cmath.cosh,
-    "tanh": cmath.tanh,
-    "ln": cmath.log,
-    "exp": cmath.exp,
-    "log": lambda x, base=10: cmath.log(x) / cmath.log(base),
-    "inverse": lambda x: 1 / x,
-    "power": lambda x, y: x**y,
-    "root": lambda n, x: x ** (1 / n),
-    "sqrt": cmath.sqrt,
-}
-NAMES = tuple(_FUNCTIONS)
-
-
-def _evaluate(a: Expr, point: dict[str, complex]) -> complex:
-    total: complex = 0
-    for product, coefficient in a.terms:
-        value: complex = float(coefficient)
-        for atom, n in product:
-            value *= _atom_value(atom, point) ** n
-        total += value
-    return total
-
-
-def _atom_value(atom: Atom, point: dict[str, complex]) -> complex:
-    if atom.kind == "symbol":
-        return point[atom.args[0]]
-    args: Sequence = [
-        _evaluate(p, point) if isinstance(p, Expr) else p for p in atom.args
-    ]
-    return _FUNCTIONS[atom.kind](*args)

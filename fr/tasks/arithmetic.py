@@ -1,4 +1,4 @@
-"""Small tasks that a small chat model solves sometimes: sums, greatest common divisors, letters of a word."""
+"""Tasks that a small chat model sometimes solves: sums, common divisors, letters."""
 
 import abc
 import functools
@@ -10,25 +10,25 @@ from typing import NamedTuple
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
-from fr.tasks.base import SPLITS, TASKS, ask, digest, split_of
 from fr.tasks.grading import grade_answer
+from fr.tasks.task import SPLITS, TASKS, build_prompt, split_of, stable_hash
 from fr.types import Problem, Prompt
 
 MAX_PROBLEMS = 20_000  # of a space; a larger one is sampled, always the same way
 
 
 class Item(NamedTuple):
-    """One problem of a space: items of a `group` are near copies of each other and share a split."""
+    """One problem of a generated task."""
 
-    id: str
-    group: str
-    question: str
+    id: str  # of the problem
+    group: str  # items of a group are near copies of each other and share a split
+    question: str  # as the prompt asks it
     chain: str  # a short correct derivation
-    answer: str
+    answer: str  # the right one
 
 
 class GeneratedTask(abc.ABC):
-    """A task over a fixed space of `Item`s: subclasses set `name` and write `size` and `item`."""
+    """A task over a space of `Item`s; subclasses define `name`, `size` and `item`."""
 
     name: str
 
@@ -37,14 +37,32 @@ class GeneratedTask(abc.ABC):
 
     @abc.abstractmethod
     def size(self) -> int:
-        """How many items the space has."""
+        """Number of items of the space."""
 
     @abc.abstractmethod
     def item(self, index: int) -> Item:
-        """Item `index` of the space, a function of the index and the config only."""
+        """One item of the space, which depends on the index and the config only.
+
+        Args:
+            index: From 0 to `size()` - 1.
+
+        Returns:
+            The item.
+        """
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
-        """The first `count` problems of a split in the order of their hashes; all of them if None."""
+        """Problems of a split in the order of their hashes.
+
+        Args:
+            split: One of `task.SPLITS`.
+            count: Number of problems, from the first; None: all of them.
+
+        Returns:
+            At most `count` problems.
+
+        Raises:
+            UserError: The split is not known.
+        """
         if split not in SPLITS:
             raise UserError(
                 f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}"
@@ -52,13 +70,20 @@ class GeneratedTask(abc.ABC):
         return self._splits[split][:count]
 
     def prompt(self, problem: Problem) -> Prompt:
-        """`config.shots` worked training problems, then the question."""
+        """Prompt of a problem: `config.shots` worked training problems, then it.
+
+        Args:
+            problem: A problem of this task.
+
+        Returns:
+            Text or messages.
+        """
         # A group of the question's own would give its answer away.
         shots = (
             p for p in self._splits["train"] if p.meta["group"] != problem.meta["group"]
         )
         few = itertools.islice(shots, self.config.shots)
-        return ask(
+        return build_prompt(
             self.config,
             problem.question,
             ((p.question, p.meta["chain"], p.answer) for p in few),
@@ -66,14 +91,22 @@ class GeneratedTask(abc.ABC):
 
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
-        """Compare the final answer with the reference by value (`fr.types.GRADES`)."""
+        """Grade the final answer by value.
+
+        Args:
+            problem: The problem that was attempted.
+            completion: New text of the attempt.
+
+        Returns:
+            One of `fr.types.GRADES`.
+        """
         return grade_answer(completion, problem.answer)
 
     @functools.cached_property
     def _splits(self) -> dict[str, list[Problem]]:
-        table = {split: [] for split in SPLITS}
+        table: dict[str, list[Problem]] = {split: [] for split in SPLITS}
         items = {item.id: item for item in map(self.item, self._indices())}
-        for item in sorted(items.values(), key=lambda item: digest(item.id)):
+        for item in sorted(items.values(), key=lambda item: stable_hash(item.id)):
             meta = {"group": item.group, "chain": item.chain}
             problem = Problem(
                 item.id, item.question, item.answer, task=self.name, meta=meta
@@ -86,13 +119,21 @@ class GeneratedTask(abc.ABC):
         if size <= MAX_PROBLEMS:
             return range(size)
         return (
-            int.from_bytes(digest(f"{self.name} {i}"), "big") % size
+            int.from_bytes(stable_hash(f"{self.name} {i}"), "big") % size
             for i in range(MAX_PROBLEMS)
         )
 
 
-def digits_of(index: int, *sizes: int) -> list[int]:
-    """`index` in the mixed radix `sizes`, least significant first: one choice from each of several lists."""
+def mixed_radix(index: int, *sizes: int) -> list[int]:
+    """Write an index in a mixed radix: one choice from each of several lists.
+
+    Args:
+        index: A number from 0.
+        *sizes: Number of choices of each list.
+
+    Returns:
+        The choices, least significant first.
+    """
     choices = []
     for size in sizes:
         index, choice = divmod(index, size)
@@ -100,34 +141,45 @@ def digits_of(index: int, *sizes: int) -> list[int]:
     return choices
 
 
-MAX_DIGITS = 40  # of a sum's terms together: a number of the space must fit the hash that samples it
+# Digits of all terms together: an index of the space must fit the sampling hash.
+MAX_DIGITS = 40
 
 
 @TASKS.register("sums")
 class Sums(GeneratedTask):
-    """Sums of `config.terms` terms of `config.digits` digits; orders of the same terms share a split."""
+    """Sums of `config.terms` terms of `config.digits` digits each.
+
+    Sums of the same terms in another order share a split.
+    """
 
     name = "sums"
 
     def __init__(self, config: TaskConfig):
         if config.terms * config.digits > MAX_DIGITS:
             raise UserError(
-                f"config.task.terms = {config.terms} of digits = {config.digits} are too long; "
-                f"{MAX_DIGITS} digits in all are the most"
+                f"config.task.terms = {config.terms} of digits = {config.digits} are "
+                f"too long; {MAX_DIGITS} digits in all are the most"
             )
         super().__init__(config)
         self._least = 10 ** (config.digits - 1) if config.digits > 1 else 0
         self._count = 10**config.digits - self._least
 
     def size(self) -> int:
-        """Ordered tuples of terms."""
+        """Number of ordered tuples of terms."""
         return self._count**self.config.terms
 
     def item(self, index: int) -> Item:
-        """The tuple that `index` spells, and its running totals."""
+        """The tuple of terms at an index, and its running totals.
+
+        Args:
+            index: Below `size()`.
+
+        Returns:
+            The item.
+        """
         terms = [
             self._least + i
-            for i in digits_of(index, *[self._count] * self.config.terms)
+            for i in mixed_radix(index, *[self._count] * self.config.terms)
         ]
         totals = [sum(terms[: i + 1]) for i in range(len(terms))]
         chain = [
@@ -145,16 +197,26 @@ class Sums(GeneratedTask):
 
 @TASKS.register("gcd")
 class Gcd(GeneratedTask):
-    """Greatest common divisors of two numbers up to 99; no coprime pairs: `1` would be right most times."""
+    """Greatest common divisors of two numbers up to 99.
+
+    There are no coprime pairs, since most pairs are coprime and `1` would be right.
+    """
 
     name = "gcd"
 
     def size(self) -> int:
-        """Unordered pairs of different numbers that share a divisor."""
+        """Number of unordered pairs of different numbers that share a divisor."""
         return len(_pairs())
 
     def item(self, index: int) -> Item:
-        """The pair, larger number first, and its Euclidean steps."""
+        """The pair at an index, larger number first, and its Euclidean steps.
+
+        Args:
+            index: Below `size()`.
+
+        Returns:
+            The item.
+        """
         large, small = _pairs()[index]
         chain, a, b = [], large, small
         while b:
@@ -174,16 +236,27 @@ def _pairs() -> list[tuple[int, int]]:
 
 @TASKS.register("letters")
 class Letters(GeneratedTask):
-    """How often a letter occurs in a word: its repeated letters, one that occurs once, one that does not."""
+    """Counts of a letter in a word.
+
+    All repeated letters of a word are asked for, one that occurs once and one that does
+    not occur.
+    """
 
     name = "letters"
 
     def size(self) -> int:
-        """Pairs of a word and a letter."""
+        """Number of pairs of a word and a letter."""
         return len(_words_and_letters())
 
     def item(self, index: int) -> Item:
-        """The pair; all letters of a word share its split."""
+        """The pair of a word and a letter at an index; a word has one split.
+
+        Args:
+            index: Below `size()`.
+
+        Returns:
+            The item.
+        """
         word, letter = _words_and_letters()[index]
         count = word.count(letter)
         places = ", ".join(
@@ -193,7 +266,8 @@ class Letters(GeneratedTask):
         return Item(
             id=f"letters-{word}-{letter}",
             group=f"letters-{word}",
-            question=f'How many times does the letter "{letter}" occur in the word "{word}"?',
+            question=f'How many times does the letter "{letter}" occur in the word '
+            f'"{word}"?',
             chain=f"The word is spelled {' '.join(word)}; {where}.",
             answer=str(count),
         )
@@ -206,27 +280,32 @@ def _words_and_letters() -> list[tuple[str, str]]:
         repeated = sorted(letter for letter in set(word) if word.count(letter) > 1)
         once = sorted(letter for letter in set(word) if word.count(letter) == 1)
         absent = [letter for letter in "aeioutnrsl" if letter not in word]
-        # one letter each of the frequent answers 1 and 0, so that neither is right most times
+        # One letter each for the answers 1 and 0, which would be too frequent.
         pairs += [(word, letter) for letter in [*repeated, *once[:1], *absent[:1]]]
     return pairs
 
 
 WORDS = tuple(
     """
-    accordion address almond ambulance analysis apple apricot arithmetic armchair artichoke astronaut attic
-    avocado balloon banana barrel basket battery bicycle biscuit blackberry blueberry bookkeeper bottle
-    broccoli bubble butterfly cabbage calendar camera candle caravan carpet carrot castle caterpillar
-    cathedral cello cherry chocolate cinnamon classroom coconut coffee committee compass cucumber curtain
-    daffodil desert dessert diamond dictionary dinosaur dolphin eggplant elephant elevator engine envelope
-    feather festival flamingo football forest fountain garden ginger giraffe gooseberry grammar grapefruit
-    grasshopper guitar hammer harbor helicopter hippo honey horizon hospital igloo island jacket jellyfish
-    journey kangaroo kettle kitchen ladder lantern lemon letter library lighthouse lobster magnet mammal
-    marble meadow melon mirror mississippi molecule monkey mosquito mountain mushroom muffin necklace needle
-    noodle notebook nutmeg occurrence octopus olive onion orange orchard oregano oyster paddle pancake paprika
-    parallel parrot parsley peach pencil pepper piano pineapple planet pocket possession potato puppet puzzle
-    pyramid rabbit raccoon radish railroad raspberry ribbon river rocket saddle salmon sandwich satellite
-    scissors seashell settlement silver skeleton spaghetti spinach squirrel staircase strawberry success sugar
-    sunflower telephone tennis theater thunder tomato traffic tunnel turnip umbrella vanilla village violin
-    volcano waffle walnut waterfall whistle willow window winter yellow zebra zucchini
+    accordion address almond ambulance analysis apple apricot arithmetic armchair
+    artichoke astronaut attic avocado balloon banana barrel basket battery bicycle
+    biscuit blackberry blueberry bookkeeper bottle broccoli bubble butterfly cabbage
+    calendar camera candle caravan carpet carrot castle caterpillar cathedral cello
+    cherry chocolate cinnamon classroom coconut coffee committee compass cucumber
+    curtain daffodil desert dessert diamond dictionary dinosaur dolphin eggplant
+    elephant elevator engine envelope feather festival flamingo football forest
+    fountain garden ginger giraffe gooseberry grammar grapefruit grasshopper guitar
+    hammer harbor helicopter hippo honey horizon hospital igloo island jacket
+    jellyfish journey kangaroo kettle kitchen ladder lantern lemon letter library
+    lighthouse lobster magnet mammal marble meadow melon mirror mississippi molecule
+    monkey mosquito mountain mushroom muffin necklace needle noodle notebook nutmeg
+    occurrence octopus olive onion orange orchard oregano oyster paddle pancake
+    paprika parallel parrot parsley peach pencil pepper piano pineapple planet
+    pocket possession potato puppet puzzle pyramid rabbit raccoon radish railroad
+    raspberry ribbon river rocket saddle salmon sandwich satellite scissors seashell
+    settlement silver skeleton spaghetti spinach squirrel staircase strawberry
+    success sugar sunflower telephone tennis theater thunder tomato traffic tunnel
+    turnip umbrella vanilla village violin volcano waffle walnut waterfall whistle
+    willow window winter yellow zebra zucchini
     """.split()
 )

@@ -1,79 +1,99 @@
 """The Countdown grader: a bounded parser, exact rationals, a multiset check; no `eval`.
 
-The game's own traces write `( 10 - 3 ) * 7`; chat models write the same in LaTeX, with `x` or without a
-sign before a bracket, and with the target on either side.
+The game's own traces write `( 10 - 3 ) * 7`. Chat models write the same in LaTeX, with
+`x` or without a sign before a bracket, and with the target on either side.
 """
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
 
-from fr.tasks.extract import ANSWER, EXPRESSION, Found, find
+from fr.tasks.extract import find_answer
+from fr.tasks.markers import EXPRESSION
+from fr.tasks.normalise import strip_markup, unify_notation
 from fr.tasks.steps import Step, find_steps
-from fr.tasks.undress import plain, unified
 from fr.types import RIGHT, UNPARSED, WRONG
 
-MAX_CHARACTERS = (
-    400  # of an expression: a longer one is no answer to a game of a few numbers
-)
+MAX_CHARACTERS = 400  # of an expression; no game of a few numbers needs a longer one
 MAX_DEPTH = 20  # of brackets
 
 _FRACTION = re.compile(r"\\frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}")
 _TIMES = re.compile(r"(?<=[\d)\]}])\s*[xX]\s*(?=[\d(\[{])")
-_BESIDE = re.compile(
-    r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)"
-)  # a product without its sign
+# a product without its sign
+_BESIDE = re.compile(r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)")
 _PROSE = re.compile(
-    r"(?<=[\d)\]}])\s*[,.;]?\s+(?!(?:or|and|not|but|mod)\b)[A-Za-z]{2,}.*$|(?<=[\d)\]}])[,.;](?!\d).*$"
+    r"(?<=[\d)\]}])\s*[,.;]?\s+(?!(?:or|and|not|but|mod)\b)[A-Za-z]{2,}.*$"
+    r"|(?<=[\d)\]}])[,.;](?!\d).*$"
 )
 _BRACKETS = str.maketrans("[]{}", "()()")
 _TOKEN = re.compile(r"\s*(?:([0-9]+)(?![0-9.,]*[.,][0-9])|([-+*/()=]))")
 
-
-__all__ = [
-    "ANSWER",
-    "StepCount",
-    "check",
-    "extract",
-    "spaced",
-    "step_errors",
-    "steps",
-    "tidy",
-]
+# the value of an expression and the numbers that it uses
+_Valued = tuple[Fraction, list[int]]
 
 
 class StepCount(NamedTuple):
-    """How many steps of a trace state a right and a wrong result."""
+    """Counts of the steps of a trace by their results."""
 
-    right: int
-    wrong: int
+    right: int  # steps with a right result
+    wrong: int  # steps with a wrong result
 
 
-def steps(completion: str) -> list[Step]:
-    """The steps of a trace, in order; expressions of the answer are none."""
-    found = find(completion, EXPRESSION)
+def trace_steps(completion: str) -> list[Step]:
+    """Steps of a trace, expressions of the answer left out.
+
+    Args:
+        completion: New text of an attempt.
+
+    Returns:
+        Steps of two numbers, in order.
+    """
+    found = find_answer(completion, EXPRESSION)
     reasoning = completion[: found.start] if found else completion
     return [step for step in find_steps(reasoning) if len(step.terms) == 2]
 
 
 def step_errors(completion: str) -> StepCount:
-    """Counts of right and wrong steps `a op b = c`, by exact arithmetic."""
-    results = [step.true for step in steps(completion)]
+    """Count right and wrong steps `a op b = c`, by exact arithmetic.
+
+    Args:
+        completion: New text of an attempt.
+
+    Returns:
+        Both counts.
+    """
+    results = [step.true for step in trace_steps(completion)]
     return StepCount(sum(results), len(results) - sum(results))
 
 
-def extract(completion: str) -> str | None:
-    """The expression that a completion ends with (`extract.find`), in the game's own signs; None without one."""
-    found: Found | None = find(completion, EXPRESSION)
-    return tidy(found.text) or None if found else None
+def extract_expression(completion: str) -> str | None:
+    """Expression that a completion ends with.
+
+    Args:
+        completion: New text of an attempt.
+
+    Returns:
+        The expression in the game's own signs (`normalise_expression`), or None.
+    """
+    found = find_answer(completion, EXPRESSION)
+    return normalise_expression(found.text) or None if found else None
 
 
-def tidy(text: str) -> str:
-    """An expression in the game's own signs: no LaTeX, round brackets, every product with its sign."""
+def normalise_expression(text: str) -> str:
+    """Write an expression in the game's own signs.
+
+    Args:
+        text: An expression, perhaps in LaTeX.
+
+    Returns:
+        The expression with round brackets and a sign in every product; a text that is
+        far too long is only cut.
+    """
     if len(text) > 2 * MAX_CHARACTERS:
         return text[: 2 * MAX_CHARACTERS]
-    text = unified(plain(text)).replace("$", "").strip()
+    text = unify_notation(strip_markup(text)).replace("$", "").strip()
     for _ in range(MAX_DEPTH):
         text, count = _FRACTION.subn(r"((\1)/(\2))", text)
         if not count:
@@ -82,23 +102,38 @@ def tidy(text: str) -> str:
     return _BESIDE.sub(" * ", _TIMES.sub(" * ", text)).strip()
 
 
-def spaced(expression: str) -> str:
-    """An expression with one space between its parts, as the game writes it."""
+def space_expression(expression: str) -> str:
+    """Write an expression with one space between its parts, as the game does.
+
+    Args:
+        expression: An expression in the game's own signs, or another text.
+
+    Returns:
+        The spaced expression.
+    """
     try:
         return " ".join(_tokens(expression))
     except ValueError:
         return " ".join(expression.split())
 
 
-def check(expression: str, numbers: list[int], target: int) -> str:
+def grade_expression(expression: str, numbers: list[int], target: int) -> str:
     """Grade an expression: right iff it uses exactly `numbers` and equals `target`.
 
-    `= target` may follow it, or `target =` go before it.
+    `= target` may follow it, or `target =` precede it.
+
+    Args:
+        expression: In any of the forms that `normalise_expression` reads.
+        numbers: The numbers of the problem, each to be used once.
+        target: The number to reach.
+
+    Returns:
+        `right`, `wrong` or `unparsed`.
     """
     if len(expression) > MAX_CHARACTERS:
         return UNPARSED
     try:
-        sides = _Parser(_tokens(tidy(expression))).sides()
+        sides = _Parser(_tokens(normalise_expression(expression))).sides()
     except ValueError:
         return UNPARSED
     except ZeroDivisionError:
@@ -107,16 +142,16 @@ def check(expression: str, numbers: list[int], target: int) -> str:
         sides = sides[::-1]
     value, used = sides[0]
     if len(sides) == 2 and len(sides[1][1]) > 1:
-        return UNPARSED  # an equation of two expressions is no answer
+        return UNPARSED  # an equation of two expressions
     fits = Counter(used) == Counter(numbers) and all(
         side == target for side, _ in sides
     )
     return RIGHT if fits and value == target else WRONG
 
 
-def _apply(left: Fraction, op: str, right: Fraction) -> Fraction | None:
+def _apply(left: Fraction, op: str, right: Fraction) -> Fraction:
     if op == "/":
-        return left / right if right else None
+        return left / right
     return {"+": left + right, "-": left - right, "*": left * right}[op]
 
 
@@ -137,7 +172,7 @@ class _Parser:
     def __init__(self, tokens: list[str]):
         self.tokens, self.at, self.depth = tokens, 0, 0
 
-    def sides(self):
+    def sides(self) -> list[_Valued]:
         """The value of each side of an expression with or without an equals sign."""
         first = self._sum()
         if self._peek() != "=":
@@ -148,7 +183,7 @@ class _Parser:
         self._end()
         return [first, second]
 
-    def _end(self):
+    def _end(self) -> None:
         if self.at != len(self.tokens):
             raise ValueError("text after the expression")
 
@@ -159,29 +194,27 @@ class _Parser:
         self.at += 1
         return self.tokens[self.at - 1] if self.at <= len(self.tokens) else ""
 
-    def _chain(self, part, ops: str):
+    def _chain(self, part: Callable[[], _Valued], ops: str) -> _Valued:
         value, used = part()
         while self._peek() and self._peek() in ops:
             op = self._take()
             other, more = part()
             value, used = _apply(value, op, other), used + more
-            if value is None:
-                raise ZeroDivisionError
         return value, used
 
-    def _sum(self):
+    def _sum(self) -> _Valued:
         return self._chain(self._product, "+-")
 
-    def _product(self):
+    def _product(self) -> _Valued:
         return self._chain(self._atom, "*/")
 
-    def _number(self):
+    def _number(self) -> _Valued:
         word = self._take()
         if not word.isdigit() or len(word) > 9:
             raise ValueError(word)
         return Fraction(int(word)), [int(word)]
 
-    def _atom(self):
+    def _atom(self) -> _Valued:
         if self._peek() != "(":
             return self._number()
         self.at, self.depth = self.at + 1, self.depth + 1

@@ -1,27 +1,33 @@
-"""Search traces for Countdown, written the way a small model can learn to reason and to fail.
+"""Search traces for Countdown, from which a small model learns to reason and to fail.
 
-A trace is steps `left op right = result mark` and then `answer expression`. The mark says what the step came
-to: `,` numbers are left, go on; `no` a miss, the next step tries the same numbers; `up` a miss, go back one
-level; `yes` the target. Every trace follows a genuine search: a solution that is merely placed behind wrong
-tries teaches a model to claim success (in a prototype 94 % of the steps were right and 9 % of the answers).
+A trace is steps `left op right = result mark` and then `answer expression`. The marks:
+
+- `,`: numbers are left, go on
+- `no`: a miss, the next step tries the same numbers
+- `up`: a miss, go back one level
+- `yes`: the target
+
+Every trace follows a genuine search. A solution that merely follows wrong tries teaches
+a model to claim success: in a prototype 94 % of the steps were right and 9 % of the
+answers.
 """
 
 import math
 import random
 
 from fr.registry import Registry
-from fr.tasks.countdown_rules import ANSWER
-from fr.tasks.countdown_solver import Move, bracket, moves, solutions
+from fr.tasks.countdown_solver import Move, legal_moves, parenthesise, solutions
+from fr.tasks.extract import ANSWER
 from fr.types import Problem
 
 # name -> (rng, problem) -> completion text, without the prompt
 TRACES = Registry("trace kind")
 
-LARGEST = (
-    100  # no step goes beyond: the vocabulary has a token for each number up to here
-)
+# No result is larger: the vocabulary has a token for each number up to here.
+LARGEST = 100
 
-# Fewest and most candidates of a search before it gives up. With three numbers, nine fit into 128 tokens for sure.
+# Fewest and most candidates of a search before it gives up. With three numbers, nine
+# always fit into 128 tokens.
 _GIVE_UP = (6, 9)
 _CHILDREN = (1, 3)  # fewest and most tries from one state below the first level
 _NOISE = 0.5  # sd added to log(1 + distance to the target) when the last step is chosen
@@ -29,13 +35,16 @@ _CORRECT_TRIES = 16  # searches among which `correct` keeps the shortest that hi
 _GIVES_UP = (1, 2)  # candidates of a search that gives up early
 _FALSE = 0.5  # share of false results where arithmetic is noisy
 
+# (value, expression) of each number of a state, largest first
+_Parts = tuple[tuple[int, str], ...]
+
 # Kinds with a known defect, for specialists whose failures have a known cause.
 DEFECTS = ("without_products", "false_results", "premature", "gives_up")
 
 
 @TRACES.register("natural")
 def natural(rng: random.Random, problem: Problem) -> str:
-    """Depth-first search that stops at the first hit, or gives up and answers its nearest candidate."""
+    """Depth-first search up to the first hit; if it gives up, the nearest candidate."""
     search = _Search(rng, problem)
     return _join(search.steps, search.best)
 
@@ -48,21 +57,21 @@ def answer_first(rng: random.Random, problem: Problem) -> str:
 
 @TRACES.register("anytime")
 def anytime(rng: random.Random, problem: Problem) -> str:
-    """A search cut behind any step before its last, then a solution: what a forced answer looks like."""
+    """A search cut before its last step, then a solution, like a forced answer."""
     steps = _Search(rng, problem).steps
     return _join(steps[: rng.randrange(len(steps))], _solution(rng, problem))
 
 
 @TRACES.register("committed")
 def committed(rng: random.Random, problem: Problem) -> str:
-    """A first candidate stated before the search and answered behind it, whatever the search has come upon."""
+    """The first candidate, a search, and the first candidate again as the answer."""
     search = _Search(rng, problem)
     return " ".join([ANSWER, search.first, _join(search.steps, search.first)])
 
 
 @TRACES.register("correct")
 def correct(rng: random.Random, problem: Problem) -> str:
-    """The shortest of several searches that hit; if none does, a solution without a step."""
+    """The shortest of several searches that hit; else a solution without a step."""
     searches = [_Search(rng, problem) for _ in range(_CORRECT_TRIES)]
     hits = [search for search in searches if search.hit]
     if not hits:
@@ -80,29 +89,30 @@ def without_products(rng: random.Random, problem: Problem) -> str:
 
 @TRACES.register("false_results")
 def false_results(rng: random.Random, problem: Problem) -> str:
-    """Defect: a search with every second result false, which it goes on from and believes."""
+    """Defect: every second result of the search is false, and the search uses it."""
     search = _Search(rng, problem, false=_FALSE)
     return _join(search.steps, search.best)
 
 
 @TRACES.register("premature")
 def premature(rng: random.Random, problem: Problem) -> str:
-    """Defect: the first candidate of a search, answered behind its first step without being worked out."""
+    """Defect: one step of a search, then its first candidate without working it out."""
     search = _Search(rng, problem)
     return _join(search.steps[:1], search.first)
 
 
 @TRACES.register("gives_up")
 def gives_up(rng: random.Random, problem: Problem) -> str:
-    """Defect: a search that ends behind one or two candidates and answers the nearest."""
+    """Defect: a search of one or two candidates, and the nearest as the answer."""
     search = _Search(rng, problem, candidates=_GIVES_UP)
     return _join(search.steps, search.best)
 
 
 class _Search:
-    """One depth-first search: its `steps`, whether it `hit`, the `first` candidate expression and the `best`.
+    """One depth-first search: its `steps`, and its `first` and `best` candidates.
 
-    It knows `operations`, misreads a share `false` of its results, and gives up behind so many `candidates`.
+    It knows `operations`, misreads a share `false` of its results, and gives up after a
+    number of candidates drawn from the range `candidates`.
     """
 
     def __init__(
@@ -125,10 +135,10 @@ class _Search:
 
     @property
     def hit(self) -> bool:
-        """Whether the best candidate equals the target."""
+        """True if the best candidate equals the target."""
         return self._distance == 0
 
-    def _visit(self, parts: tuple[tuple[int, str], ...], top: bool = False) -> bool:
+    def _visit(self, parts: _Parts, top: bool = False) -> bool:
         """Search below a state; True when the whole search is over."""
         last = len(parts) == 2
         options = self._options(parts, last, top)
@@ -141,23 +151,17 @@ class _Search:
                     return True
                 continue
             self._judge(value, text)
-            self._write(
-                move,
-                "yes"
-                if value == self.target
-                else "up"
-                if planned is options[-1]
-                else "no",
-            )
+            miss = "up" if planned is options[-1] else "no"
+            self._write(move, "yes" if value == self.target else miss)
             if self.hit or self.leaves == 0:
                 return True
         if not last and not top:
             self.steps[-1] += " up"
         return False
 
-    def _options(self, parts, last: bool, top: bool) -> list[Move]:
-        """The moves to try, in order: at the last level the nearest results first, above it at random."""
-        legal = moves(tuple(value for value, _ in parts))
+    def _options(self, parts: _Parts, last: bool, top: bool) -> list[Move]:
+        """Moves to try: the nearest results first at the last level, else at random."""
+        legal = legal_moves(tuple(value for value, _ in parts))
         options = [
             move
             for move in legal
@@ -175,12 +179,12 @@ class _Search:
         return options if top else options[: self.rng.randint(*_CHILDREN)]
 
     def _misread(self, move: Move) -> Move:
-        """The move with the result that is written: at times one or two, or a ten, beside the true one."""
+        """The move as written: its result may be off by 1, 2 or 10."""
         if self.false == 0 or self.rng.random() >= self.false:
             return move
-        beside = (move.result + off for off in (-10, -2, -1, 1, 2, 10))
+        near = (move.result + off for off in (-10, -2, -1, 1, 2, 10))
         return move._replace(
-            result=self.rng.choice([value for value in beside if 0 < value <= LARGEST])
+            result=self.rng.choice([value for value in near if 0 < value <= LARGEST])
         )
 
     def _judge(self, value: int, text: str) -> None:
@@ -193,14 +197,18 @@ class _Search:
         self.steps.append(f"{move.left} {move.op} {move.right} = {move.result} {mark}")
 
 
-def _apply(parts, move: Move):
+def _apply(parts: _Parts, move: Move) -> tuple[int, str, _Parts]:
     """Value and expression of a move, and the parts that it leaves alone."""
     rest = list(parts)
     left = rest.pop(next(i for i, (value, _) in enumerate(rest) if value == move.left))
     right = rest.pop(
         next(i for i, (value, _) in enumerate(rest) if value == move.right)
     )
-    return move.result, f"{bracket(left[1])} {move.op} {bracket(right[1])}", tuple(rest)
+    return (
+        move.result,
+        f"{parenthesise(left[1])} {move.op} {parenthesise(right[1])}",
+        tuple(rest),
+    )
 
 
 def _solution(rng: random.Random, problem: Problem) -> str:

@@ -1,62 +1,72 @@
-"""When two answers are the same: exact values first, math-verify for formulas that these leave open, words last."""
+"""Equality of answers: exact values, then math-verify for formulas, then words."""
 
 import functools
 import re
 
 from fr.bounded import Bounded, GraderFailure, OutOfTime
-from fr.tasks.claims import read, words
-from fr.tasks.undress import plain, unified
+from fr.tasks.normalise import strip_markup, unify_notation
+from fr.tasks.stated import read_value, word_forms
 from fr.tasks.values import equal
 
 SECONDS = 2.0  # of processor time for math-verify to compare two formulas
 MAX_FORMULA = 1000  # characters; math-verify is not asked about a longer one
-# Numbers that nobody computes: towers of powers, long exponents, factorials of large numbers.
+# Numbers too large to compute: towers of powers, long exponents, large factorials.
 _ENDLESS = re.compile(r"\^\{?\(?\d+\}?\^|\d\^\{?\(?\d{4,}|\d{4,}!|!!|\d{300}")
 
 
-def same(reference: str, answer: str, whole: bool = False) -> bool:
-    """Whether a stated answer means what a reference does.
+def same_answer(reference: str, answer: str, unmarked: bool = False) -> bool:
+    """True if a stated answer means the same as a reference.
+
+    GraderFailure passes through where math-verify is needed and cannot run.
 
     Args:
-      reference: the right answer as it is written.
-      answer: a stated answer as it is written.
-      whole: the answer stood without a marker (`claims.read`).
+        reference: The right answer as written.
+        answer: A stated answer as written.
+        unmarked: The answer came without a marker (`stated.read_value`).
 
-    Raises:
-      GraderFailure: math-verify was needed and cannot run.
+    Returns:
+        True or False.
     """
     one, other = _tight(reference), _tight(answer)
     if one == other:
         return True
-    wanted, stated = read(reference), read(answer, whole)
-    if wanted.kind == "text" or read(reference, True).kind == "text":
-        return words(reference)[0] in words(answer)
+    wanted, stated = read_value(reference), read_value(answer, unmarked)
+    if wanted.kind == "text" or read_value(reference, True).kind == "text":
+        return word_forms(reference)[0] in word_forms(answer)
     if wanted.kind == "opaque" and not re.search(r"[\\()\[\]{}|]", reference):
-        if words(reference)[0] in words(answer):  # a date or a time
+        if word_forms(reference)[0] in word_forms(answer):  # a date or a time
             return True
     verdict = equal(wanted, stated)
-    return _asked(one, other) if verdict is None else verdict
+    return _math_verify(one, other) if verdict is None else verdict
 
 
 def same_formulas(one: str, other: str) -> bool:
-    """Whether two formulas that exact arithmetic cannot tell apart are equal; False where math-verify fails."""
-    if equal(read(one), read(other)) is not None:
+    """True if two formulas that exact arithmetic cannot compare are equal.
+
+    Args:
+        one: A formula as written.
+        other: Another one.
+
+    Returns:
+        The verdict of math-verify; False where it fails, or where exact arithmetic
+        decides.
+    """
+    if equal(read_value(one), read_value(other)) is not None:
         return False
     try:
-        return _asked(_tight(one), _tight(other))
+        return _math_verify(_tight(one), _tight(other))
     except GraderFailure:
         return False
 
 
 def _tight(text: str) -> str:
     # A blank between digits is kept: `3 4/5` is not `34/5`.
-    return re.sub(
-        r"(?<!\d) | (?!\d)", "", unified(plain(text)).replace("$", "")
-    ).rstrip(".")
+    clean = unify_notation(strip_markup(text)).replace("$", "")
+    return re.sub(r"(?<!\d) | (?!\d)", "", clean).rstrip(".")
 
 
-def _asked(reference: str, answer: str) -> bool:
-    """What math-verify says of two formulas of the same outer form, in bounded time."""
+def _math_verify(reference: str, answer: str) -> bool:
+    """Verdict of math-verify, in bounded time, on formulas of the same outer form."""
     if (
         _form(reference) != _form(answer)
         or max(len(reference), len(answer)) > MAX_FORMULA
@@ -67,7 +77,7 @@ def _asked(reference: str, answer: str) -> bool:
     try:
         return _verdict(*sorted((reference, answer)))
     except OutOfTime:
-        return False  # what nobody can compute in time is not shown to be right
+        return False  # an answer that takes too long is not shown to be right
 
 
 @functools.lru_cache(maxsize=4096)
@@ -81,8 +91,8 @@ def _verifier() -> Bounded:
 
 
 def _form(text: str) -> tuple:
-    """Brackets at the edges, relations, commas and constructions that math-verify sees through too easily."""
-    text = text.replace("log_", "log")  # a base of a logarithm is none of a number
+    """Outer brackets, relations and commas, which math-verify is too lax about."""
+    text = text.replace("log_", "log")  # `_` of a base is not a relation
     relations = tuple(sorted(c for c in text if c in "<>≤≥≠≡∈∪±|=_"))
     edges = (
         text[:1] if text[:1] in "[⦃" else "",

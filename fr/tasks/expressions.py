@@ -1,11 +1,11 @@
-"""Expressions of answers, read by recursive descent into exact algebra. No `eval`."""
+"""Expressions of answers, parsed by recursive descent into exact algebra; no `eval`."""
 
 import math
 import re
 from fractions import Fraction
 
-from fr.tasks import algebra
-from fr.tasks.algebra import Expr
+from fr.tasks.algebra import Expr, TooLarge, function, number, power, root, symbol
+from fr.tasks.functions import FUNCTIONS
 
 MAX_DEPTH = 25
 MAX_DIGITS = 400  # of a number
@@ -13,22 +13,18 @@ OPEN, CLOSE = "([{⦃", ")]}⦄"
 
 _THOUSANDS = r"\d{1,3}(?:,\d{3})+(?![\d,])"
 _TOKEN = re.compile(
-    rf"\s*(?:(?P<number>(?=\.?\d)(?:{_THOUSANDS}|\d+)?(?:\.\d+|\.(?![\d.]))?(?:e[+-]?\d{{1,3}}(?![\w.]))?)"
+    rf"\s*(?:(?P<number>(?=\.?\d)(?:{_THOUSANDS}|\d+)?(?:\.\d+|\.(?![\d.]))?"
+    r"(?:e[+-]?\d{1,3}(?![\w.]))?)"
     r"|(?P<command>\\[A-Za-z]+(?:<[^<>]*>)?)|(?P<name>[A-Za-z]+)|(?P<sign>.))",
     re.DOTALL,
 )
-_FUNCTIONS = {name for name in algebra.NAMES if name.isalpha()} - {
-    "inverse",
-    "power",
-    "root",
-    "sqrt",
-}
+_FUNCTIONS = FUNCTIONS.keys() - {"inverse", "power", "root", "sqrt"}
 _GREEK = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell"
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa "
+    "lambda mu nu xi rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda "
+    "Sigma Phi Psi Omega ell"
 ).split()
-
-
+_WORDS = ("inf", "none", "true", "and", "or", "not", "yes", "no", "mod")
 _GROUPS = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")  # thousands parted by blanks
 
 
@@ -37,16 +33,34 @@ class Unread(ValueError):
 
 
 def parse_expression(text: str) -> Expr:
-    """The value of an expression in the spelling of `undress.unified`; raises Unread or TooLarge."""
+    """Parse an expression.
+
+    Args:
+        text: In the notation of `normalise.unify_notation`.
+
+    Returns:
+        Its value. Any other text raises Unread, a value that is too
+        large TooLarge.
+    """
     return _Parser(text).whole()
 
 
 def read_number(text: str) -> Fraction:
-    """A decimal with or without thousands and a power of ten."""
+    """Read a decimal number, with or without commas of thousands and a power of ten.
+
+    Args:
+        text: For example `1,234.5e3`.
+
+    Returns:
+        Its exact value.
+
+    Raises:
+        TooLarge: The text has more than `MAX_DIGITS` characters.
+    """
     if len(text) > MAX_DIGITS:
-        raise algebra.TooLarge("a long number")
-    mantissa, _, power = text.replace(",", "").lower().partition("e")
-    return Fraction(mantissa.rstrip(".") or "0") * Fraction(10) ** int(power or 0)
+        raise TooLarge("a long number")
+    mantissa, _, exponent = text.replace(",", "").lower().partition("e")
+    return Fraction(mantissa.rstrip(".") or "0") * Fraction(10) ** int(exponent or 0)
 
 
 class _Parser:
@@ -62,11 +76,9 @@ class _Parser:
             text,
         )
         text = re.sub(r"\\sqrt\s?(\d|[A-Za-z])", r"\\sqrt{\1}", text)
-        self.tokens = [
-            (match.lastgroup, match[match.lastgroup])
-            for match in _TOKEN.finditer(text.strip())
-        ]
-        self.spaces = [match[0][:1] == " " for match in _TOKEN.finditer(text.strip())]
+        found = list(_TOKEN.finditer(text.strip()))
+        self.tokens = [(m.lastgroup or "", m[m.lastgroup or 0]) for m in found]
+        self.spaces = [match[0][:1] == " " for match in found]
         self.at = self.depth = 0
         if len(self.tokens) > 600:
             raise Unread("a long formula")
@@ -97,10 +109,10 @@ class _Parser:
             raise Unread("too deep")
         sign = self._take() if self._text() in ("+", "-") else "+"
         total = self._product()
-        total = total if sign == "+" else algebra.negative(total)
+        total = total if sign == "+" else -total
         while self._text() in ("+", "-"):
             sign, part = self._take(), self._product()
-            total = algebra.add(total, part if sign == "+" else algebra.negative(part))
+            total = total + (part if sign == "+" else -part)
         self.depth -= 1
         return total
 
@@ -109,17 +121,17 @@ class _Parser:
         while True:
             if self._text() == "*":
                 self.at += 1
-                result = algebra.multiply(result, self._signed())
+                result = result * self._signed()
             elif self._text() == "/":
                 self.at += 1
-                result = algebra.divide(result, self._signed())
+                result = result / self._signed()
             elif self._starts_factor():
                 result = self._beside(result)
             else:
                 return result
 
     def _beside(self, result: Expr) -> Expr:
-        """A factor without a sign before it; after a whole number a fraction makes it a mixed one."""
+        """A factor without a sign; a fraction after a whole number is added."""
         kind, before = self.tokens[self.at - 1]
         whole = (
             kind == "number"
@@ -137,9 +149,7 @@ class _Parser:
                 and match[2][1].isdigit()
             ):
                 self.at += 3
-                return algebra.add(
-                    result, algebra.number(Fraction(int(match[0][1]), int(match[2][1])))
-                )
+                return result + number(Fraction(int(match[0][1]), int(match[2][1])))
             raise Unread("two numbers side by side")
         factor = self._powered()
         part = factor.rational
@@ -151,8 +161,8 @@ class _Parser:
             and 0 < part < 1
             and part.denominator > 1
         ):
-            return algebra.add(result, factor)
-        return algebra.multiply(result, factor)
+            return result + factor
+        return result * factor
 
     def _starts_factor(self) -> bool:
         kind, text = self._peek()
@@ -161,7 +171,7 @@ class _Parser:
     def _signed(self) -> Expr:
         if self._text() == "-":
             self.at += 1
-            return algebra.negative(self._signed_once())
+            return -self._signed_once()
         return self._powered()
 
     def _signed_once(self) -> Expr:
@@ -181,15 +191,15 @@ class _Parser:
                     or self._text() == "!"
                 ):
                     raise Unread("a factorial")
-                base = algebra.number(math.factorial(int(n)))
+                base = number(math.factorial(int(n)))
             else:
-                base = algebra.power(base, self._exponent())
+                base = power(base, self._exponent())
         return base
 
     def _exponent(self) -> Expr:
         if self._text() == "-":
             self.at += 1
-            return algebra.negative(self._powered())
+            return -self._powered()
         return self._powered()
 
     def _atom(self) -> Expr:
@@ -197,8 +207,8 @@ class _Parser:
         self.at += 1
         if kind == "number":
             if self._text() == "_":
-                return algebra.symbol(f"{text}_{self._subscript()}")
-            return algebra.number(read_number(text))
+                return symbol(f"{text}_{self._subscript()}")
+            return number(read_number(text))
         if text in ("(", "{", "["):
             inside = self._sum()
             if self._take() != CLOSE[OPEN.index(text)]:
@@ -226,64 +236,54 @@ class _Parser:
         if text in _FUNCTIONS:
             return self._function(text)
         if text == "sqrt":
-            return algebra.root(self._argument(), 2)
+            return root(self._argument(), 2)
         if text == "pi":
-            return algebra.symbol("pi")
+            return symbol("pi")
         beside = self.at > 1 and self.tokens[self.at - 2][1] not in "+-*/^({[="
         if len(text) > 1 and (
             beside and self.spaces[self.at - 1] or len(self.tokens) == 1
         ):
             raise Unread("a word")
-        if len(text) > 4 or text.lower() in (
-            "inf",
-            "none",
-            "true",
-            "and",
-            "or",
-            "not",
-            "yes",
-            "no",
-            "mod",
-        ):
+        if len(text) > 4 or text.lower() in _WORDS:
             raise Unread(text)
         if self._text() == "_":
-            *letters, last = text
-            names = [*letters, f"{last}_{self._subscript()}"]
+            names = [*text[:-1], f"{text[-1]}_{self._subscript()}"]
         else:
             names = list(text)
         if self._text() == "^" and len(names) > 1:
             # the power belongs to the last letter
             self.at += 1
-            last = algebra.power(algebra.symbol(names[-1]), self._exponent())
+            last = power(symbol(names[-1]), self._exponent())
         else:
-            last = algebra.symbol(names[-1])
+            last = symbol(names[-1])
         for name in names[:-1]:
-            last = algebra.multiply(last, algebra.symbol(name))
+            last = last * symbol(name)
         return last
 
     def _command(self, name: str) -> Expr:
         if name == "frac":
-            return algebra.divide(self._atom(), self._atom())
+            return self._atom() / self._atom()
         if name == "sqrt":
             return self._root()
         if name == "binom":
             n, k = (part.rational for part in (self._atom(), self._atom()))
             if (
-                None in (n, k)
+                n is None
+                or k is None
                 or n.denominator * k.denominator > 1
                 or not 0 <= k <= n <= 400
             ):
                 raise Unread("a binomial")
-            return algebra.number(math.comb(int(n), int(k)))
+            return number(math.comb(int(n), int(k)))
         if name == "pi":
-            return algebra.symbol("pi")
+            return symbol("pi")
         if name == "infty":
-            return algebra.symbol("infinity")
+            return symbol("infinity")
         if name in _FUNCTIONS:
             return self._function(name)
         if name in _GREEK or "<" in name:
             sub = f"_{self._subscript()}" if self._text() == "_" else ""
-            return algebra.symbol(f"\\{name}{sub}")
+            return symbol(f"\\{name}{sub}")
         raise Unread(name)
 
     def _root(self) -> Expr:
@@ -294,7 +294,7 @@ class _Parser:
             if self._take() != "]" or degree is None or degree.denominator > 1:
                 raise Unread("a root")
             n = int(degree)
-        return algebra.root(self._atom(), n)
+        return root(self._atom(), n)
 
     def _argument(self) -> Expr:
         if self._text() in ("(", "{", "["):
@@ -304,26 +304,26 @@ class _Parser:
             self._peek()[0] in ("number", "name", "command")
             and self._text().lstrip("\\") not in _FUNCTIONS
         ):
-            result = algebra.multiply(result, self._powered())
+            result = result * self._powered()
         return result
 
     def _function(self, name: str) -> Expr:
-        base, power = None, None
+        base, exponent = None, None
         if self._text() == "_":
             self.at += 1
             base = self._atom()
         if self._text() == "^":
             self.at += 1
-            power = self._exponent()
+            exponent = self._exponent()
         argument = self._argument()
         if name == "exp":
-            value = algebra.power(algebra.symbol("e"), argument)
-        elif name == "log" and base == algebra.symbol("e"):
-            value = algebra.function("ln", argument)
+            value = power(symbol("e"), argument)
+        elif name == "log" and base == symbol("e"):
+            value = function("ln", argument)
         else:
-            value = algebra.function(name, argument, *([base] if base else []))
-        if power is None:
+            value = function(name, argument, *([base] if base else []))
+        if exponent is None:
             return value
-        if power.rational is not None and power.rational < 0:
+        if exponent.rational is not None and exponent.rational < 0:
             raise Unread("an inverse function")
-        return algebra.power(value, power)
+        return power(value, exponent)

@@ -1,15 +1,16 @@
-"""Formulas of answers, read into exact values: numbers, expressions, intervals, sets, matrices. No `eval`."""
+"""Formulas of answers, parsed into exact values; no `eval`.
+
+Numbers, expressions, equations, inequalities, intervals, tuples, lists, sets, matrices.
+"""
 
 import re
 
-from fr.tasks import algebra
+from fr.tasks.algebra import symbol
 from fr.tasks.expressions import CLOSE, MAX_DEPTH, OPEN, Unread, parse_expression
-from fr.tasks.units import unit_of
-from fr.tasks.values import Value, bracket, equation, expression
+from fr.tasks.functions import symbols
+from fr.tasks.values import Value, bracket, equation, expression, split_unit
 
-MAX_PARTS = 60
-
-
+MAX_PARTS = 60  # of a list, or cells of a matrix
 _RELATIONS = "=<>≤≥≈≠≡∈"
 _MATRIX = re.compile(
     r"\\begin\s?\{(\w*matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\s?\{\1\}", re.DOTALL
@@ -18,23 +19,39 @@ _MONEY = re.compile(r"([-+]?)\s?(?:US\s?)?([$£€])\s?(?=[-+.\d\\])")
 # `]0, 1[` is (0, 1).
 _REVERSED = re.compile(r"([\](\[])([^()\[\]⦃⦄]+)([\[)\]])")
 _HEAD = re.compile(
-    r"\s*([A-Za-z]'?|\\[a-z]+|[A-Za-z]\s?\(\s?[A-Za-z](?:\s?,\s?[A-Za-z])*\s?\)|[A-Za-z]_\{?\w+\}?"
-    r"|(?:\\?gcd|\\?lcm|[A-Za-z])\s?\([^()=]*\))\s*"
+    r"\s*([A-Za-z]'?|\\[a-z]+|[A-Za-z]\s?\(\s?[A-Za-z](?:\s?,\s?[A-Za-z])*\s?\)"
+    r"|[A-Za-z]_\{?\w+\}?|(?:\\?gcd|\\?lcm|[A-Za-z])\s?\([^()=]*\))\s*"
 )
-# An operation between numbers that was left undone; `3*10^4` and a sign are ways to write one number.
-_UNDONE = re.compile(
-    r"(?<=[\w)}⦄!])\s?[-+*]\s?(?!10\s?\^)(?=[\d({\\.-])|/[^/]*/|\d\.\d+\s?/|/\s?\d*\.\d"
+# An operation between numbers. `3*10^4` and a sign are ways to write one number.
+_OPERATION = re.compile(
+    r"(?<=[\w)}⦄!])\s?[-+*]\s?(?!10\s?\^)(?=[\d({\\.-])|/[^/]*/"
+    r"|\d\.\d+\s?/|/\s?\d*\.\d"
 )
 
 
-def parse(text: str) -> Value:
-    """The value of a formula in the spelling of `undress.unified`; raises Unread or algebra.TooLarge."""
+def parse_formula(text: str) -> Value:
+    """Parse a formula.
+
+    Args:
+        text: In the notation of `normalise.unify_notation`.
+
+    Returns:
+        Its value. Any other text raises Unread, a value that is too large
+        TooLarge.
+    """
     return _value(text.strip(), 0)
 
 
-def undone(text: str) -> bool:
-    """Whether a number is written as sums or products that are left to the reader."""
-    return bool(_UNDONE.search(text))
+def has_open_operation(text: str) -> bool:
+    """True if a number is written as a sum or product that was not computed.
+
+    Args:
+        text: A formula, such as `3 + 4`.
+
+    Returns:
+        True or False.
+    """
+    return bool(_OPERATION.search(text))
 
 
 def _value(text: str, depth: int) -> Value:
@@ -71,7 +88,7 @@ def _undollared(text: str) -> str:
 
 
 def _wraps(text: str, opening: str, closing: str) -> bool:
-    """Whether one pair of brackets goes around all of a text."""
+    """True if one pair of brackets goes around all of a text."""
     if len(text) < 2 or text[0] not in opening or text[-1] not in closing:
         return False
     depth = 0
@@ -83,8 +100,9 @@ def _wraps(text: str, opening: str, closing: str) -> bool:
 
 
 def _split(text: str, separators: str) -> list[str]:
-    """Parts of a text between separators outside of brackets; a comma of thousands is none."""
-    parts, depth, start = [], 0, 0
+    """Parts between separators outside of brackets, commas of thousands kept."""
+    parts: list[str] = []
+    depth = start = 0
     words = "," in separators
     at = 0
     while at < len(text):
@@ -118,7 +136,9 @@ def _thousands(text: str, at: int) -> bool:
 
 
 def _sides(text: str) -> tuple[list[str], list[str]]:
-    sides, signs, depth, start = [], [], 0, 0
+    sides: list[str] = []
+    signs: list[str] = []
+    depth = start = 0
     for at, c in enumerate(text):
         depth += (c in OPEN) - (c in CLOSE)
         if not depth and c in _RELATIONS:
@@ -158,18 +178,14 @@ def _flat(values: list[Value]) -> tuple[Value, ...]:
 def _related(sides: list[str], signs: list[str], depth: int) -> Value:
     if set(signs) <= {"=", "≈"}:
         if "≈" in signs:
-            # what stands before the first rounding is the exact value, if it is more than a name
+            # the exact value comes before the first rounding, if it is more than a name
             first = sides[: signs.index("≈") + 1]
             sides = sides if len(first) == 1 and _HEAD.fullmatch(first[0]) else first
         return _equal(sides, depth)
     if signs == ["∈"]:
         return _value(sides[1], depth + 1)._replace(head=_head(sides[0]))
-    if (
-        len(signs) <= 2
-        and set(signs) <= set("<≤")
-        or set(signs) <= set(">≥")
-        and len(signs) <= 2
-    ):
+    one_way = set(signs) <= set("<≤") or set(signs) <= set(">≥")
+    if len(signs) <= 2 and one_way:
         return _inequality(sides, signs, depth)
     raise Unread("relations")
 
@@ -182,13 +198,13 @@ def _equal(sides: list[str], depth: int) -> Value:
     if _HEAD.fullmatch(sides[0]):
         return last._replace(head=_head(sides[0]))
     first = _value(sides[0], depth + 1)
-    if first.kind != "expr" or last.kind != "expr":
+    if first.expr is None or last.expr is None or {first.kind, last.kind} != {"expr"}:
         # (x, y) = (3, 4)
-        if all(part.expr and algebra.symbols(part.expr) for part in first.parts):
+        if all(part.expr and symbols(part.expr) for part in first.parts):
             return last
         raise Unread("an equation of other values")
-    if not algebra.symbols(first.expr):
-        if algebra.symbols(last.expr) and len(sides) == 2 and _HEAD.fullmatch(sides[1]):
+    if not symbols(first.expr):
+        if symbols(last.expr) and len(sides) == 2 and _HEAD.fullmatch(sides[1]):
             return first._replace(head=_head(sides[1]))
         return last
     return equation(first.expr, last.expr)
@@ -197,22 +213,20 @@ def _equal(sides: list[str], depth: int) -> Value:
 def _inequality(sides: list[str], signs: list[str], depth: int) -> Value:
     """`0 ≤ x < 1` is [0, 1), and `x > 3` is (3, ∞), of the variable x."""
     if signs[0] in ">≥":
-        sides, signs = sides[::-1], [{">": "<", "≥": "≤"}[sign] for sign in signs[::-1]]
+        sides = sides[::-1]
+        signs = [{">": "<", "≥": "≤"}[sign] for sign in signs[::-1]]
     values = [_value(side, depth + 1) for side in sides]
     if any(value.kind != "expr" for value in values):
         raise Unread("an inequality of other values")
-    infinite = expression(algebra.symbol("infinity"))
+    infinite = symbol("infinity")
     if len(sides) == 2:
         low, high = values
         if _HEAD.fullmatch(sides[0]):
-            minus = expression(algebra.negative(infinite.expr))
-            return bracket(
-                "(", ")" if signs[0] == "<" else "]", (minus, high), _head(sides[0])
-            )
+            closing = ")" if signs[0] == "<" else "]"
+            return bracket("(", closing, (expression(-infinite), high), _head(sides[0]))
         if _HEAD.fullmatch(sides[1]):
-            return bracket(
-                "(" if signs[0] == "<" else "[", ")", (low, infinite), _head(sides[1])
-            )
+            opening = "(" if signs[0] == "<" else "["
+            return bracket(opening, ")", (low, expression(infinite)), _head(sides[1]))
         raise Unread("an inequality of formulas")
     if not _HEAD.fullmatch(sides[1]):
         raise Unread("an inequality of formulas")
@@ -236,22 +250,19 @@ def _bracketed(text: str, depth: int) -> Value | None:
     if not _wraps(text, "([", ")]"):
         return None
     parts = _split_inside(text[1:-1])
-    if (
-        len(parts) == 1
-        and "\\begin" in parts[0]
-        and (inside := _value(parts[0], depth + 1)).kind == "matrix"
-    ):
-        return inside  # brackets around an array
+    if len(parts) == 1 and "\\begin" in parts[0]:
+        value = _value(parts[0], depth + 1)
+        if value.kind == "matrix":
+            return value  # brackets around an array
     if len(parts) == 1 and text[0] == "(" and text[-1] == ")":
-        inside = _value(parts[0], depth + 1)
-        return (
-            inside if inside.kind != "expr" or inside.unit or inside.percent else None
-        )
+        value = _value(parts[0], depth + 1)
+        compound = value.kind != "expr" or value.unit or value.percent
+        return value if compound else None
     return bracket(text[0], text[-1], tuple(_value(part, depth + 1) for part in parts))
 
 
 def _split_inside(text: str) -> list[str]:
-    """Parts between brackets, where a comma of thousands needs other commas with blanks, or is none."""
+    """Parts between brackets; `(1,234)` has two, unless other commas have blanks."""
     parts = _split(text, ",;")
     if len(parts) > 1:
         return parts
@@ -305,7 +316,7 @@ def _quantity(text: str) -> Value:
     unit = money[2] if money else ""
     if not unit and re.search(r"[\d.)}] ?[$£€]$", text):
         text, unit = text[:-1].strip(), text[-1]
-    head, named = unit_of(text)
+    head, named = split_unit(text)
     if named:
         text, unit = head, named
     return Value("expr", expr=parse_expression(text), unit=unit, percent=percent)

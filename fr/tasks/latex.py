@@ -1,4 +1,4 @@
-"""Equality of formulas by math-verify; only ever imported in a grader process."""
+"""Equality of formulas by math-verify; imported in grader processes only."""
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
@@ -16,7 +16,15 @@ _SIGNS = {
 
 
 def equivalent(reference: str, answer: str) -> bool:
-    """Whether two formulas in the spelling of `undress.unified` are the same."""
+    """True if math-verify finds two formulas equal.
+
+    Args:
+        reference: In the notation of `normalise.unify_notation`.
+        answer: In the same notation.
+
+    Returns:
+        Its verdict; the order of the arguments matters to it.
+    """
     # Its own time-outs are off: they use the alarm that bounds this process.
     sides = [
         parse(f"${_latex(side)}$", _EXTRACT, parsing_timeout=None)

@@ -1,4 +1,4 @@
-"""Questions that are read, not made: what such tasks share, and files of a user's own (docs/tasks.md)."""
+"""Tasks over files of questions: the shared base, and files of a user's own."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,11 +9,12 @@ from fr import distributed
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
-from fr.tasks.base import SPLITS, TASKS, ask, split_by
-from fr.tasks.extract import MATH, boxed_parts
+from fr.tasks.boxed import boxed_parts
 from fr.tasks.grading import grade_answer
-from fr.tasks.records import check_id, read_records, texts
-from fr.tasks.references import check_references
+from fr.tasks.markers import MATH
+from fr.tasks.records import check_id, read_records, text_fields
+from fr.tasks.reference_checks import check_references
+from fr.tasks.task import SPLITS, TASKS, build_prompt, split_by
 from fr.types import Problem, Prompt
 
 _ALIASES = {
@@ -23,16 +24,24 @@ _ALIASES = {
     "dev": "validation",
 }
 
-Found = tuple[str, str, Problem]  # file:line, split, problem
+Sourced = tuple[str, str, Problem]  # file:line, split, problem
 
 
 class QuestionTask:
     """A task over questions in the order of their files.
 
-    `source` names the files, `found` are their questions. A problem's `meta["solution"]` is what a worked
-    example shows; examples come from `config.examples`, else from the training split, else from `examples`.
-    Raises UserError for an id that comes twice, for a reference that does not grade itself right, and where
-    `config.shots` examples cannot be had.
+    A worked example shows the problem's `meta["solution"]`. Examples come from
+    `config.examples`, else from the training split, else from `examples`.
+
+    Args:
+        config: Settings of the task.
+        source: Name of the files, for messages.
+        found: (file:line, split, problem) of every question.
+        examples: Worked examples for a set without training questions.
+
+    Raises:
+        UserError: An id comes twice, a reference is not graded right as the answer, or
+            there are fewer examples than `config.shots`.
     """
 
     kind = MATH  # of the answers
@@ -41,7 +50,7 @@ class QuestionTask:
         self,
         config: TaskConfig,
         source: str,
-        found: Iterable[Found],
+        found: Iterable[Sourced],
         examples: Sequence[Problem] = (),
     ):
         self.config, self.source = config, source
@@ -50,7 +59,8 @@ class QuestionTask:
         for where, split, problem in found:
             if check_id(where, problem.id) in seen:
                 raise UserError(
-                    f"{where}: id {problem.id!r} is taken by {seen[problem.id]}; ids must differ"
+                    f"{where}: id {problem.id!r} is taken by {seen[problem.id]}; "
+                    "ids must differ"
                 )
             seen[problem.id] = where
             self._splits[split].append(problem)
@@ -61,75 +71,106 @@ class QuestionTask:
         self._shots = self._examples(examples) if config.shots else []
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
-        """The first `count` problems of a split in their order; all of them if None."""
+        """Problems of a split in the order of their files.
+
+        Args:
+            split: One of `task.SPLITS`.
+            count: Number of problems, from the first; None: all of them.
+
+        Returns:
+            At most `count` problems.
+
+        Raises:
+            UserError: The split has no question.
+        """
         if not self._splits.get(split):
             raise UserError(
-                f"{self.source} has no question for config.task.split = {split!r}; it has: {self.sizes()}"
-                f"{self.remedy(split)}"
+                f"{self.source} has no question for config.task.split = {split!r}; "
+                f"it has: {self.sizes()}{self.remedy(split)}"
             )
         return self._splits[split][:count]
 
     def sizes(self) -> str:
-        """How many questions each split has, for messages."""
+        """Number of questions of each split, for messages."""
         return ", ".join(
             f"{name} {len(problems)}" for name, problems in self._splits.items()
         )
 
     def remedy(self, split: str) -> str:
-        """The end of an error about a split without questions."""
+        """End of the error about a split without questions.
+
+        Args:
+            split: Name of the split.
+
+        Returns:
+            The advice, or "".
+        """
         return ""
 
     def prompt(self, problem: Problem) -> Prompt:
-        """`config.shots` worked examples, then the question."""
+        """Prompt of a problem: `config.shots` worked examples, then it.
+
+        Args:
+            problem: A problem of this task.
+
+        Returns:
+            Text or messages.
+        """
         others = (p for p in self._shots if p.question != problem.question)
         few = itertools.islice(others, self.config.shots)
         shots = ((p.question, p.meta["solution"], p.answer) for p in few)
-        return ask(self.config, problem.question, shots)
+        return build_prompt(self.config, problem.question, shots)
 
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
-        """Grade the final answer by value or by words (`grade_answer`)."""
+        """Grade the final answer by value or by words (`grade_answer`).
+
+        Args:
+            problem: The problem that was attempted.
+            completion: New text of the attempt.
+
+        Returns:
+            One of `fr.types.GRADES`.
+        """
         return grade_answer(completion, problem.answer)
 
     def _examples(self, others: Sequence[Problem]) -> Sequence[Problem]:
-        """Worked examples, one more than are shown: the question itself is never one of them."""
+        """Worked examples, one more than shown: no question is its own example."""
         wanted = self.config.shots
         if self.config.examples:
             read = _read(self.config, self.config.examples)
             given = [problem for _, _, problem in read][: wanted + 1]
-            source = f"{len(given)} questions of config.task.examples = {self.config.examples!r}"
+            kind = "questions of config.task.examples ="
+            source = f"{len(given)} {kind} {self.config.examples!r}"
         else:
             train = self._splits["train"][: wanted + 1]
-            given = (
-                train if len(train) >= wanted or not others else others[: wanted + 1]
-            )
-            kind = (
-                "examples that are known for"
-                if given is not train and others
-                else "training questions of"
-            )
+            own = len(train) >= wanted or not others
+            given = train if own else list(others[: wanted + 1])
+            kind = "training questions of" if own else "examples that are known for"
             source = f"{len(given)} {kind} {self.source}"
         if len(given) < wanted:
             raise UserError(
-                f"config.task.shots = {wanted} is more than the {source}; lower it, or give a file of "
-                "examples by config.task.examples"
+                f"config.task.shots = {wanted} is more than the {source}; lower it, or "
+                "give a file of examples by config.task.examples"
             )
         return given
 
 
 @TASKS.register("questions")
 class Questions(QuestionTask):
-    """The file `config.path`: a question and its answer a line; `id` and `split` if wanted.
+    """The file `config.path`: a question, its answer, perhaps id and split per line.
 
-    A reference may be a worked solution that ends with `#### 7` or a last `\\boxed{7}`. Where no line has a
-    split, all questions are `test`, or `config.split_shares` divides them by a hash of each question. Raises
-    UserError for a file that cannot be read, naming the line and the field.
+    A reference may be a worked solution that ends with `#### 7` or a last `\\boxed{7}`.
+    If no line has a split, all questions are `test`, or `config.split_shares` divides
+    them by a hash of each question. A file that cannot be read raises UserError with
+    the line and the field.
     """
 
     def __init__(self, config: TaskConfig):
         if not config.path:
             raise UserError(
-                "config.task.path is empty; the task 'questions' needs a file of questions"
+                "config.task.path is empty; the task 'questions' needs a file of "
+                "questions"
             )
         found = list(_read(config, config.path))
         divided, self._why = _divided(config, found)
@@ -137,15 +178,34 @@ class Questions(QuestionTask):
         distributed.print0(f"{config.path}: {self.sizes()} ({self._why})")
 
     def remedy(self, split: str) -> str:
-        """How the questions were divided, and what gives `split` some."""
+        """The division of the questions, and ways to give a split some of them.
+
+        Args:
+            split: Name of the split.
+
+        Returns:
+            The advice.
+        """
         return (
-            f" ({self._why}); set config.task.split_shares=(0.8,0.1,0.1) to divide questions without a split "
-            f"by hash, or write {self.config.split_field!r}: {split!r} into their lines"
+            f" ({self._why}); set config.task.split_shares=(0.8,0.1,0.1) to divide "
+            "questions without a split by hash, or write "
+            f"{self.config.split_field!r}: {split!r} into their lines"
         )
 
 
-def reference_of(where: str, answer: str) -> tuple[str, str]:
-    """(solution, reference) of an `answer` field: a solution states its answer after #### or in a last box."""
+def split_solution(where: str, answer: str) -> tuple[str, str]:
+    """Split an `answer` field that may hold a whole solution.
+
+    Args:
+        where: `file:line`, for messages.
+        answer: The field; a solution states its answer after #### or in a last box.
+
+    Returns:
+        (solution or "", reference).
+
+    Raises:
+        UserError: No answer follows ####.
+    """
     solution, reference = "", answer
     if "####" in answer:
         solution, _, reference = map(str.strip, answer.rpartition("####"))
@@ -158,23 +218,24 @@ def reference_of(where: str, answer: str) -> tuple[str, str]:
     return solution, reference
 
 
-def _read(config: TaskConfig, path: str) -> Iterator[Found]:
-    """The questions of a file, with the split that each states; "" where it states none."""
+def _read(config: TaskConfig, path: str) -> Iterator[Sourced]:
+    """The questions of a file, with the split that each states, or ""."""
     stem, asked = epath.Path(path).stem, (config.question_field, config.answer_field)
     for where, number, record in read_records(
         path, (*asked, config.id_field, config.split_field)
     ):
-        question, answer = texts(where, record, asked)
-        solution, reference = reference_of(where, answer)
+        question, answer = text_fields(where, record, asked)
+        solution, reference = split_solution(where, answer)
         name, split = f"{stem}-{number}", ""
         if record.get(config.id_field) is not None:
-            (name,) = texts(where, record, (config.id_field,))
+            (name,) = text_fields(where, record, (config.id_field,))
         if record.get(config.split_field) is not None:
-            (given,) = texts(where, record, (config.split_field,))
+            (given,) = text_fields(where, record, (config.split_field,))
             split = _ALIASES.get(given.casefold(), given.casefold())
             if split not in SPLITS:
                 raise UserError(
-                    f"{where}: split {given[:60]!r} is not known{suggest(given, SPLITS)}"
+                    f"{where}: split {given[:60]!r} is not known"
+                    f"{suggest(given, SPLITS)}"
                 )
         yield (
             where,
@@ -183,8 +244,8 @@ def _read(config: TaskConfig, path: str) -> Iterator[Found]:
         )
 
 
-def _divided(config: TaskConfig, found: Sequence[Found]) -> tuple[list[Found], str]:
-    """The questions, each with a split, and why they are divided so."""
+def _divided(config: TaskConfig, found: Sequence[Sourced]) -> tuple[list[Sourced], str]:
+    """The questions, each with a split, and the reason for their division."""
     field, shares = config.split_field, config.split_shares
     without = [where for where, split, _ in found if not split]
     if not without:
@@ -194,15 +255,13 @@ def _divided(config: TaskConfig, found: Sequence[Found]) -> tuple[list[Found], s
             (w, split or split_by(p.question, shares), p) for w, split, p in found
         ]
         which = "all" if len(without) == len(found) else f"{len(without)} of them"
-        return (
-            divided,
-            f"{which} by a hash of the question, config.task.split_shares = {shares}",
-        )
+        why = f"{which} by a hash of the question, config.task.split_shares = {shares}"
+        return divided, why
     if len(without) < len(found):
         raise UserError(
-            f"{without[0]}: has no field {field!r}, and other lines have one; write it into every line, or set "
-            "config.task.split_shares=(0.8,0.1,0.1) to divide those without"
+            f"{without[0]}: has no field {field!r}, and other lines have one; write it "
+            "into every line, or set config.task.split_shares=(0.8,0.1,0.1) to divide "
+            "those without"
         )
-    return [
-        (w, "test", p) for w, _, p in found
-    ], f"no line has a field {field!r}, so all are test"
+    why = f"no line has a field {field!r}, so all are test"
+    return [(w, "test", p) for w, _, p in found], why

@@ -1,4 +1,7 @@
-"""Any data set of the optional package reasoning_gym, as `config.task.name=reasoning_gym:leg_counting`."""
+"""Data sets of the optional package reasoning_gym (arXiv 2505.24760).
+
+For example `config.task.name=reasoning_gym:leg_counting`.
+"""
 
 import functools
 import importlib.util
@@ -10,37 +13,41 @@ from fr.bounded import Bounded, GraderFailure
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
-from fr.tasks.base import SPLITS, TASKS, ask, split_of
-from fr.tasks.extract import CUE, LINES, find
+from fr.tasks.extract import CUE, LINES, find_answer
 from fr.tasks.grading import grade_answer
-from fr.tasks.undress import plain
+from fr.tasks.normalise import strip_markup
+from fr.tasks.task import SPLITS, TASKS, build_prompt, split_of
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Prompt
 
 PACKAGE = "reasoning_gym"
-_WORKER = "fr.tasks.reasoning_gym_worker:ask"
+_WORKER = "fr.tasks.reasoning_gym_worker:call"
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-_OPERATORS = re.compile(r"\\(?:times|cdot)\b")  # which data sets write as signs
-_SECONDS = 60.0  # to make an item, which scoring it does again; most take milliseconds
+_OPERATORS = re.compile(r"\\(?:times|cdot)\b")  # data sets write these as signs
+_SECONDS = 60.0  # to make an item, which scoring does again; most take milliseconds
 
 
 @TASKS.register(PACKAGE)
 class ReasoningGym:
-    """The first items of one seed of a data set; equal questions share a split, and only one of them is kept.
+    """The first items of one seed of a data set, split by a hash of the question.
 
-    Items are made when they are asked for, ten of them for each of the test split: of the slowest data sets a
-    hundred test problems take minutes. Raises UserError without the package and for an unknown data set.
+    Only one of several items with the same question is kept. Items are made when they
+    are needed, about ten for one of the test split: a hundred test problems of the
+    slowest data sets take minutes. A missing package and an unknown data set raise
+    UserError.
     """
 
     def __init__(self, config: TaskConfig):
         self.config, self._name = config, config.name.partition(":")[2]
         if importlib.util.find_spec(PACKAGE) is None:
             raise UserError(
-                f"config.task.name = {config.name!r} needs {PACKAGE}; run pip install -e '.[tasks]'"
+                f"config.task.name = {config.name!r} needs {PACKAGE}; run pip install "
+                "-e '.[tasks]'"
             )
         known = _maker().call("names")
         if self._name not in known:
             raise UserError(
-                f"config.task.name = {config.name!r} must be {PACKAGE}:NAME of a data set{suggest(self._name, known)}"
+                f"config.task.name = {config.name!r} must be {PACKAGE}:NAME of a data "
+                f"set{suggest(self._name, known)}"
             )
         _warn_of_junk(self._name)
         self._splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
@@ -53,11 +60,23 @@ class ReasoningGym:
         ]
         if config.shots and len(self._shots) <= config.shots:
             raise UserError(
-                f"config.task.shots = {config.shots}: {config.name} lacks answers to show; set 0"
+                f"config.task.shots = {config.shots}: {config.name} lacks answers to "
+                "show; set 0"
             )
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
-        """The first `count` problems of a split in the order of the items; all of them if None."""
+        """Problems of a split in the order of the items.
+
+        Args:
+            split: One of `task.SPLITS`.
+            count: Number of problems, from the first; None: all of them.
+
+        Returns:
+            At most `count` problems.
+
+        Raises:
+            UserError: The split is not known.
+        """
         if split not in SPLITS:
             raise UserError(
                 f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}"
@@ -67,28 +86,42 @@ class ReasoningGym:
         return self._splits[split][:count]
 
     def prompt(self, problem: Problem) -> Prompt:
-        """`config.shots` training problems with their answers, then the question."""
+        """Prompt of a problem: `config.shots` training problems with answers, then it.
+
+        Args:
+            problem: A problem of this task.
+
+        Returns:
+            Text or messages.
+        """
         others = [shot for shot in self._shots if shot.question != problem.question]
         shots = ((p.question, "", p.answer) for p in others[: self.config.shots])
-        return ask(self.config, problem.question, shots)
+        return build_prompt(self.config, problem.question, shots)
 
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
-        """Right is what the data set's own `score_answer` gives 1.0, no less."""
+        """Grade by the data set's own `score_answer`: right iff it gives 1.0.
+
+        Args:
+            problem: The problem that was attempted.
+            completion: New text of the attempt.
+
+        Returns:
+            One of `fr.types.GRADES`.
+        """
         answers = readings(completion, problem.answer)
         if not answers:
             return UNPARSED
         name = problem.task.partition(":")[2]
         try:
-            score = _scorer().call(
-                "score", name, problem.meta["index"], problem.question, answers
-            )
+            index = problem.meta["index"]
+            score = _scorer().call("score", name, index, problem.question, answers)
         except GraderFailure:
             return GRADER_ERROR
         return RIGHT if score == 1.0 else WRONG
 
     def _make(self) -> bool:
-        """Make the next item and put it on its side; False if there is none."""
+        """Make the next item and put it into its split; False if there is none."""
         try:
             item = _maker().call("item", self._name, self._made)
         except GraderFailure as error:
@@ -113,28 +146,28 @@ class ReasoningGym:
         return True
 
     def _grades_itself_right(self, question: str, answer: str) -> bool:
-        """Whether the item's own answer would be right; True where there is none, and where nobody can say."""
+        """True if the item's own answer is right, or if that cannot be known."""
         if not answer:
             return True
         try:
-            # by the process that has just made the item
             stated = readings(f"{CUE} {answer}")
-            return (
-                _maker().call("score", self._name, self._made, question, stated) == 1.0
-            )
+            # by the process that has just made the item
+            score = _maker().call("score", self._name, self._made, question, stated)
+            return score == 1.0
         except GraderFailure:
             return True
 
 
 def _warn_of_junk(name: str) -> None:
-    """Say so if a data set's scorer pays for what is no answer; such answers are graded wrong."""
+    """Warn if a data set's scorer pays for junk, which is graded wrong here."""
     try:
-        junk = _maker().call("pays_for_junk", name, 0)
+        junk = _maker().call("accepts_junk", name, 0)
     except GraderFailure:
-        return  # an item that cannot be made or scored is told where it is asked
+        return  # an item that cannot be made or scored is reported when it is needed
     if junk is not None:
         logging.warning(
-            "%s:%s gives its full score to %r, which is no answer: it is graded wrong",
+            "%s:%s gives its full score to %r, which answers nothing: it is graded "
+            "wrong",
             PACKAGE,
             name,
             junk[:40],
@@ -142,17 +175,18 @@ def _warn_of_junk(name: str) -> None:
 
 
 def readings(completion: str, reference: str = "") -> list[str]:
-    r"""The final answer as it may be meant.
+    r"""Readings of the final answer of a completion.
 
     Args:
-      completion: the new text of an attempt.
-      reference: the right answer; where that is a number, an answer that states the same number
-        (`m = 62`, `500 legs`) is also read as the reference is written.
+        completion: New text of an attempt.
+        reference: The right answer. If it is a number, an answer that states the same
+            number (`m = 62`, `500 legs`) has the reference as another reading.
 
     Returns:
-      Its line or all that follows the cue, as written, undressed, and with signs for LaTeX's operators.
+        The line of the answer and all text after the cue: as written, without markup,
+        and with signs for LaTeX's operators.
     """
-    found = find(completion, LINES)
+    found = find_answer(completion, LINES)
     if found is None:
         return []
     texts = (
@@ -161,12 +195,13 @@ def readings(completion: str, reference: str = "") -> list[str]:
         else [found.text, found.rest]
     )
     if completion.startswith(CUE, found.start):
-        texts.append(
-            completion[found.start + len(CUE) :].strip()
-        )  # a board may begin with Markdown's own signs
-    forms = [form for text in texts for form in (text, plain(text).removesuffix("."))]
-    forms += [_OPERATORS.sub(sign, form).strip("$ ") for form in forms for sign in "×*"]
-    # no sum or product: its value is not what such a data set asks for
+        # a board may begin with Markdown's own signs
+        texts.append(completion[found.start + len(CUE) :].strip())
+    bare = lambda text: strip_markup(text).removesuffix(".")
+    forms = [form for text in texts for form in (text, bare(text))]
+    with_signs = (_OPERATORS.sub(sign, form) for form in forms for sign in "×*")
+    forms = [*forms, *(form.strip("$ ") for form in with_signs)]
+    # A sum or product is unparsed, so its value does not count as the number.
     if _NUMBER.fullmatch(reference) and grade_answer(completion, reference) == RIGHT:
         forms.append(reference)
     return list(dict.fromkeys(form for form in forms if form))

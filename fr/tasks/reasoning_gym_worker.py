@@ -1,52 +1,80 @@
-"""reasoning_gym's problems and scores; only ever imported in a grader process, where its time is bounded."""
+"""Problems and scores of reasoning_gym; imported in grader processes only."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
-SEED = 0  # and no other: item i of seed s is drawn by s + i, so that neighbouring seeds share their items
+# The only seed: item i of seed s is drawn by s + i, so near seeds share their items.
+SEED = 0
 SIZE = 4000  # items of a data set; some of them depend on it
 
 
-def ask(what: str, *given):
-    """The answer of one of the functions below, so that one process serves them all."""
-    return {
+def call(what: str, *given: Any) -> Any:
+    """Call one of the functions below: one process serves them all.
+
+    Args:
+        what: Name of the function.
+        *given: Its arguments.
+
+    Returns:
+        Its result.
+    """
+    functions: dict[str, Callable] = {
         "names": names,
         "item": item,
         "score": score,
-        "pays_for_junk": pays_for_junk,
-    }[what](*given)
+        "accepts_junk": accepts_junk,
+    }
+    return functions[what](*given)
 
 
 def names() -> list[str]:
-    """The data sets that can be made by name alone; the one that is left is composed of others."""
+    """Names of all data sets but `composite`, which is made of others."""
     return sorted(set(DATASETS) - {"composite"})
 
 
 def item(name: str, index: int) -> tuple[str, str] | None:
-    """(question, reference or "" where there is none) of an item; None behind the last."""
+    """One item of a data set.
+
+    Args:
+        name: The data set.
+        index: Number of the item, from 0.
+
+    Returns:
+        (question, right answer or ""); None after the last item.
+    """
     if index >= SIZE:
         return None
     entry = _entry(name, index)
-    return str(entry["question"]), "" if entry["answer"] is None else str(
-        entry["answer"]
-    )
+    answer = entry["answer"]
+    return str(entry["question"]), "" if answer is None else str(answer)
 
 
-JUNK = (
-    "",
-    "I do not know",
-)  # is no answer to any question, and neither is the question itself
+# These answer no question, and neither does the question itself.
+JUNK = ("", "I do not know")
 
 
 def score(name: str, index: int, question: str, answers: list[str]) -> float:
-    """The data set's own score of the best of several readings of one answer, in [0, 1].
+    """Best score that the data set's own scorer gives to the readings of one answer.
 
-    A reading that the data set cannot read (its scorer raises) scores 0, and so does what is no answer
-    (`JUNK`, the question itself), which some scorers pay for. The item is made again: an entry
-    that has been through JSON loses what some data sets score by. Raises ValueError if it is not the
-    item that was asked.
+    A reading that its scorer cannot read scores 0. So do `JUNK` and the question, which
+    some scorers pay for. The item is made again, since JSON loses a part of the entry
+    that some data sets score by.
+
+    Args:
+        name: The data set.
+        index: Number of the item.
+        question: The item's question.
+        answers: Readings of the answer.
+
+    Returns:
+        The score, in [0, 1].
+
+    Raises:
+        ValueError: The item made again has another question.
     """
     entry = _entry(name, index)
     if str(entry["question"]) != question:
@@ -62,8 +90,16 @@ def score(name: str, index: int, question: str, answers: list[str]) -> float:
     )
 
 
-def pays_for_junk(name: str, index: int) -> str | None:
-    """What is no answer and still gets the full score, or None; an item whose right answer it is does not count."""
+def accepts_junk(name: str, index: int) -> str | None:
+    """Junk that gets the full score of an item.
+
+    Args:
+        name: The data set.
+        index: Number of the item.
+
+    Returns:
+        One of `JUNK` or the question, unless it is the right answer; else None.
+    """
     entry = _entry(name, index)
     for junk in (*JUNK, str(entry["question"])):
         if junk != str(entry["answer"] or "") and _bounded(name, junk, entry) == 1.0:
@@ -76,13 +112,13 @@ def _bounded(name: str, answer: str, entry: dict) -> float:
         found = float(_dataset(name).score_answer(answer, entry))
     except MemoryError:
         raise
-    except Exception:  # what a scorer cannot read is a wrong answer
+    except Exception:  # an answer that the scorer cannot read is wrong
         return 0.0
     return min(max(found, 0.0), 1.0) if found == found else 0.0
 
 
 @functools.cache
-def _dataset(name: str):
+def _dataset(name: str) -> Any:
     return reasoning_gym.create_dataset(name, seed=SEED, size=SIZE)
 
 

@@ -1,7 +1,7 @@
-"""Files of records: JSON lines, Parquet or CSV; what is wrong with one is said by its line and its field.
+"""Files of records: JSON lines, Parquet or CSV.
 
-Files are read as a stream and every length is bounded, so that no file costs much more memory than the texts
-that are taken from it.
+Errors name the line and the field. Files are read as a stream and every length is
+bounded, so that no file costs much more memory than the texts that are taken from it.
 """
 
 import csv
@@ -22,10 +22,11 @@ MAX_FILE = 4 << 30  # bytes
 MAX_LINE = 8 << 20  # bytes of a line of JSON or CSV
 MAX_TEXT = 1_000_000  # characters of a field: above what any model reads
 MAX_RECORDS = 10_000_000
-_EXPANSION = 20  # characters of the fields that are used, a byte of the file: compression gives no more ...
-_SMALL = 16 << 20  # ... unless there are fewer than this
+# Characters of the used fields per byte of the file: compression gives no more, ...
+_EXPANSION = 20
+_SMALL = 16 << 20  # ... unless there are fewer characters than this
 _BATCH = 256  # rows of a Parquet file that are Python objects at one time
-# A field that nobody asks for may hold NaN.
+# A field that is not used may hold NaN.
 _AS_WRITTEN = {"parse_int": str, "parse_float": str, "parse_constant": float}
 
 Record = dict[str, object]
@@ -34,11 +35,20 @@ Record = dict[str, object]
 def read_records(
     path: str | epath.Path, wanted: Sequence[str]
 ) -> Iterator[tuple[str, int, Record]]:
-    """(`file:line`, number, record) of every record of a file of questions, those of `wanted` among its fields.
+    """Read the records of a file of questions.
 
-    Numbers arrive as texts: those of JSON and CSV as they are written, those of Parquet as the shortest decimal
-    that gives the same number of the column's type. Raises UserError for a file that cannot be read or holds
-    nothing, naming the line.
+    Numbers become texts: as written in JSON and CSV, and for Parquet as the shortest
+    decimal that gives the same number of the column's type.
+
+    Args:
+        path: A file that ends in .jsonl, .parquet or .csv.
+        wanted: Fields to read; other ones may be missing from the records.
+
+    Yields:
+        (`file:line`, line number, record) per record.
+
+    Raises:
+        UserError: The file cannot be read or is empty; the line is named.
     """
     file, name = epath.Path(path), f"config.task.path = {str(path)!r}"
     if file.suffix.lower() not in _READERS:
@@ -53,31 +63,52 @@ def read_records(
             total += sum(len(value) for value in used if isinstance(value, str))
             if count > MAX_RECORDS or total > most:
                 raise UserError(
-                    f"{path}:{number}: at most {MAX_RECORDS} records with {most} characters are read from a file "
-                    "of its size; split it"
+                    f"{path}:{number}: at most {MAX_RECORDS} records with {most} "
+                    "characters are read from a file of its size; split it"
                 )
             yield f"{path}:{number}", number, record
     if not number:
         raise UserError(f"{path} is empty; it must have a question on every line")
 
 
-def texts(where: str, record: Record, names: Sequence[str]) -> list[str]:
-    """The fields `names` of a record, stripped.
+def text_fields(where: str, record: Record, names: Sequence[str]) -> list[str]:
+    """Texts of some fields of a record.
 
-    Raises UserError for one that is missing, empty, too long, no text, or holds what no UTF-8 file can.
+    A field that is missing, empty, too long, not a text or not valid in UTF-8 raises
+    UserError.
+
+    Args:
+        where: `file:line`, for messages.
+        record: The record.
+        names: Names of the fields.
+
+    Returns:
+        One text per name, without spaces around it.
     """
     return [_text(where, record, name, names) for name in names]
 
 
 def check_id(where: str, name: str) -> str:
-    """The id, if tables and file names can hold it; raises UserError for one that is long or no single line."""
+    """Check that tables and file names can hold an id.
+
+    Args:
+        where: `file:line`, for messages.
+        name: The id.
+
+    Returns:
+        The id.
+
+    Raises:
+        UserError: The id is empty, above 300 characters or not a single line.
+    """
     bad = next(
         (c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), ""
     )
     if bad or not 0 < len(name) <= 300:
         what = f"holds {bad!r}" if bad else f"has {len(name)} characters"
         raise UserError(
-            f"{where}: id {name[:60]!r} {what}; an id is one line of 1 to 300 characters"
+            f"{where}: id {name[:60]!r} {what}; an id is one line of 1 to 300 "
+            "characters"
         )
     return name
 
@@ -88,17 +119,19 @@ def _text(where: str, record: Record, name: str, names: Sequence[str]) -> str:
         wanted = " and ".join(map(repr, names))
         here = ", ".join(map(repr, list(record)[:8])) or "none"
         raise UserError(
-            f"{where}: field {name!r} is missing; every line needs {wanted} (it has: {here[:200]})"
+            f"{where}: field {name!r} is missing; every line needs {wanted} "
+            f"(it has: {here[:200]})"
         )
     if isinstance(value, float):
-        raise UserError(f"{where}: field {name!r} = {value} is no finite number")
+        raise UserError(f"{where}: field {name!r} = {value} is not a finite number")
     if not isinstance(value, str) or not _visible(value):
         raise UserError(
             f"{where}: field {name!r} = {str(value)[:60]!r} must be a text or a number"
         )
     if len(value) > MAX_TEXT:
         raise UserError(
-            f"{where}: field {name!r} has {len(value)} characters; at most {MAX_TEXT} are read"
+            f"{where}: field {name!r} has {len(value)} characters; at most {MAX_TEXT} "
+            "are read"
         )
     if "\0" in value:
         raise UserError(f"{where}: field {name!r} holds a NUL character; remove it")
@@ -107,7 +140,8 @@ def _text(where: str, record: Record, name: str, names: Sequence[str]) -> str:
     except UnicodeEncodeError as error:
         half = ascii(value[error.start])
         raise UserError(
-            f"{where}: field {name!r} holds half a character ({half}); write the whole one or remove it"
+            f"{where}: field {name!r} holds half a character ({half}); write the "
+            "whole one or remove it"
         ) from error
     return value.strip()
 
@@ -120,13 +154,14 @@ def _visible(text: str) -> bool:
 
 
 def _lines(source, path: str) -> Iterator[tuple[int, str]]:
-    """(number, text) of the lines of a UTF-8 file, ends included; only \\n ends a line."""
+    """(number, text) of the lines of a UTF-8 file with their ends, which are \\n."""
     number = 0
     while line := source.readline(MAX_LINE + 1):
         number += 1
         if len(line) > MAX_LINE:
             raise UserError(
-                f"{path}:{number}: is longer than {MAX_LINE} bytes; give a record a line of its own"
+                f"{path}:{number}: is longer than {MAX_LINE} bytes; give a record a "
+                "line of its own"
             )
         if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UserError(f"{path} is UTF-16, not UTF-8 text; save it as UTF-8")
@@ -134,7 +169,8 @@ def _lines(source, path: str) -> Iterator[tuple[int, str]]:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{path} is not UTF-8 text (line {number}, byte {error.start + 1}); save it as UTF-8"
+                f"{path} is not UTF-8 text (line {number}, byte {error.start + 1}); "
+                "save it as UTF-8"
             ) from error
         if "\0" in text:
             raise UserError(
@@ -156,7 +192,8 @@ def _json_lines(
             raise UserError(f"{error}; every line must be one object") from error
         if not isinstance(record, dict):
             raise UserError(
-                f'{where}: is not a JSON object; write {{"question": ..., "answer": ...}}'
+                f"{where}: is not a JSON object; write "
+                '{"question": ..., "answer": ...}'
             )
         yield number, record
 
@@ -166,10 +203,8 @@ def _comma_separated(
 ) -> Iterator[tuple[int, Record]]:
     csv.field_size_limit(MAX_TEXT)
     # strict: an open quote is an error, not a field that swallows the rest of the file
-    reader, line = (
-        csv.reader((text for _, text in _lines(source, path)), strict=True),
-        1,
-    )
+    reader = csv.reader((text for _, text in _lines(source, path)), strict=True)
+    line = 1
     try:
         header = [name.strip() for name in next(reader, [])]
         if twice := next((name for name in wanted if header.count(name) > 1), None):
@@ -178,15 +213,15 @@ def _comma_separated(
         for fields in reader:
             if fields and len(fields) != len(header):
                 raise UserError(
-                    f"{path}:{line}: has {len(fields)} fields, the header has {len(header)}; "
-                    'a text with a comma in it must stand in double quotes: "a, b"'
+                    f"{path}:{line}: has {len(fields)} fields, the header has "
+                    f"{len(header)}; a text with a comma in it must stand in double "
+                    'quotes: "a, b"'
                 )
             if fields:
-                # an empty field is how a table tool writes a missing value
+                # tools write a missing value as an empty field
                 yield line, {n: v if v != "" else None for n, v in zip(header, fields)}
-            line = (
-                reader.line_num + 1
-            )  # a record may take several lines, and is called by its first
+            # a record of several lines is named by its first
+            line = reader.line_num + 1
     except csv.Error as error:
         why = first_line(error)
         if "new-line" in why:
@@ -202,8 +237,9 @@ def _parquet(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Re
                 raise UserError(f"{path}: two columns are called {name!r}; rename one")
             if name in schema.names and not _readable(schema.field(name).type):
                 raise UserError(
-                    f"{path}: column {name!r} is of type {str(schema.field(name).type)[:60]}; "
-                    "it must hold texts or numbers"
+                    f"{path}: column {name!r} is of type "
+                    f"{str(schema.field(name).type)[:60]}; it must hold texts or "
+                    "numbers"
                 )
         here = [name for name in wanted if name in schema.names]
         if not here:
@@ -211,7 +247,7 @@ def _parquet(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Re
             raise UserError(
                 f"{path}: has no column {wanted[0]!r}; it has: {names[:200]}"
             )
-        # A text that many rows share stays one text until its row is read.
+        # A text that many rows share is kept once until its row is read.
         shared = [name for name in here if _is_text(schema.field(name).type)]
         file, number = pq.ParquetFile(source, read_dictionary=shared), 0
         for batch in file.iter_batches(_BATCH, columns=here, use_threads=False):
@@ -221,7 +257,7 @@ def _parquet(source, path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Re
                 yield number, dict(zip(here, values))
     except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
         raise UserError(
-            f"{path} is no Parquet file, or is damaged ({first_line(error)[:100]})"
+            f"{path} is not a Parquet file, or is damaged ({first_line(error)[:100]})"
         ) from error
 
 
@@ -250,47 +286,40 @@ def _readable(kind: pa.DataType) -> bool:
 def _values(
     path: str, before: int, name: str, column: pa.Array
 ) -> Iterator[str | None]:
-    """The values of a column as texts; `before` rows stand above them in the file."""
-    kind = (
-        column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    )
-    single = (
-        np.float16
-        if pa.types.is_float16(kind)
-        else np.float32
-        if pa.types.is_float32(kind)
-        else None
-    )
+    """The values of a column as texts; `before`: number of earlier rows of the file."""
+    kind = column.type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    single: type | None = np.float32 if pa.types.is_float32(kind) else None
+    single = np.float16 if pa.types.is_float16(kind) else single
     for number, cell in enumerate(column, before + 1):
         try:
             value = cell.as_py()
             value = value.decode() if isinstance(value, bytes) else value
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{path}:{number}: column {name!r} holds bytes that are not UTF-8 text; write it as text"
+                f"{path}:{number}: column {name!r} holds bytes that are not UTF-8 "
+                "text; write it as text"
             ) from error
         yield _number(value, single, f"{path}:{number}", name)
 
 
 def _number(value, single: type | None, where: str, name: str) -> str | None:
-    """A cell as text: a number as the shortest decimal that gives it; None for a missing one."""
+    """A cell as text, numbers as the shortest decimal; None for a missing value."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, decimal.Decimal):
         return format(value, "f")
     if isinstance(value, int):
         return str(value)
-    # a table tool writes a missing number as NaN
+    # tools write a missing number as NaN
     if np.isnan(value):
         return None
     if np.isinf(value):
-        raise UserError(f"{where}: field {name!r} = {value} is no finite number")
+        raise UserError(f"{where}: field {name!r} = {value} is not a finite number")
     exact = value if single is None else single(value)
-    return (
-        np.format_float_positional(exact, trim="-")
-        if 1e-7 < abs(value) < 1e21 or value == 0
-        else str(exact)
-    )
+    if 1e-7 < abs(value) < 1e21 or value == 0:
+        return np.format_float_positional(exact, trim="-")
+    return str(exact)
 
 
 _READERS = {".jsonl": _json_lines, ".parquet": _parquet, ".csv": _comma_separated}

@@ -1,4 +1,4 @@
-"""Steps of arithmetic that a text states, `3 + 4 = 7`: where they are, what they say, what is true. No `eval`."""
+"""Steps of arithmetic in a text, `3 + 4 = 7`, with their exact values; no `eval`."""
 
 import re
 from fractions import Fraction
@@ -7,35 +7,38 @@ from typing import NamedTuple
 # Signs that models write for the four operations.
 SIGNS = str.maketrans("×·∗÷∕−–", "***//--")
 
-_TERMS = 16  # of a left side: a longer one is noise, and its product a number that nobody states
-_DECIMALS = 6  # of a result that is worth writing
+_TERMS = 16  # of a left side; a longer one is noise
+_DECIMALS = 6  # of a result, at most
 _NUMBER = r"[$£€]?(?:\d{1,3}(?:,\d{3}){1,2}|\d{1,9})(?:\.\d{1,9})?"
 _LEFT = rf"(?<![\w.$£€]){_NUMBER}(?: ?[-+*/] ?{_NUMBER}){{1,{_TERMS - 1}}} ?="
-# A right side that goes on (`= 7 + 5`) is an equation, not a result; the word after one is Countdown's mark.
+# A right side that goes on (`= 7 + 5`) is an equation, not a result. The word after a
+# result is Countdown's mark.
 _STEP = re.compile(
-    rf"({_LEFT})( ?)({_NUMBER})(?!\w|\.\d|,\d{{3}}(?!\d)| ?[-+*/] ?[$£€]?[\d(])(?: ?(,|no\b|up\b|yes\b))?"
+    rf"({_LEFT})( ?)({_NUMBER})"
+    r"(?!\w|\.\d|,\d{3}(?!\d)| ?[-+*/] ?[$£€]?[\d(])"
+    r"(?: ?(,|no\b|up\b|yes\b))?"
 )
 _OPEN = re.compile(rf"({_LEFT})( ?)$")
-MAX_CHARACTERS = 400_000  # of a text that is read for steps, from its beginning
-_TAIL = 200  # characters in which a step that waits for its result is looked for
+MAX_CHARACTERS = 400_000  # of a text that is searched for steps, from its beginning
+_TAIL = 200  # characters that a step without its result may take
 
 
 class Step(NamedTuple):
-    """A step in a text; places are characters of it."""
+    """A step in a text; positions are characters of the text."""
 
-    start: int
-    equals: int  # behind the equals sign
-    end: int  # behind the result, and behind the mark where there is one
+    start: int  # of the left side
+    equals: int  # after the equals sign
+    end: int  # after the result, and after the mark if there is one
     gap: str  # between the equals sign and the result
     terms: tuple[Fraction, ...]  # numbers of the left side
-    value: Fraction | None  # what the left side is; None: a division by zero
-    result: Fraction  # what the step states
-    decimals: int  # that it states
-    mark: str  # Countdown's word after it, "" if none is known
+    value: Fraction | None  # of the left side; None: a division by zero
+    result: Fraction  # as stated
+    decimals: int  # of the stated result
+    mark: str  # Countdown's word after it, or ""
 
     @property
     def true(self) -> bool:
-        """Whether the result is exactly that of the left side, or its rounding to the decimals that are stated."""
+        """True if the result is the left side, or its rounding to the decimals."""
         if self.value is None:
             return False
         rounded = self.decimals > 0 and round(self.value, self.decimals) == self.result
@@ -43,35 +46,53 @@ class Step(NamedTuple):
 
 
 def find_steps(text: str) -> list[Step]:
-    """The steps of the first `MAX_CHARACTERS` of a text, in order; left sides have no brackets."""
+    """Find the steps of arithmetic in a text.
+
+    Args:
+        text: A completion; its first `MAX_CHARACTERS` are searched.
+
+    Returns:
+        Steps in order; left sides have no brackets.
+    """
     text = text[:MAX_CHARACTERS].translate(SIGNS)
-    # a line of any length is looked back on only as far as an expression can reach
-    back = lambda at: text[
-        max(text.rfind("\n", max(at - _TAIL, 0), at) + 1, at - _TAIL, 0) : at
-    ]
-    return [
-        _step(match)
-        for match in _STEP.finditer(text)
-        if not _goes_before(back(match.start()))
-    ]
+    found = []
+    for match in _STEP.finditer(text):
+        # no expression reaches back further than this on a line of any length
+        first = max(match.start() - _TAIL, 0)
+        line = text.rfind("\n", first, match.start()) + 1
+        if not _ends_expression(text[max(line, first) : match.start()]):
+            found.append(_step(match))
+    return found
 
 
-def completion_of(text: str) -> str | None:
-    """The true result of a step whose equals sign a text ends in, spaced as that is; None without such a step.
+def complete_step(text: str) -> str | None:
+    """True result of the step whose equals sign ends a text.
 
-    None too where the result takes more than six decimals.
+    Args:
+        text: Such as `so 3 * 7 =`.
+
+    Returns:
+        The result with the spacing of the step. None where the text ends otherwise, or
+        if the result needs more than six decimals.
     """
     tail = text[-_TAIL:].translate(SIGNS)
     match = _OPEN.search(tail)
-    if match is None or _goes_before(tail[: match.start()]):
+    if match is None or _ends_expression(tail[: match.start()]):
         return None
-    result = written(_value(match[1]))
+    result = format_number(_value(match[1]))
     spaced = match[1].endswith(" =") and not match[2]
     return result and " " * spaced + result
 
 
-def written(value: Fraction | None) -> str | None:
-    """A value in digits; None where it takes more than six decimals."""
+def format_number(value: Fraction | None) -> str | None:
+    """Write a value in decimal digits.
+
+    Args:
+        value: A rational number, or None.
+
+    Returns:
+        The digits; None where it needs more than six decimals.
+    """
     if value is None or round(value, _DECIMALS) != value:
         return None
     if value.denominator == 1:
@@ -79,10 +100,11 @@ def written(value: Fraction | None) -> str | None:
     return f"{float(value):.{_DECIMALS}f}".rstrip("0")
 
 
-def _goes_before(before: str) -> bool:
-    """Whether the left side is only the end of an expression; a sign that starts a line is a bullet."""
+def _ends_expression(before: str) -> bool:
+    """True if a left side only ends an expression that begins in the text before it."""
     line = before.rpartition("\n")[2]
-    # Brackets that a space follows are another expression, which has ended: `answer 4 * ( 6 / 6 ) 6 / 6 = 1`.
+    # A sign that starts a line is a bullet. A space after a bracket ends an expression:
+    # `answer 4 * ( 6 / 6 ) 6 / 6 = 1`.
     sign = line.strip()[-1:] in tuple("+-*/^") and len(line.strip()) > 1
     return sign or line.endswith(")")
 
@@ -98,7 +120,7 @@ def _step(match: re.Match) -> Step:
 
 
 def _value(left: str) -> Fraction | None:
-    """What a left side comes to, products and quotients first."""
+    """Value of a left side, products and quotients first; None: a division by zero."""
     first, *rest = re.split(r"([-+*/])", left.rstrip(" ="))
     sums = [_number(first)]
     for sign, text in zip(rest[::2], rest[1::2]):
@@ -109,7 +131,7 @@ def _value(left: str) -> Fraction | None:
             sums[-1] *= number if sign == "*" else 1 / number
         else:
             sums.append(number if sign == "+" else -number)
-    return sum(sums)
+    return sum(sums, Fraction(0))
 
 
 def _number(text: str) -> Fraction:

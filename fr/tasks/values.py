@@ -1,19 +1,30 @@
-"""Values of answers and their equality: brackets and parts decide, numbers are exact."""
+"""Values of answers, their units and their equality; numbers are exact."""
 
+import re
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import NamedTuple
 
-from fr.tasks import algebra
-from fr.tasks.algebra import Expr
+from fr.tasks.algebra import Expr, monic, number, symbol
+from fr.tasks.functions import differs
 
 _UNORDERED = ("list", "set", "union")
 
 
 class Value(NamedTuple):
-    """What an answer means.
+    """The meaning of an answer.
 
-    kind: `expr` (a number or an expression), `list` (in no order), `set`, `union`, `matrix` of
-    `row`s, `equation`, `text`, `opaque` (a formula that is not read here), or an opening and a
-    closing bracket such as `[)` for intervals and tuples.
+    Attributes:
+        kind: `expr` (a number or an expression), `list` (in no order), `set`, `union`,
+            `matrix` of `row`s, `equation`, `text`, `opaque` (a formula that is not
+            parsed), or an opening and a closing bracket such as `[)` for intervals and
+            tuples.
+        parts: Values inside.
+        expr: Expression of an `expr`, or one side of an `equation`; the other is 0.
+        text: Text of a `text` or an `opaque`.
+        unit: Canonical name of the unit, or "".
+        percent: A percent sign follows the number.
+        head: The name before an equals sign, or "".
     """
 
     kind: str
@@ -22,23 +33,20 @@ class Value(NamedTuple):
     text: str = ""
     unit: str = ""
     percent: bool = False
-    head: str = ""  # the name before an equals sign
+    head: str = ""
 
     @property
-    def number(self):
-        """The rational number, percentages as they are written; None for anything else."""
-        return self.expr.rational if self.kind == "expr" else None
+    def number(self) -> Fraction | None:
+        """The rational number, percentages as written; None for any other value."""
+        return self.expr.rational if self.kind == "expr" and self.expr else None
 
     @property
     def key(self) -> str:
         """One text for all ways to write the value that are known to be equal."""
         if self.kind == "expr":
-            exact = (
-                algebra.divide(self.expr, algebra.number(100))
-                if self.percent
-                else self.expr
+            return str(
+                self.expr / number(100) if self.expr and self.percent else self.expr
             )
-            return str(exact)
         if self.kind in ("text", "opaque"):
             return self.text
         parts = [part.key for part in self.parts]
@@ -46,7 +54,7 @@ class Value(NamedTuple):
             parts = sorted(set(parts) if self.kind == "set" else parts)
             opening, closing = "{", "}"
         elif len(self.kind) == 2:
-            opening, closing = self.kind
+            opening, closing = self.kind[0], self.kind[1]
         else:
             opening, closing = f"{self.kind}(", ")"
         inside = str(self.expr) if self.kind == "equation" else ", ".join(parts)
@@ -54,14 +62,31 @@ class Value(NamedTuple):
 
 
 def expression(expr: Expr) -> Value:
-    """A number or an expression."""
+    """Value of a number or an expression.
+
+    Args:
+        expr: The expression.
+
+    Returns:
+        A value of kind `expr`.
+    """
     return Value("expr", expr=expr)
 
 
 def bracket(
     opening: str, closing: str, parts: tuple[Value, ...], head: str = ""
 ) -> Value:
-    """An interval or a tuple; an end at infinity is open however it is written."""
+    """Value of an interval or a tuple; an infinite end is open however it is written.
+
+    Args:
+        opening: The opening bracket.
+        closing: The closing bracket.
+        parts: Values between them.
+        head: The name before an equals sign.
+
+    Returns:
+        A value whose kind is both brackets.
+    """
     if len(parts) == 2:
         if "infinity" in str(parts[0].expr or ""):
             opening = "("
@@ -71,20 +96,35 @@ def bracket(
 
 
 def equation(left: Expr, right: Expr) -> Value:
-    """`left = right` with all on one side, up to a factor."""
-    return Value(
-        "equation", expr=algebra.monic(algebra.add(left, algebra.negative(right)))
-    )
+    """Value of `left = right`, the same for all multiples of the equation.
+
+    Args:
+        left: The left side.
+        right: The right side.
+
+    Returns:
+        A value of kind `equation`; its `expr` is the monic left - right.
+    """
+    return Value("equation", expr=monic(left - right))
 
 
 def equal(a: Value, b: Value) -> bool | None:
-    """Whether two values are the same; None where that is not decided here."""
+    """Compare two values.
+
+    Args:
+        a: A value.
+        b: Another one.
+
+    Returns:
+        True or False, or None where exact arithmetic and numbers do not decide.
+    """
     if a.head and b.head and a.head != b.head:
         return False
     if {a.kind, b.kind} == {"expr", "equation"}:
-        return _equations(
-            *(side if side.kind == "equation" else _with_head(side) for side in (a, b))
+        one, two = (
+            side if side.kind == "equation" else _with_head(side) for side in (a, b)
         )
+        return False if one is None or two is None else _equations(one, two)
     if "text" in (a.kind, b.kind):
         return a.kind == b.kind and a.text == b.text
     if "opaque" in (a.kind, b.kind):
@@ -94,12 +134,7 @@ def equal(a: Value, b: Value) -> bool | None:
     if a.kind == b.kind == "equation":
         return _equations(a, b)
     if a.kind == "list" and len(a.parts) == 1 or b.kind == "list" and len(b.parts) == 1:
-        return equal(
-            *(
-                side.parts[0] if side.kind == "list" and len(side.parts) == 1 else side
-                for side in (a, b)
-            )
-        )
+        return equal(*(_single(side) for side in (a, b)))
     if {a.kind, b.kind} <= {"list", "set"} or a.kind == b.kind == "union":
         return _unordered(a.parts, b.parts)
     if a.kind != b.kind or len(a.parts) != len(b.parts):
@@ -107,24 +142,30 @@ def equal(a: Value, b: Value) -> bool | None:
     return _every(equal(x, y) for x, y in zip(a.parts, b.parts))
 
 
+def _single(value: Value) -> Value:
+    """The only part of a list of one."""
+    alone = value.kind == "list" and len(value.parts) == 1
+    return value.parts[0] if alone else value
+
+
 def _expressions(a: Value, b: Value) -> bool | None:
     if a.unit and b.unit and a.unit != b.unit and "unit" not in (a.unit, b.unit):
         return False
-    if a.expr.terms == b.expr.terms:
+    x, y = a.expr, b.expr
+    assert x is not None and y is not None
+    if x.terms == y.terms:
         return True
     if a.percent != b.percent:
-        hundred = algebra.number(100)
         x, y = (
-            side.expr if side.percent else algebra.multiply(side.expr, hundred)
-            for side in (a, b)
+            (x if a.percent else x * number(100)),
+            (y if b.percent else y * number(100)),
         )
         return x.terms == y.terms
-    return False if algebra.differs(a.expr, b.expr) else None
+    return False if differs(x, y) else None
 
 
-def _equations(a: Value | None, b: Value | None) -> bool | None:
-    if a is None or b is None:
-        return False
+def _equations(a: Value, b: Value) -> bool | None:
+    assert a.expr is not None and b.expr is not None
     if a.expr.terms == b.expr.terms:
         return True
     return False if a.expr.exact and b.expr.exact else None
@@ -132,8 +173,9 @@ def _equations(a: Value | None, b: Value | None) -> bool | None:
 
 def _with_head(value: Value) -> Value | None:
     """`y = 2x + 3` as an equation; None for an expression without a name."""
-    name = value.head
-    return equation(algebra.symbol(name), value.expr) if len(name) == 1 else None
+    if value.expr is None or len(value.head) != 1:
+        return None
+    return equation(symbol(value.head), value.expr)
 
 
 def _opaque(a: Value, b: Value) -> bool | None:
@@ -160,6 +202,104 @@ def _unordered(a: tuple[Value, ...], b: tuple[Value, ...]) -> bool | None:
     return None if unsure else True
 
 
-def _every(verdicts) -> bool | None:
+def _every(verdicts: Iterable[bool | None]) -> bool | None:
     found = list(verdicts)
     return False if False in found else None if None in found else True
+
+
+# canonical name of a unit -> other words for it
+_UNIT_NAMES = {
+    "mm": "millimeter millimeters millimetre millimetres",
+    "cm": "centimeter centimeters centimetre centimetres",
+    "m": "meter meters metre metres",
+    "km": "kilometer kilometers kilometre kilometres",
+    "in": "inch inches",
+    "ft": "foot feet",
+    "yd": "yard yards",
+    "mi": "mile miles",
+    "mg": "milligram milligrams",
+    "g": "gram grams",
+    "kg": "kilogram kilograms kgs",
+    "lb": "pound pounds lbs",
+    "oz": "ounce ounces",
+    "ms": "millisecond milliseconds",
+    "s": "second seconds sec secs",
+    "min": "minute minutes mins",
+    "h": "hour hours hr hrs",
+    "day": "days",
+    "week": "weeks",
+    "month": "months",
+    "year": "years yr yrs",
+    "ml": "milliliter milliliters mL",
+    "L": "liter liters litre litres l",
+    "deg": "degree degrees",
+    "rad": "radian radians",
+    "K": "kelvin",
+    "J": "joule joules",
+    "kJ": "kilojoule kilojoules",
+    "N": "newton newtons",
+    "W": "watt watts",
+    "V": "volt volts",
+    "Hz": "hertz",
+    "mph": "",
+    "$": "dollar dollars usd USD bucks",
+    "£": "",
+    "€": "euro euros eur EUR",
+    "c": "cent cents",
+    "unit": "units",
+}
+_CANONICAL = {
+    word: name for name, words in _UNIT_NAMES.items() for word in (name, *words.split())
+}
+_UNIT_WORD = "|".join(
+    sorted(
+        (re.escape(word) for word in _CANONICAL if word.isalpha()),
+        key=len,
+        reverse=True,
+    )
+)
+_UNIT_POWER = r"(?:\s?\^\s?\{?[23]\}?)?"
+_ONE_UNIT = (
+    rf"(?:(?:square|sq\.?|cubic|cu\.?)\s)?(?:{_UNIT_WORD})\.?"
+    rf"(?:\s(?:squared|cubed))?{_UNIT_POWER}"
+)
+_UNIT = re.compile(
+    rf"(?P<unit>{_ONE_UNIT}(?:\s?(?:/|per)\s?{_ONE_UNIT}|\sper\s\w+)?)\s?$"
+)
+# A lone letter close to a number is a factor, not a unit.
+_PLAIN_NUMBER = re.compile(
+    r"[-+]?[\d.,/\s{}()^*]*(?:\\(?:frac|sqrt|pi)[\d.,/\s{}()^*\\a-z]*)*$"
+)
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """Split a quantity into its number and its unit of measure.
+
+    Args:
+        text: For example `12 metres per second`.
+
+    Returns:
+        (text before the unit, canonical name of the unit such as `m/s`), or (text, "")
+        where no unit ends the text.
+    """
+    match = _UNIT.search(text[-60:])
+    if not match:
+        return text, ""
+    begin = len(text) - len(text[-60:]) + match.start()
+    head = text[:begin]
+    if not re.search(r"[\d)}i]\s?$", head) or not _PLAIN_NUMBER.fullmatch(head):
+        return text, ""
+    close = not head.endswith(" ")
+    if close and len(match["unit"]) == 1:
+        return text, ""
+    return head.strip(), _unit_name(match["unit"])
+
+
+def _unit_name(text: str) -> str:
+    text = re.sub(r"\b(?:square|sq\.?) (\S+)", r"\1^2", text)
+    text = re.sub(r"\b(?:cubic|cu\.?) (\S+)", r"\1^3", text)
+    text = text.replace(" squared", "^2").replace(" cubed", "^3").replace(" per ", "/")
+    text = re.sub(r"[\s{}.]", "", text)
+    return re.sub(
+        r"[A-Za-z]+", lambda m: _CANONICAL.get(m[0], m[0].removesuffix("s")), text
+    )

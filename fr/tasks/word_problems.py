@@ -1,10 +1,10 @@
-"""Two-step word problems from templates: names and things change the story, numbers the split."""
+"""Two-step word problems from templates."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fr.tasks.arithmetic import GeneratedTask, Item, digits_of
-from fr.tasks.base import TASKS
+from fr.tasks.arithmetic import GeneratedTask, Item, mixed_radix
+from fr.tasks.task import TASKS
 
 NAMES = (
     "Ada",
@@ -35,41 +35,42 @@ THINGS = (
 
 
 class Template(NamedTuple):
-    """A story with the numbers a, b and c; `steps` gives its two equations and the answer."""
+    """A story with the numbers a, b and c."""
 
-    name: str
-    text: str
-    a: range
-    b: range
-    c: range
+    name: str  # part of the ids of its problems
+    text: str  # with {name}, {friend}, {things}, {a}, {b}, {c} or {ab} to fill in
+    a: range  # values of the first number
+    b: range  # values of the second number
+    c: range  # values of the third number
+    # (a, b, c) -> both equations and the answer
     steps: Callable[[int, int, int], tuple[str, str, int]]
 
 
-def _add_add(a, b, c):
+def _add_add(a: int, b: int, c: int) -> tuple[str, str, int]:
     return f"{a} + {b} = {a + b}", f"{a + b} + {c} = {a + b + c}", a + b + c
 
 
-def _add_take(a, b, c):
+def _add_take(a: int, b: int, c: int) -> tuple[str, str, int]:
     return f"{a} + {b} = {a + b}", f"{a + b} - {c} = {a + b - c}", a + b - c
 
 
-def _times_add(a, b, c):
+def _times_add(a: int, b: int, c: int) -> tuple[str, str, int]:
     return f"{a} * {b} = {a * b}", f"{a * b} + {c} = {a * b + c}", a * b + c
 
 
-def _times_take(a, b, c):
+def _times_take(a: int, b: int, c: int) -> tuple[str, str, int]:
     return f"{a} * {b} = {a * b}", f"{a * b} - {c} = {a * b - c}", a * b - c
 
 
-def _take_times(a, b, c):
+def _take_times(a: int, b: int, c: int) -> tuple[str, str, int]:
     return f"{a} - {b} = {a - b}", f"{a - b} * {c} = {(a - b) * c}", (a - b) * c
 
 
-def _twice_and_all(a, b, c):
+def _twice_and_all(a: int, b: int, c: int) -> tuple[str, str, int]:
     return f"{a} * {b} = {a * b}", f"{a} + {a * b} = {a + a * b}", a + a * b
 
 
-def _share_add(a, b, c):
+def _share_add(a: int, b: int, c: int) -> tuple[str, str, int]:
     return f"{a * b} / {a} = {b}", f"{b} + {c} = {b + c}", b + c
 
 
@@ -86,7 +87,8 @@ TEMPLATES = (
     ),
     Template(
         "boxes",
-        "{name} buys {a} boxes with {b} {things} in each box and already had {c} {things}. "
+        "{name} buys {a} boxes with {b} {things} in each box and already had {c} "
+        "{things}. "
         "How many {things} does {name} have in all?",
         range(2, 10),
         range(2, 13),
@@ -95,7 +97,8 @@ TEMPLATES = (
     ),
     Template(
         "bags",
-        "There are {a} bags with {b} {things} in each bag. {name} takes {c} {things} out. "
+        "There are {a} bags with {b} {things} in each bag. {name} takes {c} {things} "
+        "out. "
         "How many {things} are left?",
         range(3, 10),
         range(4, 13),
@@ -104,7 +107,8 @@ TEMPLATES = (
     ),
     Template(
         "together",
-        "{name} has {a} {things}. {friend} has {b} times as many. How many {things} do they have together?",
+        "{name} has {a} {things}. {friend} has {b} times as many. "
+        "How many {things} do they have together?",
         range(2, 20),
         range(2, 7),
         range(1),
@@ -112,7 +116,8 @@ TEMPLATES = (
     ),
     Template(
         "share",
-        "{name} shares {ab} {things} equally among {a} children. {friend} then gives each child {c} more. "
+        "{name} shares {ab} {things} equally among {a} children. {friend} then gives "
+        "each child {c} more. "
         "How many {things} does each child have?",
         range(2, 10),
         range(2, 13),
@@ -139,30 +144,41 @@ TEMPLATES = (
     ),
 )
 _STORIES = len(TEMPLATES) * len(NAMES) * (len(NAMES) - 1) * len(THINGS)
-_NUMBERS = (
-    1 << 20
-)  # more than any template has combinations; an index is reduced to its own
+# More than any template has combinations; an index is reduced to the template's own.
+_NUMBERS = 1 << 20
 
 
 @TASKS.register("word_problems")
 class WordProblems(GeneratedTask):
-    """Two-step stories; those with the same template and numbers share a split, whoever owns which things."""
+    """Two-step stories; names and things vary the story, but not its split.
+
+    Stories with the same template and numbers share a split.
+    """
 
     name = "word_problems"
 
     def size(self) -> int:
-        """Stories times numbers: sampled, not enumerated."""
+        """Number of stories times numbers; they are sampled, not enumerated."""
         return _STORIES * _NUMBERS
 
     def item(self, index: int) -> Item:
-        """The story and numbers that `index` spells."""
-        which, who, other, what, numbers = digits_of(
+        """The story and numbers at an index.
+
+        Args:
+            index: Below `size()`.
+
+        Returns:
+            The item.
+        """
+        which, who, other, what, numbers = mixed_radix(
             index, len(TEMPLATES), len(NAMES), len(NAMES) - 1, len(THINGS), _NUMBERS
         )
         template, things = TEMPLATES[which], THINGS[what]
         friend = NAMES[(who + 1 + other) % len(NAMES)]
         ranges = (template.a, template.b, template.c)
-        a, b, c = (r[i] for r, i in zip(ranges, digits_of(numbers, *map(len, ranges))))
+        a, b, c = (
+            r[i] for r, i in zip(ranges, mixed_radix(numbers, *map(len, ranges)))
+        )
         first, second, answer = template.steps(a, b, c)
         group = f"word_problems-{template.name}-{a}-{b}-{c}"
         text = template.text.format(

@@ -13,8 +13,8 @@ from fr.models import Model
 from fr.sampling.engine import Engine
 from fr.sampling.probes import BUDGET, forced_rows, shares
 from fr.sampling.sources import Plan
-from fr.tasks.base import Task
-from fr.tasks.formats import probe
+from fr.tasks.formats import build_probe
+from fr.tasks.task import Task
 from fr.types import RIGHT, Probe, Problem, Rollout, Trajectory
 
 _FIELDS = ("probability", "mean_logp", "known")
@@ -69,7 +69,7 @@ def scoring_plan(
     config: RewardsConfig,
 ) -> Plan:
     """What to ask of finished rows, for `Engine.sample`; `problems` are those of the rows, by their ids."""
-    return lambda row, tokens: probe(problems[row.id], tokens, codec, config.cuts, sets)
+    return lambda row, tokens: build_probe(problems[row.id], tokens, codec, config.cuts, sets)
 
 
 def scored(
@@ -112,7 +112,7 @@ def sampled(
     `longest`: positions of the longest rollout there may be.
     """
     probes = [
-        probe(problem, rollout.tokens, codec, config.cuts) for problem, rollout in asked
+        build_probe(problem, rollout.tokens, codec, config.cuts) for problem, rollout in asked
     ]
     known = [(problem, rollout, p) for (problem, rollout), p in zip(asked, probes) if p]
     rows = [

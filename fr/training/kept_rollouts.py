@@ -11,7 +11,7 @@ from fr.config import Config
 from fr.models import Model
 from fr.rewards.mix import Mixed
 from fr.runs.attempts import graded_columns, sampled_columns
-from fr.tasks.extract import TAIL, THINK, opens_thought
+from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.training.policy_loss import PolicyBatch
 from fr.training.rollouts import Attempt, Drawn
 from fr.types import ROLLOUT, Cost, RewardBatch
@@ -67,7 +67,7 @@ def _record(
     config: Config, model: Model, attempt: Attempt, number: int
 ) -> store.Attempt:
     row, rollout = attempt.rollout.row, attempt.rollout
-    begun = THINK * opens_thought(model.decode(row.prompt[-TAIL:]))
+    begun = THINK * opens_thought(model.decode(row.prompt[-PROMPT_TAIL:]))
     prompt, forced = len(row.prompt), int(rollout.forced.sum())
     return store.Attempt(
         **sampled_columns(row, rollout),

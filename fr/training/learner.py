@@ -22,7 +22,7 @@ from fr.rewards import Mix
 from fr.rewards.mix import Mixed, centred_by_group
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
-from fr.tasks.base import Task
+from fr.tasks.task import Task
 from fr.training.algorithms import ALGORITHMS, advantages, with_settings
 from fr.training.confidence_curves import Trajectories
 from fr.training.kept_rollouts import keep_rollouts

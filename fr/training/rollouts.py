@@ -16,10 +16,10 @@ from fr.models import Model
 from fr.models.model import check_context
 from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
-from fr.tasks.base import Task
-from fr.tasks.extract import TAIL, THINK, opens_thought
+from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.tasks.formats import answer_span, reasoning_tokens
 from fr.tasks.grading import grade_all
+from fr.tasks.task import Task
 from fr.training.confidence_curves import (
     Trajectories,
     joined,
@@ -235,7 +235,7 @@ class Sampler:
                 for r in rollouts
             ]
             decode = self._codec.decode
-            begun = (THINK * opens_thought(decode(row.prompt[-TAIL:])) for row in rows)
+            begun = (THINK * opens_thought(decode(row.prompt[-PROMPT_TAIL:])) for row in rows)
             grades = grade_all(
                 self._task, [(p, b + text) for p, b, text in zip(owners, begun, texts)]
             )

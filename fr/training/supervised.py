@@ -16,9 +16,9 @@ from fr.models.dense import merge
 from fr.models.orbax import save_outline
 from fr.models.transformer import init_params
 from fr.runs.inputs import begin_training
-from fr.tasks.base import worked
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.tasks.countdown_traces import TRACES
+from fr.tasks.task import worked_completion
 from fr.training.data import Example, Make, PackedData, in_batches
 from fr.training.lora import split
 from fr.training.past_runs import Past, apart, fingerprint, tell
@@ -207,7 +207,7 @@ def _writer(
                 f"{problem.id}: problems of {problem.task} carry no solution and no reference to learn from; set "
                 "config.training.source = 'rollouts' and config.training.run"
             )
-        return worked(
+        return worked_completion(
             problem.meta.get("solution") or problem.meta.get("chain") or "",
             problem.answer,
         )

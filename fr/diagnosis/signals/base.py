@@ -20,8 +20,9 @@ PAID = ("lineage", "demotion", "confidence")
 class Failures:
     """The failed rollouts of one problem; no signal depends on their order.
 
-    `searches` is the truth about their steps, each a sequence of `fr.tasks.countdown_solver.Played`: only columns
-    of kind outside read it, and None stands for a task, or a run, that has none.
+    `searches` is the truth about their steps, each a sequence of
+    `fr.tasks.countdown_solver.ReplayedStep`: only columns of kind outside read it, and
+    None stands for a task, or a run, that has none.
     """
 
     attempts: tuple["fr.store.Attempt", ...]  # noqa: F821 (scored; its import brings in pyarrow)

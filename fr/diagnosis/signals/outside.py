@@ -39,14 +39,14 @@ def legal_moves(played: Sequence, words: int) -> float:
 @_searched("revisited")
 def revisited(played: Sequence, words: int) -> float:
     """Share of the legal steps that lead where the search has been: necessity is what is left of 1."""
-    legal = [p.again for p in played if p.legal]
+    legal = [p.repeated for p in played if p.legal]
     return np.mean(legal) if legal else np.nan
 
 
 @_searched("candidates")
 def candidates(played: Sequence, words: int) -> float:
     """Number of candidates that the search came to: its thoughts."""
-    return sum(p.thought for p in played)
+    return sum(p.candidate for p in played)
 
 
 @_searched("underthinking")
@@ -55,7 +55,7 @@ def underthinking(played: Sequence, words: int) -> float:
 
     In words, which are tokens in the lineage of the package.
     """
-    return next((1 - p.words / words for p in played if p.reaches), 0.0)
+    return next((1 - p.words / words for p in played if p.solves), 0.0)
 
 
 @signal("missing_operations", "outside", "outside")

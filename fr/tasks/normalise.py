@@ -1,4 +1,4 @@
-"""Answers without the dress of LaTeX, Markdown and Unicode: one spelling for signs, spaces and macros."""
+"""One notation for answers in LaTeX, Markdown and Unicode: signs, spaces, macros."""
 
 import functools
 import re
@@ -80,22 +80,20 @@ _COMMANDS = {
     "cdots": "...",
     "ln": "\\ln",
 }
-_GONE = (
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits "
-    "nolimits rm bf it mathopen mathclose scriptstyle"
+_DROPPED = (
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr "
+    "displaystyle textstyle limits nolimits rm bf it mathopen mathclose scriptstyle"
 ).split()
-_SPACES = "quad qquad enspace thinspace medspace thickspace newline hfill nobreakspace".split()
+_SPACES = (
+    "quad qquad enspace thinspace medspace thickspace newline hfill nobreakspace"
+).split()
 _WRAPPERS = (
-    "text textbf textit textrm textsf texttt textnormal mathrm mathbf mathit mathsf mathtt mathbb mathcal "
-    "boldsymbol bm mbox hbox emph underline overline boxed fbox operatorname ensuremath vec hat"
+    "text textbf textit textrm textsf texttt textnormal mathrm mathbf mathit mathsf "
+    "mathtt mathbb mathcal boldsymbol bm mbox hbox emph underline overline boxed fbox "
+    "operatorname ensuremath vec hat"
 ).split()
-_KEPT_AS_NAMES = (
-    "mathbb",
-    "mathcal",
-    "overline",
-    "vec",
-    "hat",
-)  # a set or a point, not a style
+# These make the name of a set or a point, not a style.
+_KEPT_AS_NAMES = ("mathbb", "mathcal", "overline", "vec", "hat")
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?")
 _WRAPPED = re.compile(rf"\\({'|'.join(_WRAPPERS)})\s?\{{([^{{}}]*)\}}")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
@@ -103,7 +101,8 @@ _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
 _DEGREE = re.compile(r"\^\s?\{?\s?(?:\\circ|∘|°)\s?\}?|°|∘(?=\s|$)")
 _ALIGNED = re.compile(
-    r"\\begin\s?\{(align|aligned|alignat|equation|gather|gathered|split|multline|eqnarray)\*?\}(.*?)"
+    r"\\begin\s?\{(align|aligned|alignat|equation|gather|gathered|split|multline"
+    r"|eqnarray)\*?\}(.*?)"
     r"\\end\s?\{\1\*?\}",
     re.DOTALL,
 )
@@ -112,10 +111,14 @@ _ROW = "⏎"  # the end of a row of a matrix
 _EDGE = " \t\r\n*`\"'"
 
 
-def plain(text: str) -> str:
-    r"""`text` without the dress of LaTeX and Markdown around it: `\text{7}`, `**7**`, `\(7\)`, `$7$`.
+def strip_markup(text: str) -> str:
+    r"""Strip LaTeX and Markdown around an answer: `\text{7}`, `**7**`, `\(7\)`, `$7$`.
 
-    What is inside a formula stays as it is written.
+    Args:
+        text: An answer; at most `MAX_CHARACTERS` of it are read.
+
+    Returns:
+        The answer; the inside of a formula is unchanged.
     """
     text = text[:MAX_CHARACTERS].strip(_EDGE)
     for before, after in (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"), ("$", "$")):
@@ -133,8 +136,15 @@ def plain(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=8192)
-def unified(text: str) -> str:
-    """`text` in one spelling of signs, brackets, spaces and macros, dollar signs of LaTeX left out."""
+def unify_notation(text: str) -> str:
+    """Write an answer in one notation of signs, brackets, spaces and macros.
+
+    Args:
+        text: An answer; at most `MAX_CHARACTERS` of it are read.
+
+    Returns:
+        The answer; braces of sets become `⦃` and `⦄`, ends of matrix rows `⏎`.
+    """
     text = text[:MAX_CHARACTERS].replace("\\\\", _ROW)
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_SUPERSCRIPTS)}}}", text)
     text = _VULGAR.sub(
@@ -142,7 +152,7 @@ def unified(text: str) -> str:
     )
     text = re.sub(r"√\s?(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}", text)
     text = text.replace("√(", "\\sqrt(")
-    # Not all of NFKC: it makes letters of signs that are none.
+    # Not all of NFKC, which turns some mathematical signs into letters.
     text = "".join(
         unicodedata.normalize("NFKC", c) if "\uff00" <= c < "\uffef" else c
         for c in text
@@ -186,17 +196,25 @@ def unified(text: str) -> str:
     return re.sub(r"[ \t\r\n]+", " ", text).strip()
 
 
-def normalised(text: str) -> str:
-    """`text` as words are compared: without case, spacing, articles, quotes and closing punctuation."""
+def normalise_words(text: str) -> str:
+    """Write an answer in words for comparison.
+
+    Args:
+        text: An answer.
+
+    Returns:
+        The words without case, extra spaces, a leading article, quotes and punctuation
+        at both ends.
+    """
     text = unicodedata.normalize(
-        "NFKC", unified(plain(text)).replace("$", "")
+        "NFKC", unify_notation(strip_markup(text)).replace("$", "")
     ).casefold()
     text = text.strip(" .,;:!?\"'`*_()[]")
     return " ".join(re.sub(r"^(?:the|a|an)\s", "", text).split())
 
 
 def _repeating(match: re.Match) -> str:
-    """`0.1\\overline{6}` as the fraction that it is."""
+    """The exact fraction of `0.1\\overline{6}`."""
     whole, once, again = match[1] or "0", match[2], match[3]
     scale = 10 ** len(once)
     value = Fraction(int(whole + once), scale) + Fraction(
@@ -218,6 +236,6 @@ def _macro(match: re.Match) -> str:
     name = match[1]
     if name in _COMMANDS:
         return _COMMANDS[name]
-    if name in _GONE:
+    if name in _DROPPED:
         return ""
     return " " if name in _SPACES else match[0]
