@@ -38,7 +38,6 @@ ROOMS = {
     "runs",
     "sampling",
     "stats",
-    "tasks",
     "training",
 }
 OUTSIDE = {"tests", "scripts", "configs"}

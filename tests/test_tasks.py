@@ -285,7 +285,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(UserError, match="must end in .jsonl, .parquet, .csv"):
         of(tmp_path / "x.txt")
     (tmp_path / "x.parquet").write_bytes(b"x" * 100)
-    with pytest.raises(UserError, match="x.parquet is no Parquet file"):
+    with pytest.raises(UserError, match="x.parquet is not a Parquet file"):
         of(tmp_path / "x.parquet")
     (tmp_path / "x.jsonl").write_bytes(b'{"question": "\xff"}')
     with pytest.raises(UserError, match="x.jsonl is not UTF-8"):

@@ -87,8 +87,8 @@ def features(kind: str) -> dict[str, float]:
         "products": sum(p.sign in "*/" for p in every) / len(every),
         "false": sum(not p.true for p in every) / len(every),
         "legal": sum(p.legal for p in every) / len(every),
-        "candidates": sum(p.thought for p in every) / len(texts),
-        "most": max(sum(p.thought for p in trace) for trace in played),
+        "candidates": sum(p.candidate for p in every) / len(texts),
+        "most": max(sum(p.candidate for p in trace) for trace in played),
         "steps": len(every) / len(texts),
         "right": sum(TASK.grade(p, text) == RIGHT for p, text in zip(PROBLEMS, texts))
         / len(texts),
