@@ -48,4 +48,7 @@ def test_what_a_step_is_completed_with_makes_it_true():
                     assert result.startswith(" -") or (
                         len(found) == 1 and found[0].true
                     )
-    assert format_number(Fraction(1, 1 << 20)) is None and format_number(Fraction(-5, 2)) == "-2.5"
+    assert (
+        format_number(Fraction(1, 1 << 20)) is None
+        and format_number(Fraction(-5, 2)) == "-2.5"
+    )
