@@ -337,7 +337,9 @@ def test_genuine_searches_are_legal_true_and_stop_at_the_first_hit(kind):
     for problem in problems:
         text = TRACES[kind](rng, problem)
         found = replay(text, problem.meta["numbers"], problem.meta["target"])
-        assert all(p.legal and p.true for p in found) and len(found) == len(trace_steps(text))
+        assert all(p.legal and p.true for p in found) and len(found) == len(
+            trace_steps(text)
+        )
         assert [p.solves for p in found] == [p.step.mark == "yes" for p in found]
 
 

@@ -27,7 +27,9 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     c, folder = run.config.evaluation, run.workdir / _FOLDER
     other = _other(run, against) if against else None
     sets = ANSWER_SETS if c.sampled else ANSWER_SETS[:1]
-    ask = lambda problem, tokens: build_probe(problem, tokens, run.specialist, c.cuts, sets)
+    ask = lambda problem, tokens: build_probe(
+        problem, tokens, run.specialist, c.cuts, sets
+    )
     own, plan = {"temperature": c.temperature, "top_p": c.top_p}, []
     for problem in run.problems:
         prompt = run.specialist.encode(run.task.prompt(problem))

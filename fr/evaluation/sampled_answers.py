@@ -72,7 +72,9 @@ def compare_signals(run: Run, folder: epath.Path) -> dict:
 
 
 def _case(run: Run, attempt: store.Attempt, problem: Problem) -> _Case:
-    asked = build_probe(problem, attempt.tokens, run.specialist, run.config.evaluation.cuts)
+    asked = build_probe(
+        problem, attempt.tokens, run.specialist, run.config.evaluation.cuts
+    )
     return _Case(
         attempt,
         problem,

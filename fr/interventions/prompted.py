@@ -124,7 +124,9 @@ def tip(setting: Setting) -> dict:
     """
     c, words = setting.config.intervention, setting.format.switches
     spelled = (
-        encode_text(setting.codec, before + word) for word in words for before in ("", " ")
+        encode_text(setting.codec, before + word)
+        for word in words
+        for before in ("", " ")
     )
     tokens = tuple(dict.fromkeys(ids[0] for ids in spelled if ids and len(ids) == 1))
     if not tokens:

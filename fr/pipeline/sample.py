@@ -16,7 +16,9 @@ def sample(run: Run) -> dict:
     """
     plan, cuts = [], run.config.sampling.probe_cuts
     reads = run.config.diagnosis.statistics == "loop" and run.ancestor is not None
-    ask = lambda problem, tokens: build_probe(problem, tokens, run.specialist, cuts, ("own",))
+    ask = lambda problem, tokens: build_probe(
+        problem, tokens, run.specialist, cuts, ("own",)
+    )
     for problem in run.problems:
         prompt = run.specialist.encode(run.task.prompt(problem))
         for attempt in range(run.config.sampling.rollouts):

@@ -69,7 +69,9 @@ def scoring_plan(
     config: RewardsConfig,
 ) -> Plan:
     """What to ask of finished rows, for `Engine.sample`; `problems` are those of the rows, by their ids."""
-    return lambda row, tokens: build_probe(problems[row.id], tokens, codec, config.cuts, sets)
+    return lambda row, tokens: build_probe(
+        problems[row.id], tokens, codec, config.cuts, sets
+    )
 
 
 def scored(
@@ -112,7 +114,8 @@ def sampled(
     `longest`: positions of the longest rollout there may be.
     """
     probes = [
-        build_probe(problem, rollout.tokens, codec, config.cuts) for problem, rollout in asked
+        build_probe(problem, rollout.tokens, codec, config.cuts)
+        for problem, rollout in asked
     ]
     known = [(problem, rollout, p) for (problem, rollout), p in zip(asked, probes) if p]
     rows = [

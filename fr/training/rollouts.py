@@ -235,7 +235,9 @@ class Sampler:
                 for r in rollouts
             ]
             decode = self._codec.decode
-            begun = (THINK * opens_thought(decode(row.prompt[-PROMPT_TAIL:])) for row in rows)
+            begun = (
+                THINK * opens_thought(decode(row.prompt[-PROMPT_TAIL:])) for row in rows
+            )
             grades = grade_all(
                 self._task, [(p, b + text) for p, b, text in zip(owners, begun, texts)]
             )
