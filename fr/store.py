@@ -1,12 +1,13 @@
-"""The attempts of a run, failures first of all: append-only Parquet shards that any table tool opens.
+"""Attempts of a run as append-only Parquet shards that any table tool opens.
 
-A shard is the unit of work: written whole under a temporary name and renamed, so that a killed run redoes
-only the shards that it had not finished. The same attempts give the same bytes. Nothing here imports jax.
+A shard is the unit of work. It is written whole under a temporary name and renamed, so
+that a killed run repeats only the shards that it had not finished. The same attempts
+give the same bytes. Nothing here imports jax.
 """
 
-import dataclasses
 import re
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,139 +16,35 @@ from etils import epath
 
 from fr.errors import UserError, first_line
 from fr.files import open_regular
+from fr.store_columns import (
+    COSTS,
+    GRADING,
+    LINEAGE_STATS,
+    PARAMS,
+    PER_CUT,
+    PER_TOKEN,
+    SCHEMA,
+    SINGLE,
+    TOKEN_STATS,
+    VERSION,
+    Attempt,
+)
+from fr.types import Cost
 from fr.workdir import PathLike, write_whole
 
-VERSION = 3
 MAX_SHARD = 64 << 30  # bytes
-
-# Spelled out because the columns are the file format; a test holds the names to the records of fr.types.
-TOKEN_STATS = (
-    "logp",
-    "entropy",
-    "varentropy",
-    "margin",
-    "top20_confidence",
-    "self_certainty",
-    "logit_var",
-    "entropy_tau",
-)
-LINEAGE_STATS = (
-    "delta_path",
-    "g_cov",
-    "demotion",
-    "kl",
-    "z_path",
-    "path_mean",
-    "path_sd",
-)
-COSTS = ("prefill", "generated", "forced", "ancestor", "scored", "probe")
-# What a probe found behind every cut: of "own" and "gold" answers their probability, and the log-prob a token.
-CONFIDENCE = ("own_probability", "own_mean_logp", "gold_probability", "gold_mean_logp")
-# What an attempt may set of SamplingParams, worth a column; null where it left the default.
-PARAMS = {
-    "temperature": pa.float64(),
-    "top_p": pa.float64(),
-    "top_k": pa.int32(),
-    "alpha": pa.float64(),
-    "geodesic": pa.int32(),
-    "detector": pa.int32(),
-    "threshold": pa.float64(),
-    "local_temperature": pa.float64(),
-    "local_span": pa.int32(),
-    "switch_penalty": pa.float64(),
-    "switch_window": pa.int32(),
-    "budget": pa.int32(),
-}
-_SINGLE = {
-    "row": pa.string(),
-    "problem": pa.string(),
-    "attempt": pa.int32(),
-    "task": pa.string(),
-    "specialist": pa.string(),
-    "ancestor": pa.string(),
-    "operator": pa.string(),
-    "seed": pa.int64(),
-    "question": pa.string(),
-    "reference": pa.string(),
-    "meta": pa.string(),
-    "text": pa.string(),
-    "read": pa.string(),
-    "answer": pa.string(),
-    "grade": pa.string(),
-    "grader": pa.string(),
-    "earlier_grade": pa.string(),
-    "earlier_grader": pa.string(),
-    "truncated": pa.bool_(),
-}
-# What grading an attempt again may change; `earlier_grade` and `earlier_grader` then keep what stood there.
-GRADING = ("answer", "grade", "grader", "earlier_grade", "earlier_grader")
-_PER_TOKEN = {
-    "tokens": pa.int32(),
-    "forced": pa.bool_(),
-    "fired": pa.bool_(),
-    "sample_logp": pa.float32(),
-    **dict.fromkeys(TOKEN_STATS + LINEAGE_STATS, pa.float32()),
-}
-_PER_CUT = {"cuts": pa.int32(), **dict.fromkeys(CONFIDENCE, pa.float32())}
-SCHEMA = pa.schema(
-    [
-        *_SINGLE.items(),
-        ("fire_position", pa.int32()),
-        *PARAMS.items(),
-        *((f"cost_{name}", pa.int64()) for name in COSTS),
-        ("key", pa.list_(pa.uint32())),
-        ("prompt", pa.list_(pa.int32())),
-        *((name, pa.list_(kind)) for name, kind in (_PER_TOKEN | _PER_CUT).items()),
-    ],
-    metadata={"fr_store_version": str(VERSION)},
-)
-
-
-@dataclasses.dataclass
-class Attempt:
-    """One attempt at a problem, as it is kept: arrays are [T] over its own tokens, stop token included."""
-
-    row: str
-    problem: str
-    attempt: int  # index among the problem's attempts by this operator
-    task: str
-    specialist: str  # the model that was sampled
-    ancestor: str  # "": none in the loop
-    operator: str
-    seed: int
-    question: str
-    reference: str
-    meta: str  # JSON of what else the grader needs of the problem
-    text: str  # the new tokens, decoded
-    read: str | None  # what the grader read; None: `text`
-    answer: str | None  # what the grader took for the answer; None: it found none
-    grade: str  # one of fr.types.GRADES
-    grader: str  # version of the grader
-    truncated: bool
-    params: dict[str, float]  # what it sets of SamplingParams; names of PARAMS
-    cost: "fr.types.Cost"  # noqa: F821 (a name for the reader: importing it would import jax)
-    key: np.ndarray  # uint32
-    prompt: np.ndarray  # int32, token ids
-    tokens: np.ndarray  # int32
-    forced: np.ndarray  # bool
-    fired: np.ndarray  # bool
-    sample_logp: np.ndarray  # float32
-    stats: dict[
-        str, np.ndarray
-    ]  # float32: TOKEN_STATS; with an ancestor in the loop LINEAGE_STATS too
-    # int32 and float32, [C]: `cuts` and those of CONFIDENCE that were asked for; empty without a probe
-    confidence: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    earlier_grade: str | None = None  # before it was graded again
-    earlier_grader: str | None = None
-
-    @property
-    def fire_position(self) -> int:
-        """Index of the first token on which the detector fired; -1 if it did not."""
-        return int(np.argmax(self.fired)) if np.any(self.fired) else -1
 
 
 def shard_path(folder: PathLike, index: int) -> epath.Path:
-    """Where shard `index` of the plan lies."""
+    """The file of a shard.
+
+    Args:
+      folder: of the shards.
+      index: of the shard in the plan.
+
+    Returns:
+      Its path.
+    """
     return epath.Path(folder) / f"shard-{index:06d}.parquet"
 
 
@@ -158,10 +55,19 @@ def write_shard(
     more: dict[str, pa.Array] | None = None,
     again: bool = False,
 ) -> None:
-    """Write the attempts of shard `index`: its place in the plan of the whole run, of all processes.
+    """Write the attempts of one shard.
 
-    Columns `more` stand behind those of SCHEMA. Raises ValueError if the shard exists (the store is append-only:
-    `again` replaces what a killed run wrote) or an attempt does not fit the columns.
+    Args:
+      folder: of the shards.
+      index: of the shard in the plan of the whole run, all processes together.
+      attempts: of the shard.
+      more: columns after the columns of SCHEMA.
+      again: replace the shard that a killed run wrote.
+
+    Raises:
+      ValueError: the shard exists (the store is append-only), or an attempt does not
+        fit
+        the columns.
     """
     path = shard_path(folder, index)
     if path.exists() and not again:
@@ -177,9 +83,15 @@ def write_shard(
 def regrade_shard(
     folder: PathLike, index: int, columns: dict[str, list[str | None]]
 ) -> None:
-    """Replace columns of GRADING in a shard, a value for each of its attempts; readers see the old one or the new.
+    """Replace columns of GRADING in a shard, whole or not at all.
 
-    Raises ValueError for another column.
+    Args:
+      folder: of the shards.
+      index: of the shard.
+      columns: a value for each attempt, by column.
+
+    Raises:
+      ValueError: a column is not in GRADING.
     """
     if others := set(columns) - set(GRADING):
         raise ValueError(f"column {min(others)!r} of a shard cannot be changed")
@@ -205,7 +117,17 @@ def _write(path: epath.Path, table: pa.Table) -> None:
 
 
 def finished(folder: PathLike) -> set[int]:
-    """Indices of the shards that are whole; raises UserError if one is of another schema version."""
+    """Shards that are whole.
+
+    Args:
+      folder: of the shards.
+
+    Returns:
+      Their indices.
+
+    Raises:
+      UserError: a shard has another schema version.
+    """
     shards = _shards(folder)
     for path in shards.values():
         _load(path, columns=[])
@@ -217,9 +139,18 @@ def read_table(
     columns: list[str] | None = None,
     shards: Collection[int] | None = None,
 ) -> pa.Table:
-    """Attempts in shard order as an Arrow table: all `columns` of SCHEMA and all `shards` if None.
+    """Attempts as an Arrow table.
 
-    Raises UserError if a shard cannot be read or is of another schema version.
+    Args:
+      folder: of the shards.
+      columns: names of SCHEMA; None: all.
+      shards: indices of the shards; None: all.
+
+    Returns:
+      A table in the order of the shards.
+
+    Raises:
+      UserError: a shard cannot be read or has another schema version.
     """
     columns = SCHEMA.names if columns is None else columns
     empty = pa.schema(
@@ -232,22 +163,29 @@ def read_table(
 
 
 def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attempt]:
-    """Attempts in shard order, those of `shards` or all; raises like `read_table`."""
-    from fr.types import (
-        Cost,
-    )  # here, because fr.types needs jax and the rest of the store does not
+    """Attempts of a folder.
 
+    Args:
+      folder: of the shards.
+      shards: indices of the shards to read; None: all.
+
+    Returns:
+      Attempts in the order of the shards.
+
+    Raises:
+      UserError: a shard cannot be read or has another schema version.
+    """
     table = read_table(folder, shards=shards)
-    single = {
+    single: dict[str, Any] = {
         name: table[name].to_pylist()
-        for name in (*_SINGLE, *PARAMS, *(f"cost_{c}" for c in COSTS))
+        for name in (*SINGLE, *PARAMS, *(f"cost_{c}" for c in COSTS))
     }
-    lists = {
-        name: _arrays(table[name]) for name in ("key", "prompt", *_PER_TOKEN, *_PER_CUT)
+    lists: dict[str, Any] = {
+        name: _arrays(table[name]) for name in ("key", "prompt", *PER_TOKEN, *PER_CUT)
     }
     return [
         Attempt(
-            **{name: single[name][i] for name in _SINGLE},
+            **{name: single[name][i] for name in SINGLE},
             params={
                 name: single[name][i] for name in PARAMS if single[name][i] is not None
             },
@@ -268,7 +206,7 @@ def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attemp
                 for n in TOKEN_STATS + LINEAGE_STATS
                 if lists[n][i] is not None
             },
-            confidence={n: lists[n][i] for n in _PER_CUT if lists[n][i] is not None},
+            confidence={n: lists[n][i] for n in PER_CUT if lists[n][i] is not None},
         )
         for i in range(table.num_rows)
     ]
@@ -278,7 +216,7 @@ def _shards(folder: PathLike) -> dict[int, epath.Path]:
     folder = epath.Path(folder)
     if not folder.exists():
         return {}
-    # fullmatch: a temporary file that a kill left is no shard
+    # fullmatch, because a kill may leave a temporary file.
     found = (
         (re.fullmatch(r"shard-(\d{6})\.parquet", path.name), path)
         for path in folder.iterdir()
@@ -289,20 +227,17 @@ def _shards(folder: PathLike) -> dict[int, epath.Path]:
 def _load(path: epath.Path, columns: list[str]) -> pa.Table:
     with open_regular(path, MAX_SHARD) as source:
         try:
-            # A flipped bit would otherwise be another number.
+            # Without the checksum a flipped bit would be another number.
             file = pq.ParquetFile(source, page_checksum_verification=True)
-            version = (
-                (file.schema_arrow.metadata or {})
-                .get(b"fr_store_version", b"none")
-                .decode()
-            )
+            held = file.schema_arrow.metadata or {}
+            version = held.get(b"fr_store_version", b"none").decode()
             if version != str(VERSION):
                 raise UserError(
-                    f"{path} has schema version {version}, this code reads {VERSION}; use another --workdir"
+                    f"{path} has schema version {version}, this code reads {VERSION}; "
+                    "use another --workdir"
                 )
-            if not pa.schema(list(file.schema_arrow)[: len(SCHEMA)]).equals(
-                SCHEMA
-            ):  # more may follow
+            # More columns may follow.
+            if not pa.schema(list(file.schema_arrow)[: len(SCHEMA)]).equals(SCHEMA):
                 raise UserError(
                     f"{path} has other columns than this code writes; remove it"
                 )
@@ -312,7 +247,7 @@ def _load(path: epath.Path, columns: list[str]) -> pa.Table:
         except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
             what = "is damaged" if path.stat().length else "is empty"
             raise UserError(
-                f"{path} {what} or is no Parquet file ({first_line(error)[:80]}); "
+                f"{path} {what} or is not a Parquet file ({first_line(error)[:80]}); "
                 "remove it to make its attempts again"
             ) from error
 
@@ -321,7 +256,7 @@ def _check(attempt: Attempt) -> None:
     for kind, given, known in (
         ("setting", attempt.params, PARAMS),
         ("statistic", attempt.stats, TOKEN_STATS + LINEAGE_STATS),
-        ("confidence", attempt.confidence, tuple(_PER_CUT)),
+        ("confidence", attempt.confidence, tuple(PER_CUT)),
     ):
         if unknown := set(given) - set(known):
             raise ValueError(
@@ -349,9 +284,9 @@ def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
             _per_token(a, name, a.stats[name]) if name in a.stats else None
             for a in attempts
         ]
-    elif name in _PER_CUT:
+    elif name in PER_CUT:
         values = [a.confidence.get(name) for a in attempts]
-    elif name in _PER_TOKEN:
+    elif name in PER_TOKEN:
         values = [_per_token(a, name, getattr(a, name)) for a in attempts]
     else:
         values = [getattr(a, name) for a in attempts]
@@ -361,7 +296,8 @@ def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
 def _per_token(attempt: Attempt, name: str, values: np.ndarray) -> np.ndarray:
     if np.shape(values) != (len(attempt.tokens),):
         raise ValueError(
-            f"attempt {attempt.row}: {name} has shape {np.shape(values)} for {len(attempt.tokens)} tokens"
+            f"attempt {attempt.row}: {name} has shape {np.shape(values)} for "
+            f"{len(attempt.tokens)} tokens"
         )
     return np.asarray(values)
 

@@ -13,7 +13,7 @@ STEPS = [
     {"distributed"},
     {"config"},
     {"types"},
-    {"workdir"},
+    {"store_columns", "workdir"},
     {"locks", "metrics", "compile_cache", "store"},
     {"tasks", "models"},
     {"sampling"},

@@ -183,7 +183,7 @@ def test_other_versions_and_other_files_are_refused(tmp_path):
                 look(tmp_path)
     path.write_bytes(b"not parquet")
     with pytest.raises(
-        UserError, match="is damaged or is no Parquet file .*; remove it"
+        UserError, match="is damaged or is not a Parquet file .*; remove it"
     ):
         store.read(tmp_path)
 
