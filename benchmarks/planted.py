@@ -20,7 +20,7 @@ import pathlib
 from absl import flags
 from etils import epath
 
-from fr import cli
+from fr import children, cli
 from fr.config import Config
 from fr.errors import UserError
 from fr.workdir import write_json
@@ -64,7 +64,7 @@ def main() -> None:
         which: functools.partial(_make_lineage, config, workdir, *which)
         for which in lineages
     }
-    cli.run_jobs(jobs, given.jobs, "lineage")
+    children.run_jobs(jobs, given.jobs, "lineage")
 
     # ---------------------------------------------------------------- causes
     cells = gather(config, workdir)
@@ -99,7 +99,7 @@ def _make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) ->
     if not (folder / "summary.json").exists():
         changes = {**dict(dict(config.study.arms)[cause]), "seed": str(seed)}
         settings = [f"--config.{name}={value}" for name, value in changes.items()]
-        cli.run_script(REPRODUCE, [*settings, f"--workdir={folder}"], folder)
+        children.run_script(REPRODUCE, [*settings, f"--workdir={folder}"], folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""`fr COMMAND --flag=value`: the scripts of an installed package, by their names.
+"""Entry point `fr COMMAND --flag=value`: the scripts of an installed package by name.
 
-A config of the package is found by the path that it has in a checkout:
+A config of the package is found by its path in a checkout:
 `fr reproduce --config=configs/quickstart.py --workdir=runs/quickstart`.
 """
 
@@ -31,7 +31,8 @@ def main() -> None:
 
 
 def _shipped(argument: str) -> str:
-    """`--config=configs/NAME.py` with the package's own file where there is no other."""
+    """`--config=configs/NAME.py` with the package's own file where there is no
+    other."""
     flag, _, value = argument.partition("=")
     path = Path(value)
     if flag.lstrip("-") == "config" and path.parts[:1] == ("configs",):

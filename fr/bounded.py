@@ -1,7 +1,8 @@
-"""Calls to code that may hang, crash or eat memory, in a bounded pool of processes with a time limit.
+"""Calls of code that may hang, crash or need too much memory, in a bounded pool of
+processes.
 
-The workers are started by `python -m`, not by multiprocessing: its children run the parent's script again,
-jax and all, and a time-out in a thread cannot stop anything.
+Workers are started by `python -m`, not by multiprocessing: its children run the
+parent's script again, jax included, and a time-out in a thread cannot stop anything.
 """
 
 import atexit
@@ -18,20 +19,22 @@ START_SECONDS = 120.0  # to import the function's module, on a machine that is b
 
 
 class GraderFailure(Exception):
-    """The called function raised, hung or died: says nothing about its argument."""
+    """The called function raised, hung or died, which says nothing about its
+    argument."""
 
 
 class OutOfTime(GraderFailure):
-    """The called function used up its processor time or memory: its argument was too much for it."""
+    """The called function used up its processor time or memory on this argument."""
 
 
 class Bounded:
-    """`call(*args)` runs `module:function` on JSON-able arguments in one of at most `workers` processes.
+    """Runs `module:function` on JSON-able arguments in one of several processes.
 
-    A call that spends `seconds` of processor time raises OutOfTime, and so does one that needs more than
-    `memory` bytes. One that passes three times as many on the clock without spending them (the machine is busy),
-    or kills its process, is tried once more in a fresh process, then raises GraderFailure. A call that raises
-    raises GraderFailure at once. Safe to use from threads.
+    A call that spends `seconds` of processor time or needs more than `memory` bytes
+    raises OutOfTime. A call that takes three times as long on the clock without
+    spending that time (the machine is busy), or whose process dies, is tried once more
+    in a fresh process, then raises GraderFailure. A call that raises, raises
+    GraderFailure at once. Calls may come from several threads.
     """
 
     def __init__(
@@ -41,15 +44,34 @@ class Bounded:
         workers: int | None = None,
         memory: int = 4 << 30,
     ):
+        """Prepare the pool; processes start at first use.
+
+        Args:
+          target: "module:function".
+          seconds: of processor time per call.
+          workers: most processes; None: as many as cores, at most 4.
+          memory: bytes per process beyond its imports.
+        """
         self.target, self.seconds, self.memory = target, seconds, memory
         self.workers = workers or min(4, os.cpu_count() or 1)
         self._idle: queue.LifoQueue = queue.LifoQueue()
         for _ in range(self.workers):
-            self._idle.put(None)  # a place; its process starts when it is first used
+            self._idle.put(None)  # a place; its process starts at first use
         atexit.register(self.close)
 
     def call(self, *args):
-        """The function's JSON-able result; raises GraderFailure."""
+        """Call the function.
+
+        Args:
+          *args: JSON-able.
+
+        Returns:
+          The function's JSON-able result.
+
+        Raises:
+          GraderFailure: the function raised, hung or died.
+          OutOfTime: it used up its time or memory.
+        """
         worker = self._idle.get()
         try:
             for last in (False, True):
@@ -64,7 +86,7 @@ class Bounded:
                     if last:
                         raise GraderFailure(f"{self.target}: {error}") from error
         except BaseException:
-            # An interrupted worker would answer the next call with the reply to this one.
+            # An interrupted worker would answer the next call with this call's reply.
             worker = worker and worker.stop()
             raise
         finally:
@@ -76,7 +98,7 @@ class Bounded:
         return reply["value"]
 
     def warm(self) -> None:
-        """Start a process that a later call will find ready, without waiting for it."""
+        """Start a process for a later call, without waiting for it."""
         try:
             worker = self._idle.get_nowait()
         except queue.Empty:
@@ -87,7 +109,7 @@ class Bounded:
         return _Worker(self.target, self.seconds, self.memory)
 
     def close(self) -> None:
-        """Stop the processes that are idle; the next call starts new ones."""
+        """Stop the idle processes; the next call starts new ones."""
         places = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
         for worker in places:
             if worker:
@@ -96,7 +118,7 @@ class Bounded:
 
 
 class _Gone(Exception):
-    """A worker that hung or died; `spent`: it had worked all the time that it was given."""
+    """A worker hung or died; `spent`: it had used all of its processor time."""
 
     def __init__(self, why: str, spent: bool = False):
         super().__init__(why)
@@ -106,9 +128,9 @@ class _Gone(Exception):
 class _Worker:
     def __init__(self, target: str, seconds: float, memory: int):
         self.seconds, self.ready = seconds, False
-        # -P: the worker sees what the parent sees, and not the current folder before it
+        # -P: the worker has the parent's path, without the current folder before it.
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [
                 sys.executable,
                 "-P",
@@ -121,17 +143,19 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            # One order of a set's members in every process: some makers of problems depend on it.
+            # Some problem generators depend on the order of a set's members.
             env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
         )
+        assert process.stdin is not None and process.stdout is not None
+        self.process, self.input, self.output = process, process.stdin, process.stdout
 
     def ask(self, args) -> dict:
         if not self.ready:
             self._reply(START_SECONDS)
             self.ready = True
         try:
-            self.process.stdin.write(json.dumps(args).encode() + b"\n")
-            self.process.stdin.flush()
+            self.input.write(json.dumps(args).encode() + b"\n")
+            self.input.flush()
         except BrokenPipeError:
             raise _Gone("the process had ended") from None
         return self._reply(self.seconds, patience=3)
@@ -139,31 +163,33 @@ class _Worker:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
-        # what a dead process did not read has nowhere to go
+        self.output.close()
+        # A dead process leaves input unread.
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+            self.input.close()
 
     def _reply(self, seconds: float, patience: int = 1) -> dict:
-        """One line of the process: it has `seconds` of processor time, and on the clock `patience` times as much."""
+        """One line of the process, within `seconds` of processor time and `patience`
+        times that."""
         before, started = _processor_seconds(self.process.pid), time.monotonic()
-        # A reply is written in one piece and short, so a ready pipe holds a whole line or the end.
-        while not wait([self.process.stdout], seconds / 2):
+        # A reply is written in one piece and short, so a ready pipe holds a whole line
+        # or the end.
+        while not wait([self.output], seconds / 2):
             spent = _processor_seconds(self.process.pid) - before
-            # the worker stops itself first where it can
+            # The worker stops itself first where it can.
             if (
                 spent > 1.25 * seconds
                 or time.monotonic() - started >= patience * seconds
             ):
                 raise _Gone(f"no answer in {seconds:g} s", spent > seconds / 2)
-        line = self.process.stdout.readline()
+        line = self.output.readline()
         if not line:
             raise _Gone("the process ended")
         return json.loads(line)
 
 
 def _processor_seconds(pid: int) -> float:
-    """Processor time of a process so far; 0 where the system does not tell."""
+    """Processor time of a process so far; 0 where the system does not report it."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()

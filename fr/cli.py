@@ -1,20 +1,16 @@
-"""What every script shares: flags, one-line errors with exit code 2, and the frozen config."""
+"""The shell of every script: flags, one-line errors with exit code 2, the frozen
+config."""
 
-import concurrent.futures
 import contextlib
 import difflib
 import os
 import re
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
+import typing
+from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
-from etils import epath
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from fr import interrupts, locks
 from fr.config import Config, default, freeze, renamed
@@ -25,9 +21,13 @@ from fr.registry import suggest
 
 
 def define_flags(model: bool = True) -> None:
-    """Define `--config` (a python file; `--config.a.b=c` overrides one field) and `--workdir`.
+    """Define `--config`, `--workdir`, and the flags of a run.
 
-    With `model` also `--model` and the flags of a run by several processes.
+    `--config.a.b=c` overrides one setting of the config file.
+
+    Args:
+      model: also define `--model`, `--redo` and the flags of a run by several
+        processes.
     """
     config_flags.DEFINE_config_file(
         "config", None, "A file of configs/, e.g. configs/quickstart.py."
@@ -44,7 +44,8 @@ def define_flags(model: bool = True) -> None:
         flags.DEFINE_list(
             "redo",
             [],
-            "Stages of --workdir to make again, with what follows: rollouts, attempts, specialist, ...",
+            "Stages of --workdir to make again, with what follows: rollouts, attempts, "
+            "...",
         )
         flags.DEFINE_string(
             "processes",
@@ -58,26 +59,40 @@ def define_flags(model: bool = True) -> None:
         flags.DEFINE_integer(
             "heartbeat",
             60,
-            "Seconds until a process that is not heard of counts as gone.",
+            "Seconds without a sign of life after which a process counts as gone.",
             lower_bound=1,
         )
         flags.DEFINE_integer(
             "patience",
             3600,
-            "Seconds until a process that lives and does nothing ends the run.",
+            "Seconds without progress after which a living process ends the run.",
             lower_bound=1,
         )
 
 
 def require(**given) -> None:
-    """Raise UserError for the first flag without a value."""
+    """Refuse missing flags.
+
+    Args:
+      **given: value by name of the flag.
+
+    Raises:
+      UserError: the first flag without a value.
+    """
     for name, value in given.items():
         if value is None or value == "":
             raise UserError(f"--{name} is missing; see --help")
 
 
 def frozen_config() -> Config:
-    """The parsed, validated, frozen config of `--config`, for a run in `--workdir`."""
+    """The parsed, validated and frozen config of `--config`.
+
+    Returns:
+      The Config.
+
+    Raises:
+      UserError: a flag is missing or a setting cannot be.
+    """
     given = flags.FLAGS
     require(config=given.config, workdir=given.workdir)
     if "model" in given and given.model:
@@ -86,10 +101,13 @@ def frozen_config() -> Config:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run `main` under absl, alone in `--workdir`.
+    """Run a script's main function under absl, alone in `--workdir`.
 
-    Bad input, a full disk and a folder in use end with one line on stderr and exit code 2, Ctrl-C with 130,
-    SIGTERM with 143.
+    Bad input, a full disk and a folder in use end with one line on stderr and exit code
+    2, Ctrl-C with 130, SIGTERM with 143.
+
+    Args:
+      main: the script.
     """
     interrupts.install()
     _plain_surroundings()
@@ -101,7 +119,7 @@ def run(main: Callable[[], None]) -> None:
                 _help(any("full" in word for word in argv[1:] if word.startswith("-")))
             _check_settings(argv)
             rest = flags.FLAGS(list(argv))
-            # config_flags keeps quiet about a file that it did not find until somebody looks into the config.
+            # config_flags reports a missing file only when the config is read.
             getattr(flags.FLAGS["config"].value, "seed", None)
         except UserError as error:
             _refuse(error)
@@ -135,7 +153,8 @@ def run(main: Callable[[], None]) -> None:
         _refuse(error, error.code)
 
 
-# Variables that would change the numbers of a run, or end it: all arithmetic here is float32 with threefry keys.
+# Variables that would change the numbers of a run, or end it. All arithmetic here is
+# float32 with threefry keys.
 _IGNORED = (
     "JAX_ENABLE_X64",
     "JAX_DEFAULT_DTYPE_BITS",
@@ -152,7 +171,8 @@ _IGNORED = (
 
 
 def _plain_surroundings() -> None:
-    """Drop what the environment tells jax about numbers, with a line that says so, before jax is imported."""
+    """Ignore, with a line, variables that change jax's numbers; jax is imported
+    later."""
     given = [
         name
         for name in _IGNORED
@@ -168,86 +188,8 @@ def _plain_surroundings() -> None:
         )
 
 
-def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> None:
-    """One script with this one's config in a process of its own, which writes `folder/log.txt`.
-
-    Overrides of the config go along, but for those of `study`, which is this one's own; `arguments` come behind
-    them. Raises UserError with the script's last line if it fails.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    log, config = (
-        folder / "log.txt",
-        config_flags.get_config_filename(flags.FLAGS["config"]),
-    )
-    given = config_flags.get_override_values(flags.FLAGS["config"])
-    overrides = [
-        f"--config.{name}={value}"
-        for name, value in given.items()
-        if not name.startswith("study.")
-    ]
-    with log.open("a") as out:
-        command = [sys.executable, script, f"--config={config}", *overrides, *arguments]
-        child = subprocess.Popen(command, stdout=out, stderr=out)
-    with _children_lock:
-        _children.add(child)
-    try:
-        code = child.wait()
-    finally:
-        with _children_lock:
-            _children.discard(child)
-    if code:
-        last = (log.read_text().strip().splitlines() or ["no word"])[-1]
-        raise UserError(f"{folder}: {last} (all of it is in {log})")
-
-
-def run_jobs(
-    jobs: Mapping[Hashable, Callable[[], None]],
-    at_once: int,
-    unit: str,
-    after: Mapping[Hashable, Hashable] | None = None,
-) -> None:
-    """Run jobs by name, so many at one time, with a bar; the first that raises ends those that have not begun.
-
-    A job that `after` names begins when another has ended, which comes before it in `jobs`.
-    """
-    with (
-        concurrent.futures.ThreadPoolExecutor(at_once) as pool,
-        tqdm(total=len(jobs), desc=f"{unit}s", unit=unit) as bar,
-    ):
-        begun = {}
-        for name, job in jobs.items():
-            begun[name] = pool.submit(_behind, begun.get((after or {}).get(name)), job)
-        try:
-            for job in concurrent.futures.as_completed(begun.values()):
-                if error := job.exception():
-                    pool.shutdown(cancel_futures=True)
-                    raise error
-                bar.update()
-        except Stopped:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _end_children()
-            raise
-
-
-_children: set[subprocess.Popen] = set()  # scripts that run now
-_children_lock = threading.Lock()
-
-
-def _end_children() -> None:
-    """Ask the scripts that run to end; Ctrl-C has reached them already, SIGTERM has not."""
-    with _children_lock:
-        for child in _children:
-            child.terminate()
-
-
-def _behind(other: concurrent.futures.Future | None, job: Callable[[], None]) -> None:
-    if other:
-        other.result()
-    job()
-
-
 def _job() -> contextlib.AbstractContextManager:
-    """Several processes where the flags ask for them."""
+    """The job of several processes that the flags ask for."""
     given = flags.FLAGS
     if "processes" not in given or (
         given.processes,
@@ -256,9 +198,7 @@ def _job() -> contextlib.AbstractContextManager:
     ) == (None, None, None):
         return contextlib.nullcontext()
     if given.processes is None:
-        raise UserError(
-            "--process and --coordinator are for a run of several; say --processes=N too"
-        )
+        raise UserError("--process and --coordinator need --processes=N as well")
     from fr import distributed
 
     settings = distributed.settings(given.processes, given.process, given.coordinator)
@@ -266,7 +206,8 @@ def _job() -> contextlib.AbstractContextManager:
 
 
 def _alone() -> contextlib.AbstractContextManager:
-    """The lock of `--workdir`, which the first process of a job holds for all of them."""
+    """The lock of `--workdir`, which the first process of a job holds for all of
+    them."""
     given = flags.FLAGS
     if not given.workdir:
         return contextlib.nullcontext()
@@ -286,13 +227,15 @@ def _asks_help(argv: Sequence[str]) -> bool:
 
 
 def _help(full: bool) -> None:
-    """Print what the script is for, its flags, every setting and the names; `full`: the flags of libraries too."""
+    """Print the script's purpose, its flags, all settings and names; `full`: library
+    flags too."""
     from fr import help as texts  # here, because it reads source files
 
     main = sys.modules["__main__"]
     print(f"{(main.__doc__ or '').strip()}\n\nflags\n")
     own = flags.FLAGS.flags_by_module_dict()
-    for module in own if full else (main.__file__, sys.argv[0], "fr.cli", "__main__"):
+    shown = (str(main.__file__), sys.argv[0], "fr.cli", "__main__")
+    for module in own if full else shown:
         for flag in own.get(module, []):
             default = (
                 "" if flag.default is None else f" (default: {flag.default_as_str})"
@@ -303,14 +246,17 @@ def _help(full: bool) -> None:
 
 
 def _check_settings(argv: Sequence[str]) -> None:
-    """Raise UserError with the nearest name for a `--config.NAME` that does not exist."""
+    """Raise UserError with the nearest name for a `--config.NAME` that does not
+    exist."""
     for word in argv[1:]:
         if match := re.match(r"--?config\.([\w.]+)", word):
-            group, name = default(), []
+            group: typing.Any = default()
+            name: list[str] = []
             for part in match[1].split("."):
                 if not hasattr(group, "keys"):
                     raise UserError(
-                        f"--config.{match[1]}: config.{'.'.join(name)} is no group of settings"
+                        f"--config.{match[1]}: config.{'.'.join(name)} is not a group "
+                        "of settings"
                     )
                 if part not in group:
                     where = ".".join([*name, part])
@@ -323,7 +269,8 @@ def _check_settings(argv: Sequence[str]) -> None:
 
 
 def _missing_setting(message: str) -> str:
-    """A config file's assignment to a setting that does not exist; "" for other errors."""
+    """A config file's assignment to a setting that does not exist; "" for other
+    errors."""
     found = re.match(r"""["']*(?:Key )?["'](\w+)["']""", message)
     if not found:
         return ""
@@ -348,7 +295,8 @@ def _setting_names() -> list[str]:
 
 
 def _config_file(argv: Sequence[str]) -> str:
-    """Where a fault in a config file's own code is: config_flags loads the file under a name of its own."""
+    """The config file in front of a fault of its code, which has another module
+    name."""
     given = [word.lstrip("-") for word in argv]
     return next((f"--{word}: " for word in given if word.startswith("config=")), "")
 
@@ -360,7 +308,8 @@ def _refuse(error, code: int = 2) -> None:
 
 
 def _message(error) -> str:
-    # ml_collections wraps its KeyErrors, and a KeyError shows its message as source, quotes and escapes included.
+    # ml_collections wraps KeyErrors, and a KeyError shows its message with quotes and
+    # escapes.
     while isinstance(error, (AttributeError, KeyError)) and error.args:
         error = error.args[0]
     return str(error)

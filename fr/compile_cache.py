@@ -1,4 +1,4 @@
-"""Compiled programs: kept on disk from run to run, and a log of what a run had to compile."""
+"""Compiled programs kept on disk between runs, and a log of a run's compilations."""
 
 import functools
 import json
@@ -14,21 +14,27 @@ from fr.progress import Announcer
 from fr.workdir import PathLike, cache_folder, write_whole
 
 _WORTH = 1.0  # seconds of compilation from which a program is kept on disk
-_COMPILED = "/jax/core/compile/backend_compile_duration"  # reported for programs from the disk, too
+# Reported for programs from the disk as well.
+_COMPILED = "/jax/core/compile/backend_compile_duration"
 _FROM_DISK = "/jax/compilation_cache/cache_hits"
 
 
 def keep() -> None:
-    """Keep programs in `programs` of the cache folder, unless jax has been told another place.
+    """Keep programs in `programs` of the cache folder, unless jax has another folder.
 
-    Where that folder cannot be written they are compiled again every time. Raises UserError if jax computes in
-    float64: everything here is float32 or narrower.
+    If that folder cannot be written, programs are compiled again in every run.
+
+    Raises:
+      UserError: jax computes in float64; everything here is float32 or narrower.
     """
-    if jax.config.jax_enable_x64:
+    if getattr(jax.config, "jax_enable_x64"):
         raise UserError(
-            "jax_enable_x64 is on and this code computes in float32; turn it off (JAX_ENABLE_X64=0)"
+            "jax_enable_x64 is on and this code computes in float32; turn it off "
+            "(JAX_ENABLE_X64=0)"
         )
-    if jax.config.jax_compilation_cache_dir is None and (folder := _cache()):
+    if getattr(jax.config, "jax_compilation_cache_dir") is None and (
+        folder := _cache()
+    ):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH)
 
@@ -43,15 +49,22 @@ def _cache() -> Path | None:
         return folder
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         why = getattr(error, "strerror", None) or first_line(error)
-        line = f"compiled programs are not kept: the cache folder cannot be written ({why}); set FR_CACHE"
-        print(f"note: {line}", file=sys.stderr, flush=True)
+        print(
+            "note: compiled programs are not kept: the cache folder cannot be written "
+            f"({why}); set FR_CACHE",
+            file=sys.stderr,
+            flush=True,
+        )
         return None
 
 
 class CompileLog:
-    """Every program of this process since it was asked for: name, seconds, and whether it came from the disk.
+    """All programs of this process: name, seconds, and whether it came from the disk.
 
-    One log a process, since jax keeps its listeners; see `compile_log`.
+    There is one log per process, since jax keeps its listeners; see `compile_log`.
+
+    Attributes:
+      programs: one dict per program.
     """
 
     def __init__(self):
@@ -63,20 +76,24 @@ class CompileLog:
         jax.monitoring.register_event_duration_secs_listener(self._duration)
 
     def write_to(self, path: PathLike) -> None:
-        """From now on also lines of JSON in `path`: a file of its own, because seconds are in it."""
+        """From now on, also write lines of JSON; seconds need a file of their own.
+
+        Args:
+          path: of the file.
+        """
         self._path, self.programs = epath.Path(path), []
 
     def _event(self, event: str, **_) -> None:
         self._from_disk |= event == _FROM_DISK
 
-    def _duration(self, event: str, seconds: float, fun_name: str = "", **_) -> None:
+    def _duration(self, event: str, duration_secs: float, **more: str | int) -> None:
         if event != _COMPILED:
             return
         self._announcer.done()
         self.programs.append(
             {
-                "program": fun_name,
-                "seconds": round(seconds, 3),
+                "program": more.get("fun_name", ""),
+                "seconds": round(duration_secs, 3),
                 "from_disk": self._from_disk,
             }
         )
@@ -90,5 +107,9 @@ class CompileLog:
 
 @functools.cache
 def compile_log() -> CompileLog:
-    """The log of this process."""
+    """The log of this process.
+
+    Returns:
+      The one CompileLog.
+    """
     return CompileLog()

@@ -1,4 +1,5 @@
-"""The one exception that a user is meant to read, and what is quoted of others."""
+"""The exception that a user is meant to read, and one-line forms of other
+exceptions."""
 
 import errno
 import os
@@ -18,9 +19,11 @@ _DISK = {
 
 
 class UserError(Exception):
-    """Bad input: the message is one line that names the thing and what would do; scripts exit with code 2.
+    """Bad input: one line that names the thing and the remedy; scripts exit with code
+    2.
 
-    What it quotes of a file may hold anything: line ends and what cannot be printed are escaped, and it is cut.
+    Quoted parts of a file may hold anything: unprintable characters are escaped, and
+    long messages are cut.
     """
 
     def __init__(self, message: object = ""):
@@ -36,13 +39,28 @@ def _one_line(text: str) -> str:
     )
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, its type if it has none."""
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      The line; the error's type if it has no message.
+    """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def cannot_write(path: str | os.PathLike, error: OSError) -> UserError:
-    """The error of a file that could not be written: why, and how to go on."""
+    """The error for a file that could not be written.
+
+    Args:
+      path: of the file.
+      error: the system's error.
+
+    Returns:
+      A UserError with reason and remedy.
+    """
     why = error.strerror or first_line(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
@@ -54,18 +72,26 @@ def cannot_write(path: str | os.PathLike, error: OSError) -> UserError:
 
 
 def disk_error(error: BaseException) -> UserError | None:
-    """The UserError for an exception that the disk has caused, directly or inside of a library; else None."""
+    """The error for an exception that the disk caused, directly or within a library.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      A UserError; None if the disk was not the cause.
+    """
     seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _DISK:
-            return cannot_write(error.filename or "a file of the run", error)
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, OSError) and current.errno in _DISK:
+            return cannot_write(current.filename or "a file of the run", current)
         for number, text in _DISK.items():
             if (
-                not isinstance(error, OSError)
-                and text in str(error)
+                not isinstance(current, OSError)
+                and text in str(current)
                 and number not in (errno.EIO, errno.EPERM)
             ):
                 return cannot_write("a file of the run", OSError(number, text))
-        error = error.__cause__ or error.__context__
+        current = current.__cause__ or current.__context__
     return None

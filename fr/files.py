@@ -1,4 +1,4 @@
-"""Opening files that somebody else has made: regular files of a bounded size, and strict JSON."""
+"""Reading of others' files: regular files of a bounded size, and strict JSON."""
 
 import errno
 import json
@@ -21,18 +21,22 @@ _KINDS = {
 
 
 def open_regular(path: str | os.PathLike, limit: int, name: str = "") -> BinaryIO:
-    """A regular file, opened for reading in binary, whose size is at most `limit` bytes.
+    """Open a regular file of a bounded size for reading in binary.
 
-    A pipe or a device is refused without being waited for or read. Bucket paths work too. A reader that must
-    not read more than `limit` bytes of a file that grows, or of one under /proc whose size is given as 0, uses
-    `read_regular`.
+    A pipe or a device is refused without waiting for it. Bucket paths work too. To read
+    at most `limit` bytes of a file that grows, or of one under /proc whose size is
+    given as 0, use `read_regular`.
 
     Args:
-      path: the file.
+      path: of the file.
       limit: bytes.
-      name: what an error calls the file; the path itself unless given.
+      name: the file's name in an error; the path unless given.
 
-    Raises UserError in one line for whatever is not such a file.
+    Returns:
+      The open file.
+
+    Raises:
+      UserError: the path is not such a file.
     """
     name = name or os.fspath(path)
     try:
@@ -57,11 +61,23 @@ def open_regular(path: str | os.PathLike, limit: int, name: str = "") -> BinaryI
 
 
 def read_regular(path: str | os.PathLike, limit: int, name: str = "") -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; raises UserError as `open_regular` does."""
+    """The bytes of a regular file.
+
+    Args:
+      path: of the file.
+      limit: most bytes.
+      name: the file's name in an error; the path unless given.
+
+    Returns:
+      Its content.
+
+    Raises:
+      UserError: the path is not a regular file of at most `limit` bytes.
+    """
     name = name or os.fspath(path)
     with open_regular(path, limit, name) as file:
         try:
-            # In pieces, because `read(n)` allocates n bytes before it knows how many there are.
+            # In pieces, because `read(n)` allocates n bytes before reading.
             pieces, size = [], 0
             while size <= limit and (piece := file.read(_PIECE)):
                 pieces.append(piece)
@@ -73,7 +89,19 @@ def read_regular(path: str | os.PathLike, limit: int, name: str = "") -> bytes:
 
 
 def read_json(path: str | os.PathLike, limit: int, name: str = ""):
-    """The value of a JSON file of at most `limit` bytes, read strictly (see `parse_json`)."""
+    """The value of a JSON file, read strictly (see `parse_json`).
+
+    Args:
+      path: of the file.
+      limit: most bytes.
+      name: the file's name in an error; the path unless given.
+
+    Returns:
+      The value.
+
+    Raises:
+      UserError: the file cannot be read or is not strict JSON.
+    """
     name = name or os.fspath(path)
     data = read_regular(path, limit, name)
     try:
@@ -84,10 +112,20 @@ def read_json(path: str | os.PathLike, limit: int, name: str = ""):
 
 
 def parse_json(text: str, where: str, **numbers):
-    """The value of a JSON text; `numbers` are `parse_int`, `parse_float`, `parse_constant` of `json.loads`.
+    """The value of a JSON text.
 
-    Raises UserError that begins with `where` for text that is not JSON, nested too deeply, with NaN or
-    infinity, or with a name that occurs twice in an object.
+    Args:
+      text: the text.
+      where: begins the error line.
+      **numbers: `parse_int`, `parse_float` or `parse_constant` of `json.loads`.
+
+    Returns:
+      The value.
+
+    Raises:
+      UserError: the text is not JSON, is nested too deeply, holds NaN or infinity, or
+        has a
+        name twice in an object.
     """
     try:
         hooks = {
@@ -121,13 +159,13 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _no_constant(text: str):
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _once_each(pairs: list[tuple[str, object]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        keys = [key for key, _ in pairs]
+        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
         raise ValueError(f"{twice[:60]!r} occurs twice in an object")
     return found

@@ -1,7 +1,9 @@
-"""Programs that come with a model's files, run in a bounded process: chat templates and native readers.
+"""Programs among a model's files, run in a bounded process: chat templates, native
+readers.
 
-A template may loop or grow without end, and a native library may abort on a file, which no exception handler
-sees: both happen in here, cost a process of ours, and are one line in the caller.
+A template may loop or grow without end, and a native library may abort on a file, which
+no exception handler sees. In here both cost a child process and become one line in the
+caller.
 """
 
 import contextlib
@@ -12,28 +14,47 @@ from pathlib import Path
 from fr.bounded import Bounded, GraderFailure, OutOfTime
 from fr.errors import UserError, first_line
 
-SECONDS, MEMORY = (
-    10.0,
-    3 << 29,
-)  # of one call; reading a vocabulary of 268,000 tokens takes 1.6 s and 400 MB
-_CACHED = 4096  # texts of templates: a run asks for those of a problem several times
+# Limits of one call. A vocabulary of 268,000 tokens takes 1.6 s and 400 MB.
+SECONDS, MEMORY = 10.0, 3 << 29
+_CACHED = 4096  # texts of templates; a run asks for a problem's text several times
 
 
 class Endless(UserError):
-    """A program that used up its time or memory, or ended its process."""
+    """A program used up its time or memory, or ended its process."""
 
 
 def render(template: str, messages: list[dict], variables: dict, where: str) -> str:
-    """The text that a chat template writes; raises UserError, which begins with `where`, where it fails."""
-    # Templates of one model meet the same messages again and again; keys in their own order.
+    """The text that a chat template writes.
+
+    Args:
+      template: Jinja source.
+      messages: chat messages.
+      variables: of the template.
+      where: begins the error line.
+
+    Returns:
+      The prompt.
+
+    Raises:
+      UserError: the template fails.
+      Endless: it needs too much time or memory.
+    """
+    # One model's template meets the same messages many times; JSON makes them hashable.
     return _rendered(template, json.dumps(messages), json.dumps(variables), where)
 
 
 def check_tokenizer(path: Path) -> int:
-    """The number of tokens of a `tokenizer.json`.
+    """Check a `tokenizer.json` and count its tokens.
 
-    Raises UserError for one that contradicts itself, or with which the native reader fails, dies, hangs or needs
-    too much memory.
+    Args:
+      path: of the file.
+
+    Returns:
+      The number of tokens.
+
+    Raises:
+      UserError: the file contradicts itself, or the native reader fails on it.
+      Endless: the reader dies, hangs or needs too much memory.
     """
     about = path.stat()
     return _checked(str(path), about.st_size, about.st_mtime_ns)
@@ -41,7 +62,15 @@ def check_tokenizer(path: Path) -> int:
 
 @contextlib.contextmanager
 def panics_are_errors():
-    """Native code's panics, which are BaseExceptions that name no class one could import, as ValueError."""
+    """Turn native panics into ValueError; they are BaseExceptions of no importable
+    class.
+
+    Yields:
+      None.
+
+    Raises:
+      ValueError: native code panicked in the block.
+    """
     try:
         yield
     except BaseException as error:
@@ -51,7 +80,7 @@ def panics_are_errors():
 
 
 def warm() -> None:
-    """Start the process, which takes a second, while the caller does something else."""
+    """Start the process in the background, which takes a second."""
     _pool().warm()
 
 
@@ -84,6 +113,6 @@ def _ask(kind: str, where: str, *args):
             .removeprefix("fr.foreign_worker:serve: ")
             .removeprefix("UserError: ")
         )
-        # An error that the program has raised says something about it; a process that is gone does not.
-        kind = Endless if error.__cause__ else UserError
-        raise kind(f"{where}: {why.removeprefix(f'{where}: ')}") from error
+        # An error that the program raised says why; a process that is gone does not.
+        refusal = Endless if error.__cause__ else UserError
+        raise refusal(f"{where}: {why.removeprefix(f'{where}: ')}") from error

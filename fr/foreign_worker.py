@@ -1,6 +1,7 @@
-"""What `fr.foreign` runs in its bounded process; only ever imported there."""
+"""The work of `fr.foreign`'s bounded process; imported only there."""
 
 import os
+from collections.abc import Callable
 
 from tokenizers import Tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -9,19 +10,32 @@ from fr.errors import UserError
 from fr.files import read_json
 from fr.foreign import panics_are_errors
 
-# One text at a time; its threads would reserve address space for every core.
+# There is one text at a time; threads would reserve address space for every core.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 _LARGEST_TOKENIZER = 1 << 27  # bytes of a tokenizer.json: Gemma's has 33 MB
 _MOST_TOKENS = 1 << 24
 _MOST_TEXT = 1 << 24  # characters that a template may write
-# Spaces, line ends, digits, scripts and control characters: what a broken tokenizer fails at.
-NASTY = "  two spaces\t\tTabs\r\n\n\n   x = 1234567.89 naïve 日本語 😀👩‍👩‍👧 <|end|></s> \u202e\0 don't"
+# Spaces, line ends, digits, scripts and control characters, on which broken tokenizers
+# fail.
+NASTY = (
+    "  two spaces\t\tTabs\r\n\n\n   x = 1234567.89 naïve 日本語 😀👩‍👩‍👧 "
+    "<|end|></s> \u202e\0 don't"
+)
 
 
 def serve(kind: str, *args):
-    """What the bounded process does: `template` gives a text, `tokenizer` the number of its tokens."""
-    return {"template": _render, "tokenizer": _try_tokenizer}[kind](*args)
+    """Answer one call.
+
+    Args:
+      kind: `template` or `tokenizer`.
+      *args: of the call.
+
+    Returns:
+      The template's text, or the number of the tokenizer's tokens.
+    """
+    calls: dict[str, Callable] = {"template": _render, "tokenizer": _try_tokenizer}
+    return calls[kind](*args)
 
 
 def _render(template: str, messages: list[dict], variables: dict) -> str:
@@ -37,7 +51,7 @@ def _try_tokenizer(path: str) -> int:
     ids = _ids(read_json(path, _LARGEST_TOKENIZER), path)
     with panics_are_errors():
         tokenizer = Tokenizer.from_file(path)
-        # The library gives an added token another id in silence where its own is not free.
+        # Where an added token's id is taken, the library silently gives it another one.
         for token, i in ids.items():
             if tokenizer.token_to_id(token) != i:
                 got = tokenizer.token_to_id(token)
@@ -51,12 +65,12 @@ def _try_tokenizer(path: str) -> int:
 
 
 def _ids(found, path: str) -> dict[str, int]:
-    """Ids by token of a parsed `tokenizer.json`; raises UserError unless they are 0 to n - 1, each once."""
+    """Ids by token of a parsed `tokenizer.json`; they must be 0 to n - 1, each once."""
     model = found.get("model") if isinstance(found, dict) else None
     if not isinstance(model, dict):
         raise UserError(f"{path}: has no model")
     vocab = model.get("vocab")
-    if isinstance(vocab, list):  # of Unigram: token and score, by id
+    if isinstance(vocab, list):  # Unigram has token and score, by id
         if not all(
             isinstance(v, list) and len(v) == 2 and isinstance(v[0], str) for v in vocab
         ):
@@ -72,7 +86,8 @@ def _ids(found, path: str) -> dict[str, int]:
     ):
         raise UserError(f"{path}: added_tokens must be a list of objects")
     pairs += [(token.get("content"), token.get("id")) for token in added]
-    ids, owner = {}, {}
+    ids: dict[str, int] = {}
+    owner: dict[int, str] = {}
     for token, i in pairs:
         if (
             not isinstance(token, str)
@@ -80,7 +95,8 @@ def _ids(found, path: str) -> dict[str, int]:
             or not 0 <= i < _MOST_TOKENS
         ):
             raise UserError(
-                f"{path}: token {str(token)[:60]!r} has id {str(i)[:60]}, which is none"
+                f"{path}: token {str(token)[:60]!r} has id {str(i)[:60]}, not a valid "
+                "id"
             )
         if ids.setdefault(token, i) != i:
             raise UserError(
@@ -88,7 +104,8 @@ def _ids(found, path: str) -> dict[str, int]:
             )
         if owner.setdefault(i, token) != token:
             raise UserError(
-                f"{path}: tokens {owner[i][:60]!r} and {token[:60]!r} have the same id {i}"
+                f"{path}: tokens {owner[i][:60]!r} and {token[:60]!r} have the same id "
+                f"{i}"
             )
     last = max(owner, default=-1)
     if len(owner) != last + 1:

@@ -1,6 +1,7 @@
-"""The text of --help: every setting with its default and meaning, and the names that settings may hold.
+"""The text of --help: all settings with defaults and meanings, and the names that
+exist.
 
-All of it is read from the source, so that no module that needs jax is imported.
+Names are read from source files, so that no module that needs jax is imported.
 """
 
 import ast
@@ -14,7 +15,7 @@ from fr.config.reads import STAGES
 
 _ROOT = Path(__file__).parent
 _WIDTH = 100  # characters of a line
-# Where names are registered, and by the decorators of which kind.
+# The room and the decorator that register names.
 _NAMES = {
     "tasks (config.task.name)": ("tasks", "TASKS.register"),
     "operators (config.intervention.operators)": ("interventions", "register"),
@@ -24,7 +25,11 @@ _NAMES = {
 
 
 def settings_text() -> str:
-    """Every field of the config: its name as a flag, its default, and what it means."""
+    """Every setting: its name as a flag, its default, its meaning.
+
+    Returns:
+      Lines of text.
+    """
     lines = ["settings: --config.NAME=VALUE, or a line of the file of --config", ""]
     for name, default, meaning in _fields(Config(), "config"):
         lines += [f"  --{name}={default}"[:_WIDTH], f"      {meaning}"]
@@ -32,7 +37,11 @@ def settings_text() -> str:
 
 
 def names_text() -> str:
-    """The names that settings and flags take."""
+    """The names that settings and flags accept.
+
+    Returns:
+      Lines of text.
+    """
     groups = {title: registered(room, how) for title, (room, how) in _NAMES.items()}
     groups["algorithms (config.algorithm)"] = list(ALGORITHMS)
     groups["policies (--policy)"] = _policies()
@@ -48,7 +57,15 @@ def names_text() -> str:
 
 @functools.cache
 def registered(room: str, how: str) -> list[str]:
-    """Names that the modules of a room register with the decorator `how`, in the order of the files."""
+    """Names that the modules of a room register.
+
+    Args:
+      room: folder below `fr`.
+      how: the decorator as source text.
+
+    Returns:
+      Names in the order of the files.
+    """
     found: list[str] = []
     for path in sorted((_ROOT / room).glob("*.py")):
         tree = ast.parse(path.read_text())

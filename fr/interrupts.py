@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM: one exception in the main thread that nothing swallows, and a second signal ends at once."""
+"""Ctrl-C and SIGTERM: one exception in the main thread; a second signal ends at
+once."""
 
 import os
 import signal
@@ -8,24 +9,29 @@ import threading
 from fr.errors import GO_ON
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-_AGAIN = 0.05  # seconds until an exception that was swallowed is raised again
+_AGAIN = 0.05  # seconds until a swallowed exception is raised again
 
 
 class Stopped(KeyboardInterrupt):
-    """The user or the scheduler asked this process to end; `code` is its exit code (130 or 143)."""
+    """The user or the scheduler asked this process to end.
+
+    Attributes:
+      code: exit code, 130 or 143.
+    """
 
     def __init__(self, number: int):
-        super().__init__(f"stopped by {_NAMES[number]}; {GO_ON}")
+        super().__init__(f"stopped by {_NAMES[signal.Signals(number)]}; {GO_ON}")
         self.code = 128 + number
 
 
 class _State:
-    asked: int | None = None  # the first signal that was heard
+    asked: int | None = None  # the first signal
     repeat = False  # the next call of the handler is our own
 
 
 def install() -> None:
-    """Turn SIGINT and SIGTERM into `Stopped`; a signal that is ignored (nohup) stays ignored."""
+    """Turn SIGINT and SIGTERM into `Stopped`; an ignored signal (nohup) stays
+    ignored."""
     for number in _NAMES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _heard)
@@ -33,7 +39,11 @@ def install() -> None:
 
 
 def check() -> None:
-    """Raise `Stopped` if a signal was heard and its exception got lost; loops call this once a round."""
+    """Repeat a lost exception; loops call this once per round.
+
+    Raises:
+      Stopped: a signal was received.
+    """
     if _State.asked is not None:
         raise Stopped(_State.asked)
 
@@ -48,7 +58,8 @@ def _heard(number: int, frame) -> None:
 
 
 def _swallowed(unraisable) -> None:
-    """What Python cannot raise: in a callback of its garbage collector, such as jax's, or in a `__del__`."""
+    """Handle errors that Python cannot raise: in a collector's callback or a
+    `__del__`."""
     if not isinstance(unraisable.exc_value, Stopped):
         sys.__unraisablehook__(unraisable)
         return
@@ -60,4 +71,6 @@ def _swallowed(unraisable) -> None:
 def _raise_again() -> None:
     _State.repeat = True
     # A real signal, which also ends a wait of the main thread.
-    signal.pthread_kill(threading.main_thread().ident, _State.asked)
+    main = threading.main_thread().ident
+    if main is not None and _State.asked is not None:
+        signal.pthread_kill(main, _State.asked)

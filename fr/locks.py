@@ -1,7 +1,8 @@
 """One run at a time in a folder.
 
-On a local or network file system the kernel holds the lock (flock) and drops it with its process, however that
-ends. A bucket, and a file system without locks, has a marker in its place, whose owner renews it.
+On a local or network file system the kernel holds the lock (flock) and releases it with
+its process, in every case. A bucket or a file system without locks has a marker file
+instead, which its owner renews.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from fr.workdir import PathLike, is_local
 NAME = ".lock"
 BEAT = 20.0  # seconds between two renewals of a marker
 STALE = 6 * BEAT  # age of a marker whose owner is gone
-_SETTLE = 2.0  # seconds after which the last of two writers of a marker is known
+_SETTLE = 2.0  # seconds after which the last of two writers of a marker is visible
 _WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -34,10 +35,19 @@ _held: set[tuple[str, int]] = set()  # folder and thread
 
 @contextlib.contextmanager
 def hold(folder: PathLike) -> Iterator[None]:
-    """Hold `folder` inside the block; it is made if it is not there, and removed if it is still empty at the end.
+    """Hold a folder for the length of the block.
 
-    A thread that holds it may hold it again. Raises UserError in one line that names the owner if another run
-    holds it.
+    A missing folder is made, and removed if it is still empty at the end. A thread that
+    holds a folder may hold it again.
+
+    Args:
+      folder: local or in a bucket.
+
+    Yields:
+      None.
+
+    Raises:
+      UserError: another run holds it; the line names the owner.
     """
     folder = epath.Path(folder)
     mine = (
@@ -63,10 +73,10 @@ def hold(folder: PathLike) -> Iterator[None]:
 
 
 def _make(folder: epath.Path) -> list[epath.Path]:
-    """Make a folder; returns the folders that were missing, the outermost first."""
+    """Make a folder; returns the missing folders, the outermost first."""
     if not is_local(folder):
         return []
-    made = []
+    made: list[epath.Path] = []
     try:
         path = folder
         while not path.exists():
@@ -88,14 +98,15 @@ def _owner() -> dict:
 def _refusal(folder: epath.Path, owner: dict) -> UserError:
     who = "another process"
     if owner:
-        who = f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('started')}"
+        pid, host, started = (owner.get(k) for k in ("pid", "host", "started"))
+        who = f"process {pid} on {host} since {started}"
     return UserError(
         f"{folder}: is in use by {who}; wait until it ends, or use another --workdir"
     )
 
 
 def _read(path: epath.Path) -> dict:
-    """What an owner wrote; empty while it is being written."""
+    """The owner's record; empty while it is being written."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -104,7 +115,8 @@ def _read(path: epath.Path) -> dict:
 
 
 class _File:
-    """A lock of the kernel on a file, or the marker where the file system has none."""
+    """A lock of the kernel on a file, or the marker where the file system has no
+    locks."""
 
     def __init__(self, folder: epath.Path):
         self._path, self._marker = folder / NAME, None
@@ -117,7 +129,7 @@ class _File:
                 raise cannot_write(folder, error) from error
             try:
                 fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The owner before us may have removed the file between our opening it and our locking it.
+                # The previous owner may have removed the file after we opened it.
                 if self._same(number):
                     break
             except BlockingIOError:
@@ -136,7 +148,7 @@ class _File:
             os.write(number, json.dumps(_owner()).encode())
 
     def release(self) -> None:
-        """Give the folder free."""
+        """Release the folder."""
         if self._marker:
             self._marker.release()
             return
@@ -153,7 +165,8 @@ class _File:
 
 
 class _Marker:
-    """A file that its owner renews: of two writers the last one wins, and the other one sees that."""
+    """A file that its owner renews. The last of two writers wins, and the other sees
+    it."""
 
     def __init__(self, folder: epath.Path, settle: float = _SETTLE, beat: float = BEAT):
         self._path, self._token, self._beat = (
@@ -176,7 +189,7 @@ class _Marker:
         self._thread.start()
 
     def release(self) -> None:
-        """Give the folder free."""
+        """Release the folder."""
         self._over.set()
         self._thread.join()
         if self._ours():
@@ -192,7 +205,7 @@ class _Marker:
         return _read(self._path).get("token") == self._token
 
     def _taken(self, found: dict) -> bool:
-        """Whether the marker is of a live run."""
+        """True if the marker belongs to a live run."""
         if not found:
             return False
         if found.get("host") == self._given["host"] and not _alive(found.get("pid")):
@@ -204,7 +217,8 @@ class _Marker:
         while not self._over.wait(self._beat):
             found = _read(self._path)
             if found and found.get("token") != self._token:
-                line = f"{self._folder}: was taken over by process {found.get('pid')} on {found.get('host')}"
+                pid, host = found.get("pid"), found.get("host")
+                line = f"{self._folder}: was taken over by process {pid} on {host}"
                 print(f"\n{line}, so this run ends", file=sys.stderr, flush=True)
                 os._exit(2)
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Numbers of a run as lines of JSON, and where clocks and memory are kept apart from them."""
+"""Metrics of a run as lines of JSON; clocks and memory are kept apart from them."""
 
 import contextlib
 import importlib.util
@@ -20,10 +20,16 @@ _REMEDY = "remove the lines from there on, or the folder of this training"
 
 
 class MetricsWriter:
-    """Appends one JSON object a line, on the disk at once: a kill loses at most the line in writing."""
+    """Appends one JSON object per line, flushed at once: a kill loses at most one
+    line."""
 
     def __init__(self, path: PathLike, after: int):
-        """Keep the file's lines up to and including step `after`; a resumed run writes the others again."""
+        """Open the file; a resumed run writes later steps again.
+
+        Args:
+          path: of the file.
+          after: lines up to and including this step are kept.
+        """
         self.path = epath.Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lines = [line for line in read_lines(self.path) if line["step"] <= after]
@@ -31,7 +37,16 @@ class MetricsWriter:
         self._file = self.path.open("a")
 
     def write(self, step: int, **values: float) -> None:
-        """Append `values` of a step; raises ValueError on NaN and infinity."""
+        """Append one line.
+
+        Args:
+          step: of the training.
+          **values: by name of the metric.
+
+        Raises:
+          ValueError: a value is NaN or infinite.
+          UserError: the disk is full or cannot be written.
+        """
         check()
         line = {"step": step, **values}
         try:
@@ -43,15 +58,21 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # a full disk: `write` has said so
+        # `write` has reported a full disk.
+        with contextlib.suppress(OSError):
             self._file.close()
 
 
 class Board:
-    """The same numbers for TensorBoard, in a folder of their own; nothing where tensorboardX is not installed."""
+    """The same metrics for TensorBoard, if tensorboardX is installed."""
 
     def __init__(self, folder: PathLike, after: int):
-        """Steps behind `after` that a killed run has written are hidden."""
+        """Open the folder; later steps of a killed run are hidden.
+
+        Args:
+          folder: of the event files.
+          after: steps after this one are hidden.
+        """
         self._writer = None
         if importlib.util.find_spec("tensorboardX"):
             from tensorboardX import SummaryWriter
@@ -59,25 +80,36 @@ class Board:
             self._writer = SummaryWriter(str(folder), purge_step=after + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Add the values of a step."""
+        """Add the values of a step.
+
+        Args:
+          step: of the training.
+          values: by name of the metric.
+        """
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write all buffered values."""
         if self._writer:
             self._writer.close()
 
 
 class Clock:
-    """Seconds since its start and peak memory: for `timings.jsonl`, no file that runs are compared by."""
+    """Seconds since its start and peak memory, for `timings.jsonl`, which is never
+    compared."""
 
     def __init__(self):
         self._start = time.perf_counter()
 
     def read(self) -> dict[str, float]:
-        """`seconds` since the start, and `peak_mib`, the process's largest resident size in MiB."""
+        """Elapsed time and peak memory.
+
+        Returns:
+          `seconds` since the start, and `peak_mib`, the process's largest resident size
+          in MiB.
+        """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # Linux counts in KiB, macOS in bytes.
         scale = 2**20 if sys.platform == "darwin" else 2**10
@@ -88,14 +120,25 @@ class Clock:
 
 
 class Stages:
-    """Seconds of the stages of one step, summed by name."""
+    """Seconds of the stages of one step, summed by name.
+
+    Attributes:
+      seconds: by name of the stage.
+    """
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def time(self, name: str) -> Iterator[None]:
-        """Count the block as part of a stage; what it starts on a device must have ended in it."""
+        """Count the block as part of a stage; device work started in it must end in it.
+
+        Args:
+          name: of the stage.
+
+        Yields:
+          None.
+        """
         start = time.perf_counter()
         yield
         self.seconds[name] = round(
@@ -108,10 +151,16 @@ def _text(values: dict) -> str:
 
 
 def read_lines(path: PathLike) -> list[dict]:
-    """The whole lines of a file of metrics; the last one may have been cut by a kill.
+    """The whole lines of a file of metrics; a kill may have cut the last one.
 
-    Raises UserError with the line's number for one that is no JSON object, or whose step comes before the
-    last one's.
+    Args:
+      path: of the file; a missing file has no lines.
+
+    Returns:
+      One dict per line.
+
+    Raises:
+      UserError: a line is not a JSON object or its step precedes the last one.
     """
     path = epath.Path(path)
     if not path.exists():
@@ -128,7 +177,8 @@ def read_lines(path: PathLike) -> list[dict]:
         step = value.get("step") if isinstance(value, dict) else None
         if type(step) is not int or step < last:
             raise UserError(
-                f"{path}:{number}: is no line of metrics of step {last} or later; {_REMEDY}"
+                f"{path}:{number}: is not a line of metrics of step {last} or later; "
+                f"{_REMEDY}"
             )
         found.append(value)
         last = step

@@ -1,4 +1,5 @@
-"""What a person who watches a run sees beside its bars: the stage that it is in, and long compilations."""
+"""Progress on the terminal beside the bars: the present stage, and long
+compilations."""
 
 import logging
 import math
@@ -8,30 +9,42 @@ import threading
 
 from tqdm import tqdm
 
-_LONG = 2.0  # seconds from which a compilation is worth a line
-_JAX = "jax._src.interpreters.pxla"  # says "Compiling NAME with global shapes and types ..." before it begins
+_LONG = 2.0  # seconds after which a compilation is announced
+# Logs "Compiling NAME with global shapes and types ..." before a compilation.
+_JAX = "jax._src.interpreters.pxla"
 
 
 def stage(number: int, count: int, name: str) -> None:
-    """Say on a terminal which stage of how many begins; a log has the bars of the stages."""
+    """Print the beginning of a stage on a terminal; a log has the bars.
+
+    Args:
+      number: of the stage, from 1.
+      count: of all stages.
+      name: of the stage.
+    """
     if sys.stderr.isatty():
         tqdm.write(f"[{number}/{count}] {name}", file=sys.stderr)
 
 
 class Announcer(logging.Handler):
-    """Tells of a compilation that has taken two seconds, by its program and the largest shapes that it reads."""
+    """Announces a compilation after two seconds, with its program and its largest
+    shapes."""
 
     def __init__(self):
         super().__init__(logging.DEBUG)
         self._timer: threading.Timer | None = None
         logger = logging.getLogger(_JAX)
         logger.setLevel(logging.DEBUG)
-        # What is meant for the terminal still gets there: these records alone are kept from it.
+        # Only these records are kept from the terminal; warnings are printed below.
         logger.propagate = False
         logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Start waiting for the end of a compilation."""
+        """Start waiting for the end of a compilation.
+
+        Args:
+          record: of jax's log.
+        """
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             tqdm.write(text, file=sys.stderr)
@@ -45,7 +58,7 @@ class Announcer(logging.Handler):
             self._timer.start()
 
     def done(self) -> None:
-        """A compilation has ended."""
+        """Note the end of a compilation."""
         if self._timer:
             self._timer.cancel()
             self._timer = None

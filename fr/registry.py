@@ -7,14 +7,23 @@ from fr.errors import UserError
 
 
 class Registry:
-    """Names of one kind of thing; a duplicate raises, an unknown name lists what exists."""
+    """Names of one kind of thing; a duplicate raises, an unknown name lists the known
+    ones."""
 
     def __init__(self, kind: str):
         self.kind = kind
         self._entries: dict[str, object] = {}
 
     def register(self, name: str) -> Callable:
-        """Decorator that files an object under `name`; raises ValueError if the name is taken."""
+        """Decorator that files an object under a name.
+
+        Args:
+          name: of the entry.
+
+        Returns:
+          The decorator, which returns its object unchanged and raises ValueError if the
+          name is taken.
+        """
 
         def add(entry):
             if name in self._entries:
@@ -39,7 +48,15 @@ class Registry:
 
 
 def suggest(name: str, known) -> str:
-    """The tail of an error line: the nearest known name, or all of them."""
+    """The tail of an error line.
+
+    Args:
+      name: the unknown name.
+      known: all known names.
+
+    Returns:
+      The nearest known name, or all of them.
+    """
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     return (

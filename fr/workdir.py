@@ -1,9 +1,10 @@
-"""Files of a run: written whole or not at all, in a folder of one config; buckets work (etils.epath)."""
+"""Files of a run, each written whole or not at all; buckets work too (etils.epath)."""
 
 import contextlib
 import hashlib
 import json
 import os
+import typing
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,20 +13,31 @@ from etils import epath
 from fr.errors import UserError, cannot_write
 from fr.files import read_json
 
-PathLike = str | epath.Path
+PathLike: typing.TypeAlias = str | epath.Path
 _LARGEST = 1 << 28  # bytes of a JSON file of a run
 
 
 def cache_folder() -> Path:
-    """What is fetched or made once for all runs lies here: `$FR_CACHE`, or `~/.cache/fr`."""
+    """The folder for what all runs share.
+
+    Returns:
+      `$FR_CACHE`, or `~/.cache/fr`.
+    """
     return Path(os.environ.get("FR_CACHE") or Path.home() / ".cache" / "fr")
 
 
 def write_whole(path: PathLike, data: bytes) -> None:
-    """Write `data` under a temporary name, flush it to the disk, then rename: readers see the old file or the new.
+    """Write a file under a temporary name, flush it, then rename it.
 
-    The temporary name is a function of `path`, so what a killed run left is replaced when the file is written
-    again. Raises UserError where the disk is full or cannot be written; the temporary file is then removed.
+    Readers see the old file or the new one. The temporary name is a function of `path`,
+    so a killed run's file is replaced by the next write.
+
+    Args:
+      path: of the file; its folder is made.
+      data: the content.
+
+    Raises:
+      UserError: the disk is full or cannot be written; the temporary file is removed.
     """
     path = epath.Path(path)
     temporary = path.parent / f".{path.name}.tmp"
@@ -45,7 +57,11 @@ def write_whole(path: PathLike, data: bytes) -> None:
 
 
 def sync(file) -> None:
-    """Flush an open file to the disk; files of a bucket are flushed only."""
+    """Flush an open file to the disk; a bucket's file is only flushed.
+
+    Args:
+      file: open for writing.
+    """
     file.flush()
     with contextlib.suppress(AttributeError, ValueError, OSError):
         number = file.fileno()
@@ -53,7 +69,7 @@ def sync(file) -> None:
 
 
 def _sync_folder(folder: epath.Path) -> None:
-    """Flush a folder's list of names, without which a rename may be lost with the power."""
+    """Flush a folder's list of names; a power cut may lose a rename without it."""
     if not is_local(folder):
         return
     # Some network file systems cannot flush a folder; the rename itself is done.
@@ -66,17 +82,39 @@ def _sync_folder(folder: epath.Path) -> None:
 
 
 def is_local(path: PathLike) -> bool:
-    """Whether a path is of this machine's file systems and not of a bucket."""
+    """True for a path of this machine's file systems, False for a bucket.
+
+    Args:
+      path: a path or URL.
+
+    Returns:
+      True or False.
+    """
     return "://" not in os.fspath(path)
 
 
 def write_json(path: PathLike, value) -> None:
-    """Write `value` as strict, sorted, indented JSON (see `to_json`), whole or not at all."""
+    """Write strict, sorted, indented JSON, whole or not at all.
+
+    Args:
+      path: of the file.
+      value: JSON-able; numpy scalars and arrays too.
+    """
     write_whole(path, to_json(value).encode())
 
 
 def to_json(value) -> str:
-    """JSON text with a fixed layout; raises ValueError on NaN and infinity (write None)."""
+    """JSON text with a fixed layout.
+
+    Args:
+      value: JSON-able; numpy scalars and arrays too.
+
+    Returns:
+      The text with a final line end.
+
+    Raises:
+      ValueError: a number is NaN or infinite (write None).
+    """
     text = json.dumps(
         value,
         indent=2,
@@ -89,7 +127,7 @@ def to_json(value) -> str:
 
 
 def _plain(value):
-    # numpy scalars and arrays
+    # numpy scalars and arrays have it.
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no form in JSON")
@@ -101,11 +139,19 @@ def claim_workdir(
     usual: dict | None = None,
     unread: Collection[str] = (),
 ) -> None:
-    """Make `workdir` this run's own by its `config.json`; a second call with the same config changes nothing.
+    """Make a folder this run's own by its `config.json`.
 
-    `usual` holds the values of settings that an older folder does not name; groups `unread` may change. Raises
-    UserError that names the first differing setting if another run's config is there, or if the folder cannot be
-    written. Of several processes the first one calls it before the others do.
+    A second call with the same config changes nothing. With several processes the first
+    one must call before the others.
+
+    Args:
+      workdir: the folder.
+      config: a plain dict.
+      usual: values of settings that an older folder does not hold.
+      unread: groups of settings that may change.
+
+    Raises:
+      UserError: the folder holds another run's config, or cannot be written.
     """
     path = epath.Path(workdir) / "config.json"
     config = json.loads(to_json(config))
@@ -123,7 +169,7 @@ def claim_workdir(
 def _compare(
     path: epath.Path, config: dict, usual: dict, unread: Collection[str]
 ) -> bool:
-    """Whether the file holds this config already; raises UserError where it holds another run's."""
+    """True if the file holds this config; raises UserError for another run's config."""
     try:
         found = read_json(path, _LARGEST)
     except UserError as error:
@@ -135,13 +181,15 @@ def _compare(
     if difference:
         name, there, here = difference
         raise UserError(
-            f"{path.parent} holds another run: {name} is {there} there and {here} here; use another --workdir"
+            f"{path.parent} holds another run: {name} is {there} there and {here} "
+            "here; "
+            "use another --workdir"
         )
     return found == config
 
 
 def _filled(found, usual):
-    """`found` with the values of `usual` for what it does not name, within the groups of both."""
+    """`found`, completed by `usual` within the groups of both."""
     if not (isinstance(found, dict) and isinstance(usual, dict)):
         return found
     return usual | {
@@ -168,42 +216,77 @@ def _shown(group: dict, key: str) -> str:
 
 
 def read_object(path: PathLike) -> dict:
-    """The object of a JSON file of a run; raises UserError for a damaged file."""
+    """The object of a JSON file of a run.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      A dict.
+
+    Raises:
+      UserError: the file is damaged.
+    """
     found = read_json(path, _LARGEST)
     if not isinstance(found, dict):
         raise UserError(
-            f"{path}: is no JSON object; remove it, or use another --workdir"
+            f"{path}: is not a JSON object; remove it, or use another --workdir"
         )
     return found
 
 
 def seal(path: PathLike, version: int, content: dict) -> None:
-    """Write a JSON object with the version of its form and a checksum over all that it holds."""
+    """Write a JSON object with its version and a checksum over all of it.
+
+    Args:
+      path: of the file.
+      version: of the file's form.
+      content: JSON-able.
+    """
     held = {"version": version, **json.loads(to_json(content))}
     write_json(path, held | {"checksum": _checksum(held)})
 
 
 def unseal(path: PathLike, version: int, remedy: str = "use another --workdir") -> dict:
-    """What `seal` wrote; raises UserError for another version and for a file with a changed, lost or added byte."""
+    """Read a file that `seal` wrote.
+
+    Args:
+      path: of the file.
+      version: of the form that the caller reads.
+      remedy: ends the error line.
+
+    Returns:
+      The content.
+
+    Raises:
+      UserError: the file has another version, or a changed, lost or added byte.
+    """
     found = read_object(path)
     given = found.pop("checksum", None)
     if given != _checksum(found):
         raise UserError(
-            f"{path}: is damaged (its checksum is that of another content); {remedy}"
+            f"{path}: is damaged (its checksum does not fit its content); {remedy}"
         )
     if found.pop("version", None) != version:
         raise UserError(f"{path}: is of another version of this code; {remedy}")
-    # Equal values may be written in more than one way; this is the one way that we write.
+    # Equal values have several JSON texts; only the text that `to_json` makes is whole.
     if read_text(path) != to_json({**found, "version": version, "checksum": given}):
         raise UserError(f"{path}: is damaged (its layout has changed); {remedy}")
     return found
 
 
 def read_text(path: PathLike) -> str:
-    """The text of a small file that `read_object` has accepted."""
+    """The text of a small file that `read_object` has accepted.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      Its text.
+    """
     return epath.Path(path).read_bytes().decode("utf-8-sig")
 
 
 def _checksum(content: dict) -> str:
-    # A half of a pair may stand in a damaged file.
+    # surrogatepass, because a damaged file may hold half of a surrogate pair.
     return hashlib.sha256(to_json(content).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,7 +1,9 @@
-"""What a bounded process runs: `python -m fr.worker module:function seconds bytes`. Imports no jax.
+"""A bounded process: `python -m fr.worker module:function seconds bytes`. Imports no
+jax.
 
-Reads one JSON list of arguments a line, writes `{"value": ...}`, `{"error": ...}` or, where time or
-memory ran out, `{"limit": ...}` a line; `{"ready": ...}` first.
+It writes `{"ready": ...}` first. Then it reads one JSON list of arguments per line and
+writes one line: `{"value": ...}`, `{"error": ...}`, or `{"limit": ...}` where time or
+memory ran out.
 """
 
 import importlib
@@ -12,7 +14,7 @@ import sys
 
 
 class OutOfTime(BaseException):
-    """Raised inside a call that has spent its processor time; nothing that it calls may catch it."""
+    """A call has spent its processor time; nothing that it calls may catch this."""
 
 
 def _stop(*_) -> None:
@@ -20,20 +22,21 @@ def _stop(*_) -> None:
 
 
 def main() -> None:
-    """Serve calls until stdin ends, which it also does when the parent dies."""
+    """Serve calls until stdin ends, which also happens when the parent dies."""
     module, function = sys.argv[1].split(":")
     seconds = float(sys.argv[2])
-    # The protocol keeps the real stdout; what a grader prints must not mix with it.
+    # The protocol keeps the real stdout; a grader's prints must not mix with it.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     call = getattr(importlib.import_module(module), function)
-    # A runaway expression fails in here instead of filling the machine.
+    # A runaway expression fails here instead of filling the machine.
     if sys.platform == "linux":
         _limit_memory(int(sys.argv[3]))
     signal.signal(signal.SIGPROF, _stop)
     answers.write('{"ready": true}\n')
     for line in sys.stdin:
-        # The default action ends the process, even inside C code, should the parent be gone.
+        # The default action ends the process, even inside C code, if the parent is
+        # gone.
         signal.setitimer(signal.ITIMER_REAL, 4 * seconds)
         try:
             signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -51,7 +54,7 @@ def main() -> None:
 
 
 def _limit_memory(more: int) -> None:
-    """Leave the process `more` bytes of address space beyond what its imports have taken."""
+    """Allow `more` bytes of address space beyond the imports."""
     import resource
 
     with open("/proc/self/statm") as file:

@@ -13,7 +13,7 @@ import pathlib
 from absl import flags
 from etils import epath
 
-from fr import cli
+from fr import children, cli
 from fr.config import Config
 from fr.errors import UserError
 from fr.workdir import PathLike, write_json
@@ -59,7 +59,7 @@ def main() -> None:
             ANCESTOR: functools.partial(evaluate_ancestor, config, given.workdir),
             **jobs,
         }
-    cli.run_jobs(
+    children.run_jobs(
         jobs,
         given.jobs,
         "training",
@@ -88,7 +88,7 @@ def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> Non
     ]
     settings += [f"--reward_module={module}"] * bool(module)
     if not (folder / EVALUATED / "evaluation.json").exists():
-        cli.run_script(HERE / "train.py", [*settings, f"--workdir={folder}"], folder)
+        children.run_script(HERE / "train.py", [*settings, f"--workdir={folder}"], folder)
     evaluate(folder, folder / "specialist")
 
 
@@ -110,7 +110,7 @@ def evaluate(folder: epath.Path, model: PathLike) -> None:
             "--config.algorithm=sft",
             f"--workdir={folder / EVALUATED}",
         ]
-        cli.run_script(HERE / "evaluate.py", [*settings, f"--model={model}"], folder)
+        children.run_script(HERE / "evaluate.py", [*settings, f"--model={model}"], folder)
 
 
 if __name__ == "__main__":

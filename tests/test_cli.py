@@ -232,7 +232,7 @@ import functools, pathlib
 
 from absl import flags
 from etils import epath
-from fr import cli
+from fr import children, cli
 
 cli.define_flags()
 
@@ -240,12 +240,12 @@ cli.define_flags()
 def child(seed):
     folder = epath.Path(flags.FLAGS.workdir) / str(seed)
     arguments = [f"--config.seed={seed}", f"--workdir={folder}"]
-    cli.run_script(pathlib.Path("script.py").absolute(), arguments, folder)
+    children.run_script(pathlib.Path("script.py").absolute(), arguments, folder)
 
 
 def main():
     cli.frozen_config()
-    cli.run_jobs({seed: functools.partial(child, seed) for seed in (0, 1)}, 2, "child")
+    children.run_jobs({seed: functools.partial(child, seed) for seed in (0, 1)}, 2, "child")
 
 
 cli.run(main)

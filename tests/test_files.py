@@ -61,8 +61,8 @@ def test_a_file_that_does_not_tell_its_size_is_bounded_too():
     ("text", "said"),
     [
         ("{", "is not JSON"),
-        ("[NaN]", "NaN is no JSON number"),
-        ("[-Infinity]", "-Infinity is no JSON number"),
+        ("[NaN]", "NaN is not a JSON number"),
+        ("[-Infinity]", "-Infinity is not a JSON number"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' occurs twice"),
         ("[" * 200_000, "nested too deeply"),
         ('{"a":' * 200_000, "nested too deeply"),

@@ -28,6 +28,7 @@ STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.
 MAY = {
     "__main__": set(),
+    "children": {"errors", "interrupts"},
     "help": {"config"},
     "cli": {
         "cli",

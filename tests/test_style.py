@@ -33,7 +33,6 @@ ROOMS = {
     "pipeline",
     "report",
     "rewards",
-    "root",
     "routing",
     "runs",
     "sampling",

@@ -1,0 +1,113 @@
+"""Scripts as child processes of a script: each with its config, its log and its
+folder."""
+
+import concurrent.futures
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+from tqdm import tqdm
+
+from fr.errors import UserError
+from fr.interrupts import Stopped
+
+
+def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> None:
+    """Run one script with this script's config, in a process of its own.
+
+    Overrides of the config are passed on, except for the group `study`, the parent's
+    own.
+
+    Args:
+      script: the file to run.
+      arguments: flags after the config's.
+      folder: gets `log.txt` with the script's output.
+
+    Raises:
+      UserError: the script failed; the line quotes its last line.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log, config = (
+        folder / "log.txt",
+        config_flags.get_config_filename(flags.FLAGS["config"]),
+    )
+    given = config_flags.get_override_values(flags.FLAGS["config"])
+    overrides = [
+        f"--config.{name}={value}"
+        for name, value in given.items()
+        if not name.startswith("study.")
+    ]
+    with log.open("a") as out:
+        command = [sys.executable, str(script), f"--config={config}"]
+        command += [*overrides, *arguments]
+        child = subprocess.Popen(command, stdout=out, stderr=out)
+    with _children_lock:
+        _children.add(child)
+    try:
+        code = child.wait()
+    finally:
+        with _children_lock:
+            _children.discard(child)
+    if code:
+        last = (log.read_text().strip().splitlines() or ["it wrote nothing"])[-1]
+        raise UserError(f"{folder}: {last} (the whole log is {log})")
+
+
+def run_jobs(
+    jobs: Mapping[Hashable, Callable[[], None]],
+    at_once: int,
+    unit: str,
+    after: Mapping[Hashable, Hashable] | None = None,
+) -> None:
+    """Run named jobs, several at one time, with a progress bar.
+
+    The first error cancels the jobs that have not begun.
+
+    Args:
+      jobs: by name, in order.
+      at_once: most jobs at one time.
+      unit: what the bar counts.
+      after: job to the job that must end before it, which comes earlier in `jobs`.
+
+    Raises:
+      Exception: the first error of a job.
+    """
+    with (
+        concurrent.futures.ThreadPoolExecutor(at_once) as pool,
+        tqdm(total=len(jobs), desc=f"{unit}s", unit=unit) as bar,
+    ):
+        begun: dict[Hashable, concurrent.futures.Future] = {}
+        for name, job in jobs.items():
+            begun[name] = pool.submit(_after, begun.get((after or {}).get(name)), job)
+        try:
+            for done in concurrent.futures.as_completed(begun.values()):
+                if error := done.exception():
+                    pool.shutdown(cancel_futures=True)
+                    raise error
+                bar.update()
+        except Stopped:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end_children()
+            raise
+
+
+_children: set[subprocess.Popen] = set()  # scripts that run now
+_children_lock = threading.Lock()
+
+
+def _end_children() -> None:
+    """Ask the running scripts to end: SIGTERM has not reached them, Ctrl-C has."""
+    with _children_lock:
+        for child in _children:
+            child.terminate()
+
+
+def _after(other: concurrent.futures.Future | None, job: Callable[[], None]) -> None:
+    if other:
+        other.result()
+    job()
