@@ -13,7 +13,7 @@ from absl import app, flags
 from etils import epath
 
 from fr import store
-from fr.pipeline.profiles import positions
+from fr.pipeline.profile_tables import positions
 from fr.routing.spending import affordable
 from fr.stats.bootstrap import estimate, percent, resample_weights
 from fr.types import RIGHT

@@ -46,9 +46,9 @@ def main() -> None:
         )
     from benchmarks.cause_tables import cause_tables
     from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
+    from fr.evaluation.method_audit import audit
     from fr.evaluation.study import claim
-    from fr.pipeline.audit import audit
-    from fr.pipeline.profiles import table_of
+    from fr.pipeline.profile_tables import table_of
     from fr.pipeline.route import route
     from fr.report.page import write_page
     from fr.report.render import to_text

@@ -12,7 +12,7 @@ from fr import store, tasks
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.interventions import OPERATORS
-from fr.pipeline.profiles import (
+from fr.pipeline.profile_tables import (
     asked_columns,
     deployment_weight,
     recorded_attempts,

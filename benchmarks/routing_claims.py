@@ -21,7 +21,7 @@ from benchmarks.planted_causes import gather
 from benchmarks.retrofit import retrofit
 from fr import cli
 from fr.config import Config
-from fr.pipeline.profiles import table_of
+from fr.pipeline.profile_tables import table_of
 from fr.routing.cells import describe_cell
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
 from fr.routing.folds import make_folds, resample_problems

@@ -12,7 +12,7 @@ earlier_grader; the files that were made of the old grades are listed with the s
 from absl import flags
 
 from fr import cli
-from fr.pipeline.regrade import regrade
+from fr.evaluation.regrade import regrade
 from fr.report.render import render
 
 cli.define_flags(model=False)

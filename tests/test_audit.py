@@ -9,8 +9,8 @@ from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
 from fr.diagnosis.classifiers import CLASSIFIERS, fold_accuracy, leave_run_out
-from fr.pipeline import audit as rooms
-from fr.pipeline.audit import audit, method_of, run_of
+from fr.evaluation import method_audit as rooms
+from fr.evaluation.method_audit import audit, training_method, training_run
 from fr.report.render import render
 from fr.routing.profiles import read_cells
 
@@ -195,7 +195,7 @@ def test_what_cannot_be_audited_says_so():
 )
 def test_methods_and_runs_by_column_or_by_name(name, columns, method, run):
     profiles = make(problems=2, cell=name, **columns)
-    assert (method_of(profiles), run_of(profiles)) == (method, run)
+    assert (training_method(profiles), training_run(profiles)) == (method, run)
 
 
 @pytest.mark.skipif(

@@ -6,8 +6,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from fr.diagnosis.clusters import _kmeans, _mixture, agreement, cluster
-from fr.diagnosis.sequential import sequential_p
+from fr.diagnosis.clustering import _kmeans, _mixture, agreement, cluster
+from fr.stats.sequential import sequential_p
 
 
 def test_sums_of_squares_and_likelihoods_are_those_of_scikit_learn():

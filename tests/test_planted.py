@@ -11,8 +11,8 @@ from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_ea
 from fr.config import Config, RoutingConfig, StudyConfig, freeze
 from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
+from fr.evaluation.method_audit import audit
 from fr.evaluation.study import unit
-from fr.pipeline.audit import audit
 from fr.report.render import to_text
 from fr.routing.folds import resample_problems
 from fr.routing.pool import make_pool

@@ -10,7 +10,7 @@ from synthetic_profiles import make
 
 from fr.config import Config, RoutingConfig
 from fr.errors import UserError
-from fr.pipeline.profiles import deployment_weight
+from fr.pipeline.profile_tables import deployment_weight
 from fr.report.routing_tables import price_words
 from fr.routing.budget import budget_curve
 from fr.routing.cells import describe_cell, describe_cost

@@ -9,8 +9,9 @@ from sklearn.metrics import adjusted_rand_score
 from synthetic_profiles import make
 
 from fr.config import ClustersConfig, Config, RoutingConfig
-from fr.diagnosis.regimes import ALGORITHMS, NULLS, draw_null, find_regimes
-from fr.pipeline.regimes import describe_regimes
+from fr.diagnosis.clustering import ALGORITHMS
+from fr.diagnosis.clusters import NULLS, draw_null, find_clusters
+from fr.evaluation.failure_clusters import describe_clusters
 from fr.report.render import render
 from fr.routing.profiles import FEATURES
 from fr.stats.bootstrap import holm
@@ -38,7 +39,7 @@ def planted(kind: str, problems=120, seed=0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_planted_regimes_are_found_and_stable(algorithm):
     z, truth = planted("three")
-    found = find_regimes(z, algorithm, QUICK, np.random.default_rng(0))
+    found = find_clusters(z, algorithm, QUICK, np.random.default_rng(0))
     assert adjusted_rand_score(found.labels, truth) > 0.95
     assert (
         found.stability > 0.95
@@ -55,13 +56,13 @@ def test_a_long_cloud_beats_shuffled_columns_and_has_no_regimes():
         planted("long", problems=200, seed=1)[0],
         dataclasses.replace(QUICK, null_bootstrap=4),
     )
-    found = find_regimes(z, "kmeans", config, np.random.default_rng(0))
+    found = find_clusters(z, "kmeans", config, np.random.default_rng(0))
     assert found.nulls["shuffled"].p <= 0.05 < 0.2 < found.nulls["cloud"].p
 
 
 def test_without_structure_no_null_is_beaten():
     found = [
-        find_regimes(
+        find_clusters(
             planted("round", seed=s)[0], "kmeans", QUICK, np.random.default_rng(s)
         )
         for s in range(6)
@@ -84,7 +85,7 @@ def test_without_structure_no_null_is_beaten():
 def test_a_null_that_is_true_is_seldom_beaten(kind, null):
     config = dataclasses.replace(QUICK, bootstrap=40, nulls=19)
     p = [
-        find_regimes(
+        find_clusters(
             planted(kind, seed=s)[0], "kmeans", config, np.random.default_rng(s)
         )
         .nulls[null]
@@ -106,8 +107,8 @@ def test_null_tables_keep_values_and_the_cloud_keeps_correlations():
 
 
 def test_an_unknown_algorithm_is_refused():
-    with pytest.raises(ValueError, match="'means' is none of"):
-        find_regimes(planted("round")[0], "means", QUICK, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="'means' is not in"):
+        find_clusters(planted("round")[0], "means", QUICK, np.random.default_rng(0))
 
 
 def cell(kind="three", problems=60, **changes):
@@ -126,7 +127,7 @@ CONFIG = Config(
 
 def test_regimes_are_described_by_their_own_problems():
     profiles, truth = cell()
-    (record,) = describe_regimes([profiles], CONFIG)
+    (record,) = describe_clusters([profiles], CONFIG)
     found = record["kmeans"]
     labels = np.array(found["labels"])
     assert (
@@ -155,7 +156,7 @@ def test_a_cell_that_cannot_be_clustered_says_why():
     features = lonely.features.copy()
     features[:, 0], features[:, 1] = np.nan, 0.1
     lonely = dataclasses.replace(lonely, features=features)
-    text = " ".join(render("clusters", describe_regimes([few, lonely], CONFIG)).split())
+    text = " ".join(render("clusters", describe_clusters([few, lonely], CONFIG)).split())
     assert (
         "model|task: n/a (needs 20 failed problems" in text
         and "lonely: n/a (needs two features" in text
@@ -164,8 +165,8 @@ def test_a_cell_that_cannot_be_clustered_says_why():
 
 def test_p_is_adjusted_over_cells_and_algorithms_and_nothing_else_depends_on_cells():
     profiles, config = cell("long")[0], dataclasses.replace(CONFIG, clusters=QUICK_NULLS)
-    (alone,) = describe_regimes([profiles], config)
-    both = describe_regimes([profiles, cell("round", cell="other|task")[0]], config)
+    (alone,) = describe_clusters([profiles], config)
+    both = describe_clusters([profiles, cell("round", cell="other|task")[0]], config)
     for algorithm in ALGORITHMS:
         one, other = alone[algorithm], both[0][algorithm]
         assert (

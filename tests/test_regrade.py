@@ -12,7 +12,7 @@ import pytest
 from fr import store, tasks
 from fr.config import Config, SamplingConfig, TaskConfig
 from fr.errors import UserError
-from fr.pipeline.regrade import EXAMPLES, regrade
+from fr.evaluation.regrade import EXAMPLES, regrade
 from fr.pipeline.sample import sample
 from fr.report.render import render
 from fr.runs import attempts as pipeline_attempts

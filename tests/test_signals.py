@@ -9,9 +9,8 @@ import pytest
 from synthetic_profiles import make
 
 from fr.config import Config
-from fr.diagnosis.features import loop_length, repeated_end, running
-from fr.diagnosis.signals import KINDS, SIGNALS, Failures, read_signals
-from fr.diagnosis.signals.base import signal
+from fr.diagnosis.features import loop_length, repeated_end, running_confidence
+from fr.diagnosis.signals import KINDS, SIGNALS, Failures, read_signals, register_signal
 from fr.routing.columns import COLUMNS, read_columns, register_column
 from fr.routing.profiles import read_profiles, write_profiles
 from fr.store import Attempt
@@ -170,7 +169,7 @@ def test_deepconf_of_windows():
 
 def test_a_running_mean_is_a_mean_of_what_there_is_and_then_forgets():
     c = np.random.default_rng(3).gamma(2.0, size=40)
-    means = running(c, 8)
+    means = running_confidence(c, 8)
     np.testing.assert_allclose(means[:8], np.cumsum(c[:8]) / np.arange(1, 9))
     weights = np.r_[np.full(8, 0.875**32 / 8), 0.125 * 0.875 ** np.arange(31, -1, -1)]
     assert means[-1] == pytest.approx(weights @ c) and weights.sum() == pytest.approx(1)
@@ -384,13 +383,13 @@ def test_answers_in_one_form():
 
 def test_an_unknown_kind_and_a_second_name_are_refused():
     with pytest.raises(
-        ValueError, match="kind 'hunch' is none of signal, nuisance, outside"
+        ValueError, match="kind 'hunch' is not in signal, nuisance, outside"
     ):
-        signal("new", "group", "hunch")
+        register_signal("new", "group", "hunch")
     with pytest.raises(ValueError, match="kind 'hunch'"):
         register_column("new", "hunch", "group")
     with pytest.raises(ValueError, match="'mean_length' is registered twice"):
-        signal("mean_length", "length")(lambda failures, config: 0.0)
+        register_signal("mean_length", "length")(lambda failures, config: 0.0)
 
 
 def test_every_signal_is_a_column_of_its_kind_and_none_of_outside_is_read_by_a_head():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fr.diagnosis.features import running
+from fr.diagnosis.features import running_confidence
 from fr.models.transformer import Transformer
 from fr.sampling import decode, rows, steering
 from fr.sampling import state as batch
@@ -356,7 +356,7 @@ def test_a_row_ends_where_its_running_confidence_is_below_its_floor(start):
         )
         for x in z
     ]
-    window, means = 3, running(np.array(seen), 3)
+    window, means = 3, running_confidence(np.array(seen), 3)
     floor = float(means[4] + means[5]) / 2
     assert means[:5].min() > floor > means[5]
     state = start(dict(floor=floor, floor_window=window), {}, dict(floor=1e9, floor_window=4),

@@ -1,4 +1,7 @@
-"""Does a failure tell how its model was trained? Classifiers of failures, judged on what they have not seen."""
+"""Classifiers of failures by the training of their model, scored out of sample.
+
+N failures, F features, R training runs, K folds or causes.
+"""
 
 import dataclasses
 import math
@@ -6,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -14,24 +17,20 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 CLASSIFIERS = ("logistic", "trees")
-# Fits are small, and the last bits of what several threads sum depend on their number.
+# The last bits of a sum depend on the number of threads, and these fits are small.
 _ONE_THREAD = threadpool_limits.wrap(limits=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunsLeftOut:
-    """Accuracy on each training run of what has learned from the other runs, and what labels by chance give.
+    """Accuracy on each training run of a classifier that learned from other runs."""
 
-    `null`, `low`, `high` are mean and 95 % over methods dealt to the runs anew, p is one-sided; there are
-    `labellings` ways to deal them, so that p cannot fall far below one over their number.
-    """
-
-    accuracy: Float[np.ndarray, "R"]
-    null: float
-    low: float
-    high: float
-    p: float
-    labellings: int
+    accuracy: Float[np.ndarray, "R"]  # share of the run's failures, in [0, 1]
+    null: float  # mean accuracy where methods are dealt to the runs at random
+    low: float  # 95 % of the random deals are between `low` and `high`
+    high: float  # upper end
+    p: float  # one-sided, of the mean accuracy
+    labellings: int  # ways to deal the methods: p cannot fall far below 1 / labellings
 
 
 @_ONE_THREAD
@@ -41,10 +40,19 @@ def fold_accuracy(
     fold: Int[np.ndarray, "N"],
     classifier: str,
 ) -> Float[np.ndarray, "K"]:
-    """Accuracy on every fold of a classifier (of CLASSIFIERS) that has learned from the others.
+    """Accuracy on every fold of a classifier that learned from the other folds.
 
-    Rows of one problem belong into one fold. High accuracy says that failures of these models can be told
-    apart; where a method is one training run it cannot say that the method is what tells them.
+    High accuracy means that failures of these models can be told apart. Where a method
+    has one training run it does not mean that the method makes the difference.
+
+    Args:
+        features: Features of the failures, [N, F].
+        target: Class of each failure, [N].
+        fold: Fold of each failure, [N]; rows of one problem belong to one fold.
+        classifier: One of CLASSIFIERS.
+
+    Returns:
+        Share of each fold's failures that is classified right, [K].
     """
     accuracy = []
     for k in np.unique(fold):
@@ -62,17 +70,31 @@ def leave_run_out(
     draws: int,
     rng: np.random.Generator,
 ) -> RunsLeftOut:
-    """Predict the method of every failure by logistic regression from other runs' failures on other problems.
+    """Predict each failure's method from other runs' failures on other problems.
 
-    `methods[r]` is how run r was trained. Runs of a method weigh the same in learning, and so do methods. With
-    few runs chance is below one over the number of methods: the method of the run that is held out is the
-    rarer among the others. Hence the null: `draws` times methods are dealt to the runs by chance. Raises
-    ValueError if a method has a single run.
+    The classifier is logistic regression; methods weigh the same in learning, and so do
+    the runs of a method. With few runs, chance is below one over the number of methods:
+    the method of the run that is held out is rarer among the others. Hence the null, in
+    which the methods are dealt to the runs at random.
+
+    Args:
+        features: Features of the failures, [N, F].
+        run: Training run of each failure, [N], in [0, R).
+        methods: Training method of each run, [R].
+        fold: Fold of each failure's problem, [N].
+        draws: Random deals of the null.
+        rng: Source of the deals.
+
+    Returns:
+        Accuracy by run, and the null.
+
+    Raises:
+        ValueError: A method has a single run, or there is a single method.
     """
     count = Counter(methods)
     if min(count.values()) < 2 or len(count) < 2:
         raise ValueError(
-            "two methods or more, each of two runs or more, are needed to leave one out"
+            "leaving a run out needs two or more methods of two or more runs each"
         )
     found: dict[tuple[str, ...], np.ndarray] = {}
 
@@ -94,9 +116,12 @@ def leave_run_out(
 
 
 def _run_accuracy(
-    features: np.ndarray, run: np.ndarray, methods: np.ndarray, fold: np.ndarray
+    features: Float[np.ndarray, "N F"],
+    run: Int[np.ndarray, "N"],
+    methods: Shaped[np.ndarray, "R"],
+    fold: Int[np.ndarray, "N"],
 ) -> Float[np.ndarray, "R"]:
-    """Of each run, the share of its failures whose method is told right."""
+    """Share of each run's failures whose method is predicted right."""
     target, right = methods[run], np.zeros(len(run))
     for r in range(len(methods)):
         for k in np.unique(fold[run == r]):
@@ -110,8 +135,10 @@ def _run_accuracy(
     return np.array([right[run == r].mean() for r in range(len(methods))])
 
 
-def _weights(run: np.ndarray, methods: np.ndarray) -> Float[np.ndarray, "N"]:
-    """Mean 1; the same sum for every method, and within it for every run."""
+def _weights(
+    run: Int[np.ndarray, "N"], methods: Shaped[np.ndarray, "R"]
+) -> Float[np.ndarray, "N"]:
+    """Weights of mean 1: equal sums per method, and per run within a method."""
     rows = np.bincount(run, minlength=len(methods))
     runs = {method: int((rows[methods == method] > 0).sum()) for method in set(methods)}
     weight = 1 / (rows[run] * np.array([runs[method] for method in methods])[run])
@@ -130,11 +157,19 @@ def tell_causes(
     run: Int[np.ndarray, "N"],
     fold: Int[np.ndarray, "N"],
 ) -> Int[np.ndarray, "N"]:
-    """The cause of every failure by logistic regression on failures of other runs at other problems.
+    """Predict the cause of each failure from other runs' failures on other problems.
 
-    `run` is what is left out together, a seed of all causes; `fold` that of a problem. Causes weigh the same
-    however often they fail. NaN says nothing: it is the mean of what has been learned from. A cause that only the
-    left-out run has cannot be told.
+    The classifier is logistic regression with causes of equal weight. A cause that only
+    the held-out run has cannot be predicted.
+
+    Args:
+        columns: Signals of the failures, [N, F]; NaN becomes the training mean.
+        cause: Cause of each failure, [N], in [0, K).
+        run: Unit that is held out together, such as one seed of all causes, [N].
+        fold: Fold of each failure's problem, [N].
+
+    Returns:
+        Predicted cause, [N]; -1 where fewer than two causes could be learned.
     """
     told = np.full(len(cause), -1)
     for r, k in sorted(set(zip(run.tolist(), fold.tolist()))):
@@ -153,9 +188,19 @@ def confusion(
     causes: int,
     weights: Float[np.ndarray, "R N"],
 ) -> Float[np.ndarray, "R K K"]:
-    """Share of each true cause's failures (rows) that is told to have each cause, under several weightings of them.
+    """Confusion matrix of causes under several weightings of the failures.
 
-    The mean of the diagonal is the balanced accuracy, 1 / K by chance; rows without a failure are NaN.
+    The mean of the diagonal is the balanced accuracy, 1 / K by chance.
+
+    Args:
+        told: Predicted cause, [N]; -1 for no prediction.
+        cause: True cause, [N].
+        causes: Number of causes, K.
+        weights: Weight of each failure under each resample, [R, N].
+
+    Returns:
+        Share of each true cause (rows) that is predicted as each cause (columns),
+        [R, K, K]; NaN in rows without a failure.
     """
     is_told, is_true = (np.eye(causes)[labels] for labels in (told, cause))
     is_told[told < 0] = 0.0
@@ -165,8 +210,9 @@ def confusion(
 
 
 def _standard(
-    columns: Float[np.ndarray, "N F"], train: np.ndarray
+    columns: Float[np.ndarray, "N F"], train: Bool[np.ndarray, "N"]
 ) -> Float[np.ndarray, "N F"]:
+    """Standard scores by the training rows; NaN becomes 0."""
     known = ~np.isnan(columns)
     counted = np.maximum((known & train[:, None]).sum(axis=0), 1)
     mean = np.where(known & train[:, None], columns, 0.0).sum(axis=0) / counted

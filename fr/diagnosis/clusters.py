@@ -1,165 +1,167 @@
-"""K-means and Gaussian mixtures of many small tables at once: what thousands of tables without regimes ask for."""
+"""Clusters of failures by their features, and their stability against nulls.
+
+N failures of one cell, F features, K clusters.
+"""
+
+import dataclasses
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import ndtri
+from scipy.stats import rankdata
+from sklearn.metrics import pairwise_distances, silhouette_score
+from threadpoolctl import threadpool_limits
 
-ALGORITHMS = ("kmeans", "mixture")
-_STEPS = {"kmeans": 300, "mixture": 100}
-_TOLERANCE = 1e-3  # of a mixture's mean log likelihood
-# A resample holds rows several times: without a floor a component could shrink onto one of them.
-_FLOOR = 0.01
+from fr.config import ClustersConfig
+from fr.diagnosis.clustering import ALGORITHMS, agreement, cluster
+from fr.stats.sequential import sequential_p
+
+# A table of a null keeps each feature's values, or the values and the correlations.
+NULLS = ("shuffled", "cloud")
+_STARTS = 2  # of a clustering that resamples are compared with; a resample starts once
 
 
-def cluster(
-    learned: Float[np.ndarray, "B M F"],
-    told: Float[np.ndarray, "B N F"],
+@dataclasses.dataclass(frozen=True)
+class Null:
+    """Stability of clusters in tables without clusters."""
+
+    mean: float  # over the tables
+    low: float  # 95 % of the tables are between `low` and `high`
+    high: float  # upper end
+    p: float  # one-sided p of the stability that was seen (`sequential_p`)
+    drawn: int  # tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Clusters:
+    """Clusters of failures, the largest first, and measures of trust in them."""
+
+    labels: Int[np.ndarray, "N"]  # cluster of each failure, in [0, K)
+    silhouettes: dict[int, float]  # by number of clusters
+    # Mean over resamples of the adjusted Rand index between these clusters and the
+    # clusters of the resample: 1 always the same, 0 agreement by chance.
+    stability: float
+    low: float  # 95 % of the resamples are between `low` and `high`
+    high: float  # upper end
+    seeds: float  # the same index, over clusterings that differ in their start alone
+    nulls: dict[str, Null]  # by name in NULLS
+
+
+# Sums of several threads differ in their last bits from machine to machine.
+@threadpool_limits.wrap(limits=1)
+def find_clusters(
+    z: Float[np.ndarray, "N F"],
+    algorithm: str,
+    config: ClustersConfig,
+    rng: np.random.Generator,
+) -> Clusters:
+    """Cluster failures; K, from 2 to `largest`, has the largest silhouette.
+
+    Args:
+        z: Standard scores of the features, [N, F].
+        algorithm: One of `fr.diagnosis.clustering.ALGORITHMS`.
+        config: Largest K, numbers of resamples, starts and tables of the nulls.
+        rng: Source of all draws.
+
+    Returns:
+        The clusters; tables of the nulls are cut into the same number of clusters.
+
+    Raises:
+        ValueError: The algorithm is unknown.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm {algorithm!r} is not in {', '.join(ALGORITHMS)}")
+    distances = pairwise_distances(z)
+    silhouettes, found = {}, {}
+    for k in range(2, config.largest + 1):
+        labels = cluster(z[None], z[None], k, algorithm, rng, _STARTS)[0]
+        if len(np.unique(labels)) == k:
+            found[k] = labels
+            silhouettes[k] = float(
+                silhouette_score(distances, labels, metric="precomputed")
+            )
+    k = max(silhouettes, key=lambda k: silhouettes[k])
+    largest_first = np.argsort(-np.bincount(found[k]), kind="stable")
+    labels = np.argsort(largest_first)[found[k]]
+    seen = _resampled(z[None], labels[None], algorithm, config.bootstrap, rng)[0]
+    tables = np.broadcast_to(z, (config.seeds, *z.shape))
+    again = cluster(tables, tables, k, algorithm, rng)
+    return Clusters(
+        labels=labels,
+        silhouettes=silhouettes,
+        stability=float(seen.mean()),
+        low=float(np.quantile(seen, 0.025)),
+        high=float(np.quantile(seen, 0.975)),
+        seeds=float(agreement(np.broadcast_to(labels, again.shape), again, k).mean()),
+        nulls={
+            name: _null(z, k, algorithm, name, float(seen.mean()), config, rng)
+            for name in NULLS
+        },
+    )
+
+
+def draw_null(
+    z: Float[np.ndarray, "N F"], name: str, rng: np.random.Generator
+) -> Float[np.ndarray, "N F"]:
+    """Draw a table without clusters: each column keeps its values in another order.
+
+    shuffled: in any order, so that columns are independent. cloud [ours]: in the order
+    of a normal draw that is correlated like the columns' normal scores. A long cloud is
+    cut in two more stably than a round one, so failures can beat `shuffled` without
+    having clusters.
+
+    Args:
+        z: Standard scores, [N, F].
+        name: One of NULLS.
+        rng: Source of the draw.
+
+    Returns:
+        The table, [N, F].
+    """
+    normal = rng.normal(size=z.shape)
+    if name == "cloud":
+        scores = ndtri((rankdata(z, axis=0) - 0.5) / len(z))
+        values, vectors = np.linalg.eigh(np.cov(scores, rowvar=False))
+        # Rounding makes an eigenvalue of 0 negative.
+        normal = normal * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    ranks = normal.argsort(axis=0).argsort(axis=0)
+    return np.take_along_axis(np.sort(z, axis=0), ranks, axis=0)
+
+
+def _null(
+    z: Float[np.ndarray, "N F"],
     k: int,
     algorithm: str,
+    name: str,
+    seen: float,
+    config: ClustersConfig,
     rng: np.random.Generator,
-    starts: int = 1,
-) -> Int[np.ndarray, "B N"]:
-    """The cluster, of k learned from each of `learned`, of every row of each of `told`.
+) -> Null:
+    def draw(tables: int) -> np.ndarray:
+        drawn = np.stack([draw_null(z, name, rng) for _ in range(tables)])
+        labels = cluster(drawn, drawn, k, algorithm, rng, _STARTS)
+        found = _resampled(drawn, labels, algorithm, config.null_bootstrap, rng)
+        return found.mean(axis=1)
 
-    kmeans: Lloyd's steps from greedy k-means++ centres (doi 10.5555/1283383.1283494). mixture: EM for full
-    covariances, from k-means; the rows of a component have at least a variance of 0.01. The best of `starts`.
-    """
-    many = np.repeat(learned, starts, axis=0)
-    centres, labels, cost = _kmeans(many, k, rng)
-    if algorithm == "kmeans":
-        centres = centres[_best(cost, starts)]
-        return _squared(told, centres).argmin(axis=-1)
-    weights, means, covariances, cost = _mixture(many, np.eye(k)[labels])
-    kept = _best(cost, starts)
-    return _log_densities(told, weights[kept], means[kept], covariances[kept]).argmax(
-        axis=-1
+    # A mean over fewer resamples scatters more than the seen one: p is too large rather
+    # than too small.
+    p, drawn = sequential_p(draw, seen, config.nulls)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Null(float(drawn.mean()), float(low), float(high), p, len(drawn))
+
+
+def _resampled(
+    z: Float[np.ndarray, "B N F"],
+    labels: Int[np.ndarray, "B N"],
+    algorithm: str,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "B R"]:
+    """Agreement of `labels` with clusters that resamples of the rows give all rows."""
+    k = int(labels.max()) + 1
+    tables, labels = (np.repeat(part, resamples, axis=0) for part in (z, labels))
+    rows = rng.integers(z.shape[1], size=labels.shape)
+    found = cluster(
+        np.take_along_axis(tables, rows[..., None], axis=1), tables, k, algorithm, rng
     )
-
-
-def agreement(
-    one: Int[np.ndarray, "B N"], other: Int[np.ndarray, "B N"], k: int
-) -> Float[np.ndarray, "B"]:
-    """Adjusted Rand index of two clusterings of each table into at most k: 1 the same, 0 as by chance."""
-    table = np.eye(k)[one].swapaxes(1, 2) @ np.eye(k)[other]
-    pairs = lambda count: (count * (count - 1) / 2).sum(axis=-1)
-    both = pairs(table.reshape(len(table), -1))
-    first, second, all_ = (
-        pairs(table.sum(axis=2)),
-        pairs(table.sum(axis=1)),
-        one.shape[1] * (one.shape[1] - 1) / 2,
-    )
-    expected, most = first * second / all_, (first + second) / 2
-    # Two clusterings into one cluster are the same.
-    return np.where(
-        most > expected,
-        (both - expected) / np.where(most > expected, most - expected, 1.0),
-        1.0,
-    )
-
-
-def _best(cost: Float[np.ndarray, "BS"], starts: int) -> Int[np.ndarray, "B"]:
-    """Index of the start of the lowest cost of every table."""
-    lowest = cost.reshape(-1, starts).argmin(axis=1)
-    return np.arange(len(lowest)) * starts + lowest
-
-
-def _squared(
-    x: Float[np.ndarray, "B N F"], centres: Float[np.ndarray, "B K F"]
-) -> Float[np.ndarray, "B N K"]:
-    """Squared distances."""
-    inner = x @ centres.swapaxes(1, 2)
-    return np.maximum(
-        (x**2).sum(-1)[..., None] - 2 * inner + (centres**2).sum(-1)[:, None], 0.0
-    )
-
-
-def _plus_plus(
-    x: Float[np.ndarray, "B N F"], k: int, rng: np.random.Generator
-) -> Float[np.ndarray, "B K F"]:
-    """Rows far from each other: each next one is the best of a few drawn in proportion to squared distance."""
-    tables, trials = np.arange(len(x))[:, None], 2 + int(np.log(k))
-    centres = x[tables, rng.integers(x.shape[1], size=(len(x), 1))]
-    nearest = _squared(x, centres)[..., 0]
-    for _ in range(k - 1):
-        ends = nearest.cumsum(axis=1)
-        uniform = rng.random((len(x), trials)) * ends[:, -1:]
-        drawn = (
-            (ends[:, None] < uniform[..., None]).sum(axis=-1).clip(max=x.shape[1] - 1)
-        )
-        shorter = np.minimum(nearest[..., None], _squared(x, x[tables, drawn]))
-        taken = shorter.sum(axis=1).argmin(axis=1)[:, None]
-        centres = np.concatenate(
-            [centres, x[tables, np.take_along_axis(drawn, taken, 1)]], axis=1
-        )
-        nearest = np.take_along_axis(shorter, taken[:, None], 2)[..., 0]
-    return centres
-
-
-def _kmeans(x: Float[np.ndarray, "B N F"], k: int, rng: np.random.Generator):
-    """(centres [B, K, F], labels [B, N], sums of squared distances [B])."""
-    centres = _plus_plus(x, k, rng)
-    labels = _squared(x, centres).argmin(axis=-1)
-    live = np.arange(len(x))
-    for _ in range(_STEPS["kmeans"]):
-        member = np.eye(k)[labels[live]]
-        count = member.sum(axis=1)[..., None]
-        means = member.swapaxes(1, 2) @ x[live] / np.maximum(count, 1)
-        # A cluster that lost all its rows stays where it was.
-        centres[live] = np.where(count > 0, means, centres[live])
-        moved = _squared(x[live], centres[live]).argmin(axis=-1)
-        changed = (moved != labels[live]).any(axis=1)
-        labels[live] = moved
-        live = live[changed]
-        if not len(live):
-            break
-    return centres, labels, _squared(x, centres).min(axis=-1).sum(axis=1)
-
-
-def _mixture(x: Float[np.ndarray, "B N F"], share: Float[np.ndarray, "B N K"]):
-    """(log weights [B, K], means [B, K, F], covariances [B, K, F, F], −mean log likelihoods [B])."""
-    size, k = x.shape[-1], share.shape[-1]
-    weights, means = np.zeros((len(x), k)), np.zeros((len(x), k, size))
-    covariances, likelihood = (
-        np.zeros((len(x), k, size, size)),
-        np.full(len(x), -np.inf),
-    )
-    live, share = np.arange(len(x)), share.copy()
-    outer = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], size**2)
-    for _ in range(_STEPS["mixture"]):
-        part = share[live].swapaxes(1, 2)
-        count = part.sum(axis=-1) + 1e-12
-        mean = part @ x[live] / count[..., None]
-        second = (part @ outer[live] / count[..., None]).reshape(*mean.shape, size)
-        weights[live], means[live] = np.log(count / x.shape[1]), mean
-        covariances[live] = (
-            second - mean[..., :, None] * mean[..., None, :] + _FLOOR * np.eye(size)
-        )
-        logs = _log_densities(
-            x[live], weights[live], mean, covariances[live], outer[live]
-        )
-        top = logs.max(axis=-1, keepdims=True)
-        dense = np.exp(logs - top)
-        whole = dense.sum(axis=-1, keepdims=True)
-        share[live] = dense / whole
-        found = (top + np.log(whole))[..., 0].mean(axis=1)
-        risen = np.abs(found - likelihood[live]) >= _TOLERANCE
-        likelihood[live] = found
-        live = live[risen]
-        if not len(live):
-            break
-    return weights, means, covariances, -likelihood
-
-
-def _log_densities(
-    x, weights, means, covariances, outer=None
-) -> Float[np.ndarray, "B N K"]:
-    """Log of every component's weight times its density at every row."""
-    size = x.shape[-1]
-    if outer is None:
-        outer = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], size**2)
-    precision = np.linalg.inv(covariances)
-    towards = (precision @ means[..., None])[..., 0]
-    quadratic = outer @ precision.reshape(*means.shape[:2], size**2).swapaxes(1, 2)
-    quadratic += (towards * means).sum(-1)[:, None] - 2 * x @ towards.swapaxes(1, 2)
-    return (weights - np.linalg.slogdet(covariances)[1] / 2)[:, None] - (
-        quadratic + size * np.log(2 * np.pi)
-    ) / 2
+    return agreement(labels, found, k).reshape(len(z), resamples)

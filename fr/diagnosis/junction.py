@@ -1,4 +1,9 @@
-"""Where a trace departs: its junction, and a detector's calibration on a problem's failures (arXiv 2606.05145)."""
+"""Junction of a trace, and a detector's calibration on failures (arXiv 2606.05145).
+
+The junction is the token at which a failed rollout departs most from the ancestor. The
+calibration of a problem lets an online detector find such tokens in new attempts.
+T is the number of tokens of a rollout.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,30 +13,27 @@ from jaxtyping import Bool, Float
 
 from fr.config import DiagnosisConfig
 
-_SHUFFLED, _BLOCK = (
-    1000,
-    1 << 20,
-)  # traces in random order behind a threshold; their tokens at one time
+_SHUFFLED = 1000  # traces in random order that a Page-Hinkley threshold is read from
+_BLOCK = 1 << 20  # tokens of them that are in memory at one time
 
-Scores = Mapping[
-    str, Float[np.ndarray, "T"]
-]  # per-token statistics of one rollout, by field of TokenStats and LineageStats
+# Statistics of one rollout's tokens, by field of TokenStats and LineageStats.
+Scores = Mapping[str, Float[np.ndarray, "T"]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One failed rollout, scored: statistics and which of its tokens were sampled (forced ones say nothing of S)."""
+    """One failed rollout with the statistics of its tokens."""
 
-    scores: Scores
-    sampled: Bool[np.ndarray, "T"]
+    scores: Scores  # [T] each, in nats unless docs/signals.md gives another unit
+    sampled: Bool[np.ndarray, "T"]  # False: the token was forced upon the model
 
     @property
     def has_ancestor(self) -> bool:
-        """Whether it was scored under an ancestor too."""
+        """True if the rollout was scored under an ancestor too."""
         return "demotion" in self.scores
 
-    def signal(self) -> Float[np.ndarray, "T"]:
-        """What the junction maximises: J, or V where there is no ancestor; -inf at forced tokens."""
+    def departure(self) -> Float[np.ndarray, "T"]:
+        """J_t in nats, or V_t without an ancestor; -inf at forced tokens."""
         return np.where(
             self.sampled,
             self.scores["demotion" if self.has_ancestor else "logit_var"],
@@ -41,32 +43,58 @@ class Trace:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What an online detector needs to know of one problem, from its failed rollouts alone."""
+    """Settings of an online detector for one problem, from its failures alone."""
 
-    threshold: float  # the detector fires above it
-    warmup: int  # tokens
-    cov_mean: float  # background of g_cov over the failures' sampled tokens; 0 without an ancestor
-    cov_sd: float
+    threshold: float  # the detector fires above it, in units of its curve
+    warmup: int  # tokens at the start of an attempt at which it does not fire
+    cov_mean: float  # of g_cov over the failures' drawn tokens; 0 without an ancestor
+    cov_sd: float  # of g_cov over the same tokens
     lengths: tuple[int, ...]  # of the failures, in tokens
-    fires: tuple[
-        int, ...
-    ]  # where the detector would have fired on each of them; -1: nowhere
+    # Token at which the detector would have fired on each failure; -1: at none.
+    fires: tuple[int, ...]
 
 
 def junction(trace: Trace) -> int:
-    """Index of the largest signal; the first one wins."""
-    return int(np.argmax(trace.signal()))
+    """argmax_t J_t (V_t without an ancestor), the first of equals.
+
+    Args:
+        trace: A scored failure.
+
+    Returns:
+        Index of a drawn token, in [0, T).
+    """
+    return int(np.argmax(trace.departure()))
 
 
 def tokens_of(setting: float, lengths: Sequence[int]) -> int:
-    """A constant in tokens; below 1 it is a share of the median length, for chains much shorter than the source's."""
+    """Number of tokens that a setting stands for.
+
+    Args:
+        setting: Tokens if at least 1; below 1 a share of the median length, for chains
+            much shorter than the ones of the source.
+        lengths: Lengths of the problem's failures, in tokens.
+
+    Returns:
+        Tokens, rounded.
+    """
     return int(round(setting if setting >= 1 else setting * float(np.median(lengths))))
 
 
 def detector_scores(
     trace: Trace, score: str, mean: float, sd: float
 ) -> Float[np.ndarray, "T"]:
-    """The detector's score of each token: J, max(Z_path, Z_cov), or V without an ancestor; 0 where forced."""
+    """The detector's score of each token: J, max(Z_path, Z_cov), or V.
+
+    Args:
+        trace: A scored failure.
+        score: `diagnosis.score`: "demotion" for J, else max(Z_path, Z_cov). A trace
+            without an ancestor has V.
+        mean: Mean of g_cov over the problem's failures.
+        sd: Standard deviation of g_cov over the problem's failures; 0: Z_cov is 0.
+
+    Returns:
+        Scores, [T]; 0 at forced tokens.
+    """
     return np.where(trace.sampled, _scores(trace.scores, score, mean, sd), 0.0)
 
 
@@ -82,17 +110,32 @@ def _scores(s: Scores, score: str, mean: float, sd: float) -> Float[np.ndarray, 
 
 
 def windowed(scores: Float[np.ndarray, "T"], width: int) -> Float[np.ndarray, "T"]:
-    """Sum over the last `width` tokens, fewer at the start: what the loop's ring holds."""
+    """W_t = sum of the last `width` scores, as the ring of the decode loop holds it.
+
+    Args:
+        scores: Score of each token, [T].
+        width: In tokens; at the start of a row there are fewer.
+
+    Returns:
+        W_t, [T].
+    """
     total = np.cumsum(scores, dtype=np.float64)
     return total - np.concatenate([np.zeros(min(width, len(total))), total[:-width]])
 
 
 def page_hinkley(
-    scores: Float[np.ndarray, "... T"], drift: float
-) -> Float[np.ndarray, "... T"]:
-    """PH_t = max(0, PH_{t-1} + x_t − mean(x_1..x_t) − drift): how far scores have risen over their own mean.
+    scores: Float[np.ndarray, "*rows T"], drift: float
+) -> Float[np.ndarray, "*rows T"]:
+    """PH_t = max(0, PH_{t-1} + x_t - mean(x_1..x_t) - drift), one-sided for a rise.
 
-    One-sided, for a rise, in the units of the score; the sum of what exceeds the mean, less its least value so far.
+    It is the sum of what exceeds the mean and the drift, minus its least value so far.
+
+    Args:
+        scores: x_t, [..., T].
+        drift: Rise per token that is let pass, in units of the score.
+
+    Returns:
+        PH_t, [..., T].
     """
     scores = np.asarray(scores, np.float64)
     mean = np.cumsum(scores, axis=-1) / np.arange(1, scores.shape[-1] + 1)
@@ -103,7 +146,17 @@ def page_hinkley(
 def detector_curve(
     trace: Trace, config: DiagnosisConfig, mean: float, sd: float
 ) -> Float[np.ndarray, "T"]:
-    """What is held against the threshold at each token, as in the loop; a forced token adds nothing."""
+    """The number that the loop compares with the threshold at each token.
+
+    Args:
+        trace: A scored failure.
+        config: Detector, score, width and drift.
+        mean: Mean of g_cov over the problem's failures.
+        sd: Standard deviation of g_cov over the problem's failures.
+
+    Returns:
+        `windowed` or `page_hinkley` of the scores, [T]; a forced token adds nothing.
+    """
     scores = detector_scores(trace, config.score, mean, sd)
     if config.detector == "window":
         return windowed(scores, config.width)
@@ -118,7 +171,17 @@ def fire_of(
     warmup: int,
     threshold: float,
 ) -> int:
-    """The first sampled token behind the warm-up whose value exceeds the threshold; -1: there is none."""
+    """First drawn token after the warm-up whose value exceeds the threshold.
+
+    Args:
+        curve: The detector's curve, [T].
+        sampled: False at forced tokens, [T].
+        warmup: In tokens.
+        threshold: In units of the curve.
+
+    Returns:
+        Index of the token; -1 if there is none.
+    """
     above = np.flatnonzero(
         (curve > threshold) & sampled & (np.arange(len(curve)) >= warmup)
     )
@@ -126,10 +189,21 @@ def fire_of(
 
 
 def calibrate(traces: Sequence[Trace], config: DiagnosisConfig) -> Calibration:
-    """Threshold, warm-up and background of one problem; raises ValueError without a failed rollout.
+    """Calibrate the detector of one problem on its failures.
 
-    window: the threshold is a quantile of the windowed score, pooled over the failures. page_hinkley: see
-    `_alarm_threshold`.
+    window: the threshold is a quantile of the curve, pooled over the failures' drawn
+    tokens. page_hinkley: the least threshold that at most `false_alarms` of traces
+    without a change exceed anywhere [ours].
+
+    Args:
+        traces: The problem's scored failures.
+        config: Settings of the detector.
+
+    Returns:
+        Threshold, warm-up and background.
+
+    Raises:
+        ValueError: There is no failure.
     """
     if not traces:
         raise ValueError("a problem without failed rollouts has no calibration")
@@ -146,14 +220,11 @@ def calibrate(traces: Sequence[Trace], config: DiagnosisConfig) -> Calibration:
             if traces[0].has_ancestor
             else config.quantile_without_ancestor
         )
-        threshold = float(
-            np.quantile(
-                np.concatenate([c[t.sampled] for c, t in zip(curves, traces)]), quantile
-            )
-        )
+        drawn = np.concatenate([c[t.sampled] for c, t in zip(curves, traces)])
+        threshold = float(np.quantile(drawn, quantile))
     else:
-        drawn = [detector_scores(t, config.score, mean, sd)[t.sampled] for t in traces]
-        threshold = _alarm_threshold(drawn, config, warmup)
+        scores = [detector_scores(t, config.score, mean, sd)[t.sampled] for t in traces]
+        threshold = _alarm_threshold(scores, config, warmup)
     fires = tuple(
         fire_of(c, t.sampled, warmup, threshold) for c, t in zip(curves, traces)
     )
@@ -161,25 +232,21 @@ def calibrate(traces: Sequence[Trace], config: DiagnosisConfig) -> Calibration:
 
 
 def _alarm_threshold(
-    scores: Sequence[Float[np.ndarray, "T"]], config: DiagnosisConfig, warmup: int
+    scores: Sequence[Float[np.ndarray, "_"]], config: DiagnosisConfig, warmup: int
 ) -> float:
-    """The least threshold that at most `false_alarms` of the traces without a change exceed anywhere [ours].
+    """Quantile of the largest PH_t of the failures with their scores in random order.
 
-    Those are the problem's failures with their scores in random order, which have the same scores and no place
-    at which they rise. The order is drawn from a fixed seed: the same failures give the same threshold.
+    A shuffled failure has the same scores and no place at which they rise. The seed is
+    fixed, so that the same failures give the same threshold.
     """
     rng, each = np.random.default_rng(0), -(-_SHUFFLED // len(scores))
     largest = []
     for row in scores:
-        for count in np.diff(
-            [*range(0, each, max(1, _BLOCK // max(len(row), 1))), each]
-        ):
+        step = max(1, _BLOCK // max(len(row), 1))
+        for count in np.diff([*range(0, each, step), each]):
             shuffled = rng.permuted(np.broadcast_to(row, (count, len(row))), axis=1)
-            largest.append(
-                page_hinkley(shuffled, config.drift)[:, warmup:].max(
-                    axis=1, initial=0.0
-                )
-            )
+            curves = page_hinkley(shuffled, config.drift)[:, warmup:]
+            largest.append(curves.max(axis=1, initial=0.0))
     return float(
         np.quantile(np.concatenate(largest), 1 - config.false_alarms, method="higher")
     )

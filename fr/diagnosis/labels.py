@@ -1,4 +1,19 @@
-"""What could have rescued a failed problem, and what chance alone would say (arXiv 2606.05145)."""
+"""Labels of failed problems by what rescues them (arXiv 2606.05145), defined here.
+
+Let `retry` be the rescue rate of the operator retry on a problem (the share of its
+attempts that end right), and `best` the largest rescue rate of the operators that are
+neither retry nor the control wrong_geodesic. With `routing.margin` (0.05) and
+`routing.hard` (0.50) a problem is
+
+    steerable-hard  if best - retry >= margin and 1 - retry >= hard:
+                    an operator beats retry, and retry mostly fails
+    beyond reach    else, if best = 0: no operator solved it
+    resample        else: retry works, or no operator beats it by the margin
+
+Tables print these names; code and JSON say steerable, beyond and resample. Rates are
+noisy, so every count is shown with the count that chance alone gives
+(`permutation_null`). N problems, O operators.
+"""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,21 +25,36 @@ UNCOUNTED = ("retry", "wrong_geodesic")
 
 
 def counted(operators: tuple[str, ...]) -> list[int]:
-    """Indices of the operators whose rates make up `best`: all but retry and the controls."""
+    """Operators whose rates make up `best`.
+
+    Args:
+        operators: Names, [O].
+
+    Returns:
+        Indices of all but retry and wrong_geodesic.
+    """
     return [i for i, name in enumerate(operators) if name not in UNCOUNTED]
 
 
 def label(
-    rates: Float[np.ndarray, "... O"],
+    rates: Float[np.ndarray, "*rows O"],
     operators: tuple[str, ...],
     margin: float,
     hard: float,
-) -> Int[np.ndarray, "..."]:
-    """Index into LABELS: steerable iff best − retry >= margin and 1 − retry >= hard, else beyond iff best =
-    0.
+) -> Int[np.ndarray, "*rows"]:
+    """Label problems as the docstring of this file defines.
 
-    Compared in float64 as written (the source's code): a difference that misses the margin by one rounding
-    misses it.
+    The comparison is in float64 as written, like the source's code: a difference that
+    misses the margin by one rounding misses it.
+
+    Args:
+        rates: Rescue rates, [..., O], in [0, 1].
+        operators: Names, [O]; retry is among them.
+        margin: Least lead of the best operator over retry.
+        hard: Least failure rate of retry.
+
+    Returns:
+        Indices into LABELS, [...].
     """
     best = rates[..., counted(operators)].max(axis=-1)
     retry = rates[..., operators.index("retry")]
@@ -33,7 +63,14 @@ def label(
 
 
 def count_labels(labels: Int[np.ndarray, "N"]) -> dict[str, int]:
-    """Problems of each label."""
+    """Count the problems of each label.
+
+    Args:
+        labels: Indices into LABELS, [N].
+
+    Returns:
+        Number of problems by name of the label.
+    """
     return {name: int((labels == code).sum()) for code, name in enumerate(LABELS)}
 
 
@@ -42,10 +79,19 @@ def unreached(
     attempts: Int[np.ndarray, "N O"],
     level: float = 0.95,
 ) -> tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N"]]:
-    """Problems that no operator solved, retry included, and what their success probability is at most.
+    """Problems that no operator solved, retry included, and a bound on their success.
 
-    The bound is the one-sided Clopper-Pearson bound at 0 of n, n = attempts of all operators: 1 − (1 −
-    level)^(1/n).
+    The bound is the one-sided Clopper-Pearson bound at 0 of n, n = attempts of all
+    operators: 1 - (1 - level)^(1/n).
+
+    Args:
+        rates: Rescue rates, [N, O].
+        attempts: Number of attempts, [N, O].
+        level: Confidence level of the bound.
+
+    Returns:
+        True where no attempt was right, [N], and the largest success probability that
+        each problem's attempts allow, [N].
     """
     return (rates == 0).all(axis=1), 1 - (1 - level) ** (1 / attempts.sum(axis=1))
 
@@ -56,7 +102,17 @@ def permute_attempts(
     draws: int,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "P N O"]:
-    """Successes after shuffling each problem's attempts over its operators, whose counts are kept."""
+    """Shuffle each problem's attempts over its operators, which keep their counts.
+
+    Args:
+        correct: Right attempts, [N, O].
+        attempts: Number of attempts, [N, O].
+        draws: Number of shuffles, P.
+        rng: Source of the draws.
+
+    Returns:
+        Right attempts after each shuffle, [P, N, O].
+    """
     shuffled = np.empty((draws, *correct.shape), np.int64)
     left = np.broadcast_to(correct.sum(axis=1), (draws, len(correct)))
     pool = attempts.sum(axis=1)
@@ -77,16 +133,26 @@ def permutation_null(
     draws: int,
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Share of problems labelled steerable, as seen and if the operators did not differ on any problem.
+    """Share of steerable problems, as seen and where operators do not differ.
 
-    Returns `seen`, `mean`, `low`, `high` (95 % of the draws) and the one-sided `p`. Give stochastic operators
-    only: a deterministic one has no attempts to exchange.
+    Args:
+        correct: Right attempts of stochastic operators, [N, O]: a deterministic one has
+            no attempts to exchange.
+        attempts: Number of attempts, [N, O].
+        operators: Names, [O].
+        margin: See `label`.
+        hard: See `label`.
+        draws: Number of shuffles.
+        rng: Source of the draws.
+
+    Returns:
+        `seen`, and over the shuffles `mean`, `low`, `high` (95 %) and the one-sided
+        `p`.
     """
 
-    def share(successes):
-        return (label(successes / attempts, operators, margin, hard) == STEERABLE).mean(
-            axis=-1
-        )
+    def share(successes: Int[np.ndarray, "*rows O"]) -> np.ndarray:
+        labels = label(successes / attempts, operators, margin, hard)
+        return (labels == STEERABLE).mean(axis=-1)
 
     seen = float(share(correct))
     null = share(permute_attempts(correct, attempts, draws, rng))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fr.config import Config
-from fr.diagnosis.features import running
+from fr.diagnosis.features import running_confidence
 from fr.diagnosis.junction import Calibration, Trace
 from fr.registry import Registry
 from fr.sampling.rows import row_key
@@ -28,11 +28,11 @@ class Failure:
 
     @functools.cached_property
     def least_sure(self) -> Callable[[int], float]:
-        """The least running confidence of a window of so many tokens (`fr.diagnosis.features.running`)."""
+        """The least running confidence of a window of so many tokens (`fr.diagnosis.features.running_confidence`)."""
         drawn = self.trace.scores["top20_confidence"][self.trace.sampled]
         return functools.cache(
             lambda window: float(
-                running(drawn, window)[min(window, len(drawn)) - 1 :].min()
+                running_confidence(drawn, window)[min(window, len(drawn)) - 1 :].min()
             )
         )
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fr import store
-from fr.diagnosis.features import bottom, groups
+from fr.diagnosis.features import bottom_confidence, group_confidence
 from fr.diagnosis.junction import Trace, calibrate
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Failure, Setting
-from fr.pipeline.profiles import failures_by_problem, write_tables
+from fr.pipeline.profile_tables import failures_by_problem, write_tables
 from fr.runs.attempts import make_attempts, plan_change
 from fr.runs.run import Run
 from fr.sampling.rows import row_key
@@ -129,8 +129,8 @@ def _by_vote(run: Run) -> dict[str, dict]:
     resamples = run.config.routing.bootstrap
     for row in itertools.chain(*rollouts.values()):
         drawn = ~np.array(row.pop("forced"), bool)
-        row["confidence"] = bottom(
-            groups(np.array(row.pop("top20_confidence"))[drawn], window)
+        row["confidence"] = bottom_confidence(
+            group_confidence(np.array(row.pop("top20_confidence"))[drawn], window)
         )
     single = [
         (row["problem"], row["grade"] == RIGHT)

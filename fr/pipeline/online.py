@@ -13,7 +13,7 @@ from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.interventions import OPERATORS, Setting
 from fr.pipeline.intervene import setting_of
-from fr.pipeline.profiles import signals_of
+from fr.pipeline.profile_tables import signals_of
 from fr.routing.columns import COLUMNS
 from fr.routing.router import Router
 from fr.runs.attempts import Planned, graded, plan_attempt, plan_change

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from fr.config import Config
 from fr.errors import UserError
-from fr.pipeline.audit import audit
-from fr.pipeline.regimes import describe_regimes
+from fr.evaluation.failure_clusters import describe_clusters
+from fr.evaluation.method_audit import audit
 from fr.progress import stage
 from fr.report.page import SCHEDULES_PLOT, plot_name
 from fr.report.render import render, to_text
@@ -87,7 +87,7 @@ def route(
     }
     stage(4, 5, "routing: regimes and audit")
     summary |= {
-        "regimes": describe_regimes(cells, config),
+        "regimes": describe_clusters(cells, config),
         "audit": audit(cells, config),
     }
     # Here, so that bad input is refused before the second that matplotlib takes to import.

@@ -10,7 +10,7 @@ from fr import distributed, store
 from fr.errors import UserError
 from fr.pipeline.intervene import vote
 from fr.pipeline.online import attempt_online
-from fr.pipeline.profiles import positions
+from fr.pipeline.profile_tables import positions
 from fr.routing.profiles import FEATURES, read_profiles
 from fr.routing.router import FIXED, Router, fixed_router, load_router
 from fr.routing.spending import Spent, curve

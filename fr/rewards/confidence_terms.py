@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from fr.config import RewardsConfig
-from fr.diagnosis.features import bottom, groups
+from fr.diagnosis.features import bottom_confidence, group_confidence
 from fr.rewards.terms import term, token_mean
 from fr.types import RewardBatch, Trajectory
 
@@ -104,7 +104,7 @@ def deepconf_bottom(
     batch: RewardBatch, config: RewardsConfig
 ) -> Float[np.ndarray, "B"]:
     """Mean DeepConf confidence of the least sure 10 % of windows, at least one (arXiv 2508.15260)."""
-    return np.array([bottom(windows) for windows in _windows(batch, config)])
+    return np.array([bottom_confidence(windows) for windows in _windows(batch, config)])
 
 
 @term("deepconf_tail", from_stats=True)
@@ -116,7 +116,7 @@ def deepconf_tail(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray
 def _windows(batch: RewardBatch, config: RewardsConfig) -> list[Float[np.ndarray, "_"]]:
     """Mean confidence of every full window of a row's sampled tokens, in order; 0 for a row without tokens."""
     rows = zip(batch.stats["top20_confidence"], batch.mask)
-    return [groups(row[mask], config.window) for row, mask in rows]
+    return [group_confidence(row[mask], config.window) for row, mask in rows]
 
 
 _NOISE = 1e-4  # nats: log-probs that were computed in batches of other shapes differ by as much

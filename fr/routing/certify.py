@@ -7,13 +7,13 @@ from jaxtyping import Float, Int
 from scipy.special import stdtr, stdtrit
 
 from fr.config import RoutingConfig
-from fr.diagnosis.sequential import sequential_p
 from fr.routing.fixed import attempt_prices, fixed_routes, places_of
 from fr.routing.folds import make_folds
 from fr.routing.policies import values_of
 from fr.routing.pool import Pool, Population, models_of
 from fr.routing.posterior import POSTERIORS, posterior_choice, told_scores
 from fr.stats.bootstrap import fold_correction, holm, percent
+from fr.stats.sequential import sequential_p
 
 LEVEL = 0.05  # of a certified lift
 _MOST = 19_999  # draws of the test that columns tell operators apart

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from fr.diagnosis.question import QUESTION_COLUMNS
+from fr.diagnosis.features import QUESTION_COLUMNS
 from fr.diagnosis.signals import KINDS, PAID, SIGNALS
 from fr.registry import Registry
 from fr.routing.profiles import FEATURES, Profiles

@@ -1,26 +1,43 @@
-"""Regimes of the failures of each cell, and what rescues the failures of each, as plain records."""
+"""Clusters of each cell's failures, and the rescue rates within them, as records.
+
+The records are `regimes` of routing.json: stability and rates are described at
+`describe_clusters`.
+"""
 
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 from sklearn.metrics import adjusted_rand_score
 
 from fr.config import Config
-from fr.diagnosis.regimes import ALGORITHMS, NULLS, Regimes, find_regimes
+from fr.diagnosis.clustering import ALGORITHMS
+from fr.diagnosis.clusters import NULLS, Clusters, find_clusters
 from fr.routing.profiles import FEATURES, Profiles
 from fr.routing.rule import ZStatistics
 from fr.stats.bootstrap import Interval, estimate, holm, resample_weights, rounded
 
-_CLAIM = 0.05  # Holm's p, over cells, below which a null is called beaten
+_CLAIM = 0.05  # Holm's p, over cells, at which a null counts as beaten
 
 
-def describe_regimes(cells: Sequence[Profiles], config: Config) -> list[dict]:
-    """One record a cell: clusters by each algorithm, their stability against each null, what rescues them.
+def describe_clusters(cells: Sequence[Profiles], config: Config) -> list[dict]:
+    """Cluster the failures of each cell and compare with tables without clusters.
 
-    `beaten` names the nulls that the stability beats with Holm's p, over the cells and both algorithms, of at most
-    0.05. Rescue rates are exploratory: regimes were found on the failures that they are rates of. A cell that cannot
-    be clustered has a plain word in `why`.
+    Rescue rates by cluster are exploratory: the clusters were found on the failures
+    whose rates they are.
+
+    Args:
+        cells: Profiles of the failed problems, one table per cell.
+        config: `clusters` and `routing.bootstrap` are read.
+
+    Returns:
+        One record per cell: `cell`, `n` problems, `features`, `why` (null, or the
+        reason that the cell cannot be clustered), `agreement` of the algorithms
+        (adjusted Rand index), and per algorithm `k`, `silhouettes`, `stability` with
+        its interval, `nulls` with p and Holm's p over cells and algorithms, `beaten`
+        (nulls with Holm's p <= 0.05), and `regimes`: `n`, `centre` in standard scores
+        and `rescue` rates in percent of each cluster.
     """
     records = [_record(profiles, config) for profiles in cells]
     found = [
@@ -52,18 +69,20 @@ def _record(profiles: Profiles, config: Config) -> dict:
     }
     if len(known) < 2:
         return record | {
-            "why": "needs two features that vary: a single one has nothing to be shuffled against"
+            "why": "needs two features that vary: "
+            "a single one has nothing to be shuffled against"
         }
     if len(profiles) < 5 * config.clusters.largest:
         needed = 5 * config.clusters.largest
         return record | {
-            "why": f"needs {needed} failed problems for up to {config.clusters.largest} regimes"
+            "why": f"needs {needed} failed problems "
+            f"for up to {config.clusters.largest} regimes"
         }
     z, found = z[:, known], {}
     for algorithm in ALGORITHMS:
         rng = _generator(profiles.cell, config, algorithm)
-        found[algorithm] = find_regimes(z, algorithm, config.clusters, rng)
-    agreement = adjusted_rand_score(*(regimes.labels for regimes in found.values()))
+        found[algorithm] = find_clusters(z, algorithm, config.clusters, rng)
+    agreement = adjusted_rand_score(*(clusters.labels for clusters in found.values()))
     described = {
         name: _describe(profiles, z, found[name], record["features"], config)
         for name in found
@@ -73,8 +92,8 @@ def _record(profiles: Profiles, config: Config) -> dict:
 
 def _describe(
     profiles: Profiles,
-    z: np.ndarray,
-    regimes: Regimes,
+    z: Float[np.ndarray, "N F"],
+    clusters: Clusters,
     features: list[str],
     config: Config,
 ) -> dict:
@@ -84,18 +103,18 @@ def _describe(
             "p": rounded(null.p),
             "drawn": null.drawn,
         }
-        for name, null in regimes.nulls.items()
+        for name, null in clusters.nulls.items()
     }
     members = [
-        np.flatnonzero(regimes.labels == i) for i in range(regimes.labels.max() + 1)
+        np.flatnonzero(clusters.labels == i) for i in range(clusters.labels.max() + 1)
     ]
     return {
         "k": len(members),
         "silhouettes": {
-            str(k): round(value, 6) for k, value in regimes.silhouettes.items()
+            str(k): round(value, 6) for k, value in clusters.silhouettes.items()
         },
-        "stability": _interval(regimes.stability, regimes.low, regimes.high),
-        "seeds": rounded(regimes.seeds),
+        "stability": _interval(clusters.stability, clusters.low, clusters.high),
+        "seeds": rounded(clusters.seeds),
         "nulls": nulls,
         "regimes": [
             {
@@ -108,12 +127,12 @@ def _describe(
             }
             for rows in members
         ],
-        "labels": regimes.labels.tolist(),
+        "labels": clusters.labels.tolist(),
     }
 
 
-def _rescue(profiles: Profiles, rows: np.ndarray, config: Config) -> dict:
-    """Percent, with a 95 % bootstrap interval over the problems of the regime, of every operator."""
+def _rescue(profiles: Profiles, rows: Int[np.ndarray, "_"], config: Config) -> dict:
+    """Rescue rate of each operator, in percent, with a bootstrap over the problems."""
     rng = _generator(profiles.cell, config, f"rescue {rows[0]}")
     weights = resample_weights(len(rows), config.routing.bootstrap, rng)
     means = weights @ profiles.rates[rows] / len(rows)
@@ -128,7 +147,7 @@ def _interval(value: float, low: float, high: float) -> dict:
 
 
 def _generator(cell: str, config: Config, purpose: str) -> np.random.Generator:
-    # A stream of its own for each cell and purpose: no cell's regimes depend on the other cells.
+    # One stream per cell and purpose: clusters of a cell do not depend on other cells.
     return np.random.default_rng(
         [config.seed, zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())]
     )

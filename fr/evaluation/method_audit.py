@@ -1,4 +1,8 @@
-"""Who wrote this failure? Post-training methods and runs told from features, with what confounds them by name."""
+"""Audit of failures: training methods and runs predicted from features of failures.
+
+A method with one training run, or one that was not run on every task, is confounded
+with the run or the task; the records name what is.
+"""
 
 import dataclasses
 import re
@@ -19,36 +23,63 @@ from fr.stats.bootstrap import Interval, percent
 EVERYWHERE = "all tasks"
 
 
-def run_of(profiles: Profiles) -> str:
-    """The training run: column `run` or `model`, or what stands before the bar of `model|task`."""
+def training_run(profiles: Profiles) -> str:
+    """The training run that a cell's model comes from.
+
+    Args:
+        profiles: One cell.
+
+    Returns:
+        Column `run` or `model`, or the part of the cell's name `model|task` before the
+        bar.
+    """
     for name in ("run", "model"):
         if any(profiles.extras.get(name, ())):
             return profiles.extras[name][0]
     return profiles.cell.rsplit("|", 1)[0]
 
 
-def method_of(profiles: Profiles) -> str:
-    """How the run was trained: column `method`, or the algorithm that its name begins with; "" if neither says."""
+def training_method(profiles: Profiles) -> str:
+    """The training method of a cell's model.
+
+    Args:
+        profiles: One cell.
+
+    Returns:
+        Column `method`, or the algorithm that the run's name begins with; "" if neither
+        is there.
+    """
     if any(profiles.extras.get("method", ())):
         return profiles.extras["method"][0]
-    name = run_of(profiles).lower()
+    name = training_run(profiles).lower()
     return next(
         (known for known in ALGORITHMS if re.match(rf"{known}(?![a-z])", name)), ""
     )
 
 
 def audit(cells: Sequence[Profiles], config: Config) -> list[dict]:
-    """How well classifiers tell methods apart, within each task and over all, and over all tasks the runs.
+    """Measure how well classifiers tell methods apart, per task and over all tasks.
 
-    `folds` is accuracy and its sd over folds that divide no problem, from the three features and from what is
-    known without a diagnosis; `leave_run_out` is of failures of runs that were not learned from: of methods
-    only, for a run that is left out is an answer that nobody has learned. `why` is a plain word where there is
-    none. `confounded` names what goes together with the answer: then `folds` shows that these failures differ,
-    and not that the method makes them differ.
+    Over all tasks they tell the runs apart too. They read the three features, and for
+    comparison the nuisances, which are known without a diagnosis.
+
+    Args:
+        cells: Profiles of the failed problems, one table per cell.
+        config: `routing.folds` and `routing.permutations` are read.
+
+    Returns:
+        One record per question: `target` (method or run), `scope` (a task or all
+        tasks), numbers of `failures` and `runs` by answer, `majority` (percent, a
+        constant answer), `confounded` (what goes together with the answer: accuracy
+        then shows that these failures differ, not that the method makes them differ),
+        `folds` (accuracy in percent and its sd over folds that divide no problem),
+        `leave_run_out` (of methods: accuracy on runs that were not learned from) and
+        `why` (null, or the reason that a number is missing).
     """
     pool, columns = make_pool(cells), read_columns(cells)
     method, run = (
-        np.array([of(p) for p in cells])[pool.cell] for of in (method_of, run_of)
+        np.array([of(p) for p in cells])[pool.cell]
+        for of in (training_method, training_run)
     )
     known = method != ""
     questions = [
@@ -77,19 +108,19 @@ def audit(cells: Sequence[Profiles], config: Config) -> list[dict]:
 class _Question:
     target: str  # method or run
     scope: str  # a task, or EVERYWHERE
-    answer: Shaped[np.ndarray, "N"]
+    answer: Shaped[np.ndarray, "N"]  # the method or run of each failure
     run: Shaped[np.ndarray, "N"]
-    family: Int[np.ndarray, "N"]
+    family: Int[np.ndarray, "N"]  # the task of each failure
     fold: Int[np.ndarray, "N"]
 
     def runs(self) -> Counter:
-        """Training runs of every answer."""
+        """Number of training runs, by answer."""
         return Counter(
             answer for answer, _ in set(zip(self.answer.tolist(), self.run.tolist()))
         )
 
     def confounded(self) -> list[str]:
-        """What cannot be told from the answer."""
+        """Names of what cannot be told apart from the answer."""
         found = (
             ["training run"]
             if self.target == "method" and min(self.runs().values()) < 2
@@ -161,9 +192,9 @@ def _leave_run_out(
 
 
 def _tables(
-    columns: dict[str, np.ndarray], rows: Bool[np.ndarray, "N"]
+    columns: dict[str, Float[np.ndarray, "N"]], rows: Bool[np.ndarray, "N"]
 ) -> dict[str, np.ndarray]:
-    """The three features, and what is known without a diagnosis, as far as all of `rows` have it."""
+    """The three features, and the nuisances: the columns that all of `rows` have."""
     here = {
         name: values[rows]
         for name, values in columns.items()

@@ -7,9 +7,8 @@ from etils import epath
 
 from fr import distributed, store
 from fr.config import Config
-from fr.diagnosis.features import problem_features
+from fr.diagnosis.features import problem_features, question_features
 from fr.diagnosis.junction import Trace
-from fr.diagnosis.question import question_features
 from fr.diagnosis.signals import SIGNALS, Failures, read_signals
 from fr.interventions import OPERATORS
 from fr.routing.pool import MODEL
