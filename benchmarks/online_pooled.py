@@ -13,7 +13,7 @@ from absl import app, flags
 from etils import epath
 
 from fr import store
-from fr.pipeline.profile_tables import positions
+from fr.pipeline.attempt_costs import forward_tokens
 from fr.routing.spending import affordable
 from fr.stats.bootstrap import estimate, percent, resample_weights
 from fr.types import RIGHT
@@ -36,7 +36,7 @@ def _solved(run: str, policy: str, budget: float) -> dict[str, bool]:
             raise app.UsageError(f"{run}: {policy} reads an ancestor")
         groups.setdefault(row["problem"], []).append(row)
     within = lambda rows: rows[
-        : affordable(np.array([positions(row, 0.0) for row in rows]), budget)
+        : affordable(np.array([forward_tokens(row, 0.0) for row in rows]), budget)
     ]
     return {
         name: any(row["grade"] == RIGHT for row in within(rows))

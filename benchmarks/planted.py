@@ -48,7 +48,7 @@ def main() -> None:
     from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
     from fr.evaluation.method_audit import audit
     from fr.evaluation.study import claim
-    from fr.pipeline.profile_tables import table_of
+    from fr.pipeline.profile_tables import table_name
     from fr.pipeline.route import route
     from fr.report.page import write_page
     from fr.report.render import to_text
@@ -74,8 +74,8 @@ def main() -> None:
         "early": [],
     }
     for first in config.diagnosis.failures:
-        if early := gather(config, workdir, table_of(first)):
-            write_profiles(workdir / table_of(first), early)
+        if early := gather(config, workdir, table_name(first)):
+            write_profiles(workdir / table_name(first), early)
             causes["early"].append({"failures": first, **told_early(early, config)})
     write_json(workdir / "causes.json", causes)
     print(to_text(cause_tables(causes)), end="\n\n", flush=True)

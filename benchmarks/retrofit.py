@@ -12,11 +12,8 @@ from fr import store, tasks
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.interventions import OPERATORS
-from fr.pipeline.profile_tables import (
-    asked_columns,
-    deployment_weight,
-    recorded_attempts,
-)
+from fr.pipeline.attempt_costs import recorded_attempts
+from fr.pipeline.profile_tables import deployment_weight, question_columns
 from fr.routing.profiles import WEIGHT, Profiles, read_profiles, write_profiles
 from fr.workdir import PathLike
 
@@ -95,7 +92,7 @@ def _completed(
         [[row for row in attempts[p] if row["operator"] == name] for p in problems]
         for name in profiles.operators
     ]
-    columns = asked_columns([prompts[p] for p in problems])
+    columns = question_columns([prompts[p] for p in problems])
     if first:
         columns[WEIGHT] = [deployment_weight(rollouts[p], first) for p in problems]
     generated = [sum(row["cost_generated"] for row in rollouts[p]) for p in problems]

@@ -21,7 +21,7 @@ from benchmarks.planted_causes import gather
 from benchmarks.retrofit import retrofit
 from fr import cli
 from fr.config import Config
-from fr.pipeline.profile_tables import table_of
+from fr.pipeline.profile_tables import table_name
 from fr.routing.cells import describe_cell
 from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
 from fr.routing.folds import make_folds, resample_problems
@@ -55,7 +55,7 @@ def main() -> None:
     lineages = _complete(epath.Path(given.run), workdir)
     path = workdir / "claims.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    for table in ("profiles.csv", *map(table_of, config.diagnosis.failures)):
+    for table in ("profiles.csv", *map(table_name, config.diagnosis.failures)):
         write_profiles(workdir / table, gather(config, workdir, table))
     measures = {
         "prices": _prices,
@@ -111,7 +111,7 @@ def _prices(config: Config, workdir: epath.Path) -> dict:
     For mean prices, and for recorded attempts as `Outcomes` draws them, on the tables
     after two failures.
     """
-    cells = read_cells([workdir / table_of(2)])
+    cells = read_cells([workdir / table_name(2)])
     pool = make_pool(cells)
     plain = make_pool([dataclasses.replace(p, recorded=None) for p in cells])
     drawn, means = outcomes_of(pool), outcomes_of(plain)
@@ -147,7 +147,7 @@ def _population(config: Config, workdir: epath.Path) -> list[dict]:
     """Problems after K failures, problems that a router meets, and retry's rates."""
     rows = []
     for first in config.diagnosis.failures:
-        cells = read_cells([workdir / table_of(first)])
+        cells = read_cells([workdir / table_name(first)])
         pool = make_pool(cells)
         outcomes, o = outcomes_of(pool), pool.operators.index("retry")
         budget = np.full(len(pool), 256.0)
@@ -228,7 +228,7 @@ def _attempt(config: Config, workdir: epath.Path) -> list[dict]:
 
 def _orders(config: Config, workdir: epath.Path) -> dict:
     """Orders at equal cost after two failures, without ancestor and outside truth."""
-    cells = read_cells([workdir / table_of(2)], SETS["nor truth from outside"])
+    cells = read_cells([workdir / table_name(2)], SETS["nor truth from outside"])
     pool, routing = make_pool(cells), config.routing
     outcomes = outcomes_of(pool)
     folds = make_folds(pool, "kfold", routing.folds, np.random.default_rng(config.seed))

@@ -77,7 +77,7 @@ def test_trees_tell_what_no_line_does():
 
 def test_a_single_run_of_a_method_cannot_be_left_out():
     x, run, fold = failures()
-    with pytest.raises(ValueError, match="two runs or more"):
+    with pytest.raises(ValueError, match="two or more runs"):
         leave_run_out(
             x, run, ("sft",) * 7 + ("grpo",), fold, 1, np.random.default_rng(0)
         )

@@ -15,7 +15,7 @@ curves.
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -24,9 +24,6 @@ from fr.config import Config
 from fr.registry import Registry
 from fr.store import Attempt
 
-if TYPE_CHECKING:  # tasks import jax, and routing reads this registry without it
-    from fr.tasks.countdown_solver import Played
-
 KINDS = (
     "signal",  # read from the failures
     "nuisance",  # known before a failure is read: a baseline that signals have to beat
@@ -34,6 +31,10 @@ KINDS = (
 )
 # Groups whose columns cost forward tokens beyond the rollouts: ancestor scores, probes.
 PAID = ("lineage", "demotion", "confidence")
+
+# One attempt: the `fr.tasks.countdown_solver.Played` of each step. Not imported:
+# tasks import jax, and routing reads the registry of signals without it.
+Search = Sequence[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Failures:
     answers: tuple[str | None, ...]  # one per attempt; None: not parsed
     rollouts: int  # drawn at the problem, failed or not
     switches: tuple[str, ...]  # words that end a thought and begin another
-    # The steps of each attempt as a checker replays them; for columns of kind outside.
-    searches: tuple[Sequence["Played"], ...] | None = None  # None: no checker
+    # Steps of each attempt as a checker replays them, for columns of kind outside;
+    # None: the task has no checker.
+    searches: tuple[Search, ...] | None = None
 
 
 ReadFailures = Callable[[Failures, Config], float]

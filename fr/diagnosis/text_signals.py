@@ -2,8 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Int
@@ -18,14 +17,12 @@ from fr.diagnosis.features import (
 )
 from fr.diagnosis.signals import (
     Failures,
+    Search,
     mean,
     register_mean_signal,
     register_signal,
 )
 from fr.store import Attempt
-
-if TYPE_CHECKING:
-    from fr.tasks.countdown_solver import Played
 
 _OPERATIONS = "+-*/"
 
@@ -130,7 +127,7 @@ def left_early_share(failures: Failures, config: Config) -> float:
 
 
 # ------------------------------------- outside truth: a checker replays the searches
-ReadSearch = Callable[[Sequence["Played"], int], float]
+ReadSearch = Callable[[Search, int], float]
 
 
 def register_search_signal(name: str) -> Callable[[ReadSearch], ReadSearch]:
@@ -156,32 +153,32 @@ def register_search_signal(name: str) -> Callable[[ReadSearch], ReadSearch]:
 
 
 @register_search_signal("true_steps")
-def true_steps(played: Sequence["Played"], words: int) -> float:
+def true_steps(played: Search, words: int) -> float:
     """Share of the steps whose arithmetic is right."""
     return float(np.mean([p.true for p in played])) if played else np.nan
 
 
 @register_search_signal("legal_moves")
-def legal_moves(played: Sequence["Played"], words: int) -> float:
+def legal_moves(played: Search, words: int) -> float:
     """Share of the steps whose operands are on the board: validity (2505.20296)."""
     return float(np.mean([p.legal for p in played])) if played else np.nan
 
 
 @register_search_signal("revisited")
-def revisited(played: Sequence["Played"], words: int) -> float:
+def revisited(played: Search, words: int) -> float:
     """Share of the legal steps that lead to an earlier state; 1 - necessity."""
     legal = [p.again for p in played if p.legal]
     return float(np.mean(legal)) if legal else np.nan
 
 
 @register_search_signal("candidates")
-def candidates(played: Sequence["Played"], words: int) -> float:
+def candidates(played: Search, words: int) -> float:
     """Number of candidates that the search came to: its thoughts."""
     return sum(p.thought for p in played)
 
 
 @register_search_signal("underthinking")
-def underthinking(played: Sequence["Played"], words: int) -> float:
+def underthinking(played: Search, words: int) -> float:
     """UT = 1 - T' / T, T' = words up to the first right candidate; 0 without one.
 
     Words are tokens in the lineage of the package (arXiv 2501.18585).

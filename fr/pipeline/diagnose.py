@@ -1,4 +1,7 @@
-"""Token scores of the failed rollouts, and the problem-level table that they make."""
+"""Stage 2, from `rollouts/` to `scores/` and `profiles*.csv`: scored failures.
+
+Profiles are made of the scored failures by `fr.pipeline.profile_tables`.
+"""
 
 import dataclasses
 
@@ -19,11 +22,22 @@ from fr.types import Cost, is_failure
 
 
 def diagnose(run: Run) -> dict:
-    """Score every failed rollout into `scores/` and write the tables, whose rates are still empty.
+    """Score every failed rollout into `scores/` and write the tables of profiles.
 
-    With `diagnosis.statistics` = loop the scores are those that the rollouts were sampled with.
+    With `diagnosis.statistics` = loop the scores are the statistics that the rollouts
+    were sampled with. Each process scores its share of the shards; process 0 writes the
+    tables, whose rescue rates are still empty.
 
-    Each process scores its share of the shards; process 0 writes the tables, and all return the same counts.
+    Args:
+        run: The run, with finished `rollouts/`.
+
+    Returns:
+        `failed_rollouts`, `failed_problems`, and `features`: means over the failed
+        problems, null where there is no ancestor.
+
+    Raises:
+        UserError: There are no rollouts or no failures, or `scores/` is of other
+            rollouts.
     """
     into, rollouts = run.workdir / "scores", run.workdir / "rollouts"
     have, sampled = store.finished(into), complete(rollouts, "scripts/sample.py")
@@ -47,7 +61,8 @@ def diagnose(run: Run) -> dict:
     distributed.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
         raise UserError(
-            f"{rollouts} has no failed rollout; raise config.task.problems or sampling.rollouts"
+            f"{rollouts} has no failed rollout; "
+            "raise config.task.problems or sampling.rollouts"
         )
     cells = write_tables(run)
     counts = {
@@ -72,7 +87,7 @@ def diagnose(run: Run) -> dict:
 
 
 def _check_scored(rollouts: epath.Path, scores: epath.Path, index: int) -> None:
-    """Raise UserError if a shard of scores is not of the failures of the rollouts in its place."""
+    """Raise UserError if a shard of scores does not match its shard of rollouts."""
     if store.shard_path(rollouts, index).exists():
         rows = store.read_table(
             rollouts, ["row", "grade", "prompt"], [index]
@@ -90,11 +105,12 @@ def _check_scored(rollouts: epath.Path, scores: epath.Path, index: int) -> None:
 
 
 def _of_the_loop(failed: list[store.Attempt], run: Run) -> list[store.Attempt]:
-    """The same attempts with the statistics that they were sampled with, which cost nothing more."""
+    """The attempts with the statistics of their own loop, which cost nothing more."""
     if run.ancestor is not None and any("demotion" not in a.stats for a in failed):
         raise UserError(
-            'config.diagnosis.statistics = "loop" wants rollouts that the ancestor read along, and those of '
-            f'{run.workdir / "rollouts"} have none of its statistics; sample them with this setting, or set "scored"'
+            'config.diagnosis.statistics = "loop" wants rollouts that the ancestor '
+            f"read along, and {run.workdir / 'rollouts'} has none of its statistics; "
+            'sample with this setting, or set "scored"'
         )
     return [dataclasses.replace(a, cost=Cost()) for a in failed]
 
@@ -102,7 +118,7 @@ def _of_the_loop(failed: list[store.Attempt], run: Run) -> list[store.Attempt]:
 def _score(
     failed: list[store.Attempt], scorer: Scorer, run: Run
 ) -> list[store.Attempt]:
-    """The same attempts with the scorer's statistics, and what scoring them cost."""
+    """The attempts with the scorer's statistics, and the cost of scoring."""
     sequences = [[*a.prompt, *a.tokens] for a in failed]
     scores = scorer.score(sequences, [len(a.prompt) for a in failed])
     two = run.ancestor is not None

@@ -1,4 +1,4 @@
-"""Attempts of every operator on the failed problems."""
+"""Stage 3, from `scores/` to `attempts/`: operators tried on the failed problems."""
 
 import dataclasses
 import itertools
@@ -23,7 +23,19 @@ from fr.types import RIGHT, UNPARSED, Problem
 
 
 def intervene(run: Run) -> dict:
-    """Try each operator `intervention.attempts` times on each failed problem; write `attempts/` and the tables."""
+    """Try each operator `intervention.attempts` times on each failed problem.
+
+    Args:
+        run: The run, with finished `rollouts/` and `scores/`.
+
+    Returns:
+        `operators` (a rate with its interval, the share of attempts whose detector
+        fired, and `outside`: the operator uses truth that no model gave), `left_out`
+        (reason by operator) and `without_verifier` (rates of votes over all rollouts).
+
+    Raises:
+        UserError: There are no failures, or rollouts that are not scored.
+    """
     config, able, left_out = run.config, {}, {}
     for part in run.parts:
         able[part], why = run.operators(part)
@@ -31,7 +43,8 @@ def intervene(run: Run) -> dict:
     failures = failures_by_problem(run.workdir / "scores")
     if not failures:
         raise UserError(
-            f"{run.workdir / 'scores'} has no failed rollout; run scripts/diagnose.py first"
+            f"{run.workdir / 'scores'} has no failed rollout; "
+            "run scripts/diagnose.py first"
         )
     if store.finished(run.workdir / "scores") != store.finished(
         run.workdir / "rollouts"
@@ -39,8 +52,8 @@ def intervene(run: Run) -> dict:
         raise UserError(
             f"{run.workdir / 'scores'} lacks rollouts; run scripts/diagnose.py again"
         )
-    # Operators look at the failures that were there when a problem was first intervened upon: more rollouts change
-    # no attempt that is made.
+    # Operators read the failures that were there when a problem was first intervened
+    # upon, so that more rollouts later change none of their attempts.
     seen = run.begin(
         "attempts", seen={name: len(failed) for name, failed in failures.items()}
     )["seen"]
@@ -78,7 +91,17 @@ def setting_of(
     failed: Sequence[tuple[np.ndarray, Trace]],
     has_ancestor: bool,
 ) -> Setting:
-    """What operators may look at: the failed attempts of a problem, as tokens and their scores."""
+    """Collect what operators may read of a problem: failed attempts and their scores.
+
+    Args:
+        run: The run.
+        problem: The failed problem.
+        failed: Token ids, [T], and scored trace of each failed attempt.
+        has_ancestor: The ancestor may be used in the decode loop.
+
+    Returns:
+        The context that is passed to `change` of an operator, for attempt 0.
+    """
     form = format_of(problem.task)
     return Setting(
         config=run.config,
@@ -96,7 +119,7 @@ def setting_of(
 
 
 def _by_operator(run: Run) -> dict[str, dict]:
-    """Share right with its interval, share of attempts whose detector fired, and whether truth came from outside."""
+    """Share right with its interval and share of attempts that fired, by operator."""
     columns = ["problem", "operator", "grade", "fire_position"]
     rows = store.read_table(run.workdir / "attempts", columns).to_pylist()
     out = {}
@@ -116,10 +139,12 @@ def _by_operator(run: Run) -> dict[str, dict]:
 
 
 def _by_vote(run: Run) -> dict[str, dict]:
-    """Accuracy where nobody knows which rollouts failed: of one of them, and of the one answer that a rule returns.
+    """Accuracy without a verifier: of one rollout, and of the answer of a vote.
 
-    majority: what most of them give. weighted: the same, each vote counting its confidence. surest: that of the
-    most confident one. Confidence is DeepConf's bottom 10 % of windows of `rewards.window` tokens.
+    majority: the most common answer. weighted: each vote counts its confidence. surest:
+        the
+    answer of the most confident rollout. Confidence is DeepConf's: the bottom 10 % of
+    windows of `rewards.window` tokens (arXiv 2508.15260).
     """
     columns = ["problem", "task", "text", "read", "grade", "forced", "top20_confidence"]
     rollouts: dict[str, list[dict]] = {}
@@ -156,9 +181,18 @@ def _by_vote(run: Run) -> dict[str, dict]:
 
 
 def vote(attempts: Sequence[dict], seed: int, by: Callable | None = None) -> bool:
-    """Whether the answer that most attempts at a problem give is right; what cannot be parsed abstains.
+    """Grade the answer that a vote over attempts at one problem returns.
 
-    `by`, of `fr.stats.pass_at_k`, takes their `confidence` into account.
+    Args:
+        attempts: Rows of attempts with `problem`, `task`, `text`, `read` and `grade`;
+            with `confidence` where `by` reads it. An attempt that was not parsed
+            abstains.
+        seed: Seed of the draw among ties.
+        by: `weighted` or `surest` of `fr.stats.pass_at_k`; None: the most common
+            answer.
+
+    Returns:
+        True if the chosen answer is right; False if every attempt abstains.
     """
     texts = [
         None if a["grade"] == UNPARSED else a.get("read") or a["text"] for a in attempts

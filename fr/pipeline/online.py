@@ -9,11 +9,10 @@ from etils import epath
 from tqdm import tqdm
 
 from fr import distributed, store
-from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.interventions import OPERATORS, Setting
 from fr.pipeline.intervene import setting_of
-from fr.pipeline.profile_tables import signals_of
+from fr.pipeline.profile_tables import profile_problem
 from fr.routing.columns import COLUMNS
 from fr.routing.router import Router
 from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
@@ -139,8 +138,7 @@ class OnlineSource:
         if failed:
             values = {}
             if self._router.columns:
-                values = problem_features(traces, config.diagnosis)
-                values |= signals_of(
+                values = profile_problem(
                     failed, case.problem, config.intervention.after, config
                 )
             operator = self._router.choose(values)

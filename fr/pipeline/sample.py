@@ -1,4 +1,4 @@
-"""Rollouts of a task by the specialist."""
+"""Stage 1, from problems to `rollouts/`: attempts of the specialist at each problem."""
 
 from fr import store
 from fr.runs.attempts import make_attempts, plan_attempt
@@ -9,10 +9,17 @@ from fr.types import GRADES, RIGHT, ROLLOUT, is_failure
 
 
 def sample(run: Run) -> dict:
-    """Draw `sampling.rollouts` attempts at each problem into `rollouts/`; returns `summarise_rollouts`.
+    """Draw `sampling.rollouts` attempts at each problem into `rollouts/`.
 
-    With `sampling.probe_cuts`, confidence in an attempt's own answer is kept beside it. With `diagnosis.statistics` =
-    loop the ancestor reads along, so that what calibrates the live detector comes from the loop that it runs in.
+    With `sampling.probe_cuts` the confidence in an attempt's own answer is stored too.
+    With `diagnosis.statistics` = loop the ancestor reads along, so that the live
+    detector is calibrated on statistics of the loop that it runs in.
+
+    Args:
+        run: The run; finished shards of its folder are kept.
+
+    Returns:
+        The summary of `summarise_rollouts`.
     """
     plan, cuts = [], run.config.sampling.probe_cuts
     reads = run.config.diagnosis.statistics == "loop" and run.ancestor is not None
@@ -28,7 +35,15 @@ def sample(run: Run) -> dict:
 
 
 def summarise_rollouts(run: Run) -> dict:
-    """Counts of problems, attempts and grades; the shares right (with its interval) and truncated."""
+    """Count problems, attempts and grades of `rollouts/`.
+
+    Args:
+        run: A run whose rollouts are finished.
+
+    Returns:
+        `problems`, `failed_problems`, `rollouts`, `grades` (numbers), `accuracy` (a
+        rate with its interval) and the share `truncated`.
+    """
     columns = ["problem", "grade", "truncated"]
     problems, grades, truncated = (
         store.read_table(run.workdir / "rollouts", columns).to_pydict().values()

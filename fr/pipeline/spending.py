@@ -8,9 +8,9 @@ from etils import epath
 
 from fr import distributed, store
 from fr.errors import UserError
+from fr.pipeline.attempt_costs import forward_tokens
 from fr.pipeline.intervene import vote
 from fr.pipeline.online import attempt_online
-from fr.pipeline.profile_tables import positions
 from fr.routing.profiles import FEATURES, read_profiles
 from fr.routing.router import FIXED, Router, fixed_router, load_router
 from fr.routing.spending import Spent, curve
@@ -129,7 +129,7 @@ def _curve(run: Run, made: dict[str, list[list[dict]]], reference: str) -> list[
 
 
 def _spent(run: Run, group: list[dict]) -> Spent:
-    costs = np.array([positions(row, run.ancestor_weight) for row in group], float)
+    costs = np.array([forward_tokens(row, run.ancestor_weight) for row in group], float)
     if run.config.intervention.verifier:
         return costs, lambda n: _solved(group[:n])
     return costs, lambda n: vote(group[:n], run.config.seed)
