@@ -148,7 +148,7 @@ def study(found: Mapping) -> list[Block]:
 
 
 def grades(found) -> list[Block]:
-    """Old grades against new ones: a `fr.pipeline.regrade.Regraded`."""
+    """Old grades against new ones: a `fr.evaluation.regrade.Regraded`."""
     from fr.types import GRADES  # imports jax, which tables of routing must not
 
     groups: dict[tuple, dict] = {}
