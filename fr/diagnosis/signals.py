@@ -32,7 +32,7 @@ KINDS = (
 # Groups whose columns cost forward tokens beyond the rollouts: ancestor scores, probes.
 PAID = ("lineage", "demotion", "confidence")
 
-# One attempt: the `fr.tasks.countdown_solver.Played` of each step. Not imported:
+# One attempt: the `fr.tasks.countdown_solver.ReplayedStep` of each step. Not imported:
 # tasks import jax, and routing reads the registry of signals without it.
 Search = Sequence[Any]
 

@@ -167,14 +167,14 @@ def legal_moves(played: Search, words: int) -> float:
 @register_search_signal("revisited")
 def revisited(played: Search, words: int) -> float:
     """Share of the legal steps that lead to an earlier state; 1 - necessity."""
-    legal = [p.again for p in played if p.legal]
+    legal = [p.repeated for p in played if p.legal]
     return float(np.mean(legal)) if legal else np.nan
 
 
 @register_search_signal("candidates")
 def candidates(played: Search, words: int) -> float:
     """Number of candidates that the search came to: its thoughts."""
-    return sum(p.thought for p in played)
+    return sum(p.candidate for p in played)
 
 
 @register_search_signal("underthinking")
@@ -183,7 +183,7 @@ def underthinking(played: Search, words: int) -> float:
 
     Words are tokens in the lineage of the package (arXiv 2501.18585).
     """
-    return next((1 - p.words / words for p in played if p.reaches), 0.0)
+    return next((1 - p.words / words for p in played if p.solves), 0.0)
 
 
 @register_signal("missing_operations", "outside", "outside")
