@@ -1,10 +1,11 @@
-"""The Countdown set-up of arXiv 2605.24396 on a pod: Qwen2.5-3B by GRPO with progressive confidence shaping."""
+"""Countdown as in arXiv 2605.24396 on a pod: Qwen2.5-3B by GRPO with PCS rewards."""
 
 from fr.config import default
 
 
 def get_config():
-    """402 steps of 128 x 5 rollouts; `scripts/train.py --dry_run` says what a device holds (docs/devices.md)."""
+    """402 steps of 128 x 5 rollouts; docs/devices.md has the memory that a device
+    needs."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "Qwen/Qwen2.5-3B"
@@ -17,9 +18,8 @@ def get_config():
     c.policy.steps = 402
     c.policy.prompts = 128
     c.policy.rollouts = 5
-    c.policy.mean = (
-        "token"  # as the paper's code, with its standard deviation of ddof 1
-    )
+    # As the paper's code, with its standard deviation of ddof 1.
+    c.policy.mean = "token"
     c.policy.minibatches = 2  # of 64 prompts
     c.policy.microbatch = 32
     c.policy.remat = True

@@ -1,10 +1,11 @@
-"""An ancestor that commits itself: in a third of its traces the answer comes before the search, and stays."""
+"""An ancestor that commits early: in a third of its traces the answer comes first."""
 
 from fr.config import default
 
 
 def get_config():
-    """The model in the package, trained on; configs/countdown_committed_study.py starts from its `specialist/`."""
+    """The bundled model, trained on; configs/countdown_committed_study.py starts from
+    it."""
     c = default()
     c.task.name = "countdown"
     c.ancestor = "countdown"

@@ -1,14 +1,17 @@
-"""Does progressive confidence shaping help where models commit themselves too early? Frozen before any of it ran.
+"""Study: progressive confidence shaping where a model commits to answers too early.
 
-The ancestor comes from configs/countdown_committed_ancestor.py, `--workdir=runs/committed`. Weight, placement and
-cuts were chosen on seed 0 and validation problems, with the ablations that docs/results/committed.md has.
+The recipe was frozen before any arm ran. The ancestor comes from
+configs/countdown_committed_ancestor.py with `--workdir=runs/committed`. Weight,
+placement and cuts were chosen on seed 0 and validation problems
+(docs/results/committed.md).
 """
 
 from fr.config import default
 
 
 def get_config():
-    """Problems of one solution; 24 steps with probes cost as many tokens as 33 without, so these are compared."""
+    """Problems of one solution. 24 steps with probes cost as many tokens as 33
+    without."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "runs/committed/specialist"
@@ -19,9 +22,8 @@ def get_config():
     c.policy.steps = 24
     c.policy.prompts = 16
     c.policy.rollouts = 8
-    c.policy.ddof = (
-        0  # this and the next two lines: as the published figures were measured
-    )
+    # This and the next two lines: as the published figures were measured.
+    c.policy.ddof = 0
     c.policy.order = "drawn"
     c.policy.center_terms = "none"
     c.policy.microbatch = 32

@@ -1,10 +1,11 @@
-"""RLSF on Countdown (arXiv 2507.21931): pairs of a model's own answers by its confidence, and DPO on them."""
+"""RLSF on Countdown (arXiv 2507.21931): DPO on pairs ranked by the model's
+confidence."""
 
 from fr.config import default
 
 
 def get_config():
-    """Ten samples at each of 256 training problems; no reference answer is read, and none is trained on."""
+    """Ten samples at each of 256 training problems; no reference answer is read."""
     c = default()
     c.algorithm = "dpo"
     c.ancestor = "countdown"

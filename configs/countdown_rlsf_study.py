@@ -1,14 +1,16 @@
-"""Does RLSF mend the calibration that GRPO spoils (arXiv 2507.21931)? From the ancestor, and on top of GRPO.
+"""Study: RLSF (arXiv 2507.21931) against the calibration error that GRPO causes.
 
-Steps of RLSF were chosen on validation problems, from the ancestor (seed 0) and from a GRPO model of seed 1: the
-lowest calibration error of the answer's span among those that cost no accuracy.
+The steps of RLSF were chosen on validation problems, from the ancestor (seed 0) and
+from a GRPO model of seed 1: the lowest calibration error of the answer's span at no
+cost in accuracy.
 """
 
 from fr.config import default
 
 _RLSF = (
     ("algorithm", "dpo"),
-    # As the published figures were measured; the source cuts the answer off and has no margin in DPO.
+    # As the published figures were measured; the source cuts the answer off and has no
+    # margin in DPO.
     ("preference.dpo_margin", "1.0"),
     ("preference.answer", "keep"),
     ("preference.learning_rate", "1e-4"),
@@ -17,7 +19,8 @@ _RLSF = (
 
 
 def get_config():
-    """For scripts/study.py: GRPO as in configs/countdown_grpo.py, RLSF as in configs/countdown_rlsf.py."""
+    """For scripts/study.py: GRPO of configs/countdown_grpo.py, RLSF of
+    countdown_rlsf.py."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "countdown"

@@ -1,10 +1,10 @@
-"""Does progressive confidence shaping help GRPO on the tiny lineage? Arms, seeds and the one primary comparison."""
+"""Study: progressive confidence shaping added to GRPO on the tiny lineage."""
 
 from fr.config import default
 
 
 def get_config():
-    """For scripts/study.py. Seeds 0 and 1 made the recipe and are not asked again."""
+    """For scripts/study.py. Seeds 0 and 1 chose the recipe and are not used again."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "countdown"
@@ -13,18 +13,16 @@ def get_config():
     c.policy.steps = 24
     c.policy.prompts = 32
     c.policy.rollouts = 8
-    c.policy.ddof = (
-        0  # this and the next two lines: as the published figures were measured
-    )
+    # This and the next two lines: as the published figures were measured.
+    c.policy.ddof = 0
     c.policy.order = "drawn"
     c.policy.center_terms = "none"
     c.policy.microbatch = 32
     c.policy.learning_rate = 3e-4
     c.policy.schedule = "cosine"
     c.policy.max_new_tokens = 128
-    c.policy.eval_every = (
-        0  # held-out problems are looked at once, behind the last step
-    )
+    # Held-out problems are measured once, after the last step.
+    c.policy.eval_every = 0
     c.sampling.max_new_tokens = 128
     c.sampling.slots = 128
     c.evaluation.samples = 16

@@ -1,10 +1,10 @@
-"""Planted causes: specialists of one ancestor, each with a known defect, a mixed one and a control; several seeds."""
+"""Planted causes: specialists of one ancestor with known defects, and a control."""
 
 from fr.config import default
 
 
 def get_config():
-    """For benchmarks/planted.py; the arms are the causes, and what they change is what the specialist learns from."""
+    """For benchmarks/planted.py: an arm is a cause, which its training data plants."""
     c = default()
     c.ancestor = "countdown"
     c.task.name = "countdown"
@@ -13,15 +13,13 @@ def get_config():
     c.sampling.max_new_tokens = 96
     c.sampling.slots = 128
     c.sampling.probe_cuts = 6
-    c.diagnosis.warmup = (
-        0.1  # the constants of configs/quickstart.py, for the same reason
-    )
+    # The constants of configs/quickstart.py, for the same reason.
+    c.diagnosis.warmup = 0.1
     c.diagnosis.window = 0.05
     c.diagnosis.quantile = 0.95
     c.diagnosis.failures = (1, 2, 4)
-    c.diagnosis.outside = (
-        True  # no router reads them; they say whether the defect is there
-    )
+    # No router reads them; they say whether the defect is there.
+    c.diagnosis.outside = True
     c.intervention.operators = (
         "retry",
         "sparse_steer",
@@ -36,7 +34,8 @@ def get_config():
     c.training.order = "drawn"  # as the published figures were measured
     c.study.ancestor = False
     c.study.seeds = (0, 1, 2)
-    # Three traces of four have the defect: what it hides is still there for the right intervention to reach.
+    # Three traces of four have the defect: what it hides is still there for the right
+    # intervention to reach.
     c.study.arms = (
         ("control", _learns(("natural", 1.0))),
         ("without_products", _learns(("without_products", 0.75), ("natural", 0.25))),

@@ -1,10 +1,10 @@
-"""The tiny lineage on Countdown: the ancestor in the package, a specialist trained in a minute, every operator."""
+"""The tiny lineage on Countdown: the bundled ancestor, a specialist, every operator."""
 
 from fr.config import default
 
 
 def get_config():
-    """About five minutes on two cores; `--config.ancestor=scratch` trains the ancestor first."""
+    """About five minutes on two cores; `--config.ancestor=scratch` trains the ancestor too."""
     c = default()
     c.ancestor = "countdown"
     c.task.name = "countdown"
@@ -14,8 +14,9 @@ def get_config():
     c.sampling.slots = 128
     c.intervention.attempts = 12
     c.training.order = "drawn"  # as the published figures were measured
-    # The source's constants are for chains of hundreds of tokens. In these, of some fifty, lengths are shares of the
-    # median failure, and the detector may fire on one token in twenty: one in a hundred is not one a chain.
+    # The source's constants are for chains of hundreds of tokens. In these, of some
+    # fifty, lengths are shares of the median failure, and the detector may fire on one
+    # token in twenty: one in a hundred is not one a chain.
     c.diagnosis.warmup = 0.1
     c.diagnosis.window = 0.05
     c.diagnosis.quantile = 0.95

@@ -1,10 +1,10 @@
-"""The mathematics set-up of arXiv 2605.24396 on a pod: Qwen3-1.7B by GRPO, shaping in the advantages."""
+"""Mathematics as in arXiv 2605.24396 on a pod: Qwen3-1.7B by GRPO with PCS."""
 
 from fr.config import default
 
 
 def get_config():
-    """Give `--config.task.path` a file of questions and answers (.jsonl or .parquet)."""
+    """`--config.task.path` names a file of questions and answers (.jsonl or .parquet)."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "Qwen/Qwen3-1.7B"
@@ -13,9 +13,8 @@ def get_config():
     c.policy.steps = 402
     c.policy.prompts = 128
     c.policy.rollouts = 5
-    c.policy.mean = (
-        "token"  # as the paper's code, with its standard deviation of ddof 1
-    )
+    # As the paper's code, with its standard deviation of ddof 1.
+    c.policy.mean = "token"
     c.policy.minibatches = 2  # of 64 prompts
     c.policy.microbatch = 32
     c.policy.remat = True

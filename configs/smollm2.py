@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct on letter counting, which it partly solves; without an ancestor two operators are left."""
+"""SmolLM2-135M-Instruct on letter counting; two operators need no ancestor."""
 
 from fr.config import default
 

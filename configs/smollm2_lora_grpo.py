@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """Two worked examples in the chat; 64 rollouts a step, sixteen at a time in the update."""
+    """Two worked examples in the chat; an update takes 64 rollouts, sixteen at a time."""
     c = default()
     c.seed = 6
     c.algorithm = "grpo"

@@ -1,10 +1,10 @@
-"""SmolLM2-135M-Instruct on a mixed task set, with every operator that needs no ancestor: a cell for each part."""
+"""SmolLM2-135M-Instruct on mixed tasks, with every operator that needs no ancestor."""
 
 from fr.config import default
 
 
 def get_config():
-    """24 problems a part; some 11,000 attempts of about 40 tokens, three quarters of an hour on two quiet cores."""
+    """24 problems per part, about 11,000 attempts; 45 minutes on two quiet cores."""
     c = default()
     c.specialist = "smollm2"
     c.task.name = "mixed"
@@ -18,7 +18,8 @@ def get_config():
     c.sampling.slots = 64
     c.sampling.chunk = 8
     c.sampling.shard_rows = 512
-    c.diagnosis.warmup = 0.1  # of the median failure, which is hardly longer than the 20 tokens of the source
+    # A share of the median failure, which is hardly longer than the source's 20 tokens.
+    c.diagnosis.warmup = 0.1
     c.intervention.operators = (
         "retry",
         "local_temp",

@@ -1,9 +1,11 @@
-"""The whole way: from the ancestor to its specialist, the failures, their diagnosis, operators and the routing table.
+"""The whole pipeline: specialist, failures, diagnosis, operators, routing table.
 
     python scripts/reproduce.py --config=configs/quickstart.py --workdir=/tmp/quickstart
 
-Killed at any moment, the same command goes on where it was and ends with the same results. Leaves rollouts/,
-scores/, attempts/, profiles.csv, routing.json, plots/, summary.json and report.html in --workdir.
+After a kill the same command continues and ends with the same results. It leaves
+rollouts/, scores/, attempts/, profiles.csv, routing.json, plots/, summary.json and
+report.html in
+--workdir.
 """
 
 from absl import flags
@@ -15,7 +17,7 @@ cli.define_flags()
 
 
 def main() -> None:
-    """Run every stage, printing what each leaves."""
+    """Run every stage and print its report."""
     config, workdir = cli.frozen_config(), epath.Path(flags.FLAGS.workdir)
     from fr import distributed
     from fr.pipeline.diagnose import diagnose
@@ -72,9 +74,9 @@ def main() -> None:
     }
     write_json(workdir / "summary.json", {**names, **stages})
     write_page(workdir, config)
-    print(
-        f"\n  report.html, summary.json, routing.json, profiles.csv, plots/, rollouts/, attempts/ are in {workdir}"
-    )
+    left = "report.html, summary.json, routing.json, profiles.csv, plots/, rollouts/"
+    print(f"
+  {left}, attempts/ are in {workdir}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ ROOMS = {
     "stats",
     "training",
 }
-OUTSIDE = {"tests", "scripts", "configs"}
+OUTSIDE = {"tests", "scripts"}
 PENDING = {
     "language": ROOMS | OUTSIDE,
     "docstrings": ROOMS,
