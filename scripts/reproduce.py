@@ -75,8 +75,7 @@ def main() -> None:
     write_json(workdir / "summary.json", {**names, **stages})
     write_page(workdir, config)
     left = "report.html, summary.json, routing.json, profiles.csv, plots/, rollouts/"
-    print(f"
-  {left}, attempts/ are in {workdir}")
+    print(f"\n  {left}, attempts/ are in {workdir}")
 
 
 if __name__ == "__main__":
