@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """0.8 million parameters; made the bundled model in under ten minutes on two cores."""
+    """0.8 million parameters; it made the bundled model in under ten minutes."""
     c = default()
     c.task.name = "countdown"
     c.ancestor = "scratch"

@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """About five minutes on two cores; `--config.ancestor=scratch` trains the ancestor too."""
+    """Minutes on two cores; `--config.ancestor=scratch` trains the ancestor too."""
     c = default()
     c.ancestor = "countdown"
     c.task.name = "countdown"

@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """`--config.task.path` names a file of questions and answers (.jsonl or .parquet)."""
+    """`--config.task.path` names the question file (.jsonl or .parquet)."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "Qwen/Qwen3-1.7B"

@@ -4,7 +4,7 @@ from fr.config import default
 
 
 def get_config():
-    """Two worked examples in the chat; an update takes 64 rollouts, sixteen at a time."""
+    """Two worked examples in the chat; an update has 64 rollouts, sixteen at once."""
     c = default()
     c.seed = 6
     c.algorithm = "grpo"
