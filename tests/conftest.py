@@ -26,6 +26,49 @@ from fr.sampling.engine import Engine
 from fr.sampling.rows import row_key
 from fr.types import Request
 
+# `pytest -m quick`: whole files that are cheap, and of others a few tests, so that every
+# room is seen within a minute. A name that is gone is an error.
+QUICK = {
+    **dict.fromkeys(
+        (
+            *("answers", "architecture", "config_parity", "countdown", "declaration"),
+            *("files", "grading", "interventions", "labels", "layering", "locks"),
+            *("pages", "plans", "posterior", "profiles", "rewards", "rule", "stages"),
+            *("stats", "steps", "store", "style", "tokenizers", "true_rates"),
+        )
+    ),
+    "cli": ("test_bad_settings",),
+    "decode": ("test_tokens_and_log_probs_of_a_naive_loop",),
+    "distributed": ("test_flags_that_do_not_fit_are_named",),
+    "logits": ("test_a_uniform_is_inverted",),
+    "objective": ("test_loss_and_gradient_of_every_weight_and_mean",),
+    "training": (
+        "test_packing_by_hand",
+        "test_loss_is_the_mean_over_learnt_tokens",
+    ),
+    "transformer": ("test_cached_is_uncached",),
+    "weights": ("test_save_then_load_is_bitwise",),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the short form."""
+    seen: dict[str, set[str]] = {}
+    for item in items:
+        file, name = item.path.stem.removeprefix("test_"), item.name.split("[")[0]
+        seen.setdefault(file, set()).add(name)
+        if file in QUICK and (QUICK[file] is None or name in QUICK[file]):
+            item.add_marker("quick")
+    named = {
+        f"{f}::{n}" for f, names in QUICK.items() if f in seen for n in names or ()
+    }
+    gone = {n for n in named if n.split("::")[1] not in seen[n.split("::")[0]]}
+    # Only where all files are collected: tests named by their ids are few.
+    if gone and len(seen) > 50:
+        raise pytest.UsageError(f"QUICK of tests/conftest.py names {sorted(gone)}")
+
+
 CHARACTERS = (
     "\n 0123456789+-*/()=<>.,:?"
     + "abcdefghijklmnopqrstuvwxyz"
