@@ -44,9 +44,8 @@ def probes_part(bench: Bench) -> Part:
         tuple(range(CUE)),
         {"own": (tuple(range(ANSWER)),)},
     )
-    tokens = (
-        finished * CUTS * (CUE + ANSWER)
-    )  # the last token of an answer is not read, that before a cut is
+    # An answer's last token is not read; the token before a cut is.
+    tokens = finished * CUTS * (CUE + ANSWER)
     # A whole number of rollouts, as many as the slots have room for.
     asked = max(1, bench.rows // (CUTS * SAMPLES))
     forced = [

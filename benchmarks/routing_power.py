@@ -106,10 +106,8 @@ def _one_interaction(
         correct, found.profiles.attempts, draws, rng, headroom=seed % 10 == 0
     )
     truth = found.rates.max(axis=1).mean() - found.rates.mean(axis=0).max()
-    low, high = (
-        told.headroom.low - 1e-9,
-        told.headroom.high + 1e-9,
-    )  # where nothing differs, all are 0
+    # where nothing differs, all are 0
+    low, high = (told.headroom.low - 1e-9, told.headroom.high + 1e-9)
     return told.p, (low <= truth <= high) if seed % 10 == 0 else np.nan
 
 

@@ -40,9 +40,8 @@ class Settings:
     parts: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
     repeats: int = 3  # timed runs of each job
-    engine: dict = dataclasses.field(
-        default_factory=dict
-    )  # chunk, prefill and tau of our engines
+    # chunk, prefill and tau of our engines
+    engine: dict = dataclasses.field(default_factory=dict)
     policy: PolicyConfig | None = None  # of the update; None: as large as the form says
 
 

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from benchmarks.systems import Command, System, SystemFailed
 from benchmarks.workload import Workload
 
-KINDS = {
-    "tokens_per_s": False,
-    "with_stats": True,
-}  # name in the JSON: whether statistics are asked for
+# name in the JSON: whether statistics are asked for
+KINDS = {"tokens_per_s": False, "with_stats": True}
 
 
 @dataclasses.dataclass

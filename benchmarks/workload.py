@@ -90,7 +90,6 @@ DEFAULT = Workload(
     "word_problems", problems=8, rollouts=16, new_tokens=64, prompt_tokens=32, batches=1
 )
 FULL = dataclasses.replace(DEFAULT, problems=64, new_tokens=128, batches=64 * 16)
-SEEK = dataclasses.replace(
-    DEFAULT, new_tokens=16
-)  # which number of rows suits a system best
+# which number of rows suits a system best
+SEEK = dataclasses.replace(DEFAULT, new_tokens=16)
 SHORT = Workload("countdown", problems=2, rollouts=8, new_tokens=16, prompt_tokens=8)

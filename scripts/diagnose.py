@@ -1,6 +1,8 @@
-"""Token scores of the failed rollouts in --workdir, and the problem-level features: `scores/`, `profiles.csv`.
+"""Score the failed rollouts of --workdir and compute problem-level features.
 
-python scripts/diagnose.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+    python scripts/diagnose.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+
+Writes scores/ and profiles.csv to --workdir.
 """
 
 from absl import flags

@@ -1,11 +1,13 @@
-"""Measure a model: accuracy, pass@k, calibration, and whether its confidence comes before its reasoning.
+r"""Measure a model: accuracy, pass@k, calibration, and how early its confidence comes.
 
-    python scripts/evaluate.py --config=configs/quickstart.py --workdir=/tmp/before --model=countdown
-    python scripts/evaluate.py --config=configs/quickstart.py --workdir=/tmp/after --model=/tmp/run/specialist \
-        --against=/tmp/before
+    python scripts/evaluate.py --config=configs/quickstart.py --workdir=/tmp/before \
+        --model=countdown
+    python scripts/evaluate.py --config=configs/quickstart.py --workdir=/tmp/after \
+        --model=/tmp/run/specialist --against=/tmp/before
 
-Killed at any moment, the same command goes on where it was. `--config.evaluation.sampled=True` samples answers
-behind the cuts too, as the papers do, and compares. Leaves evaluation/ and evaluation.json in --workdir.
+Killed at any moment, the same command continues. `--config.evaluation.sampled=True`
+also samples answers after each cut, as the papers do, and compares. Writes evaluation/
+and evaluation.json to --workdir.
 """
 
 from absl import flags

@@ -1,12 +1,13 @@
-"""Grade the stored attempts of a run again with today's graders, and show what changes; nothing is sampled.
+"""Grade the stored attempts of a run again with today's graders and show what changes.
 
     python scripts/grade.py --workdir=/tmp/run
     python scripts/grade.py --workdir=/tmp/run --write
 
-Reads every folder of attempts in --workdir (rollouts/, attempts/, evaluation/, ...), in which the question, the
-reference and the text are kept, so that neither the model nor the file of questions is needed. With --write each
-shard whose grades differ is replaced whole, and its old grades stay in the columns earlier_grade and
-earlier_grader; the files that were made of the old grades are listed with the script that makes them again.
+Reads every folder of attempts in --workdir (rollouts/, attempts/, evaluation/, ...).
+They hold question, reference and text, so neither the model nor the file of questions
+is needed, and no token is sampled. With --write each shard with changed grades is
+replaced whole; the old grades stay in the columns earlier_grade and earlier_grader.
+Files made from the old grades are listed, each with the script that makes it again.
 """
 
 from absl import flags

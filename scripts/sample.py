@@ -1,6 +1,8 @@
-"""Rollouts of a task by a model, graded and kept whole: `rollouts/*.parquet` in --workdir.
+"""Sample rollouts of a task by a model, grade and store them.
 
-python scripts/sample.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+    python scripts/sample.py --config=configs/smollm2.py --workdir=/tmp/smollm2
+
+Writes rollouts/*.parquet to --workdir.
 """
 
 from absl import flags

@@ -1,10 +1,13 @@
-"""Compare trainings: every arm of config.study with every seed is trained, evaluated, and compared with the others.
+r"""Compare trainings: train and evaluate every arm of config.study with every seed.
 
-    python scripts/study.py --config=configs/countdown_study.py --workdir=/tmp/study --jobs=2
+    python scripts/study.py --config=configs/countdown_study.py --workdir=/tmp/study \
+        --jobs=2
 
-An arm is a name and the settings that it changes; `from` among them names the arm whose model of the same seed it
-starts from. Its trainings are scripts/train.py and scripts/evaluate.py, one process each, in WORKDIR/ARM/seed-N,
-where log.txt is what they say. Killed at any moment, the same command goes on. Leaves study.json in --workdir.
+An arm is a name and the settings that it changes. Its setting `from` names the arm
+whose model of the same seed is the start. Each training runs scripts/train.py and
+scripts/evaluate.py, one process each, in WORKDIR/ARM/seed-N, and log.txt there holds
+their output. Killed at any moment, the same command continues. Writes study.json to
+--workdir.
 """
 
 import functools
@@ -100,7 +103,9 @@ def evaluate_ancestor(config: Config, workdir: str) -> None:
 
 
 def evaluate(folder: epath.Path, model: PathLike) -> None:
-    """Evaluate a model by the config as it stands, the same for all: only models differ."""
+    """Evaluate a model by the config, the same for all: only models
+    differ.
+    """
     from fr.evaluation.study import EVALUATED
 
     if not (folder / EVALUATED / "evaluation.json").exists():

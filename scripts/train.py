@@ -1,12 +1,15 @@
-"""Train the models of a lineage that the config does not name: `ancestor/` and `specialist/` in --workdir.
+r"""Train the models of a lineage that the config does not name.
 
-    python scripts/train.py --config=configs/countdown_ancestor.py --workdir=/tmp/ancestor
+    python scripts/train.py --config=configs/countdown_ancestor.py \
+        --workdir=/tmp/ancestor
     python scripts/train.py --config=configs/countdown_grpo.py --workdir=/tmp/grpo
 
-`--config.algorithm` says how the specialist is made of its ancestor; reward_model makes `reward_model/` in its place,
-which answers nothing and which the reward term of that name asks (`--config.rewards.model=FOLDER`). Killed at any
-moment, the same command goes on from the newest checkpoint and ends with the same bytes. Leaves models that
-`fr.models.load` and transformers open, each with checkpoints/, metrics.jsonl and timings.jsonl.
+`--config.algorithm` selects how the specialist is trained from its ancestor. The
+algorithm reward_model trains `reward_model/` instead, a model without answers that the
+reward term `reward_model` reads (`--config.rewards.model=FOLDER`). Killed at any
+moment, the same command continues from the newest checkpoint and ends with the same
+bytes. Writes `ancestor/` and `specialist/` to --workdir: models that `fr.models.load`
+and transformers open, each with checkpoints/, metrics.jsonl and timings.jsonl.
 """
 
 from absl import flags
@@ -41,8 +44,9 @@ def main() -> None:
     made = train_lineage(config, flags.FLAGS.workdir, flags.FLAGS.redo)
     if not made:
         raise UserError(
-            'nothing to train: set config.ancestor = "scratch", or the steps of the algorithm (training.steps, '
-            "policy.steps, preference.steps) and no config.specialist"
+            'nothing to train: set config.ancestor = "scratch", or the steps of the '
+            "algorithm (training.steps, policy.steps, preference.steps) and no "
+            "config.specialist"
         )
     for folder in made:
         distributed.print0(
