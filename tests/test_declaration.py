@@ -38,7 +38,7 @@ def test_a_declaration_counts_only_before_the_outcomes_and_as_it_was_made(tmp_pa
     (tmp_path / DECLARATION).write_text(json.dumps(text))
     assert not restore(tmp_path).intact and "altered" in str(restore(tmp_path))
     (tmp_path / DECLARATION).write_text('{"content": {}}')
-    with pytest.raises(UserError, match="no declaration of this version"):
+    with pytest.raises(UserError, match="not a declaration of this version"):
         restore(tmp_path)
 
 

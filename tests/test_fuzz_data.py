@@ -116,7 +116,7 @@ FORMATS = {
     "stages": Format(_stages, stages.FILE, stages.read_stages, True),
     "plan": Format(
         lambda f: make(f / "rows", asked(*"abcdefg")),
-        plans.path_of("rows").name,
+        plans.plan_path("rows").name,
         lambda f: plans.read_plan(f / "rows"),
         True,
     ),

@@ -14,7 +14,7 @@ from fr.config import Config, TaskConfig
 from fr.errors import UserError
 from fr.models import Model, load, save
 from fr.models.sharding import check_heads
-from fr.runs.fit import check_vocabularies, pair, with_template
+from fr.runs.compatibility import check_vocabularies, pair_ancestor, with_template
 from fr.sampling import token_stats
 
 
@@ -43,12 +43,12 @@ def test_special_tokens_that_differ_are_left_out_and_named(tiny_model):
         _with(tiny_model, "<|user|>", "<think>"),
         _with(tiny_model, "<|user|>", "<|box|>", "<|more|>"),
     )
-    ancestor, said = pair(ours, theirs)
+    ancestor, said = pair_ancestor(ours, theirs)
     assert ancestor.config.masked == (n + 1, n + 2)
     assert (
         "'<think>', there '<|box|>'" in said and "'nothing', there '<|more|>'" in said
     )
-    assert pair(ours, ours) == (ours, "")
+    assert pair_ancestor(ours, ours) == (ours, "")
 
 
 def test_ordinary_tokens_that_differ_are_refused_with_the_first_of_them(tiny_model):
@@ -57,20 +57,20 @@ def test_ordinary_tokens_that_differ_are_refused_with_the_first_of_them(tiny_mod
         UserError,
         match=r"1 ids are other tokens .*\('a', there '\u00e4'\); an ancestor must share",
     ):
-        pair(tiny_model, other)
+        pair_ancestor(tiny_model, other)
     with pytest.raises(UserError, match="must share the vocabulary"):
         check_vocabularies(tiny_model, other, "a reward model")
 
 
 def test_an_ancestor_without_a_tokenizer_takes_the_specialists(tiny_model):
     bare = dataclasses.replace(tiny_model, tokenizer=None, name="bare")
-    assert pair(tiny_model, bare) == (
+    assert pair_ancestor(tiny_model, bare) == (
         bare,
-        "bare has no tokenizer: that of tiny is taken for it",
+        "bare has no tokenizer: the tokenizer of tiny is used",
     )
     wide = dataclasses.replace(bare, config=dataclasses.replace(bare.config, vocab=200))
     with pytest.raises(UserError, match="bare has no tokenizer"):
-        pair(tiny_model, wide)
+        pair_ancestor(tiny_model, wide)
 
 
 def test_a_masked_id_has_no_log_ratio_and_moves_no_other(tau=0.6):

@@ -11,19 +11,19 @@ from test_store import ATTEMPTS
 from fr import store
 from fr.errors import UserError
 from fr.runs import plans
-from fr.runs.plans import Asked
+from fr.runs.plans import PlannedRow
 
 
 def asked(*names, group=0):
     return [
-        Asked(n, np.array([1, len(n)], np.int32), np.array([3, 4], np.uint32), group)
+        PlannedRow(n, np.array([1, len(n)], np.int32), np.array([3, 4], np.uint32), group)
         for n in names
     ]
 
 
 def make(folder, rows, size=2):
     """Settle a plan and make the shards that are missing."""
-    shards = plans.settle(folder, rows, size)
+    shards = plans.extend_plan(folder, rows, size)
     for i, places in enumerate(shards):
         if i not in store.finished(folder):
             made = [
@@ -65,7 +65,7 @@ def test_a_larger_plan_adds_shards_and_changes_none(tmp_path):
 def test_an_interrupted_run_makes_the_shards_that_it_would_have_made(tmp_path):
     rows = [*asked("a", "b", "c"), *asked("d", "e", group=1)]
     make(tmp_path / "whole", rows)
-    plans.settle(tmp_path / "killed", rows, 2)
+    plans.extend_plan(tmp_path / "killed", rows, 2)
     (tmp_path / "killed").mkdir()
     shutil.copy(
         store.shard_path(tmp_path / "whole", 2),
@@ -82,7 +82,7 @@ def test_rows_that_are_asked_something_else_or_are_gone(tmp_path):
     rows = asked("a", "b", "c")
     make(tmp_path, rows)
     with pytest.raises(UserError, match="b was asked something else"):
-        plans.settle(
+        plans.extend_plan(
             tmp_path,
             [rows[0], dataclasses.replace(rows[1], prompt=np.array([9])), rows[2]],
             2,
@@ -90,7 +90,7 @@ def test_rows_that_are_asked_something_else_or_are_gone(tmp_path):
     with pytest.raises(
         UserError, match="holds c, which this run does not plan.*--redo="
     ):
-        plans.settle(tmp_path, rows[:2], 2)
+        plans.extend_plan(tmp_path, rows[:2], 2)
 
 
 def damage_copy(folder):
@@ -152,7 +152,7 @@ def test_a_shard_that_does_not_hold_its_rows(tmp_path, damage, said):
     make(tmp_path, rows)
     damage(tmp_path)
     for reader in (
-        lambda: plans.settle(tmp_path, rows, 2),
+        lambda: plans.extend_plan(tmp_path, rows, 2),
         lambda: plans.complete(tmp_path, "sample.py"),
     ):
         with pytest.raises(UserError, match=said) as refused:
@@ -171,16 +171,16 @@ def test_a_missing_shard_is_named_before_a_stage_reads_the_others(tmp_path):
 
 def test_a_folder_from_before_there_were_plans(tmp_path):
     make(tmp_path, asked("a", "b", "c"))
-    plans.path_of(tmp_path).unlink()
+    plans.plan_path(tmp_path).unlink()
     assert plans.complete(tmp_path, "sample.py") == [0, 1]
     assert make(tmp_path, asked("a", "b", "c", "d")) == [[0, 1], [2], [3]]
 
 
 def test_a_damaged_plan_is_refused(tmp_path):
     make(tmp_path, asked("a", "b", "c"))
-    data = plans.path_of(tmp_path).read_bytes()
+    data = plans.plan_path(tmp_path).read_bytes()
     for end in (0, 5, len(data) // 2, len(data) - 1):
-        plans.path_of(tmp_path).write_bytes(data[:end])
+        plans.plan_path(tmp_path).write_bytes(data[:end])
         with pytest.raises(UserError, match="is damaged"):
             plans.read_plan(tmp_path)
 

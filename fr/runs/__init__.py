@@ -1,1 +1,1 @@
-"""A run: its settings, models, problems and folder, and what each stage was made with."""
+"""A run: config, models, problems and folder, and a record of how stages were made."""

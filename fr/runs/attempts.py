@@ -1,8 +1,12 @@
-"""From a plan of rows to graded attempts in the store, shard by shard: a killed run loses one shard at most."""
+"""From planned requests to graded attempts in the store, shard by shard.
+
+A killed run loses at most the shard that each process was working on.
+"""
 
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -11,7 +15,7 @@ from fr import distributed, store
 from fr.interrupts import check
 from fr.interventions import Change
 from fr.models.model import check_context
-from fr.runs.plans import Asked, settle
+from fr.runs.plans import PlannedRow, extend_plan
 from fr.runs.run import Run
 from fr.sampling.rows import row_key
 from fr.sampling.sources import Plan, Resume, Speak
@@ -20,25 +24,23 @@ from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all, grader_version
 from fr.types import Confidence, Cost, Probe, Problem, Request, Rollout
 
-# What to ask of a finished attempt, from its problem and tokens; None: nothing.
+# The probe of a finished attempt, from its problem and token ids; None: no probe.
 Ask = Callable[[Problem, np.ndarray], Probe | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """One attempt to make: its row, and what the row cannot say of itself."""
+    """One attempt to make: its request, and what the request does not say."""
 
-    row: Request
-    problem: Problem
-    operator: str
-    attempt: int
-    reads_ancestor: bool
-    cue: int = (
-        0  # tokens at the end of the prompt that the grader reads before the new text
-    )
-    speak: Callable[[np.ndarray], Resume] | None = (
-        None  # to the row, at its pause tokens
-    )
+    row: Request  # prompt, key and sampling parameters
+    problem: Problem  # the problem that is attempted
+    operator: str  # its name
+    attempt: int  # index among the problem's attempts by this operator
+    reads_ancestor: bool  # the ancestor reads along in the decode loop
+    # Tokens at the end of the prompt that the grader reads before the new text.
+    cue: int = 0
+    # Called with the row's tokens at its pause tokens; gives what to insert.
+    speak: Callable[[np.ndarray], Resume] | None = None
 
 
 def plan_attempt(
@@ -50,7 +52,20 @@ def plan_attempt(
     own: dict,
     reads: bool,
 ) -> Planned:
-    """An attempt under the run's sampling settings, changed by what the operator sets of its own."""
+    """Plan an attempt under the run's sampling settings, changed by an operator's own.
+
+    Args:
+        run: The run, whose seed and specialist are read.
+        prompt: Token ids of the whole prompt.
+        problem: The problem that is attempted.
+        operator: Name of the operator; `fr.types.ROLLOUT` for a plain rollout.
+        attempt: Index among the problem's attempts by this operator.
+        own: Fields of SamplingParams that differ from `config.sampling`.
+        reads: The ancestor reads along in the decode loop.
+
+    Returns:
+        The planned attempt; its key depends on seed, problem, operator and index alone.
+    """
     c = run.config.sampling
     params = {
         "temperature": c.temperature,
@@ -79,7 +94,21 @@ def plan_change(
     change: Change,
     reads: bool,
 ) -> Planned:
-    """An attempt as an operator changes it; what it keeps of a failed one is read with the prompt and graded."""
+    """Plan an attempt as an operator changes it.
+
+    Args:
+        run: The run.
+        prompt: Token ids of the problem's prompt.
+        problem: The problem that is attempted.
+        operator: Name of the operator.
+        attempt: Index among the problem's attempts by this operator.
+        change: The operator's edit. Tokens that it keeps of a failed attempt follow the
+            prompt, and the grader reads them.
+        reads: The ancestor reads along in the decode loop.
+
+    Returns:
+        The planned attempt.
+    """
     if change.prompt is not None:
         prompt = run.specialist.encode(change.prompt)
     planned = plan_attempt(
@@ -91,30 +120,44 @@ def plan_change(
 def make_attempts(
     run: Run, plan: Sequence[Planned], name: str, ask: Ask | None = None
 ) -> None:
-    """Make every attempt of the plan that the folder `name` does not have; each process makes its share of them.
+    """Make every attempt of a plan that a folder does not have yet.
 
-    Returns when the folder is whole. What `ask` wants to know of an attempt is found while that is in the cache. A
-    shard holds only rows that read the ancestor, or only rows that do not: the latter never pay for it.
+    Each process makes its share of the shards; the call returns when the folder is
+    whole. A shard holds only rows that read the ancestor, or only rows that do not, so
+    that the latter never pay for it.
+
+    Args:
+        run: The run.
+        plan: All attempts of the stage.
+        name: Folder of the run, which is also the stage's name.
+        ask: Gives the probe of a finished attempt, which is answered from the cache.
     """
     folder = run.workdir / name
     run.begin(name)
-    asked = [
-        Asked(p.row.id, np.array(p.row.prompt, np.int32), p.row.key, p.reads_ancestor)
+    wanted = [
+        PlannedRow(
+            p.row.id, np.array(p.row.prompt, np.int32), p.row.key, p.reads_ancestor
+        )
         for p in plan
     ]
     found: list[list[list[int]]] = []
-    settled = lambda: found.append(
-        settle(folder, asked, run.config.sampling.shard_rows)
-    )
-    distributed.in_turn(f"{name} plan", settled)
+
+    def extend() -> None:
+        found.append(extend_plan(folder, wanted, run.config.sampling.shard_rows))
+
+    distributed.in_turn(f"{name} plan", extend)
     shards = [[plan[place] for place in shard] for shard in found[0]]
     have = store.finished(folder)
     longest = max((len(p.row.prompt) + p.row.params["budget"] for p in plan), default=1)
-    models = [run.specialist] + [run.ancestor] * any(p.reads_ancestor for p in plan)
+    models = [run.specialist]
+    if run.ancestor and any(p.reads_ancestor for p in plan):
+        models.append(run.ancestor)
     check_context(
         models, longest, f"the longest row of {name}", "config.sampling.max_new_tokens"
     )
-    mine = distributed.assign_shards(name, [i for i in range(len(shards)) if i not in have])
+    mine = distributed.assign_shards(
+        name, [i for i in range(len(shards)) if i not in have]
+    )
     with tqdm(
         total=sum(len(shards[i]) for i in mine),
         desc=distributed.label(name),
@@ -130,7 +173,7 @@ def make_attempts(
 
 
 def _shown(bar: tqdm) -> Callable[[int], None]:
-    """Progress of a bar, and a point at which a lost Ctrl-C is heard."""
+    """Progress of a bar, and a point at which an interrupt is noticed."""
 
     def update(count: int) -> None:
         bar.update(count)
@@ -140,13 +183,13 @@ def _shown(bar: tqdm) -> Callable[[int], None]:
 
 
 def _plan(planned: Sequence[Planned], ask: Ask | None) -> Plan | None:
-    """The question in the form that the engine takes."""
+    """The probe function in the form that the engine takes."""
     problems = {p.row.id: p.problem for p in planned}
     return None if ask is None else lambda row, tokens: ask(problems[row.id], tokens)
 
 
 def _speak(planned: Sequence[Planned]) -> Speak:
-    """Whoever planned a row speaks for it."""
+    """One pause function for all rows: each row's own answers."""
     said = {p.row.id: p.speak for p in planned}
     return lambda row, tokens: said[row.id](tokens) if said[row.id] else Resume()
 
@@ -154,7 +197,16 @@ def _speak(planned: Sequence[Planned]) -> Speak:
 def graded(
     run: Run, planned: Sequence[Planned], rollouts: Sequence[Rollout]
 ) -> list[store.Attempt]:
-    """Finished rollouts as records of the store, in their order."""
+    """Grade finished rollouts and make records of the store.
+
+    Args:
+        run: The run, whose task grades.
+        planned: The attempts as planned, [B].
+        rollouts: The rollouts, [B].
+
+    Returns:
+        Records in the same order, [B].
+    """
     # Without the stop token; a pushed token is part of the text.
     new = [r.tokens if r.truncated else r.tokens[:-1] for r in rollouts]
     texts = [run.specialist.decode(tokens) for tokens in new]
@@ -164,7 +216,7 @@ def graded(
 
 
 def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
-    """What the grader reads: a forced answer with the cue that asked for it, a thought from its beginning."""
+    """Text for the grader: a forced answer with its cue, a thought with its start."""
     prompt = planned.row.prompt[: len(planned.row.prompt) - planned.cue]
     if planned.cue:
         cue = planned.row.prompt[-planned.cue :]
@@ -174,8 +226,18 @@ def _with_cue(run: Run, planned: Planned, tokens: np.ndarray, text: str) -> str:
 
 def graded_columns(
     problem: Problem, text: str, read: str, grade: str
-) -> dict[str, str | None]:
-    """What the store keeps of an attempt's problem, text and grade, so that it can be graded again without them."""
+) -> dict[str, Any]:
+    """Columns of the store from which an attempt can be graded again without its task.
+
+    Args:
+        problem: The problem.
+        text: The new tokens, decoded.
+        read: The text that the grader read.
+        grade: One of `fr.types.GRADES`.
+
+    Returns:
+        Values by column: problem, text, answer, grade and version of the grader.
+    """
     return {
         "problem": problem.id,
         "task": problem.task,
@@ -190,8 +252,16 @@ def graded_columns(
     }
 
 
-def sampled_columns(row: Request, rollout: Rollout) -> dict:
-    """Columns of the store that say what was asked and drawn."""
+def sampled_columns(row: Request, rollout: Rollout) -> dict[str, Any]:
+    """Columns of the store that a request and its rollout fill.
+
+    Args:
+        row: The request.
+        rollout: Its rollout, of T tokens.
+
+    Returns:
+        Values by column; per-token columns are [T].
+    """
     return {
         "row": row.id,
         "key": row.key,
@@ -226,7 +296,7 @@ def _record(
 
 
 def _confidence(found: Confidence | None) -> dict[str, np.ndarray]:
-    """Columns of the store."""
+    """Columns of the store that a probe fills."""
     if found is None:
         return {}
     columns = {f"{name}_probability": found.probability(name) for name in found.logp}
@@ -235,7 +305,10 @@ def _confidence(found: Confidence | None) -> dict[str, np.ndarray]:
 
 
 def _cost(rollout: Rollout, reads_ancestor: bool) -> Cost:
-    """Positions of this attempt alone: it is charged its whole prompt, though siblings share the prefill."""
+    """Forward tokens of this attempt alone.
+
+    It is charged its whole prompt, though siblings share the prefill.
+    """
     prompt, forced = len(rollout.row.prompt), int(rollout.forced.sum())
     return Cost(
         prefill=prompt,

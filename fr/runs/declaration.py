@@ -1,4 +1,4 @@
-"""What a run compares, written and hashed before its outcomes are read.
+"""Declaration of a run's comparisons, hashed before its outcomes are read.
 
 `declaration.json` in the workdir holds it.
 """
@@ -18,7 +18,7 @@ DECLARATION = "declaration.json"
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What is compared, and when that was written down.
+    """The comparisons of a run, and the time at which they were written down.
 
     Attributes:
         content: Plain values.
@@ -47,8 +47,8 @@ class Declaration:
     def __str__(self) -> str:
         if not self.intact:
             return (
-                f"{DECLARATION} was altered: its content is not what was hashed; nothing "
-                "counts as declared"
+                f"{DECLARATION} was altered: its content is not what was hashed; "
+                "nothing counts as declared"
             )
         at, named = self.declared[:19], f"(sha256 {self.sha256[:12]})"
         changed = ""
@@ -119,7 +119,7 @@ def restore(workdir: PathLike) -> Declaration | None:
         What `record` wrote; None without a file.
 
     Raises:
-        UserError: The file is no declaration.
+        UserError: The file is not a declaration.
     """
     path = epath.Path(workdir) / DECLARATION
     if not path.exists():
@@ -127,7 +127,7 @@ def restore(workdir: PathLike) -> Declaration | None:
     found = read_object(path)
     if found.keys() != {field.name for field in dataclasses.fields(Declaration)}:
         raise UserError(
-            f"{path}: is no declaration of this version; remove it to declare again"
+            f"{path}: is not a declaration of this version; remove it to declare again"
         )
     return Declaration(**found | {"changes": tuple(found["changes"])})
 

@@ -1,4 +1,7 @@
-"""What a run is made of beside its settings: questions, weights, grader and surroundings, as hashes and versions."""
+"""Inputs of a run beside its settings, as hashes and versions.
+
+They are questions, weights, the grader and the surroundings.
+"""
 
 import hashlib
 import importlib.metadata
@@ -38,7 +41,18 @@ def inputs_of(
     source: str,
     ancestor: str | None = None,
 ) -> dict:
-    """Hashes and versions by the names that `fr.config.reads` lists."""
+    """Collect the inputs of a run that its settings do not hold.
+
+    Args:
+        task: Makes the prompts.
+        problems: All problems, in order.
+        specialist: The loaded model.
+        source: Folder or name that the specialist was loaded from.
+        ancestor: Source of the ancestor, if there is one.
+
+    Returns:
+        Hashes and versions by the names that `fr.config.reads` lists.
+    """
     found = {
         "questions": [_question(task, problem) for problem in problems],
         "specialist": weights_of(source, specialist),
@@ -56,7 +70,16 @@ def begin_training(
     start: Model | None,
     more: dict | None = None,
 ) -> None:
-    """Check the folder of a training and note what it is made with; `start` None: random numbers."""
+    """Check the folder of a training and record how it is made.
+
+    Args:
+        workdir: Folder of the run.
+        stage: Name of the stage.
+        config: All settings.
+        source: Folder or name of the model that training starts from.
+        start: That model; None: training starts from random numbers.
+        more: Further inputs by name.
+    """
     inputs = {"surroundings": surroundings()} | (
         {"start": weights_of(source, start)} if start else {}
     )
@@ -66,14 +89,22 @@ def begin_training(
 
 
 def weights_of(source: str, model: Model | None = None) -> str:
-    """A hash of the files of a model: weights, config, tokenizer and chat template."""
+    """Hash the files of a model: weights, config, tokenizer and chat template.
+
+    Args:
+        source: Folder, file or name of the model.
+        model: The loaded model; one with a `fingerprint` is not read from disk.
+
+    Returns:
+        32 hexadecimal digits, or the model's fingerprint.
+    """
     if (known := getattr(model, "fingerprint", None)) is not None:
         return str(known() if callable(known) else known)
     path, digest = _locate(source), hashlib.sha256()
     if path.is_file():
         files = [path]
     else:
-        # The files of a model lie in its folder; a checkpoint has folders of its own.
+        # A model's files are in its folder; a checkpoint has folders inside it.
         files = sorted(
             f for f in path.iterdir() if f.is_file() and f.suffix in _WEIGHTS
         )
@@ -89,15 +120,15 @@ def weights_of(source: str, model: Model | None = None) -> str:
 
 
 def grader() -> dict[str, str]:
-    """The version of the grader and of the packages that decide with it; "absent" is one of the values."""
+    """Versions of the grader and of the packages that it uses; "absent" if missing."""
     return {"fr": grader_version(), **{name: _version(name) for name in _GRADERS}}
 
 
 def surroundings() -> dict[str, str]:
-    """What surrounds a run and may change the last digits of its numbers."""
+    """Versions, devices and variables that may change the last digits of numbers."""
     found = {name: _version(name) for name in _PACKAGES}
     found |= {name: os.environ.get(name, "") for name in _VARIABLES}
-    # What several processes set for themselves: their results are those of one.
+    # A flag that several processes add, whose results are the results of one process.
     found["XLA_FLAGS"] = found["XLA_FLAGS"].replace(f"{OWN_FLAG} ", "")
     found["device"] = jax.local_devices()[0].device_kind
     return found

@@ -1,4 +1,4 @@
-"""Names that settings hold, checked before the first token and before anything is made."""
+"""Names in settings, checked before a model is loaded or a file is made."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +10,16 @@ from fr.routing.router import FIXED, POLICIES
 
 
 def check_names(config: Config, training: bool = False) -> None:
-    """Raise UserError for an operator, and with `training` a reward term or kind of trace, that is not known."""
+    """Check the registered names that settings hold.
+
+    Args:
+        config: All settings.
+        training: Check reward terms and kinds of traces too.
+
+    Raises:
+        UserError: An operator, reward term or kind of trace is unknown (the message
+            suggests a name), or a name is given twice.
+    """
     _known(
         "intervention.operators", config.intervention.operators, OPERATORS, "operator"
     )
@@ -19,7 +28,14 @@ def check_names(config: Config, training: bool = False) -> None:
 
 
 def check_policy(name: str) -> None:
-    """Raise UserError for a policy of routing that does not exist, or that always takes an unknown operator."""
+    """Check the name of a routing policy.
+
+    Args:
+        name: As given to --policy.
+
+    Raises:
+        UserError: The policy, or the operator of `fixed:OPERATOR`, is unknown.
+    """
     if name.startswith(FIXED):
         _known("policy", [name.removeprefix(FIXED)], OPERATORS, "operator", "--")
     else:
@@ -27,7 +43,7 @@ def check_policy(name: str) -> None:
 
 
 def _check_training(config: Config) -> None:
-    # Here, because they need jax's training side.
+    # Imported here, because they load the training side of jax.
     from fr.rewards import TERMS
     from fr.tasks.countdown_traces import TRACES
 

@@ -1,8 +1,9 @@
-"""Which rows the shards of a folder hold: fixed when a row is first planned, so that a run can grow and be checked.
+"""Plans: the rows of each shard of a folder, fixed when a row is first planned.
 
-`FOLDER.plan.parquet` lists every row with its shard and a hash of what it is asked. It stands beside the folder,
-whose files are then attempts and nothing else. A larger plan adds rows in new shards; those that are there are
-compared with it row by row, and keep their place.
+`FOLDER.plan.parquet` lists every row with its shard and a hash of its prompt and key.
+It is beside the folder, which holds attempts alone. A larger plan adds rows in new
+shards; the rows of existing shards are compared one by one and keep their place. So a
+run can grow, and a changed input is noticed.
 """
 
 import dataclasses
@@ -27,36 +28,48 @@ _REMEDY = "remove it and start the same command again"
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """A row as it is planned: its name, what it is asked, and the group that it shares shards with."""
+class PlannedRow:
+    """A row of a plan: its name, its prompt and key, and its group."""
 
-    row: str
+    row: str  # unique name
     prompt: np.ndarray  # int32, token ids
-    key: np.ndarray  # uint32
-    group: int = 0
+    key: np.ndarray  # uint32, of the row's random draws
+    group: int = 0  # rows of different groups do not share a shard
 
 
-Shards = list[
-    list[tuple[str, str]]
-]  # of each shard its rows: (row, hash of what it is asked)
+Shards = list[list[tuple[str, str]]]  # rows by shard: (name, hash of prompt and key)
 
 
-def path_of(folder: PathLike) -> epath.Path:
-    """Where the plan of a folder of shards stands."""
+def plan_path(folder: PathLike) -> epath.Path:
+    """Path of a folder's plan.
+
+    Args:
+        folder: The folder of shards.
+
+    Returns:
+        `FOLDER.plan.parquet`, beside the folder.
+    """
     folder = epath.Path(folder)
     return folder.parent / f"{folder.name}.plan.parquet"
 
 
-def settle(folder: PathLike, rows: Sequence[Asked], size: int) -> list[list[int]]:
-    """Extend the plan of `folder` to `rows` and check the shards that are there.
+def extend_plan(
+    folder: PathLike, rows: Sequence[PlannedRow], size: int
+) -> list[list[int]]:
+    """Extend the plan of a folder to all rows of a run and check its shards.
 
     Args:
-      folder: of the shards.
-      rows: all rows of the run, in the order in which new ones are cut into shards, by group.
-      size: rows of one new shard.
+        folder: The folder of shards.
+        rows: All rows of the run; new ones are cut into shards in this order, by group.
+        size: Rows per new shard.
 
-    Returns, for every shard, the places of its rows in `rows`. Raises UserError for a row that is asked something
-    else than it was, or is not planned any more, and for a shard that does not hold its rows.
+    Returns:
+        For every shard, the indices of its rows in `rows`.
+
+    Raises:
+        ValueError: Two rows have one name.
+        UserError: A planned row has another prompt or key than before, or is not among
+            `rows`, or a shard does not hold its rows.
     """
     shards = read_plan(folder) or _adopt(folder)
     planned = {
@@ -68,12 +81,14 @@ def settle(folder: PathLike, rows: Sequence[Asked], size: int) -> list[list[int]
     for row, hashed in (each for shard in shards for each in shard):
         if row not in planned:
             raise UserError(
-                f"{folder}: holds {row}, which this run does not plan: a run may grow, not shrink; {_another(folder)}"
+                f"{folder}: holds {row}, which this run does not plan: "
+                f"a run may grow, not shrink; {_another(folder)}"
             )
         if planned[row][1] != hashed:
             raise UserError(
-                f"{folder}: {row} was asked something else (its question, the tokenizer, the chat template or the "
-                f"failure that it starts from has changed); {_another(folder)}"
+                f"{folder}: {row} was asked something else (its question, the "
+                "tokenizer, the chat template or the failure that it starts from has "
+                f"changed); {_another(folder)}"
             )
     known = {row for shard in shards for row, _ in shard}
     for group in sorted({asked.group for asked in rows}):
@@ -84,33 +99,53 @@ def settle(folder: PathLike, rows: Sequence[Asked], size: int) -> list[list[int]
         ]
     if len(known) < len(rows):
         _write(folder, shards)
-    check(folder, shards)
+    check_shards(folder, shards)
     return [[planned[row][0] for row, _ in shard] for shard in shards]
 
 
 def complete(folder: PathLike, script: str) -> list[int]:
-    """Indices of the shards of a folder, all of which are there and hold their rows.
+    """List the shards of a folder after checking that it is whole.
 
-    Raises UserError that names the first shard which is missing, foreign, cut, doubled or out of its place.
+    Args:
+        folder: The folder of shards.
+        script: Command that makes missing shards, for the message.
+
+    Returns:
+        Indices of the shards, in order; all that are there, for a folder without a
+        plan.
+
+    Raises:
+        UserError: A shard is missing, or does not hold the rows of its place in the
+            plan.
     """
     there, shards = sorted(store.finished(folder)), read_plan(folder)
     if shards is None:
         return there
-    check(folder, shards)
+    check_shards(folder, shards)
     if missing := sorted(set(range(len(shards))) - set(there)):
         raise UserError(
-            f"{store.shard_path(folder, missing[0])} is missing; run {script} again, which makes it"
+            f"{store.shard_path(folder, missing[0])} is missing; "
+            f"run {script} again, which makes it"
         )
     return there
 
 
-def check(folder: PathLike, shards: Shards) -> None:
-    """Raise UserError for the first shard in a folder that does not hold the rows of its place in the plan."""
+def check_shards(folder: PathLike, shards: Shards) -> None:
+    """Check that every shard holds the rows of its place in the plan.
+
+    Args:
+        folder: The folder of shards.
+        shards: The plan.
+
+    Raises:
+        UserError: A shard does not; the message names it and the fault.
+    """
     for index in sorted(store.finished(folder)):
         path = store.shard_path(folder, index)
         if index >= len(shards):
             raise UserError(
-                f"{path} is of another run: the plan has {len(shards)} shards; {_REMEDY}"
+                f"{path} is of another run: the plan has {len(shards)} shards; "
+                f"{_REMEDY}"
             )
         found = _held(folder, index)
         if found != shards[index]:
@@ -118,8 +153,18 @@ def check(folder: PathLike, shards: Shards) -> None:
 
 
 def read_plan(folder: PathLike) -> Shards | None:
-    """The plan of a folder; None where there is none. Raises UserError for a damaged file."""
-    path = path_of(folder)
+    """Read the plan of a folder.
+
+    Args:
+        folder: The folder of shards.
+
+    Returns:
+        Rows by shard; None if there is no plan.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = plan_path(folder)
     if not path.exists():
         return None
     data = read_regular(path, _LARGEST)
@@ -131,7 +176,7 @@ def read_plan(folder: PathLike) -> Shards | None:
         shard, row, asked = (table[name].to_pylist() for name in _SCHEMA.names)
         shards: Shards = [[] for _ in range(max(shard, default=-1) + 1)]
         for i, *each in zip(shard, row, asked):
-            shards[i].append(tuple(each))
+            shards[i].append((each[0], each[1]))
         if shard != sorted(shard) or not all(shards):
             raise ValueError("shards out of order")
     except (
@@ -156,17 +201,17 @@ def _write(folder: PathLike, shards: Shards) -> None:
     sink = pa.BufferOutputStream()
     table = pa.table(columns, schema=_SCHEMA)
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_whole(path_of(folder), sink.getvalue().to_pybytes())
+    write_whole(plan_path(folder), sink.getvalue().to_pybytes())
 
 
 def _adopt(folder: PathLike) -> Shards:
-    """The plan of a folder from before there were plans: what its shards hold."""
+    """The plan of a folder from before there were plans: the rows of its shards."""
     there = sorted(store.finished(folder))
     for place, index in enumerate(there):
         if place != index:
             raise UserError(
-                f"{store.shard_path(folder, place)} is missing, and the folder is of an older version, which has no "
-                "plan; use another --workdir"
+                f"{store.shard_path(folder, place)} is missing, and the folder is of "
+                "an older version, which has no plan; use another --workdir"
             )
     return [_held(folder, index) for index in there]
 
@@ -207,7 +252,8 @@ def _fault(found: list[tuple[str, str]], shards: Shards, index: int) -> str:
         return f"holds another prompt for {names[place]}"
     if sorted(names) == sorted(wanted):
         return "holds its rows in another order"
-    return f"holds {len(names)} rows that are not the {len(wanted)} of its place in the plan"
+    count = f"{len(names)} rows that are not the {len(wanted)}"
+    return f"holds {count} of its place in the plan"
 
 
 def _another(folder: PathLike) -> str:

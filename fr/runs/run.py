@@ -1,6 +1,7 @@
-"""A run: its config, problems and models, and the folder that all stages of it share."""
+"""A run: its config, problems and models, and the folder that all its stages share."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Collection
 from pathlib import PurePath
@@ -15,7 +16,7 @@ from fr.interventions import Operator, select
 from fr.models import Model, load
 from fr.models.transformer import Transformer
 from fr.runs import stages
-from fr.runs.fit import check_lengths, pair, with_template
+from fr.runs.compatibility import check_lengths, pair_ancestor, with_template
 from fr.runs.inputs import inputs_of
 from fr.runs.names import check_names
 from fr.sampling.devices import Devices
@@ -30,32 +31,35 @@ _BEGUN = itertools.count()  # the same in every process: a barrier's name serves
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A specialist, its ancestor where there is one, and the problems that it is asked."""
+    """A specialist, its ancestor where there is one, and the problems of a run."""
 
-    config: Config
-    workdir: epath.Path
-    task: Task
-    problems: list[Problem]
-    specialist: Model
-    ancestor: Model | None
-    devices: Devices  # the local ones of this process, on which the parameters are
-    inputs: dict = dataclasses.field(
-        default_factory=dict
-    )  # hashes and versions, of `fr.runs.inputs`
-    _engines: dict[bool, Engine] = dataclasses.field(
-        default_factory=dict
-    )  # with the ancestor, or without
+    config: Config  # all settings
+    workdir: epath.Path  # the folder that all stages write to
+    task: Task  # makes prompts and grades completions
+    problems: list[Problem]  # in order; ids are unique
+    specialist: Model  # the model that is sampled
+    ancestor: Model | None  # the model that it was trained from
+    devices: Devices  # local devices of this process, which hold the parameters
+    # Hashes and versions by name (`fr.runs.inputs`).
+    inputs: dict = dataclasses.field(default_factory=dict)
+    # By whether the ancestor reads along.
+    _engines: dict[bool, Engine] = dataclasses.field(default_factory=dict)
 
     @property
     def ancestor_weight(self) -> float:
-        """Parameters of the ancestor over those of the specialist: the price of one of its positions."""
+        """Parameters of the ancestor over the specialist's; 0 without an ancestor.
+
+        It is the cost of one token of the ancestor in forward tokens.
+        """
         return _size(self.ancestor) / _size(self.specialist) if self.ancestor else 0.0
 
     @property
     def names(self) -> tuple[str, str]:
-        """What records call the two models: no paths, so that results do not depend on where a run lies.
+        """Names of specialist and ancestor in records.
 
-        A specialist that was trained here is called by how and by its seed, as `grpo-2`.
+        They hold no paths, so that results do not depend on the folder of a run. A
+        specialist that was trained in the run is named by its algorithm and seed, such
+        as `grpo-2`.
         """
         c = self.config
         return _name(c.specialist) if c.specialist else _trained(
@@ -64,30 +68,57 @@ class Run:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The tasks that the problems are of, in order: several where the task is a mixed one."""
+        """Names of the problems' tasks, in order; several if the task is a mix."""
         return tuple(dict.fromkeys(problem.task for problem in self.problems))
 
     def cell(self, part: str) -> str:
-        """What profile tables call this model's failures on a part."""
+        """Name of the cell of profiles of one part.
+
+        Args:
+            part: Name of a task.
+
+        Returns:
+            `MODEL|TASK`.
+        """
         return f"{self.names[0]}|{part}"
 
     def begin(self, stage: str, **more) -> dict:
-        """Note what a stage is made with, before its first row; see `fr.runs.stages.begin`."""
-        note = lambda: stages.begin(
-            self.workdir, stage, as_dict(self.config), self.inputs, **more
-        )
+        """Record how a stage is made, before its first row; see `fr.runs.stages.begin`.
+
+        Args:
+            stage: Name of the stage.
+            **more: Values that the stage keeps from its first beginning.
+
+        Returns:
+            The record of the stage.
+        """
         if distributed.is_first():
-            note()
+            settings = as_dict(self.config)
+            stages.begin(self.workdir, stage, settings, self.inputs, **more)
         distributed.wait(f"begin {stage} {next(_BEGUN)}")
         return stages.read_stages(self.workdir)[stage]
 
     def operators(self, part: str) -> tuple[list[Operator], dict[str, str]]:
-        """The operators that can run on a part, and of each that cannot the reason."""
+        """Select the operators that can run on one part.
+
+        Args:
+            part: Name of a task.
+
+        Returns:
+            The operators, and the reason for each that is left out.
+        """
         names = self.config.intervention.operators
         return select(names, self.ancestor is not None, self.specialist, part)
 
     def engine(self, with_ancestor: bool) -> Engine:
-        """The decoder of plain rows, or of rows that read the ancestor in the loop; all stages have the same one."""
+        """The decode engine, the same one for all stages.
+
+        Args:
+            with_ancestor: The ancestor reads along in the loop.
+
+        Returns:
+            The engine, made on first use.
+        """
         if with_ancestor not in self._engines:
             self._engines[with_ancestor] = self._engine(with_ancestor)
         return self._engines[with_ancestor]
@@ -121,11 +152,22 @@ class Run:
 
 
 def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> Run:
-    """Load what a run needs, then claim its folder: bad input leaves nothing behind.
+    """Load what a run needs, then claim its folder.
 
-    Parameters go straight to the devices that will use them. The stages `redo` of the folder are made again, with
-    what follows. Raises UserError for a name that is not known, for a task, model, folder or mesh that does not fit,
-    for an ancestor that reads other ids, and for a folder whose stages were made with other settings or inputs.
+    Bad input leaves no file. Parameters go straight to the devices that will use them.
+
+    Args:
+        config: All settings.
+        workdir: Folder of the run; it need not exist.
+        redo: Stages that are made again, with all stages that follow them.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: A name is unknown, a task, model, folder or mesh does not fit, the
+            ancestor reads other ids, or a stage of the folder was made with other
+            settings or inputs.
     """
     workdir = epath.Path(workdir)
     check_names(config)
@@ -133,23 +175,23 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     task = tasks.make(config.task)
     problems = task.problems(config.task.split, config.task.problems)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    place = {"mesh": devices.mesh, "stacked": devices.stacked}
+    at = functools.partial(load, mesh=devices.mesh, stacked=devices.stacked)
     source = config.specialist or str(workdir / "specialist")
-    specialist = with_template(load(source, **place), config)
+    specialist = with_template(at(source), config)
     check_chat(config, specialist, task.prompt(problems[0]) if problems else "")
     second = _ancestor_source(config, workdir) if config.ancestor else None
-    ancestor = load(second, **place) if second else None
+    ancestor = at(second) if second else None
     if ancestor is not None:
-        ancestor, said = pair(specialist, ancestor)
-        if said:
-            distributed.print0(said)
+        ancestor, message = pair_ancestor(specialist, ancestor)
+        if message:
+            distributed.print0(message)
     warning = check_lengths(
         config, task, problems, [m for m in (specialist, ancestor) if m is not None]
     )
     if warning:
         distributed.print0(warning)
     found = {}
-    if distributed.is_first():  # hashing weights is for one of them
+    if distributed.is_first():  # one process hashes the weights
         found = inputs_of(task, problems, specialist, source, second)
         stages.open_folder(workdir, as_dict(config), found, redo)
     distributed.wait("workdir")
@@ -160,12 +202,12 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
 
 def _name(source: str) -> str:
     path = PurePath(source)
-    if path.parent.name == "checkpoints":  # called by its step
+    if path.parent.name == "checkpoints":  # named by its step
         return f"{path.parent.parent.name}/{path.name}"
     made_by = epath.Path(source).parent / "config.json"
     if path.name == "specialist" and made_by.exists():
         settings = read_object(made_by)
-        if {"algorithm", "seed"} <= settings.keys():  # else it is that of a model
+        if {"algorithm", "seed"} <= settings.keys():  # else it is a model's config
             return _trained(settings["algorithm"], settings["seed"])
     return path.name
 
@@ -181,15 +223,26 @@ def _ancestor_source(config: Config, workdir: epath.Path) -> str:
 
 
 def check_chat(config: Config, model: Model, prompt: Prompt) -> None:
-    """Say once how a model without chat template is asked; raise UserError if `task.chat` demands a template."""
+    """Print once that a model without chat template is asked in plain text.
+
+    Args:
+        config: `task.chat` is read.
+        model: The model that is asked.
+        prompt: A prompt of the task; a string needs no template.
+
+    Raises:
+        UserError: `task.chat` = template, and the model has none.
+    """
     if isinstance(prompt, str) or model.chat:
         return
     if config.task.chat == "template":
         raise UserError(
-            f"{model.name} has no chat template; set config.task.chat=plain to ask in plain text"
+            f"{model.name} has no chat template; "
+            "set config.task.chat=plain to ask in plain text"
         )
     distributed.print0(
-        f"{model.name} has no chat template: it is asked in plain text (config.task.chat)"
+        f"{model.name} has no chat template: "
+        "it is asked in plain text (config.task.chat)"
     )
 
 

@@ -1,7 +1,9 @@
-"""What the folder of a run was made with, stage by stage: a resumed run is compared on what each stage reads.
+"""Records of how each stage of a run's folder was made.
 
-`stages.json` holds for every stage the settings, the inputs (hashes of the questions and of the weights, version
-of the grader) and the surroundings (packages, devices, variables of the environment) that it was made with.
+`stages.json` holds, for every stage, the settings, the inputs (hashes of questions and
+weights, version of the grader) and the surroundings (packages, devices, environment). A
+resumed run is compared, stage by stage, on the settings and inputs that the stage
+reads.
 """
 
 import json
@@ -14,6 +16,7 @@ from etils import epath
 from fr.config.reads import STAGES, difference, following
 from fr.errors import UserError
 from fr.registry import suggest
+from fr.runs.plans import plan_path
 from fr.workdir import (
     PathLike,
     is_local,
@@ -41,7 +44,14 @@ def open_folder(
     inputs: dict | None = None,
     redo: Collection[str] = (),
 ) -> None:
-    """Check a folder (see `check`), remove the stages `redo` with all that follow, and write `config.json`."""
+    """Check a folder, remove stages that are made again, and write `config.json`.
+
+    Args:
+        workdir: Folder of the run; it need not exist.
+        config: All settings as plain values (`fr.config.as_dict`).
+        inputs: Hashes and versions by the names that `fr.config.reads` lists.
+        redo: Stages that are removed, with all that follow them.
+    """
     workdir, config = epath.Path(workdir), json.loads(to_json(config))
     check(workdir, config, inputs, redo)
     drop(workdir, redo)
@@ -56,15 +66,18 @@ def check(
     inputs: dict | None = None,
     redo: Collection[str] = (),
 ) -> None:
-    """Compare every stage that `workdir` holds with this run; writes nothing.
+    """Compare every stage that a folder holds with this run; writes no file.
 
     Args:
-      workdir: the folder of the run; it need not be there.
-      config: all settings as plain values (`fr.config.as_dict`).
-      inputs: hashes and versions by the names that `fr.config.reads` lists; what is missing is not compared.
-      redo: stages that will be made again, with all that follow: they are not compared.
+        workdir: Folder of the run; it need not exist.
+        config: All settings as plain values (`fr.config.as_dict`).
+        inputs: Hashes and versions by name; a missing one is not compared.
+        redo: Stages that will be made again with all that follow: they are not
+            compared.
 
-    Raises UserError in one line that names the setting or the input, its value there and here, and what would do.
+    Raises:
+        UserError: A setting or an input differs. The line names it, its value there and
+            here, and the remedy.
     """
     again = _again(redo)
     for stage, made in read_stages(workdir).items():
@@ -79,7 +92,12 @@ def check(
 
 
 def drop(workdir: PathLike, redo: Collection[str]) -> None:
-    """Remove stages and all that follow them, so that they are made again."""
+    """Remove stages and all that follow them, so that they are made again.
+
+    Args:
+        workdir: Folder of the run.
+        redo: Names of stages.
+    """
     workdir, stages = epath.Path(workdir), read_stages(workdir)
     again = _again(redo) & stages.keys()
     if again:
@@ -89,22 +107,31 @@ def drop(workdir: PathLike, redo: Collection[str]) -> None:
         )
     for stage in sorted(again):
         _remove(workdir / stage)
-        (workdir / f"{stage}.plan.parquet").unlink(missing_ok=True)  # `plans.path_of`
+        plan_path(workdir / stage).unlink(missing_ok=True)
 
 
 def _again(redo: Collection[str]) -> set[str]:
     for name in redo:
         if name not in STAGES:
-            raise UserError(f"--redo={name} is no stage{suggest(name, STAGES)}")
+            raise UserError(f"--redo={name} is not a stage{suggest(name, STAGES)}")
     return {stage for name in redo for stage in following(name)}
 
 
 def begin(
     workdir: PathLike, stage: str, config: dict, inputs: dict | None = None, **more
 ) -> dict:
-    """Note what a stage is made with, before its first row; returns what was noted when it was first begun.
+    """Record how a stage is made, before its first row.
 
-    `more` is what the stage itself wants to know of its beginning, and stays as it was first noted.
+    Args:
+        workdir: Folder of the run.
+        stage: Name of the stage.
+        config: All settings as plain values.
+        inputs: Hashes and versions by name.
+        **more: Values that the stage keeps as they were first recorded; a dict gains
+            new keys.
+
+    Returns:
+        The record: `settings`, `inputs` and the kept values.
     """
     workdir, stages = epath.Path(workdir), read_stages(workdir)
     old = stages.get(stage, {})
@@ -124,9 +151,18 @@ def begin(
 
 
 def read_stages(workdir: PathLike) -> dict[str, dict]:
-    """What every stage of a folder was made with; of a folder without stages.json by its config.json.
+    """Read how every stage of a folder was made.
 
-    Raises UserError for a damaged file.
+    A folder without stages.json has the settings of its config.json for all stages.
+
+    Args:
+        workdir: Folder of the run.
+
+    Returns:
+        Records by stage, in the order of `fr.config.reads.STAGES`.
+
+    Raises:
+        UserError: The file is damaged (from `unseal`).
     """
     workdir = epath.Path(workdir)
     if (workdir / FILE).exists():
@@ -165,8 +201,8 @@ def _compare(
         name, there, here = found
         grows = " (it may only grow)" if name in STAGES[stage].grows else ""
         raise UserError(
-            f"{workdir} holds another run: config.{name} is {json.dumps(there)} there and {json.dumps(here)} "
-            f"here{grows}, and {stage}/ reads it; {remedy}"
+            f"{workdir} holds another run: config.{name} is {json.dumps(there)} there "
+            f"and {json.dumps(here)} here{grows}, and {stage}/ reads it; {remedy}"
         )
     old = made["inputs"]
     for name in STAGES[stage].inputs:
@@ -174,7 +210,8 @@ def _compare(
             _compare_questions(workdir, stage, old.get(name), inputs.get(name), remedy)
         elif name in old and name in inputs and old[name] != inputs[name]:
             if name == "grader":
-                remedy = f"scripts/grade.py --workdir={workdir} --write gives today's grades, or {remedy}"
+                command = f"scripts/grade.py --workdir={workdir} --write"
+                remedy = f"{command} gives today's grades, or {remedy}"
             raise UserError(
                 f"{workdir}: {_CHANGED[name]} changed since {stage}/ was made; {remedy}"
             )
@@ -182,20 +219,20 @@ def _compare(
 
 
 def _compare_questions(
-    workdir,
+    workdir: epath.Path,
     stage: str,
     old: Sequence[str] | None,
     new: Sequence[str] | None,
     remedy: str,
-):
-    """Hashes of the questions in order: the old ones must be the first of the new ones."""
+) -> None:
+    """Hashes in order: the old questions must be the first of the new."""
     if old is None or new is None:
         return
     for place, (there, here) in enumerate(zip(old, new)):
         if there != here:
             raise UserError(
-                f"{workdir}: question {place + 1} of the task (its id, text, reference or prompt) has changed since "
-                f"{stage}/ was made; {remedy}"
+                f"{workdir}: question {place + 1} of the task (its id, text, reference "
+                f"or prompt) has changed since {stage}/ was made; {remedy}"
             )
 
 
@@ -203,9 +240,12 @@ _told: set[str] = set()
 
 
 def _tell(stage: str, old: dict, new: dict) -> None:
-    """One line for each of the surroundings that has changed: numbers may differ in their last digits."""
+    """Print a line for each of the surroundings that has changed."""
     for name in sorted(old.keys() & new.keys()):
-        line = f"warning: {stage}/ was made with {name} = {old[name]}, and this is {new[name]}"
+        line = (
+            f"warning: {stage}/ was made with {name} = {old[name]}, "
+            f"and this is {new[name]}"
+        )
         if old[name] != new[name] and name not in _told:
             _told.add(name)
             print(

@@ -10,7 +10,7 @@ from fr.config import PREFERENCES, Config, LoraConfig, as_dict, check_source
 from fr.errors import UserError
 from fr.models import load
 from fr.runs import stages
-from fr.runs.fit import with_template
+from fr.runs.compatibility import with_template
 from fr.runs.names import check_names
 from fr.training.lora import master_type
 from fr.training.past_runs import model_of

@@ -14,7 +14,7 @@ from fr import distributed
 from fr.config import Config
 from fr.errors import UserError
 from fr.models import Model, load, save, sharding
-from fr.runs.fit import check_vocabularies
+from fr.runs.compatibility import check_vocabularies
 from fr.training.preference_loss import make_rewards
 from fr.training.update import place_batch
 from fr.workdir import PathLike, write_whole

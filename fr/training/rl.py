@@ -10,7 +10,7 @@ from fr.errors import UserError
 from fr.models import load, save
 from fr.models.orbax import save_outline
 from fr.rewards import Mix
-from fr.runs.fit import with_template
+from fr.runs.compatibility import with_template
 from fr.runs.inputs import begin_training
 from fr.runs.run import check_chat
 from fr.sampling.devices import Devices

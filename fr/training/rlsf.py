@@ -21,7 +21,7 @@ from fr.models.orbax import save_outline
 from fr.models.transformer import Transformer
 from fr.runs import stages
 from fr.runs.attempts import Planned, make_attempts, plan_attempt
-from fr.runs.fit import with_template
+from fr.runs.compatibility import with_template
 from fr.runs.inputs import begin_training, inputs_of
 from fr.runs.run import Run, check_chat
 from fr.sampling.cot_decoding import first_tokens

@@ -1,4 +1,4 @@
-"""Whether models fit each other and what they are asked: vocabularies, and the length of rows."""
+"""Compatibility checks: vocabularies of two models, row lengths, chat templates."""
 
 import dataclasses
 import json
@@ -17,9 +17,20 @@ _EXAMPLE = '{"enable_thinking": false}'
 def check_lengths(
     config: Config, task: Task, problems: Sequence[Problem], models: Sequence[Model]
 ) -> str:
-    """What to warn of the length of rows, "" for nothing; the first model's tokenizer reads the prompts.
+    """Check that the models have positions for the longest prompt and its new tokens.
 
-    Raises UserError where a model has too few positions for the longest prompt and what is sampled behind it.
+    Args:
+        config: `sampling.max_new_tokens` is read.
+        task: Makes the prompts.
+        problems: All problems of the run.
+        models: Models that read the rows; the tokenizer of the first encodes the
+            prompts.
+
+    Returns:
+        A warning to print; "" for none.
+
+    Raises:
+        UserError: A model has too few positions (from `check_context`).
     """
     longest = max(
         (len(models[0].encode(task.prompt(problem))) for problem in problems), default=0
@@ -29,7 +40,18 @@ def check_lengths(
 
 
 def with_template(model: Model, config: Config) -> Model:
-    """The model with the variables of `config.task.template_kwargs` for its chat template."""
+    """Add the variables of `config.task.template_kwargs` to a model's chat template.
+
+    Args:
+        model: The model.
+        config: `task.template_kwargs`, a JSON object, is read.
+
+    Returns:
+        The model, unchanged without such variables.
+
+    Raises:
+        UserError: The setting is not a JSON object, or the model has no chat template.
+    """
     given = config.task.template_kwargs
     if not given:
         return model
@@ -50,16 +72,27 @@ def with_template(model: Model, config: Config) -> Model:
     return dataclasses.replace(model, template_kwargs=tuple(values.items()))
 
 
-def pair(specialist: Model, ancestor: Model) -> tuple[Model, str]:
-    """The ancestor as it is read beside the specialist, and what to say of their vocabularies, "" for nothing.
+def pair_ancestor(specialist: Model, ancestor: Model) -> tuple[Model, str]:
+    """Prepare an ancestor to read the specialist's tokens.
 
-    Rows of its table that are other special or added tokens there say nothing in statistics and mixtures
-    (`ModelConfig.masked`). Raises UserError where an ordinary token differs.
+    Ids that are other special or added tokens for the ancestor are left out of its
+    distribution in statistics and mixtures (`ModelConfig.masked`).
+
+    Args:
+        specialist: The model that is sampled.
+        ancestor: The model that it was trained from.
+
+    Returns:
+        The ancestor, and a message about the vocabularies; "" for none.
+
+    Raises:
+        UserError: An ordinary token differs (from `check_vocabularies`).
     """
     if ancestor.tokenizer is None and ancestor.config.vocab == specialist.config.vocab:
         return (
             ancestor,
-            f"{ancestor.name} has no tokenizer: that of {specialist.name} is taken for it",
+            f"{ancestor.name} has no tokenizer: "
+            f"the tokenizer of {specialist.name} is used",
         )
     masked = check_vocabularies(specialist, ancestor, "an ancestor")
     if not masked:
@@ -68,20 +101,35 @@ def pair(specialist: Model, ancestor: Model) -> tuple[Model, str]:
     shown = ", ".join(masked[i] for i in list(masked)[:5]) + (
         ", ..." if len(masked) > 5 else ""
     )
-    said = f"{ancestor.name} has {len(masked)} other special or added tokens, left out of comparisons: {shown}"
-    return dataclasses.replace(ancestor, config=config), said
+    message = (
+        f"{ancestor.name} has {len(masked)} other special or added tokens, "
+        f"left out of comparisons: {shown}"
+    )
+    return dataclasses.replace(ancestor, config=config), message
 
 
 def check_vocabularies(specialist: Model, other: Model, role: str) -> dict[int, str]:
-    """Ids that are another special or added token for `other`, with what they are on both sides.
+    """Compare the vocabularies of two models, token by token.
 
-    One that ends a text for both is none of them. Raises UserError, with the first differences, if `other`,
-    which has a `role` beside the specialist, reads an ordinary token otherwise, or has no tokenizer.
+    An id that ends a text for both models counts as the same token.
+
+    Args:
+        specialist: The model that is sampled.
+        other: The model that reads its tokens.
+        role: What `other` is, for the message: "an ancestor".
+
+    Returns:
+        Ids that are another special or added token for `other`, with both tokens.
+
+    Raises:
+        UserError: An ordinary token differs (the message shows the first three), or a
+            model has no tokenizer.
     """
     for model in (specialist, other):
         if model.tokenizer is None:
             raise UserError(
-                f"{model.name} has no tokenizer, so that its ids cannot be compared; {role} needs one"
+                f"{model.name} has no tokenizer, so that its ids cannot be compared; "
+                f"{role} needs one"
             )
     ours, theirs = _by_id(specialist), _by_id(other)
     added = (
@@ -100,8 +148,9 @@ def check_vocabularies(specialist: Model, other: Model, role: str) -> dict[int, 
             masked[i] = line
     if ordinary:
         raise UserError(
-            f"{other.name}: {len(ordinary)} ids are other tokens than in {specialist.name}, as "
-            f"{', '.join(ordinary[:3])}; {role} must share the vocabulary"
+            f"{other.name}: {len(ordinary)} ids are other tokens than in "
+            f"{specialist.name}, as {', '.join(ordinary[:3])}; "
+            f"{role} must share the vocabulary"
         )
     return masked
 
