@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from fr.report.failure_tables import audit
-from fr.report.tables import Block, Column, Table, number
+from fr.report.tables import REPORTS, Block, Column, Table, number
 
 
 def cause_tables(found: Mapping) -> list[Block]:
@@ -25,7 +24,7 @@ def cause_tables(found: Mapping) -> list[Block]:
     rows = [[o, *(cells[o, name] for name in names)] for o in found["operators"]]
     columns = [Column("operator", left=True), *headers]
     blocks: list[Block] = [Table(columns, rows, "Rescued, % [95 %]", note)]
-    audited = audit(found["audit"]) if found.get("audit") else []
+    audited = REPORTS["audit"](found["audit"]) if found.get("audit") else []
     if not found["diagnosis"]:
         why = "needs two seeds, to learn from one of them"
         return [*blocks, f"causes recognised: n/a ({why})", *audited]

@@ -1,37 +1,32 @@
-"""Reports of what failures are: their clusters, their origin, planted causes."""
+"""Reports of what failures are: their clusters, and classifiers of their origin."""
 
 from collections.abc import Mapping, Sequence
 
-from fr.report.tables import Block, Column, number, table
+from fr.report.tables import Block, Column, number, register_report, table, words
 
 _ALGORITHMS = {"kmeans": "k-means", "mixture": "Gaussian mixture"}
 _NULLS = {"shuffled", "cloud"}
 _COLUMNS = {"features": "features of the diagnosis", "nuisances": "known without it"}
 
 
-def clusters(records: Sequence[Mapping]) -> list[Block]:
+@register_report("clusters")
+def _clusters(records: Sequence[Mapping]) -> list[Block]:
     """Stability against two nulls, and rescue by cluster: `regimes` of routing.json."""
-    rows, words, each = [], [], []
+    rows, lines, each = [], [], []
     for record in records:
         if record["why"]:
-            words.append(f"  {record['cell']}: n/a ({record['why']})")
+            lines.append(f"{record['cell']}: n/a ({record['why']})")
             continue
         for key, title in _ALGORITHMS.items():
-            found = record[key]
+            found, beaten = record[key], set(record[key]["beaten"])
             silhouette = found["silhouettes"][str(found["k"])]
             rows.append({"cell": record["cell"], "by": title} | found)
             rows[-1]["silhouette"] = silhouette
-            words.append(f"  {record['cell']}, {title}: {_verdict(found['beaten'])}")
+            verdict = "cloud" if "shuffled" in beaten else "shuffled"
+            verdict = words("clear" if beaten == _NULLS else verdict)
+            lines.append(f"{record['cell']}, {title}: {verdict}")
         each += _rescue_by_cluster(record)
-    return [*table("clusters", rows), "\n".join(words), *each]
-
-
-def _verdict(beaten: Sequence[str]) -> str:
-    if set(beaten) == _NULLS:
-        return "more stable than both nulls"
-    than = "one cloud: features that depend on each other;"
-    than = than if "shuffled" in beaten else "shuffled columns:"
-    return f"NO more stable than {than} clusters are not established"
+    return [*table("clusters", rows), "\n".join(lines), *each]
 
 
 def _rescue_by_cluster(record: Mapping) -> list[Block]:
@@ -44,21 +39,32 @@ def _rescue_by_cluster(record: Mapping) -> list[Block]:
     return table("cluster", rows, columns, cell=record["cell"], doubt=doubt)
 
 
-def audit(records: Sequence[Mapping]) -> list[Block]:
+@register_report("audit")
+def _audit(records: Sequence[Mapping]) -> list[Block]:
     """Accuracy of classifiers of methods and runs: `audit` of routing.json."""
-    rows, words = [], []
+    rows, lines = [], []
     sd = lambda r: r and f"{number(r['accuracy'])} ± {number(r['sd'])}"
     for record in records:
         what = f"{record['target']} within {record['scope']}"
         rows += [{}] if rows else []
+        left = record["leave_run_out"] or {}
         for name, folds in (record["folds"] or {}).items():
-            left = (record["leave_run_out"] or {}).get(name)
-            row = record | {"what": what, "from": _COLUMNS[name], "left": left}
+            row = record | {
+                "what": what,
+                "from": _COLUMNS[name],
+                "left": left.get(name),
+            }
             shown = {key: sd(found) for key, found in folds.items()}
-            rows.append(row | shown | {"left_out": sd(left)})
-        words.append(f"  {what}: {_counts(record)}{_warnings(record)}")
+            rows.append(row | shown | {"left_out": sd(left.get(name))})
+        said = [_counts(record)]
+        said += [f"no run left out: {record['why']}"] * bool(record["why"])
+        for n in {each["labellings"] for each in left.values()}:
+            said.append(words("labellings", n=n))
+        if names := " and with the ".join(record["confounded"]):
+            said.append(words("confounded", names=names, target=record["target"]))
+        lines.append(f"{what}: {'; '.join(said)}")
     blocks = table("audit", rows) if any(rows) or not records else []
-    return [*blocks, "\n".join(words)]
+    return [*blocks, "\n".join(lines)]
 
 
 def _counts(record: Mapping) -> str:
@@ -69,15 +75,3 @@ def _counts(record: Mapping) -> str:
         f"{name} {n} failed problems of {runs[name]} run{'s' * (runs[name] > 1)}"
         for name, n in failures
     )
-
-
-def _warnings(record: Mapping) -> str:
-    words = f"; no run left out: {record['why']}" if record["why"] else ""
-    ways = {left["labellings"] for left in (record["leave_run_out"] or {}).values()}
-    words += "".join(f"; {n} ways to deal the methods to the runs" for n in ways)
-    if record["confounded"]:
-        words += (
-            f"\n    CONFOUNDED with the {' and with the '.join(record['confounded'])}: "
-            f"accuracy over folds is no evidence about the {record['target']}"
-        )
-    return words

@@ -1,4 +1,4 @@
-"""Blocks of a report as one HTML file: no script, no link, for a screen and for paper."""
+"""Blocks of a report as one HTML file without scripts or links."""
 
 import base64
 import itertools
@@ -55,7 +55,7 @@ def to_html(blocks: Iterable[Block], level: int = 2) -> str:
         The elements, one after another.
 
     Raises:
-        TypeError: What is no block.
+        TypeError: An element is not a block.
     """
     return "".join(_block(block, level) for block in blocks)
 
@@ -75,7 +75,7 @@ def _block(block: Block, level: int) -> str:
             return f'<div class="figures">\n{"".join(map(_figure, images))}</div>\n'
         case Table():
             return _table(block)
-    raise TypeError(f"{type(block).__name__} is no block of a report")
+    raise TypeError(f"{type(block).__name__} is not a block of a report")
 
 
 def _figure(image: tuple[str, bytes]) -> str:

@@ -9,14 +9,14 @@ _CHANCE = 0.05  # p above which labels are called what chance makes
 
 
 def limits(routing: Mapping, summary: Mapping | None) -> list[str]:
-    """What the results must not be taken for.
+    """Sentences that limit what the results say.
 
     Args:
         routing: Content of `routing.json`.
         summary: Content of `summary.json`, if any.
 
     Returns:
-        Sentences; what holds for several cells is said once.
+        Sentences; several cells with the same limit share one.
     """
     said: dict[str, list[str]] = {}
     for cell in routing["cells"]:

@@ -37,7 +37,7 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
     Args:
         workdir: Folder with `routing.json`; what else a run leaves there is shown, too.
         config: The config of the evaluation.
-        more: Sections after those of the tables.
+        more: Further sections, after the tables.
 
     Raises:
         UserError: There is no `routing.json`.
@@ -73,9 +73,6 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
     found["Data"][:0] = stages or [words("data")]
     declaration = restore(workdir)
     found["Policies"][:0] = [str(declaration)] if declaration else []
-    found["Exploratory: transfer"] = found["Exploratory: transfer"] or [
-        words("transfer")
-    ]
     cells = [Section(name, found.pop(f"Cell {name}"), folded=True) for name in names]
     sections = [
         Section("Run", _run(routing, summary, settings, config)),

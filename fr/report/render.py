@@ -5,31 +5,13 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fr.report import failure_tables, routing_tables, schema_1, stage_tables
+from fr.report import schema_1, stage_tables  # noqa: F401
 from fr.report.html import to_html
-from fr.report.tables import Block, Images, Section, Table, number, place
+from fr.report.tables import REPORTS, Block, Images, Section, Table, number, place
 
 WIDTH = 100  # characters of a line
 _BARS = (31, 21, 13, 0)  # characters of a drawn interval: the first that fits
 _WRAPPED = 26  # characters that a column of text has at least where it is wrapped
-
-
-REPORTS = {
-    "rollouts": stage_tables.rollouts,
-    "failures": stage_tables.failures,
-    "attempts": stage_tables.attempts,
-    "online": stage_tables.online,
-    "evaluation": stage_tables.evaluation,
-    "study": stage_tables.study,
-    "grades": stage_tables.grades,
-    "interaction": routing_tables.interaction,
-    "power": routing_tables.power_table,
-    "routing": routing_tables.routing_sections,
-    "schedules": routing_tables.schedules,
-    "ablation": routing_tables.ablation,
-    "clusters": failure_tables.clusters,
-    "audit": failure_tables.audit,
-}
 
 
 def render(name: str, found: Any, html: bool = False) -> str:
@@ -71,7 +53,7 @@ def to_text(blocks: Iterable[Block]) -> str:
         Text of at most `WIDTH` columns, with an empty line between blocks.
 
     Raises:
-        TypeError: What is no block.
+        TypeError: An element is not a block.
     """
     return "\n\n".join(filter(None, map(_block, blocks)))
 
@@ -87,7 +69,7 @@ def _block(block: Block) -> str:
             return ""
         case Table():
             return _table(block)
-    raise TypeError(f"{type(block).__name__} is no block of a report")
+    raise TypeError(f"{type(block).__name__} is not a block of a report")
 
 
 def _table(table: Table) -> str:
@@ -102,7 +84,7 @@ def _table(table: Table) -> str:
 
 
 class _Lines:
-    """A column as lines of text: the header's, and those of every row's cell."""
+    """A column as text: the lines of its header and the lines of each cell."""
 
     def __init__(self, head: list[str], cells: list[list[str]], left: bool):
         self.head, self.cells, self.left = head, cells, left

@@ -3,11 +3,21 @@
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from fr.report.failure_tables import audit, clusters
-from fr.report.tables import Block, Column, Section, number, table
+from fr.report import failure_tables  # noqa: F401
+from fr.report.cell_tables import attempts, labels, oracle
+from fr.report.tables import (
+    REPORTS,
+    Block,
+    Column,
+    Section,
+    number,
+    register_report,
+    table,
+    words,
+)
 
 ALL = "all cells"
-_PROTOCOLS = {
+PROTOCOLS = {
     "kfold": "k-fold by problem",
     "leave_cell_out": "leave one cell out",
     "leave_family_out": "leave one family out",
@@ -21,7 +31,7 @@ _POPULATIONS = {
     "steerable": "steerable",
     "steerable_halves": "steerable by halves",
 }
-_TITLES = {  # of what is no router
+_TITLES = {  # of policies that are not routers
     "permuted": "its choices shuffled",
     "oracle": "oracle",
     "best_in_hindsight": "best operator in hindsight",
@@ -30,10 +40,6 @@ _TITLES = {  # of what is no router
     "schedule": "learned orders",
     "schedule_free": "learned orders, free signals",
 }
-_COSTS = (
-    "\ncost: mean forward tokens of the chosen attempt, the ancestor's by its size, and "
-    "of the diagnosis where the policy reads failures"
-)
 _AXES = {"forward": "forward tokens", "generated": "generated tokens"}
 
 
@@ -48,14 +54,13 @@ def titled(rows: Iterable[Mapping], routing: Mapping) -> list[dict]:
         Copies with `title`, `minus` (the reference) and `by` (the protocol).
     """
     titles = _TITLES | {p["name"]: p["title"] for p in routing.get("policies", ())}
+    named = lambda names, name: names.get(name, name)
     return [
-        {
-            **row,
-            "title": titles.get(row.get("policy"), row.get("policy")),
-            "minus": titles.get(row.get("reference"), row.get("reference")),
-            "by": _PROTOCOLS.get(row.get("protocol"), row.get("protocol")),
-        }
-        for row in rows
+        row
+        | {"title": named(titles, row.get("policy"))}
+        | {"minus": named(titles, row.get("reference"))}
+        | {"by": named(PROTOCOLS, row.get("protocol"))}
+        for row in map(dict, rows)
     ]
 
 
@@ -95,87 +100,30 @@ def routing_sections(found: Mapping) -> list[Section]:
         found: Content of `routing.json`.
 
     Returns:
-        Sections, those of single cells last.
+        Sections; single cells come last.
     """
     names = ("rows", "certified", "calibration", "unsupported")
     routing = {**found, **{name: titled(found[name], found) for name in names}}
-    cells, pooled = routing["cells"], select(routing["calibration"], cell=ALL)
-    learned = [*ablation(routing["ablation"]), *table("calibration", pooled)]
+    cells, learned = routing["cells"], REPORTS["ablation"](routing["ablation"])
+    learned += table("calibration", select(routing["calibration"], cell=ALL))
     power = [(cell["cell"], cell["power"]) for cell in cells]
+    first = REPORTS["interaction"](routing["interaction"])
     return [
-        Section("Data", _attempts(cells)),
-        Section("Labels", _labels(cells)),
+        Section("Data", attempts(cells)),
+        Section("Labels", labels(cells)),
         Section("Policies", _policies(routing)),
-        Section("Perfect router", _oracle(routing["oracle"])),
-        Section("Power", [*interaction(routing["interaction"]), *power_table(power)]),
-        Section("Cost", [*_costs(routing), *schedules(routing)]),
+        Section("Perfect router", oracle(routing["oracle"], PROTOCOLS)),
+        Section("Power", [*first, *REPORTS["power"](power)]),
+        Section("Cost", [*_costs(routing), *REPORTS["schedules"](routing)]),
         Section("Exploratory: learned routers", learned),
         Section("Exploratory: transfer", _transfer(routing)),
-        Section("Exploratory: clusters", clusters(routing["regimes"])),
-        Section("Exploratory: audit", audit(routing["audit"])),
+        Section("Exploratory: clusters", REPORTS["clusters"](routing["regimes"])),
+        Section("Exploratory: audit", REPORTS["audit"](routing["audit"])),
         *(Section(f"Cell {c['cell']}", _cell(routing, c), folded=True) for c in cells),
     ]
 
 
-def interaction(records: Sequence[Mapping]) -> list[Block]:
-    """The test of whether operators differ between problems: record `interaction`."""
-    rows = [record | {"count": len(record["operators"])} for record in records]
-    notes = [f"  {r['cell']}: {r['why']}" for r in records if r["why"]]
-    if left := sorted({name for record in records for name in record["left_out"]}):
-        notes.append(f"  left out, deterministic or tried once: {', '.join(left)}")
-    return [*table("interaction", rows), "\n".join(notes)]
-
-
-def power_table(cells: Iterable[tuple[str, Mapping | None]]) -> list[Block]:
-    """The smallest lift that attempts can show: record `power` by name of its cell."""
-    rows: list[dict] = []
-    for name, power in cells:
-        rows.append({"cell": name} | (power or {}))
-        for i, row in enumerate(power["needed"] if power else ()):
-            rows[-1][f"need_{i}"] = f"{row['10']:,} / {row['100']:,}"
-    return table("power", rows)
-
-
-def _attempts(cells: Sequence[Mapping]) -> list[Block]:
-    rows = []
-    for cell in cells:
-        counts: dict[str, list[str]] = {}
-        for name, n in cell["attempts"]["operators"].items():
-            ends = f" [{n['least']}–{n['most']}]" * (n["least"] != n["most"])
-            counts.setdefault(number(n["median"], 0) + ends, []).append(name)
-        tried = (f"{count}: {', '.join(names)}" for count, names in counts.items())
-        known = "given" if cell["attempts"]["given"] else "fitted"
-        rows.append(cell | {"known": known, "tried": "; ".join(tried)})
-    return table("cells", rows)
-
-
-def _labels(cells: Sequence[Mapping]) -> list[Block]:
-    """Labels, their certainty, and true rates under a hierarchical model."""
-    known = [cell for cell in cells if cell["power"]]
-    sizes = [row["attempts"] for row in known[0]["power"]["stability"]] if known else []
-    rows = []
-    for cell in cells:
-        stability = cell["power"]["stability"] if cell["power"] else ()
-        rows.append(
-            cell | {f"same at {r['attempts']}, %": r["same"] for r in stability}
-        )
-    nulls = [", ".join(c["label_null"]["operators"]) for c in cells if c["label_null"]]
-    same = [Column(f"same at {size}, %", digits=0) for size in sizes]
-    posteriors = [
-        {"cell": cell["cell"], "label": name} | found
-        for cell in known
-        for name, found in cell["power"]["labels"].items()
-    ]
-    rates = [
-        c | {"deterministic": ", ".join(c["power"]["deterministic"])} for c in known
-    ]
-    return [
-        *table(
-            "labels", rows, same, operators="; ".join(dict.fromkeys(nulls)) or "n/a"
-        ),
-        *table("label_posteriors", posteriors),
-        *table("headroom", rates),
-    ]
+register_report("routing")(routing_sections)
 
 
 def _policies(routing: Mapping) -> list[Block]:
@@ -185,11 +133,11 @@ def _policies(routing: Mapping) -> list[Block]:
     base, everywhere = "best_fixed_per_model", {"population": "all", "cell": ALL}
     pooled = select(routing["rows"], protocol="kfold", reference=base, **everywhere)
     claims = [select(pooled, policy=name) for name in ("posterior", "rule")]
-    first = _gaps(claims[0] or claims[1])
-    first = first or [f"It cannot be made: {'; '.join(why.values())}"]
+    claim = _gaps(claims[0] or claims[1])
+    claim = claim or [words("impossible", why="; ".join(why.values()))]
     head = "Primary comparison, the same in every run"
-    blocks: list[Block] = [Section(head, [*first, *_certified(routing["certified"])])]
-    for protocol, title in itertools.islice(_PROTOCOLS.items(), 4):
+    blocks: list[Block] = [Section(head, [*claim, *_certified(routing["certified"])])]
+    for protocol, title in itertools.islice(PROTOCOLS.items(), 4):
         rows = select(routing["rows"], protocol=protocol, cell=ALL)
         gaps = [row for row in select(rows, population="all") if row["minus"]]
         if protocol != "transfer":
@@ -221,34 +169,35 @@ def _gaps(rows: Sequence[Mapping], cells: bool = False) -> list[Block]:
     """Differences with p, and with Holm's p over the declared family."""
     shown = []
     for row in rows:
-        same = row["interval"]["value"] == 0 and row["interval"]["low"] is None
-        kept = None
-        if same and "kept" in row:
-            kept = f"in {row['kept']} of {row['folds']} folds"
-        more = {"gap": "the same" if same else row["interval"], "kept_folds": kept}
-        shown.append(row | more | {"cell": row["cell"] if cells else None})
+        gap, kept = row["interval"], None
+        if gap["value"] == 0 and gap["low"] is None:
+            gap = "the same"
+            kept = (
+                f"in {row['kept']} of {row['folds']} folds" if "kept" in row else None
+            )
+        shown.append(row | {"gap": gap, "kept_folds": kept})
+        shown[-1]["cell"] = row["cell"] if cells else None
     return table("gaps", shown)
 
 
 def _rates(routing: Mapping, rows: Iterable[Mapping], key: str) -> list[Block]:
     """Rates of every policy by population or protocol, its costs, and its choices."""
-    policies = {policy["name"]: policy["block"] for policy in routing["policies"]}
-    rows = in_order(rows, routing)
+    blocks = {policy["name"]: policy["block"] for policy in routing["policies"]}
+    rows, choices = in_order(rows, routing), []
     rates = _pivot(rows, lambda row: row["policy"], lambda row: row[key])
     records: list = []
-    for _, group in itertools.groupby(rates, lambda row: policies.get(row["policy"])):
+    for _, group in itertools.groupby(rates, lambda row: blocks.get(row["policy"])):
         records += [{}, *group] if records else group
-    titles = _POPULATIONS | _PROTOCOLS
+    titles = _POPULATIONS | PROTOCOLS
     counts = {titles[row[key]]: number(row["n"], 0) for row in rows}
     sizes = ", ".join(f"{n} {title}" for title, n in counts.items())
-    choices = []
     for row in rows:
         taken = sorted((row.get("routes") or {}).items(), key=lambda route: -route[1])
-        words = ", ".join(f"{operator} {n}" for operator, n in taken if n)
+        taken = ", ".join(f"{operator} {n}" for operator, n in taken if n)
         by = row["by"] if key == "protocol" else None
-        if "," in words and (by or row["population"] == "all"):
-            choices.append(row | {"choices": words, "by": by})
-    costs = _COSTS * any(row.get("cost") for row in rates)
+        if "," in taken and (by or row["population"] == "all"):
+            choices.append(row | {"choices": taken, "by": by})
+    costs = f"\n{words('costs')}" * any(row.get("cost") for row in rates)
     shown = table("rates", records, sizes=sizes, costs=costs)
     return [*shown, *table("choices", choices)]
 
@@ -259,14 +208,6 @@ def _pivot(rows: Iterable[Mapping], by: Callable, over: Callable) -> list[dict]:
     for row in rows:
         found.setdefault(by(row), dict(row))[over(row)] = row
     return list(found.values())
-
-
-def _oracle(records: Sequence[Mapping]) -> list[Block]:
-    rows = [
-        row | {"among": _PROTOCOLS.get(row.get("protocol"), "all failed")}
-        for row in records
-    ]
-    return table("oracle", rows)
 
 
 def curves(found: Mapping, title: str) -> list[Block]:
@@ -289,17 +230,13 @@ def curves(found: Mapping, title: str) -> list[Block]:
             name = _series(row) + ", %" * (row["minus"] is None)
             columns[name] = Column(name, _key(row) + end, sign=bool(row["minus"]))
         budgets = _pivot(here, lambda row: row["budget"], _key)
+        more = list(columns.values())
         blocks += table(
-            "curves",
-            budgets,
-            list(columns.values()),
-            title=title,
-            axis=_AXES.get(axis, axis),
+            "curves", budgets, more, title=title, axis=_AXES.get(axis, axis)
         )
         declared = [number(r["budget"], 0) for r in budgets if r.get("declared")]
         if declared:
-            words = f"  declared before the attempts: {', '.join(declared)} per problem"
-            blocks.append(f"{words}; other budgets are exploratory")
+            blocks.append(words("declared", budgets=", ".join(declared)))
     return blocks
 
 
@@ -316,96 +253,72 @@ def _costs(routing: Mapping) -> list[Block]:
     blocks: list[Block] = []
     for cell in (cell for cell in routing["cells"] if cell["cost"]):
         spent = cell["cost"]["forward_tokens"]
-        title = (
-            f"{cell['cell']}: % of all failed problems solved within a budget; diagnosis "
-            f"{number(spent['diagnosis'], 0)} forward tokens per problem, "
-            f"{number(spent['failures'], 0)} of them for its rollouts"
-        )
+        spent = {k: number(spent[k], 0) for k in ("diagnosis", "failures")}
+        title = words("cost", cell=cell["cell"], **spent)
         operators = set(cell["attempts"]["operators"]) - {"retry"}
         rows = select(routing["curves"], cell=cell["cell"])
         rows = [row for row in rows if row["policy"] not in operators]
         blocks += curves({**routing, "curves": rows}, title)
         blocks.append(price_words(cell["cost"]))
-    return blocks or [
-        "No costs: the profiles lack <operator>_cost and diagnosis_cost, which "
-        "scripts/intervene.py writes."
-    ]
+    return blocks or [words("no_costs")]
 
 
 def price_words(found: Mapping) -> str:
-    """How attempts were charged.
+    """The sentence on prices of attempts.
 
     Args:
-        found: Record with `recorded` and `error`.
+        found: Record with `recorded` and `error`, the standard error of the draws of
+            the order of attempts, in points.
 
     Returns:
-        A sentence with the error that drawing the order of the attempts leaves.
+        A sentence.
     """
-    if found["recorded"]:
-        return (
-            "  prices: every recorded attempt at its own cost, drawn without replacement; "
-            f"standard error of the draws at most {number(found['error'], 2)} points"
-        )
-    return (
-        "  prices: APPROXIMATE, every attempt at the mean cost of its operator at its "
-        "problem (there is no file of attempts); right and wrong attempts cost "
-        "differently, which has moved such shares by 8 points"
-    )
+    exact = "recorded" if found["recorded"] else "approximate"
+    return words(exact, error=number(found["error"], 2))
 
 
-def schedules(routing: Mapping) -> list[Block]:
+@register_report("ablation")
+def _ablation(records: Sequence[Mapping]) -> list[Block]:
+    """Points that each group of signals adds: record `ablation`."""
+    return table("ablation", records, n=records[0]["n"] if records else 0)
+
+
+@register_report("schedules")
+def _schedules(routing: Mapping) -> list[Block]:
     """One operator after another: curves of all cells together, and the orders."""
     if not (found := routing["schedules"]):
         return []
-    title = (
-        f"{found['problems']} failed problems, % solved within a budget, out of fold; an "
-        "order served the training problems of its fold best"
-    )
     orders = []
     for policy, families in found["orders"].items():
         for family, choices in families.items():
             for choice, order in choices.items():
                 runs = [f"{k} {len(list(run))}" for k, run in itertools.groupby(order)]
-                words = ", ".join(runs[:8]) + ", …" * (len(runs) > 8)
+                order = ", ".join(runs[:8]) + ", …" * (len(runs) > 8)
                 name = f"{_TITLES.get(policy, policy)}: {choice}"
-                orders.append({"task": family, "order": name, "runs": words})
+                orders.append({"task": family, "order": name, "runs": order})
     pooled = {**routing, "curves": select(routing["curves"], cell=ALL)}
-    inner = [*curves(pooled, title), price_words(found), *table("orders", orders)]
-    return [Section("Exploratory: one operator after another", inner)]
-
-
-def ablation(records: Sequence[Mapping]) -> list[Block]:
-    """Points that each group of signals adds: record `ablation`."""
-    return table("ablation", records, n=records[0]["n"] if records else 0)
+    inner = [*curves(pooled, words("schedules", **found)), price_words(found)]
+    title = "Exploratory: one operator after another"
+    return [Section(title, [*inner, *table("orders", orders)])]
 
 
 def _transfer(routing: Mapping) -> list[Block]:
     if not (found := routing["transfer"]):
-        return []
-    asked, source = found["questions"], found["source"]
-    lines = [
-        f"transfer from {', '.join(source['cells'])}, which learned from {asked['shared']} of these "
-        f"{asked['target']} questions"
-    ]
-    if not source["departs"]:
-        lines.append("the frozen router deviates nowhere: no deviation was earned")
-    for cell in found["cells"]:
-        scores = "its own there" if cell["known_to_source"] else "of all its failures"
-        words = (
-            f"{cell['cell']}: standard scores are {scores}; best fixed: {cell['fixed']}"
-        )
-        if cell["fixed"] != cell["fixed_of_source"]:
-            words += f", since {cell['fixed_of_source']} was not tried here"
-        if cell["source_only"]:
-            words += f"; not tried here: {', '.join(cell['source_only'])}"
-        lines.append(
-            f"{words}; the rule reads {', '.join(cell['rule_reads']) or 'nothing'}"
-        )
+        return [words("no_transfer")]
+    cells = ", ".join(found["source"]["cells"])
+    lines = [words("transfer", cells=cells, **found["questions"])]
+    lines += [words("stays")] * (not found["source"]["departs"])
     for row in select(routing["unsupported"], protocol="transfer"):
-        lines.append(
-            f"{row['title'] or 'transfer'} on {row['cell']}: n/a ({row['why']})"
-        )
-    return ["\n".join(lines)]
+        what = row["title"] or "transfer"
+        lines.append(f"{what} on {row['cell']}: n/a ({row['why']})")
+    rows = [
+        cell
+        | {"known": "yes" if cell["known_to_source"] else "no: of all its failures"}
+        | {"missing": ", ".join(cell["source_only"]) or None}
+        | {"reads": ", ".join(cell["rule_reads"]) or "nothing"}
+        for cell in found["cells"]
+    ]
+    return ["\n".join(lines), *table("transfer", rows)]
 
 
 def _cell(routing: Mapping, cell: Mapping) -> list[Block]:
@@ -415,18 +328,11 @@ def _cell(routing: Mapping, cell: Mapping) -> list[Block]:
     gaps = [row for row in rows if row["policy"] == "rule" and row["minus"]]
     notes = [f"note: {note}" for note in cell["notes"]]
     for row in select(gaps, reference="best_fixed_per_cell"):
-        lift = f"{number(row.get('detectable'))} points over the best fixed operator"
-        notes.append(f"{row['by']}: {lift} are detected with 80 % power")
+        lift = number(row.get("detectable"))
+        notes.append(words("detectable", by=row["by"], lift=lift))
     for row in select(routing["protocols"], cell=cell["cell"]):
-        if again := row.get("repeats"):
-            seen, chance = number(again["seen"]), number(again["chance"])
-            notes.append(
-                f"steerable in both halves: {seen} % (of all problems: {chance} %)"
-            )
+        notes += [words("repeats", **row["repeats"])] if row.get("repeats") else []
     records = _pivot(gaps, lambda row: row["minus"], lambda row: row["protocol"])
+    rates = _rates(routing, rows, "protocol")
     differences = table("rule", records, notes="\n".join(notes))
-    return [
-        f"{cell['n']} failed problems",
-        *_rates(routing, rows, "protocol"),
-        *differences,
-    ]
+    return [f"{cell['n']} failed problems", *rates, *differences]

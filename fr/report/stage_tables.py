@@ -1,9 +1,9 @@
-"""Reports of sampling, attempts, online routing, evaluations, studies and new grades."""
+"""Reports of sampling, attempts, online routing, evaluations, studies, new grades."""
 
 from collections.abc import Mapping
 
 from fr.report.routing_tables import curves
-from fr.report.tables import Block, Column, number, table
+from fr.report.tables import Block, Column, number, register_report, table, words
 
 _MEASURES = {
     "premature": "premature confidence",
@@ -22,133 +22,105 @@ _VOTES = {
     "surest": "the most confident rollout",
 }
 _LONGEST = 200  # characters of a quoted text
-_show = Column("").show
 
 
-def rollouts(found: Mapping) -> list[Block]:
-    """Counts and accuracy: record `rollouts` of summary.json."""
-    return [
-        f"  {found['rollouts']} rollouts of {found['problems']} problems: right "
-        f"{_show(found['accuracy']['interval'])} %; {_counts(found['grades'])}; "
-        f"{number(found['truncated'])} % truncated\n"
-        f"  {found['failed_problems']} problems failed at least once"
-    ]
+@register_report("rollouts")
+def _rollouts(found: Mapping) -> list[Block]:
+    right, counts = found["accuracy"]["interval"], _counts(found["grades"])
+    return [words("rollouts", **found, right=right, counts=counts)]
 
 
-def failures(found: Mapping) -> list[Block]:
-    """Counts and mean features: record `failures` of summary.json."""
+@register_report("failures")
+def _failures(found: Mapping) -> list[Block]:
     means = ", ".join(f"{k} {number(mean, 3)}" for k, mean in found["features"].items())
-    return [
-        f"  {found['failed_rollouts']} failed rollouts of {found['failed_problems']} "
-        f"problems scored\n  means over problems: {means}"
-    ]
+    return [words("failures", **found, means=means)]
 
 
-def attempts(found: Mapping) -> list[Block]:
-    """Rescue rates by operator, and votes: record `attempts` of summary.json."""
+@register_report("attempts")
+def _attempts(found: Mapping) -> list[Block]:
     rows = [
-        o | {"operator": name + " *" * o["outside"], "fired": o["fired"] or None}
+        o | {"name": name + " *" * o["outside"], "fired": o["fired"] or None}
         for name, o in found["operators"].items()
     ]
-    notes = ["  * uses truth from outside of the model"]
-    notes *= any(o["outside"] for o in rows)
+    notes = [words("outside")] * any(o["outside"] for o in rows)
     for why in dict.fromkeys(found["left_out"].values()):
         names = (name for name, reason in found["left_out"].items() if reason == why)
-        notes.append(f"  left out, {why}: {', '.join(names)}")
-    known = found["without_verifier"]
-    rates = [f"{_VOTES[k]} {_show(known[k]['interval'])}" for k in _VOTES if k in known]
-    notes.append(f"  right without a verifier, % of all problems: {', '.join(rates)}")
+        notes.append(words("left_out", why=why, names=", ".join(names)))
+    known, show = found["without_verifier"], Column("").show
+    rates = [f"{_VOTES[k]} {show(known[k]['interval'])}" for k in _VOTES if k in known]
+    notes.append(words("votes", rates=", ".join(rates)))
     return [*table("attempts", rows), "\n".join(notes)]
 
 
-def online(found: Mapping) -> list[Block]:
-    """Problems solved within each budget by a router and its reference: online.json."""
-    routes = ", ".join(f"{name} {n}" for name, n in found["routes"].items()) or "none"
-    head = (
-        f"  {found['problems']} problems, {found['online_after']} plain attempts before a "
-        f"problem is routed; routes: {routes}"
-    )
+@register_report("online")
+def _online(found: Mapping) -> list[Block]:
+    chosen = ", ".join(f"{name} {n}" for name, n in found["routes"].items()) or "none"
     solved = "solved" if found["verifier"] else "right by vote"
-    return [head, *curves(found, f"% {solved} within a cost")]
+    head = words("online", **found, chosen=chosen)
+    return [head, *curves(found, words("within", solved=solved))]
 
 
-def evaluation(found: Mapping) -> list[Block]:
-    """Measures, reliability, and scored against sampled confidence: evaluation.json."""
+@register_report("evaluation")
+def _evaluation(found: Mapping) -> list[Block]:
     other = found.get("against", {"workdir": "", "figures": {}})
     rows = [
-        {"measure": _MEASURES.get(name, name), "here": value}
-        | (other["figures"].get(name) or {})
-        for name, value in found["figures"].items()
+        {"measure": _MEASURES.get(k, k), "here": value} | other["figures"].get(k, {})
+        for k, value in found["figures"].items()
     ]
-    head = (
-        f"  {found['model']} on {found['task']}, {found['samples']} attempts at each of "
-        f"{found['problems']} problems: {_counts(found['grades'])}"
-    )
-    bins = [
-        dict(zip(found["reliability"], x)) for x in zip(*found["reliability"].values())
-    ]
-    columns = []
+    columns, bins = [], []
     for name in found["reliability"]:
         columns.append(Column(f"{name}: attempts", f"{name}.attempts"))
         columns.append(Column("mean, %", f"{name}.confidence", missing=""))
         columns.append(Column("right, %", f"{name}.right", missing=""))
-    for each in bins:
-        first = next(iter(each.values()))
-        each["bin"] = "–".join(number(first[end], 0) for end in ("from", "to"))
+    for each in zip(*found["reliability"].values()):
+        ends = "–".join(number(each[0][end], 0) for end in ("from", "to"))
+        bins.append(dict(zip(found["reliability"], each)) | {"bin": ends})
     spent = ", ".join(f"{n:,} {name}" for name, n in found["tokens"].items())
     return [
-        head,
+        words("evaluation", **found, counts=_counts(found["grades"]), spent=spent),
         *table("evaluation", rows, model=found["model"], other=other["workdir"]),
         *table("reliability", bins, columns),
-        *_signals(found.get("signals")),
-        f"  tokens spent: {spent}",
+        *_signals(found.get("signals", {"attempts": 0, "tokens": {}})),
     ]
 
 
-def _signals(found: Mapping | None) -> list[Block]:
-    if found is None:
-        return []
+def _signals(found: Mapping) -> list[Block]:
     rows = [{"name": k} | found[k] for k in ("own", "gold") if k in found]
     n = max(found["attempts"], 1)
     spent = (f"{name} {number(tokens / n)}" for name, tokens in found["tokens"].items())
     return table("signals", rows, spent=", ".join(spent))
 
 
-def study(found: Mapping) -> list[Block]:
-    """Measures and tokens by arm, and differences from the reference: study.json."""
-    arms = {name: arm["figures"] | arm["tokens"] for name, arm in found["arms"].items()}
-    first = next(iter(found["arms"].values()))
-    line = lambda title, values: {"measure": title, **dict(zip(arms, values))}
-    rows = [
-        line(_MEASURES.get(k, k), (arm[k] for arm in arms.values()))
+@register_report("study")
+def _study(found: Mapping) -> list[Block]:
+    arms = found["arms"]
+    first = next(iter(arms.values()))
+    rows: list[dict] = [
+        {"measure": _MEASURES.get(k, k)} | {a: arms[a]["figures"][k] for a in arms}
         for k in first["figures"]
     ]
-    spent = {name: arm["tokens"] for name, arm in found["arms"].items()}
+    spent = {name: arm["tokens"] for name, arm in arms.items()}
     rows.append({})
     for kind in first["tokens"]:
-        counts = (round(tokens[kind]) for tokens in spent.values())
-        rows.append(line(f"{kind.replace('_', ' ')} per training", counts))
-    totals = (round(sum(tokens.values())) for tokens in spent.values())
-    rows.append(line("all tokens per training", totals))
-    differences = [
+        counts = {name: round(tokens[kind]) for name, tokens in spent.items()}
+        rows.append({"measure": f"{kind.replace('_', ' ')} per training"} | counts)
+    totals = {name: round(sum(tokens.values())) for name, tokens in spent.items()}
+    rows.append({"measure": "all tokens per training"} | totals)
+    gaps = [
         row
-        | {
-            "pair": f"{row['arm']} − {row['reference']}",
-            "measure": _MEASURES.get(row["figure"], row["figure"]),
-            "status": "primary" if row["primary"] else "exploratory",
-        }
+        | {"pair": f"{row['arm']} − {row['reference']}"}
+        | {"measure": _MEASURES.get(row["figure"], row["figure"])}
+        | {"status": "primary" if row["primary"] else "exploratory"}
         for row in sorted(found["differences"], key=lambda row: not row["primary"])
     ]
-    head = (
-        f"  {len(found['seeds'])} seeds, {found['problems']} problems each; 95 % intervals "
-        "over seeds and problems"
-    )
+    head = words("study", **found | {"seeds": len(found["seeds"])})
     measures = table("study", rows, [Column(name) for name in arms])
-    return [head, *measures, *table("study_differences", differences)]
+    return [head, *measures, *table("study_differences", gaps)]
 
 
-def grades(found) -> list[Block]:
-    """Old grades against new ones: a `fr.evaluation.regrade.Regraded`."""
+@register_report("grades")
+def _grades(found) -> list[Block]:
+    """Old grades against new ones, of a `fr.pipeline.regrade.Regraded`."""
     from fr.types import GRADES  # imports jax, which tables of routing must not
 
     groups: dict[tuple, dict] = {}
@@ -158,28 +130,17 @@ def grades(found) -> list[Block]:
     order = sorted(groups, key=lambda key: (*key[:3], GRADES.index(key[3])))
     rows = [dict(zip(names, key)) | groups[key] for key in order]
     graders = ", ".join(f"'{name}'" for name in sorted(found.graders))
-    total = found.counts.total()
-    blocks: list[Block] = [
-        f"  {found.changed} of {total} attempts have another grade; stored by {graders}"
-    ]
+    counts = {"changed": found.changed, "total": found.counts.total()}
+    blocks: list[Block] = [words("grades", **counts, graders=graders)]
     blocks += table("grades", rows, [Column(grade, missing="–") for grade in GRADES])
-    for n, c in enumerate(found.changes, 1):
-        blocks.append(
-            f"  {n}. {c.before} → {c.after} ({c.folder}, {c.task}, {c.operator})\n"
-            f"     question:  {_short(c.question)}\n"
-            f"     answer:    {'none found' if c.answer is None else _short(c.answer)}\n"
-            f"     reference: {_short(c.reference)}"
-        )
+    for n, change in enumerate(found.changes, 1):
+        texts = {k: _short(v) for k, v in vars(change).items()}
+        blocks.append(words("change", **texts, n=n))
     if found.stale:
-        lines = (f"     {name}: {how}" for name, how in found.stale)
-        blocks.append("\n".join(["  made from grades that have changed:", *lines]))
-    if found.wrote:
-        kept = "their old grades are in the column earlier_grade"
-        blocks.append(f"  {found.wrote} shards were replaced; {kept}")
-    elif found.changed:
-        blocks.append(
-            "  nothing was changed; --write replaces the grades in the shards"
-        )
+        lines = (f"   {name}: {how}" for name, how in found.stale)
+        blocks.append("\n".join(["made from grades that have changed:", *lines]))
+    if found.wrote or found.changed:
+        blocks.append(words("wrote" if found.wrote else "unchanged", wrote=found.wrote))
     return blocks
 
 
@@ -189,6 +150,6 @@ def _counts(grades: Mapping[str, int]) -> str:
     )
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split())
+def _short(text: str | None) -> str:
+    line = "none found" if text is None else " ".join(text.split())
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

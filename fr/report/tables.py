@@ -1,13 +1,18 @@
-"""The blocks of a report as data; `tables.toml` describes the tables."""
+"""Reports as data: tables, sections, images and sentences.
+
+A report is a function from a JSON record to blocks, made known by `register_report`;
+`tables.toml` describes the tables and the sentences.
+"""
 
 import dataclasses
 import functools
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+REPORTS: dict[str, Callable[[Any], list["Block"]]] = {}
 Cell = str | int | float | Mapping | None
 
 
@@ -36,14 +41,28 @@ class Column:
     optional: bool = False
 
     def value(self, record: Any) -> Cell:
-        """The value of a record in this column; None where the path ends early."""
+        """Read the value of a row.
+
+        Args:
+            record: Record of the row.
+
+        Returns:
+            The value; None where the path ends early.
+        """
         key = self.key or self.title
         for name in [key] if key in record else key.split("."):
             record = record.get(name) if isinstance(record, Mapping) else None
         return record
 
     def show(self, cell: Cell) -> str:
-        """Any cell as text, without padding; intervals as `value [low, high]`."""
+        """Format a cell.
+
+        Args:
+            cell: A value, or an interval record.
+
+        Returns:
+            Text without padding; intervals as `value [low, high]`.
+        """
         if isinstance(cell, Mapping):
             return " ".join(self.parts(cell))
         if cell is None or isinstance(cell, str):
@@ -51,7 +70,14 @@ class Column:
         return number(cell, 0 if isinstance(cell, int) else self.digits, self.sign)
 
     def parts(self, interval: Mapping) -> tuple[str, str]:
-        """The value and the ends of an interval, each as text."""
+        """Format an interval.
+
+        Args:
+            interval: Record with `value`, `low` and `high`.
+
+        Returns:
+            Its value and its ends.
+        """
         ends = ("value", "low", "high")
         texts = [number(interval[end], self.digits, self.sign) for end in ends]
         return texts[0], "n/a" if interval["low"] is None else "[{1}, {2}]".format(
@@ -94,7 +120,13 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """Blocks under a heading; a page folds them away if `folded`."""
+    """Blocks under a heading.
+
+    Attributes:
+        title: The heading.
+        blocks: What stands below it.
+        folded: A page hides the blocks until the reader opens them.
+    """
 
     title: str
     blocks: Sequence["Block"]
@@ -103,12 +135,28 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Pairs of a caption and the bytes of a PNG file; a terminal shows none."""
+    """Pictures; a terminal shows none.
+
+    Attributes:
+        images: Pairs of a caption and the bytes of a PNG file.
+    """
 
     images: Sequence[tuple[str, bytes]]
 
 
 Block = Table | Section | Images | str
+
+
+def register_report(name: str) -> Callable:
+    """Make a report known.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        A decorator of a function from a record to blocks.
+    """
+    return lambda make: REPORTS.setdefault(name, make)
 
 
 @functools.cache
@@ -141,7 +189,7 @@ def table(
     Args:
         name: Name of the table.
         records: Per row a record that the columns read; an empty one is a rule.
-        more: Columns after those of the description.
+        more: Further columns, after the described ones.
         **words: What its braces are filled with.
 
     Returns:
@@ -162,17 +210,26 @@ def table(
     return [Table(columns, rows, *(text.format_map(words) for text in texts))]
 
 
-def words(name: str, **filled: Any) -> str:
-    """A sentence of `tables.toml`.
+def words(name: str, /, **filled: Any) -> str:
+    """A sentence that `tables.toml` describes.
 
     Args:
         name: Its key.
         **filled: What its braces are filled with.
 
     Returns:
-        The sentence.
+        The sentence; numbers and intervals have one decimal.
     """
-    return _described()["sentences"][name].strip().format_map(filled)
+    show = Column("").show
+    shown = {
+        key: show(value) if isinstance(value, float) or _is_interval(value) else value
+        for key, value in filled.items()
+    }
+    return _described()["sentences"][name].strip().format_map(shown)
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, Mapping) and "value" in value
 
 
 def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
