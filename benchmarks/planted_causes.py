@@ -171,7 +171,7 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
         "outside": [
             name
             for name in pool.operators
-            if name in OPERATORS and OPERATORS[name].outside
+            if name in OPERATORS and OPERATORS[name].uses_oracle
         ],
         "failed": {name: int((cause == i).sum()) for i, name in enumerate(causes)},
         "rescue": [

@@ -15,17 +15,13 @@ from benchmarks.parts import PARTS, Bench, Figure, Part
 from benchmarks.systems import DRIVERS, Command, System, SystemFailed
 from benchmarks.timing import Times, clocked, in_turn
 from fr.config import LoraConfig, PolicyConfig
+from fr.config.algorithms import GRPO
 from fr.models import Model, save, sharding
-from fr.training.algorithms import GRPO
-from fr.training.microbatches import by_need
-from fr.training.policy_loss import (
-    PolicyBatch,
-    check_policy,
-    make_logps,
-    make_update,
-    shared_rows,
-)
-from fr.training.update import init_state, place_batch, training_mesh
+from fr.training.lineage import check_policy
+from fr.training.microbatches import place_batch, sort_by_length, training_mesh
+from fr.training.policy_loss import PolicyBatch
+from fr.training.policy_update import make_logps, make_update, shared_rows
+from fr.training.update import init_state
 
 # updates that must agree before anything is timed: the second one is made by the first
 STEPS = 2
@@ -193,7 +189,9 @@ def learner(
 
     def job() -> dict[str, float]:
         nonlocal state
-        order = by_need(batch.needs(), policy.microbatch, mesh, shared_rows(policy))
+        order = sort_by_length(
+            batch.columns_used(), policy.microbatch, mesh, shared_rows(policy)
+        )
         rows = place_batch(jax.tree.map(lambda x: x[order], batch), mesh)
         state, metrics = update(state, rows)
         jax.block_until_ready(state)

@@ -19,7 +19,7 @@ _WIDTH = 100  # characters of a line
 _NAMES = {
     "tasks (config.task.name)": ("tasks", "TASKS.register"),
     "operators (config.intervention.operators)": ("interventions", "register"),
-    "reward terms (config.rewards.terms)": ("rewards", "term"),
+    "reward terms (config.rewards.terms)": ("rewards", "register_term"),
     "kinds of traces (config.training.traces)": ("tasks", "TRACES.register"),
 }
 

@@ -20,7 +20,7 @@ cli.define_flags()
 flags.DEFINE_string(
     "reward_module",
     None,
-    "A python file with reward terms of your own: @fr.rewards.term(name).",
+    "A python file with reward terms of your own: @fr.rewards.register_term(name).",
 )
 flags.DEFINE_bool(
     "dry_run", False, "Print the bytes that every device would hold, and train nothing."

@@ -16,7 +16,7 @@ from fr.models.dense import merge
 from fr.models.orbax import save_outline
 from fr.models.transformer import Transformer
 from fr.training.checkpoints import Checkpoints
-from fr.training.lora import applied, init_adapters
+from fr.training.lora import init_adapters, lora_context
 from fr.training.update import TrainState
 
 LORA = LoraConfig(rank=3, alpha=6.0, targets=("q", "o", "gate", "down"))
@@ -80,7 +80,7 @@ def test_adapters_are_merged_into_their_base(low_rank, tiny_model, adapters):
     model = load(low_rank, "float32")
     same(model.params, merge(tiny_model.params, adapters, LORA))
     inputs = (jnp.asarray(TOKENS), jnp.broadcast_to(jnp.arange(10), TOKENS.shape))
-    with applied(LORA):
+    with lora_context(LORA):
         beside, _ = Transformer(tiny_model.config).apply(
             {"params": tiny_model.params, "lora": adapters}, *inputs
         )

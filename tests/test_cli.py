@@ -216,14 +216,12 @@ def test_the_names_of_the_help_are_those_that_are_registered():
     make(TaskConfig())
     assert set(registered("tasks", "TASKS.register")) == set(TASKS)
     assert set(registered("interventions", "register")) == set(OPERATORS)
-    assert set(registered("rewards", "term")) >= {
+    assert set(registered("rewards", "register_term")) >= {
         name for name in TERMS if "." not in name
     } - {"mine"}
     assert set(registered("tasks", "TRACES.register")) == set(TRACES)
     assert tuple(_policies()) == POLICIES
-    assert not [
-        name for name, _, meaning in _fields(Config(), "config") if not meaning
-    ]
+    assert not [name for name, _, meaning in _fields(Config(), "config") if not meaning]
 
 
 # What makes several runs of one config, each in a process and a folder of its own.

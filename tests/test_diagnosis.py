@@ -25,7 +25,7 @@ from fr.diagnosis.junction import (
     tokens_of,
     windowed,
 )
-from fr.interventions import OPERATORS, Setting
+from fr.interventions import OPERATORS, OperatorContext
 
 CONFIG = DiagnosisConfig(warmup=2, window=1)
 
@@ -243,7 +243,7 @@ def test_the_loop_fires_where_the_scores_first_exceed_the_threshold(
     known = calibrate(traces, settings)
     operator = OPERATORS["sparse_steer" if has_ancestor else "local_temp"]
     own = operator.fill(
-        Setting(Config(diagnosis=settings), "p", 0, known, has_ancestor)
+        OperatorContext(Config(diagnosis=settings), "p", 0, known, has_ancestor)
     )
     steered = engine.sample([row(str(i), **budget, **own) for i in range(8)], 64)
     fired = 0

@@ -9,7 +9,7 @@ from conftest import row
 from fr.config import Config
 from fr.diagnosis.junction import Calibration
 from fr.errors import UserError
-from fr.interventions import OPERATORS, Setting, register, select
+from fr.interventions import OPERATORS, OperatorContext, register, select
 from fr.models import Model
 from fr.sampling import rows, steering
 from fr.types import Problem
@@ -32,7 +32,7 @@ def fill(name, attempt=0, has_ancestor=True, config=Config(), problem="p"):
     """The fields that an operator sets."""
     asked = Problem(problem, "", "", "countdown")
     change = OPERATORS[name].change(
-        Setting(config, asked, attempt, CALIBRATION, has_ancestor)
+        OperatorContext(config, asked, attempt, CALIBRATION, has_ancestor)
     )
     assert (change.prompt, change.kept, change.speak) == (
         None,
@@ -104,7 +104,7 @@ def test_rows_of_numbers_beside_those_of_the_source(name, wanted):
     )
     assert (
         OPERATORS[name].deterministic == (name == "greedy")
-        and not OPERATORS[name].outside
+        and not OPERATORS[name].uses_oracle
     )
 
 
@@ -120,7 +120,7 @@ def test_the_random_control_steers_in_as_many_attempts_as_the_detector():
     fired = []
     for attempt in range(4000):
         own = OPERATORS["sparse_steer_random"].fill(
-            Setting(Config(), asked, attempt, known, True)
+            OperatorContext(Config(), asked, attempt, known, True)
         )
         at = own.get("fire_position", -1)
         assert (at >= 0) != (own["threshold"] == np.inf)
@@ -129,9 +129,9 @@ def test_the_random_control_steers_in_as_many_attempts_as_the_detector():
     assert abs(np.mean(fired) - wanted) < 3 * np.sqrt(wanted * (1 - wanted) / 4000)
     never = dataclasses.replace(known, fires=(-1,) * len(lengths))
     assert (
-        OPERATORS["sparse_steer_random"].fill(Setting(Config(), asked, 0, never, True))[
-            "threshold"
-        ]
+        OPERATORS["sparse_steer_random"].fill(
+            OperatorContext(Config(), asked, 0, never, True)
+        )["threshold"]
         == np.inf
     )
 

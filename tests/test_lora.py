@@ -11,15 +11,16 @@ from conftest import random_params
 from policy_batches import make_batch
 
 from fr.config import LoraConfig, PolicyConfig
+from fr.config.algorithms import DR_GRPO
 from fr.errors import UserError
 from fr.models import ModelConfig
 from fr.models.dense import merge
 from fr.models.transformer import Transformer, init_cache, unstack
 from fr.training import lora
-from fr.training.algorithms import DR_GRPO
-from fr.training.lora import applied, init_adapters
-from fr.training.policy_loss import make_update
-from fr.training.update import init_state, training_mesh
+from fr.training.lora import init_adapters, lora_context
+from fr.training.microbatches import training_mesh
+from fr.training.policy_update import make_update
+from fr.training.update import init_state
 
 MODEL = ModelConfig(
     vocab=40, width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ff=32, qkv_bias=True
@@ -40,7 +41,7 @@ def adapters(config=LOW, scale=0.2) -> dict:
 @functools.partial(jax.jit, static_argnames=("config", "remat"))
 def logits(params, low=None, cache=None, config=LOW, remat=False):
     given = {"params": params} if low is None else {"params": params, "lora": low}
-    with applied(config):
+    with lora_context(config):
         return Transformer(MODEL, remat=remat).apply(given, TOKENS, POSITIONS, cache)[0]
 
 
@@ -138,7 +139,7 @@ def test_merging_keeps_the_type():
 def test_an_unknown_target_is_refused():
     with pytest.raises(
         UserError,
-        match="config.lora.targets: 'qproj' is no part of a layer; there are: q, k, v",
+        match="config.lora.targets: 'qproj' is not a part of a layer; there are: q, k, v",
     ):
         lora.init_adapters(
             MODEL, dataclasses.replace(LOW, targets=("qproj",)), jax.random.key(0)

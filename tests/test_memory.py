@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig, SamplingConfig
+from fr.config.algorithms import GRPO
 from fr.models import ModelConfig
 from fr.models.transformer import init_cache, init_params
-from fr.training.algorithms import GRPO
 from fr.training.lora import init_adapters
 from fr.training.memory import memory_table, policy_memory, preference_memory
-from fr.training.policy_loss import PolicyBatch, make_update
+from fr.training.microbatches import training_mesh
+from fr.training.policy_loss import PolicyBatch
+from fr.training.policy_update import make_update
 from fr.training.preference_loss import (
     PreferenceBatch,
     make_preference_update,
     with_head,
 )
-from fr.training.update import init_state, training_mesh
+from fr.training.update import init_state
 
 MODEL = ModelConfig(
     vocab=512, width=64, layers=4, heads=8, kv_heads=4, head_dim=16, ff=160

@@ -16,11 +16,12 @@ from fr.config import (
     default,
     freeze,
 )
-from fr.config.algorithms import MEANS, SCALES
+from fr.config.algorithms import ALGORITHMS, CISPO, GRPO, GSPO, MEANS, RLOO, SCALES
 from fr.errors import UserError
 from fr.rewards.mix import centred_by_group
-from fr.training.algorithms import ALGORITHMS, CISPO, GRPO, GSPO, RLOO, advantages
-from fr.training.objective import GAPS, PolicyBatch, policy_loss, recomputes, weigh
+from fr.training.advantages import advantages
+from fr.training.policy_loss import GAPS, PolicyBatch, policy_loss, weigh
+from fr.training.policy_update import recomputes
 
 GROUP, ROWS, WIDTH, LONGEST = 3, 6, 5, 7
 CONFIG = PolicyConfig(
@@ -206,16 +207,16 @@ def test_log_probs_of_this_update_are_a_ratio_of_one_in_bfloat16():
     assert gap.max() > 1e-3
     _, stale, _ = ours(x, worth, GSPO, CONFIG)
     _, fresh, grad = ours(x, worth, GSPO, CONFIG, fresh=np.ones(ROWS, bool))
-    assert stale.shares["clip_share"] > 0 and fresh.shares["clip_share"] == 0
+    assert stale.sums["clip_share"] > 0 and fresh.sums["clip_share"] == 0
     assert (
-        fresh.peaks["ratio_max"] == 1
-        and fresh.shares["moved"] == 0
+        fresh.maxima["ratio_max"] == 1
+        and fresh.sums["moved"] == 0
         and np.abs(grad).max() > 0
     )
-    np.testing.assert_allclose(fresh.peaks["logp_gap"], gap.max(), rtol=1e-4)
-    np.testing.assert_allclose(fresh.shares["logp_gap_mean"], gap.mean(), rtol=1e-4)
+    np.testing.assert_allclose(fresh.maxima["logp_gap"], gap.max(), rtol=1e-4)
+    np.testing.assert_allclose(fresh.sums["logp_gap_mean"], gap.mean(), rtol=1e-4)
     above = [(gap > edge).mean() for edge in GAPS]
-    np.testing.assert_allclose(fresh.shares["logp_gap_above"], above, atol=1e-6)
+    np.testing.assert_allclose(fresh.sums["logp_gap_above"], above, atol=1e-6)
 
 
 def test_weights_of_this_update_are_trainer_over_sampler():
@@ -223,8 +224,8 @@ def test_weights_of_this_update_are_trainer_over_sampler():
     config = dataclasses.replace(CONFIG, importance="token", importance_bound=100.0)
     _, measured, _ = ours(x, worth, GRPO, config, fresh=np.ones(ROWS, bool))
     wanted = np.exp(x["logp"] - x["drawn"])[x["mask"]].mean()
-    np.testing.assert_allclose(measured.shares["importance"], wanted, rtol=1e-5)
-    assert measured.shares["importance_cut"] == 0
+    np.testing.assert_allclose(measured.sums["importance"], wanted, rtol=1e-5)
+    assert measured.sums["importance_cut"] == 0
 
 
 def test_when_old_log_probs_are_the_trainers_own():
@@ -271,7 +272,10 @@ REFUSED = [
         "top_k = 20",
     ),
     (
-        {"algorithm": "grpo", "policy": {"ratio_distribution": "sample", "temperature": 1e-4}},
+        {
+            "algorithm": "grpo",
+            "policy": {"ratio_distribution": "sample", "temperature": 1e-4},
+        },
         "temperature = 0.0001",
     ),
     ({"algorithm": "grpo", "policy": {"covariance": "kl"}}, "covariance = 'kl'"),
@@ -309,7 +313,8 @@ def test_combinations_that_do_work_are_not_refused():
     fine = [
         Config(algorithm="reinforce", policy=PolicyConfig(rollouts=1)),
         Config(
-            algorithm="grpo", policy=PolicyConfig(ratio_distribution="sample", temperature=0.7)
+            algorithm="grpo",
+            policy=PolicyConfig(ratio_distribution="sample", temperature=0.7),
         ),
         Config(algorithm="grpo", sampling=SamplingConfig(top_p=0.8)),
         Config(algorithm="grpo", policy=PolicyConfig(covariance="kl", minibatches=2)),
@@ -338,6 +343,6 @@ def test_cispo_keeps_the_gradient_of_tokens_beyond_its_bound():
     x["old"] = np.where(x["mask"], x["logp"] - 3.0, 0.0)  # ratios of 20
     config = dataclasses.replace(CONFIG, kl=0.0, entropy=0.0)
     _, measured, grad = ours(x, worth, CISPO, config)
-    assert measured.shares["clip_share"] == pytest.approx(1)
+    assert measured.sums["clip_share"] == pytest.approx(1)
     np.testing.assert_allclose(grad[x["mask"]], -5 / x["mask"].sum(), rtol=1e-6)
     assert not ours(x, worth, GRPO, config)[2].any()

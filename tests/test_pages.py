@@ -5,10 +5,10 @@ import re
 
 import pytest
 
+from fr.config.algorithms import ALGORITHMS
 from fr.diagnosis.signals import PAID, SIGNALS
 from fr.interventions import OPERATORS
 from fr.rewards import TERMS
-from fr.training.algorithms import ALGORITHMS
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 
@@ -29,9 +29,15 @@ def test_every_operator_is_on_its_page():
     assert found.keys() == set(OPERATORS)
     for name, (_, does, ancestor, outside, one, source) in found.items():
         operator = OPERATORS[name]
-        wanted = "needs" if operator.needs_ancestor else "reads" if operator.uses_ancestor else "–"
+        wanted = (
+            "needs"
+            if operator.needs_ancestor
+            else "reads"
+            if operator.uses_ancestor
+            else "–"
+        )
         assert ancestor == wanted, name
-        assert outside == ("yes" if operator.outside else "no"), name
+        assert outside == ("yes" if operator.uses_oracle else "no"), name
         assert one == ("yes" if operator.deterministic else "no"), name
         assert does and re.fullmatch(r"–|\d{4}\.\d{5}", source), name
 

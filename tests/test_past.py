@@ -25,14 +25,15 @@ from fr.models.transformer import init_params
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.training import trainer
 from fr.training.dry_run import dry_run
+from fr.training.examples import examples_of
 from fr.training.lineage import train_lineage
-from fr.training.lora import split
-from fr.training.pairs import as_pairs, failed_and_rescued
-from fr.training.past_runs import Past, shared_prefix
+from fr.training.lora import partition
+from fr.training.microbatches import training_mesh
+from fr.training.pairs import failed_and_rescued, pairs_of
+from fr.training.past_runs import PastRun, common_prefix
 from fr.training.preference_loss import make_preference_update
-from fr.training.supervised import examples_of
-from fr.training.trainer import Exam, Step, fit
-from fr.training.update import TrainState, init_state, training_mesh
+from fr.training.trainer import Evaluator, Step, fit
+from fr.training.update import TrainState, init_state
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHAPE = ModelConfig(
@@ -57,8 +58,8 @@ def model(run):
     return load(run[0].parent / "random")
 
 
-def past(run, model, algorithm="sft", source="rescued", **training) -> Past:
-    return Past(config(run[0], algorithm, source, **training), model)
+def past(run, model, algorithm="sft", source="rescued", **training) -> PastRun:
+    return PastRun(config(run[0], algorithm, source, **training), model)
 
 
 def test_what_is_trained_are_the_stored_ids_under_the_plain_prompt(run, model):
@@ -109,7 +110,7 @@ def test_operators_and_numbers_of_a_problem_are_kept_to(run, model):
 
 def pairs(run, model, source, **training):
     c = config(run[0], "dpo", source, **training)
-    return failed_and_rescued(Past(c, model), c)
+    return failed_and_rescued(PastRun(c, model), c)
 
 
 def test_pairs_are_of_one_problem_and_each_attempt_stands_in_one(run, model):
@@ -121,14 +122,14 @@ def test_pairs_are_of_one_problem_and_each_attempt_stands_in_one(run, model):
     assert [len(side) for side in sides] == [24, 24]
     assert len(pairs(run, model, "pairs", max_per_problem=1)) == 12
     for pair, (better, worse) in zip(whole, parted):
-        common = shared_prefix(better.tokens, worse.tokens)
+        common = common_prefix(better.tokens, worse.tokens)
         assert not better.learnt[:common].any() and not worse.learnt[:common].any()
         assert [(one.learnt[common:]).tolist() for one in pair] == [
             one.learnt[common:].tolist() for one in (better, worse)
         ]
         assert pair[0].learnt[:common].tolist() == pair[1].learnt[:common].tolist()
     assert (
-        max(shared_prefix(better.tokens, worse.tokens) for better, worse in whole) >= 4
+        max(common_prefix(better.tokens, worse.tokens) for better, worse in whole) >= 4
     )
 
 
@@ -160,11 +161,11 @@ def test_the_common_beginning_of_a_pair_has_no_gradient(run, model):
     )
 
     def moments(found):
-        batch = as_pairs(found[:4]).batch(range(4), None)
+        batch = pairs_of(found[:4]).batch(range(4), None)
         batch = batch.replace(
             ref_logp=np.where(batch.mask, -1.0, 0.0).astype(np.float32)
         )
-        trained, _ = split(
+        trained, _ = partition(
             model.config, jax.tree.map(jnp.copy, model.params), LoraConfig(), 0
         )
         update = make_preference_update(model.config, "dpo", c, LoraConfig(), mesh)
@@ -173,13 +174,13 @@ def test_the_common_beginning_of_a_pair_has_no_gradient(run, model):
 
     common = sorted(
         pairs(run, model, "pairs"),
-        key=lambda pair: -shared_prefix(pair[0].tokens, pair[1].tokens),
+        key=lambda pair: -common_prefix(pair[0].tokens, pair[1].tokens),
     )
     masked = sorted(
         pairs(run, model, "pairs_parted"),
-        key=lambda p: -shared_prefix(p[0].tokens, p[1].tokens),
+        key=lambda p: -common_prefix(p[0].tokens, p[1].tokens),
     )
-    assert shared_prefix(common[3][0].tokens, common[3][1].tokens) >= 4
+    assert common_prefix(common[3][0].tokens, common[3][1].tokens) >= 4
     (whole, first), (parted, second) = moments(common), moments(masked)
     np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-5)
     for one, other in zip(whole, parted):
@@ -187,7 +188,7 @@ def test_the_common_beginning_of_a_pair_has_no_gradient(run, model):
     # Pairs that have nothing but their beginning teach nothing at all.
     cut = lambda one, n: dataclasses.replace(one, learnt=np.arange(len(one.tokens)) < n)
     only = [
-        tuple(cut(one, shared_prefix(*(o.tokens for o in pair))) for one in pair)
+        tuple(cut(one, common_prefix(*(o.tokens for o in pair))) for one in pair)
         for pair in common[:4]
     ]
     state, metrics = moments(only)
@@ -203,14 +204,14 @@ def test_evaluated_questions_other_tokenizers_and_missing_folders_are_refused(
     with pytest.raises(
         UserError, match="asked 12 of the questions of config.task.split = 'train'"
     ):
-        Past(dataclasses.replace(c, task=TASK), model)
+        PastRun(dataclasses.replace(c, task=TASK), model)
     with pytest.raises(
         UserError, match="train a model that has the run's tokenizer|gives id"
     ):
-        Past(c, tiny_model)
+        PastRun(c, tiny_model)
     with pytest.raises(UserError, match="has no rollouts/ to learn from"):
-        Past(config(tmp_path, "sft", "rescued"), model)
-    with pytest.raises(UserError, match="is no folder of a run"):
+        PastRun(config(tmp_path, "sft", "rescued"), model)
+    with pytest.raises(UserError, match="is not the folder of a run"):
         train_lineage(config(tmp_path / "none", "sft", "rescued"), tmp_path / "made")
     with pytest.raises(UserError, match="is config.training.run itself"):
         train_lineage(c, run[0])
@@ -279,7 +280,7 @@ def test_what_is_exported_is_the_best_and_not_the_last(tmp_path):
         state.replace(params={"w": state.params["w"] + 1}), {"loss": 0.0}
     )
     losses = {0: 4.0, 1: 3.0, 2: 1.0, 3: 2.0}
-    exam = Exam(
+    exam = Evaluator(
         1,
         lambda state: {"held_out/loss": losses[int(state.params["w"][0])]},
         "held_out/loss",

@@ -16,29 +16,17 @@ from policy_batches import make_batch
 
 from fr import config as settings
 from fr.config import LoraConfig, PolicyConfig
+from fr.config.algorithms import ALGORITHMS, DR_GRPO, GRPO, GSPO, REINFORCE
 from fr.errors import UserError
 from fr.models import Model, ModelConfig, sharding
 from fr.models.transformer import Transformer
-from fr.training.algorithms import (
-    ALGORITHMS,
-    DR_GRPO,
-    GRPO,
-    GSPO,
-    REINFORCE,
-    advantages,
-)
-from fr.training.covariance import costly
+from fr.training.advantages import advantages
+from fr.training.lineage import check_policy
 from fr.training.lora import init_adapters
-from fr.training.microbatches import by_need
-from fr.training.policy_loss import (
-    PolicyBatch,
-    check_policy,
-    make_logps,
-    make_update,
-    policy_loss,
-    weigh,
-)
-from fr.training.update import init_state, place_batch, training_mesh
+from fr.training.microbatches import place_batch, sort_by_length, training_mesh
+from fr.training.policy_loss import PolicyBatch, high_covariance, policy_loss, weigh
+from fr.training.policy_update import make_logps, make_update
+from fr.training.update import init_state
 
 TINY = ModelConfig(vocab=40, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ff=24)
 # No clip of the gradient: the first moment then is a tenth of it.
@@ -168,7 +156,7 @@ def test_loss_and_gradient_against_the_definition(name):
     )
     wanted_grads, grads, wanted, (loss, measured) = both(logits)
     close((loss, grads), (wanted, wanted_grads))
-    assert algorithm.ratio == "none" or 0 < measured.shares["clip_share"] < 1
+    assert algorithm.ratio == "none" or 0 < measured.sums["clip_share"] < 1
 
 
 def test_an_update_has_the_gradient_of_the_definition():
@@ -259,11 +247,14 @@ def test_microbatches_add_up():
 def test_short_rows_in_narrow_microbatches_change_nothing():
     batch = batch_of(rows=12, width=24)
     wanted = one_update(batch, GRPO, dataclasses.replace(SHAPED, length_buckets=1))
-    need, config = batch.needs(), dataclasses.replace(SHAPED, microbatch=2, length_buckets=3)
+    need, config = (
+        batch.columns_used(),
+        dataclasses.replace(SHAPED, microbatch=2, length_buckets=3),
+    )
     assert {8, 16, 24} == {
         -(-most // 8) * 8 for most in np.sort(need).reshape(-1, 2).max(1)
     }  # all are used
-    order = by_need(need, 2, training_mesh(devices=jax.devices()[:1]))
+    order = sort_by_length(need, 2, training_mesh(devices=jax.devices()[:1]))
     for rows in (order, order[::-1]):  # in any order, faster in the first
         close(
             one_update(jax.tree.map(lambda x: x[rows], batch), GRPO, config),
@@ -299,7 +290,9 @@ def test_rollouts_behind_one_prompt_are_those_behind_a_prompt_each(lora):
         batch, GRPO, dataclasses.replace(SHAPED, length_buckets=1), lora, **given
     )
     shared = dataclasses.replace(SHAPED, shared_prompts=True, rollouts=3)
-    order = by_need(batch.needs(), 3, training_mesh(devices=jax.devices()[:1]), unit=3)
+    order = sort_by_length(
+        batch.columns_used(), 3, training_mesh(devices=jax.devices()[:1]), unit=3
+    )
     some = jax.tree.map(lambda x: x[order], batch)
     for own in (shared, dataclasses.replace(shared, microbatch=3, length_buckets=3)):
         close(one_update(some, GRPO, own, lora, **given), wanted, 3e-6)
@@ -307,22 +300,31 @@ def test_rollouts_behind_one_prompt_are_those_behind_a_prompt_each(lora):
 
 def test_a_batch_is_as_narrow_as_its_rows_allow():
     batch = batch_of(rows=12, width=32)
-    need = batch.needs().max()
+    need = batch.columns_used().max()
     for columns, fits in ((need, True), (need - 1, False)):
-        narrow = batch.narrow(columns)
+        truncate = batch.truncate(columns)
         kept = (
-            narrow.mask.sum() == batch.mask.sum()
-            and (narrow.tokens >= 0).sum() == (batch.tokens >= 0).sum()
+            truncate.mask.sum() == batch.mask.sum()
+            and (truncate.tokens >= 0).sum() == (batch.tokens >= 0).sum()
         )
-        assert kept == fits and narrow.mask.shape[1] == columns
+        assert kept == fits and truncate.mask.shape[1] == columns
 
 
 def test_each_device_has_rows_of_every_microbatch():
     mesh = jax.sharding.AbstractMesh((2, 1), sharding.AXES)
     # Microbatches of two rows, one of each half of the batch.
-    assert by_need(np.array([5, 1, 4, 0, 3, 2]), 2, mesh).tolist() == [3, 5, 2, 1, 4, 0]
+    assert sort_by_length(np.array([5, 1, 4, 0, 3, 2]), 2, mesh).tolist() == [
+        3,
+        5,
+        2,
+        1,
+        4,
+        0,
+    ]
     # Pairs stay together.
-    assert by_need(np.array([5, 1, 4, 0, 3, 2, 0, 0]), 4, mesh, unit=2).tolist() == [
+    assert sort_by_length(
+        np.array([5, 1, 4, 0, 3, 2, 0, 0]), 4, mesh, unit=2
+    ).tolist() == [
         6,
         7,
         2,
@@ -354,7 +356,7 @@ def test_tokens_that_cost_entropy():
     mask = np.array([[1, 1, 1, 1, 0]], bool)
     worth, logp = np.array([[1, 1, -1, -1, 9.0]]), np.array([[-1, -5, -2, -4, 0.0]])
     # Means 0 and -3 over the mask: covariances 2, -2, -1, 1.
-    mark = lambda **more: costly(
+    mark = lambda **more: high_covariance(
         mask, worth, logp, 0, dataclasses.replace(CONFIG, **more)
     ).tolist()
     assert mark() == [[False] * 5]
@@ -373,7 +375,10 @@ def test_a_tenth_of_the_rollouts_is_clipped_at_random_and_never_twice_the_same()
     config = dataclasses.replace(
         CONFIG, covariance="clip", covariance_share=0.1, covariance_bounds=(0.0, 99.0)
     )
-    marks = [np.asarray(costly(mask, logp, logp, step, config)) for step in (0, 0, 1)]
+    marks = [
+        np.asarray(high_covariance(mask, logp, logp, step, config))
+        for step in (0, 0, 1)
+    ]
     assert (
         marks[0].sum() == 25
         and (marks[0] == marks[1]).all()
@@ -395,12 +400,12 @@ def test_remedies_change_the_gradient_of_the_marked_tokens_alone():
 
     plain, weighed = gradient()
     clip, marked = gradient(covariance="clip")
-    np.testing.assert_array_equal(clip, np.where(marked.costly, 0, plain))
+    np.testing.assert_array_equal(clip, np.where(marked.high_covariance, 0, plain))
     kl, marked = gradient(covariance="kl", covariance_kl=2.0)
     # Half the squared log ratio, which is 0.01 everywhere: it pulls back, and not at all where nothing has moved.
-    pull = 2 * 0.01 * marked.costly * marked.penalties
+    pull = 2 * 0.01 * marked.high_covariance * marked.penalties
     np.testing.assert_allclose(kl, plain + pull, rtol=1e-4, atol=1e-8)
-    assert 0 < np.sum(marked.costly) < np.sum(batch.mask)
+    assert 0 < np.sum(marked.high_covariance) < np.sum(batch.mask)
 
 
 def test_updates_move_towards_what_was_worth_more_and_start_from_a_ratio_of_one(
@@ -500,12 +505,19 @@ def compare_meshes() -> None:
         (ADAPTERS, low, [(4, 0, 1)]),
     ):
         wanted = one_update(
-            batch, GRPO, dataclasses.replace(config, length_buckets=1), lora, one, **given
+            batch,
+            GRPO,
+            dataclasses.replace(config, length_buckets=1),
+            lora,
+            one,
+            **given,
         )
         for model_axis, microbatch, widths in forms:
-            own = dataclasses.replace(config, microbatch=microbatch, length_buckets=widths)
+            own = dataclasses.replace(
+                config, microbatch=microbatch, length_buckets=widths
+            )
             mesh = training_mesh(model_axis)
-            rows = by_need(batch.needs(), microbatch, mesh)
+            rows = sort_by_length(batch.columns_used(), microbatch, mesh)
             some = jax.tree.map(lambda x: x[rows], batch)
             close(one_update(some, GRPO, own, lora, mesh, **given), wanted)
     print("all meshes agree")

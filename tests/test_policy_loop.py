@@ -32,18 +32,16 @@ from fr.errors import UserError
 from fr.metrics import Board, Stages
 from fr.models import ModelConfig, load, save
 from fr.models.transformer import Transformer, init_params
-from fr.rewards import Mix
+from fr.rewards import RewardMix
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.training.checkpoints import Checkpoints
 from fr.training.dry_run import dry_run
-from fr.training.kept_rollouts import ROLLOUTS
 from fr.training.learner import Learner
-from fr.training.lineage import train_lineage
-from fr.training.policy_updates import Updates
-from fr.training.rl import check_terms
-from fr.training.rl_metrics import alarms, entropy_fit
+from fr.training.lineage import check_terms, train_lineage
+from fr.training.policy_update import PolicyUpdater
+from fr.training.rl_records import ROLLOUTS, alarms, entropy_fit
 from fr.training.rollouts import Sampler
 from fr.training.update import TrainState
 
@@ -206,13 +204,13 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(
     config = dataclasses.replace(
         config, rewards=dataclasses.replace(config.rewards, terms=terms)
     )
-    seen, learn = [], Updates.learn
+    seen, learn = [], PolicyUpdater.learn
 
     def watched(self, state, rows, step):
         seen.append((jax.device_get(state.extra), jax.device_get(state.params), rows))
         return learn(self, state, rows, step)
 
-    monkeypatch.setattr(Updates, "learn", watched)
+    monkeypatch.setattr(PolicyUpdater, "learn", watched)
     train_lineage(config, tmp_path)
     found = lines(tmp_path / "specialist")
     assert [path.name for path in (tmp_path / "specialist" / ROLLOUTS).iterdir()] == [
@@ -263,7 +261,7 @@ def test_terms_that_would_pay_for_length_are_refused(ancestor, tmp_path):
         {"center_terms": "group"},
         {"mean": "token"},
     ):
-        check_terms(change(config, **told), Mix(config.rewards))
+        check_terms(change(config, **told), RewardMix(config.rewards))
 
 
 def test_rollouts_are_kept_with_what_they_earned(trained):
@@ -445,7 +443,7 @@ def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
     again.close()
     assert {path.name for path in tmp_path.glob("[0-9]*")} == {"2", "6"}
     other = Checkpoints(tmp_path, keep=1)
-    with pytest.raises(UserError, match="6 is no checkpoint of this model"):
+    with pytest.raises(UserError, match="6 is not a checkpoint of this model"):
         other.restore(state.replace(params={"w": jnp.zeros(4)}))
     other.close()
 
@@ -521,7 +519,7 @@ def test_problems_of_one_outcome_make_room(trained, monkeypatch):
     varied = lambda groups, found: np.array(
         [0 < sum(a.right for a in group) < len(group) for group in groups]
     )
-    drawn = _draw(sampler, 1, varied=varied)
+    drawn = _draw(sampler, 1, differ=varied)
     groups, cost = drawn.groups, drawn.cost
     right = [sum(attempt.right for attempt in group) for group in groups]
     assert len(groups) == len(plain) == 4
@@ -552,8 +550,8 @@ def _sampler(config: Config) -> Sampler:
     )
 
 
-def _draw(sampler: Sampler, step: int, varied=None, sets=()):
-    return sampler.draw(step, sets, Stages(), varied)
+def _draw(sampler: Sampler, step: int, differ=None, sets=()):
+    return sampler.draw(step, sets, Stages(), differ)
 
 
 def test_confidence_may_be_sampled_instead(ancestor, tmp_path):
@@ -645,13 +643,13 @@ def test_a_board_gets_the_same_numbers(monkeypatch, tmp_path):
 
 
 def test_nan_stops_and_leaves_the_last_good_checkpoint(ancestor, tmp_path, monkeypatch):
-    learn = Updates.learn
+    learn = PolicyUpdater.learn
 
     def breaks(self, state, rows, step):
         state, values = learn(self, state, rows, step)
         return state, values | ({"loss": math.nan} if step == 3 else {})
 
-    monkeypatch.setattr(Updates, "learn", breaks)
+    monkeypatch.setattr(PolicyUpdater, "learn", breaks)
     with pytest.raises(
         UserError,
         match=r"loss is nan at step 3; lower the learning_rate \(checkpoint 2 is kept\)",
@@ -678,7 +676,7 @@ def test_bad_input_leaves_nothing(ancestor, tmp_path):
         (dataclasses.replace(good, ancestor="nowhere"), "is not there"),
         (
             dataclasses.replace(good, lora=LoraConfig(rank=2, targets=("quary",))),
-            "is no part of a layer",
+            "is not a part of a layer",
         ),
     ):
         with pytest.raises(UserError, match=why):
@@ -699,7 +697,7 @@ def test_the_script_refuses_in_one_line(tmp_path):
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 2 and "files no reward term" in done.stderr
+    assert done.returncode == 2 and "registers no reward term" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "work").exists()
 
 

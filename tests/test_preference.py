@@ -16,6 +16,7 @@ from fr.models import ModelConfig
 from fr.models.dense import merge
 from fr.models.transformer import Transformer
 from fr.training.lora import init_adapters
+from fr.training.microbatches import training_mesh
 from fr.training.preference_loss import (
     PreferenceBatch,
     bradley_terry,
@@ -24,7 +25,7 @@ from fr.training.preference_loss import (
     make_rewards,
     with_head,
 )
-from fr.training.update import init_state, training_mesh
+from fr.training.update import init_state
 
 TINY = ModelConfig(vocab=40, width=16, layers=2, heads=2, kv_heads=2, head_dim=8, ff=24)
 CONFIG = PreferenceConfig(steps=1, pairs=3, clip_norm=1e9)

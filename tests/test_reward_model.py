@@ -24,15 +24,15 @@ from fr.config import (
 from fr.errors import UserError
 from fr.models import load
 from fr.models.transformer import Transformer
-from fr.rewards import Mix
+from fr.rewards import RewardMix
 from fr.runs.attempts import make_attempts
 from fr.runs.run import Run
 from fr.sampling.devices import Devices
 from fr.training.lineage import train_lineage
+from fr.training.microbatches import training_mesh
 from fr.training.preference_loss import make_rewards
-from fr.training.reward_model import Judge, load_reward_model
+from fr.training.reward_model import RewardModelScorer, load_reward_model
 from fr.training.rlsf import _plan, make_pairs
-from fr.training.update import training_mesh
 
 CONFIG = Config(
     algorithm="reward_model",
@@ -106,7 +106,7 @@ def test_the_reward_is_the_head_on_the_state_of_the_last_token(made):
     trained, draw = load_reward_model(made), np.random.default_rng(0)
     tokens = draw.integers(3, 40, (16, 24)).astype(np.int32)  # of two microbatches
     tokens[::2, 17:] = -1
-    found = Judge(grpo(made), load("countdown"), MESH).read(tokens)
+    found = RewardModelScorer(grpo(made), load("countdown"), MESH).read(tokens)
     apply = jax.jit(
         functools.partial(Transformer(trained.model.config).apply, method="hidden")
     )
@@ -129,7 +129,7 @@ def test_grpo_learns_from_it_without_an_answer(made, tmp_path):
     )
     assert line["reward"] == pytest.approx(line["reward/reward_model"]) != 0
     assert line["groups/flat"] == 0 and line["grad_norm"] > 0
-    assert not Mix(grpo(made).rewards).terms[0].needs_gold
+    assert not RewardMix(grpo(made).rewards).terms[0].needs_gold
 
 
 def test_adapters_are_merged_into_it(tmp_path):
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
     with pytest.raises(
         UserError, match="countdown is a model without reward_head.safetensors"
     ):
-        Judge(grpo("countdown"), policy, MESH)
+        RewardModelScorer(grpo("countdown"), policy, MESH)
     assert not list(tmp_path.iterdir())
     other = tmp_path / "other"
     shutil.copytree(made, other)
@@ -164,13 +164,13 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
     with pytest.raises(
         UserError, match="a reward model must share|which a reward model must share"
     ):
-        Judge(grpo(str(other)), policy, MESH)
+        RewardModelScorer(grpo(str(other)), policy, MESH)
     head = other / "reward_head.safetensors"
     save_file({"kernel": load_file(head)["kernel"][:-1]}, head)
     with pytest.raises(
         UserError, match=r"has \(127,\) numbers, and the states of .* 128"
     ):
-        Judge(grpo(str(other)), policy, MESH)
+        RewardModelScorer(grpo(str(other)), policy, MESH)
     head.write_bytes(b"no head")
-    with pytest.raises(UserError, match="is no head of a reward"):
-        Judge(grpo(str(other)), policy, MESH)
+    with pytest.raises(UserError, match="is not a head of a reward"):
+        RewardModelScorer(grpo(str(other)), policy, MESH)

@@ -10,7 +10,7 @@ from reward_batches import GROUP, ROWS, TOKENS, batch, trajectory
 
 from fr.config import RewardsConfig
 from fr.rewards import TERMS
-from fr.rewards.terms import withhold
+from fr.rewards.terms import without_gold
 from fr.sampling import token_stats as token_statistics
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Truth
 
@@ -54,7 +54,7 @@ def test_gold_is_withheld(name):
     if entry.needs_gold:
         assert not np.array_equal(value(name, seen), value(name, changed))
     else:
-        assert np.array_equal(value(name, seen), value(name, withhold(seen)))
+        assert np.array_equal(value(name, seen), value(name, without_gold(seen)))
         assert np.array_equal(value(name, seen), value(name, changed))
 
 

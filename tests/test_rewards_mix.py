@@ -8,8 +8,8 @@ from reward_batches import GROUP, ROWS, TOKENS, batch, trajectory
 
 from fr.config import Config, RewardsConfig, as_dict, freeze
 from fr.errors import UserError
-from fr.rewards import TERMS, Mix, import_terms, term
-from fr.rewards.mix import standardised
+from fr.rewards import TERMS, RewardMix, import_terms, register_term
+from fr.rewards.mix import standardise
 from fr.types import RIGHT, WRONG, Truth
 
 ONE = {"terms": (("x", 1.0),)}
@@ -23,12 +23,12 @@ def registry(monkeypatch):
 
 def read(of=None, **config):
     """What a mix makes of a batch."""
-    return Mix(RewardsConfig(**config)).read(of or batch())
+    return RewardMix(RewardsConfig(**config)).read(of or batch())
 
 
 def constant(name, values, **declared):
     """A term that gives these values."""
-    term(name, **declared)(lambda batch, config: values)
+    register_term(name, **declared)(lambda batch, config: values)
 
 
 def refused(*words, of=None, **config):
@@ -98,16 +98,16 @@ def test_a_weight_of_nothing_only_logs():
         and logged.terms["pcs"].any()
         and logged.metrics["reward/entropy"] < 0
     )
-    assert Mix(RewardsConfig(terms=(("pcs", 0.0),))).sets == ("gold",)
+    assert RewardMix(RewardsConfig(terms=(("pcs", 0.0),))).sets == ("gold",)
 
 
 def test_seven_against_one():
     values = np.array([1.0] * 7 + [0.0])
     for given in (values, 1e6 + values, 5 * values):
-        got = standardised(given, np.ones(8, bool), 8)
+        got = standardise(given, np.ones(8, bool), 8)
         np.testing.assert_allclose(got, [1 / np.sqrt(7)] * 7 + [-np.sqrt(7)], rtol=1e-6)
     # What is almost the same is not stretched: by the plain quotient it would look like the above.
-    assert np.abs(standardised(1e-5 * values, np.ones(8, bool), 8)).max() < 0.01
+    assert np.abs(standardise(1e-5 * values, np.ones(8, bool), 8)).max() < 0.01
 
 
 def test_normalisation_among_a_group_and_a_batch():
@@ -161,7 +161,7 @@ def test_groups_that_teach_nothing_or_confidence_alone(
 
 def test_which_confidence_must_be_measured():
     sets = lambda *names: (
-        Mix(RewardsConfig(terms=tuple((name, 1.0) for name in names))).sets
+        RewardMix(RewardsConfig(terms=tuple((name, 1.0) for name in names))).sets
     )
     assert sets("correctness", "rlsf") == ()
     assert sets("pcs", "pacr") == ("gold",) and sets("pcs", "late_confidence") == (
@@ -181,7 +181,7 @@ def test_terms_see_what_they_declare():
         look = lambda batch, config, name=name: (
             seen.update({name: batch}) or np.zeros(ROWS)
         )
-        term(name, needs_gold=declared)(look)
+        register_term(name, needs_gold=declared)(look)
     read(terms=(("blind", 1.0), ("x", 1.0)))
     assert seen["blind"].truth is None and seen["x"].truth is not None
     assert "gold" not in repr(seen["blind"].problems) and "gold" in repr(
@@ -197,9 +197,9 @@ def test_mixes_that_are_refused():
     refused("rewards.normalise", "'pcs'", normalise=(("pcs", "group"),))
     refused("rewards.placement", "'pcs'", placement=(("pcs", "reward"),))
     refused("'pacr'", "scored", terms=(("pacr", 1.0),), confidence="sampled")
-    assert Mix(RewardsConfig(terms=(("pcs", 1.0),), confidence="sampled")).sets == (
-        "gold",
-    )
+    assert RewardMix(
+        RewardsConfig(terms=(("pcs", 1.0),), confidence="sampled")
+    ).sets == ("gold",)
 
 
 @pytest.mark.parametrize("field, value", [
@@ -260,9 +260,9 @@ def test_a_term_may_be_centred_where_it_is_placed():
     for rows in (slice(0, GROUP), slice(GROUP, None)):
         apart = (plain - centred)[rows][one.mask[rows]]
         np.testing.assert_allclose(apart, apart[0], atol=1e-6)
-    assert plain.any() and Mix(RewardsConfig(**own)).uncentred == []
-    assert Mix(RewardsConfig(terms=(("pcs", 1.0),))).uncentred == ["pcs"]
-    assert Mix(RewardsConfig(terms=(("pcs", 0.0),))).uncentred == []
+    assert plain.any() and RewardMix(RewardsConfig(**own)).uncentred == []
+    assert RewardMix(RewardsConfig(terms=(("pcs", 1.0),))).uncentred == ["pcs"]
+    assert RewardMix(RewardsConfig(terms=(("pcs", 0.0),))).uncentred == []
 
 
 def at(row, found):
@@ -296,31 +296,31 @@ def test_what_lies_off_sampled_tokens_is_not_read():
 
 
 def test_a_term_that_fails_says_where():
-    term("x")(lambda batch, config: 1 / 0)
+    register_term("x")(lambda batch, config: 1 / 0)
     refused("'x'", "test_rewards_mix.py:", "ZeroDivisionError", **ONE)
-    term("grades")(lambda batch, config: batch.truth.right)
+    register_term("grades")(lambda batch, config: batch.truth.right)
     refused("'grades'", "needs_gold=True", terms=(("grades", 1.0),))
-    term("few")(lambda batch: np.zeros(ROWS))
+    register_term("few")(lambda batch: np.zeros(ROWS))
     refused("'few'", "TypeError", terms=(("few", 1.0),))
 
 
 def test_declarations_that_are_refused():
     with pytest.raises(UserError, match="needs_gold=True"):
-        term("x", needs_confidence="gold")
+        register_term("x", needs_confidence="gold")
     with pytest.raises(UserError, match="'truth' must be one of '', 'own', 'gold'"):
-        term("x", needs_confidence="truth")
+        register_term("x", needs_confidence="truth")
     with pytest.raises(UserError, match="placement = 'loss'"):
-        term("x", placement="loss")
+        register_term("x", placement="loss")
     with pytest.raises(ValueError, match="'pcs' is registered twice"):
-        term("pcs")(lambda batch, config: np.zeros(ROWS))
+        register_term("pcs")(lambda batch, config: np.zeros(ROWS))
 
 
 OWN_FILE = '''"""Reward terms of my own."""
 
-from fr.rewards import term
+from fr.rewards import register_term
 
 
-@term("short_answer")
+@register_term("short_answer")
 def short_answer(batch, config):
     """Minus the number of tokens of the answer, in tens."""
     first, end = batch.answer.T
@@ -339,7 +339,7 @@ def test_terms_from_a_file_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize("text, words", [
     (None, ("no such file",)),
-    ("", ("files no reward term",)),
+    ("", ("registers no reward term",)),
     ("x = 1\nx +\n", ("my_terms.py:2", "SyntaxError")),
     ("import nothing_of_this_name\n", ("my_terms.py:1", "ModuleNotFoundError", "nothing_of_this_name")),
     ("def f():\n    raise KeyError('two\\nlines')\nf()\n", ("my_terms.py:2", "KeyError")),

@@ -15,7 +15,8 @@ from fr.errors import UserError
 from fr.models import load
 from fr.models.transformer import Transformer
 from fr.sampling.cot_decoding import first_tokens
-from fr.training.rlsf import confident_pairs, make_pairs, train_preferences
+from fr.training.preferences import train_preferences
+from fr.training.rlsf import confident_pairs, make_pairs
 
 CONFIG = Config(
     algorithm="dpo",

@@ -10,7 +10,7 @@ from fr import tasks
 from fr.config import Config
 from fr.diagnosis.junction import Calibration, Trace
 from fr.errors import UserError
-from fr.interventions import OPERATORS, Change, Failure, Setting, select
+from fr.interventions import OPERATORS, Failure, Intervention, OperatorContext, select
 from fr.interventions.traces import OFFSETS
 from fr.models import Model, ModelConfig
 from fr.sampling.sources import Resume
@@ -51,7 +51,7 @@ def failure(codec, task, text, junction=0, ended=True) -> Failure:
     return Failure(CompletionText(format_of(task), tokens, codec), trace)
 
 
-def setting(codec, task, failures, attempt=0, **changes) -> Setting:
+def setting(codec, task, failures, attempt=0, **changes) -> OperatorContext:
     config = Config()
     config = dataclasses.replace(
         config, intervention=dataclasses.replace(config.intervention, **changes)
@@ -60,12 +60,12 @@ def setting(codec, task, failures, attempt=0, **changes) -> Setting:
         Problem("p", "", "", task),
         "7 7 3 -> 49 :" if task == "countdown" else [{"content": "?"}],
     )
-    return Setting(
+    return OperatorContext(
         config, problem, attempt, CALIBRATION, False, prompt, tuple(failures), codec
     )
 
 
-def told(codec, change: Change) -> tuple[str, str]:
+def told(codec, change: Intervention) -> tuple[str, str]:
     """What is kept of a trace, and what is pushed behind it."""
     return codec.decode(change.kept), codec.decode(change.params.get("forced", ()))
 
@@ -100,10 +100,10 @@ def test_repair_takes_turns_through_the_traces_with_a_false_step(countdown):
     )
     kept = [told(countdown, fill([fine, *false], i)) for i in range(3)]
     assert kept == [("3 + 1 =", "4"), ("5 + 1 =", "6"), ("3 + 1 =", "4")]
-    assert fill([fine], 0) == Change()  # nothing to repair: sampled anew
+    assert fill([fine], 0) == Intervention()  # nothing to repair: sampled anew
     assert (
         fill([failure(countdown, "countdown", "1 + 1 = 2 yes answer 3 + 4 = 8")], 0)
-        == Change()
+        == Intervention()
     )  # no step
 
 
@@ -135,7 +135,7 @@ def test_wait_takes_the_answer_away(countdown, letters):
     change = wait.change(setting(countdown, "countdown", [claims]))
     assert told(countdown, change) == ("10 - 3 = 7 , 7 * 7 = 48", "up")
     at_once = failure(countdown, "countdown", "answer 7 * 7")
-    assert wait.change(setting(countdown, "countdown", [at_once])) == Change()
+    assert wait.change(setting(countdown, "countdown", [at_once])) == Intervention()
 
 
 def test_the_largest_fork_is_kept_up_to_and_another_token_drawn_there(countdown):
@@ -182,7 +182,7 @@ def test_offsets_replay_failures_on_which_the_detector_fires(countdown):
     assert all(own == tuple(tokens[: len(own)]) for own in kept.values())
     assert (
         OPERATORS["steer_at_fire"].change(setting(countdown, "countdown", failures[:1]))
-        == Change()
+        == Intervention()
     )
 
 
@@ -234,7 +234,7 @@ def test_operators_of_words(letters, name, added):
     failed = [failure(letters, "sums", CHAT)]
     change = OPERATORS[name].change(setting(letters, "sums", failed))
     assert change.params == {} and change.prompt[0]["content"] == f"?\n{added}"
-    assert not OPERATORS[name].outside
+    assert not OPERATORS[name].uses_oracle
     able, left_out = select((name,), False, letters, "sums")
     assert [o.name for o in able] == [name] and not left_out
 
@@ -244,7 +244,7 @@ def test_no_answer_is_named_where_none_is_known(letters, countdown):
         OPERATORS["not_this"].change(
             setting(letters, "sums", [failure(letters, "sums", "12 + 7.")])
         )
-        == Change()
+        == Intervention()
     )
     able, left_out = select(
         ("reread", "critique", "not_this"), False, countdown, "countdown"
@@ -258,7 +258,7 @@ def test_other_examples_take_the_place_of_those_that_a_plain_attempt_reads(count
     config = Config(task=dataclasses.replace(Config().task, shots=1))
     plain = tasks.make(config.task)
     problem = plain.problems("test", 1)[0]
-    asked = Setting(
+    asked = OperatorContext(
         config, problem, 0, CALIBRATION, False, plain.prompt(problem), (), countdown
     )
     told = OPERATORS["other_examples"].change(asked).prompt.split("\n")
@@ -310,7 +310,10 @@ def test_what_a_vocabulary_cannot_say_is_left_out(countdown, letters):
     assert select(names, False, letters, "sums")[1] == {}
     with pytest.raises(UserError, match="one token"):
         OPERATORS["tip"].change(setting(letters, "sums", []))
-    assert [n for n in OPERATORS if OPERATORS[n].outside] == ["calculator", "repair"]
+    assert [n for n in OPERATORS if OPERATORS[n].uses_oracle] == [
+        "calculator",
+        "repair",
+    ]
 
 
 def test_tip_lowers_the_share_of_switches(countdown, plain_engine):

@@ -21,11 +21,10 @@ from fr.models import Model, ModelConfig, load
 from fr.models.transformer import Transformer, init_params
 from fr.sampling import chunked_lm_head as head_pieces
 from fr.tasks.countdown import countdown_tokenizer
-from fr.training.data import PackedData, in_batches, pack
-from fr.training.epochs import visits
+from fr.training.data import PackedData, pack, pack_all, visits
+from fr.training.examples import examples_of
 from fr.training.lineage import train_ancestor, train_lineage
-from fr.training.sft import make_step
-from fr.training.supervised import examples_of
+from fr.training.supervised import make_supervised_update
 from fr.training.update import init_state
 
 TINY = ModelConfig(
@@ -121,7 +120,7 @@ def test_an_epoch_visits_every_place_once_whatever_the_lengths():
     for each in seen[:-1]:
         assert sorted(each) == sorted(wanted[count : count + len(each)])
         count += len(each)
-    batches = in_batches([make(None, place) for place in range(53)], 2, 64, 0)
+    batches = pack_all([make(None, place) for place in range(53)], 2, 64, 0)
     assert sum(int(row.max()) for batch in batches for row in batch.segments) == 53
 
 
@@ -150,7 +149,9 @@ def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
     # A step is compiled once per config: one that differs is compiled with the pieces of this test.
     config = dataclasses.replace(TRAINING, keep=pieces)
     monkeypatch.setattr(head_pieces, "LOGITS", -(-2 * 127 * 128 // pieces))
-    _, metrics = make_step(TINY, config)(init_state(params, TRAINING), batch)
+    _, metrics = make_supervised_update(TINY, config)(
+        init_state(params, TRAINING), batch
+    )
     np.testing.assert_allclose(metrics["loss"], total / count, rtol=1e-5)
     assert metrics["learnt"] == count
 
@@ -159,7 +160,7 @@ def test_gradient_is_finite_and_pads_carry_none():
     batch, _ = traces().batch(0)
     params = init_params(TINY, jax.random.key(0))
     changed = batch.replace(tokens=np.where(batch.positions < 0, 77, batch.tokens))
-    step = make_step(TINY, TRAINING)
+    step = make_supervised_update(TINY, TRAINING)
     # The step eats its state.
     fresh = lambda: init_state(jax.tree.map(jnp.copy, params), TRAINING)
     norms = [step(fresh(), one)[1]["grad_norm"] for one in (batch, changed)]
@@ -168,7 +169,7 @@ def test_gradient_is_finite_and_pads_carry_none():
 
 def test_training_learns():
     config = dataclasses.replace(TRAINING, steps=60, batch=8, learning_rate=1e-2)
-    data, step = traces(config), make_step(TINY, config)
+    data, step = traces(config), make_supervised_update(TINY, config)
     state, seen, cursor = (
         init_state(init_params(TINY, jax.random.key(0)), config),
         [],

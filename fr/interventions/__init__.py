@@ -1,23 +1,23 @@
-"""Bounded test-time interventions: each says how an attempt at a failed problem differs from a plain one."""
+"""Bounded test-time interventions: how an attempt at a failed problem differs."""
 
 # Each of these files what it defines in OPERATORS.
 from fr.interventions import operators, prompted, traces  # noqa: F401
 from fr.interventions.intervention import (
     OPERATORS,
-    Change,
     Failure,
+    Intervention,
     Operator,
-    Setting,
+    OperatorContext,
     register,
     select,
 )
 
 __all__ = [
     "OPERATORS",
-    "Change",
+    "Intervention",
     "Failure",
     "Operator",
-    "Setting",
+    "OperatorContext",
     "register",
     "select",
 ]

@@ -1,4 +1,4 @@
-"""What an operator is: a name, what it needs, and a function that says how one attempt differs from a plain one."""
+"""The registry of operators: functions that change an attempt at a failed problem."""
 
 import dataclasses
 import functools
@@ -21,14 +21,19 @@ OPERATORS = Registry("operator")
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A failed attempt at the problem: what it wrote, and its scores."""
+    """A failed attempt at the problem.
+
+    Attributes:
+        written: Its text and tokens.
+        trace: Scores of its tokens.
+    """
 
     written: CompletionText
     trace: Trace
 
     @functools.cached_property
-    def least_sure(self) -> Callable[[int], float]:
-        """The least running confidence of a window of so many tokens (`fr.diagnosis.features.running_confidence`)."""
+    def lowest_confidence(self) -> Callable[[int], float]:
+        """The lowest running DeepConf confidence, by window in tokens."""
         drawn = self.trace.scores["top20_confidence"][self.trace.sampled]
         return functools.cache(
             lambda window: float(
@@ -38,84 +43,132 @@ class Failure:
 
     @functools.cached_property
     def false_step(self) -> Step | None:
-        """The first step of its reasoning that is not true arithmetic."""
+        """The first step of its reasoning with false arithmetic; None: all are true."""
         return next(
             (step for step in find_steps(self.written.reasoning) if not step.true), None
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
-    """All that an operator may look at when it fills attempt `attempt` of a problem."""
+class OperatorContext:
+    """All that an operator may read when it fills one attempt at a problem.
+
+    Attributes:
+        config: The whole configuration.
+        problem: The problem.
+        attempt: Number of the attempt, from 0.
+        calibration: Thresholds and background of the problem's failures.
+        has_ancestor: The run has a second model.
+        prompt: The prompt of a plain attempt.
+        failures: Failed rollouts of the problem.
+        codec: Encodes and decodes; None: the operator is asked without a model.
+    """
 
     config: Config
     problem: Problem
     attempt: int
     calibration: Calibration
     has_ancestor: bool
-    prompt: Prompt = ""  # what a plain attempt reads
+    prompt: Prompt = ""
     failures: tuple[Failure, ...] = ()
     codec: Codec | None = None
 
     @property
     def failure(self) -> Failure:
-        """The one that this attempt may start from: attempts take turns through them."""
+        """The failure that this attempt may start from; attempts rotate them."""
         return self.failures[self.attempt % len(self.failures)]
 
     @property
     def format(self) -> Format:
-        """How completions of the task are written."""
+        """The format of the task's completions."""
         return format_of(self.problem.task)
 
     def generator(self) -> np.random.Generator:
-        """A generator of this attempt's own, apart from the row's draws."""
+        """A generator of this attempt, independent of the row's draws."""
         return np.random.default_rng(
             row_key(self.config.seed, "operator", self.problem.id, self.attempt)
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
-    """How an attempt differs from a plain one."""
+class Intervention:
+    """Differences of an attempt from a plain one.
 
-    params: dict = dataclasses.field(default_factory=dict)  # fields of SamplingParams
-    prompt: Prompt | None = None  # read instead of the task's
-    kept: tuple[
-        int, ...
-    ] = ()  # tokens that stand behind the prompt and are read, not decoded
-    speak: Callable[[np.ndarray], Resume] | None = (
-        None  # to the row, at its pause tokens, from its tokens
-    )
+    Attributes:
+        params: Fields of `SamplingParams`.
+        prompt: Read in place of the task's prompt; None: the task's.
+        kept: Tokens that follow the prompt and are read, not decoded.
+        speak: Called at the row's pause tokens with its tokens; says what follows.
+    """
+
+    params: dict = dataclasses.field(default_factory=dict)
+    prompt: Prompt | None = None
+    kept: tuple[int, ...] = ()
+    speak: Callable[[np.ndarray], Resume] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """One bounded intervention: `fill(setting)` gives a Change, or only its `params`."""
+    """One bounded intervention; see `register`.
+
+    Attributes:
+        name: Name in `config.intervention.operators`.
+        fill: context -> `Intervention`, or only its `params`.
+        needs_ancestor: It cannot run without an ancestor.
+        uses_ancestor: It reads an ancestor if there is one, and is charged for it.
+        deterministic: All attempts are equal, so one is made.
+        uses_oracle: It uses truth that no model gave, such as arithmetic.
+        words: format -> texts that the tokenizer must be able to write.
+    """
 
     name: str
-    fill: Callable[[Setting], dict | Change]
-    needs_ancestor: bool = False  # cannot run without one
-    uses_ancestor: bool = False  # reads one where there is one, and then pays for it
-    deterministic: bool = False  # every attempt is the same, so one is made
-    outside: bool = False  # uses truth that no model gave it, such as arithmetic
-    words: Callable[[Format], tuple[str, ...]] = (
-        lambda form: ()
-    )  # what the tokenizer must be able to write
+    fill: Callable[[OperatorContext], dict | Intervention]
+    needs_ancestor: bool = False
+    uses_ancestor: bool = False
+    deterministic: bool = False
+    uses_oracle: bool = False
+    words: Callable[[Format], tuple[str, ...]] = lambda form: ()
 
-    def change(self, setting: Setting) -> Change:
-        """How this attempt differs from a plain one."""
-        filled = self.fill(setting)
-        return filled if isinstance(filled, Change) else Change(filled)
+    def change(self, context: OperatorContext) -> Intervention:
+        """The intervention of one attempt.
+
+        Args:
+            context: The problem, its failures and the attempt's number.
+
+        Returns:
+            The intervention.
+        """
+        filled = self.fill(context)
+        return filled if isinstance(filled, Intervention) else Intervention(filled)
 
 
 def register(
     name: str, *, needs_ancestor: bool = False, uses_ancestor: bool = False, **traits
 ) -> Callable:
-    """Decorator that files a `fill` function as an operator; keywords are the fields of Operator."""
+    """Decorator that registers an operator, `fill(context) -> dict or Intervention`.
+
+    `context` is an `OperatorContext`. A dict holds fields of `fr.types.SamplingParams`
+    for one attempt; an `Intervention` may also change the prompt, keep tokens of a
+    failed trace or react to pauses.
+
+        @register("warm")
+        def warm(context):
+            return {"temperature": 1.2}
+
+    Args:
+        name: Name in `config.intervention.operators`.
+        needs_ancestor: It cannot run without an ancestor.
+        uses_ancestor: It reads an ancestor if there is one; implied by
+            `needs_ancestor`.
+        **traits: `deterministic`, `uses_oracle` and `words`, fields of `Operator`.
+
+    Returns:
+        The decorator, which returns the function unchanged.
+    """
 
     def add(
-        fill: Callable[[Setting], dict | Change],
-    ) -> Callable[[Setting], dict | Change]:
+        fill: Callable[[OperatorContext], dict | Intervention],
+    ) -> Callable[[OperatorContext], dict | Intervention]:
         uses = uses_ancestor or needs_ancestor
         OPERATORS.register(name)(Operator(name, fill, needs_ancestor, uses, **traits))
         return fill
@@ -126,7 +179,17 @@ def register(
 def select(
     names: tuple[str, ...], has_ancestor: bool, codec: Codec, task: str
 ) -> tuple[list[Operator], dict[str, str]]:
-    """The operators that can run on a task, and of each that cannot the reason."""
+    """Choose the operators that can run on a task.
+
+    Args:
+        names: Names of operators.
+        has_ancestor: The run has a second model.
+        codec: Encodes and decodes.
+        task: Name of the task.
+
+    Returns:
+        The operators that can run, and the reason for each name that cannot.
+    """
     operators, why = [OPERATORS[name] for name in names], {}
     for operator in operators:
         unwritten = [

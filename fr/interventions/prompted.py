@@ -1,4 +1,4 @@
-"""Operators that start from the prompt: hotter, with other words, kept to a thought, or with a calculator."""
+"""Operators that start from the prompt: hotter, reworded, or with a calculator."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from fr import tasks
 from fr.config import TaskConfig
 from fr.diagnosis.junction import tokens_of
 from fr.errors import UserError
-from fr.interventions.intervention import Change, Setting, register
+from fr.interventions.intervention import Intervention, OperatorContext, register
 from fr.prompts import plain_text
 from fr.sampling.sources import Resume
 from fr.tasks.formats import encode_text
@@ -27,114 +27,120 @@ _EXAMPLES = 2  # worked ones, where a plain attempt reads none
 
 
 @register("hot")
-def hot(setting: Setting) -> dict:
-    """Sample the specialist again, hotter; attempts take turns through the temperatures."""
-    temperatures = setting.config.intervention.hot_temperatures
-    return {"temperature": temperatures[setting.attempt % len(temperatures)]}
+def hot(context: OperatorContext) -> dict:
+    """Sample the specialist again, hotter; attempts rotate the temperatures."""
+    temperatures = context.config.intervention.hot_temperatures
+    return {"temperature": temperatures[context.attempt % len(temperatures)]}
 
 
 @register("hint", words=lambda form: (HINT,))
-def hint(setting: Setting) -> Change:
-    """Ask again, and to check each step."""
-    return _told(setting, HINT)
+def hint(context: OperatorContext) -> Intervention:
+    """Add the instruction to check each step."""
+    return _told(context, HINT)
 
 
-def _told(setting: Setting, words: str) -> Change:
-    """The prompt with more words: behind what the user says, in a plain text before it, whose end is to go on."""
-    if isinstance(setting.prompt, str):
-        return Change(prompt=f"{words}\n{setting.prompt}")
-    *before, last = setting.prompt
-    return Change(prompt=[*before, {**last, "content": f"{last['content']}\n{words}"}])
+def _told(context: OperatorContext, words: str) -> Intervention:
+    """The prompt with more words: after the user's turn, or before a plain text."""
+    if isinstance(context.prompt, str):
+        return Intervention(prompt=f"{words}\n{context.prompt}")
+    *before, last = context.prompt
+    return Intervention(
+        prompt=[*before, {**last, "content": f"{last['content']}\n{words}"}]
+    )
 
 
 @register("reread", words=lambda form: (AGAIN,))
-def reread(setting: Setting) -> Change:
+def reread(context: OperatorContext) -> Intervention:
     """Ask the question twice (re-reading, arXiv 2309.06275)."""
-    if isinstance(setting.prompt, str):
-        return Change(prompt=f"{setting.prompt}\n{AGAIN}\n{setting.prompt}")
-    return _told(setting, f"{AGAIN}\n{setting.prompt[-1]['content']}")
+    if isinstance(context.prompt, str):
+        return Intervention(prompt=f"{context.prompt}\n{AGAIN}\n{context.prompt}")
+    return _told(context, f"{AGAIN}\n{context.prompt[-1]['content']}")
 
 
 @register("critique", words=lambda form: (FAULT, MEND))
-def critique(setting: Setting) -> Change:
-    """Show a failed attempt, ask what is wrong with it, and for another one (after arXiv 2303.17651).
+def critique(context: OperatorContext) -> Intervention:
+    """Show a failed attempt, ask for its error and for another (see 2303.17651).
 
-    No reference is read, but that the attempt failed must be known. Attempts take turns through the failures.
+    It reads no reference, but the attempt must be known to have failed. Attempts rotate
+    the failures.
     """
-    return _told(setting, f"{FAULT}\n{setting.failure.written.text.strip()}\n{MEND}")
+    return _told(context, f"{FAULT}\n{context.failure.written.text.strip()}\n{MEND}")
 
 
 @register("not_this", words=lambda form: (NOT.format(""),))
-def not_this(setting: Setting) -> Change:
-    """Name the answer of a failed attempt as wrong; sampled anew where no failure has a readable answer.
+def not_this(context: OperatorContext) -> Intervention:
+    """Name the answer of a failed attempt as wrong.
 
-    No reference is read, but that the attempt failed must be known. Attempts take turns through the answers.
+    Without a readable answer of a failure it is a fresh sample. It reads no reference,
+    but the attempt must be known to have failed. Attempts rotate the answers.
     """
-    answers = [failure.written.own_answer for failure in setting.failures]
+    answers = [failure.written.own_answer for failure in context.failures]
     known = list(dict.fromkeys(answer for answer in answers if answer))
     return (
-        _told(setting, NOT.format(known[setting.attempt % len(known)]))
+        _told(context, NOT.format(known[context.attempt % len(known)]))
         if known
-        else Change()
+        else Intervention()
     )
 
 
 @register("other_examples")
-def other_examples(setting: Setting) -> Change:
-    """Ask behind other worked examples than a plain attempt reads: the task's next ones, two or as many as those.
+def other_examples(context: OperatorContext) -> Intervention:
+    """Show other worked examples than a plain attempt, the task's next ones.
 
-    Raises UserError where the task has no more of them.
+    At least two. Raises UserError if the task has no more of them.
     """
-    c = setting.config.task
+    c = context.config.task
     count = max(c.shots, _EXAMPLES)
     try:
-        prompt = _task_with(c, c.shots + count).prompt(setting.problem)
+        prompt = _task_with(c, c.shots + count).prompt(context.problem)
     except UserError as error:
         raise _too_few(c, count, str(error)) from None
     turns = prompt.split("\n") if isinstance(prompt, str) else prompt
     each = 1 if isinstance(prompt, str) else 2  # lines, or turns, of an example
     before = len(turns) - 1 - each * (c.shots + count)  # a system message
     if before < 0:
-        raise _too_few(c, count, f"{setting.problem.task} shows none")
+        raise _too_few(c, count, f"{context.problem.task} shows none")
     turns = [*turns[:before], *turns[before + each * c.shots :]]
     if isinstance(prompt, str):
-        return Change(prompt="\n".join(turns))
-    return Change(prompt=plain_text(turns) if c.chat == "plain" else turns)
+        return Intervention(prompt="\n".join(turns))
+    return Intervention(prompt=plain_text(turns) if c.chat == "plain" else turns)
 
 
 def _too_few(config: TaskConfig, count: int, why: str) -> UserError:
     return UserError(
-        f"operator 'other_examples' needs {count} worked examples beside the {config.shots} of config.task.shots "
-        f"({why}); leave it out of config.intervention.operators"
+        f"operator 'other_examples' needs {count} worked examples beside the "
+        f"{config.shots} of config.task.shots ({why}); leave it out of "
+        "config.intervention.operators"
     )
 
 
 @functools.cache
 def _task_with(config: TaskConfig, shots: int) -> Task:
-    """The task with so many examples, as messages even where it is asked in plain text."""
+    """The task with `shots` examples, as messages also where it is asked as text."""
     chat = "auto" if config.chat == "plain" else config.chat
     return tasks.make(dataclasses.replace(config, shots=shots, chat=chat))
 
 
 @register("tip")
-def tip(setting: Setting) -> dict:
-    """Switch words are made less likely while a thought is young (TIP, arXiv 2501.18585).
+def tip(context: OperatorContext) -> dict:
+    """Lower the logits of switch words in young thoughts (TIP, arXiv 2501.18585).
 
-    Only those that are one token, with a space before them or without. Raises UserError if none is.
+    Only words that are one token, with or without a space before them. Raises UserError
+    if there is none.
     """
-    c, words = setting.config.intervention, setting.format.switches
+    c, words = context.config.intervention, context.format.switches
     spelled = (
-        encode_text(setting.codec, before + word)
+        encode_text(context.codec, before + word)
         for word in words
         for before in ("", " ")
     )
     tokens = tuple(dict.fromkeys(ids[0] for ids in spelled if ids and len(ids) == 1))
     if not tokens:
         raise UserError(
-            f"operator 'tip': none of {', '.join(words)} is one token of the model; leave it out of "
-            "config.intervention.operators"
+            f"operator 'tip': none of {', '.join(words)} is one token of the model; "
+            "leave it out of config.intervention.operators"
         )
-    window = tokens_of(c.switch_window, setting.calibration.lengths)
+    window = tokens_of(c.switch_window, context.calibration.lengths)
     return {
         "switch_penalty": c.switch_penalty,
         "switch_window": window,
@@ -142,13 +148,14 @@ def tip(setting: Setting) -> dict:
     }
 
 
-@register("calculator", outside=True, words=lambda form: ("=",))
-def calculator(setting: Setting) -> Change:
-    """The row pauses at every equals sign; behind `a op b =` the true result is pushed, and it goes on.
+@register("calculator", uses_oracle=True, words=lambda form: ("=",))
+def calculator(context: OperatorContext) -> Intervention:
+    """Pause at every equals sign; after `a op b =` push the true result, and go on.
 
-    What the tokenizer cannot write, or has no short decimal form, is left to the model.
+    Results that the tokenizer cannot write, or without a short decimal form, are left
+    to the model.
     """
-    codec = setting.codec
+    codec = context.codec
     spelled = (encode_text(codec, text) for text in ("=", " =", "1=", "1 ="))
     signs = {ids[-1] for ids in spelled if ids}
 
@@ -156,4 +163,4 @@ def calculator(setting: Setting) -> Change:
         result = complete_step(codec.decode(tokens))
         return Resume(forced=(result and encode_text(codec, result)) or ())
 
-    return Change({"pause": tuple(sorted(signs))}, speak=speak)
+    return Intervention({"pause": tuple(sorted(signs))}, speak=speak)

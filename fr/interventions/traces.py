@@ -1,108 +1,126 @@
-"""Operators that go on from a failed trace: its tokens are read again, none is sampled anew."""
+"""Operators that continue a failed trace, whose tokens are read and not sampled."""
 
 import numpy as np
 
 from fr.diagnosis.junction import junction
-from fr.interventions.intervention import Change, Failure, Setting, register
+from fr.interventions.intervention import (
+    Failure,
+    Intervention,
+    OperatorContext,
+    register,
+)
 from fr.interventions.operators import steer
 from fr.sampling import steering
 from fr.tasks.formats import encode_text
 from fr.tasks.steps import format_number
 
 
-def _behind(
-    setting: Setting, failure: Failure, length: int, pushed: str = ""
-) -> Change | None:
-    """Go on behind the first characters of a failed trace and a pushed text; None if that cannot be written."""
+def _continue_after(
+    context: OperatorContext, failure: Failure, length: int, pushed: str = ""
+) -> Intervention | None:
+    """Continue after the first characters of a failed trace and a pushed text.
+
+    None if the tokenizer cannot write it.
+    """
     kept, rest = failure.written.within(length)
     # Together: a tokenizer may join what is left of the trace with what follows it.
-    joint = encode_text(setting.codec, rest + pushed)
-    forced = encode_text(setting.codec, pushed) if joint is None else joint
+    joint = encode_text(context.codec, rest + pushed)
+    forced = encode_text(context.codec, pushed) if joint is None else joint
     return (
         None
         if forced is None
-        else Change({"forced": forced}, kept=tuple(failure.written.tokens[:kept]))
+        else Intervention({"forced": forced}, kept=tuple(failure.written.tokens[:kept]))
     )
 
 
 @register("prefix_restart")
-def prefix_restart(setting: Setting) -> Change:
-    """Keep whole steps of a failed trace, up to its junction or to a share of its reasoning, and go on."""
-    written, share = setting.failure.written, setting.config.intervention.restart_share
+def prefix_restart(context: OperatorContext) -> Intervention:
+    """Keep whole steps of a failed trace, up to its junction or a share, and go on."""
+    written, share = context.failure.written, context.config.intervention.restart_share
     limit = (
         share * len(written.reasoning)
         if share
-        else written.length(junction(setting.failure.trace))
+        else written.length(junction(context.failure.trace))
     )
-    return _behind(
-        setting, setting.failure, max(end for end in written.ends if end <= limit)
+    return _continue_after(
+        context, context.failure, max(end for end in written.ends if end <= limit)
     )
 
 
 @register("wait", words=lambda form: (form.again,))
-def wait(setting: Setting) -> Change:
-    """Budget forcing (arXiv 2501.19393): the answer of a failed trace is removed, and it is made to go on.
+def wait(context: OperatorContext) -> Intervention:
+    """Budget forcing (arXiv 2501.19393): remove a trace's answer and make it go on.
 
-    One that ran to its limit goes on behind its last whole step; one without a step is sampled anew.
+    A trace that ran to its limit goes on after its last whole step; one without a step
+    is a fresh sample.
     """
-    trace, form = setting.failure.written, setting.format
+    trace, form = context.failure.written, context.format
     reasoning = trace.reasoning.removesuffix(form.claim)
     length = len(reasoning) if trace.concluded else trace.ends[-1]
-    return _behind(setting, setting.failure, length, form.again) if length else Change()
+    return (
+        _continue_after(context, context.failure, length, form.again)
+        if length
+        else Intervention()
+    )
 
 
-@register("repair", outside=True)
-def repair(setting: Setting) -> Change:
+@register("repair", uses_oracle=True)
+def repair(context: OperatorContext) -> Intervention:
     """Cut a failed trace at its first false step, write the true result, and go on.
 
-    Attempts take turns through the traces that have a false step; a problem without one is sampled anew. A
-    step whose true result the tokenizer cannot write (in Countdown, what is negative) goes as a whole.
+    Attempts rotate the traces with a false step; without one it is a fresh sample. A
+    step whose true result the tokenizer cannot write (in Countdown, a negative one) is
+    removed whole.
     """
-    false = [failure for failure in setting.failures if failure.false_step]
+    false = [failure for failure in context.failures if failure.false_step]
     if not false:
-        return Change()
-    failure = false[setting.attempt % len(false)]
+        return Intervention()
+    failure = false[context.attempt % len(false)]
     step, result = failure.false_step, format_number(failure.false_step.value)
-    repaired = result and _behind(setting, failure, step.equals, step.gap + result)
+    repaired = result and _continue_after(
+        context, failure, step.equals, step.gap + result
+    )
     before = failure.written.text[: step.start].rstrip()
-    return repaired or _behind(setting, failure, len(before))
+    return repaired or _continue_after(context, failure, len(before))
 
 
 @register("fork_restart")
-def fork_restart(setting: Setting) -> Change:
-    """Go back to the largest fork of a failed trace, where its entropy is largest, and draw another token there."""
-    failure = setting.failure
+def fork_restart(context: OperatorContext) -> Intervention:
+    """Go back to a failed trace's token of largest entropy and draw another there."""
+    failure = context.failure
     entropy = np.where(failure.trace.sampled, failure.trace.scores["entropy"], -np.inf)
     at = int(np.argmax(entropy))
     tokens = failure.written.tokens
-    return Change({"avoid": (tokens[at],)}, kept=tuple(tokens[:at]))
+    return Intervention({"avoid": (tokens[at],)}, kept=tuple(tokens[:at]))
 
 
 def _at_offset(offset: int):
-    """`sparse_steer`'s one token of steering at an offset from where the detector fires on a failed trace."""
+    """One token of steering at an offset from the detector's fire on a failed trace."""
 
-    def fill(setting: Setting) -> Change:
-        known = zip(setting.failures, setting.calibration.fires)
+    def fill(context: OperatorContext) -> Intervention:
+        known = zip(context.failures, context.calibration.fires)
         fired = [(failure, at) for failure, at in known if at >= 0]
         if not fired:
-            return Change()
-        failure, at = fired[setting.attempt % len(fired)]
+            return Intervention()
+        failure, at = fired[context.attempt % len(fired)]
         tokens = failure.written.tokens
         kept = tokens[: min(max(at + offset, 0), len(tokens) - 1)]
-        return Change(
-            {**steer(setting, steering.CHOSEN), "fire_position": 0}, kept=tuple(kept)
+        return Intervention(
+            {**steer(context, steering.CHOSEN), "fire_position": 0}, kept=tuple(kept)
         )
 
+    side = "before" if offset < 0 else "after"
+    where = f"{abs(offset)} tokens {side}" if offset else "the token of"
     fill.__doc__ = (
-        "Replay a failed trace on which the detector fires up to "
-        f"{f'{abs(offset)} tokens ' + ('before' if offset < 0 else 'behind') if offset else 'the token of'} "
-        "the fire, and steer there; sampled anew where it fires on none."
+        f"Replay a failed trace on which the detector fires up to {where} the fire, "
+        "and steer there; a fresh sample if it fires on no failed trace."
     )
     return fill
 
 
-# A new attempt cannot act before its own fire: only one that goes along a recorded trace knows where that is. So
-# all five replay one, and differ by the offset alone. What lies outside of the trace is moved to its ends.
+# A new attempt cannot act before its own fire, since only a recorded trace tells its
+# position. So all five replay one, and differ by the offset alone. Positions outside of
+# the trace are moved to its ends.
 OFFSETS = {
     "steer_before_10": -10,
     "steer_before_5": -5,

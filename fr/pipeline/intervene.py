@@ -10,7 +10,7 @@ from fr import store
 from fr.diagnosis.features import bottom_confidence, group_confidence
 from fr.diagnosis.junction import Trace, calibrate
 from fr.errors import UserError
-from fr.interventions import OPERATORS, Failure, Setting
+from fr.interventions import OPERATORS, Failure, OperatorContext
 from fr.pipeline.profile_tables import failures_by_problem, write_tables
 from fr.runs.attempts import make_attempts, plan_change
 from fr.runs.run import Run
@@ -90,7 +90,7 @@ def setting_of(
     problem: Problem,
     failed: Sequence[tuple[np.ndarray, Trace]],
     has_ancestor: bool,
-) -> Setting:
+) -> OperatorContext:
     """Collect what operators may read of a problem: failed attempts and their scores.
 
     Args:
@@ -103,7 +103,7 @@ def setting_of(
         The context that is passed to `change` of an operator, for attempt 0.
     """
     form = format_of(problem.task)
-    return Setting(
+    return OperatorContext(
         config=run.config,
         problem=problem,
         attempt=0,
@@ -133,7 +133,7 @@ def _by_operator(run: Run) -> dict[str, dict]:
                 run.config.seed,
             ),
             "fired": percent(sum(row["fire_position"] >= 0 for row in own) / len(own)),
-            "outside": OPERATORS[name].outside,
+            "outside": OPERATORS[name].uses_oracle,
         }
     return out
 

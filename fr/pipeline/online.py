@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from fr import distributed, store
 from fr.diagnosis.junction import Trace
-from fr.interventions import OPERATORS, Setting
+from fr.interventions import OPERATORS, OperatorContext
 from fr.pipeline.intervene import setting_of
 from fr.pipeline.profile_tables import profile_problem
 from fr.routing.columns import COLUMNS
@@ -32,7 +32,7 @@ class Case:
     attempts: list[store.Attempt] = dataclasses.field(default_factory=list)
     operator: str = ROLLOUT
     choice: str = ""  # of the router
-    setting: Setting | None = None  # of its failures, once it has been routed
+    setting: OperatorContext | None = None  # of its failures, once it has been routed
     over: bool = False
 
 
@@ -156,7 +156,9 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     declared = router.record | (
         {"budget": c.intervention.budget} if c.intervention.budget else {}
     )
-    distributed.in_turn(f"{router.name} folder", lambda: claim_workdir(folder, declared))
+    distributed.in_turn(
+        f"{router.name} folder", lambda: claim_workdir(folder, declared)
+    )
     run.begin("online")
     size = max(
         1, c.sampling.shard_rows // (c.intervention.after + c.intervention.attempts)

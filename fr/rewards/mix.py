@@ -1,4 +1,4 @@
-"""A mix of reward terms: each is run, normalised, weighed, placed and logged apart."""
+"""A mix of reward terms: each is computed, normalised, weighted, placed and logged."""
 
 import dataclasses
 
@@ -7,17 +7,26 @@ from jaxtyping import Bool, Float
 
 from fr.config import RewardsConfig
 from fr.errors import UserError
-from fr.rewards.terms import TERMS, Term, Values, token_mean, values_of, withhold
+from fr.rewards.terms import TERMS, Term, Values, token_mean, values_of, without_gold
 from fr.tasks.formats import ANSWER_SETS
 from fr.types import RewardBatch
 
-STD_FLOOR = 1e-3  # a smaller deviation is noise of continuous values and must not be blown up to one
+STD_FLOOR = 1e-3  # smaller deviations are noise of continuous values
 
 
-def standardised(
+def standardise(
     values: Float[np.ndarray, "B ..."], where: Bool[np.ndarray, "B ..."], rows: int
 ) -> Float[np.ndarray, "B ..."]:
-    """Values less their mean over their standard deviation (floored), among each `rows` rows; 0 outside `where`."""
+    """(x - mean) / max(std, 1e-3) among each `rows` consecutive rows.
+
+    Args:
+        values: Values per row or token.
+        where: Values that count.
+        rows: Rows that are standardised together.
+
+    Returns:
+        Standardised values; 0 outside `where`.
+    """
     x, counted = (a.reshape(len(values) // rows, -1) for a in (values, where))
     mean, deviation = _moments(x, counted)
     return np.where(
@@ -28,10 +37,19 @@ def standardised(
 def centred_by_group(
     values: Float[np.ndarray, "B T"], mask: Bool[np.ndarray, "B T"], group: int
 ) -> Float[np.ndarray, "B T"]:
-    """Values less their group's mean of row means, on masked tokens; 0 elsewhere.
+    """Values per token less their group's mean of row means.
 
-    A constant b that is added to all advantages has, under a mean over each row's tokens, the gradient
-    b E[sum_t grad log p_t / |o|] = b grad E[1 / |o|]: a reward for short rows (b > 0) or long ones.
+    A constant b that is added to all advantages has, under a mean over each row's
+    tokens, the gradient b E[sum_t grad log p_t / |o|] = b grad E[1 / |o|]: a reward for
+    short rows (b > 0) or long ones.
+
+    Args:
+        values: Values per token.
+        mask: Tokens that count.
+        group: Rows per problem.
+
+    Returns:
+        Centred values, float32; 0 outside the mask.
     """
     count = mask.sum(axis=1)
     means = np.where(mask, values, 0.0).sum(axis=1, dtype=np.float64) / np.maximum(
@@ -46,12 +64,21 @@ def centred_by_group(
     )
 
 
-def filled(
+def fill_left_out(
     values: Float[np.ndarray, "B ..."], mask: Bool[np.ndarray, "B T"], group: int
 ):
-    """Values with rows of NaN replaced by the mean of their group's other rows (0 if there is none).
+    """Replace rows of NaN by the mean of their group's other rows (0 if there is none).
 
-    Of values for each token it is the mean over the tokens of these rows, on the row's own masked tokens.
+    For values per token the mean is over the tokens of these rows, and it fills the
+    row's own masked tokens.
+
+    Args:
+        values: Values per row or token.
+        mask: Sampled tokens.
+        group: Rows per problem.
+
+    Returns:
+        Values without NaN.
     """
     known = ~np.isnan(values.reshape(len(values), -1)).any(axis=1)
     if known.all():
@@ -70,14 +97,22 @@ def filled(
     )
 
 
-def varying(values: Float[np.ndarray, "B"], group: int) -> Bool[np.ndarray, "N"]:
-    """Which groups have a standard deviation above the floor."""
+def groups_vary(values: Float[np.ndarray, "B"], group: int) -> Bool[np.ndarray, "N"]:
+    """Flags of the groups whose standard deviation is above the floor, 1e-3.
+
+    Args:
+        values: Values per row.
+        group: Rows per problem.
+
+    Returns:
+        One flag per group.
+    """
     x = values.reshape(-1, group)
     return _moments(x, np.ones_like(x, bool))[1][:, 0] > STD_FLOOR
 
 
 def _moments(x: Float[np.ndarray, "N K"], counted: Bool[np.ndarray, "N K"]):
-    """Mean and population standard deviation of what counts, [N, 1] each, in two passes."""
+    """Mean and population deviation [N, 1] of counted values, in two passes."""
     count = np.maximum(counted.sum(axis=1, keepdims=True), 1)
     mean = np.where(counted, x, 0.0).sum(axis=1, keepdims=True) / count
     square = np.where(counted, np.square(x - mean), 0.0).sum(axis=1, keepdims=True)
@@ -85,37 +120,48 @@ def _moments(x: Float[np.ndarray, "N K"], counted: Bool[np.ndarray, "N K"]):
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixed:
-    """What a mix makes of a batch."""
+class MixedRewards:
+    """The result of a mix for a batch.
 
-    reward: Float[
-        np.ndarray, "B"
-    ]  # float32: what the advantages of a group are made of
-    advantage: Float[
-        np.ndarray, "B T"
-    ]  # float32: what is added to them; 0 off sampled tokens
-    terms: dict[str, Values]  # every term as it is: before normalisation and weight
-    metrics: dict[
-        str, float
-    ]  # means over rows, and shares of groups that teach nothing or only confidence
-    varies: Bool[np.ndarray, "N"]  # groups whose rows differ by the mix
+    Attributes:
+        reward: Reward per row, float32; advantages are computed from it.
+        advantage: Values to add to advantages, float32; 0 at tokens that were not
+            sampled.
+        terms: Values of each term, before normalisation and weight.
+        metrics: Means over rows, and shares of groups that teach nothing or confidence
+            alone.
+        varies: Groups whose rows differ by the mix.
+    """
+
+    reward: Float[np.ndarray, "B"]
+    advantage: Float[np.ndarray, "B T"]
+    terms: dict[str, Values]
+    metrics: dict[str, float]
+    varies: Bool[np.ndarray, "N"]
 
 
-class Mix:
-    """The terms of a config, ready to read batches; raises UserError for a mix that cannot be.
+class RewardMix:
+    """The terms of a config, ready to read batches.
 
-    `sets` names the sets of answers ("own", "gold") in which confidence must be measured; `judged`: a reward model
-    must read the batch.
+    `sets` names the sets of answers ("own", "gold") in which confidence must be
+    measured. With `needs_model` a reward model must score the batch.
+
+    Args:
+        config: Settings of rewards.
+
+    Raises:
+        UserError: The terms cannot be mixed as the settings want.
     """
 
     def __init__(self, config: RewardsConfig):
         self.config = config
         self.weights = dict(config.terms)
         for name in self.weights:
-            # The nearest name alone, as a registry has it, would hide terms that one has not heard of.
+            # List all terms: the nearest name alone would hide unknown ones.
             if name not in TERMS:
                 raise UserError(
-                    f"config.rewards.terms: unknown reward term {name!r}; there are: {', '.join(TERMS)}"
+                    f"config.rewards.terms: unknown reward term {name!r}; there are: "
+                    f"{', '.join(TERMS)}"
                 )
         self.terms = [TERMS[name] for name in self.weights]
         self._normalise, self._placement = (
@@ -125,21 +171,29 @@ class Mix:
         self._check()
         wanted = {term.needs_confidence for term in self.terms}
         self.sets = tuple(name for name in ANSWER_SETS if name in wanted)
-        self.judged = any(term.needs_model for term in self.terms)
+        self.needs_model = any(term.needs_model for term in self.terms)
         self.uncentred = [
             t.name
             for t in self.terms
             if self.weights[t.name] and self._at(t) == "advantage"
         ]
 
-    def read(self, batch: RewardBatch) -> Mixed:
-        """Rewards and advantages of a batch; raises as `fr.rewards.terms.values_of` does.
+    def read(self, batch: RewardBatch) -> MixedRewards:
+        """Rewards and advantages of a batch.
 
-        A value for each token that is placed as a reward counts with its mean over the row's sampled tokens. A row
-        that a term leaves out gets the mean of its group's others in this term, and a line's `left_out/NAME` says
-        how many there are.
+        A value per token that is placed as a reward counts with its mean over the row's
+        sampled tokens. A row that a term leaves out gets the mean of its group's others
+        in this term; the metric `left_out/NAME` counts such rows.
+
+        Args:
+            batch: Finished rollouts, problem by problem.
+
+        Returns:
+            Rewards, and metrics `reward`, `reward/NAME`, `groups/flat` (share of groups
+            whose rows do not differ) and `groups/confidence_only` (that differ by
+            confidence alone).
         """
-        blind = withhold(batch)
+        blind = without_gold(batch)
         raw = {
             term.name: values_of(term, batch if term.needs_gold else blind, self.config)
             for term in self.terms
@@ -149,7 +203,9 @@ class Mix:
         )
         parts = {
             name: self.weights[name]
-            * filled(self._normalised(name, values, batch), batch.mask, batch.group)
+            * fill_left_out(
+                self._normalised(name, values, batch), batch.mask, batch.group
+            )
             for name, values in raw.items()
         }
         rows = {name: by_row(part) for name, part in parts.items()}
@@ -173,8 +229,8 @@ class Mix:
             if not known.all():
                 metrics[f"left_out/{name}"] = int((~known).sum())
         metrics |= {"reward": float(reward.mean()), **self._groups(rows, batch.group)}
-        varies = varying(sum(rows.values()), batch.group)
-        return Mixed(
+        varies = groups_vary(sum(rows.values()), batch.group)
+        return MixedRewards(
             reward.astype(np.float32),
             advantage.astype(np.float32),
             raw,
@@ -183,38 +239,41 @@ class Mix:
         )
 
     def _at(self, term: Term) -> str:
-        """Where a term goes."""
+        """The placement of a term."""
         return self._placement.get(term.name, term.placement)
 
     def _check(self) -> None:
-        """Refuse settings of terms that are not in the mix, and terms that the settings cannot serve."""
+        """Refuse settings of absent terms, and terms that the settings cannot serve."""
         for field, given in (
             ("normalise", self._normalise),
             ("placement", self._placement),
         ):
             if stray := [name for name in given if name not in self.weights]:
                 raise UserError(
-                    f"config.rewards.{field} names {stray[0]!r}, which config.rewards.terms does not have"
+                    f"config.rewards.{field} names {stray[0]!r}, which "
+                    "config.rewards.terms does not have"
                 )
         for term in self.terms:
             if term.needs_model and not self.config.model:
                 raise UserError(
-                    f"reward term {term.name!r} asks a reward model: set config.rewards.model to the folder that "
-                    "scripts/train.py --config.algorithm=reward_model made"
+                    f"reward term {term.name!r} asks a reward model: set "
+                    "config.rewards.model to the folder that scripts/train.py "
+                    "--config.algorithm=reward_model made"
                 )
             if term.needs_logp and self.config.confidence == "sampled":
                 raise UserError(
-                    f"reward term {term.name!r} reads log-probs of answers, which sampled ones do not give: "
+                    f"reward term {term.name!r} reads log-probs of answers, which "
+                    "sampled ones do not give: "
                     'set config.rewards.confidence = "scored"'
                 )
 
     def _normalised(self, name: str, values: Values, batch: RewardBatch) -> Values:
-        """Values of a term as the config wants them."""
+        """Values of a term, normalised as the config wants."""
         if name not in self._normalise:
             return values
         among = batch.group if self._normalise[name] == "group" else len(values)
         known = ~np.isnan(values)
-        given = standardised(
+        given = standardise(
             np.where(known, values, 0.0),
             batch.mask & known if values.ndim == 2 else known,
             among,
@@ -224,13 +283,13 @@ class Mix:
     def _groups(
         self, rows: dict[str, Float[np.ndarray, "B"]], group: int
     ) -> dict[str, float]:
-        """Shares of groups whose rows do not differ by the mix, and of those that differ by confidence alone."""
+        """Shares of groups that do not differ, and that differ by confidence alone."""
         total = sum(rows.values())
         outcome = sum(
             (rows[t.name] for t in self.terms if not t.of_confidence),
             np.zeros_like(total),
         )
-        differs, by_outcome = varying(total, group), varying(outcome, group)
+        differs, by_outcome = groups_vary(total, group), groups_vary(outcome, group)
         return {
             "groups/flat": float(np.mean(~differs)),
             "groups/confidence_only": float(np.mean(differs & ~by_outcome)),

@@ -1,4 +1,4 @@
-"""What a reward term is: one function from a batch to a number for each row or for each token."""
+"""The registry of reward terms: functions from a batch to a number per row or token."""
 
 import dataclasses
 import importlib.machinery
@@ -25,28 +25,37 @@ Function = Callable[[RewardBatch, RewardsConfig], Values]
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """A reward term and what it declares; more is better: a penalty is negative and weights never are."""
+    """A reward term and its declarations; see `register_term`.
+
+    Attributes:
+        name: Name in `config.rewards.terms`.
+        fn: (batch, config) -> values.
+        needs_gold: It reads `batch.truth`, or answers and meta of problems.
+        needs_confidence: Set of answers whose confidence it reads: "own", "gold", or
+            "".
+        needs_logp: It reads log-probs of answers, which sampled confidence does not
+            give.
+        from_stats: It is made of the model's own token statistics.
+        needs_model: It reads the rewards of the model in `config.rewards.model`.
+        placement: Default destination, one of `fr.config.PLACEMENTS`.
+    """
 
     name: str
     fn: Function
-    needs_gold: bool  # sees `batch.truth`, the problems' answers and their meta
-    needs_confidence: (
-        str  # "own" or "gold": the set of answers whose trajectory it reads; "": none
-    )
-    needs_logp: (
-        bool  # reads log-probs of answers, which sampled confidence does not give
-    )
-    from_stats: bool  # made of the model's own token statistics
-    needs_model: bool  # reads what the reward model of `config.rewards.model` says
-    placement: str  # one of fr.config.PLACEMENTS
+    needs_gold: bool
+    needs_confidence: str
+    needs_logp: bool
+    from_stats: bool
+    needs_model: bool
+    placement: str
 
     @property
     def of_confidence(self) -> bool:
-        """Whether it is made of the model's confidence, probed or read from its tokens, and not of what it did."""
+        """True if it is made of confidence, probed or read from token statistics."""
         return self.from_stats or bool(self.needs_confidence)
 
 
-def term(
+def register_term(
     name: str,
     *,
     needs_gold: bool = False,
@@ -56,11 +65,37 @@ def term(
     needs_model: bool = False,
     placement: str = "reward",
 ) -> Callable[[Function], Function]:
-    """Decorator that files `fn(batch, config) -> [B] or [B, T]` as a term; see `Term` for what it declares.
+    """Decorator that registers a reward term, `fn(batch, config) -> values`.
 
-    In a list, None for a row leaves the row out of this term: it counts with the mean of its group's others.
+    `batch` (`fr.types.RewardBatch`) holds finished rollouts as numpy arrays: `tokens`,
+    `mask`, `stats` [B, T], `length`, `truncated` [B], `answer` [B, 2], `texts`,
+    `problems`; the `group` rows of a problem are consecutive. `config` is
+    `config.rewards`. Values are [B], one per row, or [B, T], one per token; tokens that
+    were not sampled are ignored. More is better: a penalty is negative, and weights are
+    never negative. Values must be finite; in a list, None leaves a row out, which then
+    counts with its group's mean.
 
-    Raises UserError if a declaration is not one of those, ValueError if the name is taken.
+        @register_term("brief")
+        def brief(batch, config):
+            return -batch.length / 100
+
+    Args:
+        name: Name in `config.rewards.terms`.
+        needs_gold: The term sees `batch.truth`, answers and meta; else they are
+            withheld.
+        needs_confidence: "own" or "gold": it reads `batch.own` or
+            `batch.truth.confidence`.
+        needs_logp: It reads log-probs of answers (`mean_logp`).
+        from_stats: It is made of the model's own token statistics.
+        needs_model: It reads `batch.judged`, the rewards of `config.rewards.model`.
+        placement: Default destination: "reward", "advantage" or "advantage_centred".
+
+    Returns:
+        The decorator, which returns the function unchanged.
+
+    Raises:
+        UserError: A declaration has an unknown value.
+        ValueError: The name is taken.
     """
     for field, value, known in (
         ("needs_confidence", needs_confidence, ("", *ANSWER_SETS)),
@@ -68,11 +103,13 @@ def term(
     ):
         if value not in known:
             raise UserError(
-                f"reward term {name!r}: {field} = {value!r} must be one of {', '.join(map(repr, known))}"
+                f"reward term {name!r}: {field} = {value!r} must be one of "
+                f"{', '.join(map(repr, known))}"
             )
     if needs_confidence == "gold" and not needs_gold:
         raise UserError(
-            f"reward term {name!r} reads confidence in the gold answers: declare needs_gold=True too"
+            f"reward term {name!r} reads confidence in the gold answers: declare "
+            "needs_gold=True too"
         )
 
     def add(fn: Function) -> Function:
@@ -95,13 +132,29 @@ def term(
 def token_mean(
     values: Float[np.ndarray, "B T"], where: Bool[np.ndarray, "B T"]
 ) -> Float[np.ndarray, "B"]:
-    """Mean of each row over the tokens that `where` marks; 0 for a row without any."""
+    """Mean of each row over marked tokens; 0 for a row without any.
+
+    Args:
+        values: Values per token.
+        where: Marked tokens.
+
+    Returns:
+        Means, float64.
+    """
     total = np.where(where, values, 0.0).sum(axis=1, dtype=np.float64)
     return total / np.maximum(where.sum(axis=1), 1)
 
 
-def fault(error: Exception, file: str) -> str:
-    """An exception in one line, with the place in `file` that it came through."""
+def describe_error(error: Exception, file: str) -> str:
+    """An exception in one line, with the line of `file` that raised it.
+
+    Args:
+        error: The exception.
+        file: Path of the file.
+
+    Returns:
+        "FILE:LINE: TYPE: MESSAGE".
+    """
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
@@ -117,8 +170,15 @@ def fault(error: Exception, file: str) -> str:
 _LARGEST = np.finfo(np.float32).max
 
 
-def withhold(batch: RewardBatch) -> RewardBatch:
-    """The batch without anything that a reference answer gave or that may hold one."""
+def without_gold(batch: RewardBatch) -> RewardBatch:
+    """The batch without all that reference answers gave or that may hold one.
+
+    Args:
+        batch: A batch.
+
+    Returns:
+        A copy without `truth`, and whose problems have no answer and no meta.
+    """
     blank = [
         dataclasses.replace(problem, answer="", meta={}) for problem in batch.problems
     ]
@@ -126,15 +186,27 @@ def withhold(batch: RewardBatch) -> RewardBatch:
 
 
 def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
-    """What a term gives for a batch as float64, 0 off sampled tokens; NaN in rows that it leaves out with None.
+    """Values of a term for a batch.
 
-    Raises UserError that names the term and the row, if it fails or gives another shape, NaN or infinity; ValueError
-    if the batch lacks what the term declares that it reads.
+    Args:
+        entry: The term.
+        batch: Finished rollouts.
+        config: Settings of rewards.
+
+    Returns:
+        float64; 0 at tokens that were not sampled, NaN in rows that the term leaves
+        out.
+
+    Raises:
+        UserError: The term fails, or gives a wrong shape, NaN or infinity; the message
+            names the term and the row.
+        ValueError: The batch lacks what the term declares to read.
     """
     measured = {"own": batch.own, "gold": batch.truth and batch.truth.confidence}
     if entry.needs_confidence and measured[entry.needs_confidence] is None:
         raise ValueError(
-            f"{entry.name}: the batch has no confidence in {entry.needs_confidence} answers"
+            f"{entry.name}: the batch has no confidence in {entry.needs_confidence} "
+            "answers"
         )
     if entry.needs_model and batch.judged is None:
         raise ValueError(f"{entry.name}: no reward model has read the batch")
@@ -154,14 +226,15 @@ def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
         at = f", token {token[0]}" if token else ""
         found = f"{values[tuple(bad[0])]} for {_row(batch, row)}{at}"
         raise UserError(
-            f"reward term {entry.name!r} gave {found}: it must be a finite float32, or None to leave the row out"
+            f"reward term {entry.name!r} gave {found}: it must be a finite float32, or "
+            "None to leave the row out"
         )
     values[skipped] = np.nan
     return values
 
 
 def _without_none(given) -> tuple[object, list[int]]:
-    """What a term gave, with 0 in rows of None, and these rows."""
+    """The values of a term with 0 in rows of None, and the indices of these rows."""
     objects = isinstance(given, np.ndarray) and given.ndim and given.dtype.kind == "O"
     if not objects and not isinstance(given, (list, tuple)):
         return given, []
@@ -172,7 +245,7 @@ def _without_none(given) -> tuple[object, list[int]]:
     like = next((value for value in rows if value is not None), 0.0)
     try:
         zero = np.zeros(np.shape(like))
-    except ValueError:  # no numbers of one shape: `_shaped` says so
+    except ValueError:  # shapes differ: `_shaped` raises
         return given, []
     return [zero if value is None else value for value in rows], skipped
 
@@ -186,11 +259,11 @@ def _why(entry: Term, error: Exception) -> str:
     hint = (
         "; batch.truth is None unless the term declares needs_gold=True" if asks else ""
     )
-    return fault(error, sys.modules[entry.fn.__module__].__file__) + hint
+    return describe_error(error, sys.modules[entry.fn.__module__].__file__) + hint
 
 
 def _shaped(name: str, given, batch: RewardBatch) -> Values:
-    """The given values as an array of shape [B] or [B, T]; raises UserError that names the first row at fault."""
+    """The values as an array [B] or [B, T]; UserError names the first faulty row."""
     rows, tokens = batch.tokens.shape
     wanted = f"shape ({rows},) or ({rows}, {tokens}) is wanted"
     try:
@@ -202,13 +275,14 @@ def _shaped(name: str, given, batch: RewardBatch) -> Values:
         # The first row that has no value; where there are enough, all have a wrong one.
         row = len(values) if values.ndim and len(values) < rows else 0
         raise UserError(
-            f"reward term {name!r} gave shape {values.shape}: {wanted}; see {_row(batch, row)}"
+            f"reward term {name!r} gave shape {values.shape}: {wanted}; see "
+            f"{_row(batch, row)}"
         )
     return values
 
 
 def _odd_row(given) -> int:
-    """The first row whose value is no number, or of another shape than those before it."""
+    """The first row whose value is not a number, or has another shape than before."""
     first = None
     for row, value in enumerate(
         given if isinstance(given, (list, tuple, np.ndarray)) else ()
@@ -228,9 +302,16 @@ def _row(batch: RewardBatch, row: int) -> str:
 
 
 def import_terms(path: str) -> list[str]:
-    """Run the python file `path`, which files terms with `fr.rewards.term`; returns their names.
+    """Run a Python file that registers reward terms.
 
-    Raises UserError if the file is missing, fails, or files none.
+    Args:
+        path: Path of the file.
+
+    Returns:
+        Names of the terms that it registered.
+
+    Raises:
+        UserError: The file is missing, fails, or registers no term.
     """
     file = Path(path).resolve()
     if not file.is_file():
@@ -247,10 +328,13 @@ def import_terms(path: str) -> list[str]:
     try:
         loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"--reward_module={path}: {fault(error, str(file))}") from error
+        raise UserError(
+            f"--reward_module={path}: {describe_error(error, str(file))}"
+        ) from error
     names = [name for name in TERMS if name not in before]
     if not names:
         raise UserError(
-            f'--reward_module={path} files no reward term; put @fr.rewards.term("name") above a function'
+            f"--reward_module={path} registers no reward term; put "
+            '@fr.rewards.register_term("name") above a function'
         )
     return names

@@ -1,27 +1,30 @@
-"""Penalties of what training on other terms drifts into: length, repetition, thoughts that are left early."""
+"""Terms of the outcome and of the text: correctness, format, length, repetition."""
 
 import numpy as np
 from jaxtyping import Float
 
 from fr.config import RewardsConfig
 from fr.diagnosis.features import left_early, repeated
-from fr.rewards.terms import term
+from fr.rewards.terms import register_term
 from fr.types import GRADER_ERROR, RewardBatch
 
 
-@term("length")
+@register_term("length")
 def length(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
-    """0 up to `length_free` tokens, then down to -1 over `length_span` more; -1 for a truncated row.
+    """0 up to `length_free` tokens, then linear to -1 at `length_free` + `length_span`.
 
-    DAPO's soft punishment of long rows (arXiv 2503.14476), whose largest length is `length_free` + `length_span`.
+    -1 for a truncated row. The soft overlong punishment of DAPO (arXiv 2503.14476).
     """
     over = (batch.length - config.length_free) / config.length_span
     return -np.where(batch.truncated, 1.0, np.clip(over, 0.0, 1.0))
 
 
-@term("repetition")
+@register_term("repetition")
 def repetition(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
-    """Minus the share of `ngram`-token stretches that the row has had before, in (-1, 0] (ours)."""
+    """Minus the share of `ngram`-token windows that occurred before in the row [ours].
+
+    In (-1, 0].
+    """
     return np.array(
         [
             -repeated(row[mask].tolist(), config.ngram)
@@ -30,12 +33,12 @@ def repetition(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "
     )
 
 
-@term("thought_switch")
+@register_term("thought_switch")
 def thought_switch(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
-    """Minus the share of thoughts that a switch word ends within `thought_words` words, in [-1, 0].
+    """Minus the share of thoughts that a switch word ends early [ours].
 
-    Ours: the source (TIP, arXiv 2501.18585) lowers the logits of switch words while a thought is young; this is
-    the same wish as a reward.
+    Early is within `thought_words` words; in [-1, 0]. TIP (arXiv 2501.18585) lowers the
+    logits of switch words in young thoughts; this is the same aim as a reward.
     """
     return np.array(
         [
@@ -45,11 +48,12 @@ def thought_switch(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarra
     )
 
 
-@term("correctness", needs_gold=True)
+@register_term("correctness", needs_gold=True)
 def correctness(batch: RewardBatch, config: RewardsConfig) -> list[float | None]:
     """1 where the answer is right, else 0.
 
-    None, so left out of the term, for a row that the grader could not judge; 0 with `config.ungraded` = wrong.
+    A row that the grader could not judge is left out; with `config.ungraded` = wrong it
+    counts 0.
     """
     known = [
         grade != GRADER_ERROR or config.ungraded == "wrong"
@@ -61,17 +65,18 @@ def correctness(batch: RewardBatch, config: RewardsConfig) -> list[float | None]
     ]
 
 
-@term("format")
+@register_term("format")
 def stated_answer(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
-    """1 where the row ends by itself and states an answer behind the task's marker, else 0."""
+    """1 where the row ends by itself and states an answer after the marker, else 0."""
     first, end = batch.answer.T
     return ((end > first) & ~batch.truncated).astype(np.float32)
 
 
-@term("reward_model", needs_model=True)
+@register_term("reward_model", needs_model=True)
 def reward_model(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
-    """The reward of the model in `config.model`: of any scale, since only differences were trained.
+    """Reward of the model in `config.model`.
 
-    On pairs by confidence it is the first stage of RLSF with a reward model (arXiv 2507.21931).
+    Its scale is arbitrary, since only differences were trained. Trained on pairs by
+    confidence it is the first stage of RLSF (arXiv 2507.21931).
     """
     return batch.judged

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fr import distributed, store
 from fr.interrupts import check
-from fr.interventions import Change
+from fr.interventions import Intervention
 from fr.models.model import check_context
 from fr.runs.plans import PlannedRow, extend_plan
 from fr.runs.run import Run
@@ -91,7 +91,7 @@ def plan_change(
     problem: Problem,
     operator: str,
     attempt: int,
-    change: Change,
+    change: Intervention,
     reads: bool,
 ) -> Planned:
     """Plan an attempt as an operator changes it.

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run, by Orbax: written beside the running steps, seen only when whole."""
+"""Checkpoints of a training run by Orbax, written in the background."""
 
 import contextlib
 
@@ -16,13 +16,19 @@ _SCORE, _UNSCORED = "score", -1e300  # below every score; JSON has no infinity
 
 
 class Checkpoints:
-    """The newest `keep` states of a run and the one with the highest score, a folder each, named by their step.
+    """The newest states of a run and the best one, one folder per step.
 
-    Of several processes each writes what its devices hold, and all make, save, restore and close together.
+    Every process writes what its devices hold, and all of them construct, save, restore
+    and close together.
+
+    Args:
+        folder: Folder of the checkpoints.
+        keep: Number of newest states to keep.
     """
 
     def __init__(self, folder: PathLike, keep: int):
-        # Orbax takes absolute paths only, and makes no folder for a part of the processes.
+        # Orbax takes absolute paths only, and does not make folders if only some
+        # processes take part.
         self._folder = epath.Path(folder).resolve()
         self._folder.mkdir(parents=True, exist_ok=True)
         score = lambda metrics: metrics[_SCORE]
@@ -31,9 +37,10 @@ class Checkpoints:
             best_fn=score,
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
             create=False,
-            # What a killed run left half-written has a temporary name: it is never a step, and goes now.
+            # Half-written states of a killed run have temporary names and are deleted.
             cleanup_tmp_directories=True,
-            # Named, they meet at barriers of the host; else in a collective, beside those of the training.
+            # With named processes Orbax uses barriers of the host, not collectives that
+            # could interleave with the training's own.
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 active_processes=set(range(jax.process_count()))
             ),
@@ -44,7 +51,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        """Close; where an error is on its way, what fails too is a part of it, and Orbax's account would bury it."""
+        """Close; after an error quietly, so that Orbax's messages do not hide it."""
         if error is None:
             self.close()
             return
@@ -56,21 +63,27 @@ class Checkpoints:
 
     @property
     def latest(self) -> int:
-        """The step of the newest whole state; 0 without one."""
+        """Step of the newest whole state; 0 if there is none."""
         return self._manager.latest_step() or 0
 
     @property
     def best(self) -> int:
-        """The step of the state with the highest score."""
+        """Step of the state with the highest score."""
         self._manager.wait_until_finished()
         return self._manager.best_step()
 
     def restore(self, state: TrainState, step: int = 0) -> TrainState:
-        """The newest whole state, or that of `step`, in the shapes, types and places of `state`.
+        """Read a state, in the shapes, types and places of `state`.
 
-        Without one, `state` itself.
+        Args:
+            state: A state of the same training; returned unchanged if none was saved.
+            step: Step to read; 0: the newest whole state.
 
-        Raises UserError for the state of another model or optimiser.
+        Returns:
+            The state that was read.
+
+        Raises:
+            UserError: The state belongs to another model or optimiser.
         """
         step = step or self.latest
         if not step:
@@ -80,15 +93,23 @@ class Checkpoints:
         except (KeyError, TypeError, ValueError) as error:
             why = str(error).strip().splitlines()[0]
             raise UserError(
-                f"{self._folder / str(step)} is no checkpoint of this model ({why}); use another --workdir"
+                f"{self._folder / str(step)} is not a checkpoint of this model "
+                f"({why}); use another --workdir"
             ) from error
 
     def save(self, step: int, state: TrainState, score: float | None = None) -> None:
-        """Copy the state and write it in the background; waits for the write before it."""
+        """Copy the state and write it in the background, after the write before it.
+
+        Args:
+            step: Number of steps made; the newest step is not written again.
+            state: The state after it.
+            score: Higher is better; None: not measured.
+        """
         if step != self.latest:
             # Always a score: without one Orbax warns at every step.
             metrics = {_SCORE: _UNSCORED if score is None else score}
-            # What a CPU device holds is not copied; jax donates no buffer that somebody looks at.
+            # Orbax does not copy arrays on the CPU; jax does not donate buffers that
+            # are referenced elsewhere.
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
     def close(self) -> None:

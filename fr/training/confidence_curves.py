@@ -1,4 +1,4 @@
-"""Confidence along finished rollouts as rewards read it: scored while they are sampled, or sampled behind them."""
+"""Confidence along finished rollouts, scored while sampling or sampled afterwards."""
 
 import dataclasses
 import itertools
@@ -21,29 +21,50 @@ _FIELDS = ("probability", "mean_logp", "known")
 
 
 @dataclasses.dataclass(frozen=True)
-class Trajectories:
-    """Confidence of B rollouts behind C cuts, in the sets of answers that were asked for; None: was not."""
+class ConfidenceCurves:
+    """Confidence of B rollouts at C cuts, by set of answers; None: not measured.
+
+    Attributes:
+        cuts: Tokens kept at each cut.
+        own: Confidence in the row's own answer.
+        gold: Confidence in the right answers.
+        positions: Forward tokens spent on it, beyond the rollouts' own.
+    """
 
     cuts: Int[np.ndarray, "B C"] | None = None
     own: Trajectory | None = None
     gold: Trajectory | None = None
-    positions: int = 0  # processed for it, beside those of the rollouts
+    positions: int = 0
 
     def of(self, rows: Int[np.ndarray, "R"]) -> "Trajectories":
-        """Those of some rows; positions are not theirs alone and are left out."""
+        """The curves of some rows.
+
+        Args:
+            rows: Indices of rollouts.
+
+        Returns:
+            Their curves; `positions` is 0, since it is known for the whole batch only.
+        """
         take = lambda one: (
             one
             and Trajectory(one.probability[rows], one.mean_logp[rows], one.known[rows])
         )
-        return Trajectories(
+        return ConfidenceCurves(
             None if self.cuts is None else self.cuts[rows],
             take(self.own),
             take(self.gold),
         )
 
 
-def joined(parts: Sequence[Trajectories]) -> Trajectories:
-    """Trajectories of several groups as those of one batch."""
+def join_curves(parts: Sequence[ConfidenceCurves]) -> ConfidenceCurves:
+    """Concatenate the curves of several groups.
+
+    Args:
+        parts: Curves in the order of the batch.
+
+    Returns:
+        Curves of the batch.
+    """
 
     def join(found):
         if found[0] is None:
@@ -54,7 +75,7 @@ def joined(parts: Sequence[Trajectories]) -> Trajectories:
             )
         return np.concatenate(found)
 
-    return Trajectories(
+    return ConfidenceCurves(
         *(
             join([getattr(part, name) for part in parts])
             for name in ("cuts", "own", "gold")
@@ -68,7 +89,17 @@ def scoring_plan(
     sets: Sequence[str],
     config: RewardsConfig,
 ) -> Plan:
-    """What to ask of finished rows, for `Engine.sample`; `problems` are those of the rows, by their ids."""
+    """The probe of each finished row, as a plan for `Engine.sample`.
+
+    Args:
+        problems: Problems by the ids of their rows.
+        codec: Encodes and decodes.
+        sets: Sets of answers ("own", "gold") to score.
+        config: Settings of rewards; `cuts` is the number of cuts.
+
+    Returns:
+        (row, tokens) -> probe.
+    """
     return lambda row, tokens: build_probe(
         problems[row.id], tokens, codec, config.cuts, sets
     )
@@ -76,8 +107,17 @@ def scoring_plan(
 
 def scored(
     rollouts: Sequence[Rollout], sets: Sequence[str], config: RewardsConfig
-) -> Trajectories:
-    """What such a plan found."""
+) -> ConfidenceCurves:
+    """The curves that a `scoring_plan` measured.
+
+    Args:
+        rollouts: Finished rollouts with their `confidence`.
+        sets: Sets of answers that were scored.
+        config: Settings of rewards.
+
+    Returns:
+        Probability of a forced answer of each set, and its mean log-prob per token.
+    """
     found = [rollout.confidence for rollout in rollouts]
     rows = [
         {
@@ -90,7 +130,7 @@ def scored(
         for c in found
     ]
     cuts = [c.cuts if c else np.zeros(config.cuts) for c in found]
-    return Trajectories(
+    return ConfidenceCurves(
         cuts=np.array(cuts, np.int32),
         **{
             name: _trajectory([row.get(name) for row in rows], config.cuts)
@@ -108,10 +148,21 @@ def sampled(
     longest: int,
     config: RewardsConfig,
     seed: int,
-) -> Trajectories:
-    """Shares of `config.samples` answers that are drawn behind every cut (arXiv 2605.24396), without log-probs.
+) -> ConfidenceCurves:
+    """Shares of forced answers that are sampled at each cut (arXiv 2605.24396).
 
-    `longest`: positions of the longest rollout there may be.
+    Args:
+        engine: Samples the answers.
+        task: Grades answers against gold.
+        codec: Encodes and decodes.
+        asked: Problems and their rollouts.
+        sets: Sets of answers ("own", "gold").
+        longest: Tokens of the longest possible rollout, prompt included.
+        config: Settings of rewards; `samples` answers per cut.
+        seed: Seed of the answers' keys.
+
+    Returns:
+        Shares in [0, 1]; log-probs are 0.
     """
     probes = [
         build_probe(problem, rollout.tokens, codec, config.cuts)
@@ -128,9 +179,11 @@ def sampled(
         engine.sample(distributed.local_slice(rows), longest + cue + BUDGET)
     )
     answers = list(itertools.chain(*drawn))
-    behind, found = iter(answers), []
+    drawn_answers, found = iter(answers), []
     for (problem, _), p in zip(asked, probes):
-        given = list(itertools.islice(behind, config.cuts * config.samples if p else 0))
+        given = list(
+            itertools.islice(drawn_answers, config.cuts * config.samples if p else 0)
+        )
         accept = _accepted(task, codec, problem, p) if p else {}
         found.append(
             {
@@ -140,7 +193,7 @@ def sampled(
             }
         )
     zeros = np.zeros(config.cuts, np.float32)
-    return Trajectories(
+    return ConfidenceCurves(
         cuts=np.array([p.cuts if p else zeros for p in probes], np.int32),
         positions=sum(len(answer.row.prompt) + answer.generated for answer in answers),
         **{
@@ -154,7 +207,7 @@ def sampled(
 
 
 def _accepted(task: Task, codec: Model, problem: Problem, asked: Probe) -> dict:
-    """By name of the set, whether the tokens behind the cue are an answer of it."""
+    """By name of the set: a test if the tokens after the cue are one of its answers."""
     ended = lambda tokens: tokens[-1] in codec.stop_tokens
     text = lambda ids: codec.decode(ids[:-1]).strip()
     given = lambda tokens: codec.decode(

@@ -1,5 +1,6 @@
-"""Batches of packed examples: a function of the seed and of a cursor, so that a resumed run reads the same."""
+"""The order of examples and batches of packed rows, from a seed and a cursor."""
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -10,27 +11,66 @@ from jaxtyping import Float, Int
 
 from fr.config import TrainingConfig
 from fr.errors import UserError
-from fr.training.epochs import visits
+
+
+@functools.lru_cache(maxsize=16)
+def permutation(seed: str, epoch: int, total: int) -> tuple[int, ...]:
+    """A random order of places.
+
+    A string seeds Python's generator through SHA-512, so that no two orders share a
+    stream.
+
+    Args:
+        seed: Seed of the run.
+        epoch: Number of the pass.
+        total: Number of places.
+
+    Returns:
+        The places 0 .. total - 1 in random order.
+    """
+    return tuple(random.Random(f"{seed}/{epoch}").sample(range(total), total))
+
+
+def visits(seed: str, total: int, cursor: int = 0) -> Iterator[tuple[int, int]]:
+    """Visit all places once per epoch, in a new random order each time, without end.
+
+    Args:
+        seed: With the epoch, it determines an order.
+        total: Number of places, 1 or more.
+        cursor: Visits made before; a checkpoint keeps it.
+
+    Yields:
+        (epoch, place).
+    """
+    while True:
+        epoch, at = divmod(cursor, total)
+        yield epoch, permutation(seed, epoch, total)[at]
+        cursor += 1
+
 
 IGNORED = -1  # position of a pad: neither seen nor scored
-FILL = 0.97  # share of a batch's places that examples are taken for; packing them tighter fails too often
+FILL = 0.97  # share of a batch's tokens to fill; tighter packing fails too often
 
 
 @struct.dataclass
-class Batch:
-    """Packed rows. Two segments of three and two tokens in a row of seven, prompts of one token:
+class PackedBatch:
+    """Packed rows, here two segments of three and two tokens with prompts of one token:
 
     positions  0 1 2 0 1 -1 -1
     segments   1 1 1 2 2  0  0
     weights    0 1 1 0 1  0  0
+
+    Attributes:
+        tokens: Token ids.
+        positions: Position of a token in its segment; -1 for pads.
+        segments: Number of the segment in its row, from 1; 0 for pads.
+        weights: 1 for learnt tokens (a completion and its stop token), else 0.
     """
 
     tokens: Int[np.ndarray, "B T"]
     positions: Int[np.ndarray, "B T"]
     segments: Int[np.ndarray, "B T"]
-    weights: Float[
-        np.ndarray, "B T"
-    ]  # 1: the token is learnt (of a completion, its stop token among them)
+    weights: Float[np.ndarray, "B T"]
 
 
 # Token ids, and how many of them are the prompt, or which of them are learnt.
@@ -39,10 +79,22 @@ Example = tuple[Sequence[int], int | Sequence[bool]]
 Make = Callable[[random.Random, int], Example]
 
 
-def pack(examples: Sequence[Example], rows: int, width: int, pad: int) -> Batch:
-    """Put each example, longest first, into the first row with room for it; what finds no room is left out.
+def pack(examples: Sequence[Example], rows: int, width: int, pad: int) -> PackedBatch:
+    """Put each example, longest first, into the first row with room for it.
 
-    Raises UserError for an example longer than a row.
+    Examples that find no room are left out.
+
+    Args:
+        examples: Examples.
+        rows: Rows of the batch, B.
+        width: Tokens per row, T.
+        pad: Token id of pads.
+
+    Returns:
+        The batch.
+
+    Raises:
+        UserError: An example is longer than a row.
     """
     tokens = np.full((rows, width), pad, np.int32)
     positions = np.full((rows, width), IGNORED, np.int32)
@@ -61,13 +113,25 @@ def pack(examples: Sequence[Example], rows: int, width: int, pad: int) -> Batch:
         weights[row, here] = (
             np.arange(len(ids)) >= learnt if isinstance(learnt, int) else learnt
         )
-    return Batch(tokens=tokens, positions=positions, segments=segments, weights=weights)
+    return PackedBatch(
+        tokens=tokens, positions=positions, segments=segments, weights=weights
+    )
 
 
-def in_batches(
+def pack_all(
     examples: Sequence[Example], rows: int, width: int, pad: int
-) -> list[Batch]:
-    """All examples in their order, packed into batches."""
+) -> list[PackedBatch]:
+    """Pack all examples, in their order, into batches.
+
+    Args:
+        examples: Examples.
+        rows: Rows per batch, B.
+        width: Tokens per row, T.
+        pad: Token id of pads.
+
+    Returns:
+        The batches.
+    """
     found, first = [], 0
     while first < len(examples):
         count = _fitting([len(ids) for ids, _ in examples[first:]], rows, width)
@@ -84,7 +148,8 @@ def _places(
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if lengths[i] > width:
             raise UserError(
-                f"an example of {lengths[i]} tokens does not fit config.training.sequence = {width}; raise it"
+                f"an example of {lengths[i]} tokens does not fit "
+                f"config.training.sequence = {width}; raise it"
             )
         row = next(
             (row for row in range(rows) if used[row] + lengths[i] <= width), None
@@ -96,7 +161,7 @@ def _places(
 
 
 def _fitting(lengths: Sequence[int], rows: int, width: int) -> int:
-    """How many of the first examples all find room together; at least one."""
+    """The number of first examples that all find room together; at least one."""
     ends = itertools.accumulate(lengths)
     count = max(
         1, sum(1 for _ in itertools.takewhile(lambda end: end <= rows * width, ends))
@@ -107,7 +172,15 @@ def _fitting(lengths: Sequence[int], rows: int, width: int) -> int:
 
 
 class PackedData:
-    """Examples as batches of `config.batch` rows; `make` gives the example at one of `total` places."""
+    """Examples as batches of `config.batch` rows.
+
+    Args:
+        make: (random generator, place) -> example.
+        total: Number of places.
+        pad: Token id of pads.
+        config: Settings of the training.
+        seed: Seed of the order and of the generators.
+    """
 
     def __init__(
         self, make: Make, total: int, pad: int, config: TrainingConfig, seed: str
@@ -120,12 +193,19 @@ class PackedData:
             seed,
         )
 
-    def batch(self, step: int, cursor: int = 0) -> tuple[Batch, int]:
-        """The batch of a step, and the cursor behind it.
+    def batch(self, step: int, cursor: int = 0) -> tuple[PackedBatch, int]:
+        """The batch of a step.
 
-        In permuted order a batch has the visits from the cursor on, as many as find room: every place is visited once
-        an epoch, whatever the lengths. Drawn with replacement, it follows from the step, the cursor stays 0, and the
-        example that finds no room is left out.
+        In permuted order it holds the visits from the cursor on that find room
+        together, so that every place is visited once per epoch. Drawn with replacement,
+        it follows from the step, and an example that finds no room is left out.
+
+        Args:
+            step: Index of the step, from 0.
+            cursor: Visits made before; 0 if examples are drawn.
+
+        Returns:
+            The batch and the cursor after it.
         """
         room = int(FILL * self.config.batch * self.config.sequence)
         drawn = self.config.order == "drawn"
@@ -146,7 +226,7 @@ class PackedData:
             yield self.make(random.Random(f"{self.seed}/visit/{count}"), place)
 
     def _drawn(self, step: int) -> Iterator[Example]:
-        # A string seeds Python's generator through SHA-512: no two (seed, step) share a stream.
+        # Seeding by a string goes through SHA-512: no two steps share a stream.
         chance = random.Random(f"{self.seed}/{step}")
         while True:
             yield self.make(chance, chance.randrange(self.total))

@@ -1,4 +1,4 @@
-"""What a training run would need, said before anything is loaded."""
+"""The memory that a training run would need, known before a model is loaded."""
 
 from fr import tasks
 from fr.config import PREFERENCES, Config, check_rollouts, check_source
@@ -6,27 +6,35 @@ from fr.errors import UserError
 from fr.models import Model, ModelConfig
 from fr.models.loading import read_shape
 from fr.sampling.devices import Devices
+from fr.training.lineage import check_policy, start_model
 from fr.training.memory import (
     memory_table,
     policy_memory,
     preference_memory,
     supervised_memory,
 )
-from fr.training.past_runs import model_of
-from fr.training.policy_loss import check_policy
+from fr.training.microbatches import training_mesh
 from fr.training.preference_loss import check_preference
-from fr.training.sft import check_training
-from fr.training.update import training_mesh
+from fr.training.supervised import check_training
 
 _PROMPT = 256  # tokens, where there is no tokenizer to count them
 _SOME = 256  # problems whose prompts are counted
 
 
 def dry_run(config: Config) -> str:
-    """A table of what training holds on every device, from shapes alone.
+    """A table of the memory of a training per device, from shapes alone.
 
-    Of the ancestor its config.json is enough, and its tokenizer, if there is one, tells how long prompts are. Types
-    are those of the training's `dtype`, else of this machine. Raises UserError for settings that do not fit together.
+    Only the ancestor's config.json is read, and its tokenizer, if there is one, to
+    count the tokens of prompts. Types follow the training's `dtype`, else the machine.
+
+    Args:
+        config: The whole configuration.
+
+    Returns:
+        The text to print.
+
+    Raises:
+        UserError: Settings do not fit together.
     """
     check_rollouts(config)
     check_source(config)
@@ -36,11 +44,12 @@ def dry_run(config: Config) -> str:
         and not config.training.start
     ):
         raise UserError(
-            "--dry_run wants a model to read the shape of: config.ancestor = 'scratch' is not made yet"
+            "--dry_run needs a model whose shape it can read: config.ancestor = "
+            "'scratch' is not made yet"
         )
     by_run = config.algorithm in ("sft", *PREFERENCES)
     shape, tokenizer = read_shape(
-        model_of(config, config.ancestor) if by_run else config.ancestor
+        start_model(config, config.ancestor) if by_run else config.ancestor
     )
     if config.algorithm == "sft":
         return _supervised(config, shape)
@@ -58,7 +67,10 @@ def dry_run(config: Config) -> str:
             f"the longest of {len(some)}",
         )
     given = shape, config, mesh.shape["data"], prompt, c.dtype or None
-    head = f"{_heading(config, mesh.shape)}; prompts of {prompt} tokens ({source}), completions of "
+    head = (
+        f"{_heading(config, mesh.shape)}; prompts of {prompt} tokens ({source}), "
+        "completions of "
+    )
     if not by_pairs:
         return f"{head}{c.max_new_tokens}\n{memory_table(policy_memory(*given))}"
     sampling, learning = map(memory_table, preference_memory(*given))
@@ -66,8 +78,8 @@ def dry_run(config: Config) -> str:
         return f"{head}{config.sampling.max_new_tokens}\n{learning}"
     rows = c.problems * c.candidates
     return (
-        f"{head}{config.sampling.max_new_tokens}\n\nfirst {rows} candidates are sampled\n{sampling}\n\n"
-        f"then pairs of them are learnt from\n{learning}"
+        f"{head}{config.sampling.max_new_tokens}\n\nfirst {rows} candidates are "
+        f"sampled\n{sampling}\n\nthen pairs of them are learnt from\n{learning}"
     )
 
 
@@ -78,20 +90,21 @@ def _supervised(config: Config, shape: ModelConfig) -> str:
     table = memory_table(
         supervised_memory(shape, config, mesh.shape["data"], c.dtype or None)
     )
-    return f"{_heading(config, mesh.shape)}; packed sequences of {c.sequence} tokens\n{table}"
+    head = _heading(config, mesh.shape)
+    return f"{head}; packed sequences of {c.sequence} tokens\n{table}"
 
 
 def _heading(config: Config, mesh: dict[str, int]) -> str:
     lora = f", adapters of rank {config.lora.rank}" if config.lora.rank else ""
     if config.algorithm in PREFERENCES:
         c = config.preference
-        rows = f"{c.pairs} pairs a step, {c.steps} steps"
+        rows = f"{c.pairs} pairs per step, {c.steps} steps"
     elif config.algorithm == "sft":
         c = config.training
-        rows = f"{c.batch} rows a step, {c.steps} steps"
+        rows = f"{c.batch} rows per step, {c.steps} steps"
     else:
         c = config.policy
-        rows = f"{c.prompts} x {c.rollouts} rows a step, {c.steps} steps"
+        rows = f"{c.prompts} x {c.rollouts} rows per step, {c.steps} steps"
     return (
         f"{config.ancestor}{lora} by {config.algorithm}: {rows}\n"
         f"devices {mesh['data']} (data) x {mesh['model']} (model)"

@@ -1,4 +1,4 @@
-"""A step of policy optimisation: rollouts, grades, confidence, rewards and advantages, and what is learnt of them."""
+"""One step of policy optimisation: rollouts, rewards, advantages, updates."""
 
 import functools
 from collections.abc import Sequence
@@ -8,44 +8,54 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from fr import distributed
 from fr.config import Config
+from fr.config.algorithms import ALGORITHMS, with_settings
 from fr.errors import UserError
 from fr.metrics import Stages
 from fr.models import Model, sharding
 from fr.models.config import choose_dtype
 from fr.models.dense import merge
 from fr.models.transformer import Transformer
-from fr.rewards import Mix
-from fr.rewards.mix import Mixed, centred_by_group
+from fr.rewards import RewardMix
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.tasks.task import Task
-from fr.training.algorithms import ALGORITHMS, advantages, with_settings
-from fr.training.confidence_curves import Trajectories
-from fr.training.kept_rollouts import keep_rollouts
-from fr.training.lora import split
+from fr.training.advantages import RewardedRollouts, RewardReader
+from fr.training.lora import partition
 from fr.training.policy_loss import PolicyBatch
-from fr.training.policy_updates import Updates
-from fr.training.reward_model import Judge
-from fr.training.rl_metrics import (
+from fr.training.policy_update import PolicyUpdater
+from fr.training.rl_records import (
     alarms,
     entropy_fit,
     held_out_metrics,
     rollout_metrics,
+    store_rollouts,
 )
-from fr.training.rollouts import Group, Sampler
+from fr.training.rollouts import Sampler
 from fr.training.trainer import Step
 from fr.training.update import TrainState, init_state
 from fr.types import Problem, RewardBatch
 
 
 class Learner:
-    """The parts of a step, made once: a step is a function of its index and of the state alone.
+    """Makes the steps of policy optimisation; its parts are made once per run.
 
-    Rollouts go to the folder `kept`, if there is one.
+    A step is a function of its index and of the state alone.
+
+    Args:
+        config: The whole configuration.
+        start: The model that training starts from.
+        task: Gives problems and grades answers.
+        mix: Reward terms.
+        devices: Devices of the sampler.
+        mesh: Devices of the updates, as (data, model).
+        kept: Folder that rollouts are stored in; None: they are not.
+
+    Raises:
+        UserError: There are too few problems.
     """
 
     def __init__(
@@ -53,43 +63,36 @@ class Learner:
         config: Config,
         start: Model,
         task: Task,
-        mix: Mix,
+        mix: RewardMix,
         devices: Devices,
         mesh: Mesh,
         kept: epath.Path | None = None,
     ):
         c = config.policy
-        self.config, self._start, self._mix, self._mesh, self._kept = (
-            config,
-            start,
-            mix,
-            mesh,
-            kept,
-        )
+        self.config, self._start, self._mix = config, start, mix
+        self._mesh, self._kept = mesh, kept
         self._algorithm = with_settings(ALGORITHMS[config.algorithm], c)
-        self._updates = Updates(config, start, self._algorithm, mesh)
+        self._updater = PolicyUpdater(config, start, self._algorithm, mesh)
         self._merge = jax.jit(functools.partial(merge, config=config.lora))
-        problems = {
-            "train": task.problems("train"),
-            "validation": task.problems("validation", c.eval_problems)
-            if c.eval_every
-            else [],
-        }
-        self._held_out: list[Problem] = problems["validation"]
-        if c.eval_every and not self._held_out:
+        held_out = task.problems("validation", c.eval_problems) if c.eval_every else []
+        problems = {"train": task.problems("train"), "validation": held_out}
+        self._held_out: list[Problem] = held_out
+        if c.eval_every and not held_out:
             raise UserError(
-                f"{config.task.name} has no validation problems to look at; set config.policy.eval_every = 0"
+                f"{config.task.name} has no validation problems; set "
+                "config.policy.eval_every = 0"
             )
-        self._sampler = Sampler(
-            config, task, start, _engine(config, start, devices), problems
+        engine = _engine(config, start, devices)
+        self._sampler = Sampler(config, task, start, engine, problems)
+        self._reader = RewardReader(
+            config, start, mix, self._algorithm, self._sampler, mesh
         )
-        self._judge = Judge(config, start, mesh) if mix.judged else None
-        self._drawing = None  # what tells the parameters that the engine has
+        self._loaded = None  # names the parameters that the engine holds
 
     def state(self) -> TrainState:
-        """The state before the first update; without adapters it is made of the start's own parameters."""
+        """The state before the first update; it may share the start's buffers."""
         model, c = self._start, self.config
-        trained, _ = split(model.config, model.params, c.lora, c.seed)
+        trained, _ = partition(model.config, model.params, c.lora, c.seed)
         state, extra = init_state(trained, c.policy), {}
         copy = lambda: jax.tree.map(jnp.copy, trained)
         if c.policy.reference_every:
@@ -103,7 +106,14 @@ class Learner:
         return sharding.place(state.replace(extra=extra or None), self._mesh)
 
     def merged(self, trained: dict) -> dict:
-        """All parameters of a model, from what was trained of it."""
+        """All parameters of the model.
+
+        Args:
+            trained: What is trained: all parameters, or adapters.
+
+        Returns:
+            Parameters with the adapters merged.
+        """
         return (
             self._merge(self._start.params, trained)
             if self.config.lora.rank
@@ -111,42 +121,50 @@ class Learner:
         )
 
     def advance(self, index: int, state: TrainState, past: Sequence[dict]) -> Step:
-        """One step: `policy.prompts` groups of rollouts are drawn and learnt from."""
+        """One step: draw `policy.prompts` groups of rollouts and learn from them.
+
+        Args:
+            index: Steps made so far.
+            state: The state before the step; its buffers may be reused.
+            past: The lines of `metrics.jsonl` so far.
+
+        Returns:
+            The state after the step, its metrics, seconds by stage, and warnings.
+        """
         c, step, stages = self.config.policy, index + 1, Stages()
+        # With `lag` the parameters before the last step draw the rollouts.
         older = state.extra["older"] if c.lag else state.params
-        self._bring(
-            older, (max(index - 1, 0), "older") if c.lag else int(state.step), stages
-        )
-        varied = (
-            functools.partial(self._varied, step) if self._algorithm.resample else None
-        )
+        name = (max(index - 1, 0), "older") if c.lag else int(state.step)
+        self._load(older, name, stages)
+        resample = self._algorithm.resample
+        differ = functools.partial(self._reader.differ, step) if resample else None
         cursor = int(state.extra["cursor"]) if c.order == "permuted" else None
-        drawn = self._sampler.draw(step, self._mix.sets, stages, varied, cursor)
+        drawn = self._sampler.draw(step, self._mix.sets, stages, differ, cursor)
         if cursor is not None:
             state = _with_extra(state, "cursor", np.int32(drawn.cursor))
         with stages.time("rewards"):
-            batch, mixed, lines = self._rewards(drawn.groups, drawn.confidence, step)
-            worth = self._advantages(batch, mixed)
+            rewarded = self._reader.read(drawn.groups, drawn.confidence, step)
+            advantages = self._reader.advantages(rewarded)
+        batch = rewarded.batch
         state, weight = self._entropy_weight(state, batch)
-        rows = self._rows(batch, lines, worth, drawn.spare, weight)
+        rows = self._rows(rewarded, advantages, drawn.spare, weight)
         if self._kept and step % c.rollouts_every == 0 and distributed.is_first():
             with stages.time("keeping"):
-                keep_rollouts(
-                    self._kept, self.config, self._start, drawn, batch, mixed, rows
+                store_rollouts(
+                    self._kept, self.config, self._start, drawn, rewarded, rows
                 )
-        if self._updates.refers:
+        if self._updater.needs_reference:
             with stages.time("reference"):
-                rows = rows.replace(ref_logp=self._updates.reference(rows, state))
+                rows = rows.replace(ref_logp=self._updater.reference(rows, state))
         before = jax.tree.map(jnp.copy, state.params) if c.lag else None
         with stages.time("old log-probs"):
-            rows = self._updates.with_old(state, rows, step)
+            rows = self._updater.with_old_logps(state, rows, step)
         with stages.time("update"):
-            state, learnt = self._updates.learn(state, rows, step)
+            state, learnt = self._updater.learn(state, rows, step)
         state = self._refreshed(state, step, before)
-        values = (
-            learnt | mixed.metrics | rollout_metrics(batch, drawn.cost, self.config)
-        )
-        if self._algorithm.resample:
+        values = learnt | rewarded.mixed.metrics
+        values |= rollout_metrics(batch, drawn.cost, self.config)
+        if resample:
             values["groups/spare"] = drawn.spare / c.prompts
         if c.entropy_target:
             values["entropy_weight"] = weight
@@ -154,81 +172,67 @@ class Learner:
         return Step(state, values, stages.seconds, alarms(past, values, c))
 
     def measure(self, state: TrainState) -> dict[str, float]:
-        """Accuracy on held-out problems; their keys are always the same, so that only parameters tell looks apart."""
+        """Accuracy on held-out problems.
+
+        Keys of the rollouts are always the same, so that measurements differ by the
+        parameters alone.
+
+        Args:
+            state: The state to measure.
+
+        Returns:
+            Metrics by name, see `held_out_metrics`.
+        """
         c, stages = self.config.policy, Stages()
-        self._bring(state.params, int(state.step), stages)
+        self._load(state.params, int(state.step), stages)
         names = ["held out"] * len(self._held_out)
         asked = (self._held_out, c.eval_rollouts, c.eval_temperature, names)
         groups, _ = self._sampler.ask(*asked, sets=(), stages=stages)
         return held_out_metrics(groups)
 
-    def _bring(self, trained: dict, name, stages: Stages) -> None:
-        """Give the sampler parameters, unless it has those of that name."""
-        if name != self._drawing:
+    def _load(self, trained: dict, name, stages: Stages) -> None:
+        """Give the sampler parameters, unless it already holds these, by their name."""
+        if name != self._loaded:
             with stages.time("transfer"):
                 self._sampler.engine.update(self.merged(trained))
-            self._drawing = name
-
-    def _rewards(
-        self, groups: Sequence[Group], found: Trajectories, step: int
-    ) -> tuple[RewardBatch, Mixed, tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]]]:
-        """What rewards read of some groups, what they make of it, and the groups' lines."""
-        lines = self._sampler.lines(groups)
-        judged = None
-        if self._judge:
-            judged = self._judge.read(
-                self._sampler.lines(groups, cut=self._judge.cuts)[0]
-            )
-        batch = self._sampler.batch(groups, found, step, judged)
-        return batch, self._mix.read(batch), lines
-
-    def _varied(
-        self, step: int, groups: Sequence[Group], found: Trajectories
-    ) -> Bool[np.ndarray, "N"]:
-        """Groups whose rows differ by the mix: the others have an advantage of 0."""
-        return self._rewards(groups, found, step)[1].varies
-
-    def _advantages(self, batch: RewardBatch, mixed: Mixed) -> Float[np.ndarray, "B W"]:
-        """Those of the reward, and what terms add to them."""
-        added = mixed.advantage
-        if self.config.policy.center_terms == "group":
-            added = centred_by_group(added, batch.mask, batch.group)
-        return advantages(mixed.reward, batch.group, self._algorithm)[:, None] + added
+            self._loaded = name
 
     def _rows(
         self,
-        batch: RewardBatch,
-        lines: tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B"]],
-        worth: Float[np.ndarray, "B W"],
+        rewarded: RewardedRollouts,
+        advantages: Float[np.ndarray, "B W"],
         spare: int,
         entropy: float,
     ) -> PolicyBatch:
-        """What the update reads: the lines of a step and their advantages; `spare` groups are masked out."""
-        c = self.config.policy
-        drawn = batch.stats["logp"] if c.ratio_distribution == "raw" else batch.sample_logp
+        """The rows of the update; the last `spare` groups are masked out."""
+        c, batch = self.config.policy, rewarded.batch
+        raw = c.ratio_distribution == "raw"
+        drawn = batch.stats["logp"] if raw else batch.sample_logp
         learnt = np.arange(len(batch.mask)) < (c.prompts - spare) * batch.group
         if c.mask_truncated:
             learnt &= ~batch.truncated
         mask = batch.mask & learnt[:, None]
+        recomputes = self._updater.recomputes
+        weights = np.full(len(mask), entropy, np.float32)
         return PolicyBatch(
-            *lines,
+            rewarded.tokens,
+            rewarded.start,
             mask,
             drawn,
-            np.where(mask, worth, 0.0),
-            drawn_logp=drawn if self._updates.recomputes else None,
-            fresh=np.zeros(len(mask), bool) if self._updates.recomputes else None,
-            entropy=np.full(len(mask), entropy, np.float32)
-            if c.entropy_target
-            else None,
+            np.where(mask, advantages, 0.0),
+            drawn_logp=drawn if recomputes else None,
+            fresh=np.zeros(len(mask), bool) if recomputes else None,
+            entropy=weights if c.entropy_target else None,
         )
 
     def _entropy_weight(
         self, state: TrainState, batch: RewardBatch
     ) -> tuple[TrainState, float]:
-        """The weight of the entropy bonus in this step: fixed, or grown while entropy is below its target.
+        """The weight of the entropy bonus, fixed or adapted to a target (2505.22312).
 
-        c' = c + `entropy_step` if the rollouts' entropy is below the target, else c - `entropy_step`, at least 0;
-        the weight is c' below the target and 0 above it (arXiv 2505.22312).
+        c' = max(0, c + `entropy_step`) if the rollouts' entropy is below the target,
+        else c' = max(0, c - `entropy_step`). The weight is c' below the target and 0
+        above it.
         """
         c = self.config.policy
         if not c.entropy_target:
@@ -244,7 +248,7 @@ class Learner:
     def _refreshed(
         self, state: TrainState, step: int, before: dict | None
     ) -> TrainState:
-        """The state with the parameters before this step, and every so many steps with a newer reference."""
+        """The state with the parameters `before` the step and a newer reference."""
         c, extra = self.config.policy, dict(state.extra or {})
         if before is not None:
             extra["older"] = before

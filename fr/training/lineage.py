@@ -1,35 +1,148 @@
-"""A lineage: an ancestor from random numbers, and a specialist trained from an ancestor."""
+"""Train a lineage: an ancestor from random numbers, a specialist from an ancestor."""
 
 import dataclasses
 from collections.abc import Collection
 
 from etils import epath
+from jax.sharding import Mesh
 
-from fr import distributed
-from fr.config import PREFERENCES, Config, LoraConfig, as_dict, check_source
+from fr import compile_cache, distributed, tasks
+from fr.config import (
+    PREFERENCES,
+    Config,
+    LoraConfig,
+    PolicyConfig,
+    as_dict,
+    check_rollouts,
+    check_source,
+)
+from fr.config.algorithms import ALGORITHMS, with_settings
 from fr.errors import UserError
-from fr.models import load
+from fr.models import load, save
+from fr.models.orbax import save_outline
+from fr.rewards import RewardMix
 from fr.runs import stages
 from fr.runs.compatibility import with_template
+from fr.runs.inputs import begin_training
 from fr.runs.names import check_names
-from fr.training.lora import master_type
-from fr.training.past_runs import model_of
-from fr.training.rl import train_policy
-from fr.training.rlsf import train_preferences
-from fr.training.supervised import from_scratch, train_supervised
-from fr.training.update import training_mesh
-from fr.workdir import PathLike
+from fr.runs.run import check_chat
+from fr.sampling.devices import Devices
+from fr.tasks.formats import format_of
+from fr.training.learner import Learner
+from fr.training.lora import master_dtype
+from fr.training.microbatches import (
+    check_rows,
+    training_mesh,
+)
+from fr.training.policy_update import shared_rows
+from fr.training.preferences import train_preferences
+from fr.training.rl_records import ROLLOUTS
+from fr.training.supervised import random_model, train_supervised
+from fr.training.trainer import Evaluator, fit
+from fr.workdir import PathLike, read_object
+
+
+def train_policy(
+    config: Config, workdir: PathLike, ancestor: str, folder: PathLike
+) -> None:
+    """Train a model by policy optimisation (`config.algorithm`) on `config.rewards`.
+
+    Args:
+        config: The whole configuration.
+        workdir: Folder of the models.
+        ancestor: Name of the model that training starts from.
+        folder: Receives checkpoints, metrics and in the end the model.
+
+    Raises:
+        UserError: Settings do not fit together; raised before anything is written.
+    """
+    check_rollouts(config)
+    compile_cache.keep()
+    task = tasks.make(config.task)
+    switches = config.rewards.switch_words or format_of(config.task.name).switches
+    mix = RewardMix(dataclasses.replace(config.rewards, switch_words=switches))
+    check_terms(config, mix)
+    devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
+    mesh = training_mesh(config.policy.model_axis, devices.everywhere)
+    check_policy(config.policy, mesh)
+    start = load(
+        ancestor, dtype=master_dtype(config.policy.dtype, config.lora), mesh=mesh
+    )
+    start = with_template(start, config)
+    if start.tokenizer is None or not start.stop_tokens:
+        raise UserError(
+            f"{ancestor} has no tokenizer or no stop token, so it cannot be asked "
+            "problems"
+        )
+    check_chat(config, start, task.prompt(task.problems("train", 1)[0]))
+    kept = epath.Path(folder) / ROLLOUTS if config.policy.rollouts_every else None
+    learner = Learner(config, start, task, mix, devices, mesh, kept)
+    state = learner.state()
+    if distributed.is_first():
+        begin_training(workdir, epath.Path(folder).name, config, ancestor, start)
+    distributed.wait("policy")
+    save_outline(folder, start, ancestor, config.lora)
+    if distributed.is_first():
+        compile_cache.compile_log().write_to(epath.Path(folder) / "compilations.jsonl")
+    evaluator = Evaluator(
+        config.policy.eval_every, learner.measure, "held_out/accuracy"
+    )
+    state = fit(
+        state,
+        learner.advance,
+        config.policy,
+        folder,
+        evaluator if evaluator.every else None,
+    )
+    save(
+        folder,
+        start.config,
+        learner.merged(state.params),
+        start.tokenizer,
+        start.stop_tokens,
+    )
+
+
+def check_terms(config: Config, mix: RewardMix) -> None:
+    """Refuse terms in the advantage that would reward length unnoticed.
+
+    Args:
+        config: The whole configuration.
+        mix: The terms of `config.rewards`.
+
+    Raises:
+        UserError: A term is added to advantages uncentred, under a mean per row.
+    """
+    mean = with_settings(ALGORITHMS[config.algorithm], config.policy).mean
+    if mix.uncentred and mean == "sequence" and not config.policy.center_terms:
+        raise UserError(
+            f"reward term {mix.uncentred[0]!r} is added to advantages uncentred, and "
+            f"{config.algorithm} takes the mean of each row's tokens: the term's "
+            "average then rewards short or long rows; set config.policy.center_terms "
+            "= 'group' (less the group's mean), or config.policy.mean = 'token', or "
+            "center_terms = 'none' to keep it so"
+        )
 
 
 def train_lineage(
     config: Config, workdir: PathLike, redo: Collection[str] = ()
 ) -> list[str]:
-    """Train what the config does not name: `ancestor/` if it is "scratch", `specialist/` if it is "".
+    """Train the models that the config does not name, `ancestor/` and `specialist/`.
 
-    Without steps of its algorithm no specialist is trained. Finished models are left alone, but for the stages
-    `redo`, which are made again with all that follows. Returns their folders. Several processes train together, on
-    all devices of all of them. Raises UserError for a name that is not known, and for a folder that was made with
-    other settings.
+    An ancestor is trained if `config.ancestor` is "scratch".
+    Without steps of its algorithm no specialist is trained. Finished models are left
+    alone. Several processes train together, on all devices of all of them.
+
+    Args:
+        config: The whole configuration.
+        workdir: Folder of the models.
+        redo: Stages to make again, with all that follows from them.
+
+    Returns:
+        Folders of the models.
+
+    Raises:
+        UserError: A name is unknown, or a folder was made with other settings.
     """
     ancestor, made = config.ancestor, []
     check_source(config)
@@ -48,47 +161,70 @@ def train_lineage(
 
 
 def train_ancestor(config: Config, workdir: PathLike) -> str:
-    """Train `architecture` on `pretraining`; returns the exported folder `workdir/ancestor`."""
+    """Train `architecture` from random parameters on `pretraining`.
+
+    Args:
+        config: The whole configuration.
+        workdir: Folder of the models.
+
+    Returns:
+        The exported folder, `workdir/ancestor`.
+    """
     folder = epath.Path(workdir) / "ancestor"
     if not _finished(folder):
-        # Of random numbers there is nothing to adapt.
+        # Random parameters are trained whole, not adapted.
         whole = dataclasses.replace(config, lora=LoraConfig())
         train_supervised(
-            whole, config.pretraining, workdir, from_scratch(config), folder
+            whole, config.pretraining, workdir, random_model(config), folder
         )
     distributed.wait(folder.name)
     return str(folder)
 
 
 def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
-    """Train the model `ancestor` (any name that `load` takes) by `algorithm`; returns `workdir/specialist`.
+    """Train a model by `config.algorithm`.
 
-    Training on a run's attempts starts from the specialist of the run (`training.start`). What the algorithm
-    reward_model makes answers nothing and is `workdir/reward_model`.
+    Training on a run's attempts starts from the specialist of that run
+    (`training.start`).
+
+    Args:
+        config: The whole configuration.
+        workdir: Folder of the models.
+        ancestor: Name of a model, of any form that `load` takes.
+
+    Returns:
+        The exported folder: `workdir/specialist`, or `workdir/reward_model`, a model
+        that answers nothing, for the algorithm of that name.
+
+    Raises:
+        UserError: No model is named, or the workdir is the run that is learnt
+            from.
     """
     folder = epath.Path(workdir) / "specialist"
     if config.algorithm in ("sft", *PREFERENCES):
-        ancestor = model_of(config, ancestor)
+        ancestor = start_model(config, ancestor)
     if not ancestor:
         raise UserError(
-            'config.specialist and config.ancestor are both empty; name a model, or ancestor "scratch"'
+            "config.specialist and config.ancestor are both empty; name a model, or "
+            'ancestor "scratch"'
         )
     if (
         config.training.run
         and epath.Path(workdir).resolve() == epath.Path(config.training.run).resolve()
     ):
         raise UserError(
-            f"--workdir={workdir} is config.training.run itself, whose specialist stays; use another --workdir"
+            f"--workdir={workdir} is config.training.run itself, whose specialist "
+            "stays; use another --workdir"
         )
     if config.algorithm in PREFERENCES:
         return train_preferences(config, workdir, ancestor)
     if not _finished(folder):
         if config.algorithm == "sft":
             c = config.training
-            # Float32 masters, whatever the type that the ancestor is sampled in.
+            # Float32 masters, also if the ancestor is sampled in bfloat16.
             start = load(
                 ancestor,
-                dtype=master_type(c.dtype, config.lora),
+                dtype=master_dtype(c.dtype, config.lora),
                 mesh=training_mesh(c.model_axis),
             )
             train_supervised(
@@ -111,3 +247,66 @@ def _finished(folder: epath.Path) -> bool:
     return distributed.agree(
         f"{folder.name}/finished", (folder / "config.json").exists()
     )
+
+
+def start_model(config: Config, ancestor: str) -> str:
+    """Name of the model that training starts from.
+
+    Args:
+        config: The whole configuration.
+        ancestor: Name of the ancestor.
+
+    Returns:
+        `training.start`, else the specialist of `training.run`, else the ancestor.
+
+    Raises:
+        UserError: `training.run` is not the folder of a run, or names no specialist.
+    """
+    c = config.training
+    if c.start or not c.run:
+        return c.start or ancestor
+    folder = epath.Path(c.run)
+    if (folder / "specialist" / "config.json").exists():
+        return str(folder / "specialist")
+    if not (folder / "config.json").exists():
+        raise UserError(
+            f"config.training.run = {c.run!r} is not the folder of a run (it has no "
+            "config.json)"
+        )
+    source = read_object(folder / "config.json").get("specialist", "")
+    if not source:
+        raise UserError(
+            f"config.training.run = {c.run!r} names no specialist; set "
+            "config.training.start"
+        )
+    return source
+
+
+def check_policy(config: PolicyConfig, mesh: Mesh) -> None:
+    """Check that the rows of a step divide into minibatches, microbatches and devices.
+
+    Args:
+        config: Settings of policy optimisation.
+        mesh: Devices as (data, model).
+
+    Raises:
+        UserError: They do not divide; the message gives the numbers.
+    """
+    rows = config.prompts * config.rollouts
+    what = f"config.policy.prompts x rollouts = {config.prompts} x {config.rollouts}"
+    if rows % config.minibatches:
+        raise UserError(
+            f"{what} = {rows} rows do not divide into "
+            f"minibatches = {config.minibatches}"
+        )
+    part = what + (
+        f" in {config.minibatches} minibatches" if config.minibatches > 1 else ""
+    )
+    rows, unit = rows // config.minibatches, shared_rows(config)
+    if (config.microbatch or rows) % unit:
+        raise UserError(
+            f"a microbatch of {config.microbatch or rows} rows splits the {unit} of a "
+            "problem, which config.policy.shared_prompts keeps together; use a "
+            f"multiple of {unit}"
+        )
+    check_rows(rows, config.microbatch, mesh, part, unit)

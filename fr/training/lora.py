@@ -1,4 +1,4 @@
-"""Low-rank adapters (arXiv 2106.09685) that are trained beside frozen parameters; `models.adapters` merges them."""
+"""Low-rank adapters (arXiv 2106.09685), trained beside frozen parameters."""
 
 import contextlib
 import math
@@ -14,19 +14,29 @@ from fr.models.config import ModelConfig, choose_dtype
 from fr.models.weights import shapes
 from fr.registry import suggest
 
-# Axes of a kernel that its input has; those of the output follow.
+# Number of a kernel's input axes; its output axes follow.
 _INPUTS = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
 
 
 def init_adapters(model: ModelConfig, config: LoraConfig, key) -> dict:
-    """Adapters that change nothing yet: for each target, `a` [L, in..., r] at random and `b` [L, r, out...] of zeros.
+    """New adapters without effect: `a` [L, in..., r] random, `b` [L, r, out...] zero.
 
-    float32. Raises UserError for a target that a layer does not have.
+    Args:
+        model: Shape of the decoder.
+        config: Rank, alpha and targets.
+        key: Key of the random numbers.
+
+    Returns:
+        Adapters, float32, in the tree of the parameters.
+
+    Raises:
+        UserError: A target is not a part of a layer.
     """
     for name in config.targets:
         if name not in _INPUTS:
             raise UserError(
-                f"config.lora.targets: {name!r} is no part of a layer{suggest(name, _INPUTS)}"
+                f"config.lora.targets: {name!r} is not a part of a layer"
+                f"{suggest(name, _INPUTS)}"
             )
     flat = {}
     for path, shape in shapes(model).items():
@@ -42,29 +52,61 @@ def init_adapters(model: ModelConfig, config: LoraConfig, key) -> dict:
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def master_type(dtype: str, config: LoraConfig) -> jnp.dtype:
-    """Type of the parameters that training starts from: float32 masters, but of those that only stand beside
-    adapters, and never change, that of the computation (`dtype`, "": what suits the device).
+def master_dtype(dtype: str, config: LoraConfig) -> jnp.dtype:
+    """Type of the parameters that training starts from.
+
+    Args:
+        dtype: Type of the computation; "": the one that suits the device.
+        config: Adapters, if their rank is not 0.
+
+    Returns:
+        float32 for trained parameters; the type of the computation for frozen ones.
     """
     return choose_dtype(dtype or None) if config.rank else jnp.float32
 
 
-def split(
+def partition(
     model: ModelConfig, params: dict, config: LoraConfig, seed: int
 ) -> tuple[dict, dict | None]:
-    """What is trained, and what stands frozen beside it: new adapters and all parameters, or these and nothing."""
+    """Split a model into what is trained and what is frozen.
+
+    Args:
+        model: Shape of the decoder.
+        params: All parameters.
+        config: Adapters, if their rank is not 0.
+        seed: Seed of new adapters.
+
+    Returns:
+        (adapters, parameters), or (parameters, None) without adapters.
+    """
     if not config.rank:
         return params, None
     return init_adapters(model, config, jax.random.key(seed)), params
 
 
 def variables(trained: dict, frozen: dict | None, config: LoraConfig) -> dict:
-    """What a model reads while `trained` is trained: all parameters, or adapters beside the frozen ones."""
+    """Variables that a model reads while `trained` is trained.
+
+    Args:
+        trained: All parameters, or adapters.
+        frozen: Parameters beside adapters; None without adapters.
+        config: Adapters, if their rank is not 0.
+
+    Returns:
+        Collections "params" and, with adapters, "lora".
+    """
     return {"params": frozen, "lora": trained} if config.rank else {"params": trained}
 
 
-def applied(config: LoraConfig) -> contextlib.AbstractContextManager:
-    """Within it, dense layers that have an adapter in the collection "lora" add (x a) b alpha / rank."""
+def lora_context(config: LoraConfig) -> contextlib.AbstractContextManager:
+    """A context in which dense layers add their adapter: y = W x + alpha / r (x a) b.
+
+    Args:
+        config: Rank and alpha; rank 0: layers are unchanged.
+
+    Returns:
+        The context manager.
+    """
 
     def add(layer, args, kwargs, context):
         out, module = layer(*args, **kwargs), context.module

@@ -1,4 +1,4 @@
-"""What a training holds on each device, worked out from shapes alone."""
+"""Memory of a training per device, computed from shapes alone."""
 
 import collections
 import dataclasses
@@ -15,17 +15,25 @@ from fr.models.transformer import Transformer, init_cache, init_params
 from fr.sampling.chunked_lm_head import piece_tokens
 from fr.sampling.scoring import token_logps
 from fr.sampling.state import cache_size
-from fr.training.lora import applied, init_adapters, variables
-from fr.training.policy_loss import shared_rows
+from fr.training.lora import init_adapters, lora_context, variables
+from fr.training.policy_update import shared_rows
 from fr.training.preference_loss import last_states
 from fr.training.update import Settings, make_optimizer
 
-READING = 4  # arrays as large as a piece of logits that are alive while it is read and differentiated
+READING = (
+    4  # arrays of a chunk's logits that are alive in its forward and backward pass
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
-    """One kind of thing that a device holds."""
+class MemoryItem:
+    """One item that a device holds.
+
+    Attributes:
+        name: What it is.
+        bytes: Its size on one device.
+        note: Its type and shape, for the table.
+    """
 
     name: str
     bytes: int
@@ -34,11 +42,21 @@ class Held:
 
 def policy_memory(
     model: ModelConfig, config: Config, data: int, prompt: int, dtype=None
-) -> tuple[Held, ...]:
-    """What every device of a mesh of `data` x `config.policy.model_axis` holds, prompts having `prompt` tokens.
+) -> tuple[MemoryItem, ...]:
+    """Memory of policy optimisation per device of a mesh `data` x `policy.model_axis`.
 
-    `dtype` is that of sampling and of frozen parameters; None: that of this machine, as everywhere. Nothing is
-    allocated. The update and the sampler are there at one time; programs and what the compiler adds are not counted.
+    Nothing is allocated. The update and the sampler are there at the same time.
+    Compiled programs and temporaries that the compiler adds are not counted.
+
+    Args:
+        model: Shape of the decoder.
+        config: The whole configuration.
+        data: Size of the data axis.
+        prompt: Tokens of a prompt.
+        dtype: Type of sampling and of frozen parameters; None: this machine's.
+
+    Returns:
+        The items, in bytes per device.
     """
     c = config.policy
     rows, new = c.prompts * c.rollouts // c.minibatches, c.max_new_tokens
@@ -49,8 +67,18 @@ def policy_memory(
 
 def supervised_memory(
     model: ModelConfig, config: Config, data: int, dtype=None
-) -> tuple[Held, ...]:
-    """The same of supervised training, whose rows are packed: every token may be learnt."""
+) -> tuple[MemoryItem, ...]:
+    """Memory of supervised training per device; all tokens of the rows may be learnt.
+
+    Args:
+        model: Shape of the decoder.
+        config: The whole configuration.
+        data: Size of the data axis.
+        dtype: Type of frozen parameters; None: this machine's.
+
+    Returns:
+        The items, in bytes per device.
+    """
     c = config.training
     return _learning(
         model,
@@ -65,18 +93,29 @@ def supervised_memory(
 
 def preference_memory(
     model: ModelConfig, config: Config, data: int, prompt: int, dtype=None
-) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
-    """The same of training on pairs: while candidates are sampled, and behind that, while pairs are learnt from.
+) -> tuple[tuple[MemoryItem, ...], tuple[MemoryItem, ...]]:
+    """Memory of training on pairs per device.
 
-    The ancestor is read once, before the first update and in its own parameters: what it said of all candidates
-    waits on the host.
+    The ancestor is read once, before the first update and in its own parameters; its
+    log-probs of all candidates stay on the host.
+
+    Args:
+        model: Shape of the decoder.
+        config: The whole configuration.
+        data: Size of the data axis.
+        prompt: Tokens of a prompt.
+        dtype: Type of sampling and of frozen parameters; None: this machine's.
+
+    Returns:
+        The items while candidates are sampled, and afterwards while pairs are learnt
+        from.
     """
     c, new = config.preference, config.sampling.max_new_tokens
     lines = _Lines(2 * c.pairs, prompt + new, new)
     learning = _learning(model, config, c, lines, data, dtype, ancestor=False)
     scores = 4 * lines.width * (config.algorithm == "dpo")
     size = -(-lines.rows // data) * (4 * lines.length + lines.width + scores)
-    pairs = Held(
+    pairs = MemoryItem(
         "pairs",
         size,
         f"{lines.rows} rows of a step" + ", reference scores" * bool(scores),
@@ -86,17 +125,17 @@ def preference_memory(
 
 @dataclasses.dataclass(frozen=True)
 class _Lines:
-    """What an update reads: rows, their tokens, and how many of these are a completion's."""
+    """Rows of an update, and tokens of a row and of its completion."""
 
     rows: int
     length: int
     width: int
-    group: int = 1  # rows behind one prompt
+    group: int = 1  # rows that share one prompt
 
 
 def _sampling(
     model: ModelConfig, config: Config, length: int, dtype
-) -> tuple[Held, ...]:
+) -> tuple[MemoryItem, ...]:
     """The engine that draws completions."""
     dtype, parts, entries = (
         choose_dtype(dtype),
@@ -109,8 +148,8 @@ def _sampling(
     )
     note = f"{config.sampling.slots} rows x {entries} entries"
     return (
-        Held("sampler", _bytes(params, parts, dtype), f"a copy in {dtype.name}"),
-        Held("KV cache", _bytes(cache, parts), note),
+        MemoryItem("sampler", _bytes(params, parts, dtype), f"a copy in {dtype.name}"),
+        MemoryItem("KV cache", _bytes(cache, parts), note),
     )
 
 
@@ -122,7 +161,7 @@ def _learning(
     data: int,
     dtype,
     ancestor: bool,
-) -> tuple[Held, ...]:
+) -> tuple[MemoryItem, ...]:
     """The state of a training, and what one update adds."""
     lora, parts, part = (
         config.lora,
@@ -139,42 +178,53 @@ def _learning(
     )
     copies = 1 + (part < lines.rows)
     held = [
-        Held(
+        MemoryItem(
             "trained parameters",
             _bytes(trained, parts),
             "float32" + ", adapters" * bool(lora.rank),
         )
     ]
     if lora.rank:
-        held.append(Held("frozen parameters", _bytes(params, parts, dtype), dtype.name))
+        held.append(
+            MemoryItem("frozen parameters", _bytes(params, parts, dtype), dtype.name)
+        )
     elif ancestor:
-        held.append(Held("ancestor", _bytes(params, parts, dtype), dtype.name))
+        held.append(MemoryItem("ancestor", _bytes(params, parts, dtype), dtype.name))
     moments = jax.eval_shape(make_optimizer(settings).init, trained)
     note = "float32" + ", a microbatch's and their sum" * (copies - 1)
     held.append(
-        Held(
+        MemoryItem(
             "optimiser",
             _bytes(moments, parts),
             f"{settings.optimizer}, moments in {settings.moments or 'float32'}",
         )
     )
-    held.append(Held("gradients", copies * _bytes(trained, parts), note))
+    held.append(MemoryItem("gradients", copies * _bytes(trained, parts), note))
     local, by_head = -(-part // data), config.algorithm == "reward_model"
     own = _share(model, parts)
     shape = (local, lines.length, 0 if by_head else lines.width, lines.group)
     kept = _residuals(own, lora, compute, settings.remat, *shape)
     note = f"{local} rows x {lines.length} tokens" + ", recomputed" * settings.remat
-    held.append(Held("activations", kept, note))
+    held.append(MemoryItem("activations", kept, note))
     layer = _residuals(dataclasses.replace(own, layers=1), lora, compute, False, *shape)
     piece = 0 if by_head else min(piece_tokens(model.vocab), local * lines.width)
     note = "a layer's gradient" + f", or logits of {piece} tokens" * bool(piece)
     # Logits have been read when the first layer's gradient is taken.
-    held.append(Held("work space", max(layer, 4 * READING * piece * own.vocab), note))
+    held.append(
+        MemoryItem("work space", max(layer, 4 * READING * piece * own.vocab), note)
+    )
     return tuple(held)
 
 
-def memory_table(held: tuple[Held, ...]) -> str:
-    """The lines that a dry run prints: bytes a device, and their sum."""
+def memory_table(held: tuple[MemoryItem, ...]) -> str:
+    """The table that a dry run prints.
+
+    Args:
+        held: Items of one device.
+
+    Returns:
+        One line per item in GB (1e9 bytes), and their sum.
+    """
     lines = [f"{one.name:<20}{one.bytes / 1e9:>10.3f} GB  {one.note}" for one in held]
     return "\n".join(
         [
@@ -185,7 +235,7 @@ def memory_table(held: tuple[Held, ...]) -> str:
 
 
 def _bytes(tree, parts: int, dtype=None) -> int:
-    """Bytes of a tree of shapes on one of `parts` devices of a model axis, floating leaves as `dtype` if given."""
+    """Bytes of a tree of shapes on one of `parts` devices of a model axis."""
 
     def one(path, leaf):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -197,7 +247,7 @@ def _bytes(tree, parts: int, dtype=None) -> int:
 
 
 def _share(model: ModelConfig, parts: int) -> ModelConfig:
-    """A decoder of the size of what one of `parts` devices computes: heads, neurons and vocabulary are divided."""
+    """The part of a decoder that one of `parts` devices computes."""
     divide = lambda size: size if size % parts else size // parts
     heads = divide(model.heads)
     # A key head that is whole on every device serves the queries of that device alone.
@@ -221,9 +271,10 @@ def _residuals(
     width: int,
     group: int,
 ) -> int:
-    """Bytes that the forward pass keeps for the backward pass of `rows` rows, parameters not counted.
+    """Bytes that the forward pass keeps for the backward pass, without parameters.
 
-    Log-probs of `width` tokens are read, or, if that is 0, the state of the last one; `group` rows have one prompt.
+    It reads log-probs of `width` tokens, or the last state if that is 0; `group` rows
+    share one prompt.
     """
     transformer, key = Transformer(model, dtype, remat), jax.random.key(0)
     params = jax.eval_shape(functools.partial(init_params, model), key)
@@ -239,7 +290,7 @@ def _residuals(
         trained, frozen = (adapters, params) if lora.rank else (params, None)
 
         def read(trained):
-            with applied(lora):
+            with lora_context(lora):
                 given = variables(trained, frozen, lora)
                 if not width:
                     return last_states(transformer, given, tokens)

@@ -1,7 +1,8 @@
-"""Gradients of a batch taken some rows at a time, short rows in narrow microbatches."""
+"""Batches on devices: meshes, microbatches, and rows sorted by length."""
 
 import functools
 from collections.abc import Callable
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +12,68 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
+from fr.errors import UserError
 from fr.models import sharding
 
 
 @struct.dataclass
-class Measured:
-    """What a loss says of some rows: shares add up over the rows of a batch, of peaks the largest counts."""
+class LossMetrics:
+    """Measurements of a loss on some rows.
 
-    shares: dict[str, Float[Array, ""]]
-    peaks: dict[str, Float[Array, ""]]
+    Attributes:
+        sums: Scalars that add up over the rows of a batch.
+        maxima: Scalars of which a batch has the largest.
+    """
+
+    sums: dict[str, Float[Array, ""]]
+    maxima: dict[str, Float[Array, ""]]
 
 
-def widths(columns: int, count: int) -> tuple[int, ...]:
-    """At most `count` widths up to `columns`, evenly spaced multiples of 8, but the last one, which is `columns`."""
+class PaddedBatch:
+    """Base of batches whose rows may be read at a smaller width, see `truncate`.
+
+    Attributes:
+        tokens: Prompts and completions [B, T]; -1 pads on the right.
+        start: Index of the first token of each completion [B].
+        mask: Tokens that count [B, W]; columns count from `start` on.
+    """
+
+    @property
+    def width(self) -> int:
+        """Columns, W."""
+        return self.mask.shape[1]
+
+    def columns_used(self) -> Int[Array, "B"]:
+        """Columns that each row needs; on the host a numpy array."""
+        return (self.tokens >= 0).sum(axis=1) - self.start.clip(
+            max=self.tokens.shape[1] - self.width
+        )
+
+    def truncate(self, columns: int) -> Self:
+        """Keep the first `columns` of W in all arrays [B, W]; T loses as many as W.
+
+        Args:
+            columns: Columns to keep.
+
+        Returns:
+            The narrower batch.
+        """
+        less = self.width - columns
+        return jax.tree.map(
+            lambda x: x[:, : x.shape[1] - less] if x.ndim == 2 else x, self
+        )
+
+
+def length_buckets(columns: int, count: int) -> tuple[int, ...]:
+    """Widths that microbatches may have.
+
+    Args:
+        columns: Width of the batch, W.
+        count: Number of widths at most.
+
+    Returns:
+        Evenly spaced multiples of 8, ascending; the last is `columns`.
+    """
     return tuple(
         sorted(
             {
@@ -34,50 +84,89 @@ def widths(columns: int, count: int) -> tuple[int, ...]:
     )
 
 
-def in_order(need: Int[np.ndarray, "B"], unit: int = 1) -> Int[np.ndarray, "B"]:
-    """Rows by what they need, least first, in a stable sort; each `unit` rows in turn stay together."""
-    units = np.argsort(need.reshape(-1, unit).max(axis=1), kind="stable")
+def length_order(lengths: Int[np.ndarray, "B"], unit: int = 1) -> Int[np.ndarray, "B"]:
+    """Order of rows by length, shortest first, stable.
+
+    Args:
+        lengths: Columns that each row uses.
+        unit: Consecutive rows that stay together.
+
+    Returns:
+        Row indices.
+    """
+    units = np.argsort(lengths.reshape(-1, unit).max(axis=1), kind="stable")
     return (units[:, None] * unit + np.arange(unit)).reshape(-1)
 
 
-def by_need(
-    need: Int[np.ndarray, "B"], microbatch: int, mesh: Mesh, unit: int = 1
+def sort_by_length(
+    lengths: Int[np.ndarray, "B"], microbatch: int, mesh: Mesh, unit: int = 1
 ) -> Int[np.ndarray, "B"]:
-    """An order of rows in which `over_parts` finds like needs in a microbatch, the smallest in the first.
+    """Order of rows in which `accumulate_gradients` finds like lengths together.
 
-    `in_order`; then, as a microbatch has as many rows of each data shard, dealt out to these.
+    This is `length_order`, dealt out to data shards: a microbatch has equally many rows
+    of each. The first microbatch has the shortest rows.
+
+    Args:
+        lengths: Columns that each row uses.
+        microbatch: Rows per gradient; 0: all rows.
+        mesh: Devices as (data, model).
+        unit: Consecutive rows that stay together.
+
+    Returns:
+        Row indices.
     """
-    shards, part = mesh.shape["data"], microbatch or len(need)
+    shards, part = mesh.shape["data"], microbatch or len(lengths)
     return (
-        in_order(need, unit)
+        length_order(lengths, unit)
         .reshape(-1, shards, part // shards)
         .swapaxes(0, 1)
         .reshape(-1)
     )
 
 
-def pinned(tree, mesh: Mesh | None):
-    """Every leaf where `sharding.place` puts it: a state that came back elsewhere would compile the update again."""
+def keep_sharding(tree, mesh: Mesh | None):
+    """Constrain every leaf to the place where `sharding.place` puts it.
+
+    A state that came back in another layout would compile the update again.
+
+    Args:
+        tree: Arrays of a compiled function.
+        mesh: Devices as (data, model); None: no constraint.
+
+    Returns:
+        The same tree.
+    """
     if mesh is None:
         return tree
     return jax.lax.with_sharding_constraint(tree, sharding.places(tree, mesh))
 
 
-def over_parts(
+def accumulate_gradients(
     gradient: Callable, batch, microbatch: int, mesh: Mesh | None, count: int = 1
 ):
-    """`gradient` of the whole batch, taken `microbatch` rows at a time; a part has as many rows of each device.
+    """Gradient of a whole batch, computed `microbatch` rows at a time.
 
-    With a `count` above 1 one of several parts has the least of so many widths that holds its rows and those of the
-    parts before it (see `by_need`). The batch then says what its rows need, `needs()` [B], how wide it is, `width`,
-    and what is left of it, `narrow(columns)`.
+    Each microbatch has equally many rows of each device. With several length buckets
+    its width is the smallest that holds the rows of this and all earlier microbatches.
+
+    Args:
+        gradient: batch -> ((value, LossMetrics), gradients), a sum over rows.
+        batch: Arrays with B rows. With `count` > 1 it also has `width` (W),
+            `columns_used()` [B] and `truncate(columns)`.
+        microbatch: Rows per gradient; 0: all rows.
+        mesh: Devices as (data, model); None: one device.
+        count: Number of length buckets.
+
+    Returns:
+        ((value, LossMetrics), gradients) of the whole batch.
     """
     rows = len(jax.tree.leaves(batch)[0])
     shards, parts = mesh.shape["data"] if mesh else 1, rows // (microbatch or rows)
     if parts == 1:
-        # One width: a loop of one turn has nothing that varies, so XLA would compute every width, and before it.
+        # One microbatch has one width: XLA would unroll loops of one iteration and
+        # compute the gradient at every width.
         return gradient(batch)
-    sizes = widths(batch.width, count) if count > 1 else (0,)
+    sizes = length_buckets(batch.width, count) if count > 1 else (0,)
 
     def cut(x):
         x = x.reshape(shards, parts, -1, *x.shape[1:])
@@ -90,31 +179,136 @@ def over_parts(
 
     def add(width, index, total):
         part = jax.tree.map(lambda x: x[index], batch)
-        (value, measured), grads = gradient(part.narrow(width) if width else part)
+        (value, measured), grads = gradient(part.truncate(width) if width else part)
         (old_value, old), old_grads = total
-        peaks = jax.tree.map(jnp.maximum, old.peaks, measured.peaks)
+        peaks = jax.tree.map(jnp.maximum, old.maxima, measured.maxima)
         value, shares, grads = jax.tree.map(
-            jnp.add, (old_value, old.shares, old_grads), (value, measured.shares, grads)
+            jnp.add, (old_value, old.sums, old_grads), (value, measured.sums, grads)
         )
-        return (value, Measured(shares, peaks)), pinned(grads, mesh)
+        return (value, LossMetrics(shares, peaks)), keep_sharding(grads, mesh)
 
     batch = jax.tree.map(cut, batch)
     shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], batch))
     (value, measured), grads = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype), shapes
     )
-    lowest = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), measured.peaks)
-    total = ((value, measured.replace(peaks=lowest)), pinned(grads, mesh))
+    lowest = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), measured.maxima)
+    total = ((value, measured.replace(maxima=lowest)), keep_sharding(grads, mesh))
     ends = [parts]
     if len(sizes) > 1:
         reach = jax.lax.cummax(
-            jnp.max(jax.vmap(lambda part: part.needs())(batch), axis=1)
+            jnp.max(jax.vmap(lambda part: part.columns_used())(batch), axis=1)
         )
         ends = [
             *(jnp.sum(reach <= width, dtype=jnp.int32) for width in sizes[:-1]),
             parts,
         ]
-    # A loop for each width, whose shapes are fixed: how often it runs is all that the rows decide.
+    # One loop per width, with fixed shapes: the rows decide only how often each runs.
     for width, begin, end in zip(sizes, [0, *ends], ends):
         total = jax.lax.fori_loop(begin, end, functools.partial(add, width), total)
     return total
+
+
+def training_mesh(model_axis: int = 1, devices: list | None = None) -> Mesh:
+    """A mesh (data, model) of devices.
+
+    Args:
+        model_axis: Devices that share one copy of the parameters.
+        devices: Devices to use; None: all devices of all processes.
+
+    Returns:
+        The mesh.
+
+    Raises:
+        UserError: `model_axis` does not divide the devices.
+    """
+    devices = devices or jax.devices()
+    if len(devices) % model_axis:
+        raise UserError(
+            f"model_axis = {model_axis} does not divide {len(devices)} devices"
+        )
+    return Mesh(np.array(devices).reshape(-1, model_axis), sharding.AXES)
+
+
+def check_rows(
+    rows: int, microbatch: int, mesh: Mesh, what: str, unit: int = 1
+) -> None:
+    """Check that an update's rows divide into microbatches, and those over the mesh.
+
+    Args:
+        rows: Rows of an update.
+        microbatch: Rows per gradient; 0: all rows.
+        mesh: Devices as (data, model).
+        what: Names the settings that give the rows, for the message.
+        unit: Consecutive rows that must stay on one device.
+
+    Raises:
+        UserError: They do not divide; the message gives the numbers.
+    """
+    shards, part = mesh.shape["data"], microbatch or rows
+    if rows % part:
+        raise UserError(
+            f"{what} = {rows} rows do not divide into microbatches of {part}"
+        )
+    if part % (shards * unit):
+        where = (
+            f"{what} = {rows} rows" if part == rows else f"a microbatch of {part} rows"
+        )
+        raise UserError(
+            f"{where} does not divide among {shards} data shards ({mesh.size} devices, "
+            f"model_axis {mesh.shape['model']}); use a multiple of {shards * unit}"
+        )
+
+
+def place_batch(batch, mesh: Mesh):
+    """Put a batch on the mesh, its rows spread over the data axis.
+
+    Args:
+        batch: Arrays with B rows; every process has all of them.
+        mesh: Devices as (data, model).
+
+    Returns:
+        The same tree on devices.
+    """
+    return sharding.put(batch, NamedSharding(mesh, P("data")))
+
+
+def score_rows(
+    read: Callable,
+    tokens: Int[np.ndarray, "B T"],
+    start: Int[np.ndarray, "B"],
+    width: int,
+    order: Int[np.ndarray, "R"],
+    size: int,
+    count: int,
+    mesh: Mesh,
+) -> Float[np.ndarray, "B W"]:
+    """Log-probs of rows, scored as many at a time as an update takes.
+
+    Args:
+        read: (tokens, start, columns) -> log-probs [size, columns], as `make_logps`
+            makes it, with its parameters bound.
+        tokens: Prompts and completions; -1 pads on the right.
+        start: Index of the first token of each completion.
+        width: Columns of the result, W.
+        order: Row indices to score, like lengths together.
+        size: Rows per call; the last call repeats a row, to keep one shape.
+        count: Number of length buckets; a call takes the smallest that holds its rows.
+        mesh: Devices as (data, model).
+
+    Returns:
+        Log-probs in nats, float32; 0 for rows that are not in `order`.
+    """
+    out, some = np.zeros((len(tokens), width), np.float32), []
+    need = (tokens >= 0).sum(axis=1) - start.clip(max=tokens.shape[1] - width)
+    for first in range(0, len(order), size):
+        part = order[np.minimum(np.arange(first, first + size), len(order) - 1)]
+        columns = next(w for w in length_buckets(width, count) if w >= need[part].max())
+        placed = place_batch(
+            (tokens[part][:, : tokens.shape[1] - width + columns], start[part]), mesh
+        )
+        some.append((part, read(*placed, columns)))
+    for part, logp in some:
+        logp = sharding.on_host(logp)
+        out[part, : logp.shape[1]] = logp
+    return out

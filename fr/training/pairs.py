@@ -1,4 +1,4 @@
-"""Pairs of completions as arrays, and the pairs of a failed and a rescued attempt that a run holds."""
+"""Pairs of completions as arrays, and pairs of failed and rescued attempts of a run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from fr.config import Config
 from fr.errors import UserError
-from fr.training.past_runs import Completion, Past, shared_prefix
+from fr.training.past_runs import Completion, PastRun, common_prefix
 from fr.training.preference_loss import PreferenceBatch
 
 _BUCKET = 32  # lengths are rounded up to it
@@ -19,17 +19,25 @@ Pair = tuple[Completion, Completion]  # the better one and the worse
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """M completions, and P pairs of them; columns of [M, W] count a completion's tokens."""
+    """M completions, and P pairs of them; columns [W] count a completion's tokens.
 
-    tokens: Int[np.ndarray, "M T"]  # prompt and completion; -1 pads on the right
+    Attributes:
+        tokens: Prompt and completion; -1 pads on the right.
+        start: Index of the first token of each completion.
+        mask: Learnt tokens.
+        places: Index of the better completion of each pair, and of the worse.
+        margin: Required difference of their rewards (arXiv 2507.21931).
+    """
+
+    tokens: Int[np.ndarray, "M T"]
     start: Int[np.ndarray, "M"]
     mask: Bool[np.ndarray, "M W"]
-    places: Int[np.ndarray, "P 2"]  # of the better one and of the worse
+    places: Int[np.ndarray, "P 2"]
     margin: Float[np.ndarray, "P"]
 
     @property
-    def needs(self) -> Int[np.ndarray, "M"]:
-        """Columns that a completion needs, as `PolicyBatch.needs`."""
+    def columns_used(self) -> Int[np.ndarray, "M"]:
+        """Columns that each completion needs, as `PaddedBatch.columns_used`."""
         return (self.tokens >= 0).sum(axis=1) - self.start.clip(
             max=self.tokens.shape[1] - self.mask.shape[1]
         )
@@ -40,7 +48,17 @@ class Pairs:
         ref_logp: Float[np.ndarray, "M W"] | None,
         size: int = 0,
     ) -> PreferenceBatch:
-        """The rows of some pairs, the better one of each before the worse; up to `size` pairs without tokens."""
+        """The rows of some pairs, the better one of each before the worse.
+
+        Args:
+            chosen: Indices of pairs.
+            ref_logp: Log-probs of all completions under the reference; None: not
+                needed.
+            size: Pairs of the batch; missing ones are filled with pairs without tokens.
+
+        Returns:
+            The batch.
+        """
         rows, margin = self.places[chosen].reshape(-1), self.margin[chosen]
         reference = None if ref_logp is None else ref_logp[rows]
         batch = PreferenceBatch(
@@ -57,12 +75,21 @@ class Pairs:
         return jax.tree.map(filled, batch, values)
 
 
-def arrays(
+def padded_rows(
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
     learnt: Sequence[Sequence[bool]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens, starts and masks of completions behind their prompts, as arrays of one shape."""
+    """Completions after their prompts as arrays of one shape.
+
+    Args:
+        prompts: Token ids.
+        completions: Token ids.
+        learnt: Which tokens of each completion are learnt.
+
+    Returns:
+        Tokens [M, T], starts [M] and masks [M, W]; T and W are rounded up to 32.
+    """
     start = np.array([len(prompt) for prompt in prompts], np.int32)
     length = np.array([len(completion) for completion in completions], np.int32)
     bucket = lambda count: -(-int(count) // _BUCKET) * _BUCKET
@@ -76,10 +103,17 @@ def arrays(
     return tokens, start, mask
 
 
-def as_pairs(found: Sequence[Pair]) -> Pairs:
-    """Pairs without margins, each with rows of its own."""
+def pairs_of(found: Sequence[Pair]) -> Pairs:
+    """Pairs without margins; every pair has its own two rows.
+
+    Args:
+        found: Pairs of completions.
+
+    Returns:
+        The pairs as arrays.
+    """
     rows = [completion for pair in found for completion in pair]
-    table = arrays(
+    table = padded_rows(
         [one.prompt for one in rows],
         [one.tokens for one in rows],
         [one.learnt for one in rows],
@@ -89,13 +123,24 @@ def as_pairs(found: Sequence[Pair]) -> Pairs:
     )
 
 
-def failed_and_rescued(past: Past, config: Config) -> list[Pair]:
-    """(rescued, failed) pairs of a run by `training.source`; raises UserError if there is none.
+def failed_and_rescued(past: PastRun, config: Config) -> list[Pair]:
+    """(rescued, failed) pairs of a run, by `training.source`.
 
-    Within a problem the two that begin alike longest make a pair, then the next two that are left, at most
-    `max_per_problem`: none stands in two pairs. What they begin with in common is learnt in both or in neither
-    (`pairs`), or in neither (`pairs_parted`). The control `pairs_shuffled` then gives every failed one the rescued
-    one of another problem that is nearest to its own in length.
+    Within a problem the two completions with the longest common beginning make a pair,
+    then the next two that are left, at most `max_per_problem`; no completion is in two
+    pairs. The common beginning is learnt in both or in neither (`pairs`), or always in
+    neither (`pairs_parted`). The control `pairs_shuffled` gives each failed completion
+    the rescued one of another problem that is nearest in length to its own.
+
+    Args:
+        past: The run.
+        config: The whole configuration.
+
+    Returns:
+        The pairs, the better completion first.
+
+    Raises:
+        UserError: There is no pair.
     """
     failed, found = past.failed(), []
     for problem, rescued in past.all_rescued().items():
@@ -117,16 +162,17 @@ def failed_and_rescued(past: Past, config: Config) -> list[Pair]:
     ]
     if not found:
         raise UserError(
-            f"config.training.run = {config.training.run!r} has no pair of a failed and a rescued attempt; try more "
-            "operators or attempts there, or set config.training.operators = ()"
+            f"config.training.run = {config.training.run!r} has no pair of a failed "
+            "and a rescued attempt; try more operators or attempts there, or set "
+            "config.training.operators = ()"
         )
     return found
 
 
 def _matched(rescued: Sequence[Completion], failed: Sequence[Completion]) -> list[Pair]:
-    """Pairs in the order of what they begin with in common, longest first; each completion in one at most."""
+    """Pairs by length of their common beginning; a completion is in one at most."""
     alike = [
-        (-shared_prefix(better.tokens, worse.tokens), i, j)
+        (-common_prefix(better.tokens, worse.tokens), i, j)
         for i, better in enumerate(rescued)
         for j, worse in enumerate(failed)
     ]
@@ -140,8 +186,8 @@ def _matched(rescued: Sequence[Completion], failed: Sequence[Completion]) -> lis
 
 
 def _in_common(better: Completion, worse: Completion, masked: bool) -> Pair:
-    """A pair whose common beginning is learnt from alike in both, or not at all."""
-    count = shared_prefix(better.tokens, worse.tokens)
+    """A pair whose common beginning is learnt in both completions or in neither."""
+    count = common_prefix(better.tokens, worse.tokens)
     common = better.learnt[:count] & worse.learnt[:count] & (not masked)
     learn = lambda one: dataclasses.replace(
         one, learnt=np.concatenate([common, one.learnt[count:]])
@@ -150,7 +196,10 @@ def _in_common(better: Completion, worse: Completion, masked: bool) -> Pair:
 
 
 def _shuffled(found: Sequence[Pair]) -> list[Pair]:
-    """Every failed one with the rescued one of another problem, each used once, nearest in length to its own."""
+    """Each failed completion with the rescued one of another problem.
+
+    Each is used once; the one nearest in length to its own is taken.
+    """
     left, mixed = list(range(len(found))), []
     for own, failed in found:
         others = [i for i in left if found[i][0].problem != failed.problem]

@@ -1,4 +1,4 @@
-"""The attempts of a run that is over, as training reads them: token ids as they were stored, and what is learnt."""
+"""Attempts of a finished run as examples: stored token ids, and which are learnt."""
 
 import dataclasses
 import functools
@@ -18,7 +18,6 @@ from fr.models.model import check_ids
 from fr.registry import suggest
 from fr.tasks.extract import THINK
 from fr.types import RIGHT, is_failure
-from fr.workdir import read_object
 
 _COLUMNS = (
     "problem",
@@ -36,25 +35,38 @@ _LOOKED_AT = 64  # attempts whose ids must decode to the text that was stored
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """A plain prompt of the run, a completion of it, and which of its tokens are learnt."""
+    """A completion of a run's plain prompt.
+
+    Attributes:
+        problem: Id of the problem.
+        prompt: Token ids.
+        tokens: Token ids of the completion, the stop token included.
+        learnt: Which of its tokens are learnt.
+        answer: The stated answer; None: there is none.
+    """
 
     problem: str
     prompt: Int[np.ndarray, "P"]
-    tokens: Int[np.ndarray, "T"]  # stop token included
+    tokens: Int[np.ndarray, "T"]
     learnt: Bool[np.ndarray, "T"]
     answer: str | None = None
 
     @property
     def ids(self) -> list[int]:
-        """Prompt and completion."""
+        """Token ids of prompt and completion."""
         return [*self.prompt.tolist(), *self.tokens.tolist()]
 
 
-class Past:
+class PastRun:
     """Rollouts and attempts of the run `config.training.run`.
 
-    Raises UserError, in one line, for a folder that has none, for a run that asked problems which this config
-    evaluates on, and for a model that reads the stored ids as another text.
+    Args:
+        config: The whole configuration.
+        model: The model that is trained.
+
+    Raises:
+        UserError: The folder has no rollouts, the run asked problems that this config
+            evaluates on, or the model decodes the stored ids to another text.
     """
 
     def __init__(self, config: Config, model: Model):
@@ -69,28 +81,28 @@ class Past:
         self._check_ids(model)
 
     def right(self) -> list[Completion]:
-        """Right rollouts, `max_per_problem` different ones of each problem."""
+        """Right rollouts, at most `max_per_problem` different ones per problem."""
         return self._chosen(self._plain(row) for row in self._rollouts if _teaches(row))
 
     def rescued(self) -> list[Completion]:
-        """Right attempts at failed problems, `max_per_problem` different ones of each."""
+        """Right attempts at failed problems, at most `max_per_problem` per problem."""
         return self._chosen(
-            self._behind(row) for row in self._attempts if _teaches(row)
+            self._completed(row) for row in self._attempts if _teaches(row)
         )
 
     def failed(self) -> dict[str, list[Completion]]:
-        """Different failed rollouts of each problem, in the order in which they were drawn."""
+        """Different failed rollouts by problem, in the order of sampling."""
         found = {}
         for problem, rows in self._failed.items():
             found[problem] = _different((self._plain(row) for row in rows), "text")
         return found
 
     def all_rescued(self) -> dict[str, list[Completion]]:
-        """Different right attempts of each problem, in the order of the store."""
+        """Different right attempts by problem, in the order of the store."""
         found: dict[str, list[Completion]] = {}
         for row in self._attempts:
             if _teaches(row):
-                found.setdefault(row["problem"], []).append(self._behind(row))
+                found.setdefault(row["problem"], []).append(self._completed(row))
         return {
             problem: _different(some, self.config.training.distinct)
             for problem, some in found.items()
@@ -104,20 +116,25 @@ class Past:
         for name in wanted:
             if name not in there:
                 raise UserError(
-                    f"config.training.operators: {self.folder} has no attempt by {name!r}{suggest(name, there)}"
+                    f"config.training.operators: {self.folder} has no attempt by "
+                    f"{name!r}{suggest(name, there)}"
                 )
         return [
-            row for row in rows
-            if row["problem"] in self._prompts and (not wanted or row["operator"] in wanted) and self._whole(row)
-        ]  # fmt: skip
+            row
+            for row in rows
+            if row["problem"] in self._prompts
+            and (not wanted or row["operator"] in wanted)
+            and self._whole(row)
+        ]
 
     def _read(self, name: str) -> list[dict]:
         table = store.read_table(self.folder / name, [*_COLUMNS, *_LISTS])
         if not table.num_rows:
             script = {"rollouts": "sample", "attempts": "intervene"}[name]
             raise UserError(
-                f"config.training.run = {str(self.folder)!r} has no {name}/ to learn from; make it by "
-                f"scripts/{script}.py, or name the --workdir of another run"
+                f"config.training.run = {str(self.folder)!r} has no {name}/ to learn "
+                f"from; make it by scripts/{script}.py, or name the --workdir of "
+                "another run"
             )
         rows = table.to_pylist()
         for row in rows:
@@ -130,16 +147,17 @@ class Past:
     def _plain(self, row: dict) -> Completion:
         return self._completion(row, ())
 
-    def _behind(self, row: dict) -> Completion:
-        """An attempt under the plain prompt: what an operator kept of a failed one is the completion's beginning.
+    def _completed(self, row: dict) -> Completion:
+        """An attempt under the plain prompt; another prompt is dropped.
 
-        Another prompt is left away. The kept tokens were drawn by the model, and are learnt.
+        Tokens that an operator kept of a failed attempt begin the completion. The model
+        drew them, so they are learnt.
         """
         kept = self._kept(row)
         return self._completion(row, () if kept is None else kept)
 
     def _kept(self, row: dict) -> np.ndarray | None:
-        """The tokens of a failed rollout that an attempt went on from; None where its prompt is another one."""
+        """Tokens of a failed rollout that an attempt kept; None: another prompt."""
         plain, prompt = self._prompts[row["problem"]], row["prompt"]
         kept, failed = prompt[len(plain) :], self._failed.get(row["problem"], [])
         if (
@@ -151,7 +169,10 @@ class Past:
         return kept
 
     def _whole(self, row: dict) -> bool:
-        """Whether an attempt's completion is known: of another prompt that ends in kept tokens it is not."""
+        """True if an attempt's whole completion is known.
+
+        It is not if another prompt ends in kept tokens.
+        """
         return self._kept(row) is not None or row["read"] in (
             None,
             row["text"],
@@ -167,7 +188,7 @@ class Past:
         )
 
     def _chosen(self, found: Iterable[Completion]) -> list[Completion]:
-        """`max_per_problem` different ones of each problem, at random, the problems in their order."""
+        """`max_per_problem` different completions of each problem, at random."""
         groups: dict[str, list[Completion]] = {}
         for one in found:
             groups.setdefault(one.problem, []).append(one)
@@ -188,65 +209,70 @@ class Past:
             )
             if read != row["text"]:
                 raise UserError(
-                    f"{where}: {model.name} reads the ids of a rollout as {read[:40]!r}, and it was "
-                    f"{row['text'][:40]!r}; train a model that has the run's tokenizer (config.training.start)"
+                    f"{where}: {model.name} reads the ids of a rollout as "
+                    f"{read[:40]!r}, and it was {row['text'][:40]!r}; train a model "
+                    "that has the run's tokenizer (config.training.start)"
                 )
 
 
-def model_of(config: Config, ancestor: str) -> str:
-    """The name of the model that training starts from: `training.start`, a run's specialist, or the ancestor."""
-    c = config.training
-    if c.start or not c.run:
-        return c.start or ancestor
-    folder = epath.Path(c.run)
-    if (folder / "specialist" / "config.json").exists():
-        return str(folder / "specialist")
-    if not (folder / "config.json").exists():
-        raise UserError(
-            f"config.training.run = {c.run!r} is no folder of a run (it has no config.json)"
-        )
-    source = read_object(folder / "config.json").get("specialist", "")
-    if not source:
-        raise UserError(
-            f"config.training.run = {c.run!r} names no specialist; set config.training.start"
-        )
-    return source
-
-
 def check_disjoint(config: Config, asked: Iterable[str]) -> None:
-    """Raise UserError if the run asked one of the questions of the split that this config evaluates on.
+    """Check that the run asked no question of the split that this config evaluates on.
 
-    Questions are compared by their words: a copy in another file, under another id, is the same one.
+    Questions are compared by their words: a copy under another id is the same question.
+
+    Args:
+        config: The whole configuration.
+        asked: Questions of the run.
+
+    Raises:
+        UserError: There are such questions.
     """
     c, words = config.task, lambda text: " ".join(text.split())
     evaluated = {words(problem.question) for problem in tasks.make(c).problems(c.split)}
     if shared := {words(question) for question in asked} & evaluated:
         raise UserError(
-            f"config.training.run = {config.training.run!r} asked {len(shared)} of the questions of "
-            f"config.task.split = {c.split!r} (as {min(shared)[:60]!r}), which the trained model would be evaluated "
-            "on; set config.task.split to another split, or make the run with config.task.split = 'train'"
+            f"config.training.run = {config.training.run!r} asked {len(shared)} of the "
+            f"questions of config.task.split = {c.split!r} (as {min(shared)[:60]!r}), "
+            "which the trained model would be evaluated on; set config.task.split to "
+            "another split, or make the run with config.task.split = 'train'"
         )
 
 
-def apart(problems: Iterable[str], config: Config, looks: bool) -> set[str]:
-    """The problems that are measured on and not learnt from: `training.held_out` of them, at least one; with `looks`.
+def hold_out(problems: Iterable[str], config: Config, looks: bool) -> set[str]:
+    """Choose problems to measure on: a share `training.held_out`, at least one.
 
-    Raises UserError where nothing would be left.
+    Args:
+        problems: Ids of problems, with repeats.
+        config: The whole configuration.
+        looks: False: nothing is measured, so none is held out.
+
+    Returns:
+        Ids of the held-out problems.
+
+    Raises:
+        UserError: No problem would be left to learn from.
     """
     names = list(dict.fromkeys(problems))
     if not looks:
         return set()
     if len(names) < 2:
         raise UserError(
-            f"{len(names)} problem of config.training.run = {config.training.run!r} has something to learn from, too "
-            "few to hold one out; set eval_every = 0"
+            f"{len(names)} problem of config.training.run = {config.training.run!r} "
+            "has something to learn from, too few to hold one out; set eval_every = 0"
         )
     count = min(max(1, round(config.training.held_out * len(names))), len(names) - 1)
     return set(random.Random(f"{config.seed}/held out").sample(names, count))
 
 
 def fingerprint(found: Iterable[Completion]) -> str:
-    """A hash of completions: of their ids, and of which are learnt."""
+    """A hash of completions: of their ids and of which are learnt.
+
+    Args:
+        found: Completions.
+
+    Returns:
+        32 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for one in found:
         for array in (one.prompt, one.tokens, one.learnt):
@@ -256,21 +282,36 @@ def fingerprint(found: Iterable[Completion]) -> str:
     return digest.hexdigest()[:32]
 
 
-def tell(what: str, count: int, problems: Iterable[str], held: int) -> None:
-    """One line on what is learnt from."""
+def print_counts(what: str, count: int, problems: Iterable[str], held: int) -> None:
+    """Print the number of examples or pairs that are learnt from.
+
+    Args:
+        what: What is counted.
+        count: Their number.
+        problems: The problem of each.
+        held: Number of held-out problems.
+    """
     kept = f", {held} problems held out" if held else ""
     distributed.print0(f"  {count} {what} of {len(set(problems))} problems{kept}")
 
 
-def shared_prefix(one: Int[np.ndarray, "A"], other: Int[np.ndarray, "B"]) -> int:
-    """How many tokens two completions begin with alike."""
+def common_prefix(one: Int[np.ndarray, "A"], other: Int[np.ndarray, "B"]) -> int:
+    """Length of the common beginning of two completions.
+
+    Args:
+        one: Token ids.
+        other: Token ids.
+
+    Returns:
+        Number of tokens.
+    """
     count = min(len(one), len(other))
     differ = np.flatnonzero(one[:count] != other[:count])
     return int(differ[0]) if len(differ) else count
 
 
 def _teaches(row: dict) -> bool:
-    """Whether an attempt is right and came to an end."""
+    """True if an attempt is right and complete."""
     return row["grade"] == RIGHT and not row["truncated"]
 
 
@@ -279,7 +320,7 @@ def _starts(tokens: np.ndarray, kept: np.ndarray) -> bool:
 
 
 def _different(found: Iterable[Completion], by: str) -> list[Completion]:
-    """The first of those that are alike, in their order; without an answer, by their tokens."""
+    """The first of all equal completions; without an answer, by their tokens."""
     kinds = {}
     for one in found:
         own = (

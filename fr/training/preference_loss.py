@@ -1,4 +1,4 @@
-"""Training on pairs: DPO on the model itself, or a Bradley-Terry reward, a scalar head on the last state."""
+"""Losses on pairs: DPO, or a Bradley-Terry reward by a head on the last state."""
 
 import functools
 from collections.abc import Callable
@@ -13,43 +13,32 @@ from fr.config import LoraConfig, PreferenceConfig
 from fr.models.config import ModelConfig, choose_dtype
 from fr.models.transformer import Transformer
 from fr.sampling.scoring import token_logps
-from fr.training.lora import applied, variables
-from fr.training.update import Measured, check_rows, compile_update
+from fr.training.lora import lora_context, variables
+from fr.training.microbatches import LossMetrics, PaddedBatch, check_rows
+from fr.training.update import compile_update
 
 
 @struct.dataclass
-class PreferenceBatch:
-    """Pairs of completions: row 2p is the better one of pair p, row 2p + 1 the worse; laid out as a PolicyBatch."""
+class PreferenceBatch(PaddedBatch):
+    """Pairs of completions: row 2p is the better one of pair p, row 2p + 1 the worse.
+
+    Attributes:
+        tokens: Prompt and completion; -1 pads on the right.
+        start: Index of the first token of each completion.
+        mask: Learnt tokens.
+        margin: Required difference of the rewards (arXiv 2507.21931).
+        ref_logp: Log-probs of the ancestor, which DPO needs.
+    """
 
     tokens: Int[Array, "B T"]
     start: Int[Array, "B"]
     mask: Bool[Array, "B W"]
-    margin: Float[
-        Array, "P"
-    ]  # by how much the reward of the better one should be larger (arXiv 2507.21931)
-    ref_logp: Float[Array, "B W"] | None = None  # of the ancestor; DPO needs it
-
-    @property
-    def width(self) -> int:
-        """Columns, W."""
-        return self.mask.shape[1]
-
-    def needs(self) -> Int[Array, "B"]:
-        """Least number of columns that `narrow` may leave of each row."""
-        return (self.tokens >= 0).sum(axis=1) - self.start.clip(
-            max=self.tokens.shape[1] - self.width
-        )
-
-    def narrow(self, columns: int) -> "PreferenceBatch":
-        """The first `columns` of W; T loses as many as W."""
-        less = self.width - columns
-        return jax.tree.map(
-            lambda x: x[:, : x.shape[1] - less] if x.ndim == 2 else x, self
-        )
+    margin: Float[Array, "P"]
+    ref_logp: Float[Array, "B W"] | None = None
 
 
 @struct.dataclass
-class _Weighed:
+class _Weighed(PaddedBatch):
     batch: PreferenceBatch
     weights: Float[Array, "P"]
 
@@ -57,11 +46,8 @@ class _Weighed:
     def width(self) -> int:
         return self.batch.width
 
-    def needs(self) -> Int[Array, "B"]:
-        return self.batch.needs()
-
-    def narrow(self, columns: int) -> "_Weighed":
-        return self.replace(batch=self.batch.narrow(columns))
+    def columns_used(self) -> Int[Array, "B"]:
+        return self.batch.columns_used()
 
 
 def bradley_terry(
@@ -69,18 +55,43 @@ def bradley_terry(
     worse: Float[Array, "P"],
     margin: Float[Array, "P"] | float = 0.0,
 ) -> Float[Array, "P"]:
-    """-log sigmoid(better - worse - margin), the loss of a pair of rewards; the margin is RLSF's (2507.21931)."""
+    """Loss of pairs of rewards, -log sigmoid(r_better - r_worse - margin).
+
+    Args:
+        better: Rewards of the better completions.
+        worse: Rewards of the worse completions.
+        margin: Required difference (RLSF, arXiv 2507.21931).
+
+    Returns:
+        Loss of each pair.
+    """
     return jax.nn.softplus(worse + margin - better)
 
 
 def check_preference(config: PreferenceConfig, mesh: Mesh) -> None:
-    """Raise UserError, naming the numbers, unless the rows of a step divide; a pair stays on one device."""
+    """Check that the rows of a step divide; a pair stays on one device.
+
+    Args:
+        config: Settings of training on pairs.
+        mesh: Devices as (data, model).
+
+    Raises:
+        UserError: They do not divide; the message gives the numbers.
+    """
     what = f"config.preference.pairs x 2 = {config.pairs} x 2"
     check_rows(2 * config.pairs, config.microbatch, mesh, what, unit=2)
 
 
 def with_head(trained: dict, model: ModelConfig) -> dict:
-    """What the algorithm reward_model trains: parameters or adapters, and a head whose reward is 0 everywhere."""
+    """The trained parameters of the algorithm reward_model.
+
+    Args:
+        trained: All parameters, or adapters.
+        model: Shape of the decoder.
+
+    Returns:
+        The same under "model", and a head whose reward is 0 everywhere under "reward".
+    """
     return {"model": trained, "reward": {"kernel": jnp.zeros(model.width)}}
 
 
@@ -92,11 +103,25 @@ def make_preference_update(
     lora: LoraConfig,
     mesh: Mesh,
 ) -> Callable:
-    """The compiled update (state, PreferenceBatch, frozen=None) -> (state, metrics), as `policy.make_update`.
+    """Compile the update (state, PreferenceBatch, frozen=None) -> (state, metrics).
 
-    By the algorithm a completion's reward is another: that of the head which `with_head` adds, on the state of its
-    last token (reward_model), or beta (log p - log p_ref), summed over its masked tokens (dpo; arXiv 2305.18290).
-    Metrics, means over pairs: `loss`, `accuracy` (the better one has the larger reward), `gap` (by how much).
+    The reward of a completion is, by algorithm,
+
+        dpo:           beta sum_t (log p - log p_ref), masked tokens (arXiv 2305.18290)
+        reward_model:  kernel . state of the last token
+
+    Metrics, means over pairs: `loss`, `accuracy` (the better one has the larger
+    reward), `gap` (difference of the rewards).
+
+    Args:
+        model: Shape of the decoder.
+        algorithm: "dpo" or "reward_model".
+        config: Settings of training on pairs.
+        lora: Adapters; rank 0: all parameters are trained.
+        mesh: Devices as (data, model).
+
+    Returns:
+        The compiled function, as of `policy_update.make_update`.
     """
     return compile_update(
         _loss(model, algorithm, config, lora, mesh),
@@ -109,22 +134,35 @@ def make_preference_update(
 
 
 @functools.lru_cache(maxsize=8)
-def make_preference_exam(
+def make_preference_evaluation(
     model: ModelConfig,
     algorithm: str,
     config: PreferenceConfig,
     lora: LoraConfig,
     mesh: Mesh,
 ) -> Callable:
-    """Compiled (trained, frozen, PreferenceBatch) -> `loss`, `accuracy`, `gap` by name, and the number of pairs."""
+    """Compile (trained, frozen, PreferenceBatch) -> (metrics, number of pairs).
+
+    Metrics are `loss`, `accuracy` and `gap`, means over pairs.
+
+    Args:
+        model: Shape of the decoder.
+        algorithm: "dpo" or "reward_model".
+        config: Settings of training on pairs.
+        lora: Adapters; rank 0: all parameters are trained.
+        mesh: Devices as (data, model).
+
+    Returns:
+        The compiled function.
+    """
     loss = _loss(model, algorithm, config, lora, mesh)
 
-    def exam(trained: dict, frozen: dict | None, batch: PreferenceBatch):
+    def evaluator(trained: dict, frozen: dict | None, batch: PreferenceBatch):
         weighed = _weigh(batch)
         value, measured = loss(trained, frozen, weighed)
-        return {"loss": value, **measured.shares}, jnp.sum(weighed.weights > 0)
+        return {"loss": value, **measured.sums}, jnp.sum(weighed.weights > 0)
 
-    return jax.jit(exam)
+    return jax.jit(evaluator)
 
 
 def _weigh(batch: PreferenceBatch, step=None) -> _Weighed:
@@ -142,14 +180,15 @@ def _loss(
 ) -> Callable:
     kinds = {"dpo": _dpo_reward, "reward_model": _head_reward}
     reward = kinds[algorithm](model, config, lora, mesh)
-    # At beta = .1 a margin of 1 asks DPO for a log ratio of 10 nats more: RLSF has it in the reward model alone.
+    # RLSF has the margin in the reward model alone: at beta = 0.1 a margin of 1 asks
+    # DPO for a log ratio of 10 nats more.
     scale = config.dpo_margin if algorithm == "dpo" else config.margin
 
     def loss(trained: dict, frozen: dict | None, weighed: _Weighed):
         better, worse = reward(trained, frozen, weighed.batch).reshape(-1, 2).T
         losses = bradley_terry(better, worse, scale * weighed.batch.margin)
         share = lambda x: jnp.sum(weighed.weights * x)
-        return share(losses), Measured(
+        return share(losses), LossMetrics(
             {"accuracy": share(better > worse), "gap": share(better - worse)}, {}
         )
 
@@ -158,7 +197,15 @@ def _loss(
 
 @functools.lru_cache(maxsize=8)
 def make_rewards(model: ModelConfig, dtype: str = "") -> Callable:
-    """Compiled (params, kernel [D], tokens [B, T]) -> rewards [B] of a trained head; -1 pads on the right."""
+    """Compile (params, kernel [D], tokens [B, T]) -> rewards [B] of a trained head.
+
+    Args:
+        model: Shape of the decoder.
+        dtype: Type of the computation; "": the one that suits the device.
+
+    Returns:
+        The compiled function; -1 pads tokens on the right.
+    """
     transformer = Transformer(model, choose_dtype(dtype or None))
     return jax.jit(
         lambda params, kernel, tokens: (
@@ -170,7 +217,16 @@ def make_rewards(model: ModelConfig, dtype: str = "") -> Callable:
 def last_states(
     transformer: Transformer, read: dict, tokens: Int[Array, "B T"]
 ) -> Float[Array, "B D"]:
-    """The final state of every row's last token, in float32."""
+    """The final state of each row's last token.
+
+    Args:
+        transformer: The decoder.
+        read: Its variables.
+        tokens: Token ids; -1 pads on the right.
+
+    Returns:
+        States, float32.
+    """
     positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
     hidden, _ = transformer.apply(read, tokens, positions, method="hidden")
     last = jnp.maximum(jnp.sum(tokens >= 0, axis=1) - 1, 0)
@@ -185,7 +241,7 @@ def _head_reward(
     def reward(
         trained: dict, frozen: dict | None, batch: PreferenceBatch
     ) -> Float[Array, "B"]:
-        with applied(lora):
+        with lora_context(lora):
             states = last_states(
                 transformer, variables(trained["model"], frozen, lora), batch.tokens
             )
@@ -205,7 +261,7 @@ def _dpo_reward(
         if batch.ref_logp is None:
             raise ValueError("DPO needs ref_logp in the batch")
         width, shards = batch.mask.shape[1], mesh.shape["data"]
-        with applied(lora):
+        with lora_context(lora):
             read = variables(trained, frozen, lora)
             logp, _ = token_logps(
                 transformer, read, batch.tokens, batch.start, width, 1.0, shards

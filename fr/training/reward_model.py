@@ -1,4 +1,4 @@
-"""A reward model on disk: a decoder as every other, and beside it the scalar head that was trained on its states."""
+"""A reward model on disk: a decoder, and a scalar head on the last token's state."""
 
 import dataclasses
 from pathlib import Path
@@ -15,8 +15,8 @@ from fr.config import Config
 from fr.errors import UserError
 from fr.models import Model, load, save, sharding
 from fr.runs.compatibility import check_vocabularies
+from fr.training.microbatches import place_batch
 from fr.training.preference_loss import make_rewards
-from fr.training.update import place_batch
 from fr.workdir import PathLike, write_whole
 
 _HEAD, _KERNEL, _CUT = "reward_head.safetensors", "kernel", "answer_cut"
@@ -24,15 +24,29 @@ _HEAD, _KERNEL, _CUT = "reward_head.safetensors", "kernel", "answer_cut"
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
-    """A decoder and the head that makes a number of the state of a row's last token."""
+    """A decoder and its reward head, r = kernel . state of the last token.
+
+    Attributes:
+        model: The decoder.
+        kernel: Weights of the head.
+        cut: It was trained on, and reads, responses without the sentence of their
+            answer.
+    """
 
     model: Model
     kernel: Float[np.ndarray, "D"]
-    cut: bool = False  # it was trained on responses without the sentence of their answer, and reads such
+    cut: bool = False
 
 
 def save_reward_model(folder: PathLike, trained: RewardModel) -> None:
-    """Write a reward model; the decoder's `config.json` comes last, as of every model. All processes call it."""
+    """Write a reward model; all processes call it.
+
+    The decoder's `config.json` is written last, as for every model.
+
+    Args:
+        folder: Destination.
+        trained: The model and its head.
+    """
     kernel = np.asarray(trained.kernel, np.float32)
     if distributed.is_first():
         write_whole(
@@ -44,7 +58,18 @@ def save_reward_model(folder: PathLike, trained: RewardModel) -> None:
 
 
 def load_reward_model(folder: PathLike, mesh: Mesh | None = None) -> RewardModel:
-    """Read what `save_reward_model` wrote; raises UserError for a folder that is none, as `load` does."""
+    """Read a reward model.
+
+    Args:
+        folder: A folder that `save_reward_model` wrote.
+        mesh: Devices as (data, model); None: one device.
+
+    Returns:
+        The model and its head.
+
+    Raises:
+        UserError: The folder holds no reward model, or a damaged one.
+    """
     model, path = load(folder, mesh=mesh), Path(folder) / _HEAD
     try:
         kernel = safetensors.numpy.load(path.read_bytes())[_KERNEL]
@@ -52,22 +77,30 @@ def load_reward_model(folder: PathLike, mesh: Mesh | None = None) -> RewardModel
             cut = (file.metadata() or {}).get(_CUT) == "True"
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder} is a model without {_HEAD}, so it gives no reward; scripts/train.py "
+            f"{folder} is a model without {_HEAD}, so it gives no reward; "
+            "scripts/train.py "
             "--config.algorithm=reward_model makes one that does"
         ) from error
     except (KeyError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} is no head of a reward: {error}") from error
+        raise UserError(f"{path} is not a head of a reward: {error}") from error
     if kernel.shape != (model.config.width,):
         raise UserError(
-            f"{path} has {kernel.shape} numbers, and the states of {folder} {model.config.width}"
+            f"{path} has {kernel.shape} numbers, and the states of {folder} "
+            f"{model.config.width}"
         )
     return RewardModel(model, kernel, cut)
 
 
-class Judge:
-    """Reads prompts and completions with the model in `config.rewards.model`, a microbatch at a time.
+class RewardModelScorer:
+    """Scores rows with the model in `config.rewards.model`, a microbatch at a time.
 
-    Raises UserError for a folder that holds no reward model, or one that does not read the ids of `policy`.
+    Args:
+        config: The whole configuration.
+        policy: The model whose token ids are scored.
+        mesh: Devices as (data, model).
+
+    Raises:
+        UserError: The folder holds no reward model, or its token ids differ.
     """
 
     def __init__(self, config: Config, policy: Model, mesh: Mesh):
@@ -76,9 +109,10 @@ class Judge:
         if masked := check_vocabularies(policy, self._held.model, "a reward model"):
             first = next(iter(masked.values()))
             raise UserError(
-                f"{self._held.model.name}: id {first} is another token; a reward model must share them all"
+                f"{self._held.model.name}: id {first} is another token; a reward model "
+                "must share them all"
             )
-        self.cuts = (
+        self.cut = (
             self._held.cut
         )  # it reads completions without the sentence of their answer
         self._rewards = make_rewards(self._held.model.config, config.policy.dtype)
@@ -86,8 +120,15 @@ class Judge:
         self._rows = c.microbatch or c.prompts * c.rollouts
 
     def read(self, tokens: Int[np.ndarray, "B T"]) -> Float[np.ndarray, "B"]:
-        """The reward of every row, from the state of its last token; -1 pads on the right."""
-        # Another number of rows would be another program: the last ones are read with pads for rows.
+        """Reward of each row, from the state of its last token.
+
+        Args:
+            tokens: Prompts and completions; -1 pads on the right.
+
+        Returns:
+            Rewards, of any scale.
+        """
+        # Pad to a whole microbatch: another number of rows would compile again.
         whole = np.pad(
             tokens, ((0, -len(tokens) % self._rows), (0, 0)), constant_values=-1
         )

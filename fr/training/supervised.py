@@ -1,46 +1,176 @@
-"""Supervised training on whatever a config names: traces, solutions, right rollouts, rescued attempts."""
+"""Supervised training: the loss of packed rows, its compiled update, and the run."""
 
-import dataclasses
-import random
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
-from fr import distributed, tasks
-from fr.config import OF_A_RUN, Config, TrainingConfig
+from fr import distributed
+from fr.config import Config, LoraConfig, TrainingConfig
 from fr.errors import UserError
-from fr.models import Model, ModelConfig, save, sharding
+from fr.models import Model, save, sharding
+from fr.models.config import ModelConfig, choose_dtype
 from fr.models.dense import merge
 from fr.models.orbax import save_outline
-from fr.models.transformer import init_params
+from fr.models.transformer import Transformer, init_params
 from fr.runs.inputs import begin_training
+from fr.sampling.chunked_lm_head import by_pieces, token_reading
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
-from fr.tasks.countdown_traces import TRACES
-from fr.tasks.task import worked_completion
-from fr.training.data import Example, Make, PackedData, in_batches
-from fr.training.lora import split
-from fr.training.past_runs import Past, apart, fingerprint, tell
-from fr.training.sft import check_training, make_loss, make_step
-from fr.training.trainer import Exam, Step, fit
-from fr.training.update import TrainState, init_state, place_batch, training_mesh
-from fr.types import Problem
+from fr.training.data import Example, PackedBatch, PackedData, pack_all
+from fr.training.examples import examples_of
+from fr.training.lora import lora_context, partition, variables
+from fr.training.microbatches import LossMetrics, check_rows, place_batch, training_mesh
+from fr.training.trainer import Evaluator, Step, fit
+from fr.training.update import TrainState, compile_update, init_state
 from fr.workdir import PathLike
 
 
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """What is learnt from, `total` places of it, and held-out examples to measure on."""
+def next_token_loss(
+    head: Callable,
+    hidden: Float[Array, "B T D"],
+    tokens: Int[Array, "B T"],
+    weights: Float[Array, "B T"],
+    vocab: int,
+    shards: int = 1,
+) -> Float[Array, ""]:
+    """-sum_t w_t log p(x_t | x_<t), in nats, float32.
 
-    make: Make
-    total: int
-    held: list[Example]
-    inputs: dict = dataclasses.field(default_factory=dict)  # hashes, for `stages`
+    The state at t - 1 predicts the token at t, so the weight of a row's first token
+    never counts.
+
+    Args:
+        head: Maps states [..., D] to logits [..., vocab].
+        hidden: Final states.
+        tokens: Token ids.
+        weights: Weights of the tokens.
+        vocab: Size of the vocabulary.
+        shards: Devices that the rows are spread over.
+
+    Returns:
+        The weighted sum.
+    """
+    read = lambda target, state: token_reading(head(state), target, 1.0)
+    states = hidden[:, :-1].reshape(-1, hidden.shape[-1])
+    logp, _ = by_pieces(read, vocab, (tokens[:, 1:].reshape(-1), states), shards)
+    return -jnp.sum(logp * weights[:, 1:].reshape(-1))
 
 
-def from_scratch(config: Config) -> Model:
-    """The `architecture` with random parameters, and the tokenizer of Countdown."""
+@struct.dataclass
+class _Counted:
+    batch: PackedBatch
+    total: Float[
+        Array, "B"
+    ]  # learnt tokens of the whole batch, so that its microbatches add up
+
+
+def check_training(config: TrainingConfig, mesh: Mesh) -> None:
+    """Check that the rows of a step divide.
+
+    Args:
+        config: Settings of the training.
+        mesh: Devices as (data, model).
+
+    Raises:
+        UserError: They do not divide; the message gives the numbers.
+    """
+    check_rows(config.batch, config.microbatch, mesh, "config.training.batch")
+
+
+@functools.lru_cache(maxsize=8)
+def make_supervised_update(
+    model: ModelConfig,
+    config: TrainingConfig,
+    lora: LoraConfig = LoraConfig(),
+    mesh: Mesh | None = None,
+) -> Callable:
+    """Compile the update (state, PackedBatch, frozen=None) -> (state, metrics).
+
+    Metrics are of the batch before its update: `loss` (nats per learnt token), `learnt`
+    (number of such tokens), `grad_norm` (before the clip) and `learning_rate`.
+
+    Args:
+        model: Shape of the decoder.
+        config: Settings of the training.
+        lora: Adapters; rank 0: all parameters are trained.
+        mesh: Devices as (data, model); None: one device.
+
+    Returns:
+        The compiled function.
+    """
+    loss_of = _loss(model, config, lora, mesh)
+
+    def loss(trained: dict, frozen: dict | None, counted: _Counted):
+        total, learnt = loss_of(trained, frozen, counted.batch)
+        return total / counted.total[0], LossMetrics({"learnt": learnt}, {})
+
+    def prepare(batch: PackedBatch, step):
+        total = jnp.maximum(jnp.sum(batch.weights[:, 1:]), 1.0)
+        return _Counted(batch, jnp.full(len(batch.weights), total))
+
+    return compile_update(loss, config, mesh, prepare, config.microbatch)
+
+
+@functools.lru_cache(maxsize=8)
+def make_supervised_loss(
+    model: ModelConfig,
+    config: TrainingConfig,
+    lora: LoraConfig = LoraConfig(),
+    mesh: Mesh | None = None,
+) -> Callable:
+    """Compile (trained, frozen, PackedBatch) -> (sum of losses in nats, learnt tokens).
+
+    Args:
+        model: Shape of the decoder.
+        config: Settings of the training.
+        lora: Adapters; rank 0: all parameters are trained.
+        mesh: Devices as (data, model); None: one device.
+
+    Returns:
+        The compiled function.
+    """
+    return jax.jit(_loss(model, config, lora, mesh))
+
+
+def _loss(
+    model: ModelConfig, config: TrainingConfig, lora: LoraConfig, mesh: Mesh | None
+) -> Callable:
+    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
+
+    def loss(trained: dict, frozen: dict | None, batch: PackedBatch):
+        def apply(*args, method):
+            with lora_context(lora):
+                return transformer.apply(
+                    variables(trained, frozen, lora), *args, method=method
+                )
+
+        hidden, _ = apply(
+            batch.tokens, batch.positions, None, batch.segments, method="hidden"
+        )
+        head = lambda states: apply(states, method="head")
+        shards = mesh.shape["data"] if mesh else 1
+        total = next_token_loss(
+            head, hidden, batch.tokens, batch.weights, model.vocab, shards
+        )
+        return total, jnp.sum(batch.weights[:, 1:])
+
+    return loss
+
+
+def random_model(config: Config) -> Model:
+    """The `architecture` with random parameters, and the tokenizer of Countdown.
+
+    Args:
+        config: The whole configuration.
+
+    Returns:
+        The model.
+    """
     shape, tokenizer = config.architecture, countdown_tokenizer()
     decoder = ModelConfig(
         vocab=VOCABULARY,
@@ -63,16 +193,26 @@ def train_supervised(
     folder: epath.Path,
     source: str = "",
 ) -> None:
-    """Train `start`, whose name is `source`; `folder` holds checkpoints, metrics and in the end the model.
+    """Train a model on examples; with `config.lora` by adapters that the export merges.
 
-    With `config.lora` adapters are trained, and merged for the export. Raises UserError, before anything is
-    written, for settings that do not fit and without an example.
+    Args:
+        config: The whole configuration.
+        training: Settings of this training, `config.training` or `config.pretraining`.
+        workdir: Folder of the models.
+        start: The model that training starts from.
+        folder: Receives checkpoints, metrics and in the end the model.
+        source: Name of `start`; "": it was made from random numbers.
+
+    Raises:
+        UserError: Settings do not fit, or there is no example; raised before anything
+            is written.
     """
     mesh, lora = training_mesh(training.model_axis), config.lora
     check_training(training, mesh)
     if start.tokenizer is None or not start.stop_tokens:
         raise UserError(
-            f"{start.name} has no tokenizer or no stop token, so it cannot learn from text"
+            f"{start.name} has no tokenizer or no stop token, so it cannot learn from "
+            "text"
         )
     examples, seed = (
         examples_of(config, training, start),
@@ -80,8 +220,8 @@ def train_supervised(
     )
     # A pad is masked by its position; its id is never read.
     data = PackedData(examples.make, examples.total, 0, training, seed)
-    trained, frozen = split(start.config, start.params, lora, config.seed)
-    update = make_step(start.config, training, lora, mesh)
+    trained, frozen = partition(start.config, start.params, lora, config.seed)
+    update = make_supervised_update(start.config, training, lora, mesh)
     state = init_state(trained, training)
     permuted = training.order == "permuted"
     if permuted:
@@ -108,8 +248,8 @@ def train_supervised(
             metrics |= {"epoch": cursors[i + 1] / data.total}
         return Step(state, metrics)
 
-    exam = (
-        _exam(training, start, examples.held, config, mesh, frozen)
+    evaluator = (
+        _evaluator(training, start, examples.held, config, mesh, frozen)
         if training.eval_every
         else None
     )
@@ -124,155 +264,22 @@ def train_supervised(
         )
     distributed.wait(f"{folder.name}/claim")
     save_outline(folder, start, source, lora)
-    state = fit(sharding.place(state, mesh), advance, training, folder, exam)
+    state = fit(sharding.place(state, mesh), advance, training, folder, evaluator)
     params = merge(start.params, state.params, lora) if lora.rank else state.params
     save(folder, start.config, params, start.tokenizer, start.stop_tokens)
 
 
-def examples_of(config: Config, training: TrainingConfig, model: Model) -> Examples:
-    """What `training.source` names, as token ids of the model.
-
-    Raises UserError where the task has none of it, and where an example is longer than a packed sequence.
-    """
-    if training.source in OF_A_RUN:
-        return _of_a_run(config, training, model)
-    task = tasks.make(dataclasses.replace(config.task, shots=0))
-    writer = _writer(config, training)
-    encode = _encoder(model)
-    problems, prompts = task.problems("train"), {}
-
-    def example(chance: random.Random, problem: Problem) -> Example:
-        if problem.id not in prompts:
-            prompts[problem.id] = list(model.encode(task.prompt(problem)))
-        prompt = prompts[problem.id]
-        return [*prompt, *encode(writer(chance, problem)), model.stop_tokens[0]], len(
-            prompt
-        )
-
-    held = []
-    if training.eval_every:
-        some = task.problems("validation", training.eval_problems)
-        held = [
-            example(random.Random(f"{config.seed}/validation/{p.id}"), p) for p in some
-        ]
-    if not (problems and (held or not training.eval_every)):
-        raise UserError(
-            f"{config.task.name} has {len(problems)} training problems to learn from and {len(held)} validation "
-            "problems to look at; set config.task.split_shares, or config.training.eval_every = 0"
-        )
-    make = lambda chance, place: example(chance, problems[place])
-    # Of traces, which are many, one shows whether the tokenizer knows their words.
-    fixed = (
-        len(problems)
-        if training.source == "solutions" or config.task.name != "countdown"
-        else 1
-    )
-    lengths = [len(make(random.Random(0), place)[0]) for place in range(fixed)]
-    _check_lengths([*lengths, *(len(ids) for ids, _ in held)], training, "an example")
-    return Examples(make, len(problems), held)
-
-
-def _check_lengths(lengths: Sequence[int], training: TrainingConfig, what: str) -> None:
-    long = sum(length > training.sequence for length in lengths)
-    if long:
-        raise UserError(
-            f"{what} has {max(lengths)} tokens with its prompt, and {long} of {len(lengths)} are longer than "
-            f"config.training.sequence = {training.sequence}; raise it"
-        )
-
-
-def _writer(
-    config: Config, training: TrainingConfig
-) -> Callable[[random.Random, Problem], str]:
-    """What is learnt of a problem, as text."""
-    kinds = [TRACES[kind] for kind, _ in training.traces]
-    shares = [share for _, share in training.traces]
-    parts = {config.task.name, *config.task.parts} - {"mixed"}
-    if training.source == "traces" and parts != {"countdown"}:
-        raise UserError(
-            f"config.task.name = {config.task.name!r} has no traces to train on; only 'countdown' has: set "
-            "config.training.source = 'solutions'"
-        )
-
-    def write(chance: random.Random, problem: Problem) -> str:
-        if problem.task == "countdown":
-            kind = (
-                chance.choices(kinds, shares)[0]
-                if training.source != "solutions"
-                else TRACES["answer_first"]
-            )
-            return kind(chance, problem)
-        if not problem.answer:
-            raise UserError(
-                f"{problem.id}: problems of {problem.task} carry no solution and no reference to learn from; set "
-                "config.training.source = 'rollouts' and config.training.run"
-            )
-        return worked_completion(
-            problem.meta.get("solution") or problem.meta.get("chain") or "",
-            problem.answer,
-        )
-
-    return write
-
-
-def _encoder(model: Model) -> Callable[[str], list[int]]:
-    """Ids of a completion; raises UserError for a text that the tokenizer has no token for."""
-    begin = len(model.encode(""))  # some tokenizers put a token before every text
-    unknown = model.tokenizer.unk_token_id
-
-    def encode(text: str) -> list[int]:
-        ids = list(model.encode(text))[begin:]
-        if unknown is not None and unknown in ids:
-            raise UserError(
-                f"{model.name} has no token for a word of {text[:40]!r}; lower config.task.largest or target, or "
-                "train another model"
-            )
-        return ids
-
-    return encode
-
-
-def _of_a_run(config: Config, training: TrainingConfig, model: Model) -> Examples:
-    past = Past(config, model)
-    found = past.right() if training.source == "rollouts" else past.rescued()
-    if not found:
-        raise UserError(
-            f"config.training.run = {training.run!r} has no right, finished attempt to learn from; ask more problems "
-            "there, or set config.training.operators = ()"
-        )
-    away = apart((one.problem for one in found), config, training.eval_every > 0)
-    learnt = [one for one in found if one.problem not in away]
-    _check_lengths(
-        [len(one.ids) for one in found], training, "an attempt of config.training.run"
-    )
-    tell(
-        f"examples ({training.source})",
-        len(learnt),
-        (one.problem for one in learnt),
-        len(away),
-    )
-    example = lambda one: (one.ids, [*[False] * len(one.prompt), *one.learnt.tolist()])
-    ready = [example(one) for one in learnt]
-    held = [example(one) for one in found if one.problem in away]
-    return Examples(
-        lambda chance, place: ready[place],
-        len(ready),
-        held,
-        {"examples": fingerprint(found)},
-    )
-
-
-def _exam(
+def _evaluator(
     training: TrainingConfig,
     start: Model,
     held: Sequence[Example],
     config: Config,
     mesh,
     frozen: dict | None,
-) -> Exam:
+) -> Evaluator:
     """Nats a learnt token of held-out examples."""
-    look = make_loss(start.config, training, config.lora, mesh)
-    packed = in_batches(held, training.batch, training.sequence, 0)
+    look = make_supervised_loss(start.config, training, config.lora, mesh)
+    packed = pack_all(held, training.batch, training.sequence, 0)
     batches = [place_batch(batch, mesh) for batch in packed]
 
     def measure(state: TrainState) -> dict[str, float]:
@@ -283,4 +290,4 @@ def _exam(
             )
         }
 
-    return Exam(training.eval_every, measure, "held_out/loss", lower=True)
+    return Evaluator(training.eval_every, measure, "held_out/loss", lower=True)

@@ -1,4 +1,4 @@
-"""The training loop: steps in, checkpoints and metrics out; killed at any moment, it ends with the same."""
+"""The training loop: steps in, checkpoints and metrics out, resumable at any moment."""
 
 import contextlib
 import dataclasses
@@ -19,8 +19,8 @@ from fr.workdir import PathLike, write_json
 
 
 @runtime_checkable
-class Pace(Protocol):
-    """How long a run is and what it leaves on its way: a part of TrainingConfig and of PolicyConfig."""
+class Schedule(Protocol):
+    """Length of a run and its outputs: fields of the settings of every training."""
 
     steps: int
     checkpoint_every: int
@@ -31,78 +31,106 @@ class Pace(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What one step hands back: the state behind it, scalars by name, and what no two runs have in common."""
+    """The result of one step.
+
+    Attributes:
+        state: The state after it.
+        metrics: Scalars by name, on the device or not; fetched only when they are
+            written.
+        seconds: Wall time of its stages, which differs between runs.
+        alarms: Lines to print.
+    """
 
     state: TrainState
-    metrics: dict  # on the device or not; fetched only for a line of metrics.jsonl
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of its stages
-    alarms: tuple[str, ...] = ()  # lines for whoever watches
+    metrics: dict
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    alarms: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Exam:
-    """What is measured on held-out problems before the first step, every so many steps, and behind the last."""
+class Evaluator:
+    """A measurement on held-out problems: before the first step, periodically, at last.
+
+    Attributes:
+        every: Steps between measurements.
+        measure: state -> metrics by name.
+        score: The metric that chooses the best checkpoint.
+        lower: The lowest score is the best one.
+    """
 
     every: int
     measure: Callable[[TrainState], dict]
-    score: str  # which of its values tells the best checkpoint
-    lower: bool = False  # the least is the best
+    score: str
+    lower: bool = False
 
 
 # The step's index from 0, the state and the lines that metrics.jsonl has so far.
-Advance = Callable[[int, TrainState, Sequence[dict]], Step]
+StepFn = Callable[[int, TrainState, Sequence[dict]], Step]
 
 
 def fit(
     state: TrainState,
-    advance: Advance,
-    pace: Pace,
+    advance: StepFn,
+    schedule: Schedule,
     folder: PathLike,
-    exam: Exam | None = None,
+    evaluator: Evaluator | None = None,
 ) -> TrainState:
-    """Make all steps from the newest checkpoint in `folder` on; without one, from `state` (which may be donated).
+    """Make all steps, from the newest checkpoint in `folder` or from `state`.
 
-    A step must depend on its arguments alone. Leaves `checkpoints/`, `metrics.jsonl` (the same bytes however
-    often the run was interrupted) and `timings.jsonl`; with an exam also `export.json`, the scores of the last
-    and of the best checkpoint. Returns the state of the one that `pace.export` names. Raises UserError when a
-    metric is no longer finite; the checkpoints before it stay. Several processes train one state together, step by
-    step; the first one writes.
+    Leaves `checkpoints/`, `metrics.jsonl` (the same bytes for every interruption) and
+    `timings.jsonl`; with an evaluator also `export.json`, the scores of the last and of
+    the best checkpoint. Several processes train one state together; the first one
+    writes.
+
+    Args:
+        state: The state before the first step; it may be donated.
+        advance: (index from 0, state, lines of metrics.jsonl) -> Step. It must depend
+            on its arguments alone.
+        schedule: Length of the run and its outputs.
+        folder: Receives the files.
+        evaluator: Measurement on held-out problems; None: there is none.
+
+    Returns:
+        The state that `schedule.export` names.
+
+    Raises:
+        UserError: A metric is not finite; earlier checkpoints stay.
     """
     folder = epath.Path(folder)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
-            Checkpoints(folder / "checkpoints", pace.keep)
+            Checkpoints(folder / "checkpoints", schedule.keep)
         )
         first = checkpoints.latest
         state = checkpoints.restore(state)
-        # A checkpoint of step n is written after the lines up to n: truncation at n loses none. Line 0 has no
-        # checkpoint.
-        journal = stack.enter_context(contextlib.closing(_Journal(folder, first or -1)))
+        # A checkpoint of step n is written after the lines up to n, so truncation at n
+        # loses no line. Line 0 has no checkpoint.
+        log = stack.enter_context(contextlib.closing(_MetricsLog(folder, first or -1)))
         shown = {
             "desc": folder.name,
             "unit": "step",
             "mininterval": 1.0,
             "disable": not distributed.is_first(),
         }
-        bar = stack.enter_context(tqdm(initial=first, total=pace.steps, **shown))
-        if exam and not first:
-            journal.write(0, _fetch(exam.measure(state), 0, 0), {})
-        for done in range(first + 1, pace.steps + 1):
+        bar = stack.enter_context(tqdm(initial=first, total=schedule.steps, **shown))
+        if evaluator and not first:
+            log.write(0, _fetch(evaluator.measure(state), 0, 0), {})
+        for done in range(first + 1, schedule.steps + 1):
             check()
-            step = advance(done - 1, state, journal.lines)
+            step = advance(done - 1, state, log.lines)
             distributed.beat()
-            state, last = step.state, done == pace.steps
+            state, last = step.state, done == schedule.steps
             for line in step.alarms if distributed.is_first() else ():
                 bar.write(f"step {done}: {line}")
             stages, held_out = Stages(), {}
-            if exam and (last or done % exam.every == 0):
+            if evaluator and (last or done % evaluator.every == 0):
                 with stages.time("held out"):
-                    held_out = exam.measure(state)
-            saves = last or held_out or done % pace.checkpoint_every == 0
-            if saves or done % pace.log_every == 0:
+                    held_out = evaluator.measure(state)
+            saves = last or held_out or done % schedule.checkpoint_every == 0
+            if saves or done % schedule.log_every == 0:
                 values = _fetch(step.metrics | held_out, done, checkpoints.latest)
-                if held_out or last or done % pace.log_every == 0:
-                    journal.write(done, values, step.seconds | stages.seconds)
+                if held_out or last or done % schedule.log_every == 0:
+                    log.write(done, values, step.seconds | stages.seconds)
                 shown = {
                     name: f"{values[name]:.3f}"
                     for name in ("loss", "accuracy")
@@ -111,15 +139,15 @@ def fit(
                 bar.set_postfix(shown, refresh=False)
             if saves:
                 score = (
-                    held_out[exam.score] * (-1 if exam.lower else 1)
+                    held_out[evaluator.score] * (-1 if evaluator.lower else 1)
                     if held_out
                     else None
                 )
                 checkpoints.save(done, state, score)
             bar.update()
         return (
-            _chosen(state, checkpoints, exam, pace, journal.lines, folder)
-            if exam
+            _chosen(state, checkpoints, evaluator, schedule, log.lines, folder)
+            if evaluator
             else state
         )
 
@@ -127,30 +155,36 @@ def fit(
 def _chosen(
     state: TrainState,
     checkpoints: Checkpoints,
-    exam: Exam,
-    pace: Pace,
+    evaluator: Evaluator,
+    schedule: Schedule,
     lines: Sequence[dict],
     folder: epath.Path,
 ) -> TrainState:
-    """The state to export, of the last or of the best checkpoint; `export.json` says which, and both scores."""
-    seen = {line["step"]: line[exam.score] for line in lines if exam.score in line}
+    """The state to export, of the last or the best checkpoint; writes `export.json`."""
+    seen = {
+        line["step"]: line[evaluator.score] for line in lines if evaluator.score in line
+    }
     steps = {"first": min(seen), "last": max(seen), "best": checkpoints.best}
     held = {name: {"step": step, "value": seen[step]} for name, step in steps.items()}
     record = {
-        "exported": pace.export,
-        "metric": exam.score,
-        "lower_is_better": exam.lower,
+        "exported": schedule.export,
+        "metric": evaluator.score,
+        "lower_is_better": evaluator.lower,
         **held,
     }
     if distributed.is_first():
         write_json(folder / "export.json", record)
-    return checkpoints.restore(state, steps["best"]) if pace.export == "best" else state
+    return (
+        checkpoints.restore(state, steps["best"])
+        if schedule.export == "best"
+        else state
+    )
 
 
-class _Journal:
-    """What a run writes of its steps: what repeats to the byte, what does not, and a board to look at.
+class _MetricsLog:
+    """Files of a run's metrics: reproducible values, timings, and a TensorBoard.
 
-    The first process writes, and all have the lines, because a step depends on them.
+    The first process writes. All processes have the lines, because steps read them.
     """
 
     def __init__(self, folder: epath.Path, after: int):

@@ -1,0 +1,178 @@
+"""Examples as token ids: traces, solutions, right rollouts and rescued attempts."""
+
+import dataclasses
+import random
+from collections.abc import Callable, Sequence
+
+from fr import tasks
+from fr.config import OF_A_RUN, Config, TrainingConfig
+from fr.errors import UserError
+from fr.models import Model
+from fr.tasks.countdown_traces import TRACES
+from fr.tasks.task import worked_completion
+from fr.training.data import Example, Make
+from fr.training.past_runs import PastRun, fingerprint, hold_out, print_counts
+from fr.types import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Examples to learn from, and held-out examples to measure on.
+
+    Attributes:
+        make: (random generator, place) -> example.
+        total: Number of places.
+        held: Held-out examples.
+        inputs: Hashes of what was read, for `runs.stages`.
+    """
+
+    make: Make
+    total: int
+    held: list[Example]
+    inputs: dict = dataclasses.field(default_factory=dict)
+
+
+def examples_of(config: Config, training: TrainingConfig, model: Model) -> Examples:
+    """The examples that `training.source` names, as token ids of the model.
+
+    Args:
+        config: The whole configuration.
+        training: Settings of this training.
+        model: Encodes and decodes.
+
+    Returns:
+        The examples.
+
+    Raises:
+        UserError: The task has none, or one is longer than a packed row.
+    """
+    if training.source in OF_A_RUN:
+        return _of_a_run(config, training, model)
+    task = tasks.make(dataclasses.replace(config.task, shots=0))
+    writer = _writer(config, training)
+    encode = _encoder(model)
+    problems, prompts = task.problems("train"), {}
+
+    def example(chance: random.Random, problem: Problem) -> Example:
+        if problem.id not in prompts:
+            prompts[problem.id] = list(model.encode(task.prompt(problem)))
+        prompt = prompts[problem.id]
+        return [*prompt, *encode(writer(chance, problem)), model.stop_tokens[0]], len(
+            prompt
+        )
+
+    held = []
+    if training.eval_every:
+        some = task.problems("validation", training.eval_problems)
+        held = [
+            example(random.Random(f"{config.seed}/validation/{p.id}"), p) for p in some
+        ]
+    if not (problems and (held or not training.eval_every)):
+        raise UserError(
+            f"{config.task.name} has {len(problems)} training problems to learn from "
+            f"and {len(held)} validation problems to look at; set "
+            "config.task.split_shares, or config.training.eval_every = 0"
+        )
+    make = lambda chance, place: example(chance, problems[place])
+    # Traces are many: one of them shows that the tokenizer knows their words.
+    fixed = (
+        len(problems)
+        if training.source == "solutions" or config.task.name != "countdown"
+        else 1
+    )
+    lengths = [len(make(random.Random(0), place)[0]) for place in range(fixed)]
+    _check_lengths([*lengths, *(len(ids) for ids, _ in held)], training, "an example")
+    return Examples(make, len(problems), held)
+
+
+def _check_lengths(lengths: Sequence[int], training: TrainingConfig, what: str) -> None:
+    long = sum(length > training.sequence for length in lengths)
+    if long:
+        raise UserError(
+            f"{what} has {max(lengths)} tokens with its prompt, and {long} of "
+            f"{len(lengths)} are longer than config.training.sequence = "
+            f"{training.sequence}; raise it"
+        )
+
+
+def _writer(
+    config: Config, training: TrainingConfig
+) -> Callable[[random.Random, Problem], str]:
+    """The completion of a problem that is learnt, as text."""
+    kinds = [TRACES[kind] for kind, _ in training.traces]
+    shares = [share for _, share in training.traces]
+    parts = {config.task.name, *config.task.parts} - {"mixed"}
+    if training.source == "traces" and parts != {"countdown"}:
+        raise UserError(
+            f"config.task.name = {config.task.name!r} has no traces to train on; only "
+            "'countdown' has: set config.training.source = 'solutions'"
+        )
+
+    def write(chance: random.Random, problem: Problem) -> str:
+        if problem.task == "countdown":
+            kind = (
+                chance.choices(kinds, shares)[0]
+                if training.source != "solutions"
+                else TRACES["answer_first"]
+            )
+            return kind(chance, problem)
+        if not problem.answer:
+            raise UserError(
+                f"{problem.id}: problems of {problem.task} carry no solution and no "
+                "reference to learn from; set config.training.source = 'rollouts' and "
+                "config.training.run"
+            )
+        return worked_completion(
+            problem.meta.get("solution") or problem.meta.get("chain") or "",
+            problem.answer,
+        )
+
+    return write
+
+
+def _encoder(model: Model) -> Callable[[str], list[int]]:
+    """Ids of a completion; raises UserError if the tokenizer cannot encode it."""
+    begin = len(model.encode(""))  # some tokenizers put a token before every text
+    unknown = model.tokenizer.unk_token_id
+
+    def encode(text: str) -> list[int]:
+        ids = list(model.encode(text))[begin:]
+        if unknown is not None and unknown in ids:
+            raise UserError(
+                f"{model.name} has no token for a word of {text[:40]!r}; lower "
+                "config.task.largest or target, or train another model"
+            )
+        return ids
+
+    return encode
+
+
+def _of_a_run(config: Config, training: TrainingConfig, model: Model) -> Examples:
+    past = PastRun(config, model)
+    found = past.right() if training.source == "rollouts" else past.rescued()
+    if not found:
+        raise UserError(
+            f"config.training.run = {training.run!r} has no right, finished attempt to "
+            "learn from; ask more problems there, or set config.training.operators = "
+            "()"
+        )
+    away = hold_out((one.problem for one in found), config, training.eval_every > 0)
+    learnt = [one for one in found if one.problem not in away]
+    _check_lengths(
+        [len(one.ids) for one in found], training, "an attempt of config.training.run"
+    )
+    print_counts(
+        f"examples ({training.source})",
+        len(learnt),
+        (one.problem for one in learnt),
+        len(away),
+    )
+    example = lambda one: (one.ids, [*[False] * len(one.prompt), *one.learnt.tolist()])
+    ready = [example(one) for one in learnt]
+    held = [example(one) for one in found if one.problem in away]
+    return Examples(
+        lambda chance, place: ready[place],
+        len(ready),
+        held,
+        {"examples": fingerprint(found)},
+    )
