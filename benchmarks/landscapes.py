@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from fr.routing.profiles import FEATURES, OPERATORS, Profiles
+from fr.profiles import FEATURES, OPERATORS, Profiles
 from fr.routing.rule import RULE
 
 _ROLLOUTS = 16  # of a problem; the share that failed follows from retry's true rate

@@ -1,6 +1,6 @@
-r"""Pool several runs of scripts/intervene.py --policy: problems solved within a budget.
+r"""Pool several runs of scripts/intervene.py --router: problems solved within a budget.
 
-    python -m benchmarks.online_pooled --policy=schedule --against=one_order \
+    python -m benchmarks.online_pooled --router=schedule --against=one_order \
         --budgets=300,450,600 RUN RUN ...
 
 Forward tokens are counted from the first attempt on. Intervals resample questions, each
@@ -14,11 +14,11 @@ from etils import epath
 
 from fr import store
 from fr.pipeline.attempt_costs import forward_tokens
-from fr.routing.spending import affordable
 from fr.stats.bootstrap import estimate, percent, resample_weights
+from fr.stats.budget_curves import affordable
 from fr.types import RIGHT
 
-_POLICY = flags.DEFINE_string("policy", "schedule", "A folder of online/.")
+_ROUTER = flags.DEFINE_string("router", "schedule", "A folder of online/.")
 _AGAINST = flags.DEFINE_string("against", "one_order", "Its reference, another one.")
 _BUDGETS = flags.DEFINE_list(
     "budgets", ["300", "450", "600"], "Forward tokens per problem."
@@ -55,7 +55,7 @@ def main(runs: list[str]) -> None:
     """
     for budget in map(float, _BUDGETS.value):
         pairs = [
-            [_solved(run, name, budget) for name in (_POLICY.value, _AGAINST.value)]
+            [_solved(run, name, budget) for name in (_ROUTER.value, _AGAINST.value)]
             for run in runs[1:]
         ]
         for run, (policy, reference) in zip(runs[1:], pairs):
@@ -84,7 +84,7 @@ def main(runs: list[str]) -> None:
             ends = ", ".join(f"{percent(end):+.1f}" for end in gap.interval())
             rates = " ".join(
                 f"{name} {100 * share:.1f}"
-                for name, share in zip((_POLICY.value, _AGAINST.value), shares)
+                for name, share in zip((_ROUTER.value, _AGAINST.value), shares)
             )
             print(
                 f"{budget:5.0f} {names}: {gaps.size} problems, {rates}; "

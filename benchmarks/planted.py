@@ -10,7 +10,7 @@ make one cell per seed. Each cause has its own specialist there, so the baseline
 router is the best operator of each specialist, which reads no failure (column `model`);
 leaving a cell out leaves out one training run of every cause. Killed at any moment, the
 same command continues. Writes profiles.csv, profiles-K.csv of the first K failures
-alone (config.diagnosis.failures), causes.json, routing.json, plots/, head/ and
+alone (config.diagnosis.failures), causes.json, routing.json, plots/, router/ and
 report.html to --workdir.
 """
 
@@ -27,7 +27,8 @@ from fr.workdir import write_json
 
 cli.define_flags()
 flags.DEFINE_integer("jobs", 1, "Lineages that are made at one time.", lower_bound=1)
-flags.DEFINE_bool("head", True, "Train the learned heads and judge them too.")
+flags.DEFINE_bool("learned", True, "Train the learned routers and judge them too.")
+cli.rename_flags(head="learned")
 
 REPRODUCE = pathlib.Path(__file__).parents[1] / "scripts" / "reproduce.py"
 
@@ -50,10 +51,10 @@ def main() -> None:
     from fr.evaluation.study import claim
     from fr.pipeline.profile_tables import table_name
     from fr.pipeline.route import route
+    from fr.profiles import write_profiles
     from fr.report.page import write_page
     from fr.report.render import to_text
     from fr.report.tables import Section
-    from fr.routing.profiles import write_profiles
 
     workdir = epath.Path(given.workdir)
     claim(config, workdir)
@@ -81,7 +82,7 @@ def main() -> None:
     print(to_text(cause_tables(causes)), end="\n\n", flush=True)
 
     # --------------------------------------------------------------- routing
-    routing = route([workdir / "profiles.csv"], config, workdir, given.head, print)
+    routing = route([workdir / "profiles.csv"], config, workdir, given.learned, print)
     print("\n" + "\n\n".join(routing["tables"]))
     found = Section("Exploratory: planted causes", cause_tables(causes))
     write_page(workdir, config, [found])

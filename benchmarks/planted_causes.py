@@ -13,13 +13,11 @@ from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
 from fr.evaluation.study import unit
 from fr.interventions import OPERATORS
-from fr.routing.columns import FREE, read_columns, readable
-from fr.routing.folds import assign
-from fr.routing.pool import MODEL, QUESTION, Pool, make_pool
-from fr.routing.profiles import Profiles, read_profiles
-from fr.routing.recorded import join
+from fr.profiles import AXES, MODEL, QUESTION, Profiles, Recorded, read_profiles
+from fr.routing.columns import FREE, readable
+from fr.routing.data import RoutingData
+from fr.routing.summary import UNITS
 from fr.stats.bootstrap import (
-    HEADER,
     Estimate,
     Interval,
     clopper_pearson,
@@ -139,8 +137,26 @@ def _join(parts: dict[str, Profiles], seed: int) -> Profiles:
         **{name: stack(name) for name in ("n_failed", "features", "rates", "attempts")},
         extras=extras,
         excluded=sum(part.excluded for part in parts.values()),
-        recorded=None if None in recorded else join(recorded),
+        recorded=None if None in recorded else _join_attempts(recorded),
     )
+
+
+def _join_attempts(parts: Sequence[Recorded]) -> Recorded:
+    most = max(part.made.shape[2] for part in parts)
+
+    def stack(pick, fill):
+        wide = lambda values: np.pad(
+            values,
+            ((0, 0), (0, 0), (0, most - values.shape[2])),
+            constant_values=fill,
+        )
+        return np.concatenate([wide(pick(part)) for part in parts])
+
+    costs = {axis: stack(lambda p, a=axis: p.costs[a], np.nan) for axis in AXES}
+    made, right = (
+        stack(lambda p, n=name: getattr(p, n), False) for name in ("made", "right")
+    )
+    return Recorded(made, right, costs)
 
 
 def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
@@ -157,29 +173,30 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
     Returns:
         {causes, seeds, operators, outside, failed, rescue, diagnosis}.
     """
-    pool, draw = make_pool(cells), np.random.default_rng(config.seed)
+    data = RoutingData.build(cells, config)
+    draw = np.random.default_rng(config.seed)
     causes = [name for name, _ in config.study.arms]
     cause = np.array([causes.index(name) for p in cells for name in p.extras[CAUSE]])
     seeds = resample_weights(len(cells), config.routing.bootstrap, draw)
-    questions = resample_weights(pool.problem.max() + 1, config.routing.bootstrap, draw)
-    weights = seeds[:, pool.cell] * questions[:, pool.problem]
+    questions = resample_weights(data.problem.max() + 1, config.routing.bootstrap, draw)
+    weights = seeds[:, data.cell] * questions[:, data.problem]
     return {
-        **HEADER,
+        **UNITS,
         "causes": causes,
         "seeds": list(config.study.seeds),
-        "operators": list(pool.operators),
+        "operators": list(data.operators),
         "outside": [
             name
-            for name in pool.operators
+            for name in data.operators
             if name in OPERATORS and OPERATORS[name].uses_oracle
         ],
         "failed": {name: int((cause == i).sum()) for i, name in enumerate(causes)},
         "rescue": [
             row
             for i in range(len(causes))
-            for row in _rescue(pool, causes[i], cause == i, weights)
+            for row in _rescue(data, causes[i], cause == i, weights)
         ],
-        "diagnosis": _diagnoses(pool, cause, causes, weights, config),
+        "diagnosis": _diagnoses(data, cause, causes, weights, config),
     }
 
 
@@ -198,20 +215,20 @@ def told_early(cells: Sequence[Profiles], config: Config) -> dict:
 
 
 def _rescue(
-    pool: Pool, name: str, here: np.ndarray, weights: Float[np.ndarray, "R N"]
+    data: RoutingData, name: str, here: np.ndarray, weights: Float[np.ndarray, "R N"]
 ) -> list[dict]:
     """Rates of every operator on the failures of one cause, and their paired
     differences from retry.
     """
-    carried = len(pool.cells)
+    carried = len(data.cells)
     with np.errstate(invalid="ignore"):
-        rates = (weights[:, here] @ pool.rates[here]) / weights[:, here].sum(
+        rates = (weights[:, here] @ data.rates[here]) / weights[:, here].sum(
             axis=1, keepdims=True
         )
-    found = [estimate(rates[:, o], carried) for o in range(len(pool.operators))]
-    retry = found[pool.operators.index("retry")]
-    attempts = pool.attempts[here].sum(axis=0)
-    questions = len(np.unique(pool.problem[here]))
+    found = [estimate(rates[:, o], carried) for o in range(len(data.operators))]
+    retry = found[data.operators.index("retry")]
+    attempts = data.attempts[here].sum(axis=0)
+    questions = len(np.unique(data.problem[here]))
     return [
         {
             "cause": name,
@@ -222,28 +239,28 @@ def _rescue(
             if operator == "retry"
             else (found[o] - retry).percent().as_dict(),
         }
-        for o, operator in enumerate(pool.operators)
+        for o, operator in enumerate(data.operators)
     ]
 
 
 def _diagnoses(
-    pool: Pool,
+    data: RoutingData,
     cause,
     causes: list[str],
     weights: Float[np.ndarray, "R N"],
     config: Config,
 ) -> list[dict]:
     """Balanced accuracy and confusion by the columns read; needs two seeds."""
-    columns = read_columns(pool.cells)
-    every = np.ones(len(pool), bool)
-    fold = assign(pool, every, config.routing.folds, np.random.default_rng(config.seed))
+    columns = data.columns
+    every, rng = np.ones(len(data), bool), np.random.default_rng(config.seed)
+    fold = data.assign(every, config.routing.folds, rng)
     rows = []
     for title, reads in DIAGNOSES.items():
         names = [name for name in columns if readable(name, reads)]
-        if not names or len(pool.cells) < 2:
+        if not names or len(data.cells) < 2:
             continue
         told = tell_causes(
-            np.column_stack([columns[n] for n in names]), cause, pool.cell, fold
+            np.column_stack([columns[n] for n in names]), cause, data.cell, fold
         )
         shares = confusion(told, cause, len(causes), weights)
         accuracy = np.nanmean(np.diagonal(shares, axis1=1, axis2=2), axis=1)
@@ -251,13 +268,13 @@ def _diagnoses(
             told,
             cause,
             len(causes),
-            (pool.cell == np.arange(len(pool.cells))[:, None]) * 1.0,
+            (data.cell == np.arange(len(data.cells))[:, None]) * 1.0,
         )
         rows.append(
             {
                 "reads": title,
                 "columns": names,
-                "accuracy": estimate(accuracy, len(pool.cells)).percent().as_dict(),
+                "accuracy": estimate(accuracy, len(data.cells)).percent().as_dict(),
                 "by_seed": [
                     percent(np.nanmean(np.diagonal(share))) for share in by_seed
                 ],

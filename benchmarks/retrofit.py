@@ -14,7 +14,7 @@ from fr.errors import UserError
 from fr.interventions import OPERATORS
 from fr.pipeline.attempt_costs import recorded_attempts
 from fr.pipeline.profile_tables import deployment_weight, question_columns
-from fr.routing.profiles import WEIGHT, Profiles, read_profiles, write_profiles
+from fr.profiles import WEIGHT, Profiles, read_profiles, write_profiles
 from fr.workdir import PathLike
 
 

@@ -22,19 +22,19 @@ from benchmarks.retrofit import retrofit
 from fr import cli
 from fr.config import Config
 from fr.pipeline.profile_tables import table_name
-from fr.routing.cells import describe_cell
-from fr.routing.fixed import FIXED, LOOKUPS, attempt_prices, fixed_routes
-from fr.routing.folds import make_folds, resample_problems
-from fr.routing.learn import READS, train_head
-from fr.routing.outcomes import outcomes_of
-from fr.routing.policies import values_of
-from fr.routing.pool import make_pool, make_populations
-from fr.routing.profiles import read_cells, write_profiles
-from fr.routing.schedule_curves import judge_orders
-from fr.routing.schedules import train_order_head
+from fr.profiles import read_cells, write_profiles
+from fr.routing.baselines import look_up
+from fr.routing.budgets import outcomes_of
+from fr.routing.cell_summary import describe_population
+from fr.routing.data import Fold, RoutingData, resample_problems
+from fr.routing.evaluate import values_of
+from fr.routing.policies import LOOK_UPS, learned_policies
+from fr.routing.schedules import budget_target, judge_orders
+from fr.routing.training import fit_learned, train_router
 from fr.stats.bootstrap import estimate, percent
 from fr.workdir import write_json
 
+POLICIES = {policy.name: policy for policy in learned_policies(fit_learned)}
 PARTS = ("prices", "population", "attempt", "orders")
 # Which operators are left out, as in docs/results/planted.md.
 SETS = {
@@ -112,32 +112,33 @@ def _prices(config: Config, workdir: epath.Path) -> dict:
     after two failures.
     """
     cells = read_cells([workdir / table_name(2)])
-    pool = make_pool(cells)
-    plain = make_pool([dataclasses.replace(p, recorded=None) for p in cells])
-    drawn, means = outcomes_of(pool), outcomes_of(plain)
-    # Beyond a few thousand positions nothing is compared.
+    data = RoutingData.build(cells, config)
+    unrecorded = [dataclasses.replace(p, recorded=None) for p in cells]
+    drawn = outcomes_of(data)
+    means = outcomes_of(RoutingData.build(unrecorded, config))
+    # Beyond a few thousand forward tokens nothing is compared.
     budgets = drawn.budgets()
-    whole = np.tile(budgets, (len(pool), 1))
+    whole = np.tile(budgets, (len(data), 1))
     rows = []
-    for o, name in enumerate(pool.operators):
+    for o, name in enumerate(data.operators):
         truth = np.zeros(whole.shape)
         for c, profiles in enumerate(cells):
             costs, right = profiles.recorded.costs["forward"], profiles.recorded.right
-            here, own = np.flatnonzero(pool.cell == c), profiles.operators.index(name)
+            here, own = np.flatnonzero(data.cell == c), profiles.operators.index(name)
             truth[here] = [
                 _exact(costs[i, own], right[i, own], budgets)
                 for i in range(len(profiles))
             ]
         row = {"operator": name, "exact": [percent(x) for x in truth.mean(axis=0)]}
         for title, outcomes in (("mean prices", means), ("recorded", drawn)):
-            gap = outcomes.curve(outcomes.alone(o), whole).mean(axis=0) - truth.mean(
+            gap = outcomes.solved(outcomes.alone(o), whole).mean(axis=0) - truth.mean(
                 axis=0
             )
             row[title] = {"least": percent(gap.min()), "most": percent(gap.max())}
         row["stated error"] = percent(drawn.error(drawn.alone(o), whole))
         rows.append(row)
     return {
-        "problems": len(pool),
+        "problems": len(data),
         "budgets": [round(float(b), 1) for b in budgets],
         "operators": rows,
     }
@@ -148,26 +149,26 @@ def _population(config: Config, workdir: epath.Path) -> list[dict]:
     rows = []
     for first in config.diagnosis.failures:
         cells = read_cells([workdir / table_name(first)])
-        pool = make_pool(cells)
-        outcomes, o = outcomes_of(pool), pool.operators.index("retry")
-        budget = np.full(len(pool), 256.0)
-        solved = outcomes.solved(outcomes.alone(o), budget)
+        data = RoutingData.build(cells, config)
+        outcomes, o = outcomes_of(data), data.operators.index("retry")
+        budget = np.full((len(data), 1), 256.0)
+        solved = outcomes.solved(outcomes.alone(o), budget)[:, 0]
         whole = sum(len(p) + p.excluded for p in cells)
-        met = [describe_cell(p, config)["population"] for p in cells]
+        met = [describe_population(p) for p in cells]
         sizes = [len(p) + p.excluded for p in cells]
         rows.append(
             {
                 "failures": first,
-                "problems": len(pool),
-                "share": percent(len(pool) / whole),
+                "problems": len(data),
+                "share": percent(len(data) / whole),
                 "deployed": round(
                     float(np.average([m["deployed"] for m in met], weights=sizes)), 6
                 ),
                 "retry, an attempt": percent(
-                    np.average(pool.rates[:, o], weights=pool.weight)
+                    np.average(data.rates[:, o], weights=data.weight)
                 ),
-                "retry, an attempt, unweighted": percent(pool.rates[:, o].mean()),
-                "retry within 256": percent(np.average(solved, weights=pool.weight)),
+                "retry, an attempt, unweighted": percent(data.rates[:, o].mean()),
+                "retry within 256": percent(np.average(solved, weights=data.weight)),
                 "retry within 256, unweighted": percent(solved.mean()),
             }
         )
@@ -180,44 +181,33 @@ def _attempt(config: Config, workdir: epath.Path) -> list[dict]:
     """
     rows = []
     for title, without in SETS.items():
-        pool = make_pool(read_cells([workdir / "profiles.csv"], without))
-        everyone = make_populations(pool, [None] * len(pool.cells), config.routing)[
-            "all"
-        ]
-        folds = make_folds(
-            pool, "kfold", config.routing.folds, np.random.default_rng(config.seed)
+        data = RoutingData.build(
+            read_cells([workdir / "profiles.csv"], without), config
         )
-        heads = ("head", "head_question") if not without else ("head",)
-        routes = {name: np.full(len(pool), -1) for name in (*FIXED.values(), *heads)}
-        charged = attempt_prices(pool, 0.0)
-        for k, fold in enumerate(folds):
-            chosen = {
-                FIXED[by]: fixed_routes(pool, everyone, fold.train, charged, by)
-                for by in LOOKUPS
-            }
-            for name in heads:
+        data = dataclasses.replace(
+            data, config=dataclasses.replace(data.config, price=0.0)
+        )
+        learned = ("learned", "learned_question") if not without else ("learned",)
+        routes = {name: np.full(len(data), -1) for name in (*LOOK_UPS, *learned)}
+        for k, fold in enumerate(_folds(data, config)):
+            chosen = {n: look_up(data, fold.train, by) for n, by in LOOK_UPS.items()}
+            for name in learned:
+                table = data.reading(POLICIES[name].feature_groups)
                 stream = np.random.default_rng([config.seed, k])
-                chosen[name] = train_head(
-                    pool, everyone, fold.train, READS[name], config.routing, stream
-                )[1]
+                chosen[name] = train_router(table, fold.train, stream)[1].operator
             for name, choice in chosen.items():
                 routes[name][fold.test] = choice[fold.test]
-        values = {
-            name: values_of(everyone.values, route) for name, route in routes.items()
-        }
-        values["retry"] = pool.rates[:, pool.operators.index("retry")]
-        draw = np.random.default_rng(config.seed)
-        weights = resample_problems(
-            pool, np.arange(len(pool)), config.routing.bootstrap, draw
-        )
+        values = {name: values_of(data.values, route) for name, route in routes.items()}
+        values["retry"] = data.rates[:, data.operators.index("retry")]
+        weights = _resamples(data, config)
         weights /= weights.sum(axis=1, keepdims=True)
-        questions = len(np.unique(pool.problem))
+        questions = len(np.unique(data.problem))
         found = {
             name: estimate(weights @ value, questions) for name, value in values.items()
         }
-        row = {"operators": title, "problems": len(pool), "questions": questions}
+        row = {"operators": title, "problems": len(data), "questions": questions}
         row["rescued"] = {name: percent(e.value) for name, e in found.items()}
-        for name in heads:
+        for name in learned:
             for reference in ("best_fixed_per_cell", "best_fixed_per_model"):
                 gap = found[name] - found[reference]
                 ends = [percent(end) for end in gap.interval()]
@@ -229,24 +219,31 @@ def _attempt(config: Config, workdir: epath.Path) -> list[dict]:
 def _orders(config: Config, workdir: epath.Path) -> dict:
     """Orders at equal cost after two failures, without ancestor and outside truth."""
     cells = read_cells([workdir / table_name(2)], SETS["nor truth from outside"])
-    pool, routing = make_pool(cells), config.routing
-    outcomes = outcomes_of(pool)
-    folds = make_folds(pool, "kfold", routing.folds, np.random.default_rng(config.seed))
-    learned = lambda k, fold: train_order_head(
-        pool,
-        outcomes,
-        fold.train,
-        READS["head_free"],
-        routing,
-        np.random.default_rng([config.seed, k]),
-    )[1]
-    chosen = {"head_free": np.stack([learned(k, fold) for k, fold in enumerate(folds)])}
-    draw = np.random.default_rng(config.seed)
-    weights = resample_problems(pool, np.arange(len(pool)), routing.bootstrap, draw)
-    found = judge_orders(pool, outcomes, folds, chosen, weights)
-    return {
-        name: value for name, value in found.items() if name not in ("orders", "curve")
+    data = RoutingData.build(cells, config)
+    data = dataclasses.replace(data, resamples=_resamples(data, config))
+    outcomes, folds = outcomes_of(data), _folds(data, config)
+    policy = POLICIES["learned_free"]
+    target = budget_target(data, outcomes).reading(policy.feature_groups)
+    chosen = []
+    for k, fold in enumerate(folds):
+        stream = np.random.default_rng([config.seed, k])
+        chosen.append(train_router(target, fold.train, stream)[1].operator)
+    given = {"schedule_free": (policy.cost, np.stack(chosen))}
+    found, curves = judge_orders(data, outcomes, folds, given)
+    return {name: v for name, v in found.items() if name != "orders"} | {
+        "curves": curves
     }
+
+
+def _folds(data: RoutingData, config: Config) -> list[Fold]:
+    rng, count = np.random.default_rng(config.seed), config.routing.folds
+    fold = data.assign(np.ones(len(data), bool), count, rng)
+    return [Fold(fold != k, fold == k) for k in range(count)]
+
+
+def _resamples(data: RoutingData, config: Config) -> np.ndarray:
+    rng = np.random.default_rng(config.seed)
+    return resample_problems(data.problem, data.cell, config.routing.bootstrap, rng)
 
 
 if __name__ == "__main__":

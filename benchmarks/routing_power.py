@@ -15,16 +15,16 @@ import json
 import multiprocessing
 import os
 import pathlib
-import zlib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 
 from benchmarks.landscapes import Landscape, reader, simulate  # noqa: E402
-from fr.config import RoutingConfig  # noqa: E402
+from fr.config import Config, RoutingConfig  # noqa: E402
 from fr.routing.certify import certify  # noqa: E402
-from fr.routing.pool import make_pool, make_populations  # noqa: E402
+from fr.routing.data import RoutingData  # noqa: E402
+from fr.routing.policies import posterior_policies  # noqa: E402
 from fr.stats.interaction import interaction  # noqa: E402
 
 SPREAD = (-2.0, -1.0, 0.0, -0.5, -1.0)
@@ -122,21 +122,20 @@ def one_lift(landscape: Landscape, seed: int) -> dict[str, float]:
         The estimated lift, and 0/1 indicators of each claim.
     """
     found = simulate(landscape, np.random.default_rng([seed, 60]))
-    pool, config = make_pool([found.profiles]), RoutingConfig()
-    everyone = make_populations(pool, [None], config)["all"]
-    stream = lambda purpose: np.random.default_rng([seed, zlib.crc32(purpose.encode())])
-    told = certify(pool, everyone, config, stream, routers=("posterior",))[0]
-    lift, every = told["lift"], told["every"]
-    known = lift["low"] is not None
+    # A certified lift reads no halving and no resample.
+    config = Config(routing=RoutingConfig(splits=1, bootstrap=1), seed=seed)
+    data = RoutingData.build([found.profiles], config)
+    told = certify(posterior_policies()[:1], data)[0]
+    interval, every = told["interval"], told["every"]
+    known = interval["low"] is not None
     return {
-        "lift": lift["diff"],
-        "found": known and lift["low"] > 0,
-        "told": told["told"] <= 0.05,
+        "lift": interval["value"],
+        "found": known and interval["low"] > 0,
+        "told": told["columns_p"] <= 0.05,
         "certified": told["certified"],
-        "one_sided": known
-        and lift["diff"] > 0
-        and lift["p"] <= 0.1,  # at 5 %, as `every`
-        "lost": known and lift["high"] < 0,
+        # at 5 %, as `every`
+        "one_sided": known and interval["value"] > 0 and told["p"] <= 0.1,
+        "lost": known and interval["high"] < 0,
         "every": every is not None and every["p"] <= 0.05,
         "kept": told["kept"] / told["folds"],
     }

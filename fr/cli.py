@@ -19,6 +19,8 @@ from fr.errors import UserError, disk_error
 from fr.interrupts import Stopped
 from fr.registry import suggest
 
+_RENAMED: dict[str, str] = {}  # flags of this script: new name by old name
+
 
 def define_flags(model: bool = True) -> None:
     """Define `--config`, `--workdir`, and the flags of a run.
@@ -70,6 +72,15 @@ def define_flags(model: bool = True) -> None:
         )
 
 
+def rename_flags(**names: str) -> None:
+    """Refuse old flags with a line that gives the new name.
+
+    Args:
+        names: new name by old name.
+    """
+    _RENAMED.update(names)
+
+
 def require(**given) -> None:
     """Refuse missing flags.
 
@@ -117,6 +128,7 @@ def run(main: Callable[[], None]) -> None:
         try:
             if _asks_help(argv):
                 _help(any("full" in word for word in argv[1:] if word.startswith("-")))
+            _check_renamed(argv)
             _check_settings(argv)
             rest = flags.FLAGS(list(argv))
             # config_flags reports a missing file only when the config is read.
@@ -243,6 +255,14 @@ def _help(full: bool) -> None:
             print(f"  --{flag.name}: {' '.join(str(flag.help).split())}{default}")
     print(f"\n{texts.settings_text()}\n\n{texts.names_text()}")
     sys.exit(0)
+
+
+def _check_renamed(argv: Sequence[str]) -> None:
+    for word in argv[1:]:
+        name = word.lstrip("-").partition("=")[0] if word.startswith("-") else ""
+        for old in (name, name.removeprefix("no")):
+            if old in _RENAMED:
+                raise UserError(f"--{old} is now --{_RENAMED[old]}")
 
 
 def _check_settings(argv: Sequence[str]) -> None:

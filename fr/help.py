@@ -44,7 +44,7 @@ def names_text() -> str:
     """
     groups = {title: registered(room, how) for title, (room, how) in _NAMES.items()}
     groups["algorithms (config.algorithm)"] = list(ALGORITHMS)
-    groups["policies (--policy)"] = _policies()
+    groups["routers (--router)"] = _routers()
     groups["stages (--redo)"] = list(STAGES)
     return "\n".join(
         [
@@ -114,17 +114,17 @@ def _values(node: ast.expr, known: dict[str, str], tree: ast.Module) -> list[str
     return []
 
 
-def _policies() -> list[str]:
-    tree = ast.parse((_ROOT / "routing" / "router.py").read_text())
+def _routers() -> list[str]:
+    tree = ast.parse((_ROOT / "routing" / "routers.py").read_text())
     order = _constants(ast.parse((_ROOT / "routing" / "schedules.py").read_text()))
     known = order | _constants(tree)
     for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "POLICIES":
-            return [_policy(each, known) for each in node.value.elts]
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROUTERS":
+            return [_router(each, known) for each in node.value.elts]
     return []
 
 
-def _policy(node: ast.expr, known: dict[str, str]) -> str:
+def _router(node: ast.expr, known: dict[str, str]) -> str:
     if isinstance(node, ast.JoinedStr):
         parts = (
             p.value if isinstance(p, ast.Constant) else known[p.value.id]

@@ -1,15 +1,15 @@
-"""Labels, the training-free rule, the learned head, their baselines and intervals, from problem-level profiles;
-needs no model.
+"""Routing of failures from problem-level profiles: labels, routers, baselines, intervals.
 
     python scripts/route.py --profiles=a.csv,b.csv --workdir=/tmp/route
 
-Without --profiles it reads the profiles.csv that diagnose and intervene left in --workdir. With --nohead nothing
-is trained. With --declare what will be compared is written down, hashed and dated, and nothing is read: the same
-command without it says whether that was before the outcomes.
+Needs no model. Without --profiles it reads the profiles.csv that diagnose and intervene
+left in --workdir. With --nolearned nothing is trained. With --declare what will be
+compared is written down, hashed and dated, and nothing is read: the same command without
+it says whether that was before the outcomes.
 
-What an earlier run has learned is judged on other failures, as it is, with
+The routers of an earlier run are judged on other failures, as they are, with
 
-    python scripts/route.py --profiles=grpo.csv --frozen=/tmp/route_sft --workdir=/tmp/sft_to_grpo
+    python scripts/route.py --profiles=grpo.csv --frozen=/tmp/sft --workdir=/tmp/transfer
 """
 
 from absl import flags
@@ -19,19 +19,18 @@ from fr import cli
 from fr.config import Config
 
 cli.define_flags(model=False)
+flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: that of --workdir.")
 flags.DEFINE_list(
-    "profiles", None, "Profile tables (CSV); default: profiles.csv of --workdir."
+    "without", [], "Operators to leave out, such as those that are told truth."
 )
-flags.DEFINE_list(
-    "without", [], "Operators to leave out, such as those that use truth from outside."
-)
-flags.DEFINE_bool("head", True, "Train the learned heads and judge them too.")
+flags.DEFINE_bool("learned", True, "Train the learned routers and judge them too.")
 flags.DEFINE_bool(
-    "declare", False, "Write declaration.json and stop: before the profiles are there."
+    "declare", False, "Write declaration.json and stop, without profiles."
 )
 flags.DEFINE_string(
-    "frozen", None, "The --workdir of another run, whose head and rule are judged here."
+    "frozen", None, "The --workdir of a run whose routers are judged here."
 )
+cli.rename_flags(head="learned")
 
 
 def main() -> None:
@@ -45,15 +44,14 @@ def main() -> None:
 
     files = given.profiles or [epath.Path(given.workdir) / "profiles.csv"]
     if given.declare:
-        content = declared_of(files, config, given.head, given.without, given.frozen)
+        content = declared_of(files, config, given.learned, given.without, given.frozen)
         declaration = declare(given.workdir, content, files)
         record(given.workdir, declaration)
         print(declaration)
         return
     announce = lambda text: print(text, end="\n\n", flush=True)
-    result = route(
-        files, config, given.workdir, given.head, announce, given.without, given.frozen
-    )
+    where = given.workdir, given.learned, announce, given.without, given.frozen
+    result = route(files, config, *where)
     print("\n\n".join(result["tables"]))
     write_page(given.workdir, config)
     print(f"\n  report.html, routing.json and plots/ are in {given.workdir}")

@@ -2,7 +2,11 @@
 
 import numpy as np
 
-from fr.routing.profiles import OPERATORS, Profiles
+from fr.config import Config, RoutingConfig
+from fr.profiles import OPERATORS, Profiles
+from fr.routing.data import RoutingData
+from fr.routing.policies import all_policies
+from fr.routing.summary import summarise
 
 
 def make(
@@ -43,3 +47,19 @@ def make(
             for name, value in extras.items()
         },
     )
+
+
+def routing_data(*cells, routing=RoutingConfig(), seed=0) -> RoutingData:
+    """The cells as one table of routing."""
+    return RoutingData.build(cells, Config(routing=routing, seed=seed))
+
+
+def summary_of(*cells, routing=RoutingConfig(), learned=False) -> dict:
+    """What routing.json says of the cells."""
+    data = routing_data(*cells, routing=routing)
+    return summarise(data, all_policies(data, learned))
+
+
+def rows_of(rows, **where) -> list[dict]:
+    """Rows of a table with these values; None stands for an absent field."""
+    return [r for r in rows if all(r.get(name) == value for name, value in where.items())]

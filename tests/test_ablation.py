@@ -4,20 +4,23 @@ import dataclasses
 
 import numpy as np
 import pytest
+from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.report.render import render
-from fr.routing.ablation import ablate
-from fr.routing.pool import make_pool, make_populations
+from fr.routing.policies import learned_policies
+from fr.routing.summary import ablate
+from fr.routing.training import fit_learned
 
-QUICK = RoutingConfig(bootstrap=500, folds=3, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01))
+QUICK = RoutingConfig(
+    bootstrap=500, folds=3, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01), splits=2
+)
 
 
 def rows_of(profiles, routing=QUICK) -> dict[str, dict]:
-    pool = make_pool([profiles])
-    everyone = make_populations(pool, [None], routing)["all"]
-    return {row["group"]: row for row in ablate(pool, everyone, routing, lambda _: np.random.default_rng(3))}
+    data = routing_data(profiles, routing=routing, seed=3)
+    return {row["group"]: row for row in ablate(data, learned_policies(fit_learned))}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def test_the_group_that_tells_is_the_one_that_adds_and_is_missed(planted):
     ):
         assert row[key]["low"] > 5
     for group in ("entropy", "repetition"):
-        assert all(abs(rows[group][key]["diff"]) < 3 for key in ("added", "left_out"))
+        assert all(abs(rows[group][key]["value"]) < 3 for key in ("added", "left_out"))
 
 
 def test_one_group_alone_is_told_by_the_comparisons_and_few_problems_by_nobody(planted):

@@ -107,3 +107,7 @@ def _offered(room: str, name: str) -> set[str]:
 
 def test_the_walk_from_a_config_to_a_training_step():
     check_walk(diagrams()[2], files=15, returns=6)
+
+
+def test_the_walk_from_profiles_to_a_routing_decision():
+    check_walk(diagrams()[3], files=10, returns=5)

@@ -11,8 +11,8 @@ from fr.config import Config, RoutingConfig
 from fr.diagnosis.classifiers import CLASSIFIERS, fold_accuracy, leave_run_out
 from fr.evaluation import method_audit as rooms
 from fr.evaluation.method_audit import audit, training_method, training_run
+from fr.profiles import read_cells
 from fr.report.render import render
-from fr.routing.profiles import read_cells
 
 RELEASED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "failure_profiles"
 METHODS = ("sft",) * 4 + ("grpo",) * 4

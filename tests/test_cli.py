@@ -205,10 +205,10 @@ def test_help_lists_every_setting_and_name_without_jax(flag):
 
 def test_the_names_of_the_help_are_those_that_are_registered():
     from fr.config import Config, TaskConfig
-    from fr.help import _fields, _policies, registered
+    from fr.help import _fields, _routers, registered
     from fr.interventions import OPERATORS
     from fr.rewards import TERMS
-    from fr.routing.router import POLICIES
+    from fr.routing.routers import ROUTERS
     from fr.tasks import make
     from fr.tasks.countdown_traces import TRACES
     from fr.tasks.task import TASKS
@@ -220,8 +220,10 @@ def test_the_names_of_the_help_are_those_that_are_registered():
         name for name in TERMS if "." not in name
     } - {"mine"}
     assert set(registered("tasks", "TRACES.register")) == set(TRACES)
-    assert tuple(_policies()) == POLICIES
-    assert not [name for name, _, meaning in _fields(Config(), "config") if not meaning]
+    assert tuple(_routers()) == ROUTERS
+    assert not [
+        name for name, _, meaning in _fields(Config(), "config") if not meaning
+    ]
 
 
 # What makes several runs of one config, each in a process and a folder of its own.

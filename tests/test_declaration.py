@@ -10,8 +10,8 @@ from fr.config import Config, RoutingConfig
 from fr.errors import UserError
 from fr.evaluation.study import declared_of as study_declared
 from fr.pipeline.route import declared_of, route
+from fr.profiles import write_profiles
 from fr.report.page import write_page
-from fr.routing.profiles import write_profiles
 from fr.runs.declaration import DECLARATION, declare, record, restore
 
 

@@ -21,10 +21,11 @@ from test_stages import BASE
 from fr import workdir
 from fr.errors import UserError
 from fr.metrics import MetricsWriter, read_lines
-from fr.routing.profiles import OPERATORS, Profiles, read_profiles, write_profiles
-from fr.routing.router import _orders, write_orders
-from fr.routing.shrink import Shrinkage
-from fr.routing.trained import ANYWHERE, Head
+from fr.profiles import OPERATORS, Profiles, read_profiles, write_profiles
+from fr.routing.learned import LearnedRouter
+from fr.routing.posterior import ANYWHERE
+from fr.routing.routers import _read_orders, write_orders
+from fr.routing.safe_deviation import SafeDeviation
 from fr.runs import plans, stages
 
 SECONDS, ROOM = (
@@ -60,7 +61,7 @@ def _table(folder: pathlib.Path) -> None:
     write_profiles(folder / "profiles.csv", [cell])
 
 
-def _head(folder: pathlib.Path) -> None:
+def _router(folder: pathlib.Path) -> None:
     params = {
         "params": {
             "rates": {
@@ -69,7 +70,7 @@ def _head(folder: pathlib.Path) -> None:
         }
     }
     known = {"spread": (0.1, 0.2), "logit_dispersion": (None, None)}
-    Head(
+    LearnedRouter(
         operators=("retry", "hot"),
         columns=("spread", "logit_dispersion"),
         prompt=(("cell m|t", 0.5), ("family t", 0.5)),
@@ -77,7 +78,7 @@ def _head(folder: pathlib.Path) -> None:
         families={"m|t": "t"},
         gains={"m|t": (0.1, 0.2, 0.0), ANYWHERE: (0.1, None, 0.0)},
         prices=(0.0, 0.0, 0.0),
-        shrinkage=Shrinkage(np.array([0.5, 0.25]), np.inf, 1),
+        deviation=SafeDeviation(np.array([0.5, 0.25]), np.inf, 1),
         hidden=0,
         questions=("a", "b"),
         params=params,
@@ -85,7 +86,7 @@ def _head(folder: pathlib.Path) -> None:
 
 
 def _with_orders(folder: pathlib.Path) -> None:
-    _head(folder)
+    _router(folder)
     write_orders(folder, {ANYWHERE: {"one_order": ["hot", "retry"]}})
 
 
@@ -110,9 +111,9 @@ FORMATS = {
     "table": Format(
         _table, "profiles.csv", lambda f: read_profiles(f / "profiles.csv"), False
     ),
-    "head": Format(_head, "head.json", Head.restore, True),
-    "orders": Format(_with_orders, "orders.json", _orders, True),
-    "head under orders": Format(_with_orders, "head.json", _orders, True),
+    "router": Format(_router, "router.json", LearnedRouter.restore, True),
+    "orders": Format(_with_orders, "orders.json", _read_orders, True),
+    "router under orders": Format(_with_orders, "router.json", _read_orders, True),
     "stages": Format(_stages, stages.FILE, stages.read_stages, True),
     "plan": Format(
         lambda f: make(f / "rows", asked(*"abcdefg")),

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
-from fr.config import Config, RoutingConfig
-from fr.routing.interaction import describe_interaction
-from fr.routing.profiles import OPERATORS
+from fr.config import RoutingConfig
+from fr.profiles import OPERATORS
+from fr.routing.cell_summary import describe_interaction
 from fr.stats.interaction import _Null, interaction
 
 
@@ -80,10 +81,9 @@ def test_a_deterministic_operator_is_left_out_and_said_to_be():
         2, size=60
     )  # right or not, on each problem
     told = dataclasses.replace(profiles, rates=rates, deterministic=("dense_steer",))
-    config = Config(routing=RoutingConfig(nulls=99))
-    found, other = describe_interaction(
-        [told, dataclasses.replace(told, cell="b|y")], config
-    )
+    quick = RoutingConfig(nulls=99, splits=2, bootstrap=10)
+    tested = lambda *cells: describe_interaction(routing_data(*cells, routing=quick))
+    found, other = tested(told, dataclasses.replace(told, cell="b|y"))
     assert (
         found["left_out"] == ["dense_steer"]
         and found["p"] > 0.05
@@ -92,9 +92,9 @@ def test_a_deterministic_operator_is_left_out_and_said_to_be():
     assert found["p_holm"] >= found["p"] and other["cell"] == "b|y"
     rates[:, : dense - 1] = 0.5
     once = dataclasses.replace(told, attempts=np.ones_like(told.attempts))
-    assert "needs two operators" in describe_interaction([once], config)[0]["why"]
+    assert "needs two operators" in tested(once)[0]["why"]
     free = dataclasses.replace(told, deterministic=())
-    assert describe_interaction([free], config)[0]["p"] <= 0.05
+    assert tested(free)[0]["p"] <= 0.05
 
 
 @pytest.mark.slow

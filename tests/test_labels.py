@@ -13,8 +13,7 @@ from fr.diagnosis.labels import (
     permute_attempts,
     unreached,
 )
-from fr.routing.attempts import successes
-from fr.routing.profiles import OPERATORS
+from fr.profiles import OPERATORS
 
 
 def names(rates, operators=OPERATORS):
@@ -85,7 +84,7 @@ def test_permuting_keeps_successes_and_stays_within_counts():
 
 
 def null_of(profiles, draws=200):
-    correct = successes(profiles.rates, profiles.attempts)
+    correct = profiles.successes
     rng = np.random.default_rng(1)
     return permutation_null(
         correct, profiles.attempts, profiles.operators, 0.05, 0.5, draws, rng

@@ -4,14 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
-from fr.routing.compare import EVERYWHERE, compare
-from fr.routing.fixed import redone_look_ups
-from fr.routing.folds import make_folds, resample_problems
-from fr.routing.policies import out_of_fold, values_of
-from fr.routing.pool import make_pool, make_populations
+from fr.routing.baselines import resampled_look_up
+from fr.routing.data import EVERYWHERE, resample_problems
+from fr.routing.evaluate import choose_out_of_fold, evaluate, values_of
+from fr.routing.policies import all_policies, rule_policies
 from fr.stats.bootstrap import estimate
 
 QUICK = RoutingConfig(
@@ -21,18 +21,17 @@ PLANTED = Landscape(problems=240, attempts=10, effect=2.0, blur=0.3)
 NOTHING = Landscape(problems=120, attempts=10, pair_sd=0.5)
 
 
-def judged(profiles, seed=0, heads=True, protocol="kfold"):
+def judged(profiles, seed=0, learned=True, protocol="kfold"):
     """{(policy, reference): row} of one table under one protocol, all failed problems."""
-    pool = make_pool([profiles])
-    everyone = {"all": make_populations(pool, [None], QUICK)["all"]}
-    found, _ = compare(pool, everyone, QUICK, lambda purpose: np.random.default_rng(seed), heads)
-    rows = [r for r in found["comparisons"] if r["cell"] == EVERYWHERE and r["protocol"] == protocol]
-    return {(r["policy"], r["reference"]): r for r in rows}
+    data = routing_data(profiles, routing=QUICK, seed=seed)
+    data.populations.pop("steerable"), data.populations.pop("steerable_halves")
+    rows = evaluate(all_policies(data, learned), data, [protocol]).rows
+    return {(r.policy, r.reference): r for r in rows if r.cell == EVERYWHERE and r.reference}
 
 
 def won(row):
     """Whether the interval lies above 0; equal choices have none."""
-    return row["low"] is not None and row["low"] > 0
+    return row.interval.low is not None and row.interval.low > 0
 
 
 def with_shuffled_features(profiles, seed=0):
@@ -44,38 +43,38 @@ def test_the_planted_lift_is_recovered_and_lost_when_features_are_permuted():
     found = simulate(PLANTED, np.random.default_rng(0))
     truth = 100 * found.lift(found.best)
     rows = judged(found.profiles)
-    gain = rows["head", "best_fixed_per_model"]
-    assert truth > 10 and gain["low"] > 5 and rows["posterior", "best_fixed_per_model"]["low"] > 5
+    gain = rows["learned", "best_fixed_per_model"]
+    assert truth > 10 and gain.interval.low > 5 and rows["posterior", "best_fixed_per_model"].interval.low > 5
     assert not won(rows["posterior_permuted", "best_fixed_per_model"])
     # What is lost on the way from the planted policy to one learned of blurred features is little.
-    assert 0.6 * truth < gain["diff"] < truth + 5
-    for reference in ("permuted", "head_nuisances", "head_prompt", "head_permuted"):
-        assert rows["head", reference]["low"] > 5, reference
-    trained_on_noise = rows["head_permuted", "best_fixed_per_model"]
-    assert not won(trained_on_noise) and abs(trained_on_noise["diff"]) < 3
-    assert rows["head", "best_fixed_per_model"]["p_holm"] < 0.05
-    lost = judged(with_shuffled_features(found.profiles))["head", "best_fixed_per_model"]
-    assert not won(lost) and abs(lost["diff"]) < 3
+    assert 0.6 * truth < gain.interval.value < truth + 5
+    for reference in ("permuted", "learned_nuisances", "learned_prompt", "learned_permuted"):
+        assert rows["learned", reference].interval.low > 5, reference
+    trained_on_noise = rows["learned_permuted", "best_fixed_per_model"]
+    assert not won(trained_on_noise) and abs(trained_on_noise.interval.value) < 3
+    assert rows["learned", "best_fixed_per_model"].p_holm < 0.05
+    lost = judged(with_shuffled_features(found.profiles))["learned", "best_fixed_per_model"]
+    assert not won(lost) and abs(lost.interval.value) < 3
 
 
 @pytest.mark.parametrize("objective", ["rescue", "binomial"])
 def test_both_objectives_find_an_effect(objective, monkeypatch):
     monkeypatch.setitem(globals(), "QUICK", dataclasses.replace(QUICK, objective=objective, hidden=4))
     found = simulate(dataclasses.replace(PLANTED, effect=3.0), np.random.default_rng(1))
-    assert judged(found.profiles)["head", "best_fixed_per_model"]["low"] > 5
+    assert judged(found.profiles)["learned", "best_fixed_per_model"].interval.low > 5
 
 
 def test_without_signal_nobody_wins_and_the_head_does_not_lose():
-    gains = {"posterior": [], "head": [], "rule": [], "head_nuisances": []}
+    gains = {"posterior": [], "learned": [], "rule": [], "learned_nuisances": []}
     wins = 0
     for seed in range(12):
         rows = judged(simulate(NOTHING, np.random.default_rng(seed)).profiles, seed)
         for policy in gains:
             row = rows[policy, "best_fixed_per_model"]
-            gains[policy].append(row["diff"])
+            gains[policy].append(row.interval.value)
             wins += won(row)
     assert wins <= 2, gains
-    assert np.mean(gains["head"]) > -0.5 and min(gains["head"]) > -4, gains
+    assert np.mean(gains["learned"]) > -0.5 and min(gains["learned"]) > -4, gains
 
 
 def covers(landscape, simulations, seed):
@@ -87,10 +86,11 @@ def covers(landscape, simulations, seed):
     held = 0
     for _ in range(simulations):
         found = simulate(landscape, rng)
-        pool = make_pool([found.profiles])
-        gap = values_of(pool.rates, found.best) - pool.rates[:, 0]
-        weights = resample_problems(pool, np.arange(len(pool)), 400, rng)
-        low, high = estimate(weights @ gap / len(pool), len(pool)).interval()
+        rates, count = found.profiles.rates, len(found.profiles)
+        gap = values_of(rates, found.best) - rates[:, 0]
+        problem, cell = np.arange(count), np.zeros(count, int)
+        weights = resample_problems(problem, cell, 400, rng)
+        low, high = estimate(weights @ gap / count, count).interval()
         held += low <= truth <= high
     return held / simulations
 
@@ -99,15 +99,15 @@ def covers_out_of_fold(landscape, simulations, seed):
     """The same of the rule minus the look-up, which is chosen out of fold, where all operators are alike."""
     rng = np.random.default_rng(seed)
     held = 0
+    few = dataclasses.replace(QUICK, splits=1, bootstrap=400)
     for _ in range(simulations):
-        pool = make_pool([simulate(landscape, rng).profiles])
-        everyone = make_populations(pool, [None], QUICK)["all"]
-        folds = make_folds(pool, "kfold", QUICK.folds, rng)
-        routes, _ = out_of_fold(pool, everyone, folds, QUICK, rng, heads=False)
-        weights = resample_problems(pool, np.arange(len(pool)), 400, rng)
-        looked_up = redone_look_ups(pool, everyone, folds, weights, np.zeros(5))[0]
-        gap = (weights @ values_of(pool.rates, routes["rule"]) - looked_up) / len(pool)
-        low, high = estimate(gap, len(pool)).interval()
+        profiles = simulate(landscape, rng).profiles
+        data = routing_data(profiles, routing=few, seed=int(rng.integers(2**31)))
+        folds, rule = data.folds("kfold"), rule_policies()[:1]
+        choices = choose_out_of_fold(rule, data, folds, rng)
+        looked_up = resampled_look_up(data, folds, data.resamples, "cell")[0]
+        gave = data.resamples @ values_of(data.rates, choices[rule[0]].operator)
+        low, high = estimate((gave - looked_up) / len(data), len(data)).interval()
         held += low <= 0 <= high
     return held / simulations
 

@@ -15,7 +15,7 @@ STEPS = [
     {"types"},
     {"store_columns", "workdir"},
     {"locks", "metrics", "compile_cache", "store"},
-    {"tasks", "models"},
+    {"profiles", "tasks", "models"},
     {"sampling"},
     {"diagnosis"},
     {"interventions", "routing", "rewards"},
@@ -100,31 +100,20 @@ def test_sampling_sees_only_tokens():
 
 
 def test_routing_and_the_store_need_no_jax():
-    """But for the learned head: its model is jax, and who trains or keeps one imports it when asked to."""
-    light = ("routing", "store", "files", "prompts", "workdir", "config", "cli")
+    """But for the training of a learned router, which one function imports when asked."""
+    light = ("routing", "profiles", "stats", "store", "files", "prompts", "workdir", "config", "cli")
     files = [path for path, room in rooms().items() if room in light]
     files += [path for path in [ROOT / "scripts" / "route.py"] if path.exists()]
     heavy = {"jax", "flax", "optax", "orbax", "chex"}
-    found = {
+    training = ROOT / "fr" / "routing" / "training.py"
+    assert not [path for path in files if path != training and names_of(path) & heavy]
+    local = [
         (path.name, name)
-        for path in files
-        if path.name != "head.py"
-        for name in names_of(path) & heavy
-    }
-    assert found == {("learn.py", "jax"), ("trained.py", "jax")}
-    for name in ("learn", "trained"):
-        at_once = {
-            n.split(".")[0]
-            for _, n in imports(ROOT / f"fr/routing/{name}.py", within=False)
-        }
-        assert not at_once & heavy
-    eager = [
-        path
-        for path in files
-        for _, name in imports(path, within=False)
-        if name == "fr.routing.head"
+        for path, room in rooms().items()
+        if room == "routing"
+        for name in {n for _, n in imports(path)} - {n for _, n in imports(path, within=False)}
     ]
-    assert not eager
+    assert local == [("policies.py", "fr.routing.training.fit_learned")]
 
 
 def test_the_check_itself_sees_an_arrow_that_runs_back(tmp_path):

@@ -6,16 +6,16 @@ import zlib
 
 import numpy as np
 import pytest
+from synthetic_profiles import routing_data
 
 from fr import store
 from fr.config import Config, InterventionConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.intervene import intervene
+from fr.pipeline.online import open_router
 from fr.pipeline.sample import sample
-from fr.pipeline.spending import open_router
-from fr.routing.pool import make_pool
-from fr.routing.profiles import read_profiles
+from fr.profiles import read_profiles
 from fr.runs.run import Run, check_chat
 from fr.sampling.devices import Devices
 from fr.tasks import make
@@ -85,7 +85,7 @@ def test_every_part_is_a_cell_of_its_own_problems(done):
 def test_the_parts_are_the_families_that_routing_compares(done):
     cells = read_profiles(done[0].workdir / "profiles.csv")
     assert (
-        make_pool(cells).families == PARTS
+        routing_data(*cells).families == PARTS
     )  # a best fixed operator of each, and one to leave out at a time
 
 
@@ -94,7 +94,7 @@ def test_online_only_a_policy_that_reads_nothing_routes_a_mixture(done):
     assert open_router(run, "fixed:hot", None, None).choose({}) == "hot"
     with pytest.raises(
         UserError,
-        match="--policy=rule routes failures of one task .* sums, letters, gcd; set",
+        match="--router=rule routes failures of one task .* sums, letters, gcd; set",
     ):
         open_router(run, "rule", None, None)
 

@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+from synthetic_profiles import rows_of
 
 from fr import store
 from fr.config import (
@@ -18,17 +19,17 @@ from fr.config import (
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.errors import UserError
-from fr.pipeline.online import attempt_online, reads_ancestor
-from fr.pipeline.spending import route_online
+from fr.pipeline.online import attempt_online, reads_ancestor, route_online
+from fr.profiles import FEATURES, Profiles
 from fr.report.render import render
-from fr.routing import router as routers
-from fr.routing.profiles import FEATURES, Profiles
-from fr.routing.router import Router, fixed_router, load_router
-from fr.routing.rule import ZStatistics, rule_policy
-from fr.routing.spending import curve
+from fr.routing import routers
+from fr.routing.routers import Router, fixed_router, load_router
+from fr.routing.rule import ZStatistics, make_rule
 from fr.runs.attempts import make_attempts, plan_attempt
 from fr.runs.run import Run
 from fr.sampling.devices import Devices
+from fr.stats.bootstrap import resample_weights
+from fr.stats.budget_curves import spent_curves
 from fr.stats.pass_at_k import plurality, surest, weighted
 from fr.tasks.countdown import Countdown
 from fr.types import RIGHT, ROLLOUT, WRONG
@@ -166,15 +167,18 @@ def test_without_a_verifier_no_grade_decides(make_run):
 
 def test_the_table_of_a_policy_that_is_its_own_reference(make_run):
     summary = route_online(make_run(), fixed_router("retry"))
-    assert summary["curve"][0]["minus"] == {} and summary["problems"] == 7
+    assert summary["schema"] == 2 and summary["problems"] == 7
+    assert not [row for row in summary["curves"] if "reference" in row]
     assert "retry" in render("online", summary)
 
 
 def test_a_policy_is_held_against_another(make_run):
     hot, restart = fixed_router("hot"), fixed_router("prefix_restart")
     summary = route_online(make_run(), hot, restart)
-    assert summary["reference"] == restart.name and set(summary["curve"][0]["minus"]) == {hot.name}
-    assert f"{restart.name}," in render("online", summary)
+    assert summary["reference"] == restart.name and summary["router"] == hot.name
+    compared = {(row["policy"], row["reference"]) for row in summary["curves"] if "reference" in row}
+    assert compared == {(hot.name, restart.name)}
+    assert restart.name in render("online", summary)
 
 
 def test_a_router_may_stop(make_run):
@@ -187,7 +191,7 @@ def test_a_router_may_stop(make_run):
 @pytest.mark.parametrize("column, probed", [("entropy_mean", False), ("confidence_last", True)])
 def test_probes_are_made_for_a_router_that_reads_them(make_run, monkeypatch, column, probed):
     asked = []  # an untrained model has no answers that could be probed
-    monkeypatch.setattr("fr.pipeline.online.probe", lambda *given: asked.append(given))
+    monkeypatch.setattr("fr.pipeline.online.build_probe", lambda *given: asked.append(given))
     run = make_run()
     sampling = dataclasses.replace(run.config.sampling, probe_cuts=3)
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, sampling=sampling))
@@ -216,18 +220,24 @@ def test_a_curve_by_hand():
     a = [(np.array([10.0, 10, 10]), well(2)), (np.array([10.0, 10, 10]), well(9))]
     b = [(np.array([20.0, 20]), well(1)), (np.array([20.0, 20]), well(2))]
     complete = {"a": np.array([True, False]), "b": np.array([True, True])}
-    rows = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0))
+    weights = resample_weights(2, 20, np.random.default_rng(0)) / 2
+    curve = lambda declared=0.0: spent_curves({"a": a, "b": b}, "b", complete, weights, declared)
+    value = lambda rows, **where: [row["interval"]["value"] for row in rows_of(rows, **where)]
+    rows = curve()
+    own = rows_of(rows, policy="b")
     # From b's first attempt to where a has spent all on its second problem.
-    assert [rows[0]["budget"], rows[-1]["budget"]] == pytest.approx([20, 30])
-    assert rows[0]["share"] == {"a": 50.0, "b": 50.0} and rows[0]["minus"]["a"]["mean"] == 0.0
-    assert not any(row["declared"] for row in rows)
-    told = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0), declared=25.0)
-    assert [row["budget"] for row in told if row["declared"]] == [25.0] and len(told) == len(rows) + 1
-    beyond = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0), declared=500.0)
-    assert not any(row["declared"] for row in beyond)
+    assert [own[0]["budget"], own[-1]["budget"]] == pytest.approx([20, 30])
+    assert value(rows, policy="a", reference=None)[0] == value(rows, policy="b")[0] == 50.0
+    assert value(rows, policy="a", reference="b")[0] == 0.0
+    assert not rows_of(rows, declared=True)
+    told = curve(25.0)
+    assert {row["budget"] for row in rows_of(told, declared=True)} == {25.0}
+    assert len(rows_of(told, policy="b")) == len(own) + 1
+    assert not rows_of(curve(500.0), declared=True)
     complete["a"][:] = True  # it would make no more
-    rows = curve({"a": a, "b": b}, "b", complete, 20, np.random.default_rng(0))
-    assert rows[-1]["budget"] == pytest.approx(40) and rows[-1]["minus"]["a"]["mean"] == -50.0
+    rows = curve()
+    assert rows_of(rows, policy="b")[-1]["budget"] == pytest.approx(40)
+    assert value(rows, policy="a", reference="b")[-1] == -50.0
 
 
 def profiles(cell="m|countdown") -> Profiles:
@@ -239,7 +249,7 @@ def profiles(cell="m|countdown") -> Profiles:
 def test_the_rule_live_is_the_rule_on_a_table():
     operators, known = ("retry", "sparse_steer", "dense_steer", "local_temp"), profiles()
     router = load_router("rule", operators, "x", FEATURES, known, "")
-    routes = rule_policy(operators, ZStatistics.fit(known.features))(known.features)
+    routes = make_rule(operators, ZStatistics.fit(known.features))(known.features)
     for values, route in zip(known.features, routes):
         assert router.choose(dict(zip(FEATURES, values))) == operators[route]
     # Live failures without an ancestor have one feature, and the rule one line.
@@ -248,9 +258,9 @@ def test_the_rule_live_is_the_rule_on_a_table():
     assert load_router("fixed:retry", operators, "x", FEATURES, None, "").choose({}) == "retry"
 
 
-def test_a_head_live(monkeypatch):
+def test_a_learned_router_live(monkeypatch):
     @dataclasses.dataclass
-    class Head:
+    class Learned:
         operators: tuple = ("retry", "hot")
         columns: tuple = FEATURES[2:]
         params: dict = dataclasses.field(default_factory=lambda: {"a": {"b": np.ones(3)}})
@@ -258,22 +268,23 @@ def test_a_head_live(monkeypatch):
             default_factory=lambda: {"known": {"logit_dispersion": (0.0, 1.0)}}
         )
 
+        @property
         def reads(self):
             return self.columns
 
-        def policy(self, cell, statistics):
+        def chooser(self, cell, statistics):
             mean, sd = (statistics or self.statistics[cell])["logit_dispersion"]
             return lambda given: ((given[:, 0] - mean) / sd > 1).astype(int)
 
-    monkeypatch.setattr(routers.Head, "restore", lambda folder: Head())
+    monkeypatch.setattr(routers.LearnedRouter, "restore", lambda folder: Learned())
     known = profiles()
-    live = lambda cell: load_router("head", ("hot", "retry"), cell, FEATURES, known, "")
+    live = lambda cell: load_router("learned", ("hot", "retry"), cell, FEATURES, known, "")
     x = {"logit_dispersion": known.features[:, 2].mean() + 1.5 * known.features[:, 2].std()}
     assert live("other").choose(x) == "hot" and live("other").choose({"logit_dispersion": -5.0}) == "retry"
     assert live("known").choose({"logit_dispersion": 0.5}) == "retry"
     assert live("known").record != live("other").record
     with pytest.raises(UserError, match="may choose hot"):
-        load_router("head", ("retry",), "known", FEATURES, None, "f")
+        load_router("learned", ("retry",), "known", FEATURES, None, "f")
 
 
 @pytest.mark.parametrize("policy, said", [

@@ -28,7 +28,7 @@ from fr.pipeline.diagnose import diagnose
 from fr.pipeline.intervene import intervene
 from fr.pipeline.route import route
 from fr.pipeline.sample import sample
-from fr.routing.profiles import WEIGHT, read_profiles
+from fr.profiles import WEIGHT, read_profiles
 from fr.runs.run import open_run
 from fr.sampling.engine import Engine
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from synthetic_profiles import make
+from synthetic_profiles import make, routing_data
 
 from benchmarks.cause_tables import cause_tables
 from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
@@ -13,10 +13,8 @@ from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
 from fr.evaluation.method_audit import audit
 from fr.evaluation.study import unit
+from fr.profiles import read_profiles, write_profiles
 from fr.report.render import to_text
-from fr.routing.folds import resample_problems
-from fr.routing.pool import make_pool
-from fr.routing.profiles import read_profiles, write_profiles
 
 OPERATORS = ("retry", "calculator", "wait")
 CAUSES = ("control", "false_results", "premature")
@@ -58,14 +56,14 @@ def test_all_causes_of_a_seed_are_one_cell_and_a_question_is_known_again(tmp_pat
     one = read_profiles(unit(tmp_path, "premature", 1) / "profiles.csv")[0]
     assert np.array_equal(cells[1].rates[120:], one.rates)
     assert cells[1].problems[120] == f"premature {one.problems[0]}"
-    pool = make_pool(cells)
+    data = routing_data(*cells, routing=RoutingConfig(bootstrap=50, splits=2))
     questions = np.array([name for cell in cells for name in cell.extras["question"]])
-    assert len(set(zip(questions, pool.problem))) == len(set(questions)) == len(set(pool.problem)) <= 80
+    assert len(set(zip(questions, data.problem))) == len(set(questions)) == len(set(data.problem)) <= 80
     # What is exchanged in a resample is a question with all its rows.
-    weights = resample_problems(pool, np.arange(len(pool)), 50, np.random.default_rng(0))
+    weights = data.resamples
     for problem in range(5):
-        assert (np.ptp(weights[:, pool.problem == problem], axis=1) == 0).all()
-    assert 0.9 < weights[1:].sum(axis=1).mean() / len(pool) < 1.1 and weights[1:].sum(axis=1).std() > 0
+        assert (np.ptp(weights[:, data.problem == problem], axis=1) == 0).all()
+    assert 0.9 < weights[1:].sum(axis=1).mean() / len(data) < 1.1 and weights[1:].sum(axis=1).std() > 0
 
 
 def test_the_table_and_the_file_survive_a_round_trip(tmp_path):

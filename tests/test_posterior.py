@@ -6,30 +6,27 @@ import pathlib
 
 import numpy as np
 import pytest
+from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
-from fr.routing.certify import (
-    beats_every,
-    certify,
-    clustered,
-    columns_tell,
-    judge,
-    runs_of,
-)
-from fr.routing.fixed import fixed_routes
-from fr.routing.pool import make_pool, make_populations
-from fr.routing.posterior import POSTERIORS, fit_posterior, posterior_choice
+from fr.routing.baselines import look_up
+from fr.routing.certify import beats_every, certify, columns_p, judge, training_runs
+from fr.routing.policies import posterior_policies
+from fr.routing.posterior import choose_by_posterior
+from fr.stats.mixed_logistic import clustered_mean, fit_mixed
 
-QUICK = RoutingConfig(folds=4, splittings=2)
+QUICK = RoutingConfig(folds=4, splittings=2, splits=2, bootstrap=50)
+READS = ("signal", "nuisance")
+ROUTERS = posterior_policies()[:2]
 
 
 def draw(problems=300, effect=2.0, blur=0.3, seed=0, names=("a|x",), **more):
     rng = np.random.default_rng(seed)
     landscape = Landscape(problems=problems, effect=effect, blur=blur, **more)
     found = [simulate(landscape, rng, name) for name in names]
-    pool = make_pool([one.profiles for one in found])
-    return pool, make_populations(pool, [None] * len(found), QUICK)["all"], found
+    profiles = [one.profiles for one in found]
+    return routing_data(*profiles, routing=QUICK, seed=seed), found
 
 
 def test_weights_variances_and_rates_of_the_model_are_found():
@@ -39,7 +36,7 @@ def test_weights_variances_and_rates_of_the_model_are_found():
     logits = np.array([-1.0, 0.0, -0.5]) + columns @ weights + 1.2 * rng.normal(size=(n, 1))
     logits += 0.5 * rng.normal(size=(n, 3))
     rates, attempts = rng.binomial(10, 1 / (1 + np.exp(-logits))) / 10, np.full((n, 3), 10)
-    model = fit_posterior(columns, np.zeros(n, int), rates, attempts, np.ones(n))
+    model, _ = fit_mixed(columns, np.zeros(n, int), rates, attempts, np.ones(n))
     assert model.weights == pytest.approx(weights, abs=0.15)
     assert model.apart[0] > 0.3 and model.apart[1] < 0.02
     assert np.sqrt(model.problem) == pytest.approx(1.2, abs=0.15)
@@ -52,61 +49,59 @@ def test_weights_variances_and_rates_of_the_model_are_found():
 
 
 def test_outcomes_of_held_out_rows_are_not_read_and_nothing_is_random():
-    pool, population, _ = draw()
-    train = np.arange(len(pool)) % 4 > 0
-    choice, rates = posterior_choice(pool, population, train, POSTERIORS["posterior"], QUICK)
+    data, _ = draw()
+    data = data.reading(READS)
+    train = np.arange(len(data)) % 4 > 0
+    choice, rates = choose_by_posterior(data, train)
     assert len(np.unique(choice[~train])) > 2
-    spoiled = dataclasses.replace(population, values=np.where(train[:, None], population.values, 1.0))
-    again = posterior_choice(pool, spoiled, train, POSTERIORS["posterior"], QUICK)
+    spoiled = dataclasses.replace(data, values=np.where(train[:, None], data.values, 1.0))
+    again = choose_by_posterior(spoiled, train)
     assert np.array_equal(choice, again[0]) and np.array_equal(rates, again[1])
 
 
 def test_without_columns_to_read_the_choice_is_the_look_up():
-    pool, population, _ = draw(effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0))
-    train = np.arange(len(pool)) % 3 > 0
-    choice, _ = posterior_choice(pool, population, train, (), QUICK)
-    assert np.array_equal(choice, fixed_routes(pool, population, train, np.zeros(5), "model"))
+    data, _ = draw(effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0))
+    data = data.reading(())
+    train = np.arange(len(data)) % 3 > 0
+    choice, _ = choose_by_posterior(data, train)
+    assert np.array_equal(choice, look_up(data, train, "model"))
     # A cell that was left out is looked up, too.
-    train = pool.cell == 0
-    choice, _ = posterior_choice(pool, population, train, (), QUICK)
-    assert np.array_equal(choice, fixed_routes(pool, population, train, np.zeros(5), "model"))
+    train = data.cell == 0
+    choice, _ = choose_by_posterior(data, train)
+    assert np.array_equal(choice, look_up(data, train, "model"))
 
 
 def test_a_planted_lift_is_certified_and_none_is_without_signal():
-    generator = lambda purpose: np.random.default_rng(list(purpose.encode()))
-    pool, population, found = draw(effect=2.5)
-    told, plain = certify(pool, population, QUICK, generator)
-    assert told["lift"]["low"] > 5 and told["lift"]["p"] < 1e-4 and told["every"]["p"] < 1e-3
-    assert told["every"]["diff"] <= told["lift"]["diff"] + 0.5 and told["questions"] == 300
+    told, plain = certify(ROUTERS, draw(effect=2.5)[0])
+    assert told["interval"]["low"] > 5 and told["p"] < 1e-4 and told["every"]["p"] < 1e-3
+    most = told["interval"]["value"] + 0.5
+    assert told["every"]["interval"]["value"] <= most and told["questions"] == 300
     assert told["runs"] == 1 and told["folds"] == 8
-    assert told["certified"] and told["told"] < 1e-3 and not plain["certified"]
-    assert plain["policy"] == "posterior_nuisances" and (plain["lift"]["p"] is None or plain["lift"]["p"] > 1e-3)
+    assert told["certified"] and told["columns_p"] < 1e-3 and not plain["certified"]
+    assert plain["policy"] == "posterior_nuisances" and plain.get("p", 1) > 1e-3
     certified = 0
     for seed in range(5):
-        pool, population, _ = draw(problems=80, effect=0.0, seed=seed)
-        one = certify(pool, population, QUICK, generator)[0]
+        one = certify(ROUTERS, draw(problems=80, effect=0.0, seed=seed)[0])[0]
         certified += one["every"] is not None and one["every"]["p"] <= 0.05
     assert certified <= 1
-    assert certify(*draw(problems=6)[:2], QUICK, generator) == []
+    assert certify(ROUTERS, draw(problems=6)[0]) == []
 
 
 def test_columns_tell_operators_apart_where_they_do_and_seldom_where_they_do_not():
     p, faint = [], []
     for seed in range(50):
         for found, effect, blur in ((p, 0.0, 0.3), (faint, 2.5, 2.5))[: 2 if seed < 10 else 1]:
-            pool, population, _ = draw(problems=100, effect=effect, blur=blur, seed=seed, pair_sd=0.3)
-            found.append(columns_tell(pool, population, POSTERIORS["posterior"], np.random.default_rng(seed)))
+            data, _ = draw(problems=100, effect=effect, blur=blur, seed=seed, pair_sd=0.3)
+            found.append(columns_p(data.reading(READS), np.random.default_rng(seed)))
     # Of 50 at a level of 5 %, 7 or more are seen one time in eighty.
     assert np.sum(np.array(p) <= 0.05) < 7 and 0.35 < np.mean(p) < 0.65
     assert np.median(faint) < 0.1 and min(faint) < 0.01
 
 
 def test_a_question_of_several_rows_is_one_draw_of_signs():
-    pool, population, found = draw(problems=60, effect=0.0, pair_sd=0.8)
-    ask = lambda pool, population: columns_tell(
-        pool, population, POSTERIORS["posterior"], np.random.default_rng(0)
-    )
-    once = ask(pool, population)
+    data, found = draw(problems=60, effect=0.0, pair_sd=0.8)
+    ask = lambda data: columns_p(data.reading(READS), np.random.default_rng(0))
+    once = ask(data)
     # Every row five times, as the same question: nothing more is known than of one.
     profiles = found[0].profiles
     rows = np.repeat(np.arange(60), 5)
@@ -120,21 +115,20 @@ def test_a_question_of_several_rows_is_one_draw_of_signs():
         attempts=profiles.attempts[rows],
         extras=extras | {"question": tuple(profiles.problems[i] for i in rows)},
     )
-    again = make_pool([many])
-    assert ask(again, make_populations(again, [None], QUICK)["all"]) == pytest.approx(once, rel=0.35)
-    assert columns_tell(pool, population, (), np.random.default_rng(0)) == 1.0
+    assert ask(routing_data(many, routing=QUICK)) == pytest.approx(once, rel=0.35)
+    assert columns_p(data.reading(()), np.random.default_rng(0)) == 1.0
 
 
 def test_the_hardest_fixed_choice_decides():
-    pool, population, _ = draw(effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0))
-    gave = population.values.max(axis=1)
-    (mean, error, _), choice = beats_every(pool, population, gave, [pool.problem])
+    data, _ = draw(effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0))
+    gave = data.values.max(axis=1)
+    (mean, error, _), choice = beats_every(data, gave, [data.problem])
     assert choice == [4, 4]  # of the largest mean rate
-    gap = gave - population.values[:, 4]
+    gap = gave - data.values[:, 4]
     assert mean == pytest.approx(gap.mean()) and error == pytest.approx(gap.std(ddof=1) / np.sqrt(len(gap)), rel=0.01)
     # As the best fixed operator itself, nothing is beaten.
-    own = judge(pool, population, population.values[:, 4], population.values[:, 4], 5)
-    assert own["lift"]["p"] is None and (own["every"] is None or own["every"]["p"] >= 0.5)
+    own = judge(data, data.values[:, 4], data.values[:, 4], 5)
+    assert "p" not in own and own["interval"]["low"] is None and (own["every"] is None or own["every"]["p"] >= 0.5)
 
 
 def test_variances_are_clustered_by_question_and_by_run():
@@ -143,20 +137,20 @@ def test_variances_are_clustered_by_question_and_by_run():
     errors, naive = [], []
     for _ in range(200):
         values = rng.normal(size=40)[questions] + rng.normal(size=18)[runs] + rng.normal(size=720)
-        mean, error, degrees = clustered(values, np.ones(720), [questions, runs])
+        mean, error, degrees = clustered_mean(values, np.ones(720), [questions, runs])
         errors.append((mean / error) ** 2)
-        naive.append((mean / clustered(values, np.ones(720), [np.arange(720)])[1]) ** 2)
+        naive.append((mean / clustered_mean(values, np.ones(720), [np.arange(720)])[1]) ** 2)
     assert degrees == 17 and 0.7 < np.mean(errors) < 1.6 and np.mean(naive) > 10
-    assert clustered(np.full(720, 0.5), np.ones(720), [questions])[1] == 0.0
+    assert clustered_mean(np.full(720, 0.5), np.ones(720), [questions])[1] == 0.0
 
 
 def test_runs_are_a_unit_only_where_cells_mix_them():
-    one, other = (draw(problems=20, names=(name,))[2][0].profiles for name in ("a|x", "b|x"))
-    assert len(set(runs_of(make_pool([one, other])))) == 1
+    one, other = (draw(problems=20, names=(name,))[1][0].profiles for name in ("a|x", "b|x"))
+    assert len(set(training_runs(routing_data(one, other, routing=QUICK)))) == 1
     told = [dataclasses.replace(p, extras=p.extras | {"model": ("m", "n") * 10}) for p in (one, other)]
-    assert len(set(runs_of(make_pool(told[:1])))) == 2  # one cell of two models
+    assert len(set(training_runs(routing_data(told[0], routing=QUICK)))) == 2  # one cell of two models
     named = [dataclasses.replace(p, extras=p.extras | {"run": ("r", "s") * 10}) for p in (one, other)]
-    assert len(set(runs_of(make_pool(named)))) == 2
+    assert len(set(training_runs(routing_data(*named, routing=QUICK)))) == 2
 
 
 @pytest.mark.slow

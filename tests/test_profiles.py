@@ -9,22 +9,17 @@ from synthetic_profiles import make
 
 from fr.config import RoutingConfig
 from fr.errors import UserError
-from fr.routing.attempts import (
-    deterministic,
-    fixed_rates,
-    halve,
-    recover_attempts,
-    successes,
-)
-from fr.routing.certainty import certainty
-from fr.routing.profiles import (
+from fr.profiles import (
     OPERATORS,
     Profiles,
     read_cells,
     read_profiles,
     write_profiles,
 )
+from fr.routing.power import measure_power
+from fr.routing.split_half import halve, halves_view
 
+QUICK = RoutingConfig(splits=2)
 HEADER = "cell,problem_id,n_failed_rollouts,spread,concentration,logit_dispersion," + ",".join(OPERATORS)
 
 
@@ -145,12 +140,12 @@ def test_attempts_are_recovered_from_printed_rates():
         n_failed=np.array([9]),
     )
     # 4/9 fits the usual count; 1/4 and 1/15 take the smallest that fits; 0.123457 fits none up to 50.
-    assert recover_attempts(profiles).tolist() == [[9, 4, 15, 0]]
+    assert profiles.tried.tolist() == [[9, 4, 15, 0]]
 
 
 def test_halves_are_disjoint_and_keep_every_success():
     profiles = make(problems=30, attempts=9)
-    correct = successes(profiles.rates, profiles.attempts)
+    correct = profiles.successes
     fixed = np.array([False, False, False, False, True])
     one, other = halve(correct, profiles.attempts, fixed, splits=50, rng=np.random.default_rng(0))
     here, there = np.round(one * 4), np.round(other * 5)
@@ -163,15 +158,16 @@ def test_halves_are_disjoint_and_keep_every_success():
 def test_a_deterministic_operator_is_known_by_what_the_table_says_or_by_its_single_attempts():
     profiles = make(problems=12, attempts=8, operators=("retry", "hot", "greedy"))
     rates, attempts = profiles.rates.copy(), profiles.attempts.copy()
-    assert deterministic(profiles).tolist() == fixed_rates(profiles).tolist() == [False] * 3
+    fixed = lambda table: halves_view(table, QUICK, np.random.default_rng(0)).fixed
+    assert profiles.repeats_itself.tolist() == [False] * 3 and fixed(profiles) == ()
     said = dataclasses.replace(profiles, deterministic=("greedy",))
-    assert deterministic(said).tolist() == fixed_rates(said).tolist() == [False, False, True]
+    assert said.repeats_itself.tolist() == [False, False, True] and fixed(said) == ("greedy",)
     rates[:, 2], attempts[:, 2] = rates[:, 2] > 0.3, 1
     once = dataclasses.replace(profiles, rates=rates, attempts=attempts)
-    assert deterministic(once).tolist() == [False, False, True]
+    assert once.repeats_itself.tolist() == [False, False, True]
     # One attempt of everything says that little was tried, not that every attempt would be the same.
     every = dataclasses.replace(profiles, rates=(rates > 0.3) * 1.0, attempts=np.ones_like(attempts))
-    assert not deterministic(every).any() and fixed_rates(every).all()
+    assert not every.repeats_itself.any() and fixed(every) == every.operators
 
 
 def test_what_is_deterministic_is_kept_on_disk_and_known_of_released_files(tmp_path):
@@ -193,12 +189,12 @@ def test_a_deterministic_operator_is_no_draw_of_the_model_and_its_headroom_stand
     rates, attempts = profiles.rates.copy(), profiles.attempts.copy()
     rates[:, 2], attempts[:, 2] = draw.random(60) < 0.4, 1
     profiles = dataclasses.replace(profiles, rates=rates, attempts=attempts)
-    found = certainty(profiles, RoutingConfig(posterior=50), draw)
+    found = measure_power(profiles, RoutingConfig(posterior=50), draw)
     # What it solved is known: a perfect router has at least these problems.
     assert (found.oracle[rates[:, 2] == 1] == 1).all() and (found.drawn < 1).all()
     headroom = found.record["headroom"]
-    assert headroom["deterministic"] == ["greedy"] and headroom["of_deterministic"]["low"] > 10
-    assert headroom["without_deterministic"]["mean"] < 3
+    assert found.record["deterministic"] == ["greedy"] and headroom["of_deterministic"]["low"] > 10
+    assert headroom["without_deterministic"]["value"] < 3
 
 
 @pytest.mark.parametrize("name", ["a\rb", "a\r\nb", "a\nb", 'a"b,c', " a ", "\u2028", "\x00", "", "'"])

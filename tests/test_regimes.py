@@ -12,8 +12,8 @@ from fr.config import ClustersConfig, Config, RoutingConfig
 from fr.diagnosis.clustering import ALGORITHMS
 from fr.diagnosis.clusters import NULLS, draw_null, find_clusters
 from fr.evaluation.failure_clusters import describe_clusters
+from fr.profiles import FEATURES
 from fr.report.render import render
-from fr.routing.profiles import FEATURES
 from fr.stats.bootstrap import holm
 
 QUICK = ClustersConfig(largest=4, bootstrap=10, seeds=3, nulls=24, null_bootstrap=2)

@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from synthetic_profiles import make
+from synthetic_profiles import make, rows_of
 
 from fr.config import Config, RoutingConfig
 from fr.pipeline.route import route
-from fr.routing.profiles import OPERATORS, write_profiles
-from fr.routing.trained import Head
+from fr.profiles import OPERATORS, write_profiles
+from fr.routing.learned import LearnedRouter
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -49,27 +49,30 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "model|task" in result.stdout and "split halves" in result.stdout and "Holm p" in result.stdout
     text = (tmp_path / "routing.json").read_text()
-    cells = json.loads(text, parse_constant=pytest.fail)["cells"]
+    found = json.loads(text, parse_constant=pytest.fail)
+    cells = found["cells"]
     assert [cell["cell"] for cell in cells] == ["model|task", "lonely"]
     assert str(tmp_path) not in text and str(profiles) not in text
     assert "without sparse_steer, sparse_steer_random, dense_steer" in result.stdout
-    assert cells[1]["protocols"]["source"]["rates"]["dense_steer"] is None
-    assert cells[0]["cost"] is None and cells[1]["cost"]["curve"][0]["solved"]["routed"] == 0
+    assert not rows_of(found["rows"], cell="lonely", policy="always_dense_steer")
+    assert cells[0]["cost"] is None
+    ruled = rows_of(found["curves"], cell="lonely", policy="rule_z_population", reference=None)
+    assert ruled[0]["diagnosis"] == "paid" and ruled[0]["interval"]["value"] == 0
     names = sorted(
         path.name
         for path in tmp_path.rglob("*")
-        if path.is_file() and not {"head", "schedule"} & {*path.parts}
+        if path.is_file() and not {"router", "schedule"} & {*path.parts}
     )
     plots = [f"{kind}_{cell}.png" for kind in ("landscape", "rescue") for cell in ("lonely", "model_task")]
     plots.append("cost_lonely.png")
     assert names == sorted([*plots, "declaration.json", "profiles.csv", "report.html", "routing.json"])
-    assert result.stdout.index("detectable,") < result.stdout.index("── Cell model|task")
+    assert result.stdout.index("Power: lift") < result.stdout.index("── Data")
     assert "learned router" in result.stdout and "leave one family out" in result.stdout
-    assert Head.restore(tmp_path / "head").operators == OPERATORS
+    assert LearnedRouter.restore(tmp_path / "router").operators == OPERATORS
 
     # Again, by another process from another folder: the same bytes.
     again = tmp_path / "again"
-    result_again = route([profiles], Config(routing=SHORT), again, heads=True)
+    result_again = route([profiles], Config(routing=SHORT), again, learned=True)
     assert "\n\n".join(result_again["tables"]) in result.stdout
     for name in ("routing.json", *(f"plots/{plot}" for plot in plots)):
         assert (again / name).read_bytes() == (tmp_path / name).read_bytes(), name
@@ -98,32 +101,65 @@ def test_without_workdir_it_says_so():
     assert result.returncode == 2 and "--workdir is missing" in result.stderr
 
 
-def test_without_the_head_nothing_waits_for_jax(profiles, tmp_path):
+def test_without_learned_routers_nothing_waits_for_jax(profiles, tmp_path):
     code = (
         "import sys; from fr.config import Config; from fr.pipeline.route import route; "
         f"route([{str(profiles)!r}], Config(), {str(tmp_path)!r}); sys.exit('jax' in sys.modules)"
     )
     assert run(code=code).returncode == 0
-    assert run(f"--profiles={profiles}", "--nohead", f"--workdir={tmp_path}").returncode == 0
-    assert not (tmp_path / "head").exists()
+    assert run(f"--profiles={profiles}", "--nolearned", f"--workdir={tmp_path}").returncode == 0
+    assert not (tmp_path / "router").exists()
 
 
 def test_every_comparison_is_a_row(profiles, tmp_path):
     summary = route([profiles], Config(routing=SHORT), tmp_path)["summary"]
-    keys = {"policy", "protocol", "population", "cell", "reference", "diff", "low", "high", "p", "n", "cost"}
-    assert all(row.keys() - {"p_holm", "kept", "folds"} == keys for row in summary["comparisons"])
-    protocols = {row["protocol"] for row in summary["comparisons"]}
+    rates = [row for row in summary["rows"] if "reference" not in row]
+    comparisons = [row for row in summary["rows"] if "reference" in row]
+    always = {"protocol", "population", "cell", "policy", "interval", "n"}
+    compared = always | {"reference", "p", "p_holm", "cost", "kept", "folds", "detectable"}
+    rated = always | {"cost", "cost_per_rescue", "route_entropy", "departures", "routes"}
+    assert all(always <= row.keys() <= rated for row in rates)
+    assert all(always <= row.keys() <= compared for row in comparisons)
+    protocols = {row["protocol"] for row in comparisons}
     assert protocols == {"source", "split_halves", "kfold", "leave_cell_out", "leave_family_out"}
-    for row in summary["comparisons"]:
-        assert row["low"] is None or row["low"] <= row["diff"] + 1e-6 and row["diff"] <= row["high"] + 1e-6
-    for row in summary["rates"]:
+    for row in comparisons:
+        value, low, high = (row["interval"][end] for end in ("value", "low", "high"))
+        assert low is None or low <= value + 1e-6 and value <= high + 1e-6
+        assert ("p" in row) == (low is not None)
+    for row in rates:
+        if row["protocol"] in ("source", "split_halves"):
+            continue
         assert row["policy"] == "random_operator" or sum(row["routes"].values()) == row["n"]
         assert row["policy"] != "best_fixed_per_cell" or row["departures"] == 0
-        known = row["cost"] and row["rate"]
-        assert not known or row["cost_per_rescue"] == pytest.approx(100 * row["cost"] / row["rate"], rel=1e-4)
+        value, cost = row["interval"]["value"], row.get("cost")
+        known = cost and value
+        assert not known or row["cost_per_rescue"] == pytest.approx(100 * cost / value, rel=1e-4)
     # Reading the failures is charged to those that read them.
-    costs = {row["policy"]: row["cost"] for row in summary["rates"] if row["cell"] == "lonely"}
+    costs = {row["policy"]: row["cost"] for row in rates if row["cell"] == "lonely" and "cost" in row}
     assert costs["rule"] == 100 and costs["retry"] == costs["best_fixed_per_cell"] == 50
+
+
+def intervals(value, path="") -> list[str]:
+    """Places where an end of an interval is not spelled as one, anywhere in a JSON value."""
+    if isinstance(value, list):
+        return [place for i, v in enumerate(value) for place in intervals(v, f"{path}[{i}]")]
+    if not isinstance(value, dict):
+        return []
+    bad = [path] if {"low", "high"} & value.keys() and value.keys() != {"value", "low", "high"} else []
+    return bad + [place for name, v in value.items() for place in intervals(v, f"{path}.{name}")]
+
+
+def test_an_interval_has_one_spelling(profiles, tmp_path):
+    summary = route([profiles], Config(routing=SHORT), tmp_path, learned=True)["summary"]
+    assert intervals({"a": [{"low": 1, "high": 2}]}) == [".a[0]"]
+    assert intervals({"a": {"value": 1, "low": 1, "high": 2}}) == []
+    mine = {name: table for name, table in summary.items() if name not in ("regimes", "audit")}
+    assert intervals(mine) == [] and summary["schema"] == 2
+
+
+def test_an_old_flag_is_refused_with_the_new_one(tmp_path):
+    result = run("--nohead", f"--workdir={tmp_path}")
+    assert result.returncode == 2 and "--head is now --learned" in result.stderr
 
 
 def test_the_power_is_told_before_anything_is_judged(profiles, tmp_path):
@@ -143,6 +179,6 @@ def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path):
     costs = {f"{name}_cost": 50.0 for name in ("retry", "hot", "diagnosis")}
     write_profiles(path, [make(problems=30, operators=("retry", "hot"), **costs)])
     result = route([path], Config(routing=SHORT), tmp_path)
-    assert "the rule has no line and retries every failure" in " ".join("\n".join(result["tables"]).split())
-    policies = {row["policy"] for row in result["summary"]["rates"]}
+    assert "the rule has no line and retries every failure" in " ".join(" ".join(result["tables"]).split())
+    policies = {row["policy"] for row in rows_of(result["summary"]["rows"], protocol="kfold")}
     assert "rule" not in policies and "best_fixed_per_cell" in policies

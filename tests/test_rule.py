@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from fr.errors import UserError
-from fr.routing.profiles import OPERATORS
-from fr.routing.rule import ZStatistics, rule_or_retry, rule_policy
+from fr.profiles import OPERATORS
+from fr.routing.rule import ZStatistics, make_rule, rule_or_retry
 
 UNIT = ZStatistics((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 10)
 
 
 def routes(features, operators=OPERATORS, statistics=UNIT, fallback=True):
-    return [operators[o] for o in rule_policy(operators, statistics, fallback)(np.array(features, float))]
+    return [operators[o] for o in make_rule(operators, statistics, fallback)(np.array(features, float))]
 
 
 def test_the_largest_z_names_the_operator():
@@ -57,7 +57,7 @@ def test_absent_features_and_operators_take_their_line_with_them():
     assert routes(features, ("retry", "local_temp"), statistics) == ["retry", "retry", "local_temp"]
     assert routes([[9, 1, 0]], ("retry", "sparse_steer", "local_temp")) == ["sparse_steer"]
     with pytest.raises(UserError, match="no line"):
-        rule_policy(("retry", "wrong_geodesic"), UNIT)
+        make_rule(("retry", "wrong_geodesic"), UNIT)
     assert rule_or_retry(("hot", "retry"), UNIT, features).tolist() == [1, 1, 1]
 
 

@@ -6,33 +6,35 @@ import math
 
 import numpy as np
 import pytest
+from synthetic_profiles import routing_data, rows_of
 
 from fr.config import RoutingConfig
 from fr.errors import UserError
+from fr.profiles import Profiles
 from fr.report.plots import draw_curves
 from fr.report.render import render
-from fr.report.schema_1 import upgrade_schedules
-from fr.routing.folds import make_folds
-from fr.routing.outcomes import outcomes_of
-from fr.routing.pool import make_pool
-from fr.routing.profiles import Profiles
-from fr.routing.router import ORDERS, load_router
-from fr.routing.schedule_curves import judge_orders, judge_schedules
+from fr.routing.budgets import outcomes_of
+from fr.routing.policies import all_policies
+from fr.routing.posterior import ANYWHERE
+from fr.routing.routers import ORDERS, load_router
 from fr.routing.schedules import (
     LEAST,
     ONE_ORDER,
-    budget_population,
+    budget_target,
     greedy,
+    judge_orders,
+    judge_schedules,
     learn_orders,
-    named,
+    named_orders,
     order_for,
 )
-from fr.routing.trained import ANYWHERE
-from fr.stats.bootstrap import resample_weights
+from fr.stats.budget_curves import BEST
 
 TRIED = 20
-QUICK = RoutingConfig(folds=4, inner_folds=3, steps=60, penalties=(0.002, 0.01))
-STREAM = lambda purpose: np.random.default_rng(list(purpose.encode()))
+QUICK = RoutingConfig(
+    folds=4, inner_folds=3, steps=60, penalties=(0.002, 0.01), bootstrap=400, splits=2
+)
+COSTS = {"schedule": "diagnosis", "schedule_free": "rollouts"}
 
 
 def table(
@@ -62,31 +64,43 @@ def drawn(count: int, seed: int, cell="m|t", reading=0.0) -> tuple[Profiles, np.
     return table(draw.binomial(TRIED, chances) / TRIED, (10, 10, 10), cell=cell, reading=reading), kind
 
 
-def judged(cells, chosen, seed=0) -> dict:
-    pool = make_pool(cells)
-    folds = make_folds(pool, "kfold", 4, np.random.default_rng(seed))
-    weights = resample_weights(len(pool), 400, np.random.default_rng(seed))
-    return judge_orders(
-        pool, outcomes_of(pool), folds, {n: np.tile(c, (4, 1)) for n, c in chosen.items()}, weights
-    )
+def data_of(*cells, seed=0):
+    return routing_data(*cells, routing=QUICK, seed=seed)
+
+
+def judged(cells, chosen, seed=0) -> tuple[dict, list[dict]]:
+    """The record and the rows of routers with the same choice in every fold."""
+    data = data_of(*cells, seed=seed)
+    given = {name: (COSTS[name], np.tile(c, (4, 1))) for name, c in chosen.items()}
+    return judge_orders(data, outcomes_of(data), data.folds("kfold"), given)
+
+
+def points(rows, policy, reference=None) -> list[dict]:
+    """Intervals of a policy, budget by budget, in forward tokens."""
+    where = {"axis": "forward", "policy": policy, "reference": reference}
+    return [row["interval"] for row in rows_of(rows, **where)]
+
+
+def budgets_of(rows) -> list[float]:
+    return [row["budget"] for row in rows_of(rows, axis="forward", policy=ONE_ORDER, reference=None)]
 
 
 def test_attempts_of_an_order_by_hand():
-    pool = make_pool([table([[0.25, 0.5, 0.0], [1.0, 0.0, 0.1]], (10, 20, 30), tried=20)])
-    found = outcomes_of(pool)
+    found = outcomes_of(data_of(table([[0.25, 0.5, 0.0], [1.0, 0.0, 0.1]], (10, 20, 30), tried=20)))
+    solved = lambda order, budget: found.solved(order, np.full((2, 1), budget))[:, 0]
     # 10 + 10 + 20 positions of 45: two retries and one hot attempt, of 20 recorded.
     fails = math.comb(15, 2) / math.comb(20, 2) * 10 / 20
-    assert found.solved((0, 0, 1, 2), np.full(2, 45.0)) == pytest.approx([1 - fails, 1.0])
-    assert found.solved((2, 0), np.full(2, 29.0)) == pytest.approx(
+    assert solved((0, 0, 1, 2), 45.0) == pytest.approx([1 - fails, 1.0])
+    assert solved((2, 0), 29.0) == pytest.approx(
         [0.0, 0.0]
     )  # in order: the first is too dear
-    assert found.solved((), np.full(2, 99.0)) == pytest.approx([0.0, 0.0])
+    assert solved((), 99.0) == pytest.approx([0.0, 0.0])
 
 
 def test_the_next_attempt_is_the_one_that_solves_most_a_position():
     # One problem in four is solved by any retry, the others by any hot attempt, which costs twice as much.
     rates = np.array([[1.0, 0.0, 0.0]] + [[0.0, 1.0, 0.0]] * 3)
-    order = lambda prices: greedy(outcomes_of(make_pool([table(rates, prices)])), np.ones(4, bool))
+    order = lambda prices: greedy(outcomes_of(data_of(table(rates, prices))), np.ones(4, bool))
     assert order((10, 20, 10)) == (1, 0)  # 3 in 20 before 1 in 10, and then nothing is left
     assert order((10, 40, 10)) == (0, 1)
 
@@ -94,20 +108,21 @@ def test_the_next_attempt_is_the_one_that_solves_most_a_position():
 def test_a_deterministic_operator_has_one_place_and_an_absent_one_none():
     whole = table([[0.1, 1.0, 0.2], [0.1, 0.0, 0.2]] * 15, (10, 10, 10), ("retry", "dense_steer", "hot"))
     partial = table([[0.2, 0.3]] * 30, (10, 10), ("retry", "hot"), cell="m|other")
-    pool = make_pool([whole, partial])
-    found = outcomes_of(pool)
-    order = greedy(found, np.ones(len(pool), bool))
-    assert order.count(pool.operators.index("dense_steer")) == 1
-    assert pool.operators.index("dense_steer") not in greedy(found, found.cell == 1)
+    data = data_of(whole, partial)
+    found = outcomes_of(data)
+    order = greedy(found, np.ones(len(data), bool))
+    assert order.count(data.operators.index("dense_steer")) == 1
+    assert data.operators.index("dense_steer") not in greedy(found, data.cell == 1)
     # Where it is absent it is passed over and costs nothing.
-    steer = pool.operators.index("dense_steer")
-    assert found.solved((steer, 0), np.full(60, 10.0))[-1] == pytest.approx(0.2)
+    steer = data.operators.index("dense_steer")
+    assert found.solved((steer, 0), np.full((60, 1), 10.0))[-1, 0] == pytest.approx(0.2)
 
 
 def test_few_problems_have_no_order_of_their_own():
-    pool = make_pool([drawn(100, 0)[0]])
+    data = data_of(drawn(100, 0)[0])
     choice = np.where(np.arange(100) < LEAST - 1, 2, 0)
-    orders = named(learn_orders(pool, outcomes_of(pool), np.ones(100, bool), choice), pool.operators)
+    learned = learn_orders(data, outcomes_of(data), np.ones(100, bool), choice)
+    orders = named_orders(learned, data.operators)
     assert set(orders) == {ANYWHERE, "t"} and set(orders["t"]) == {ONE_ORDER, "retry"}
     assert order_for(orders, "t", "wait") == orders["t"][ONE_ORDER] == order_for(orders, "new", "wait")
 
@@ -120,29 +135,23 @@ def test_each_task_has_its_order():
         table(draw.binomial(TRIED, np.tile(p, (60, 1))) / TRIED, (10, 10, 10), cell=f"m|{name}")
         for p, name in zip(rates, ("a", "b"))
     ]
-    result = judged(cells, {"head_free": np.repeat([0, 2], 60)})
-    orders = result["orders"]["head_free"]
+    result, rows = judged(cells, {"schedule_free": np.repeat([0, 2], 60)})
+    orders = result["orders"]["schedule_free"]
     assert orders["a"][ONE_ORDER][0] == "retry" and orders["b"][ONE_ORDER][0] == "wait"
-    for point in result["curve"]:
-        assert point["head_free"]["minus_one_order"]["mean"] == 0.0
-        assert abs(point["one_order"]["minus_best"]["mean"]) < 3
+    assert all(gap["value"] == 0.0 for gap in points(rows, "schedule_free", ONE_ORDER))
+    assert all(abs(gap["value"]) < 3 for gap in points(rows, ONE_ORDER, BEST))
 
 
 def test_what_is_told_is_gained_at_every_budget_and_lost_by_exchange():
     cell, kind = drawn(300, 0)
-    result = judged([cell], {"head_free": 2 * kind})
-    for point in result["curve"][:-2]:
-        assert (
-            point["head_free"]["minus_one_order"]["low"] > 0 and point["head_free"]["minus_best"]["low"] > 0
-        )
-        assert point["head_free"]["minus_permuted"]["low"] > 0
-    orders = result["orders"]["head_free"]["t"]
+    result, rows = judged([cell], {"schedule_free": 2 * kind})
+    for reference in (ONE_ORDER, BEST, "permuted"):
+        assert all(gap["low"] > 0 for gap in points(rows, "schedule_free", reference)[:-2])
+    orders = result["orders"]["schedule_free"]["t"]
     assert orders["retry"][0] == "retry" and orders["wait"][0] == "wait"
-    told = upgrade_schedules(result)
-    assert draw_curves(told, "all cells", "orders").startswith(b"\x89PNG")
-    text = " ".join(render("schedules", told).split())
-    assert "learned orders, free" in text and f"{len(cell)} failed problems" in text
-    assert "prices: " in text and "retry 1" in text
+    routing = {"schedules": result, "curves": rows, "policies": []}
+    assert draw_curves(routing, "all cells", "orders").startswith(b"\x89PNG")
+    assert f"{len(cell)} failed problems" in render("schedules", routing)
 
 
 def test_a_choice_that_knows_nothing_gains_nothing():
@@ -150,29 +159,31 @@ def test_a_choice_that_knows_nothing_gains_nothing():
     for seed in range(20):
         cell, _ = drawn(120, seed)
         blind = np.random.default_rng(100 + seed).integers(0, 2, 120) * 2
-        point = judged([cell], {"head_free": blind}, seed)["curve"][2]
-        won += point["head_free"]["minus_one_order"]["low"] > 0
-        assert point["head_free"]["minus_permuted"]["mean"] == pytest.approx(0.0, abs=4)
+        _, rows = judged([cell], {"schedule_free": blind}, seed)
+        won += (points(rows, "schedule_free", ONE_ORDER)[2]["low"] or 0) > 0
+        gap = points(rows, "schedule_free", "permuted")[2]
+        assert gap["value"] == pytest.approx(0.0, abs=4)
     assert won <= 2
 
 
 def test_reading_is_paid_before_the_first_attempt():
     cell, kind = drawn(200, 0, reading=35.0)
-    free, paid = (judged([cell], {name: 2 * kind}) for name in ("head_free", "head"))
-    for cheap, dear in zip(free["curve"], paid["curve"]):
-        assert cheap["solved"][ONE_ORDER] == dear["solved"][ONE_ORDER]
-        assert dear["solved"]["head"] <= cheap["solved"]["head_free"]
-        assert (dear["solved"]["head"] == 0) == (dear["budget"] < 45)
-    assert paid["curve"][3]["solved"]["head"] < free["curve"][3]["solved"]["head_free"] - 10
+    names = ("schedule_free", "schedule")
+    (_, free), (_, paid) = (judged([cell], {name: 2 * kind}) for name in names)
+    assert points(free, ONE_ORDER) == points(paid, ONE_ORDER)
+    shares = lambda rows, name: [point["value"] for point in points(rows, name)]
+    cheap, dear = shares(free, names[0]), shares(paid, names[1])
+    for budget, less, more in zip(budgets_of(paid), dear, cheap):
+        assert less <= more and (less == 0) == (budget < 45)
+    assert dear[3] < cheap[3] - 10
 
 
 def test_without_costs_there_is_no_curve():
-    pool = make_pool([dataclasses.replace(drawn(60, 0)[0], extras={})])
-    assert judge_schedules(pool, QUICK, STREAM, np.ones((2, 60))) is None
-    assert render("schedules", {"schedules": None}) == ""
+    data = data_of(dataclasses.replace(drawn(60, 0)[0], extras={}))
+    assert judge_schedules(data, all_policies(data)) == (None, [])
 
 
-def test_a_head_of_orders_sees_what_is_worth_more_in_the_long_run():
+def test_a_router_of_orders_sees_what_is_worth_more_in_the_long_run():
     """Of two operators of one mean rate the one that solves different problems at times is better ten times over."""
     draw = np.random.default_rng(0)
     count, kind = 240, draw.integers(0, 2, 240)
@@ -183,21 +194,20 @@ def test_a_head_of_orders_sees_what_is_worth_more_in_the_long_run():
     cell = table(draw.binomial(TRIED, chances) / TRIED, (10, 10, 10))
     noisy = kind + draw.normal(0, 0.3, count)
     cell = dataclasses.replace(cell, extras=cell.extras | {"entropy_mean": tuple(f"{x:.6g}" for x in noisy)})
-    pool = make_pool([cell])
-    result = judge_schedules(pool, QUICK, STREAM, resample_weights(count, 400, draw))
-    last = result["curve"][-2]
-    assert last["head_free"]["minus_one_order"]["low"] > 0 and last["head_free"]["minus_best"]["low"] > 0
-    assert last["head_free"]["minus_permuted"]["low"] > 0
-    # A head that looks at one attempt has no reason to tell the two apart.
-    population = budget_population(pool, outcomes_of(pool), 8)
-    assert population.values[kind == 1, 1].mean() > population.values[kind == 1, 0].mean() + 0.4
-    assert abs(pool.rates[kind == 1, 1].mean() - pool.rates[kind == 1, 0].mean()) < 0.1
+    data = data_of(cell)
+    _, rows = judge_schedules(data, all_policies(data))
+    for reference in (ONE_ORDER, BEST, "permuted"):
+        assert points(rows, "schedule_free", reference)[-2]["low"] > 0
+    # A router that looks at one attempt has no reason to tell the two apart.
+    values = budget_target(data, outcomes_of(data)).values
+    assert values[kind == 1, 1].mean() > values[kind == 1, 0].mean() + 0.4
+    assert abs(data.rates[kind == 1, 1].mean() - data.rates[kind == 1, 0].mean()) < 0.1
 
 
 def test_stop_solves_nothing():
     cell, _ = drawn(80, 0)
-    point = judged([cell], {"head_free": np.full(80, 3)})["curve"][-1]
-    assert point["solved"]["head_free"] == 0 and point["solved"][ONE_ORDER] > 50
+    _, rows = judged([cell], {"schedule_free": np.full(80, 3)})
+    assert points(rows, "schedule_free")[-1]["value"] == 0 and points(rows, ONE_ORDER)[-1]["value"] > 50
 
 
 def test_an_order_is_followed_and_ends_in_retries(tmp_path):

@@ -11,8 +11,8 @@ from synthetic_profiles import make
 from fr.config import Config
 from fr.diagnosis.features import loop_length, repeated_end, running_confidence
 from fr.diagnosis.signals import KINDS, SIGNALS, Failures, read_signals, register_signal
+from fr.profiles import read_profiles, write_profiles
 from fr.routing.columns import COLUMNS, read_columns, register_column
-from fr.routing.profiles import read_profiles, write_profiles
 from fr.store import Attempt
 from fr.tasks.canonical import canonical_answer
 from fr.tasks.countdown import Countdown
@@ -392,16 +392,17 @@ def test_an_unknown_kind_and_a_second_name_are_refused():
         register_signal("mean_length", "length")(lambda failures, config: 0.0)
 
 
-def test_every_signal_is_a_column_of_its_kind_and_none_of_outside_is_read_by_a_head():
-    from fr.routing.learn import READS
+def test_every_signal_is_a_column_of_its_kind_and_none_of_outside_is_read_by_a_router():
+    from fr.routing.policies import learned_policies, posterior_policies
 
     assert all(
         (COLUMNS[n].kind, COLUMNS[n].group) == (SIGNALS[n].kind, SIGNALS[n].group)
         for n in SIGNALS
     )
     assert {SIGNALS[name].kind for name in SIGNALS} == set(KINDS)
-    assert not any("outside" in reads for reads in READS.values())
-    # A group is read as a whole or not at all, so its name must not be that of a kind that heads read.
+    policies = [*learned_policies(fit=None), *posterior_policies()]
+    assert not any("outside" in policy.feature_groups for policy in policies)
+    # A group is read as a whole or not at all, so its name must not be that of a kind that routers read.
     assert not {column.group for column in (COLUMNS[n] for n in COLUMNS)} & {
         "signal",
         "nuisance",

@@ -6,8 +6,8 @@ import pytest
 from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import STEERABLE, label
-from fr.routing.certainty import certainty, label_posterior, label_stability
-from fr.routing.profiles import OPERATORS
+from fr.profiles import OPERATORS
+from fr.routing.power import label_posterior, label_stability, measure_power
 from fr.stats.binomial import draw_rates, fit_beta_binomial, fit_hierarchy, power
 
 ALIKE = Landscape(
@@ -97,16 +97,16 @@ def test_the_power_that_is_printed_is_the_power_there_is():
     )
 
 
-def test_without_attempts_there_is_no_certainty():
+def test_without_attempts_there_is_no_power():
     profiles = simulate(Landscape(problems=30), np.random.default_rng(0)).profiles
     unknown = type(profiles)(
         **{**vars(profiles), "rates": profiles.rates * 0 + 0.123457, "attempts": None}
     )
-    assert certainty(unknown, RoutingConfig(), np.random.default_rng(0)) is None
-    record = certainty(
+    assert measure_power(unknown, RoutingConfig(), np.random.default_rng(0)) is None
+    record = measure_power(
         profiles, RoutingConfig(posterior=20), np.random.default_rng(0)
     ).record
     assert sum(row["expected"] for row in record["labels"].values()) == pytest.approx(
         30, abs=1e-3
     )
-    assert record["oracle"] >= record["best_fixed"]
+    assert record["perfect_router"] >= record["best_fixed"]

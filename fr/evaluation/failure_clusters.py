@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from fr.config import Config
 from fr.diagnosis.clustering import ALGORITHMS
 from fr.diagnosis.clusters import NULLS, Clusters, find_clusters
-from fr.routing.profiles import FEATURES, Profiles
+from fr.profiles import FEATURES, Profiles
 from fr.routing.rule import ZStatistics
 from fr.stats.bootstrap import Interval, estimate, holm, resample_weights, rounded
 

@@ -14,10 +14,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from fr.config import ALGORITHMS, Config
 from fr.diagnosis.classifiers import CLASSIFIERS, fold_accuracy, leave_run_out
-from fr.routing.columns import COLUMNS, read_columns
-from fr.routing.folds import assign
-from fr.routing.pool import make_pool
-from fr.routing.profiles import FEATURES, Profiles
+from fr.profiles import FEATURES, Profiles
+from fr.routing.columns import COLUMNS
+from fr.routing.data import RoutingData
 from fr.stats.bootstrap import Interval, percent
 
 EVERYWHERE = "all tasks"
@@ -76,7 +75,8 @@ def audit(cells: Sequence[Profiles], config: Config) -> list[dict]:
         `leave_run_out` (of methods: accuracy on runs that were not learned from) and
         `why` (null, or the reason that a number is missing).
     """
-    pool, columns = make_pool(cells), read_columns(cells)
+    pool = RoutingData.build(cells, config)
+    columns = pool.columns
     method, run = (
         np.array([of(p) for p in cells])[pool.cell]
         for of in (training_method, training_run)
@@ -94,9 +94,8 @@ def audit(cells: Sequence[Profiles], config: Config) -> list[dict]:
     records = []
     for target, scope, answer, rows in questions:
         if len(set(answer[rows])) > 1:
-            fold = assign(
-                pool, rows, config.routing.folds, np.random.default_rng(config.seed)
-            )[rows]
+            rng = np.random.default_rng(config.seed)
+            fold = pool.assign(rows, config.routing.folds, rng)[rows]
             asked = _Question(
                 target, scope, answer[rows], run[rows], pool.family[rows], fold
             )

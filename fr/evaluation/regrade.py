@@ -46,7 +46,7 @@ _MADE_OF = {
         "run scripts/evaluate.py",
     ),
     "answers": (("evaluation.json",), "run scripts/evaluate.py"),
-    "online": (("online.json",), "run scripts/intervene.py with --policy"),
+    "online": (("online.json",), "run scripts/intervene.py with --router"),
     "candidates": (
         ("specialist", "reward_model"),
         "run scripts/train.py in another --workdir",

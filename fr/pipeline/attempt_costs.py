@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fr import store
-from fr.routing.recorded import FORWARD, Recorded, record
+from fr.profiles import FORWARD, Recorded
 from fr.types import RIGHT
 
 
@@ -48,7 +48,7 @@ def recorded_attempts(
         "generated": float(row["cost_generated"]),
     }
     each = lambda group: [(row["grade"] == RIGHT, costs(row)) for row in group]
-    return record([[each(group) for group in problem] for problem in zip(*tried)])
+    return Recorded.of([[each(group) for group in problem] for problem in zip(*tried)])
 
 
 def operator_columns(

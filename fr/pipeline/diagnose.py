@@ -14,7 +14,7 @@ from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.interrupts import check
 from fr.pipeline.profile_tables import write_tables
-from fr.routing.profiles import FEATURES
+from fr.profiles import FEATURES
 from fr.runs.plans import complete
 from fr.runs.run import Run
 from fr.sampling.scoring import Scorer

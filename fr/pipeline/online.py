@@ -1,8 +1,9 @@
-"""Online routing: a problem's remaining budget goes where a frozen policy sends its failures, in the same batch."""
+"""Online routing: each problem's remaining budget goes to the operator of its router."""
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -10,38 +11,61 @@ from tqdm import tqdm
 
 from fr import distributed, store
 from fr.diagnosis.junction import Trace
+from fr.errors import UserError
 from fr.interventions import OPERATORS, OperatorContext
-from fr.pipeline.intervene import setting_of
+from fr.pipeline.attempt_costs import forward_tokens
+from fr.pipeline.intervene import setting_of, vote
 from fr.pipeline.profile_tables import profile_problem
+from fr.profiles import FEATURES, FORWARD, read_profiles
 from fr.routing.columns import COLUMNS
-from fr.routing.router import Router
+from fr.routing.data import EVERYWHERE
+from fr.routing.routers import FIXED, Router, fixed_router, load_router
+from fr.routing.summary import UNITS
 from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
 from fr.runs.run import Run
 from fr.sampling.sources import Resume
+from fr.stats.bootstrap import rate, resample_weights
+from fr.stats.budget_curves import Spent, spent_curves
 from fr.tasks.formats import build_probe
 from fr.types import RIGHT, ROLLOUT, Probe, Problem, Request, Rollout, is_failure
-from fr.workdir import claim_workdir
+from fr.workdir import PathLike, claim_workdir, write_json
+
+_COLUMNS = [
+    *("problem", "task", "operator", "text", "grade"),
+    *(f"cost_{name}" for name in store.COSTS),
+]
 
 
 @dataclasses.dataclass
 class Case:
-    """A problem under way: its attempts in the order of their making, and what the next one will be."""
+    """A problem under way.
+
+    Attributes:
+        problem: the problem.
+        prompt: its tokens.
+        attempts: made so far, in order.
+        operator: of the next attempt.
+        choice: of the router.
+        setting: of its failures, once it has been routed.
+        over: no attempt follows.
+    """
 
     problem: Problem
     prompt: tuple[int, ...]
     attempts: list[store.Attempt] = dataclasses.field(default_factory=list)
     operator: str = ROLLOUT
-    choice: str = ""  # of the router
-    setting: OperatorContext | None = None  # of its failures, once it has been routed
+    choice: str = ""
+    setting: OperatorContext | None = None
     over: bool = False
 
 
 class OnlineSource:
-    """`intervention.after` plain attempts at a problem, then `intervention.attempts` by the operator that it gets.
+    """Work source: plain attempts at each problem, then attempts by its operator.
 
-    One attempt of a problem is in flight at a time, many problems side by side. What happens to a problem follows
-    from its own attempts and the router alone. With a verifier a right attempt ends it, and what is diagnosed are
-    failures; without one no grade is looked at.
+    `intervention.after` plain attempts are followed by `intervention.attempts` routed
+    ones. One attempt of a problem is in flight at a time, many problems side by side. A
+    problem's course follows from its own attempts and the router alone. With a verifier
+    a right attempt ends it, and failures are diagnosed; without one no grade is read.
     """
 
     def __init__(
@@ -52,23 +76,34 @@ class OnlineSource:
         with_ancestor: bool,
         progress: Callable[[int], object] = lambda count: None,
     ):
-        self.cases = [
-            Case(p, run.specialist.encode(run.task.prompt(p))) for p in problems
-        ]
-        self._run, self._router, self._with_ancestor, self._progress = (
-            run,
-            router,
-            with_ancestor,
-            progress,
-        )
-        self._reads_confidence = "confidence" in {
-            COLUMNS[name].group for name in router.reads
-        }
+        """Prepare the problems.
+
+        Args:
+            run: models, task and settings.
+            router: chooses the operator of a problem.
+            problems: in the order in which they begin.
+            with_ancestor: decode beside the ancestor.
+            progress: is told the number of problems that have ended.
+        """
+        encode = lambda problem: run.specialist.encode(run.task.prompt(problem))
+        self.cases = [Case(problem, encode(problem)) for problem in problems]
+        self._run, self._router, self._progress = run, router, progress
+        self._with_ancestor = with_ancestor
+        groups = {COLUMNS[name].group for name in router.reads}
+        self._reads_confidence = "confidence" in groups
         self._waiting = collections.deque(self.cases)
         self._flying: dict[str, tuple[Case, Planned]] = {}
 
     def next(self, finished: Sequence[Rollout], free: int) -> list[Request]:
-        """Those go on whose attempt has finished, in that order, before new problems begin."""
+        """Continue the problems of finished attempts, then begin new ones.
+
+        Args:
+            finished: attempts that have ended.
+            free: number of requests wanted.
+
+        Returns:
+            At most `free` requests.
+        """
         heard = [self._flying.pop(rollout.row.id) for rollout in finished]
         records = graded(self._run, [planned for _, planned in heard], finished)
         for (case, _), attempt in zip(heard, records):
@@ -82,29 +117,42 @@ class OnlineSource:
         return [p.row for p in planned]
 
     def resume(self, row: Request, tokens: np.ndarray) -> Resume:
-        """What the row's operator says."""
+        """Let the operator of a paused request act.
+
+        Args:
+            row: the request.
+            tokens: generated so far.
+
+        Returns:
+            How it goes on.
+        """
         speak = self._flying[row.id][1].speak
         return speak(tokens) if speak else Resume()
 
     def plan(self, row: Request, tokens: np.ndarray) -> Probe | None:
-        """Confidence along the attempts that are diagnosed, where the run asks for it and the router reads it."""
-        (case, planned), cuts = (
-            self._flying[row.id],
-            self._run.config.sampling.probe_cuts,
-        )
+        """Ask for confidence along attempts that are diagnosed, if the router reads it.
+
+        Args:
+            row: the request.
+            tokens: generated.
+
+        Returns:
+            The probe; None: none.
+        """
+        case, planned = self._flying[row.id]
+        cuts = self._run.config.sampling.probe_cuts
         if not cuts or planned.operator != ROLLOUT or not self._reads_confidence:
             return None
         return build_probe(case.problem, tokens, self._run.specialist, cuts, ("own",))
 
     def _plan(self, case: Case) -> Planned:
-        """The next attempt at a problem, with the key that it would have among an operator's attempts offline."""
+        """The next attempt, with the key that it has among an operator's offline."""
         index = sum(attempt.operator == case.operator for attempt in case.attempts)
         who = self._run, case.prompt, case.problem, case.operator, index
         if case.setting is None:
             return plan_attempt(*who, {}, self._with_ancestor)
-        change = OPERATORS[case.operator].change(
-            dataclasses.replace(case.setting, attempt=index)
-        )
+        setting = dataclasses.replace(case.setting, attempt=index)
+        change = OPERATORS[case.operator].change(setting)
         return plan_change(*who, change, self._with_ancestor)
 
     def _decide(self, case: Case) -> None:
@@ -122,78 +170,185 @@ class OnlineSource:
                 case.operator = "retry"  # a second attempt would be the same attempt
 
     def _route(self, case: Case) -> None:
-        """Ask the router; a problem whose attempts could not be graded is sampled again."""
-        config = self._run.config
-        failed = [
-            a
-            for a in case.attempts
-            if is_failure(a.grade) or not config.intervention.verifier
-        ]
-        traces = [Trace(a.stats, ~a.forced) for a in failed or case.attempts]
-        told = zip((a.tokens for a in failed or case.attempts), traces)
-        case.setting = setting_of(
-            self._run, case.problem, list(told), self._with_ancestor
-        )
-        operator = "retry"
+        """Ask the router; a problem whose attempts have no grade is sampled again."""
+        config, attempts = self._run.config, case.attempts
+        verifier, first = config.intervention.verifier, config.intervention.after
+        failed = [a for a in attempts if is_failure(a.grade) or not verifier]
+        traces = [Trace(a.stats, ~a.forced) for a in failed or attempts]
+        told = zip((a.tokens for a in failed or attempts), traces)
+        given = case.problem, list(told), self._with_ancestor
+        case.setting = setting_of(self._run, *given)
+        operator: str | None = "retry"
         if failed:
             values = {}
             if self._router.columns:
-                values = profile_problem(
-                    failed, case.problem, config.intervention.after, config
-                )
+                values = profile_problem(failed, case.problem, first, config)
             operator = self._router.choose(values)
         case.over, case.choice = operator is None, operator or "retry"
         case.operator = self._router.then(case.choice, 0)
 
 
-def attempt_online(run: Run, router: Router) -> epath.Path:
-    """Make all attempts of a router's run; a killed one redoes its unfinished shards. Returns their folder.
+def open_router(
+    run: Run, name: str, calibration: PathLike | None, saved: PathLike | None
+) -> Router:
+    """Open the router of `--router`.
 
-    A shard is a block of problems. Raises UserError where the folder holds the attempts of another router.
+    Args:
+        run: models, task and settings.
+        name: of the router.
+        calibration: profile table of its z-statistics; None: that of the workdir.
+        saved: folder of a saved router; None: `router/` or `schedule/` of the workdir.
+
+    Returns:
+        The router.
+
+    Raises:
+        UserError: if a router that was learned for one task would meet the failures of
+            several.
+    """
+    if len(run.parts) > 1 and not name.startswith(FIXED):
+        raise UserError(
+            f"--router={name} routes failures of one task at a time, and here are "
+            f"{', '.join(run.parts)}; set config.task.name to one of them"
+        )
+    part, two = run.parts[0], run.ancestor is not None
+    operators = [operator.name for operator in run.operators(part)[0]]
+    table = epath.Path(calibration or run.workdir / "profiles.csv")
+    there = calibration or table.exists()
+    cells = {p.cell: p for p in read_profiles(table)} if there else {}
+    cell = run.cell(part)
+    # The failures of another cell may stand in for those of an unknown one.
+    chosen = cells.get(cell, next(iter(cells.values()), None))
+    known = FEATURES if two else FEATURES[2:]
+    folder = saved or run.workdir / ("router" if name == "learned" else "schedule")
+    return load_router(name, operators, cell, known, chosen, folder)
+
+
+def route_online(run: Run, router: Router, against: Router | None = None) -> dict:
+    """Make the attempts of a router and of its reference, and compare them.
+
+    Args:
+        run: models, task and settings.
+        router: of the problems.
+        against: the reference; None: retry.
+
+    Returns:
+        The content of `online.json`, which is written.
+    """
+    reference, c = against or fixed_router("retry"), run.config.intervention
+    made = {r.name: _by_problem(attempt_online(run, r)) for r in (router, reference)}
+    own = made[router.name]
+    routed = [group[c.after]["operator"] for group in own if len(group) > c.after]
+    first = [group[0] for group in own]
+    right = rate(
+        (row["problem"] for row in first),
+        (row["grade"] == RIGHT for row in first),
+        run.config.routing.bootstrap,
+        run.config.seed,
+    )
+    summary = {
+        **UNITS,
+        "router": router.name,
+        "reference": reference.name,
+        "verifier": c.verifier,
+        "problems": len(run.problems),
+        "online_after": c.after,
+        "declared_budget": c.budget or None,
+        "routes": dict(sorted(Counter(routed).items())),
+        "right_at_first": right,
+        "curves": _curves(run, made, reference.name),
+    }
+    if distributed.is_first():
+        write_json(run.workdir / "online.json", summary)
+    return summary
+
+
+def attempt_online(run: Run, router: Router) -> epath.Path:
+    """Make all attempts of a router's run; a killed one redoes its unfinished shards.
+
+    Args:
+        run: models, task and settings.
+        router: of the problems.
+
+    Returns:
+        Folder of the attempts; a shard is a block of problems.
+
+    Raises:
+        UserError: if the folder holds the attempts of another router.
     """
     folder, c = run.workdir / "online" / router.name.replace(":", "_"), run.config
-    # The budget of the comparison is written down before the first attempt, or there is none.
-    declared = router.record | (
-        {"budget": c.intervention.budget} if c.intervention.budget else {}
-    )
-    distributed.in_turn(
-        f"{router.name} folder", lambda: claim_workdir(folder, declared)
-    )
+    # The budget of the comparison is written before the first attempt, or there is none.
+    budget = c.intervention.budget
+    declared = router.record | ({"budget": budget} if budget else {})
+    claim = lambda: claim_workdir(folder, declared)
+    distributed.in_turn(f"{router.name} folder", claim)
     run.begin("online")
-    size = max(
-        1, c.sampling.shard_rows // (c.intervention.after + c.intervention.attempts)
-    )
+    most = c.intervention.after + c.intervention.attempts
+    size = max(1, c.sampling.shard_rows // most)
     blocks = [run.problems[i : i + size] for i in range(0, len(run.problems), size)]
     with_ancestor = run.ancestor is not None and reads_ancestor(router)
-    prompts = [
-        len(run.specialist.encode(run.task.prompt(problem))) for problem in run.problems
-    ]
+    prompts = (run.specialist.encode(run.task.prompt(p)) for p in run.problems)
     # Room for a whole attempt that is kept, or for a longer prompt.
-    longest = 2 * (max(prompts) + c.sampling.max_new_tokens)
+    longest = 2 * (max(map(len, prompts)) + c.sampling.max_new_tokens)
     have = store.finished(folder)
-    mine = distributed.assign_shards(
-        router.name, [i for i in range(len(blocks)) if i not in have]
-    )
-    label = distributed.label(router.name)
-    with tqdm(
-        total=sum(len(blocks[i]) for i in mine), desc=label, unit="problem"
-    ) as bar:
+    left = [i for i in range(len(blocks)) if i not in have]
+    mine, label = distributed.assign_shards(router.name, left), distributed.label(router.name)
+    total = sum(len(blocks[i]) for i in mine)
+    with tqdm(total=total, desc=label, unit="problem") as bar:
         for i in mine:
             source = OnlineSource(run, router, blocks[i], with_ancestor, bar.update)
             run.engine(with_ancestor).run(source, longest)
-            store.write_shard(
-                folder,
-                i,
-                [attempt for case in source.cases for attempt in case.attempts],
-            )
+            attempts = [attempt for case in source.cases for attempt in case.attempts]
+            store.write_shard(folder, i, attempts)
     distributed.wait(router.name)
     return folder
 
 
 def reads_ancestor(router: Router) -> bool:
-    """Whether the attempts of a router's run are decoded beside the ancestor: for its features, or an operator."""
-    # Of the third feature there is a form without an ancestor.
+    """Say whether a router's attempts are decoded beside the ancestor.
+
+    Args:
+        router: the router.
+
+    Returns:
+        True if its features or one of its operators need the ancestor.
+    """
+    # The third feature has a form without an ancestor.
     groups = {COLUMNS[name].group for name in router.reads - {"logit_dispersion"}}
-    return not groups.isdisjoint(("lineage", "demotion")) or any(
-        OPERATORS[name].uses_ancestor for name in router.tries()
-    )
+    operators = any(OPERATORS[name].uses_ancestor for name in router.tries())
+    return operators or not groups.isdisjoint(("lineage", "demotion"))
+
+
+def _by_problem(folder: epath.Path) -> list[list[dict]]:
+    """The attempts of each problem in order."""
+    groups: dict[str, list[dict]] = {}
+    for row in store.read_table(folder, _COLUMNS).to_pylist():
+        groups.setdefault(row["problem"], []).append(row)
+    return list(groups.values())
+
+
+def _curves(
+    run: Run, made: Mapping[str, list[list[dict]]], reference: str
+) -> list[dict]:
+    c = run.config.intervention
+    most, complete = c.after + c.attempts, {}
+    for name, groups in made.items():
+        # A router that stops early makes no more attempts, for any budget.
+        ends = (len(g) < most or (c.verifier and _solved(g)) for g in groups)
+        complete[name] = np.array(list(ends))
+    spent = {name: [_spent(run, g) for g in groups] for name, groups in made.items()}
+    count, rng = len(made[reference]), np.random.default_rng(run.config.seed)
+    weights = resample_weights(count, run.config.routing.bootstrap, rng) / count
+    rows = spent_curves(spent, reference, complete, weights, c.budget)
+    return [{"cell": EVERYWHERE, "axis": FORWARD, **row} for row in rows]
+
+
+def _spent(run: Run, group: list[dict]) -> Spent:
+    costs = np.array([forward_tokens(row, run.ancestor_weight) for row in group], float)
+    if run.config.intervention.verifier:
+        return costs, lambda n: _solved(group[:n])
+    return costs, lambda n: vote(group[:n], run.config.seed)
+
+
+def _solved(group: list[dict]) -> bool:
+    return any(row["grade"] == RIGHT for row in group)

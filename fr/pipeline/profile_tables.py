@@ -24,8 +24,7 @@ from fr.pipeline.attempt_costs import (
     operator_columns,
     recorded_attempts,
 )
-from fr.routing.pool import MODEL
-from fr.routing.profiles import FEATURES, WEIGHT, Profiles, write_profiles
+from fr.profiles import FEATURES, MODEL, WEIGHT, Profiles, write_profiles
 from fr.runs.run import Run
 from fr.tasks.canonical import canonical_answers
 from fr.tasks.countdown_solver import replay

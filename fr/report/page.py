@@ -16,7 +16,6 @@ from fr.errors import UserError
 from fr.report.html import page
 from fr.report.limits import limits
 from fr.report.render import REPORTS
-from fr.report.schema_1 import upgrade
 from fr.report.tables import Block, Images, Section, table, words
 from fr.runs.declaration import restore
 from fr.workdir import PathLike, read_object, to_json, write_whole
@@ -51,7 +50,6 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
         raise UserError(
             f"{workdir}: routing.json is missing; scripts/route.py writes it"
         )
-    routing = upgrade(routing)
     found = {s.title: list(s.blocks) for s in REPORTS["routing"](routing)}
     names = [cell["cell"] for cell in routing["cells"]]
     drawn = [

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fr.report import schema_1, stage_tables  # noqa: F401
+from fr.report import stage_tables  # noqa: F401
 from fr.report.html import to_html
 from fr.report.tables import REPORTS, Block, Images, Section, Table, number, place
 
@@ -25,17 +25,6 @@ def render(name: str, found: Any, html: bool = False) -> str:
     Returns:
         Text (see `to_text`) or HTML.
     """
-    # TODO: schema 1 goes when routing writes schema 2.
-    if name == "routing":
-        found = schema_1.upgrade(found)
-    elif name == "power":
-        found = [(cell, schema_1.upgrade_power(power)) for cell, power in found]
-    elif name == "ablation":
-        found = [schema_1.upgrade_ablation(row) for row in found]
-    elif name == "online" and "curve" in found:
-        found = schema_1.upgrade_online(found)
-    elif name == "interaction":
-        found = [schema_1.upgrade_interaction(record) for record in found]
     blocks = REPORTS[name](found)
     return to_html(blocks) if html else to_text(blocks)
 

@@ -1,105 +1,118 @@
-"""A certified lift: a router against the best fixed operator of each model, and against every fixed choice."""
+"""Certified lifts: a router against the best fixed operator, and every fixed choice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import stdtr, stdtrit
 
-from fr.config import RoutingConfig
-from fr.routing.fixed import attempt_prices, fixed_routes, places_of
-from fr.routing.folds import make_folds
-from fr.routing.policies import values_of
-from fr.routing.pool import Pool, Population, models_of
-from fr.routing.posterior import POSTERIORS, posterior_choice, told_scores
-from fr.stats.bootstrap import fold_correction, holm, percent
+from fr.routing.baselines import look_up
+from fr.routing.data import RoutingData
+from fr.routing.evaluate import choose_out_of_fold, values_of
+from fr.routing.policies import LOOK_UPS, Policy
+from fr.routing.posterior import column_scores
+from fr.stats.bootstrap import Interval, fold_correction, holm, percent, rounded
+from fr.stats.mixed_logistic import clustered_mean
 from fr.stats.sequential import sequential_p
 
-LEVEL = 0.05  # of a certified lift
+_LEVEL = 0.05  # of a certified lift
 _MOST = 19_999  # draws of the test that columns tell operators apart
-RUN = "run"  # column that names the training run whose model a failure is of; without it, the model
+RUN = "run"  # column: the training run of the failed model; without it, the model
 INCLUDED = (
-    "which questions, training runs (where there are several) and attempts were drawn, and that the router and its "
-    "look-up would be learned from other folds; fold splits are averaged over"
+    "which questions, training runs (where there are several) and attempts were drawn, "
+    "and that the router and its look-up would be learned from other folds; fold splits "
+    "are averaged over"
 )
+Found = tuple[float, float, float]  # mean, standard error, degrees of freedom
 
 
-def certify(
-    pool: Pool,
-    population: Population,
-    routing: RoutingConfig,
-    generator: Callable[[str], np.random.Generator],
-    routers: Sequence[str] = ("posterior", "posterior_nuisances"),
-) -> list[dict]:
-    """One record for each of `routers` of POSTERIORS, k-fold by question over several fold splits.
+def certify(policies: Sequence[Policy], data: RoutingData) -> list[dict]:
+    """Test the lift of routers, k-fold by question over several fold splits.
 
-    `lift`: over the best fixed operator of each model on each task, chosen on the training folds. `every`: the
-    intersection–union test that the router beats every fixed choice (an operator for each model on each task),
-    one-sided: its p is the largest of theirs (Berger, doi 10.1080/00401706.1982.10487790), and no choice of the
-    best need be resampled.
-    Both by Student's t with a variance clustered by question and, where there are several, by training run: p has
-    no floor. Empty without k folds.
+    The lift is over the router's basis, the best fixed operator of each model on each
+    task, chosen on the training folds. `every` is the intersection–union test that the
+    router beats every fixed choice (an operator per model and task): its p is the
+    largest of theirs (doi 10.1080/00401706.1982.10487790). Both by Student's t with a
+    variance clustered by question and, if there are several, by training run.
 
-    `certified`: the intersection of two tests at 5 %, `told` (`columns_tell`) and the one-sided test of the lift by
-    its interval's error. A router that no column helps is certified in at most 5 % of tables by the first, whatever
-    the error of what was learned in folds; where columns do tell operators apart, but not the best one from the
-    fixed choice, the level is that of the second. `routers` are tested in their order, each only if those
-    before it are certified, so that 5 % is the level of all together.
+    A router is certified if both tests pass at 5 %: `columns_p`, and the one-sided
+    test of the lift. A router that no column helps is certified in at most 5 % of
+    tables by the first, for any error of what was learned in folds; where columns
+    tell operators apart, but not the best one from the fixed choice, the level is that
+    of the second. Routers are tested in their order, each only if those before it are
+    certified: 5 % is the level of all together.
+
+    Args:
+        policies: routers with a basis.
+        data: failed problems of a population.
+
+    Returns:
+        One record per policy; none without k folds.
     """
-    names = ["kfold", *(f"kfold {r}" for r in range(1, routing.splittings))]
-    splits = [
-        make_folds(pool, "kfold", routing.folds, generator(name)) for name in names
-    ]
+    splittings = data.config.splittings
+    names = ["kfold", *(f"kfold {r}" for r in range(1, splittings))]
+    splits = [data.folds("kfold", name) for name in names]
     if isinstance(splits[0], str):
         return []
-    prices, records = attempt_prices(pool, routing.price), []
-    for name in routers:
-        gave, looked = np.zeros((2, len(splits), len(pool)))
-        kept = []
+    records: list[dict] = []
+    for policy in policies:
+        gave, looked = np.zeros((2, len(splits), len(data)))
+        kept, by = [], LOOK_UPS[policy.basis or "best_fixed_per_model"]
         for r, folds in enumerate(splits):
+            stream = data.stream(f"certify {r}")
+            chosen = choose_out_of_fold([policy], data, folds, stream)[policy].operator
             for fold in folds:
-                choice, _ = posterior_choice(
-                    pool, population, fold.train, POSTERIORS[name], routing
-                )
-                fixed = fixed_routes(pool, population, fold.train, prices, "model")
-                gave[r, fold.test] = values_of(population.values, choice)[fold.test]
-                looked[r, fold.test] = values_of(population.values, fixed)[fold.test]
-                counted = fold.test & (population.mass > 0)
-                kept.append(bool((choice[counted] == fixed[counted]).all()))
-        told = columns_tell(
-            pool, population, POSTERIORS[name], generator(f"told {name}")
+                fixed = look_up(data, fold.train, by)
+                gave[r, fold.test] = values_of(data.values, chosen)[fold.test]
+                looked[r, fold.test] = values_of(data.values, fixed)[fold.test]
+                counted = fold.test & (data.mass > 0)
+                kept.append(bool((chosen[counted] == fixed[counted]).all()))
+        told = columns_p(
+            data.reading(policy.feature_groups), data.stream(f"told {policy.name}")
         )
-        judged = judge(
-            pool, population, gave.mean(axis=0), looked.mean(axis=0), len(splits[0])
+        judged = judge(data, gave.mean(axis=0), looked.mean(axis=0), len(splits[0]))
+        p, ahead = judged.get("p"), (judged["interval"]["value"] or 0) > 0
+        certain = told <= _LEVEL and p is not None and ahead and p / 2 <= _LEVEL
+        records.append(
+            {
+                "policy": policy.name,
+                "reference": policy.basis,
+                **judged,
+                "columns_p": rounded(told),
+                "certified": certain and all(r["certified"] for r in records),
+                "kept": sum(kept),
+                "folds": len(kept),
+                "splits": len(splits),
+                "included": INCLUDED,
+            }
         )
-        p, ahead = judged["lift"]["p"], (judged["lift"]["diff"] or 0) > 0
-        certain = told <= LEVEL and p is not None and ahead and p / 2 <= LEVEL
-        records.append({
-            "policy": name, "splits": len(splits), "kept": sum(kept), "folds": len(kept), "included": INCLUDED,
-            "told": round(told, 6), "certified": certain and all(r["certified"] for r in records), **judged,
-        })  # fmt: skip
-    tested = [record for record in records if record["lift"]["p"] is not None]
-    for record, p in zip(tested, holm([record["lift"]["p"] for record in tested])):
-        record["lift"]["p_holm"] = round(p, 6)
+    tested = [record for record in records if "p" in record]
+    for record, p in zip(tested, holm([record["p"] for record in tested])):
+        record["p_holm"] = rounded(p)
     return records
 
 
-def columns_tell(
-    pool: Pool, population: Population, reads: tuple[str, ...], rng: np.random.Generator
-) -> float:
-    """p of "what the columns `reads` say has nothing to do with the differences between operators".
+def columns_p(data: RoutingData, rng: np.random.Generator) -> float:
+    """Test whether columns have to do with the differences between operators.
 
-    T = ‖Σ_q ε_q U_q‖², where U_q is the sum over the rows of question q of `told_scores` and ε_q = 1; under the
-    null it is as with random signs ε_q (arXiv 1909.03796). Signs rather than permutations: questions may have rows
-    in several places, and rows that differ in how much their residuals vary. Exact where, given the outcomes, the
-    columns of a question are as likely as their mirror image about the mean; else as questions grow in number,
-    whatever the variances. Questions are taken as independent, training runs are not resampled. At most
-    19,999 draws of signs, fewer where p is large; 1.0 where there is no column to read.
+    T = ‖Σ_q ε_q U_q‖², U_q the sum over the rows of question q of `column_scores` and
+    ε_q = 1; under the null it is as with random signs ε_q (arXiv 1909.03796). Signs
+    rather than permutations: questions may have rows in several places, with residuals
+    of different variance. Exact if, given the outcomes, the columns of a question are as
+    likely as their mirror image about the mean; else as questions grow in number.
+    Questions are taken as independent, training runs are not resampled.
+
+    Args:
+        data: failed problems of a population; it holds the columns to test.
+        rng: random stream of at most 19,999 draws of signs.
+
+    Returns:
+        p; 1.0 without a column.
     """
-    scores = told_scores(pool, population, reads)
+    scores = column_scores(data)
     if scores is None:
         return 1.0
-    _, member = np.unique(pool.problem[population.mass > 0], return_inverse=True)
+    _, member = np.unique(data.problem[data.mass > 0], return_inverse=True)
     flat = scores.reshape(len(scores), -1)
     sums = np.zeros((member.max() + 1, flat.shape[1]))
     np.add.at(sums, member, flat)
@@ -113,61 +126,79 @@ def columns_tell(
 
 
 def judge(
-    pool: Pool,
-    population: Population,
+    data: RoutingData,
     gave: Float[np.ndarray, "N"],
     looked: Float[np.ndarray, "N"],
     folds: int,
 ) -> dict:
-    """{"lift", "every", "questions", "runs"} of what a router gave each row, beside the look-up's.
+    """Compare what a router gave each row with its look-up, and every fixed choice.
 
-    The error of the lift is that of choices learned in folds (`fold_correction`).
+    Args:
+        data: failed problems of a population.
+        gave: values of the router's choices.
+        looked: values of the look-up's choices.
+        folds: number of folds that both were learned in.
+
+    Returns:
+        {"interval", "p"?, "every", "questions", "runs"} in points.
     """
-    clusters = [pool.problem, runs_of(pool)]
-    counts = [len(np.unique(c[population.mass > 0])) for c in clusters]
+    clusters = [data.problem, training_runs(data)]
+    counts = [len(np.unique(c[data.mass > 0])) for c in clusters]
     if counts[1] < 2:
         clusters = clusters[:1]
-    mean, error, degrees = clustered(gave - looked, population.mass, clusters)
+    mean, error, degrees = clustered_mean(gave - looked, data.mass, clusters)
     error *= fold_correction(folds)
-    lift = {"diff": percent(mean), "low": None, "high": None, "p": None}
+    found: dict = {"interval": Interval(percent(mean)).as_dict()}
     if error > 0:
         reach = stdtrit(degrees, 0.975) * error
-        lift |= {"low": percent(mean - reach), "high": percent(mean + reach)}
-        lift["p"] = float(2 * stdtr(degrees, -abs(mean / error)))
-    worst, choice = beats_every(pool, population, gave, clusters)
+        ends = percent(mean), percent(mean - reach), percent(mean + reach)
+        found = {"interval": Interval(*ends).as_dict()}
+        found["p"] = float(2 * stdtr(degrees, -abs(mean / error)))
+    hardest, choice = beats_every(data, gave, clusters)
     every = None
-    if worst:
-        mean, error, degrees = worst
+    if hardest:
+        mean, error, degrees = hardest
+        low = percent(mean - stdtrit(degrees, 0.95) * error)
+        models = [name for profiles in data.cells for name in profiles.models]
+        places = (models[i] for i in data.places("model")[1])
         every = {
-            "diff": percent(mean),
-            "low": percent(mean - stdtrit(degrees, 0.95) * error),
+            "interval": Interval(percent(mean), low).as_dict(),
             "p": float(stdtr(degrees, -mean / error)),
-            "hardest": dict(zip(_names(pool), (pool.operators[o] for o in choice))),
+            "hardest": dict(zip(places, (data.operators[o] for o in choice))),
         }
-    return {"lift": lift, "every": every, "questions": counts[0], "runs": counts[1]}
+    return found | {"every": every, "questions": counts[0], "runs": counts[1]}
 
 
 def beats_every(
-    pool: Pool,
-    population: Population,
+    data: RoutingData,
     gave: Float[np.ndarray, "N"],
     clusters: list[Int[np.ndarray, "N"]],
-) -> tuple[tuple[float, float, float] | None, list[int]]:
-    """(mean, error, degrees) against the fixed choice with the largest p, and that choice, cell by cell.
+) -> tuple[Found | None, list[int]]:
+    """Find the fixed choice that a router beats with the largest p.
 
-    Searched from the best operator of each model, one model at a time, until no other operator has a larger p.
+    Searched from the best operator of each model, one model at a time, until no other
+    operator has a larger p.
+
+    Args:
+        data: failed problems of a population.
+        gave: values of the router's choices.
+        clusters: of `clustered_mean`.
+
+    Returns:
+        (mean, error, degrees) of the difference, None if it has no error; and the
+        operator of each model in each cell.
     """
-    place, firsts = places_of(pool, "model")
-    offered = [np.flatnonzero(pool.available[i]) for i in firsts]
-    means = [population.values[place == g].mean(axis=0) for g in range(len(firsts))]
+    place, firsts = data.places("model")
+    offered = [np.flatnonzero(data.available[i]) for i in firsts]
+    means = [data.values[place == g].mean(axis=0) for g in range(len(firsts))]
     choice = [int(own[mean[own].argmax()]) for own, mean in zip(offered, means)]
 
-    def against(one: list[int]) -> tuple[float, tuple]:
-        gap = gave - values_of(population.values, np.array(one)[place])
-        mean, error, degrees = found = clustered(gap, population.mass, clusters)
-        return (
-            float(stdtr(degrees, -mean / error)) if error > 0 else float(mean <= 0)
-        ), found
+    def against(one: list[int]) -> tuple[float, Found]:
+        gap = gave - values_of(data.values, np.array(one)[place])
+        mean, error, degrees = found = clustered_mean(gap, data.mass, clusters)
+        if error > 0:
+            return float(stdtr(degrees, -mean / error)), found
+        return float(mean <= 0), found
 
     largest, found = against(choice)
     moved = True
@@ -182,53 +213,19 @@ def beats_every(
     return (found if found[1] > 0 else None), choice
 
 
-def clustered(
-    values: Float[np.ndarray, "N"],
-    mass: Float[np.ndarray, "N"],
-    clusters: list[Int[np.ndarray, "N"]],
-) -> tuple[float, float, float]:
-    """Mean of `values` (already times `mass`), its standard error and degrees of freedom.
+def training_runs(data: RoutingData) -> Int[np.ndarray, "N"]:
+    """Number the training run of each row: column `run`, or else the model.
 
-    Of two clusterings the variance is that by the first, plus that by the second, less that by both at once
-    (doi 10.1198/jbes.2010.07136); never below the larger of the two, and degrees are those of the fewer clusters.
+    Args:
+        data: the failed problems.
+
+    Returns:
+        The runs; all the same if the column is missing and each cell has one model, for
+        a claim about the models at hand is over their questions.
     """
-    total = mass.sum()
-    mean = values.sum() / total
-    rest = values - mean * mass
-
-    def variance(index: Int[np.ndarray, "N"]) -> tuple[float, int]:
-        _, member = np.unique(index, return_inverse=True)
-        counted = len(np.unique(member[mass > 0]))
-        sums = np.bincount(member, rest)
-        return float(
-            (sums**2).sum() / total**2 * counted / max(counted - 1, 1)
-        ), counted
-
-    found = [variance(index) for index in clusters]
-    whole, fewest = max(v for v, _ in found), min(n for _, n in found)
-    if len(clusters) > 1:
-        both = clusters[0] * (int(clusters[1].max()) + 1) + clusters[1]
-        whole = max(whole, sum(v for v, _ in found) - variance(both)[0])
-    # Rounding leaves a little of a difference that is the same everywhere.
-    return (
-        float(mean),
-        float(np.sqrt(whole)) if whole > 1e-20 else 0.0,
-        max(1.0, fewest - 1.0),
-    )
-
-
-def runs_of(pool: Pool) -> Int[np.ndarray, "N"]:
-    """A number for the training run of every row: column `run`, or else the model where cells mix several.
-
-    All the same where neither is so: a claim about the models at hand is over their questions.
-    """
-    told = [profiles.extras.get(RUN) for profiles in pool.cells]
+    told = [profiles.extras.get(RUN) for profiles in data.cells]
     if all(told):
-        return np.unique(sum(told, ()), return_inverse=True)[1]
-    mixed = len(np.unique(pool.model)) > len(pool.cells)
-    return pool.model if mixed else np.zeros(len(pool), int)
-
-
-def _names(pool: Pool) -> list[str]:
-    models = models_of(pool.cells)
-    return [models[i] for i in places_of(pool, "model")[1]]
+        names = [name for column in told for name in column or ()]
+        return np.unique(names, return_inverse=True)[1]
+    mixed = len(np.unique(data.model)) > len(data.cells)
+    return data.model if mixed else np.zeros(len(data), int)

@@ -1,4 +1,4 @@
-"""What a learned router may read of a failed problem: one registry of named columns."""
+"""Named columns of a failed problem that a learned router may read: one registry."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -8,31 +8,53 @@ from jaxtyping import Float
 
 from fr.diagnosis.features import QUESTION_COLUMNS
 from fr.diagnosis.signals import KINDS, PAID, SIGNALS
+from fr.profiles.profile import FEATURES, Profiles
 from fr.registry import Registry
-from fr.routing.profiles import FEATURES, Profiles
+
+QUESTION = "question"  # kind and group: known before any rollout
+FREE = "free"  # group: every column that comes with the rollouts
+PROMPT = "prompt"  # group: cell and family, known before any rollout
+Read = Callable[[Profiles], Float[np.ndarray, "N"] | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A named number of every failed problem, NaN for one without; `read` gives None where a cell lacks it."""
+    """A named number of every failed problem.
 
-    kind: str  # of KINDS, or QUESTION
-    group: str  # columns that an ablation adds and leaves out together
-    read: Callable[[Profiles], Float[np.ndarray, "N"] | None]
+    Attributes:
+        kind: one of KINDS, or QUESTION.
+        group: columns that an ablation adds and leaves out together.
+        read: its values in a cell, NaN for a problem without one; None if the cell
+            lacks it.
+    """
+
+    kind: str
+    group: str
+    read: Read
 
     @property
     def free(self) -> bool:
-        """Whether it comes with the rollouts: neither the ancestor nor a probe has to read them."""
+        """True if neither the ancestor nor a probe has to read the rollouts for it."""
         return self.kind not in ("outside", QUESTION) and self.group not in PAID
 
 
 COLUMNS = Registry("column")
-QUESTION = "question"  # kind of what is known before any rollout: a baseline that reads no failure
-FREE = "free"  # among what a head may read: every column that is
 
 
-def register_column(name: str, kind: str, group: str) -> Callable:
-    """Decorator that files `read(profiles)` under `name`; raises ValueError on a kind that is not of KINDS."""
+def register_column(name: str, kind: str, group: str) -> Callable[[Read], Read]:
+    """Make a decorator that registers `read(profiles)`.
+
+    Args:
+        name: of the column.
+        kind: one of KINDS, or QUESTION.
+        group: of an ablation.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        ValueError: for another kind, and for a name that is taken.
+    """
     if kind not in (*KINDS, QUESTION):
         raise ValueError(
             f"column {name!r}: kind {kind!r} is none of {', '.join(KINDS)}"
@@ -40,7 +62,7 @@ def register_column(name: str, kind: str, group: str) -> Callable:
     return lambda read: COLUMNS.register(name)(Column(kind, group, read))
 
 
-def _feature(index: int) -> Callable:
+def _feature(index: int) -> Read:
     def read(profiles: Profiles) -> Float[np.ndarray, "N"] | None:
         values = profiles.features[:, index]
         return None if np.isnan(values).all() else values
@@ -48,8 +70,12 @@ def _feature(index: int) -> Callable:
     return read
 
 
+def _extra(name: str) -> Read:
+    return lambda profiles: profiles.numbers(name, gaps=True)
+
+
 def _failed_share(profiles: Profiles) -> Float[np.ndarray, "N"]:
-    """Where the number of rollouts is not known, the share of the most failures that any problem has [ours]."""
+    """Without the number of rollouts, the share of the most failures of a problem."""
     known = profiles.numbers("failed_share")
     return profiles.n_failed / profiles.n_failed.max() if known is None else known
 
@@ -57,42 +83,72 @@ def _failed_share(profiles: Profiles) -> Float[np.ndarray, "N"]:
 for _index, _name in enumerate(FEATURES):
     register_column(_name, "signal", "lineage")(_feature(_index))
 for _name in SIGNALS:
-    register_column(_name, SIGNALS[_name].kind, SIGNALS[_name].group)(
-        _failed_share
-        if _name == "failed_share"
-        else lambda profiles, name=_name: profiles.numbers(name, gaps=True)
-    )
+    _read = _failed_share if _name == "failed_share" else _extra(_name)
+    register_column(_name, SIGNALS[_name].kind, SIGNALS[_name].group)(_read)
 for _name in QUESTION_COLUMNS:
-    register_column(_name, QUESTION, QUESTION)(
-        lambda profiles, name=_name: profiles.numbers(name, gaps=True)
-    )
+    register_column(_name, QUESTION, QUESTION)(_extra(_name))
 
 
 def read_columns(cells: Sequence[Profiles]) -> dict[str, Float[np.ndarray, "N"]]:
-    """Every registered column that some cell has, over the problems of all `cells`; NaN where a cell lacks it."""
+    """Read every registered column that some cell has.
+
+    Args:
+        cells: the cells.
+
+    Returns:
+        Values over the problems of all cells; NaN where a cell lacks the column.
+    """
     found = {}
     for name in COLUMNS:
         parts = [COLUMNS[name].read(profiles) for profiles in cells]
         if any(part is not None for part in parts):
             absent = [np.full(len(profiles), np.nan) for profiles in cells]
-            found[name] = np.concatenate(
-                [a if p is None else p for p, a in zip(parts, absent)]
-            )
+            filled = [a if part is None else part for part, a in zip(parts, absent)]
+            found[name] = np.concatenate(filled)
     return found
 
 
-def readable(name: str, reads: Sequence[str]) -> bool:
-    """Whether a column is of what may be read: kinds, groups, FREE."""
+def readable(name: str, groups: Sequence[str]) -> bool:
+    """Say whether a router may read a column.
+
+    Args:
+        name: of the column.
+        groups: kinds and groups of columns, and FREE.
+
+    Returns:
+        True if one of them holds the column.
+    """
     column = COLUMNS[name]
-    return (
-        column.kind in reads or column.group in reads or (column.free and FREE in reads)
-    )
+    kinds = column.kind in groups or column.group in groups
+    return kinds or (column.free and FREE in groups)
+
+
+def mean_and_sd(values: Float[np.ndarray, "M"]) -> tuple[float | None, float | None]:
+    """Compute the mean and the population sd of the known values.
+
+    Args:
+        values: NaN where unknown.
+
+    Returns:
+        (mean, sd); (None, None) without a known value.
+    """
+    known = values[~np.isnan(values)]
+    return (float(known.mean()), float(known.std())) if len(known) else (None, None)
 
 
 def standardise(
     values: Float[np.ndarray, "N"], mean: float | None, sd: float | None
 ) -> Float[np.ndarray, "N"]:
-    """Standard scores; 0, which says nothing, where the statistics or a value are unknown or nothing varies."""
+    """Compute standard scores.
+
+    Args:
+        values: NaN where unknown.
+        mean: None: unknown.
+        sd: None: unknown.
+
+    Returns:
+        Scores; 0 where a value or the statistics are unknown, or nothing varies.
+    """
     if mean is None or not sd:
         return np.zeros(len(values))
     return np.nan_to_num((values - mean) / sd)

@@ -1,116 +1,360 @@
-"""Is reading the failure worth anything? Routing against what needs no reading, with paired intervals."""
+"""Evaluation of all policies by all protocols: one kind of row, one kind of interval."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from fr.diagnosis.labels import counted
-from fr.routing.profiles import Profiles
-from fr.routing.protocols import View
-from fr.routing.rule import ZStatistics, rule_or_retry
-from fr.stats.bootstrap import Estimate, effective, estimate, holm, resample_weights
+from fr.routing.baselines import resampled_look_up
+from fr.routing.data import EVERYWHERE, IN_SAMPLE, OUT_OF_FOLD, Fold, RoutingData
+from fr.routing.in_sample import in_sample_rows
+from fr.routing.policies import FAMILY, LOOK_UPS, Choice, Policy
+from fr.routing.rows import Row, adjust, entropy_of, row_of_difference
+from fr.stats.bootstrap import Estimate, effective, estimate, fold_correction, percent
 
-# A claim of routing needs all three above 0; Holm runs over them and all cells, protocol by protocol.
-FAMILY = ("best_fixed", "retry", "permuted")
+TRANSFER = "transfer"  # protocol of what was learned elsewhere
+Values = Float[np.ndarray, "N"]
 
 
-def rule_routes(profiles: Profiles, view: View) -> dict[str, Int[np.ndarray, "N"]]:
-    """The rule's operator for every kept problem: `routed`, and its two variations, by name."""
-    features = profiles.features[view.kept]
-    statistics = ZStatistics.fit(profiles.features[view.calibration])
-    everyone = ZStatistics.fit(profiles.features)
-    return {
-        "routed": rule_or_retry(profiles.operators, statistics, features),
-        "no_fallback": rule_or_retry(
-            profiles.operators, statistics, features, fallback=False
-        ),
-        "z_population": rule_or_retry(profiles.operators, everyone, features),
-    }
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Choices of all policies on all failed problems under one protocol.
+
+    Attributes:
+        protocol: of OUT_OF_FOLD.
+        choices: by policy, in the order of the tables.
+    """
+
+    protocol: str
+    choices: dict[Policy, Choice]
+
+    def named(self, name: str) -> Choice:
+        """Look up a policy's choice.
+
+        Args:
+            name: of the policy.
+
+        Returns:
+            Its choice.
+        """
+        return next(c for policy, c in self.choices.items() if policy.name == name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        rows: rates and differences.
+        judged: the choices on the population "all", by protocol.
+        unsupported: {"protocol", "cell", "why"} of what could not be judged.
+    """
+
+    rows: list[Row]
+    judged: list[Judged]
+    unsupported: list[dict]
 
 
 def evaluate(
-    view: View,
-    operators: tuple[str, ...],
-    routes: dict[str, Int[np.ndarray, "N"]],
-    resamples: int,
-    rng: np.random.Generator,
-) -> dict[str, Estimate]:
-    """Mean rescue rate, in [0, 1], of every policy and baseline over the steerable problems of `view`.
+    policies: Sequence[Policy],
+    data: RoutingData,
+    protocols: Sequence[str] = (*IN_SAMPLE, *OUT_OF_FOLD),
+) -> Evaluation:
+    """Judge policies, cell by cell and pooled, on every population.
 
-    `routes` maps a policy's name to its operator on each kept problem, out of fold if it was learned: routes
-    are held fixed in the resamples (z-statistics are a stored calibration); the best fixed operator is chosen
-    anew in each. `permuted` is the exact expectation of `routed` when the features are shuffled over the
-    problems it was calibrated on; `oracle` picks each problem's best operator by the deciding rates,
-    `oracle_high` by the scoring ones.
+    Look-ups are chosen again in every resample; learned routers are not trained again:
+    their basis moves, their departures from it are held fixed, as are the choices of
+    the rule and of frozen routers. Intervals are over problems; measured on tables
+    without any effect, those of a difference from a look-up cover 0 in 99 %. Rows of a
+    cell do not depend on other cells but by Holm's adjustment and by what is learned.
 
-    Measured on tables without any effect, split halves cover a difference of 0 in 93–98 % (60 problems, five
-    operators) and 94 % (250 problems, two), but in 87–91 % where only some 20 problems are steerable.
+    Args:
+        policies: what is judged.
+        data: the failed problems.
+        protocols: of IN_SAMPLE and OUT_OF_FOLD.
+
+    Returns:
+        Rows, choices and reasons.
     """
-    arms = counted(operators)
-    weights = resample_weights(len(view.kept), resamples, rng)
-    size = weights @ view.steerable.T.astype(float)  # [R+1, H]
+    found = Evaluation([], [], [])
+    for protocol in protocols:
+        if protocol in IN_SAMPLE:
+            rows, unsupported = in_sample_rows(data, protocol)
+            found.rows.extend(rows)
+            found.unsupported.extend(unsupported)
+            continue
+        folds = data.folds(protocol)
+        here = [p for p in policies if protocol == "kfold" or not p.frozen]
+        frozen = any(policy.frozen for policy in here)
+        if isinstance(folds, str):
+            for name in (protocol, *((TRANSFER,) if frozen else ())):
+                reason = {"protocol": name, "cell": EVERYWHERE, "why": folds}
+                found.unsupported.append(reason)
+            continue
+        for population in data.populations:
+            view = data.under(population)
+            stream = data.stream(f"{protocol} {population}")
+            choices = choose_out_of_fold(here, view, folds, stream)
+            if population == "all":
+                found.judged.append(Judged(protocol, choices))
+            rows = _rows(view, choices, folds, protocol, population)
+            for name in (protocol, TRANSFER):
+                pooled = [
+                    row
+                    for row in rows
+                    if (row.protocol, row.cell) == (name, EVERYWHERE)
+                    and (row.policy, row.reference) in FAMILY
+                ]
+                adjust(pooled)
+            found.rows.extend(rows)
+    return found
 
-    def mean(scores: Float[np.ndarray, "H N"]) -> Float[np.ndarray, "R+1 H"]:
-        with np.errstate(invalid="ignore"):
-            return weights @ (scores * view.steerable).T / size
 
-    def take(choice: Int[np.ndarray, "H N"]) -> Float[np.ndarray, "H N"]:
-        return np.take_along_axis(view.scoring, choice[..., None], axis=-1)[..., 0]
+def choose_out_of_fold(
+    policies: Sequence[Policy],
+    data: RoutingData,
+    folds: Sequence[Fold],
+    rng: np.random.Generator,
+) -> dict[Policy, Choice]:
+    """Choose for every row by what the other folds teach.
 
-    always = [mean(view.scoring[..., o]) for o in range(len(operators))]
-    means = dict(zip(operators, always))
-    for name, route in routes.items():
-        means[name] = mean(take(np.broadcast_to(route, view.steerable.shape)))
-    means["random_operator"] = sum(always[o] for o in arms) / len(arms)
-    means["best_fixed"] = _best_fixed(
-        always, [mean(view.deciding[..., o]) for o in range(len(operators))]
-    )
-    means["permuted"] = sum(
-        share * rate
-        for share, rate in zip(_shares(view, routes["routed"], operators), always)
-    )
-    means["oracle"] = mean(take(view.deciding.argmax(axis=-1)))
-    means["oracle_high"] = mean(view.scoring.max(axis=-1))
-    carried_by = effective(view.steerable.mean(axis=0))
-    return {
-        name: estimate(_over_halvings(values), carried_by)
-        for name, values in means.items()
+    Args:
+        policies: their `fit` sees only the columns that they may read.
+        data: failed problems of a population.
+        folds: they judge every row once.
+        rng: random stream.
+
+    Returns:
+        Choice by policy, and the rescue rates that it expects.
+    """
+    permuted = data.permuted(rng)
+    routes = {policy: np.full(len(data), -1) for policy in policies}
+    expected: dict[Policy, np.ndarray] = {}
+    reading = {}
+    for policy in policies:
+        table = permuted if policy.permuted else data
+        reading[policy] = table.reading(policy.feature_groups)
+    for fold in folds:
+        # The same stream for all: they differ by what they read, not by inner folds.
+        seed, fitted = rng.integers(2**32), {}
+        for policy in policies:
+            given = reading[policy]
+            key = (policy.fit, policy.permuted, given.prompt, given.known_columns)
+            if key not in fitted:  # else another policy learns the same
+                stream = np.random.default_rng(seed)
+                fitted[key] = policy.fit(given, fold.train, stream)(given)
+            choice = fitted[key]
+            routes[policy][fold.test] = choice.operator[fold.test]
+            if choice.expected is not None:
+                rates = expected.setdefault(policy, np.full(data.rates.shape, np.nan))
+                rates[fold.test] = choice.expected[fold.test]
+    return {policy: Choice(routes[policy], expected.get(policy)) for policy in policies}
+
+
+def values_of(
+    values: Float[np.ndarray, "N O"], choice: Int[np.ndarray, "N"]
+) -> Float[np.ndarray, "N"]:
+    """Take the values of the chosen operators.
+
+    Args:
+        values: of each operator.
+        choice: index of the operator; O stands for stop, −1 for no answer.
+
+    Returns:
+        The values; 0 for stop, NaN without an answer.
+    """
+    padded = np.pad(values, ((0, 0), (0, 1)))
+    taken = np.take_along_axis(padded, np.maximum(choice, 0)[:, None], axis=1)[:, 0]
+    return np.where(choice < 0, np.nan, taken)
+
+
+def random_operator(data: RoutingData) -> Float[np.ndarray, "N"]:
+    """Average the values over a cell's operators, retry and the controls left out.
+
+    Args:
+        data: failed problems of a population.
+
+    Returns:
+        The mean of each row.
+    """
+    arms = np.isin(np.arange(len(data.operators)), counted(data.operators))
+    arms = arms & data.available
+    return (data.values * arms).sum(axis=1) / arms.sum(axis=1)
+
+
+def shuffled(
+    data: RoutingData, choice: Int[np.ndarray, "N"], folds: Sequence[Fold]
+) -> Float[np.ndarray, "N"]:
+    """Compute the exact expectation of a policy with shuffled features.
+
+    Features are shuffled over problems of one cell and fold: over folds, a fixed choice
+    would be exchanged too, and it errs against the problems that it left out. Problems
+    are exchanged by their mass.
+
+    Args:
+        data: failed problems of a population.
+        choice: of the policy.
+        folds: that the problems were judged in.
+
+    Returns:
+        Expected value of each row.
+    """
+    values = np.full(len(data), np.nan)
+    padded = np.pad(data.values, ((0, 0), (0, 1)))
+    for fold in folds:
+        for c in range(len(data.cells)):
+            here = np.flatnonzero((data.cell == c) & fold.test & (choice >= 0))
+            mass = data.mass[here]
+            values[here] = 0.0
+            if mass.sum() > 0:
+                share = np.bincount(choice[here], mass, minlength=padded.shape[1])
+                values[here] = padded[here] @ (share / mass.sum())
+    return values
+
+
+def _rows(
+    data: RoutingData,
+    choices: dict[Policy, Choice],
+    folds: Sequence[Fold],
+    protocol: str,
+    population: str,
+) -> list[Row]:
+    values, bases = {}, {}
+    for policy, choice in choices.items():
+        values[policy.name] = values_of(data.values, choice.operator)
+        bases[policy.name] = policy.basis
+        if "permuted" in policy.references:
+            other = f"{policy.name} permuted"
+            values[other] = shuffled(data, choice.operator, folds)
+            bases[other] = policy.basis
+    values["random_operator"], bases["random_operator"] = random_operator(data), None
+    weights = data.resamples
+    redone = {
+        n: resampled_look_up(data, folds, weights, by) for n, by in LOOK_UPS.items()
     }
+    rows = []
+    places = {EVERYWHERE: np.arange(len(data.cells))}
+    places |= {profiles.cell: np.array([c]) for c, profiles in enumerate(data.cells)}
+    for cell, numbers in places.items():
+        held = np.flatnonzero(np.isin(data.cell, numbers))
+        if not data.mass[held].any():
+            continue
+        moved = {name: sums[numbers].sum(axis=0) for name, sums in redone.items()}
+        means = _means(data, held, values, bases, moved)
+        for name in protocol, TRANSFER:
+            where = name, population, cell
+            own = {p: c for p, c in choices.items() if p.frozen == (name == TRANSFER)}
+            rows += _place_rows(data, held, own, choices, means, folds, where)
+    return rows
 
 
-def adjust(tables: list[dict[str, Estimate]]) -> list[dict[str, float]]:
-    """Holm-adjusted p of `routed` minus each comparison of FAMILY, over all given cells of one protocol."""
-    raw = [
-        (table["routed"] - table[name]).p_value() for table in tables for name in FAMILY
-    ]
-    adjusted = iter(holm(raw))
-    return [{name: next(adjusted) for name in FAMILY} for _ in tables]
+def _place_rows(
+    data: RoutingData,
+    held: Int[np.ndarray, "M"],
+    own: Mapping[Policy, Choice],
+    choices: Mapping[Policy, Choice],
+    means: Mapping[str, Estimate],
+    folds: Sequence[Fold],
+    where: tuple[str, str, str],
+) -> list[Row]:
+    """Rates and differences of some policies in one place."""
+    by_name = {policy.name: choice.operator for policy, choice in choices.items()}
+    mass, counted_rows = data.mass[held], held[data.mass[held] > 0]
+    n, rows = len(counted_rows), []
+    costs = {p: _cost(data, held, p, c.operator) for p, c in own.items()}
+    for policy, choice in own.items():
+        if policy.name not in means:
+            continue
+        mean, cost = means[policy.name], costs[policy]
+        chosen = choice.operator[counted_rows]
+        fixed = by_name.get(policy.departs_from)
+        names = (*data.operators, "stop")
+        departs = None
+        if fixed is not None:
+            departs = percent(float((chosen != fixed[counted_rows]).mean()))
+        each = None if cost is None or not mean.value > 0 else cost / mean.value
+        rows.append(
+            Row(
+                *where,
+                policy.name,
+                mean.percent(),
+                n,
+                cost=cost,
+                cost_per_rescue=None if each is None else round(each, 6),
+                route_entropy=round(entropy_of(chosen), 6),
+                departures=departs,
+                routes={names[o]: int((chosen == o).sum()) for o in np.unique(chosen)},
+            )
+        )
+    if where[0] != TRANSFER:
+        mean = means["random_operator"].percent()
+        rows.append(Row(*where, "random_operator", mean, n))
+    for policy, choice in own.items():
+        for reference in policy.references:
+            permuted = reference == "permuted"
+            other = f"{policy.name} permuted" if permuted else reference
+            if policy.name not in means or other not in means:
+                continue
+            gap = means[policy.name] - means[other]
+            if policy.fold_corrected:
+                gap = gap.widened(fold_correction(len(folds)))
+            kept: dict = {}
+            if reference == policy.basis:
+                same = choice.operator == by_name[reference]
+                kept = _kept(same, folds, held[mass > 0])
+            row = row_of_difference(where, policy.name, reference, gap, n)
+            rows.append(dataclasses.replace(row, cost=costs[policy], **kept))
+    return rows
 
 
-def route_entropy(route: Int[np.ndarray, "N"]) -> float:
-    """Entropy of the routes, in nats: 0 for a router that always says the same."""
-    share = np.unique(route, return_counts=True)[1] / len(route)
-    return float(max(0.0, -(share * np.log(share)).sum()))
+def _means(
+    data: RoutingData,
+    held: Int[np.ndarray, "M"],
+    values: Mapping[str, Values],
+    bases: Mapping[str, str | None],
+    moved: Mapping[str, Float[np.ndarray, "R"]],
+) -> dict[str, Estimate]:
+    """Mean of every policy with an answer on all these rows, under the same resamples.
 
-
-def _best_fixed(
-    scored: list[np.ndarray], decided: list[np.ndarray]
-) -> Float[np.ndarray, "R+1 H"]:
-    # Retry counts as a fixed operator too: a router must beat doing nothing.
-    decided, scored = np.stack(decided, axis=-1), np.stack(scored, axis=-1)
-    return np.take_along_axis(scored, np.argmax(decided, axis=-1)[..., None], axis=-1)[
-        ..., 0
-    ]
-
-
-def _shares(
-    view: View, route: np.ndarray, operators: tuple[str, ...]
-) -> Float[np.ndarray, "O"]:
-    calibrated = route[np.isin(view.kept, view.calibration)]
-    return np.bincount(calibrated, minlength=len(operators)) / max(1, len(calibrated))
-
-
-def _over_halvings(values: Float[np.ndarray, "R+1 H"]) -> Float[np.ndarray, "R+1"]:
-    """Mean over the halvings that called any problem steerable; NaN where none did."""
-    called = ~np.isnan(values)
+    `moved` holds the sums of the look-ups chosen again; a learned router is the look-up
+    that it departs from, and its departures.
+    """
+    mass, resampled = data.mass[held], data.resamples[:, held]
+    known = [name for name, value in values.items() if not np.isnan(value[held]).any()]
+    table = np.column_stack([values[name][held] for name in known])
+    for i, name in enumerate(known):
+        basis = bases[name]
+        if basis:
+            table[:, i] -= values[basis][held]
+    sums = dict(zip(known, (resampled @ table).T))
+    total = resampled @ mass
     with np.errstate(invalid="ignore"):
-        return np.where(called, values, 0.0).sum(axis=1) / called.sum(axis=1)
+        means = {n: (sums[n] + moved.get(bases[n] or "", 0.0)) / total for n in known}
+    return {name: estimate(mean, effective(mass)) for name, mean in means.items()}
+
+
+def _kept(same: np.ndarray, folds: Sequence[Fold], rows: np.ndarray) -> dict[str, int]:
+    """Folds that judge these rows, and those in which the look-up's choices were kept."""
+    judged = [here for here in (rows[fold.test[rows]] for fold in folds) if len(here)]
+    kept = sum(bool(same[here].all()) for here in judged)
+    return {"kept": kept, "folds": len(judged)}
+
+
+def _cost(
+    data: RoutingData, held: np.ndarray, policy: Policy, choice: np.ndarray
+) -> float | None:
+    """Mean forward tokens of the chosen attempt, and of what the policy reads."""
+    total, mass = 0.0, data.mass[held]
+    reads = {"none": "", "rollouts": "failures", "diagnosis": "diagnosis"}[policy.cost]
+    for c in np.unique(data.cell[held]):
+        known = data.costs[c]
+        if known is None:
+            return None
+        here = data.cell[held] == c
+        names = (*data.operators, "stop")
+        prices = np.array([known.get(operator, 0.0) for operator in names])
+        each = prices[choice[held][here]] + known.get(reads, 0.0)
+        total += (mass[here] * each).sum()
+    return round(float(total / mass.sum()), 6)

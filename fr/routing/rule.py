@@ -1,4 +1,4 @@
-"""The training-free router: the most unusual feature of a failure names the operator (arXiv 2606.05145)."""
+"""The training-free rule: the most unusual feature names the operator (2606.05145)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fr.errors import UserError
-from fr.routing.profiles import FEATURES
+from fr.profiles.profile import FEATURES
 
-# What any router is, the learned head too: features of the failures -> index of the operator to try.
-Policy = Callable[[Float[np.ndarray, "N F"]], Int[np.ndarray, "N"]]
+# Features of failures -> index of the operator to try, one per failure.
+Chooser = Callable[[Float[np.ndarray, "N F"]], Int[np.ndarray, "N"]]
 
 RULE = {
     "spread": "dense_steer",
@@ -22,17 +22,31 @@ FALLBACK = "sparse_steer_random"
 
 @dataclasses.dataclass(frozen=True)
 class ZStatistics:
-    """Mean and population standard deviation of each feature over a calibration set of failed problems."""
+    """Mean and population sd of each feature over a calibration set of failures.
 
-    mean: tuple[float | None, ...]  # None: the set lacks the feature
+    Attributes:
+        mean: of each of FEATURES; None if the set lacks it.
+        sd: of each of FEATURES; None if the set lacks it.
+        problems: size of the set.
+    """
+
+    mean: tuple[float | None, ...]
     sd: tuple[float | None, ...]
     problems: int
 
     @classmethod
     def fit(cls, features: Float[np.ndarray, "N F"]) -> "ZStatistics":
-        """Statistics of the given failures; a feature that is NaN throughout is absent."""
+        """Compute the statistics.
+
+        Args:
+            features: FEATURES of the failures; one that is NaN throughout is absent.
+
+        Returns:
+            The statistics.
+        """
         if not len(features):
-            return cls((0.0,) * features.shape[1], (0.0,) * features.shape[1], 0)
+            zeros = (0.0,) * features.shape[1]
+            return cls(zeros, zeros, 0)
         absent = np.isnan(features).all(axis=0)
         # The rounded mean of equal numbers can differ from them, and their sd from 0.
         constant = features.min(axis=0) == features.max(axis=0)
@@ -44,7 +58,14 @@ class ZStatistics:
         return cls(mean, sd, len(features))
 
     def z(self, features: Float[np.ndarray, "N F"]) -> Float[np.ndarray, "N F"]:
-        """Standard scores; 0 where the calibration set did not vary, NaN where it lacks the feature."""
+        """Compute standard scores.
+
+        Args:
+            features: FEATURES of failures.
+
+        Returns:
+            Scores; 0 if the calibration set did not vary, NaN if it lacks the feature.
+        """
         mean, sd = (
             np.array([np.nan if v is None else v for v in values])
             for values in (self.mean, self.sd)
@@ -53,47 +74,58 @@ class ZStatistics:
 
     def to_dict(self) -> dict:
         """Plain JSON values, feature by feature."""
-        by_name = {
-            name: {"mean": m, "sd": s}
-            for name, m, s in zip(FEATURES, self.mean, self.sd)
-        }
+        pairs = zip(FEATURES, self.mean, self.sd)
+        by_name = {name: {"mean": mean, "sd": sd} for name, mean, sd in pairs}
         return {"features": by_name, "problems": self.problems}
 
     @classmethod
     def from_dict(cls, stored: dict) -> "ZStatistics":
-        """What `to_dict` stored."""
+        """Read what `to_dict` gave.
+
+        Args:
+            stored: the plain values.
+
+        Returns:
+            The statistics.
+        """
         rows = [stored["features"][name] for name in FEATURES]
-        return cls(
-            tuple(r["mean"] for r in rows),
-            tuple(r["sd"] for r in rows),
-            stored["problems"],
-        )
+        mean, sd = (tuple(row[key] for row in rows) for key in ("mean", "sd"))
+        return cls(mean, sd, stored["problems"])
 
 
-def rule_policy(
+def make_rule(
     operators: tuple[str, ...], statistics: ZStatistics, fallback: bool = True
-) -> Policy:
-    """The rule as a Policy over `operators`: argmax of the z-scores, the first one on ties.
+) -> Chooser:
+    """Make the rule: argmax of the z-scores, the first one on ties.
 
-    With `fallback`, a failure without a positive z goes to sparse_steer_random, as in the released default,
-    or to retry where that operator is absent [ours]. A feature or operator that is absent takes its line of
-    the rule with it; raises UserError if none is left.
+    A feature or operator that is absent takes its line of the rule with it.
+
+    Args:
+        operators: names of the operators to choose among.
+        statistics: of the calibration set.
+        fallback: send a failure without a positive z to sparse_steer_random, as in the
+            released default, or to retry without that operator [ours].
+
+    Returns:
+        The rule, with indices into `operators`.
+
+    Raises:
+        UserError: if no line of the rule is left.
     """
-    lines = _lines(operators, statistics)
+    lines = rule_lines(operators, statistics)
     if not lines:
-        raise UserError(
-            f"the rule has no line for these operators: {', '.join(operators)}"
-        )
-    features = [f for f, _ in lines]
-    targets = np.array([operators.index(o) for _, o in lines])
+        names = ", ".join(operators)
+        raise UserError(f"the rule has no line for these operators: {names}")
+    features = [FEATURES.index(f) for f in lines]
+    targets = np.array([operators.index(RULE[f]) for f in lines])
     spare = operators.index(FALLBACK if FALLBACK in operators else "retry")
 
-    def policy(given: Float[np.ndarray, "N F"]) -> Int[np.ndarray, "N"]:
+    def choose(given: Float[np.ndarray, "N F"]) -> Int[np.ndarray, "N"]:
         z = statistics.z(given)[:, features]
         routes = targets[z.argmax(axis=1)]
         return np.where((z <= 0).all(axis=1), spare, routes) if fallback else routes
 
-    return policy
+    return choose
 
 
 def rule_or_retry(
@@ -102,19 +134,31 @@ def rule_or_retry(
     features: Float[np.ndarray, "N F"],
     fallback: bool = True,
 ) -> Int[np.ndarray, "N"]:
-    """The rule's operator for every failure; retry for all where it has no line."""
-    if not _lines(operators, statistics):
+    """Choose by the rule, or retry if no line of it is left.
+
+    Args:
+        operators: names of the operators to choose among.
+        statistics: of the calibration set.
+        features: FEATURES of the failures.
+        fallback: as in `make_rule`.
+
+    Returns:
+        Index of each failure's operator.
+    """
+    if not rule_lines(operators, statistics):
         return np.full(len(features), operators.index("retry"))
-    return rule_policy(operators, statistics, fallback)(features)
+    return make_rule(operators, statistics, fallback)(features)
 
 
-def _lines(
-    operators: tuple[str, ...], statistics: ZStatistics
-) -> list[tuple[int, str]]:
-    """(feature, operator) of what the rule can read and do here."""
-    lines = [
-        (f, RULE[name])
-        for f, name in enumerate(FEATURES)
-        if statistics.mean[f] is not None
-    ]
-    return [(f, operator) for f, operator in lines if operator in operators]
+def rule_lines(operators: tuple[str, ...], statistics: ZStatistics) -> list[str]:
+    """List the features that the rule can use.
+
+    Args:
+        operators: names of the operators to choose among.
+        statistics: of the calibration set.
+
+    Returns:
+        Features that the statistics know and whose operator is there.
+    """
+    known = zip(FEATURES, statistics.mean)
+    return [f for f, mean in known if mean is not None and RULE[f] in operators]

@@ -1,268 +1,304 @@
-"""Everything that routing says about some cells, as one plain record."""
+"""The record of a run of routing: every table of routing.json but the pipeline's own."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
-from fr.config import Config
-from fr.routing.ablation import ablate
-from fr.routing.cells import describe_cell, describe_cost, difference, stream
-from fr.routing.certainty import Certainty, certainty
+from fr.routing.budgets import cell_curves
+from fr.routing.cell_summary import describe_cells, describe_oracle
 from fr.routing.certify import certify
-from fr.routing.compare import TRANSFER, Judged, compare
-from fr.routing.evaluate import FAMILY, adjust, evaluate, route_entropy, rule_routes
-from fr.routing.folds import resample_problems
-from fr.routing.interaction import describe_interaction
-from fr.routing.pool import make_pool, make_populations
-from fr.routing.profiles import OPERATORS, Profiles
-from fr.routing.promises import calibration
-from fr.routing.protocols import View, halves_view, repeats, source_view
-from fr.routing.rule import ZStatistics
-from fr.routing.schedule_curves import judge_schedules
-from fr.routing.trained import Head
-from fr.routing.transfer import freeze, oracle_bracket
-from fr.stats.bootstrap import Estimate, percent
+from fr.routing.columns import COLUMNS
+from fr.routing.data import EVERYWHERE, IN_SAMPLE, RoutingData
+from fr.routing.evaluate import Judged, evaluate, values_of
+from fr.routing.in_sample import describe_protocol
+from fr.routing.learned import LearnedRouter
+from fr.routing.policies import Choice, Policy, all_policies
+from fr.routing.power import Power, measure_power
+from fr.routing.rule import ZStatistics, rule_or_retry
+from fr.routing.schedules import judge_schedules
+from fr.routing.transfer import describe_transfer, frozen_policies
+from fr.stats.bootstrap import (
+    HEADER,
+    Estimate,
+    difference_record,
+    effective,
+    estimate,
+    percent,
+)
+from fr.stats.calibration import bin_sums, error_of
 
-PROTOCOLS = ("source", "split_halves")
+UNITS = {**HEADER, "cost_unit": "forward tokens"}
+_FLAT = 0.01  # sd of expected rates, below which they draw no line
 
 
-def measure_certainty(
-    cells: Sequence[Profiles], config: Config
-) -> list[Certainty | None]:
-    """What the attempts of each cell can show: before any policy is judged."""
+def measure_powers(
+    data: RoutingData, cells: Sequence | None = None
+) -> list[Power | None]:
+    """Measure the power of each cell, before any policy is judged.
+
+    Args:
+        data: the failed problems.
+        cells: `data.cells`, such as in a progress bar.
+
+    Returns:
+        The power of each cell; None where attempts are unknown.
+    """
     return [
-        certainty(p, config.routing, stream(p.cell, config, "certainty")) for p in cells
+        measure_power(profiles, data.config, data.stream("certainty", profiles.cell))
+        for profiles in (data.cells if cells is None else cells)
     ]
 
 
 def summarise(
-    cells: Sequence[Profiles],
-    config: Config,
-    heads: bool = False,
-    known: Sequence[Certainty | None] | None = None,
-    source: Head | None = None,
-    interaction: list[dict] | None = None,
+    data: RoutingData,
+    policies: Sequence[Policy] | None = None,
+    powers: Sequence[Power | None] | None = None,
+    source: LearnedRouter | None = None,
+    bins: int = 10,
 ) -> dict:
-    """What routing.json holds, in strict JSON values; rates and differences in percent.
+    """Judge all policies and describe the cells.
 
-    `cells` have the source's protocol and split halves; `rates`, `comparisons` and `unsupported` are of every
-    policy out of fold, the learned heads among them if `heads` (needs jax), `calibration` of what those expect and
-    `ablation` of what they read, `schedules` of what they solve at equal cost. A `source` is a head that was
-    trained on other failures: `transfer` says what it shares with these, and its policies are rows of that
-    protocol. `known` is `measure_certainty`'s, `interaction` that of `describe_interaction`: it comes first.
-    A cell's own numbers, its Holm adjustment aside, do not depend on the other cells.
+    Args:
+        data: the failed problems.
+        policies: what is judged; None: all of `all_policies`.
+        powers: of `measure_powers`, if they were measured before.
+        source: a router that learned elsewhere, to judge as it is.
+        bins: of the calibration.
+
+    Returns:
+        Strict JSON values; rates in percent, differences in points, costs in forward
+        tokens.
     """
-    known = measure_certainty(cells, config) if known is None else known
-    views = [_views(profiles, config) for profiles in cells]
-    tables = [
-        {
-            name: _evaluate(profiles, name, view, config) if view else None
-            for name, view in zip(PROTOCOLS, pair)
-        }
-        for profiles, pair in zip(cells, views)
-    ]
-    for name in PROTOCOLS:
-        present = [table[name] for table in tables if table[name]]
-        for table, adjusted in zip(present, adjust([t["estimates"] for t in present])):
-            table["holm"] = adjusted
-    pool = make_pool(cells)
-    populations = make_populations(
-        pool, [halves for _, halves in views], config.routing
-    )
-    generator = functools.partial(stream, "", config)
-    frozen = freeze(pool, source) if source else None
-    compared, judged = compare(
-        pool,
-        populations,
-        config.routing,
-        generator,
-        heads,
-        frozen.routes if frozen else None,
-    )
-    judged = [one for one in judged if one.population == "all"]
-    chosen = next((one.routes for one in judged if one.protocol == "kfold"), {})
-    found = []
-    for c, (profiles, pair, table, sure) in enumerate(zip(cells, views, tables, known)):
-        protocols = {
-            name: _protocol(profiles, view, sure, **table[name]) if view else None
-            for name, view in zip(PROTOCOLS, pair)
-        }
-        own = [
-            *(pool.operators.index(name) for name in profiles.operators),
-            len(pool.operators),
-        ]
-        routes = {
-            name: np.array(
-                [own.index(choice) for choice in chosen[name][pool.cell == c]]
-            )
-            for name in ("head", "head_free")
-            if name in chosen
-        }
-        record = {
-            "cost": describe_cost(profiles, config, routes),
-            "protocols": protocols,
-        }
-        found.append(
-            {
-                **describe_cell(profiles, config),
-                "certainty": sure.record if sure else None,
-                **record,
-            }
-        )
-    compared["comparisons"] = _as_rows(found) + compared["comparisons"]
-    if frozen:
-        judged.append(Judged(TRANSFER, "all", frozen.routes, frozen.expected))
-        brackets = [
-            oracle_bracket(p, halves, sure)
-            for p, (_, halves), sure in zip(cells, views, known)
-        ]
-    weights = resample_problems(
-        pool, np.arange(len(pool)), config.routing.bootstrap, generator("rows")
-    )
+    policies = list(all_policies(data) if policies is None else policies)
+    powers = measure_powers(data) if powers is None else powers
+    frozen, transfer, missing = [], None, []
+    if source is not None:
+        frozen = frozen_policies(source)
+        transfer, missing = describe_transfer(data, source)
+    found = evaluate([*policies, *frozen], data)
+    curves, costs = cell_curves(data, _curve_choices(data, found.judged))
+    schedules, scheduled = judge_schedules(data, policies)
+    cells = describe_cells(data, powers)
+    certified = [policy for policy in policies if policy.fold_corrected]
     return {
-        "interaction": describe_interaction(cells, config)
-        if interaction is None
-        else interaction,
-        "cells": found,
-        **compared,
-        "certified": certify(pool, populations["all"], config.routing, generator),
-        "calibration": calibration(pool, judged, weights, config.evaluation.bins),
-        "schedules": judge_schedules(pool, config.routing, generator, weights)
-        if heads
-        else None,
-        "ablation": ablate(pool, populations["all"], config.routing, generator)
-        if heads
-        else [],
-        "transfer": {**frozen.record, "oracle": brackets} if frozen else None,
+        **UNITS,
+        "policies": _described([*policies, *frozen]),
+        "cells": [cell | {"cost": cost} for cell, cost in zip(cells, costs)],
+        "protocols": [
+            row for name in IN_SAMPLE for row in describe_protocol(data, name)
+        ],
+        "rows": [row.as_dict() for row in found.rows],
+        "unsupported": found.unsupported + missing,
+        "certified": certify([p for p in certified if not p.permuted], data),
+        "calibration": calibrate_routers(data, found.judged, bins),
+        "curves": curves + scheduled,
+        "schedules": schedules,
+        "ablation": ablate(data, policies),
+        "oracle": describe_oracle(data, powers),
+        "transfer": transfer,
     }
 
 
-def _as_rows(cells: list[dict]) -> list[dict]:
-    """The rule's differences in the source's protocol and in split halves, as rows like the out-of-fold ones."""
-    names = {
-        "best_fixed": "best_fixed_per_cell",
-        "sparse_steer_random": "always_sparse_steer_random",
-    }
+def calibrate_routers(
+    data: RoutingData, judged: Sequence[Judged], bins: int
+) -> list[dict]:
+    """Compare the rescue rates that routers expect of their choices with those observed.
+
+    Args:
+        data: the failed problems.
+        judged: choices on all of them, by protocol.
+        bins: of the calibration error.
+
+    Returns:
+        One row per protocol, main router that expects rates, and cell.
+    """
     rows = []
-    for cell in cells:
-        for protocol, record in cell["protocols"].items():
-            for reference in (
-                names | dict.fromkeys(("retry", "permuted", "random_operator"))
-                if record
-                else ()
-            ):
-                gap = record.get(f"routed_minus_{reference}")
-                if gap is None:
+    places = {EVERYWHERE: np.ones(len(data), bool)}
+    places |= {profiles.cell: data.cell == c for c, profiles in enumerate(data.cells)}
+    for one in judged:
+        for policy, choice in one.choices.items():
+            if choice.expected is None or not policy.main:
+                continue
+            basis = one.named(policy.departs_from).operator
+            for cell, here in places.items():
+                routes = choice.operator
+                # A stop expects nothing.
+                held = np.flatnonzero(here & (routes < len(data.operators)))
+                if (routes[here] < 0).any() or not len(held):
                     continue
-                row = {
-                    "protocol": protocol,
-                    "population": "steerable",
-                    "policy": "rule",
-                }
-                row |= {
-                    "reference": names.get(reference, reference),
-                    "cell": cell["cell"],
-                }
-                row |= {
-                    "diff": gap["mean"],
-                    **{key: gap[key] for key in ("low", "high", "p")},
-                }
-                row |= {"n": record["problems"], "cost": None}
-                rows.append(
-                    row | ({"p_holm": gap["p_holm"]} if "p_holm" in gap else {})
-                )
+                protocol = "transfer" if policy.frozen else one.protocol
+                row = {"protocol": protocol, "policy": policy.name, "cell": cell}
+                expected, rates = choice.expected[held], data.rates[held]
+                weights = data.resamples[:, held]
+                said, gave = (values_of(t, routes[held]) for t in (expected, rates))
+                row |= {"n": len(held), **_calibration(said, gave, weights, bins)}
+                lifts = [
+                    own - values_of(table, basis[held])
+                    for own, table in ((said, expected), (gave, rates))
+                ]
+                departs = routes[held] != basis[held]
+                rows.append(row | {"departures": _departures(*lifts, departs, weights)})
     return rows
 
 
-def _views(profiles: Profiles, config: Config) -> tuple[View, View | None]:
-    source = source_view(profiles, config.routing)
-    return source, halves_view(
-        profiles, config.routing, stream(profiles.cell, config, "halves")
+def ablate(data: RoutingData, policies: Sequence[Policy]) -> list[dict]:
+    """Measure what groups of signals add to the learned router, k-fold by problem.
+
+    `added` is what a router on the nuisances gains by the group, `left_out` what the
+    router on everything loses without it. Routers of a fold share their inner folds;
+    differences are paired, and exploratory: no family of them was declared.
+
+    Args:
+        data: the failed problems.
+        policies: the one named "learned" is trained on fewer columns.
+
+    Returns:
+        Rows, the first of all signals together; none with a single group, which the
+        comparisons show already, without k folds or a learned router.
+    """
+    groups: dict[str, int] = {}
+    for name in data.columns:
+        if COLUMNS[name].kind == "signal":
+            group = COLUMNS[name].group
+            groups[group] = groups.get(group, 0) + 1
+    folds = data.folds("kfold")
+    learned = next((policy for policy in policies if policy.name == "learned"), None)
+    if len(groups) < 2 or isinstance(folds, str) or learned is None:
+        return []
+    total = data.resamples @ data.mass
+
+    def rescued(*signals: str) -> Estimate:
+        table = data.reading(("nuisance", "prompt", *signals))
+        choice = np.full(len(data), -1)
+        for k, fold in enumerate(folds):
+            # The same stream for all: they differ by what they read.
+            fitted = learned.fit(table, fold.train, data.stream(f"ablation {k}"))
+            choice[fold.test] = fitted(table).operator[fold.test]
+        sums = data.resamples @ values_of(data.values, choice)
+        return estimate(sums / total, effective(data.mass))
+
+    def described(name: str, gap: Estimate) -> dict:
+        record = difference_record(gap)
+        p = {f"{name}_p": record["p"]} if "p" in record else {}
+        return {name: record["interval"], **p}
+
+    nothing, everything = rescued(), rescued("signal")
+    n, columns = {"n": int((data.mass > 0).sum())}, sum(groups.values())
+    whole = described("added", everything - nothing)
+    rows = [{"group": "all signals", "columns": columns, **whole, **n}]
+    for group, columns in groups.items():
+        row = {"group": group, "columns": columns}
+        row |= described("added", rescued(group) - nothing)
+        others = (other for other in groups if other != group)
+        rows.append(row | described("left_out", everything - rescued(*others)) | n)
+    return rows
+
+
+def _described(policies: Sequence[Policy]) -> list[dict]:
+    """Names and titles of all rows, in the order of the printed tables."""
+    fields = ("name", "title", "block", "cost", "main")
+    rows = [{field: getattr(policy, field) for field in fields} for policy in policies]
+    # Judged without a choice of their own out of fold.
+    more = (
+        ("rule_z_population", "rule, z over the cell", "rule", "diagnosis", False),
+        ("random_operator", "random operator", "baseline", "none", False),
     )
+    for row in (dict(zip(fields, values)) for values in more):
+        same = (i for i, other in enumerate(rows) if other["block"] == row["block"])
+        rows.insert(max(same, default=len(rows) - 1) + 1, row)
+    return rows
 
 
-def _evaluate(profiles: Profiles, protocol: str, view: View, config: Config) -> dict:
-    routes = rule_routes(profiles, view)
-    if protocol == "split_halves":
-        del routes["z_population"]  # its z-statistics are over all failures anyway
-    rng = stream(profiles.cell, config, protocol)
-    estimates = evaluate(
-        view, profiles.operators, routes, config.routing.bootstrap, rng
+def _curve_choices(
+    data: RoutingData, judged: Sequence[Judged]
+) -> dict[Policy, Int[np.ndarray, "N"]]:
+    """The rule with z-scores over each cell, and the main routers out of k folds."""
+
+    def choose(data: RoutingData) -> Choice:
+        operator = np.full(len(data), -1)
+        for c, p in enumerate(data.cells):
+            statistics = ZStatistics.fit(p.features)
+            own = np.array([data.operators.index(name) for name in p.operators])
+            chosen = rule_or_retry(p.operators, statistics, p.features)
+            operator[data.cell == c] = own[chosen]
+        return Choice(operator)
+
+    rule = Policy(
+        "rule_z_population", "rule, z over the cell", lambda data, rows, rng: choose
     )
-    return {"routes": routes, "estimates": estimates}
+    choices = {rule: choose(data).operator}
+    kfold = next((one for one in judged if one.protocol == "kfold"), None)
+    for policy, choice in kfold.choices.items() if kfold else ():
+        if policy.main and not policy.frozen and policy.name != "rule":
+            choices[policy] = choice.operator
+    return choices
 
 
-def _protocol(
-    profiles: Profiles,
-    view: View,
-    known: Certainty | None,
-    routes: dict,
-    estimates: dict[str, Estimate],
-    holm: dict,
+def _calibration(
+    said: Float[np.ndarray, "N"],
+    gave: Float[np.ndarray, "N"],
+    weights: Float[np.ndarray, "R N"],
+    bins: int,
 ) -> dict:
-    routed = routes["routed"][np.isin(view.kept, view.calibration)]
-    counts = {
-        name: int((routed == o).sum()) for o, name in enumerate(profiles.operators)
+    """Error over equal-width bins, and the line of observed by expected rates.
+
+    `ece_noise` is the mean error of a calibrated router on as many problems: the mean
+    size of a normal deviation in each bin. A calibrated line has slope 1 and intercept
+    0; there is none if all expected rates are alike.
+    """
+    n, total = len(said), weights.sum(axis=1)
+    each = bin_sums(said, gave, bins, np.arange(n), n)  # a rate is a mean of attempts
+    sums = np.tensordot(weights, each, axes=1)
+    error = estimate(error_of(sums), n)
+
+    def mean(values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "R"]:
+        return weights @ values / total
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = mean(said**2) - mean(said) ** 2
+        spread = np.where(variance > _FLAT**2, variance, np.nan)
+        slope = (mean(said * gave) - mean(said) * mean(gave)) / spread
+    count, expected, observed = sums[0].T
+    means = (observed - expected) / np.maximum(count, 1)
+    gap = gave - said - means[each[..., 0].argmax(axis=1)]
+    noise = np.sqrt(2 / np.pi) * gap.std() * np.sqrt(count).sum() / n
+    difference = difference_record(estimate(mean(gave - said), n))
+    return {
+        "expected": percent(said.mean()),
+        "observed": percent(gave.mean()),
+        "gap": difference["interval"],
+        "gap_p": difference.get("p"),
+        "ece": error.percent().as_dict(),
+        "ece_noise": percent(noise),
+        "slope": estimate(slope, n).plain().as_dict(),
+        "intercept": estimate(mean(gave) - slope * mean(said), n).percent().as_dict(),
+        "bins": [
+            {
+                "from": round(float(b / bins), 6),
+                "to": round(float((b + 1) / bins), 6),
+                "n": int(count[b]),
+                "expected": percent(expected[b] / count[b]),
+                "observed": percent(observed[b] / count[b]),
+            }
+            for b in np.flatnonzero(count)
+        ],
     }
-    rates = {
-        name: percent(e.value) for name, e in estimates.items() if name != "oracle_high"
-    }
-    halved = len(view.steerable) > 1
-    record = {
-        "problems": round(float(view.steerable.sum(axis=1).mean()), 6),
-        "rates": {**dict.fromkeys(OPERATORS), **rates},
-        "intervals": {
-            name: [percent(end) for end in estimates[name].interval()] for name in rates
-        },
-        "routes": counts,
-        "route_entropy": round(route_entropy(routed), 6) if len(routed) else None,
-        # In the source's protocol the oracle reads the rates that it is scored with: an upper end only.
-        "oracle_bracket": _bracket(
-            rates["oracle"] if halved else None,
-            _expected(view, known),
-            percent(estimates["oracle_high"].value),
-        ),
-        "power": {
-            name: percent((estimates["routed"] - estimates[name]).detectable())
-            for name in FAMILY
-        },
-        "z_statistics": ZStatistics.fit(profiles.features[view.calibration]).to_dict(),
-    }
-    if halved:
-        again, chance = repeats(view)
-        record |= {
-            "dropped": view.dropped,
-            "deterministic": list(view.fixed),
-            "repeats": {"seen": percent(again), "chance": percent(chance)},
-        }
-    for name in (
-        *FAMILY,
-        "random_operator",
-        *(o for o in profiles.operators if o not in FAMILY),
-    ):
-        gap = estimates["routed"] - estimates[name]
-        record[f"routed_minus_{name}"] = difference(gap) | (
-            {"p_holm": round(holm[name], 6)} if name in holm else {}
-        )
-    return record
 
 
-def _bracket(low: float | None, expected: float | None, high: float | None) -> dict:
-    """{low, expected, high, outside}: what a perfect router has; `outside` says why the model is out of bounds."""
-    outside = None
-    if expected is not None and low is not None and expected < low:
-        outside = "the model shrinks the rates of these problems further than their second half does"
-    if expected is not None and high is not None and expected > high:
-        outside = "the model expects more than the very rates show: it does not fit these problems"
-    return {"low": low, "expected": expected, "high": high, "outside": outside}
-
-
-def _expected(view: View, known: Certainty | None) -> float | None:
-    """E[max_o p_o] over the problems that count, as often as they do."""
-    mass = view.steerable.mean(axis=0)
-    return (
-        percent(float(mass @ known.oracle[view.kept]) / mass.sum())
-        if known and mass.any()
-        else None
-    )
+def _departures(
+    promised: Float[np.ndarray, "N"],
+    gained: Float[np.ndarray, "N"],
+    departs: Bool[np.ndarray, "N"],
+    weights: Float[np.ndarray, "R N"],
+) -> dict:
+    """Expected and observed lift of the choices that were not the fixed one."""
+    n = int(departs.sum())
+    if not n:
+        return {"n": 0, "expected_lift": None, "observed_lift": None}
+    each = weights[:, departs]
+    with np.errstate(invalid="ignore"):
+        means = each @ gained[departs] / each.sum(axis=1)
+    observed = estimate(means, n).percent().as_dict()
+    expected = percent(promised[departs].mean())
+    return {"n": n, "expected_lift": expected, "observed_lift": observed}

@@ -1,78 +1,140 @@
-"""A head and a rule that were fitted on other failures, judged as they are: nothing here reads an outcome."""
+"""Frozen routers: a learned router and a rule of other failures, judged as they are."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from fr.errors import UserError
-from fr.routing.certainty import Certainty
-from fr.routing.pool import Pool, questions_of
-from fr.routing.profiles import FEATURES, Profiles
-from fr.routing.protocols import View
-from fr.routing.references import FROZEN, FROZEN_HEADS
-from fr.routing.rule import RULE, ZStatistics, rule_policy
-from fr.routing.trained import ANYWHERE, Head, Statistics, columns_of, statistics_of
-from fr.stats.bootstrap import percent
+from fr.profiles.profile import FEATURES, Profiles
+from fr.routing.data import RoutingData
+from fr.routing.evaluate import TRANSFER
+from fr.routing.learned import LearnedRouter, column_statistics, columns_of
+from fr.routing.policies import Choice, Policy
+from fr.routing.posterior import ANYWHERE, Statistics
+from fr.routing.rule import ZStatistics, make_rule, rule_lines
+
+_FIXED = ("best_fixed_per_model", "best_fixed_per_cell", "frozen_fixed", "retry")
+# Name, title, references. `fresh_z`: standard scores of the failures at hand.
+FROZEN = (
+    (
+        "frozen_learned",
+        "frozen learned router",
+        (*_FIXED, "permuted", "frozen_rule", "learned", "random_operator"),
+    ),
+    ("frozen_learned_fresh_z", "frozen learned router, fresh z", (*_FIXED, "permuted")),
+    ("frozen_rule", "frozen rule", (*_FIXED, "permuted", "rule", "random_operator")),
+    (
+        "frozen_fixed",
+        "source's best fixed",
+        tuple(name for name in _FIXED if name != "frozen_fixed"),
+    ),
+)
+_LEARNED = ("frozen_learned", "frozen_learned_fresh_z")
 
 
-@dataclasses.dataclass(frozen=True)
-class Frozen:
-    """What the source's policies say of the target: choices, −1 where one has no answer, and what heads expect.
+def frozen_policies(router: LearnedRouter) -> list[Policy]:
+    """Make policies of a source: its learned router, its rule, its best fixed operator.
 
-    `record` is plain values: what the source was, what each cell shares with it, and what cannot be judged.
+    Standard scores are the source's: of the cell with the same name, or else of all its
+    failures; the learned router also has them of the failures at hand. Operators are
+    those that a cell shares with the source. A learned router is not judged in a cell
+    that lacks a column that it reads, for it would be another router.
+
+    Args:
+        router: trained on the source's failures.
+
+    Returns:
+        Policies that learn nothing here; −1 where they have no answer.
     """
 
-    routes: dict[str, Int[np.ndarray, "N"]]
-    expected: dict[str, Float[np.ndarray, "N O"]]
-    record: dict
+    def fit(name: str):
+        return lambda data, rows, rng: lambda data: _choose(data, router, name)
 
-
-def freeze(pool: Pool, head: Head) -> Frozen:
-    """Routes of the source's head, rule and best fixed operator over the failures of other cells.
-
-    Standard scores are the source's: of the cell of the same name, or else of all its failures; the head has them
-    of the failures at hand, too. Operators are those that a cell shares with the source. A head is not judged in a
-    cell that lacks a column which it reads, for it would be another head.
-    """
-    routes = {name: np.full(len(pool), -1) for name in FROZEN}
-    expected = {name: np.full(pool.rates.shape, np.nan) for name in FROZEN_HEADS}
-    cells, unsupported = [], []
-    for c, profiles in enumerate(pool.cells):
-        here = np.flatnonzero(pool.cell == c)
-        place = _Place(profiles, pool.families[pool.family[here[0]]], head)
-        # Names, since the two sides count operators differently.
-        at = np.array(
-            [
-                pool.operators.index(o) if o in pool.operators else -1
-                for o in head.operators
-            ]
+    return [
+        Policy(
+            name,
+            title,
+            fit(name),
+            ("signal", "nuisance", "prompt"),
+            cost="none" if name == "frozen_fixed" else "diagnosis",
+            references=references,
+            departs_from="frozen_fixed",
+            block=TRANSFER,
+            main=name in _LEARNED,
+            frozen=True,
         )
+        for name, title, references in FROZEN
+    ]
+
+
+def describe_transfer(
+    data: RoutingData, router: LearnedRouter
+) -> tuple[dict, list[dict]]:
+    """Describe what the source was, and what it shares with each cell.
+
+    Args:
+        data: the target's failed problems.
+        router: of the source.
+
+    Returns:
+        The record, and {"protocol", "cell", "policy", "why"} of what cannot be judged.
+    """
+    cells, unsupported = [], []
+    for profiles in data.cells:
+        place = _Place(profiles, router)
         for name, why in place.missing().items():
-            unsupported.append({"policy": name, "cell": profiles.cell, "why": why})
-        for name in (name for name in FROZEN if name not in place.missing()):
-            routes[name][here] = np.append(at, len(pool.operators))[place.routes(name)]
-        for name in (name for name in FROZEN_HEADS if name not in place.missing()):
-            expected[name][np.ix_(here, at[at >= 0])] = place.rates(name)[:, at >= 0]
+            row = {"protocol": TRANSFER, "cell": profiles.cell, "policy": name}
+            unsupported.append(row | {"why": why})
         cells.append(place.record())
-    seen = [name in set(head.questions) for name in questions_of(pool.cells)]
-    margin = head.shrinkage.margin
+    known = set(router.questions)
+    seen = [name in known for p in data.cells for name in p.questions]
     record = {
         "source": {
-            "cells": sorted(head.families),
-            "operators": list(head.operators),
-            "columns": head.needs(),
-            "departs": bool(np.isfinite(margin)),
+            "cells": sorted(router.families),
+            "operators": list(router.operators),
+            "columns": router.needs,
+            "departs": bool(np.isfinite(router.deviation.min_gain)),
         },
         "questions": {
-            "target": len(set(pool.problem)),
-            "shared": len(set(pool.problem[seen])),
+            "target": len(set(data.problem)),
+            "shared": len(set(data.problem[seen])),
         },
         "cells": cells,
-        "unsupported": unsupported,
     }
-    return Frozen(routes, expected, record)
+    return record, unsupported
+
+
+def unknown_operators(data: list[Profiles], router: LearnedRouter) -> list[str]:
+    """List operators that the source has never tried: a comparison leaves them out.
+
+    Args:
+        data: cells of the target.
+        router: of the source.
+
+    Returns:
+        Names in order of appearance.
+    """
+    there = dict.fromkeys(name for profiles in data for name in profiles.operators)
+    return [name for name in there if name not in router.operators]
+
+
+def _choose(data: RoutingData, router: LearnedRouter, name: str) -> Choice:
+    operator = np.full(len(data), -1)
+    expected = np.full(data.rates.shape, np.nan) if name in _LEARNED else None
+    # By name, since the two sides count operators differently.
+    ours = {o: i for i, o in enumerate(data.operators)}
+    at = np.array([ours.get(o, -1) for o in router.operators])
+    for c, profiles in enumerate(data.cells):
+        here, place = np.flatnonzero(data.cell == c), _Place(profiles, router)
+        if name in place.missing():
+            continue
+        operator[here] = np.append(at, len(data.operators))[place.choose(name)]
+        if expected is not None:
+            rates = place.rates(name)
+            expected[np.ix_(here, at[at >= 0])] = rates[:, at >= 0]
+    return Choice(operator, expected)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,88 +142,72 @@ class _Place:
     """One cell of the target as the source's policies meet it."""
 
     profiles: Profiles
-    family: str
-    head: Head
+    router: LearnedRouter
 
     @property
     def shared(self) -> tuple[str, ...]:
-        return tuple(
-            name for name in self.head.operators if name in self.profiles.operators
-        )
+        """Operators of both sides."""
+        there = self.profiles.operators
+        return tuple(name for name in self.router.operators if name in there)
 
     def missing(self) -> dict[str, str]:
-        """Policies without an answer, and a plain word why."""
+        """Policies without an answer, and the reason."""
+        names = [name for name, *_ in FROZEN]
         if len(self.shared) < 2:
-            return dict.fromkeys(
-                FROZEN,
-                f"shares {' and '.join(self.shared) or 'no operator'} with the source",
-            )
-        given = statistics_of(self.profiles, self.head.columns)
-        lacks = [name for name in self.head.needs() if given[name][0] is None]
-        words = (
-            dict.fromkeys(FROZEN_HEADS, f"the head reads {', '.join(lacks)}")
-            if lacks
-            else {}
-        )
+            shares = " and ".join(self.shared) or "no operator"
+            return dict.fromkeys(names, f"shares {shares} with the source")
+        given = column_statistics(self.profiles, self.router.columns)
+        lacks = [name for name in self.router.needs if given[name][0] is None]
+        words = f"the router reads {', '.join(lacks)}"
+        found = dict.fromkeys(_LEARNED, words) if lacks else {}
         try:
-            rule_policy(self.shared, self._rule_statistics())
+            make_rule(self.shared, self._rule_statistics())
         except UserError as error:
-            words["frozen_rule"] = str(error)
-        return words
+            found["frozen_rule"] = str(error)
+        return found
 
-    def routes(self, policy: str) -> Int[np.ndarray, "N"]:
-        """Indices into the head's operators, O for stop."""
+    def choose(self, policy: str) -> Int[np.ndarray, "N"]:
+        """Indices into the router's operators; their number stands for stop."""
+        cell, router = self.profiles.cell, self.router
         if policy == "frozen_fixed":
-            return np.full(
-                len(self.profiles), self.head.fixed(self.profiles.cell, self.shared)
-            )
+            return np.full(len(self.profiles), router.fixed(cell, self.shared))
         if policy == "frozen_rule":
-            chosen = rule_policy(self.shared, self._rule_statistics())(
-                self.profiles.features
-            )
-            return np.array([self.head.operators.index(name) for name in self.shared])[
-                chosen
-            ]
-        chosen = self.head.policy(
-            self.profiles.cell, self._statistics(policy), self.family, self.shared
-        )
-        return chosen(columns_of(self.profiles, self.head.columns))
+            choose = make_rule(self.shared, self._rule_statistics())
+            own = np.array([router.operators.index(name) for name in self.shared])
+            return own[choose(self.profiles.features)]
+        chooser: Callable = router.chooser(*self._as(policy))
+        return chooser(columns_of(self.profiles, router.columns))
 
     def rates(self, policy: str) -> Float[np.ndarray, "N O"]:
-        """What a head expects."""
-        given, statistics = (
-            columns_of(self.profiles, self.head.columns),
-            self._statistics(policy),
-        )
-        return self.head.rates(
-            given, self.profiles.cell, statistics, self.family, self.shared
-        )
+        """Rescue rates that a learned router expects."""
+        given = columns_of(self.profiles, self.router.columns)
+        return self.router.rates(given, *self._as(policy))
 
     def record(self) -> dict:
         """What this cell and the source have in common."""
-        head, known = self.head, self._rule_statistics().mean
-        names = (*head.operators, "stop")
+        router, cell = self.router, self.profiles.cell
+        names = (*router.operators, "stop")
+        there = self.shared
         return {
-            "cell": self.profiles.cell,
+            "cell": cell,
             "n": len(self.profiles),
-            "known_to_source": self.profiles.cell in head.families,
-            "operators": list(self.shared),
-            "source_only": [name for name in head.operators if name not in self.shared],
-            "fixed": names[head.fixed(self.profiles.cell, self.shared)],
-            "fixed_of_source": names[head.fixed(self.profiles.cell)],
-            "rule_reads": [
-                name
-                for name, mean in zip(FEATURES, known)
-                if mean is not None and RULE[name] in self.shared
-            ],
+            "known_to_source": cell in router.families,
+            "operators": list(there),
+            "source_only": [name for name in router.operators if name not in there],
+            "fixed": names[router.fixed(cell, there)],
+            "fixed_of_source": names[router.fixed(cell)],
+            "rule_reads": rule_lines(there, self._rule_statistics()),
         }
 
+    def _as(self, policy: str) -> tuple:
+        profiles, statistics = self.profiles, self._statistics(policy)
+        return profiles.cell, statistics, profiles.family, self.shared
+
     def _statistics(self, policy: str) -> Statistics:
-        if policy == "frozen_head_fresh_z":
-            return statistics_of(self.profiles, self.head.columns)
-        return self.head.statistics.get(
-            self.profiles.cell, self.head.statistics[ANYWHERE]
-        )
+        if policy == "frozen_learned_fresh_z":
+            return column_statistics(self.profiles, self.router.columns)
+        known = self.router.statistics
+        return known.get(self.profiles.cell, known[ANYWHERE])
 
     def _rule_statistics(self) -> ZStatistics:
         """The source's, of the features that both have."""
@@ -172,31 +218,4 @@ class _Place:
             for name, gone in zip(FEATURES, lacks)
         ]
         mean, sd = zip(*found)
-        return ZStatistics(mean, sd, len(self.head.questions))
-
-
-def oracle_bracket(
-    profiles: Profiles, halves: View | None, known: Certainty | None
-) -> dict:
-    """What a perfect router would rescue of all failures, in percent: each problem's best operator by one half of
-    its attempts and scored by the other (low), E[max_o p_o] under the model of true rates, by the very rates (high);
-    None where attempts are unknown. `drawn` is E[max_o p_o] without the deterministic operators, which no draws are.
-    """
-    low = None
-    if halves is not None:
-        best = halves.deciding.argmax(axis=-1)[..., None]
-        low = percent(np.take_along_axis(halves.scoring, best, axis=-1).mean())
-    return {
-        "cell": profiles.cell,
-        "low": low,
-        "expected": percent(known.oracle.mean()) if known else None,
-        "drawn": percent(known.drawn.mean()) if known else None,
-        "high": percent(profiles.rates.max(axis=1).mean()),
-        "best_fixed": percent(profiles.rates.mean(axis=0).max()),
-    }
-
-
-def unknown_operators(cells: Sequence[Profiles], head: Head) -> list[str]:
-    """Operators of the target that the source has never tried: a comparison leaves them out."""
-    there = dict.fromkeys(name for profiles in cells for name in profiles.operators)
-    return [name for name in there if name not in head.operators]
+        return ZStatistics(mean, sd, len(self.router.questions))

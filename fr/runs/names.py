@@ -6,7 +6,7 @@ from fr.config import PREFERENCES, Config
 from fr.errors import UserError
 from fr.interventions import OPERATORS
 from fr.registry import suggest
-from fr.routing.router import FIXED, POLICIES
+from fr.routing.routers import FIXED, ROUTERS
 
 
 def check_names(config: Config, training: bool = False) -> None:
@@ -27,19 +27,21 @@ def check_names(config: Config, training: bool = False) -> None:
         _check_training(config)
 
 
-def check_policy(name: str) -> None:
-    """Check the name of a routing policy.
+def check_router(name: str) -> None:
+    """Check the name of a router for live failures.
 
     Args:
-        name: As given to --policy.
+        name: of ROUTERS, or `fixed:OPERATOR`.
 
     Raises:
-        UserError: The policy, or the operator of `fixed:OPERATOR`, is unknown.
+        UserError: for a name, or an operator, that does not exist.
     """
+    if name in ("head", "frozen_head"):
+        raise UserError(f"--router={name} is now --router=learned")
     if name.startswith(FIXED):
-        _known("policy", [name.removeprefix(FIXED)], OPERATORS, "operator", "--")
+        _known("router", [name.removeprefix(FIXED)], OPERATORS, "operator", "--")
     else:
-        _known("policy", [name], POLICIES, "policy", "--")
+        _known("router", [name], ROUTERS, "router", "--")
 
 
 def _check_training(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""The learned head: one signature with the rule, what keeps it from losing, and what it leaves on disk."""
+"""The learned router: one signature with the rule, safe deviation, and its files."""
 
 import dataclasses
 import functools
@@ -7,22 +7,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.errors import UserError
+from fr.profiles import OPERATORS
+from fr.routing.baselines import look_up, resampled_look_up
+from fr.routing.budgets import diagnosis_cost
 from fr.routing.columns import COLUMNS, read_columns, register_column
-from fr.routing.fixed import LOOKUPS, attempt_prices, fixed_routes, redone_look_ups
-from fr.routing.folds import OUT_OF_FOLD, make_folds, resample_problems
-from fr.routing.head import OperatorScores, binomial_loss, expected_rescue
-from fr.routing.learn import READS, train_head
-from fr.routing.policies import shuffled, values_of
-from fr.routing.pool import make_pool, make_populations
-from fr.routing.profiles import OPERATORS
-from fr.routing.references import charge
-from fr.routing.shrink import Shrinkage, calibrate, earned
-from fr.routing.trained import Head
+from fr.routing.data import OUT_OF_FOLD
+from fr.routing.evaluate import shuffled, values_of
+from fr.routing.learned import LearnedRouter
+from fr.routing.policies import LOOK_UPS, learned_policies
+from fr.routing.safe_deviation import SafeDeviation, calibrate, choose_deviation
+from fr.routing.training import (
+    OperatorScores,
+    binomial_loss,
+    expected_rescue,
+    train_router,
+)
 
+POLICIES = {policy.name: policy for policy in learned_policies(fit=None)}
 QUICK = RoutingConfig(inner_folds=3, steps=60, seeds=2, penalties=(0.002, 0.01))
 STOP = len(OPERATORS)
 
@@ -34,12 +40,12 @@ def cells(effect=2.5, problems=120, costs=None, names=("a|x", "b|x")):
     return [dataclasses.replace(s.profiles, extras=s.profiles.extras | extras) for s in found]
 
 
-def trained(profiles, routing=QUICK, reads="head", train=None):
-    pool = make_pool(profiles)
-    population = make_populations(pool, [None] * len(profiles), routing)["all"]
-    train = np.ones(len(pool), bool) if train is None else train
-    head, routes, _ = train_head(pool, population, train, READS[reads], routing, np.random.default_rng(0))
-    return pool, head, routes
+def trained(profiles, routing=QUICK, reads="learned", train=None):
+    data = routing_data(*profiles, routing=dataclasses.replace(routing, splits=2))
+    train = np.ones(len(data), bool) if train is None else train
+    given = data.reading(POLICIES[reads].feature_groups)
+    router, choice = train_router(given, train, np.random.default_rng(0))
+    return data, router, choice.operator
 
 
 def matrix(profiles):
@@ -51,63 +57,69 @@ def found():
     return trained(cells())
 
 
-@pytest.mark.parametrize("reads", ["head", "head_signals", "head_prompt"])
+@pytest.mark.parametrize("reads", ["learned", "learned_signals", "learned_prompt"])
 def test_the_policy_on_raw_columns_is_what_was_evaluated(reads):
-    pool, head, routes = trained(cells(), reads=reads)
-    for c, profiles in enumerate(pool.cells):
-        chosen = head.policy(profiles.cell)(matrix(profiles))
-        assert np.array_equal(chosen, routes[pool.cell == c])
-    assert (len(set(routes.tolist())) > 2) == (reads != "head_prompt")
+    data, router, routes = trained(cells(), reads=reads)
+    for c, profiles in enumerate(data.cells):
+        chosen = router.chooser(profiles.cell)(matrix(profiles))
+        assert np.array_equal(chosen, routes[data.cell == c])
+    assert (len(set(routes.tolist())) > 2) == (reads != "learned_prompt")
 
 
-def test_a_saved_head_routes_as_before(found, tmp_path):
-    pool, head, _ = found
-    head.save(tmp_path / "head")
-    again = Head.restore(tmp_path / "head")
-    for profiles in pool.cells:
+def test_a_saved_router_routes_as_before(found, tmp_path):
+    data, router, _ = found
+    router.save(tmp_path / "router")
+    again = LearnedRouter.restore(tmp_path / "router")
+    for profiles in data.cells:
         given = matrix(profiles)
-        assert np.array_equal(again.policy(profiles.cell)(given), head.policy(profiles.cell)(given))
-    assert again.columns == head.columns and again.shrinkage.margin == head.shrinkage.margin
-    with pytest.raises(UserError, match="holds no head"):
-        Head.restore(tmp_path)
+        assert np.array_equal(again.chooser(profiles.cell)(given), router.chooser(profiles.cell)(given))
+    assert again.columns == router.columns and again.deviation.min_gain == router.deviation.min_gain
+    with pytest.raises(UserError, match="holds no router"):
+        LearnedRouter.restore(tmp_path)
 
 
-def test_a_changed_byte_of_a_saved_head_is_refused(found, tmp_path):
-    _, head, _ = found
-    head.save(tmp_path)
-    data = (tmp_path / "head.json").read_bytes()
+def test_a_changed_byte_of_a_saved_router_is_refused(found, tmp_path):
+    _, router, _ = found
+    router.save(tmp_path)
+    data = (tmp_path / "router.json").read_bytes()
     for place in [*range(0, len(data), 211), len(data) - 1]:
         for changed in (data[:place], data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]):
-            (tmp_path / "head.json").write_bytes(changed)
+            (tmp_path / "router.json").write_bytes(changed)
             with pytest.raises(UserError):
-                Head.restore(tmp_path)
-    (tmp_path / "head.json").write_bytes(data)
-    assert Head.restore(tmp_path).operators == head.operators
+                LearnedRouter.restore(tmp_path)
+    (tmp_path / "router.json").write_bytes(data)
+    assert LearnedRouter.restore(tmp_path).operators == router.operators
 
 
-def test_a_free_head_reads_what_comes_with_the_rollouts():
+def test_a_free_router_reads_what_comes_with_the_rollouts():
     """Neither the ancestor's scores nor probes, though nothing else would tell it what to do."""
     profiles = cells()
     extras = [p.extras | {"entropy_mean": tuple(map(str, p.features[:, 0]))} for p in profiles]
     told = [dataclasses.replace(p, extras=extra) for p, extra in zip(profiles, extras)]
-    pool, head, routes = trained(profiles, reads="head_free")
-    assert head.reads() == ["failed_share"] and len(set(zip(pool.cell, routes))) == 2  # a choice a cell
-    _, head, routes = trained(told, reads="head_free")
-    assert set(head.reads()) == {"failed_share", "entropy_mean"} and len(set(zip(pool.cell, routes))) > 2
-    known = {"diagnosis": 9.0, "failures": 4.0}
-    assert [charge(name, known) for name in ("head", "head_free", "head_prompt")] == [9.0, 4.0, 0.0]
+    data, router, routes = trained(profiles, reads="learned_free")
+    assert router.reads == ["failed_share"] and len(set(zip(data.cell, routes))) == 2  # a choice a cell
+    _, router, routes = trained(told, reads="learned_free")
+    assert set(router.reads) == {"failed_share", "entropy_mean"} and len(set(zip(data.cell, routes))) > 2
+    columns = {"diagnosis": ("9",) * 120, "failures": ("4",) * 120}
+    costs = {f"{name}_cost": column for name, column in columns.items()}
+    costs |= {f"{name}_cost": ("1",) * 120 for name in OPERATORS}
+    priced = [dataclasses.replace(p, extras=p.extras | costs) for p in profiles]
+    data = routing_data(*priced, routing=dataclasses.replace(QUICK, splits=2))
+    names = ("learned", "learned_free", "learned_prompt")
+    paid = [diagnosis_cost(data, POLICIES[name].cost).tolist() for name in names]
+    assert paid == [[cost] * 240 for cost in (9.0, 4.0, 0.0)]
 
 
 def test_a_new_cell_needs_statistics_of_its_own(found):
-    pool, head, _ = found
+    data, router, _ = found
     with pytest.raises(UserError, match="no statistics of cell 'new'"):
-        head.policy("new")
-    given = matrix(pool.cells[0])
-    own = {name: (given[:, f].mean(), given[:, f].std()) for f, name in enumerate(head.columns)}
-    route = head.policy("new", own)(given)
+        router.chooser("new")
+    given = matrix(data.cells[0])
+    own = {name: (given[:, f].mean(), given[:, f].std()) for f, name in enumerate(router.columns)}
+    route = router.chooser("new", own)(given)
     # The features mean the same there, in other units.
     moved = {name: (10 * m + 1, 10 * s) for name, (m, s) in own.items()}
-    assert np.array_equal(route, head.policy("new", moved)(10 * given + 1))
+    assert np.array_equal(route, router.chooser("new", moved)(10 * given + 1))
     assert len(set(route.tolist())) > 2
 
 
@@ -121,15 +133,14 @@ def test_outcomes_of_held_out_rows_are_not_read():
     assert np.array_equal(trained(spoiled, train=train)[2], routes)
 
 
-def test_without_signal_the_head_is_the_fixed_choice():
+def test_without_signal_the_router_is_the_fixed_choice():
     departed = 0
     for seed in range(3):
         profiles = [simulate(Landscape(problems=120), np.random.default_rng(50 + seed)).profiles]
-        pool, head, routes = trained(profiles)
-        population = make_populations(pool, [None], QUICK)["all"]
-        fixed = fixed_routes(pool, population, np.ones(120, bool), np.zeros(5))
+        data, router, routes = trained(profiles)
+        fixed = look_up(data, np.ones(120, bool), "cell")
         departed += not np.array_equal(routes, fixed)
-        assert np.isfinite(head.shrinkage.margin) or np.array_equal(routes, fixed)
+        assert np.isfinite(router.deviation.min_gain) or np.array_equal(routes, fixed)
     assert departed <= 1
 
 
@@ -142,11 +153,12 @@ def test_stop_is_chosen_where_an_attempt_is_not_worth_its_price():
         length = tuple(str(100 + 900 * b + j % 7) for j, b in enumerate(lost))
         profiles[i] = dataclasses.replace(p, rates=rates, extras=p.extras | {"mean_length": length})
     priced = dataclasses.replace(QUICK, price=0.15)
-    _, head, routes = trained(profiles, priced)
+    _, router, routes = trained(profiles, priced)
     lost = np.tile(np.arange(120) % 2 == 0, 2)
     assert (routes[lost] == STOP).mean() > 0.9 and (routes[~lost] == STOP).mean() < 0.2
     assert STOP not in trained(profiles)[2]
-    assert attempt_prices(make_pool(profiles), 0.15) == pytest.approx([0.15] * 5)
+    few = dataclasses.replace(priced, splits=2)
+    assert routing_data(*profiles, routing=few).prices == pytest.approx([0.15] * 5)
     assert np.array_equal(values_of(np.ones((240, 5)), routes), (routes != STOP) * 1.0)
 
 
@@ -162,9 +174,9 @@ def test_a_cell_is_offered_its_own_operators_only():
         attempts=lonely.attempts[:, kept],
         features=features,
     )
-    pool, _, routes = trained([whole, lonely])
-    assert set(routes[pool.cell == 1].tolist()) <= set(kept)
-    assert len(set(routes[pool.cell == 0].tolist())) > 2
+    data, _, routes = trained([whole, lonely])
+    assert set(routes[data.cell == 1].tolist()) <= set(kept)
+    assert len(set(routes[data.cell == 0].tolist())) > 2
 
 
 def test_losses_by_hand():
@@ -208,12 +220,12 @@ def test_calibration_undoes_a_wrong_scale_and_forgets_noise():
     rates = 1 / (1 + np.exp(-(np.array([-1.0, 0.0, 1.0]) + 0.5 * level + 0.8 * own)))
     seen = rng.binomial(20, rates) / 20
     scores = 7 * level + 4 * own
-    shrinkage = Shrinkage(calibrate(scores, seen, attempts, np.ones(n)))
-    assert np.abs(shrinkage.rates(scores, attempts > 0) - rates).mean() < 0.005
+    deviation = SafeDeviation(calibrate(scores, seen, attempts, np.ones(n)))
+    assert np.abs(deviation.rates(scores, attempts > 0) - rates).mean() < 0.005
     noise = calibrate(7 * level + rng.normal(size=(n, 3)), seen, attempts, np.ones(n))
     assert 0 <= noise[-1] < 0.05
     # What points the wrong way is not turned round: it is forgotten, and every operator keeps its mean.
-    forgotten = Shrinkage(calibrate(-scores, seen, attempts, np.ones(n)))
+    forgotten = SafeDeviation(calibrate(-scores, seen, attempts, np.ones(n)))
     assert forgotten.calibration[-1] == 0.0
     assert forgotten.rates(-scores, attempts > 0).mean(axis=0) == pytest.approx(seen.mean(axis=0), abs=1e-3)
 
@@ -226,34 +238,38 @@ def test_departures_must_be_earned():
     fixed, prices, mass = np.zeros(n, int), np.zeros(2), np.ones(n)
     told = np.where(np.arange(2) == side[:, None], 0.6, 0.3)
     args = attempts, prices, mass, fixed
-    assert np.isfinite(earned(scores, told, *args, caution=2.0).margin)
-    assert np.isinf(earned(scores, np.full((n, 2), 0.4), *args, caution=2.0).margin)
-    assert np.isinf(earned(scores, told, *args, caution=1e9).margin)
+    assert np.isfinite(choose_deviation(scores, told, *args, caution=2.0).min_gain)
+    assert np.isinf(choose_deviation(scores, np.full((n, 2), 0.4), *args, caution=2.0).min_gain)
+    assert np.isinf(choose_deviation(scores, told, *args, caution=1e9).min_gain)
+
+
+def few(**changes):
+    return dataclasses.replace(QUICK, splits=2, bootstrap=50, **changes)
 
 
 def test_problems_stay_together_in_folds_and_resamples():
     one = cells(names=("a|x",))[0]
     profiles = [dataclasses.replace(one, cell=name) for name in ("a|x", "b|x", "c|y")]
-    pool = make_pool(profiles)
-    assert pool.families == ("x", "y")
+    data = routing_data(*profiles, routing=few())
+    assert data.families == ("x", "y")
     fold = np.full(360, -1)
-    for k, f in enumerate(make_folds(pool, "kfold", 5, np.random.default_rng(0))):
+    for k, f in enumerate(data.folds("kfold")):
         assert not (f.train & f.test).any()
         fold[f.test] = k
     # The same problem of two cells of one family is one problem; of another family it is another.
     assert np.array_equal(fold[:120], fold[120:240]) and not np.array_equal(fold[:120], fold[240:])
-    weights = resample_problems(pool, np.arange(360), 50, np.random.default_rng(0))
+    weights = data.resamples
     assert np.array_equal(weights[:, :120], weights[:, 120:240])
     assert (weights[:, :240].sum(axis=1) == 240).all() and (weights[:, 240:].sum(axis=1) == 120).all()
 
 
 def test_a_file_that_supports_no_protocol_says_so():
-    pool = make_pool(cells(names=("a|x", "b|x")))
-    rng = np.random.default_rng(0)
-    assert "one family" in make_folds(pool, "leave_family_out", 5, rng)
-    assert len(make_folds(pool, "leave_cell_out", 5, rng)) == 2
-    assert "one cell" in make_folds(make_pool(cells(names=("a|x",))), "leave_cell_out", 5, rng)
-    assert make_folds(pool, "kfold", 200, rng) == "needs 400 problems for 200 folds"
+    data = routing_data(*cells(names=("a|x", "b|x")), routing=few(folds=200))
+    assert "one family" in data.folds("leave_family_out")
+    assert len(data.folds("leave_cell_out")) == 2
+    alone = routing_data(*cells(names=("a|x",)), routing=few())
+    assert "one cell" in alone.folds("leave_cell_out")
+    assert data.folds("kfold") == "needs 400 problems for 200 folds"
 
 
 def test_look_ups_fall_back_from_cell_to_family_to_everything():
@@ -261,53 +277,48 @@ def test_look_ups_fall_back_from_cell_to_family_to_everything():
     for o, p in zip((1, 2, 3), profiles):
         p.rates[:] = 0.1
         p.rates[:, o] = 0.5 + o / 20
-    pool = make_pool(profiles)
-    population = make_populations(pool, [None] * 3, QUICK)["all"]
+    data = routing_data(*profiles, routing=few())
     every = np.ones(360, bool)
-    look = lambda rows, by="cell": fixed_routes(pool, population, rows, np.zeros(5), by)[::120].tolist()
+    look = lambda rows, by="cell": look_up(data, rows, by)[::120].tolist()
     assert look(every) == [1, 2, 3] and look(every, "family") == [2, 2, 3] and look(every, "all") == [3] * 3
-    assert look(pool.cell != 0) == [2, 2, 3] and look(pool.cell != 2) == [1, 2, 2]
+    assert look(data.cell != 0) == [2, 2, 3] and look(data.cell != 2) == [1, 2, 2]
 
 
-@pytest.mark.parametrize("by", LOOKUPS)
+@pytest.mark.parametrize("by", LOOK_UPS.values())
 @pytest.mark.parametrize("protocol", OUT_OF_FOLD)
 def test_a_look_up_redone_on_the_sample_itself_is_the_look_up(by, protocol):
-    pool = make_pool(cells(effect=0.0, problems=60, names=("a|x", "b|x", "c|y")))
-    population = make_populations(pool, [None] * 3, QUICK)["all"]
-    folds = make_folds(pool, protocol, 4, np.random.default_rng(0))
-    weights = resample_problems(pool, np.arange(len(pool)), 3, np.random.default_rng(1))
-    redone = redone_look_ups(pool, population, folds, weights, np.full(5, 0.1), by)
+    routing = few(folds=4, price=0.1)
+    data = routing_data(*cells(effect=0.0, problems=60, names=("a|x", "b|x", "c|y")), routing=routing)
+    folds, weights = data.folds(protocol), data.resamples[:4]
+    redone = resampled_look_up(data, folds, weights, by)
     for r, weight in enumerate(weights):
-        heavier = dataclasses.replace(
-            population, mass=weight * population.mass, values=weight[:, None] * population.values
-        )
-        value = np.zeros(len(pool))
+        heavier = dataclasses.replace(data, mass=weight * data.mass, values=weight[:, None] * data.values)
+        value = np.zeros(len(data))
         for fold in folds:
-            choice = fixed_routes(pool, heavier, fold.train, np.full(5, 0.1), by)
+            choice = look_up(heavier, fold.train, by)
             value[fold.test] = values_of(heavier.values, choice)[fold.test]
-        assert redone[:, r] == pytest.approx([value[pool.cell == c].sum() for c in range(3)])
+        assert redone[:, r] == pytest.approx([value[data.cell == c].sum() for c in range(3)])
 
 
 def test_shuffled_is_the_mean_over_shuffles_of_each_fold():
-    pool = make_pool(cells())
-    population = make_populations(pool, [None] * 2, QUICK)["all"]
+    data = routing_data(*cells(), routing=few(folds=3))
     rng = np.random.default_rng(0)
-    folds = make_folds(pool, "kfold", 3, rng)
+    folds = data.folds("kfold")
     choice = rng.integers(5, size=240)
-    exact = shuffled(pool, population, choice, folds)
+    exact = shuffled(data, choice, folds)
     drawn = []
     for _ in range(400):
         moved = choice.copy()
         for c in range(2):
             for fold in folds:
-                here = np.flatnonzero((pool.cell == c) & fold.test)
+                here = np.flatnonzero((data.cell == c) & fold.test)
                 moved[here] = rng.permutation(choice[here])
-        drawn.append(values_of(population.values, moved).mean())
+        drawn.append(values_of(data.values, moved).mean())
     assert exact.mean() == pytest.approx(np.mean(drawn), abs=0.003)
     # What differs between folds only, as a look-up does, loses nothing.
     by_fold = np.where(folds[0].test, 1, 2)
-    expected = values_of(population.values, by_fold).sum()
-    assert shuffled(pool, population, by_fold, folds).sum() == pytest.approx(expected)
+    expected = values_of(data.values, by_fold).sum()
+    assert shuffled(data, by_fold, folds).sum() == pytest.approx(expected)
 
 
 def test_columns_are_one_registry():

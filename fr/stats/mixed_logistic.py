@@ -1,0 +1,214 @@
+"""Mixed logistic regression of rescue rates, shrunk by empirical Bayes; clustered errors.
+
+The model of the closed-form router: no seed and no early stop.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+_STEPS = 30  # of the mode and of the variances together
+_SMALLEST = 1e-6  # a term with a smaller variance is not there
+_BOUND = 8.0  # of a logit
+
+
+@dataclasses.dataclass(frozen=True)
+class MixedLogistic:
+    """Weights of columns by operator, and the variances that shrink them (logits²).
+
+    Attributes:
+        weights: [F, O] weights of the columns.
+        apart: [F] variance of a column's weights between operators: what reading it is
+            worth; 0 if the column changes no choice.
+        together: [F] variance of a column's effect on all operators alike.
+        problem: variance of unread problem effects.
+        pair: variance of unread problem × operator effects.
+    """
+
+    weights: Float[np.ndarray, "F O"]
+    apart: Float[np.ndarray, "F"]
+    together: Float[np.ndarray, "F"]
+    problem: float
+    pair: float
+
+    def rates(
+        self, level: Float[np.ndarray, "*N O"], columns: Float[np.ndarray, "N F"]
+    ) -> Float[np.ndarray, "N O"]:
+        """Compute mean rates of problems of which only the columns are known.
+
+        E σ(η + ε) ≈ σ(η / √(1 + π/8 Var ε))
+
+        Args:
+            level: logits of an average failure.
+            columns: standard scores of the failures.
+
+        Returns:
+            Rescue rates, as shares.
+        """
+        spread = np.sqrt(1 + np.pi / 8 * (self.problem + self.pair))
+        logits = (level + columns @ self.weights) / spread
+        return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+
+    def level(
+        self,
+        columns: Float[np.ndarray, "M F"],
+        means: Float[np.ndarray, "O"],
+        mass: Float[np.ndarray, "M"],
+    ) -> Float[np.ndarray, "O"]:
+        """Find the logits at which failures have given mean rates, by bisection.
+
+        Args:
+            columns: standard scores of the failures.
+            means: the mean rate of each operator.
+            mass: weight of each failure.
+
+        Returns:
+            The logits: calibration in the large.
+        """
+        low, high = np.full((2, len(means)), [[-30.0], [30.0]])
+        for _ in range(40):
+            middle = (low + high) / 2
+            below = mass @ self.rates(middle, columns) / mass.sum() < means
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return (low + high) / 2
+
+
+def fit_mixed(
+    columns: Float[np.ndarray, "N F"],
+    place: Int[np.ndarray, "N"],
+    rates: Float[np.ndarray, "N O"],
+    attempts: Int[np.ndarray, "N O"],
+    mass: Float[np.ndarray, "N"],
+) -> tuple[MixedLogistic, Float[np.ndarray, "M O"]]:
+    """Fit logit p[n, o] = place × operator + columns[n] · weights[:, o] + problem + pair.
+
+    Problem and pair (problem × operator) are normal with variances of their own, so
+    that ten attempts at a problem do not count as ten problems. The weights are normal
+    with mean 0; their variances are chosen by marginal likelihood (MacKay's fixed
+    point, doi 10.1162/neco.1992.4.3.415) together with the mode (penalised
+    quasi-likelihood, doi 10.1080/01621459.1993.10594284).
+
+    Args:
+        columns: standard scores; 0 where unknown.
+        place: index of each row's cell and model.
+        rates: shares of right attempts.
+        attempts: number of attempts; 0 marks an operator that a cell lacks.
+        mass: weight of each row; rows of 0 are not read.
+
+    Returns:
+        The model, and the residuals of the M rows of positive mass times their inverse
+        covariance.
+    """
+    kept = mass > 0
+    columns, place, rates, attempts, mass = (
+        a[kept] for a in (columns, place, rates, attempts, mass)
+    )
+    places, place = np.unique(place, return_inverse=True)
+    design = np.column_stack([np.eye(len(places))[place], columns])
+    count, width = rates.shape[1], columns.shape[1]
+    there = attempts > 0
+    outer = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1).T
+    even = np.full((count, count), 1 / count)
+    between = np.eye(count) - even
+    apart, together = np.full(width, 0.1), np.full(width, 0.1)
+    problem, pair = 1.0, 0.05
+    eta = np.log((rates * attempts + 0.5) / ((1 - rates) * attempts + 0.5))
+    eta = np.where(there, eta, 0.0)
+    for _ in range(_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(eta, -_BOUND, _BOUND)))
+        information = attempts * p * (1 - p)
+        step = np.where(there, (rates - p) / np.maximum(p * (1 - p), 1e-9), 0.0)
+        target = eta + step
+        share = np.where(there, 1 / (1 / np.maximum(information, 1e-9) + pair), 0.0)
+        # Inverse covariance of a row's logits over problem and pair:
+        # diag(s) − s sᵀ / (Σ s + 1 / problem).
+        whole = (share.sum(axis=1) + 1 / problem)[:, None, None]
+        inner = -share[:, :, None] * share[:, None, :] / whole
+        inner[:, np.arange(count), np.arange(count)] += share
+        weighted = inner * mass[:, None, None]
+        precision = outer @ weighted.reshape(len(design), -1)
+        precision = precision.reshape(*design.shape[1:] * 2, count, count)
+        precision = precision.transpose(0, 2, 1, 3)
+        for f in range(len(places)):
+            precision[f, :, f, :] += 0.01 * np.eye(count)
+        for f in range(width):
+            prior = even / together[f] + between / apart[f]
+            precision[len(places) + f, :, len(places) + f, :] += prior
+        moved = design.T @ np.einsum("nop,np->no", weighted, target)
+        covariance = np.linalg.inv(precision.reshape(moved.size, moved.size))
+        found = (covariance @ moved.ravel()).reshape(moved.shape)
+        covariance = covariance.reshape(*moved.shape, *moved.shape)
+        mean = design @ found
+        pull = np.einsum("nop,np->no", inner, target - mean)
+        random = problem * pull.sum(axis=1, keepdims=True) + pair * pull
+        eta = np.clip(mean + random, -_BOUND, _BOUND)
+        weights = found[len(places) :]
+        at = np.arange(len(places), len(found))
+        own = covariance[at, :, at, :]
+        left = np.einsum("fop,op->f", own, between)
+        apart = _variance(apart, weights @ between, left, count - 1)
+        left = np.einsum("fop,op->f", own, even)
+        together = _variance(together, weights @ even, left, 1)
+        total = inner.sum(axis=(1, 2))
+        squares = (mass * pull.sum(axis=1) ** 2).sum()
+        problem *= float(squares / max((mass * total).sum(), 1e-12))
+        diagonal = np.einsum("noo->no", inner)
+        pair *= float((mass @ pull**2).sum() / max((mass @ diagonal).sum(), 1e-12))
+        problem, pair = max(problem, _SMALLEST), max(pair, _SMALLEST)
+    tells = apart > 10 * _SMALLEST
+    weights = np.where(tells[:, None], weights, weights @ even)
+    apart = np.where(tells, apart, 0.0)
+    return MixedLogistic(weights, apart, together, problem, pair), pull
+
+
+def clustered_mean(
+    values: Float[np.ndarray, "N"],
+    mass: Float[np.ndarray, "N"],
+    clusters: Sequence[Int[np.ndarray, "N"]],
+) -> tuple[float, float, float]:
+    """Compute a weighted mean with a standard error clustered in one or two ways.
+
+    With two clusterings the variance is the sum of both, less that by both at once
+    (doi 10.1198/jbes.2010.07136), and never below the larger of the two.
+
+    Args:
+        values: values times their mass.
+        mass: weight of each row.
+        clusters: one or two clusterings, an index per row.
+
+    Returns:
+        (mean, standard error, degrees of freedom); the degrees are those of the
+        clustering with fewer clusters.
+    """
+    total = mass.sum()
+    mean = values.sum() / total
+    rest = values - mean * mass
+
+    def variance(index: Int[np.ndarray, "N"]) -> tuple[float, int]:
+        _, member = np.unique(index, return_inverse=True)
+        counted = len(np.unique(member[mass > 0]))
+        sums = np.bincount(member, rest)
+        scale = counted / max(counted - 1, 1)
+        return float((sums**2).sum() / total**2 * scale), counted
+
+    found = [variance(index) for index in clusters]
+    whole, fewest = max(v for v, _ in found), min(n for _, n in found)
+    if len(clusters) > 1:
+        both = clusters[0] * (int(clusters[1].max()) + 1) + clusters[1]
+        whole = max(whole, sum(v for v, _ in found) - variance(both)[0])
+    # Rounding leaves a little of a difference that is the same everywhere.
+    error = float(np.sqrt(whole)) if whole > 1e-20 else 0.0
+    return float(mean), error, max(1.0, fewest - 1.0)
+
+
+def _variance(
+    variance,
+    weights: Float[np.ndarray, "F O"],
+    left: Float[np.ndarray, "F"],
+    degrees: int,
+) -> Float[np.ndarray, "F"]:
+    """MacKay's update: squared weights per degree of freedom that the data determine."""
+    determined = np.maximum(degrees - left / variance, 1e-9)
+    return np.clip((weights**2).sum(axis=1) / determined, _SMALLEST, 25.0)
