@@ -90,6 +90,11 @@ _NUMBER = (
     r"|a few|many|several|a|an|half a)"
 )
 _PLURAL = r"(?:\w*[^s\W]s|batches|entries|queries|processes)"
+# Plurals that are verbs, too: those count only after a number.
+_VERBS = (
+    r"(?:answers|cuts|draws|keys|labels|names|pages|pairs|parts|points|probes|processes"
+    r"|programs|questions|records|samples|slots|splits|stages|steps|updates|values)"
+)
 _START = r"(?:^[-*] |^|(?<=[.!?;:] ))"
 _QUESTION = r"(?:What|Whatever|Whether|When|Where|Which|Who|Whoever|Whose|Why|How)\b"
 
@@ -116,10 +121,10 @@ IDIOMS = [
         ),
     ),
     Idiom(
-        rf"\b(?=(?:{_COUNTED})\b){_PLURAL} an? (?:{_UNIT})\b",
+        rf"\b(?=(?:{_COUNTED})\b)(?!{_VERBS}\b){_PLURAL} an? (?:{_UNIT})\b",
         "write 'per X', not 'a X'",
         ("tokens a second", "nats a token", "attempts an operator"),
-        ("values of a row", "the tokens that a row has"),
+        ("values of a row", "the tokens that a row has", "It names a file."),
     ),
     Idiom(
         rf"(?:\d ?(?:%|[KMG]i?B|ms|s|µs)|tokens/s|\btimes|\btwice) an? (?:{_UNIT})\b",
