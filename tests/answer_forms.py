@@ -1,4 +1,6 @@
-"""Spellings of one answer, and alterations that truly change it: for answers as MATH-500 writes them."""
+"""Spellings of one answer, and alterations that truly change it: for answers as
+MATH-500 writes them.
+"""
 
 import random
 import re
@@ -42,10 +44,12 @@ def spellings(reference: str) -> dict[str, str]:
 
 
 def alterations(reference: str) -> list[Altered]:
-    """What is truly different from the reference, by flipped bracket, + 1, negation, × 10 or a swapped part.
+    """What is truly different from the reference, by flipped bracket, + 1, negation, ×
+    10 or a swapped part.
 
-    What leaves the value as it is (minus or ten times zero, a swap of equal parts or within an unordered
-    list) is left out: parts that are numbers are compared as fractions, others are changed by construction.
+    What leaves the value as it is (minus or ten times zero, a swap of equal parts or
+    within an unordered list) is left out: parts that are numbers are compared as
+    fractions, others are changed by construction.
     """
     return list(dict.fromkeys(_alterations(reference)))
 
@@ -119,7 +123,9 @@ def _pieces(text: str, before: str, after: str) -> Iterator[Altered]:
 
 
 def _several(text: str, before: str, after: str, ordered: bool) -> Iterator[Altered]:
-    """Parts between commas: each changed in turn; two of them swapped where the order means something."""
+    """Parts between commas: each changed in turn; two of them swapped where the order
+    means something.
+    """
     parts = [part.strip() for part in text.split(",")]
     write = lambda changed: before + ", ".join(changed) + after
     for at, part in enumerate(parts):
@@ -162,7 +168,9 @@ def _equation(text: str) -> Iterator[Altered]:
 
 
 def _scalar(text: str) -> Iterator[Altered]:
-    """One value: a number is changed exactly, an expression by what is written around it."""
+    """One value: a number is changed exactly, an expression by what is written around
+    it.
+    """
     based, number = _BASE.fullmatch(text), _number(text)
     if based:
         digits, base = based[1], int(based[2])
@@ -196,7 +204,9 @@ def _scalar(text: str) -> Iterator[Altered]:
 
 
 def _number(text: str) -> tuple[Fraction, Callable[[Fraction], str]] | None:
-    """The value of a number and how another value is written in its form; None for what is no number."""
+    """The value of a number and how another value is written in its form; None for what
+    is no number.
+    """
     text = text.strip()
     if match := _INTEGER.fullmatch(text) or _DECIMAL.fullmatch(text):
         before, sign, digits, after = match.groups()
@@ -234,7 +244,9 @@ def _ratio(value: Fraction, pattern: str) -> str:
 
 
 def _differ(one: str, other: str) -> bool:
-    """True if two parts have different values; parts that are no numbers, if they are written differently."""
+    """True if two parts have different values; parts that are no numbers, if they are
+    written differently.
+    """
     a, b = _number(one), _number(other)
     return a[0] != b[0] if a and b else one.strip() != other.strip()
 
@@ -248,7 +260,9 @@ def _worded(text: str) -> bool:
 
 
 def random_references(seed: int, count: int) -> Iterator[tuple[str, str]]:
-    """(form, reference) of twelve forms in turn, drawn from `seed`; no part is 0, no two parts are equal."""
+    """(form, reference) of twelve forms in turn, drawn from `seed`; no part is 0, no
+    two parts are equal.
+    """
     draw = random.Random(seed)
     writers = list(_WRITERS.items())
     for i in range(count):

@@ -1,4 +1,6 @@
-"""The audit set of graders: completions with the grade that a careful reader gives, and fr's grade of each."""
+"""The audit set of graders: completions with the grade that a careful reader gives, and
+fr's grade of each.
+"""
 
 import functools
 import json
@@ -6,14 +8,16 @@ import pathlib
 from collections.abc import Callable
 
 FOLDER = pathlib.Path(__file__).parent / "audit"
-NOT_RIGHT = "not right"  # a reader can say no more: a hedge, or words where an answer should stand
+# a reader can say no more: a hedge, or words where an answer should stand
+NOT_RIGHT = "not right"
 
 
 def load() -> list[dict]:
     """The records of `audit/completions.jsonl`.
 
-    Each has `task`, `question`, `reference`, `completion`, `grade` (right, wrong, unparsed or NOT_RIGHT),
-    `tag` (the kind of difficulty), `source` where a model wrote it, and `meta` where the grader needs it.
+    Each has `task`, `question`, `reference`, `completion`, `grade` (right, wrong,
+    unparsed or NOT_RIGHT), `tag` (the kind of difficulty), `source` where a model wrote
+    it, and `meta` where the grader needs it.
     """
     text = (FOLDER / "completions.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]

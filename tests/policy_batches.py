@@ -16,7 +16,9 @@ def make_batch(
     advantages: Float[np.ndarray, "B W"],
     ref_logp: Float[np.ndarray, "B W"] | None = None,
 ) -> PolicyBatch:
-    """Prompts and completions (-1 pads on the right) as rows that are four tokens longer than any needs."""
+    """Prompts and completions (-1 pads on the right) as rows that are four tokens
+    longer than any needs.
+    """
     start, length = (
         np.array([len(prompt) for prompt in prompts], np.int32),
         (tokens >= 0).sum(axis=1),

@@ -1,4 +1,6 @@
-"""Small batches for tests of reward terms: 8 rows of 12 tokens, two problems of four rows."""
+"""Small batches for tests of reward terms: 8 rows of 12 tokens, two problems of four
+rows.
+"""
 
 import numpy as np
 
@@ -26,7 +28,9 @@ def trajectory(probability, known=None) -> Trajectory:
 
 
 def batch(seed: int = 0, **fields) -> RewardBatch:
-    """A batch of random numbers with everything in it; `fields` replace what a test is about."""
+    """A batch of random numbers with everything in it; `fields` replace what a test is
+    about.
+    """
     draw = np.random.default_rng(seed)
     length = draw.integers(5, TOKENS + 1, ROWS)
     at = np.arange(TOKENS)

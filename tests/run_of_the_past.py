@@ -1,4 +1,6 @@
-"""A finished run on Countdown, written without a model: failed rollouts, right ones, and rescued attempts."""
+"""A finished run on Countdown, written without a model: failed rollouts, right ones,
+and rescued attempts.
+"""
 
 import dataclasses
 import json
@@ -27,7 +29,9 @@ def attempt(
     forced=(),
     kept=0,
 ) -> store.Attempt:
-    """A record as `make_attempts` leaves it; the last `kept` tokens of the prompt are read by the grader too."""
+    """A record as `make_attempts` leaves it; the last `kept` tokens of the prompt are
+    read by the grader too.
+    """
     tokens = np.array(tokens, np.int32)
     text = model.decode(tokens[:-1])
     read = model.decode([*prompt[len(prompt) - kept :], *tokens[:-1]])
@@ -57,10 +61,11 @@ def attempt(
 def make_run(
     folder, problems: int = 12, start: str = "countdown"
 ) -> list[store.Attempt]:
-    """Write a run into `folder`; returns its attempts by operators: two of each on every problem.
+    """Write a run into `folder`; returns its attempts by operators: two of each on
+    every problem.
 
-    `prefix_restart` keeps four tokens of the first failure, `calculator` has its third token pushed, `hint` has
-    another prompt.
+    `prefix_restart` keeps four tokens of the first failure, `calculator` has its third
+    token pushed, `hint` has another prompt.
     """
     model, task, rollouts, attempts = load("countdown"), tasks.make(TASK), [], []
     stop = model.stop_tokens[0]

@@ -1,4 +1,6 @@
-"""Where answers stand, when two are the same, and what it costs to read them: by kinds, not by examples."""
+"""Where answers stand, when two are the same, and what it costs to read them: by kinds,
+not by examples.
+"""
 
 import time
 

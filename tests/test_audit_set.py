@@ -1,4 +1,6 @@
-"""The audit set of graders: completions as models write them, with the grade that a careful reader gives."""
+"""The audit set of graders: completions as models write them, with the grade that a
+careful reader gives.
+"""
 
 import collections
 import importlib.util

@@ -1,4 +1,6 @@
-"""The benchmark: its protocol survives noise and deaths, its arithmetic is that of the model, its JSON is whole."""
+"""The benchmark: its protocol survives noise and deaths, its arithmetic is that of the
+model, its JSON is whole.
+"""
 
 import dataclasses
 import json

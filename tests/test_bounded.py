@@ -1,4 +1,6 @@
-"""Graders that raise, hang, die or fill the memory cost their own attempt a grade and nothing else."""
+"""Graders that raise, hang, die or fill the memory cost their own attempt a grade and
+nothing else.
+"""
 
 import subprocess
 import sys
@@ -82,7 +84,8 @@ def test_hanging_grader_is_a_grader_error_after_one_retry(graders):
 
 
 def test_time_out_is_tried_again(graders, tmp_path):
-    # the first call writes its mark within the limit, which must leave room for a busy machine
+    # the first call writes its mark within the limit, which must leave room for a busy
+    # machine
     assert graders("once", seconds=3).call(str(tmp_path / "mark")) == "right"
 
 

@@ -1,4 +1,6 @@
-"""Clusters of many tables at once are those of one at a time, and p drawn one after the other keep their level."""
+"""Clusters of many tables at once are those of one at a time, and p drawn one after the
+other keep their level.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Settings of `config.json` that change the function: logits equal to transformers' torch classes, or refused."""
+"""Settings of `config.json` that change the function: logits equal to transformers'
+torch classes, or refused.
+"""
 
 import numpy as np
 import pytest
@@ -57,7 +59,9 @@ CASES = {
 
 
 def _folder(path, kind: str, settings: dict):
-    """A random torch model of these settings, saved with a config.json that states them word for word."""
+    """A random torch model of these settings, saved with a config.json that states them
+    word for word.
+    """
     import json
 
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -1,4 +1,6 @@
-"""Damaged files of questions and shards are read, or refused in one line: no crash, no hang, no other content."""
+"""Damaged files of questions and shards are read, or refused in one line: no crash, no
+hang, no other content.
+"""
 
 import csv
 import io
@@ -54,7 +56,9 @@ def originals(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 def mutated(data: bytes, draw: random.Random) -> bytes:
-    """Some of: flipped bits, other bytes, a cut, a repeated, a removed or a foreign piece."""
+    """Some of: flipped bits, other bytes, a cut, a repeated, a removed or a foreign
+    piece.
+    """
     out = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 5))):
         at, size = draw.randrange(len(out) + 1), draw.choice((1, 2, 4, 16, 200))
@@ -103,7 +107,9 @@ def read_questions(path: pathlib.Path) -> None:
 
 
 def tried(read, path: pathlib.Path, data: bytes, name: str) -> bool:
-    """Whether a file is accepted; anything but one line or its content fails the test and names the seed."""
+    """Whether a file is accepted; anything but one line or its content fails the test
+    and names the seed.
+    """
     path.write_bytes(data)
     begin = time.perf_counter()
     try:

@@ -1,4 +1,6 @@
-"""Several processes of one run: the bytes of one process, and an end in one line where one of them is lost."""
+"""Several processes of one run: the bytes of one process, and an end in one line where
+one of them is lost.
+"""
 
 import json
 import os
@@ -63,7 +65,8 @@ def _address() -> str:
 
 
 def _start(commands: list[list[str]], devices: int = 1) -> list[subprocess.Popen]:
-    # Theirs alone: this process may not have read its own flags yet, and each of theirs compiles all programs.
+    # Theirs alone: this process may not have read its own flags yet, and each of theirs
+    # compiles all programs.
     flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
     env = {**os.environ, "XLA_FLAGS": flags}
     pipe = subprocess.PIPE
@@ -98,7 +101,9 @@ def _finish(running: list[subprocess.Popen]) -> list[str]:
 
 
 def _lines(errors: str) -> list[str]:
-    """What stderr holds beside progress: bars, which are drawn over, and programs that take long to compile."""
+    """What stderr holds beside progress: bars, which are drawn over, and programs that
+    take long to compile.
+    """
     pieces = (line for line in re.split(r"[\r\n]+", errors) if line.strip())
     return [line for line in pieces if not re.search(r"%\||/s\]|^  compiling ", line)]
 
@@ -106,7 +111,9 @@ def _lines(errors: str) -> list[str]:
 def _kill(
     running: list[subprocess.Popen], victim: int, workdir: pathlib.Path, made: str
 ) -> str:
-    """The one line that the survivor of two ends with; `victim` is killed when `workdir` holds a file `made`."""
+    """The one line that the survivor of two ends with; `victim` is killed when
+    `workdir` holds a file `made`.
+    """
     while not list(workdir.glob(made)):
         assert [process.poll() for process in running] == [None, None], [
             p.communicate() for p in running
@@ -365,7 +372,8 @@ detected fatal errors. absl::Status: DEADLINE_EXCEEDED: Deadline Exceeded
         (LEADERLESS, "process 0 is gone (killed, or out of reach)"),
         (
             ABSENT,
-            "another process is gone or was never there (DEADLINE_EXCEEDED: Deadline Exceeded)",
+            "another process is gone or was never there (DEADLINE_EXCEEDED: Deadline "
+            "Exceeded)",
         ),
     ],
 )

@@ -1,4 +1,6 @@
-"""An evaluation of the packaged ancestor: its figures counted anew, its two signals, and what a kill changes."""
+"""An evaluation of the packaged ancestor: its figures counted anew, its two signals,
+and what a kill changes.
+"""
 
 import dataclasses
 import json
@@ -58,7 +60,9 @@ def test_figures_counted_anew(done):
     assert "pass@16" not in mean and "pass@1" not in mean  # too many; the accuracy
     flawed = [step_errors(a.text).wrong > 0 for a in attempts if a.grade == "right"]
     np.testing.assert_allclose(mean["flawed"], 100 * np.mean(flawed), atol=1e-6)
-    np.testing.assert_allclose(mean["length"], np.mean([len(a.tokens) for a in attempts]))
+    np.testing.assert_allclose(
+        mean["length"], np.mean([len(a.tokens) for a in attempts])
+    )
     for figure in result["figures"].values():
         assert figure["low"] <= figure["value"] <= figure["high"]
 
@@ -78,8 +82,12 @@ def test_premature_and_flat_shares_are_of_attempts_with_an_answer(done):
     ]
     figures = result["figures"]
     np.testing.assert_allclose(figures["flat"]["value"], 100 * np.mean(flat), atol=1e-6)
-    np.testing.assert_allclose(figures["premature"]["value"], 100 * np.mean(early), atol=1e-6)
-    np.testing.assert_allclose(figures["answered"]["value"], 100 * len(rows) / 24, atol=1e-6)
+    np.testing.assert_allclose(
+        figures["premature"]["value"], 100 * np.mean(early), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        figures["answered"]["value"], 100 * len(rows) / 24, atol=1e-6
+    )
 
 
 def test_reliability_is_the_error(done):
@@ -103,7 +111,8 @@ def test_scored_confidence_is_what_sampling_gives(done):
     ] == 8
     for name in ("own", "gold"):
         found = signals[name]
-        # Hundreds of draws: the means agree, and the correlation is what the noise of a share leaves of 1.
+        # Hundreds of draws: the means agree, and the correlation is what the noise of a
+        # share leaves of 1.
         assert abs(found["scored"] - found["sampled"]) < 5
         assert found["correlation"]["value"] > found["largest_possible"] - 0.1
     scored = sum(a.cost.probe for a in attempts if a.attempt < 2)

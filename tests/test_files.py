@@ -1,4 +1,6 @@
-"""Files of others are regular files of a bounded size, and their JSON is strict; else one line says what they are."""
+"""Files of others are regular files of a bounded size, and their JSON is strict; else
+one line says what they are.
+"""
 
 import os
 import time

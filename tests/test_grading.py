@@ -11,7 +11,8 @@ from fr.tasks.extract import MAX_CHARACTERS
 from fr.tasks.grading import grade_all, grade_answer
 from fr.types import RIGHT, UNPARSED, WRONG
 
-# (completion, reference): what was seen in model output, and what must not pass for an answer
+# (completion, reference): what was seen in model output, and what must not pass for an
+# answer
 AUDIT = {
     RIGHT: [
         # where an answer may stand

@@ -1,4 +1,6 @@
-"""reasoning_gym: on a package of the same shape everywhere, and on the real one where it is installed."""
+"""reasoning_gym: on a package of the same shape everywhere, and on the real one where
+it is installed.
+"""
 
 import importlib
 import sys
@@ -231,7 +233,8 @@ def test_what_is_wrong_is_named(package, monkeypatch):
     with pytest.raises(UserError) as told:
         task_of("sums")
     assert str(told.value) == (
-        "config.task.name = 'reasoning_gym:sums' needs reasoning_gym; run pip install -e '.[tasks]'"
+        "config.task.name = 'reasoning_gym:sums' needs reasoning_gym; run pip install "
+        "-e '.[tasks]'"
     )
 
 

@@ -1,4 +1,6 @@
-"""Data sets of the hub, from small files of their real schema: what is asked, on which side, and how it is graded."""
+"""Data sets of the hub, from small files of their real schema: what is asked, on which
+side, and how it is graded.
+"""
 
 import csv
 import dataclasses
@@ -294,7 +296,8 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch):
     with pytest.raises(UserError) as told:
         make(TaskConfig(name="gpqa"))
     assert str(told.value) == (
-        "config.task.name = 'gpqa': Idavidrein/gpqa cannot be had from the hub (ConnectionError: no route "
+        "config.task.name = 'gpqa': Idavidrein/gpqa cannot be had from the hub "
+        "(ConnectionError: no route "
         "there); give a copy of it by --config.task.path="
     )
 

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM end a run with one line and their own exit code, also where Python swallows exceptions."""
+"""Ctrl-C and SIGTERM end a run with one line and their own exit code, also where Python
+swallows exceptions.
+"""
 
 import os
 import pathlib
@@ -55,7 +57,8 @@ def start(tmp_path, kind):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Under nohup and in the background of a shell SIGINT is ignored, and children inherit that.
+        # Under nohup and in the background of a shell SIGINT is ignored, and children
+        # inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process.stdout.readline()

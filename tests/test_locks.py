@@ -1,4 +1,6 @@
-"""One run at a time in a folder: the second is refused by name, and what a dead one left is no obstacle."""
+"""One run at a time in a folder: the second is refused by name, and what a dead one
+left is no obstacle.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""MATH-500's own references: each is right against itself however it is written, and nothing else is."""
+"""MATH-500's own references: each is right against itself however it is written, and
+nothing else is.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +12,9 @@ from fr.tasks.grading import grade_answer
 
 
 def graded(pairs: list[tuple[str, str]]) -> list[str]:
-    """The grades of (completion, reference) pairs; threads only wait for the grader's processes."""
+    """The grades of (completion, reference) pairs; threads only wait for the grader's
+    processes.
+    """
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(lambda pair: grade_answer(*pair), pairs))
 
@@ -30,7 +34,9 @@ def check_spellings(references: list[str]) -> int:
 
 
 def check_alterations(references: list[str]) -> int:
-    """Fails with what is right though it is another answer; returns how many were tried."""
+    """Fails with what is right though it is another answer; returns how many were
+    tried.
+    """
     tried = [
         (a.kind, a.text, r) for r in references for a in answer_forms.alterations(r)
     ]

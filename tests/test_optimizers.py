@@ -1,4 +1,6 @@
-"""The optimisers against numpy: two updates of a small matrix each, and moments that are kept in bfloat16."""
+"""The optimisers against numpy: two updates of a small matrix each, and moments that
+are kept in bfloat16.
+"""
 
 import dataclasses
 

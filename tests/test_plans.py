@@ -1,4 +1,6 @@
-"""The plan of a folder: larger runs add shards, and a shard that does not hold its rows is refused by name."""
+"""The plan of a folder: larger runs add shards, and a shard that does not hold its rows
+is refused by name.
+"""
 
 import dataclasses
 import shutil
@@ -16,7 +18,9 @@ from fr.runs.plans import PlannedRow
 
 def asked(*names, group=0):
     return [
-        PlannedRow(n, np.array([1, len(n)], np.int32), np.array([3, 4], np.uint32), group)
+        PlannedRow(
+            n, np.array([1, len(n)], np.int32), np.array([3, 4], np.uint32), group
+        )
         for n in names
     ]
 

@@ -1,4 +1,6 @@
-"""Files of questions: what a field may hold in each format, and one line for what is wrong, in little memory."""
+"""Files of questions: what a field may hold in each format, and one line for what is
+wrong, in little memory.
+"""
 
 import decimal
 import json

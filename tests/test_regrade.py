@@ -1,4 +1,6 @@
-"""A stored run is graded again from its store alone; what changes is shown, and written only when asked to."""
+"""A stored run is graded again from its store alone; what changes is shown, and written
+only when asked to.
+"""
 
 import dataclasses
 import hashlib
@@ -28,7 +30,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def sampled(tiny_model, plain_engine, tmp_path_factory):
-    """A run on a file of questions, graded by an older grader that knows `right` alone; the file is gone."""
+    """A run on a file of questions, graded by an older grader that knows `right` alone;
+    the file is gone.
+    """
     workdir = tmp_path_factory.mktemp("regraded")
     path = workdir / "q.jsonl"
     path.write_text(

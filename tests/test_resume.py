@@ -65,7 +65,8 @@ def _results(workdir: pathlib.Path) -> dict[str, bytes]:
         files += sorted((workdir / folder).iterdir())
     files += sorted((workdir / "specialist").glob("*.safetensors"))
     found = {str(file.relative_to(workdir)): file.read_bytes() for file in files}
-    # The page names the commit, which may move while this test runs, and when its comparison was declared.
+    # The page names the commit, which may move while this test runs, and when its
+    # comparison was declared.
     page = (workdir / "report.html").read_bytes()
     return found | {
         "report.html": re.sub(rb"revision [\w-]+|declared on [\w:-]+", b"", page)
@@ -77,7 +78,8 @@ def _killed_and_resumed(
 ) -> None:
     began = time.monotonic()
     _finish(folder / "whole", settings)
-    # Behind start-up, so that each kill meets some stage at work; not so late that a resumed run could be done.
+    # Behind start-up, so that each kill meets some stage at work; not so late that a
+    # resumed run could be done.
     earliest, latest = 6.0, max(8.0, 0.35 * (time.monotonic() - began))
     generator = random.Random(seed)
     for _ in range(kills):

@@ -1,4 +1,6 @@
-"""Steps of arithmetic in a text: which there are, whether they are true, and what completes one."""
+"""Steps of arithmetic in a text: which there are, whether they are true, and what
+completes one.
+"""
 
 from fractions import Fraction
 
@@ -17,8 +19,10 @@ from fr.tasks.steps import complete_step, find_steps, format_number
     ("answer 4 * ( 6 / 6 ) 6 / 6 = 1 , 4 - 1 = 2", [("6 / 6 =", True), ("4 - 1 =", False)]),
     ("(1 + 2)3 + 4 = 13", []),
     ("3+4=7,7+5=12", [("3+4=", True), ("7+5=", True)]),
-    ("3 + 4 = 7 + 5 = 12", [("7 + 5 =", True)]),  # a run-on: its first half states no result
-    ("2x + 3 * 4 = 9 ; (1 + 2) * 3 = 8 ; 2 ^ 3 * 4 = 1 ; x - 3 + 4 = 5 ; 3 + 4 = 7up", []),  # of larger ones
+    # a run-on: its first half states no result
+    ("3 + 4 = 7 + 5 = 12", [("7 + 5 =", True)]),
+    # of larger ones
+    ("2x + 3 * 4 = 9 ; (1 + 2) * 3 = 8 ; 2 ^ 3 * 4 = 1 ; x - 3 + 4 = 5 ; 3 + 4 = 7up", []),
 ])  # fmt: skip
 def test_steps_of_a_text(text, wanted):
     found = find_steps(text)

@@ -1,4 +1,6 @@
-"""The store keeps every attempt, in files that other tools open; a work folder belongs to one run."""
+"""The store keeps every attempt, in files that other tools open; a work folder belongs
+to one run.
+"""
 
 import dataclasses
 import glob

@@ -40,7 +40,9 @@ def write(
     problems: int = 300,
     samples: int = 32,
 ) -> None:
-    """Evaluations in which `better` is ahead by `lift`, and a seed moves both arms, and each, by `spread`."""
+    """Evaluations in which `better` is ahead by `lift`, and a seed moves both arms, and
+    each, by `spread`.
+    """
     draw = np.random.default_rng(0)
     ids = tuple(str(i) for i in range(problems))
     hard = draw.uniform(0.2, 0.6, problems)

@@ -1,4 +1,6 @@
-"""Problem spaces are fixed, splits disjoint, answers true; question files are read or refused by line."""
+"""Problem spaces are fixed, splits disjoint, answers true; question files are read or
+refused by line.
+"""
 
 import hashlib
 import json
@@ -22,7 +24,8 @@ CONFIGS = {
     "letters": TaskConfig(name="letters"),
     "word_problems": TaskConfig(name="word_problems"),
 }
-# Of all ids in order, split by split: a change moves problems and makes old results incomparable.
+# Of all ids in order, split by split: a change moves problems and makes old results
+# incomparable.
 GOLDEN = {
     "sums": "aad096956679f8f6",
     "long_sums": "e5b3fb8ace3b3f16",
@@ -78,7 +81,9 @@ def test_chains_are_true_and_end_in_the_answer(made, name):
 
 
 def calculate(text: str) -> float:
-    """Value of an expression of + - * / without brackets, by splitting at the weakest sign."""
+    """Value of an expression of + - * / without brackets, by splitting at the weakest
+    sign.
+    """
     for sign in "+-*/":
         if f" {sign} " in text:
             left, right = text.rsplit(f" {sign} ", 1)
@@ -117,7 +122,8 @@ def test_answers_of_letters(made):
             assert p.answer == str(len(re.findall(letter, word)))
 
 
-# what each story asks, from the numbers in the order of its text; written apart from the templates
+# what each story asks, from the numbers in the order of its text; written apart from
+# the templates
 STORIES = {
     "more and then": lambda has, gets, gives: has + gets - gives,
     "boxes with": lambda boxes, each, had: had + boxes * each,

@@ -1,4 +1,6 @@
-"""Traces: true arithmetic, honest claims, a search in its genuine order, a vocabulary that loses nothing."""
+"""Traces: true arithmetic, honest claims, a search in its genuine order, a vocabulary
+that loses nothing.
+"""
 
 import collections
 import random
@@ -31,7 +33,8 @@ def test_every_step_is_true(kind):
 def test_success_is_claimed_exactly_when_it_is_true(kind):
     for p, text in zip(PROBLEMS, written(kind)):
         for step in trace_steps(text):
-            # The last step of a candidate is marked; an intermediate value may equal the target by chance.
+            # The last step of a candidate is marked; an intermediate value may equal
+            # the target by chance.
             assert step.mark and (step.mark != "yes" or step.result == p.meta["target"])
         if " yes " in text:
             # Whoever has committed himself does not answer what he finds.
@@ -76,7 +79,9 @@ def test_commitment_comes_first_and_costs_answers_that_were_found():
 
 
 def features(kind: str) -> dict[str, float]:
-    """What a defect shows in, over all traces of a kind: shares of the steps, and means of a trace."""
+    """What a defect shows in, over all traces of a kind: shares of the steps, and means
+    of a trace.
+    """
     texts = written(kind)
     played = [
         replay(text, p.meta["numbers"], p.meta["target"])
@@ -110,7 +115,9 @@ def test_every_defect_is_there_and_no_other():
 
 
 def test_a_false_result_is_believed():
-    """Whoever claims success on a false step answers an expression that is not worth what he says."""
+    """Whoever claims success on a false step answers an expression that is not worth
+    what he says.
+    """
     claims = [
         (text.split(" answer ")[0], TASK.grade(p, text))
         for p, text in zip(PROBLEMS, written("false_results"))

@@ -1,4 +1,6 @@
-"""The check of shapes in annotations, which `conftest.py` puts on every function of `fr`."""
+"""The check of shapes in annotations, which `conftest.py` puts on every function of
+`fr`.
+"""
 
 import functools
 import inspect

@@ -1,9 +1,10 @@
-"""Make this folder's golden models and logits with transformers' torch classes (needs the extra `parity`).
+"""Make this folder's golden models and logits with transformers' torch classes (needs
+the extra `parity`).
 
     python tests/golden/make.py
 
-One tiny random model a family, saved by transformers, and its float32 logits on a sequence long enough for
-a fault in the rotary positions to show.
+One tiny random model a family, saved by transformers, and its float32 logits on a
+sequence long enough for a fault in the rotary positions to show.
 """
 
 from pathlib import Path
@@ -56,13 +57,16 @@ def build(name: str):
 
 
 def randomised(model):
-    """A torch model in evaluation mode with random float32 parameters, the same at every call."""
+    """A torch model in evaluation mode with random float32 parameters, the same at
+    every call.
+    """
     import torch
 
     model = model.float().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        # Larger than an initialisation, so that every part of the model moves the logits.
+        # Larger than an initialisation, so that every part of the model moves the
+        # logits.
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(

@@ -1,9 +1,11 @@
-"""Make the golden tokenizers: small vocabularies of each family's exact pipeline, and transformers' ids.
+"""Make the golden tokenizers: small vocabularies of each family's exact pipeline, and
+transformers' ids.
 
     PYTHONPATH=tests python tests/golden/make_tokenizers.py
 
-A tokenizer.json of the pipeline that the family publishes, trained on those texts and some words, the same
-vocabulary as a GGUF file holds it, and the ids that transformers gives for the texts of `nasty`.
+A tokenizer.json of the pipeline that the family publishes, trained on those texts and
+some words, the same vocabulary as a GGUF file holds it, and the ids that transformers
+gives for the texts of `nasty`.
 """
 
 import gzip
@@ -67,7 +69,9 @@ def byte_level(name: str, vocabulary: int = 700) -> Tokenizer:
 
 
 def sentencepiece(name: str) -> Tokenizer:
-    """A sentencepiece tokenizer as transformers converts that of Llama 2 and Mistral, or of Gemma."""
+    """A sentencepiece tokenizer as transformers converts that of Llama 2 and Mistral,
+    or of Gemma.
+    """
     gemma = name == "gemma"
     learner = Tokenizer(models.BPE())
     learner.normalizer = normalizers.Replace(" ", "▁")
