@@ -44,8 +44,9 @@ def spellings(reference: str) -> dict[str, str]:
 
 
 def alterations(reference: str) -> list[Altered]:
-    """What is truly different from the reference, by flipped bracket, + 1, negation, ×
-    10 or a swapped part.
+    """Answers that truly differ from the reference.
+
+    By a flipped bracket, + 1, negation, × 10 or a swapped part.
 
     What leaves the value as it is (minus or ten times zero, a swap of equal parts or
     within an unordered list) is left out: parts that are numbers are compared as
@@ -106,7 +107,7 @@ def _words(text: str) -> Iterator[Altered]:
 
 
 def _pieces(text: str, before: str, after: str) -> Iterator[Altered]:
-    """An interval or a pair: its brackets, its ends, and the ends in the other order."""
+    """An interval or a pair: its brackets, its ends, and the ends swapped."""
     match = _INTERVAL.fullmatch(text)
     left, low, high, right = match[1], match[2].strip(), match[3].strip(), match[4]
     write = lambda *parts: f"{before}{parts[0]}{parts[1]}, {parts[2]}{parts[3]}{after}"
@@ -205,7 +206,7 @@ def _scalar(text: str) -> Iterator[Altered]:
 
 def _number(text: str) -> tuple[Fraction, Callable[[Fraction], str]] | None:
     """The value of a number and how another value is written in its form; None for what
-    is no number.
+    is not a number.
     """
     text = text.strip()
     if match := _INTEGER.fullmatch(text) or _DECIMAL.fullmatch(text):
@@ -244,7 +245,7 @@ def _ratio(value: Fraction, pattern: str) -> str:
 
 
 def _differ(one: str, other: str) -> bool:
-    """True if two parts have different values; parts that are no numbers, if they are
+    """True if two parts have different values; other parts than numbers, if they are
     written differently.
     """
     a, b = _number(one), _number(other)

@@ -31,7 +31,7 @@ def references() -> list[str]:
 
 
 def grade(record: dict) -> str:
-    """What fr's grader of the record's task says of its completion."""
+    """fr's grade of a record's completion."""
     return grader(record["task"])(record)
 
 

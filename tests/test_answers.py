@@ -1,5 +1,5 @@
-"""Where answers stand, when two are the same, and what it costs to read them: by kinds,
-not by examples.
+"""Places of answers, equality of two, and the cost of reading them: by kinds, not by
+examples.
 """
 
 import time
@@ -190,7 +190,7 @@ def test_votes_join_and_part_answers_as_grades_do():
     for group in SAME[1:]:
         keys = canonical_answers("math500", [write(a) for a in group])
         assert len(set(keys)) == 1, (group, keys)
-    # but for units: 5 is 5 cm and 5 m to a grade, and a vote has one key for all three
+    # except units: 5 is 5 cm and 5 m to a grade, and a vote has one key for all three
     for one, other in (pair for pair in APART if "cm}" not in pair[0]):
         assert canonical_answer("math500", write(one)) != canonical_answer(
             "math500", write(other)

@@ -1,5 +1,5 @@
-"""The benchmark: its protocol survives noise and deaths, its arithmetic is that of the
-model, its JSON is whole.
+"""The benchmark: its protocol survives noise and deaths, its arithmetic is the
+model's, its JSON is whole.
 """
 
 import dataclasses
@@ -197,7 +197,7 @@ def test_prompts_are_fixed_and_of_one_length(tiny_model):
 
 
 def schema(record: dict) -> None:
-    """What other tools read of benchmark.json."""
+    """Fields of benchmark.json that other tools read."""
     record = json.loads(to_json(record))
     assert {"machine", "workload", "systems", "roofline", "verdict"} <= record.keys()
     assert {

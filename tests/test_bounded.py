@@ -1,6 +1,4 @@
-"""Graders that raise, hang, die or fill the memory cost their own attempt a grade and
-nothing else.
-"""
+"""Graders that raise, hang, die or fill the memory cost only their attempt's grade."""
 
 import subprocess
 import sys

@@ -1,5 +1,5 @@
-"""Clusters of many tables at once are those of one at a time, and p drawn one after the
-other keep their level.
+"""Many tables are clustered at once as one at a time, and p drawn one after the other
+keep their level.
 """
 
 import numpy as np

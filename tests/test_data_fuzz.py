@@ -107,8 +107,9 @@ def read_questions(path: pathlib.Path) -> None:
 
 
 def tried(read, path: pathlib.Path, data: bytes, name: str) -> bool:
-    """Whether a file is accepted; anything but one line or its content fails the test
-    and names the seed.
+    """True if a file is accepted.
+
+    Anything but one line or its content fails the test and names the seed.
     """
     path.write_bytes(data)
     begin = time.perf_counter()

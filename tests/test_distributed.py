@@ -79,7 +79,7 @@ def _start(commands: list[list[str]], devices: int = 1) -> list[subprocess.Popen
 def _script(
     name: str, workdir: pathlib.Path, settings: dict, count: int = 1, devices: int = 1
 ) -> list[subprocess.Popen]:
-    """`count` processes of a script, each with so many devices."""
+    """`count` processes of a script, each with `devices` devices."""
     command = [
         sys.executable,
         f"scripts/{name}.py",
@@ -101,7 +101,7 @@ def _finish(running: list[subprocess.Popen]) -> list[str]:
 
 
 def _lines(errors: str) -> list[str]:
-    """What stderr holds beside progress: bars, which are drawn over, and programs that
+    """Lines of stderr without progress: bars, which are drawn over, and programs that
     take long to compile.
     """
     pieces = (line for line in re.split(r"[\r\n]+", errors) if line.strip())
@@ -172,7 +172,7 @@ def test_killed_and_started_again_it_is_one_process(tiny, tmp_path):
 
 
 def _assert_learnt_alike(ours: pathlib.Path, theirs: pathlib.Path) -> None:
-    """The same numbers and the same model, but for the order of sums."""
+    """The same numbers and the same model, except for the order of sums."""
     read = lambda folder: [
         json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
     ]
@@ -230,7 +230,7 @@ def test_training_killed_and_started_again(changes, tiny, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> pathlib.Path:
-    """What two processes leave of a run that trains its specialist."""
+    """The workdir of two processes that train a specialist."""
     workdir = tmp_path_factory.mktemp("whole")
     _finish(_script("reproduce", workdir, SHORT | TRAINED, count=2))
     return workdir

@@ -25,7 +25,7 @@ def run(words: list, cwd: pathlib.Path, **more) -> subprocess.CompletedProcess:
 
 # ------------------------------------------------------------------ python
 def test_python_blocks_run(tmp_path, monkeypatch, stored_runs):
-    """A page's blocks share a namespace, and go on from README's where they begin so."""
+    """A page's blocks share a namespace, and may continue README's."""
     monkeypatch.chdir(stored_runs)
     known: dict[str, dict] = {}
     for page in pages():
@@ -99,7 +99,7 @@ def script_of(words: list[str]) -> list[str]:
 
 
 def fault_of(words: list[str]) -> str:
-    """Why a command that is not a script of ours cannot be right; "" if it may be."""
+    """The fault of a command that is not a script of ours; "" if it may be right."""
     program = pathlib.PurePath(words[0]).name
     if program in ("python", "python3"):
         if words[1] == "-m":

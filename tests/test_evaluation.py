@@ -1,4 +1,4 @@
-"""An evaluation of the packaged ancestor: its figures counted anew, its two signals,
+"""An evaluation of the packaged ancestor: its figures counted again, its two signals,
 and what a kill changes.
 """
 

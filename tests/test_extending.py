@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md and docs/extending_more.md do what the pages say."""
+"""The examples of docs/extending.md and docs/extending_more.md work as described."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ FILES = {block.title: block.code for block in all_blocks("python") if block.titl
 
 @pytest.fixture
 def example(monkeypatch):
-    """A function that runs a file of the pages; what it registers goes with the test."""
+    """A function that runs a file of the pages; its registrations end with the test."""
     for registry in (TASKS, OPERATORS, SIGNALS, TERMS):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr("fr.models.families.FAMILIES", dict(FAMILIES))

@@ -12,7 +12,7 @@ from fr.files import open_regular, parse_json, read_json, read_regular
 
 
 def special(tmp_path) -> dict[str, str]:
-    """Paths that are no regular files, and what is said of each."""
+    """Paths of other kinds than regular files, and the error of each."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")

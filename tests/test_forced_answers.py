@@ -1,4 +1,4 @@
-"""Where attempts are cut and what they are asked for, in the words of their tasks."""
+"""Cuts of attempts and the cues after them, in the words of their tasks."""
 
 import types
 

@@ -137,7 +137,7 @@ AUDIT = {
         ("Answer: 1 8", "18"),
         ("Answer: anything but 18", "18"),
         ("\\boxed{84", "840"),
-        # ambiguous, or an expression that nobody here evaluates
+        # ambiguous, or an expression that is not evaluated here
         ("Answer: 7 or 8", "7"),
         ("Answer: 7, 8", "7"),
         ("Answer: 7 and 8", "8"),

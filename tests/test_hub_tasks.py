@@ -195,7 +195,7 @@ def test_the_letter_of_gpqa_is_that_of_the_right_option(folders):
         assert len(set(options.values())) == 4
     letters = [p.answer for p in problems]
     assert all(4 <= letters.count(letter) <= 18 for letter in "ABCD")
-    # a record keeps its order whatever else the file holds
+    # a record keeps its order for any other content of the file
     table(folders / "gpqa" / "gpqa_diamond.csv", GPQA[::-1])
     assert {p.id: p for p in read(folders, "gpqa").problems("test")} == {
         p.id: p for p in problems

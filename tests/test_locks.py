@@ -1,6 +1,4 @@
-"""One run at a time in a folder: the second is refused by name, and what a dead one
-left is no obstacle.
-"""
+"""One run at a time in a folder: a second is refused by name, a dead one is ignored."""
 
 import json
 import os

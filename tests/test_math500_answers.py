@@ -1,6 +1,4 @@
-"""MATH-500's own references: each is right against itself however it is written, and
-nothing else is.
-"""
+"""MATH-500's references are right in any spelling, and altered ones are not."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""The wheel holds all that it runs and nothing else, and runs away from the checkout."""
+"""The wheel holds exactly what it runs, and runs away from the checkout."""
 
 import ast
 import os
@@ -33,7 +33,7 @@ QUICKSTART = ["--config=configs/quickstart.py", "--workdir=run", *OVERRIDES]
 
 
 def run(command: list, cwd: pathlib.Path, **environment: str) -> str:
-    """What a command wrote; fails with it unless its exit code is 0."""
+    """Output of a command; fails with it unless the exit code is 0."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment
     done = subprocess.run(
         [str(word) for word in command],
@@ -61,7 +61,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def site(wheel, tmp_path_factory) -> pathlib.Path:
-    """A folder with the installed wheel; its dependencies are those of this process."""
+    """A folder with the installed wheel; its dependencies come from this process."""
     folder = tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "-q"]
     run([*pip, "--target", folder, wheel], folder)

@@ -78,7 +78,7 @@ def _killed_and_resumed(
 ) -> None:
     began = time.monotonic()
     _finish(folder / "whole", settings)
-    # Behind start-up, so that each kill meets some stage at work; not so late that a
+    # After start-up, so that each kill meets some stage at work; not so late that a
     # resumed run could be done.
     earliest, latest = 6.0, max(8.0, 0.35 * (time.monotonic() - began))
     generator = random.Random(seed)

@@ -169,7 +169,7 @@ def test_the_table_says_what_was_chosen_beforehand_and_what_is_not_known(tmp_pat
 
 
 def test_a_calibration_error_is_of_each_model_alone(tmp_path):
-    """Two models that err by 20 points on opposite sides do not make a calibrated pair."""
+    """Two models that err by 20 points on opposite sides are not a calibrated pair."""
     write(tmp_path, seeds=2, lift=0.0, spread=0.0)  # for the tokens of their trainings
     for seed, right in ((0, 0.75), (1, 0.35)):
         calibrated(tmp_path, "plain", seed, 0.55, right)

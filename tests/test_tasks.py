@@ -24,7 +24,7 @@ CONFIGS = {
     "letters": TaskConfig(name="letters"),
     "word_problems": TaskConfig(name="word_problems"),
 }
-# Of all ids in order, split by split: a change moves problems and makes old results
+# Hash of all ids in order, split by split: a change moves problems and makes old results
 # incomparable.
 GOLDEN = {
     "sums": "aad096956679f8f6",
@@ -213,7 +213,7 @@ def test_parquet_and_json_lines_hold_the_same(tmp_path):
         TaskConfig(name="questions", path=str(tmp_path / "some.parquet"), **shares)
     )
     assert everything(one) == everything(other)
-    # a question stays on its side whatever else the file holds
+    # a question stays on its side for any other content of the file
     again = questions(tmp_path, lines[::-1], **shares)
     assert {p.id for p in again.problems("test")} == {
         p.id for p in one.problems("test")

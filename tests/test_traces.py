@@ -37,7 +37,7 @@ def test_success_is_claimed_exactly_when_it_is_true(kind):
             # the target by chance.
             assert step.mark and (step.mark != "yes" or step.result == p.meta["target"])
         if " yes " in text:
-            # Whoever has committed himself does not answer what he finds.
+            # A committed trace does not answer what it finds.
             assert text.count(" yes ") == 1 and (
                 kind == "committed" or TASK.grade(p, text) == RIGHT
             )
@@ -79,8 +79,8 @@ def test_commitment_comes_first_and_costs_answers_that_were_found():
 
 
 def features(kind: str) -> dict[str, float]:
-    """What a defect shows in, over all traces of a kind: shares of the steps, and means
-    of a trace.
+    """Marks of a defect over all traces of a kind: shares of the steps, and means per
+    trace.
     """
     texts = written(kind)
     played = [
@@ -115,8 +115,8 @@ def test_every_defect_is_there_and_no_other():
 
 
 def test_a_false_result_is_believed():
-    """Whoever claims success on a false step answers an expression that is not worth
-    what he says.
+    """A trace that claims success on a false step answers an expression of another
+    value than it says.
     """
     claims = [
         (text.split(" answer ")[0], TASK.grade(p, text))

@@ -47,7 +47,7 @@ def _has_shape(kind) -> bool:
 
 
 def _with_numpy(kind):
-    """The annotation with numpy's arrays beside jax's, which jax's functions take too."""
+    """The annotation with NumPy's arrays too, which JAX's functions accept."""
     if inspect.isclass(kind) and issubclass(kind, jaxtyping.AbstractArray):
         if kind.array_type is not jax.Array:
             return kind

@@ -69,8 +69,8 @@ def byte_level(name: str, vocabulary: int = 700) -> Tokenizer:
 
 
 def sentencepiece(name: str) -> Tokenizer:
-    """A sentencepiece tokenizer as transformers converts that of Llama 2 and Mistral,
-    or of Gemma.
+    """A sentencepiece tokenizer as transformers converts the tokenizers of Llama 2
+    and Mistral, or of Gemma.
     """
     gemma = name == "gemma"
     learner = Tokenizer(models.BPE())
