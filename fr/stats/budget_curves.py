@@ -96,9 +96,9 @@ def run_plan(
 def budget_curves(
     policies: Sequence[Solved],
     budgets: Float[np.ndarray, "P"],
-    weights: Float[np.ndarray, "R+1 N"],
+    weights: Float[np.ndarray, "R1 N"],
     carried: float,
-    total: Float[np.ndarray, "R+1"] | float = 1.0,
+    total: Float[np.ndarray, "R1"] | float = 1.0,
     best_of: Sequence[tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N P O"]]] = (),
     alike: bool = True,
 ) -> list[dict]:
@@ -152,7 +152,7 @@ def spent_curves(
     made: Mapping[str, Sequence[Spent]],
     reference: str,
     complete: Mapping[str, Bool[np.ndarray, "N"]],
-    weights: Float[np.ndarray, "R+1 N"],
+    weights: Float[np.ndarray, "R1 N"],
     declared: float = 0.0,
 ) -> list[dict]:
     """Tabulate what live attempts solved at equal cost, as `budget_curves` does.
