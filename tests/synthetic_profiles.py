@@ -18,10 +18,11 @@ def make(
     cell="model|task",
     **extras,
 ) -> Profiles:
-    """Operators that do not differ on any problem, but for `effect` where the largest z-score tells the right
-    one.
+    """Operators that differ only by `effect`, where the largest z-score tells the
+    right one.
 
-    Feature f of a problem is larger by 3 where operator RULE[f] has its chance raised by `effect`.
+    Feature f of a problem is larger by 3 where operator RULE[f] has its chance raised
+    by `effect`.
     """
     rng = np.random.default_rng(seed)
     base = rng.beta(0.8, 2.5, size=problems)
@@ -55,11 +56,13 @@ def routing_data(*cells, routing=RoutingConfig(), seed=0) -> RoutingData:
 
 
 def summary_of(*cells, routing=RoutingConfig(), learned=False) -> dict:
-    """What routing.json says of the cells."""
+    """routing.json's record of the cells."""
     data = routing_data(*cells, routing=routing)
     return summarise(data, all_policies(data, learned))
 
 
 def rows_of(rows, **where) -> list[dict]:
     """Rows of a table with these values; None stands for an absent field."""
-    return [r for r in rows if all(r.get(name) == value for name, value in where.items())]
+    return [
+        r for r in rows if all(r.get(name) == value for name, value in where.items())
+    ]

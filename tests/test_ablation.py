@@ -1,4 +1,4 @@
-"""Which columns a head has its gains from: planted in one group, found in that group and in no other."""
+"""Gains planted in one group of columns are found in that group and in no other."""
 
 import dataclasses
 
@@ -14,7 +14,13 @@ from fr.routing.summary import ablate
 from fr.routing.training import fit_learned
 
 QUICK = RoutingConfig(
-    bootstrap=500, folds=3, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01), splits=2
+    bootstrap=500,
+    folds=3,
+    inner_folds=3,
+    steps=60,
+    seeds=1,
+    penalties=(0.002, 0.01),
+    splits=2,
 )
 
 
@@ -25,10 +31,13 @@ def rows_of(profiles, routing=QUICK) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def planted():
-    profiles = simulate(Landscape(problems=240, effect=2.5, blur=0.3), np.random.default_rng(0)).profiles
+    profiles = simulate(
+        Landscape(problems=240, effect=2.5, blur=0.3), np.random.default_rng(0)
+    ).profiles
     noise = np.random.default_rng(9).normal(size=(2, len(profiles)))
     columns = {
-        name: tuple(f"{x:.6g}" for x in row) for name, row in zip(("entropy_mean", "repetition"), noise)
+        name: tuple(f"{x:.6g}" for x in row)
+        for name, row in zip(("entropy_mean", "repetition"), noise)
     }
     return dataclasses.replace(profiles, extras=profiles.extras | columns)
 
@@ -55,5 +64,10 @@ def test_one_group_alone_is_told_by_the_comparisons_and_few_problems_by_nobody(p
 
 def test_the_table_names_every_group(planted):
     text = render("ablation", list(rows_of(planted).values()))
-    assert [line.split()[0] for line in text.splitlines()[-5:-1]] == ["all", "lineage", "entropy", "repetition"]
+    assert [line.split()[0] for line in text.splitlines()[-5:-1]] == [
+        "all",
+        "lineage",
+        "entropy",
+        "repetition",
+    ]
     assert "240 failed problems; exploratory" in text

@@ -59,7 +59,7 @@ def test_every_room_has_its_line():
 
 
 def walk(diagram: str) -> tuple[dict[str, tuple[str, str]], list[tuple[str, str]]]:
-    """Of a walk: (file, function) by node, and its calls in order."""
+    """(file, function) by node of a walk, and its calls in order."""
     nodes = {name: (file, function) for name, file, function in _NODE.findall(diagram)}
     return nodes, _CALL.findall(diagram)
 

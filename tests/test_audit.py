@@ -1,4 +1,6 @@
-"""The audit: what tells a method, what only tells a run, and that the two are not confused."""
+"""The audit: what tells a method, what only tells a run, and that the two are not
+confused.
+"""
 
 import dataclasses
 import pathlib
@@ -20,7 +22,8 @@ CONFIG = Config(routing=RoutingConfig(folds=2, permutations=60))
 
 
 def failures(of_method=0.0, of_run=0.0, problems=40, seed=0):
-    """Features, run and fold of the failures of eight runs on the same problems; effects in units of their noise.
+    """Features, run and fold of the failures of eight runs on the same problems;
+    effects in units of their noise.
 
     As many features as runs, so that any labelling of the runs is separable.
     """
@@ -44,7 +47,8 @@ def accuracies(draws=40, **effects):
 def test_a_method_that_shows_is_told_in_runs_that_were_not_learned_from():
     folds, left = accuracies(of_method=5.0, of_run=0.3)
     assert folds > 0.9 and left.accuracy.min() > 0.8
-    # Four and four can be dealt in 70 ways, of which two are the true one: no p is far below 2 / 70.
+    # Four and four can be dealt in 70 ways, of which two are the true one: no p is far
+    # below 2 / 70.
     assert left.labellings == 70 and left.p < 0.1 and left.low <= left.null < 0.7
 
 
@@ -89,7 +93,9 @@ def cells(
     problems=40,
     effect=6.0,
 ):
-    """Cells of the same problems in another order each; the first feature shows the method."""
+    """Cells of the same problems in another order each; the first feature shows the
+    method.
+    """
     found = []
     for i, (run, task) in enumerate((run, task) for task in tasks for run in runs):
         profiles = make(problems, seed=i, cell=f"{run}|{task}")

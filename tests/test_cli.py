@@ -1,4 +1,6 @@
-"""Bad input ends with exit code 2 and one line on stderr that names the thing; nothing is written."""
+"""Bad input ends with exit code 2 and one line on stderr that names the thing; nothing
+is written.
+"""
 
 import json
 import os
@@ -15,7 +17,8 @@ SCRIPTS = sorted(
     if "cli.define_flags(" in path.read_text()
 )
 
-# What every script does before it computes. Faults of the config need no jax, hence the late imports.
+# What every script does before it computes. Faults of the config need no jax, hence the
+# late imports.
 SCRIPT = """
 from absl import flags
 from fr import cli
@@ -221,9 +224,7 @@ def test_the_names_of_the_help_are_those_that_are_registered():
     } - {"mine"}
     assert set(registered("tasks", "TRACES.register")) == set(TRACES)
     assert tuple(_routers()) == ROUTERS
-    assert not [
-        name for name, _, meaning in _fields(Config(), "config") if not meaning
-    ]
+    assert not [name for name, _, meaning in _fields(Config(), "config") if not meaning]
 
 
 # What makes several runs of one config, each in a process and a folder of its own.

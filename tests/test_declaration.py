@@ -1,4 +1,4 @@
-"""What is called declared was written, hashed and dated before the outcomes were there."""
+"""A declaration is written, hashed and dated before the outcomes exist."""
 
 import json
 import os
@@ -23,7 +23,8 @@ def test_a_declaration_counts_only_before_the_outcomes_and_as_it_was_made(tmp_pa
     found = declare(tmp_path, content, [outcomes])
     assert found.beforehand and "before outcomes were read" in str(found)
     record(tmp_path, found)
-    # Another content, once outcomes are there, is a change and no declaration beforehand.
+    # Another content, once outcomes are there, is a change and no declaration
+    # beforehand.
     os.utime(outcomes, (1e9, 1e9))
     changed = declare(tmp_path, {"primary": ["a", "c"]}, [outcomes])
     assert not changed.beforehand and "it changes the declaration of" in str(changed)
@@ -44,7 +45,13 @@ def test_a_declaration_counts_only_before_the_outcomes_and_as_it_was_made(tmp_pa
 
 def test_route_declares_before_it_reads_and_its_page_says_which(tmp_path):
     routing = RoutingConfig(
-        bootstrap=50, splits=5, permutations=5, posterior=5, folds=2, nulls=19, splittings=1
+        bootstrap=50,
+        splits=5,
+        permutations=5,
+        posterior=5,
+        folds=2,
+        nulls=19,
+        splittings=1,
     )
     config, profiles = Config(routing=routing), tmp_path / "profiles.csv"
     early, late = tmp_path / "early", tmp_path / "late"

@@ -1,4 +1,6 @@
-"""The junction, its calibration and the three features, on scores whose values are known by hand."""
+"""The junction, its calibration and the three features, on scores whose values are
+known by hand.
+"""
 
 import dataclasses
 

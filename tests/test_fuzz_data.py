@@ -1,7 +1,9 @@
-"""Damaged files of a run are read as they were, or refused in one line: tables, heads, orders, plans, records.
+"""Damaged files of a run are read as they were, or refused in one line: tables, heads,
+orders, plans, records.
 
-The seed of a case is in its name. Formats of our own carry a checksum, so that any other content is refused; of a
-table, a config or metrics a changed digit is another valid value, and only the manner of the answer counts.
+The seed of a case is in its name. Formats of our own carry a checksum, so that any
+other content is refused; of a table, a config or metrics a changed digit is another
+valid value, and only the manner of the answer counts.
 """
 
 import dataclasses
@@ -28,15 +30,13 @@ from fr.routing.routers import _read_orders, write_orders
 from fr.routing.safe_deviation import SafeDeviation
 from fr.runs import plans, stages
 
-SECONDS, ROOM = (
-    5.0,
-    64 << 20,
-)  # processor time and bytes that reading a small file may take
+# processor time and bytes that reading a small file may take
+SECONDS, ROOM = (5.0, 64 << 20)
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How a kind of file is made in a folder, where it lies, how it is read, and whether it has a checksum."""
+    """A kind of file: its maker, its place, its reader, and whether it has a checksum."""
 
     write: Callable[[pathlib.Path], None]
     name: str

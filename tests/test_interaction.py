@@ -1,4 +1,4 @@
-"""Whether there is anything to route: nothing is found where nothing is, and what is there is found."""
+"""The test of an interaction finds none where there is none, and a planted one."""
 
 import dataclasses
 
@@ -39,7 +39,8 @@ def test_moments_and_draws_are_those_of_the_conditional_distribution():
     at = np.arange(2), totals
     np.testing.assert_allclose(drawn.mean(axis=0), mean[at], atol=0.02)
     np.testing.assert_allclose(drawn.var(axis=0), variance[at], atol=0.02)
-    # What binomial attempts leave when their number is known does not depend on the problem.
+    # What binomial attempts leave when their number is known does not depend on the
+    # problem.
     chance = 1 / (1 + np.exp(-(effects + 1.3)))
     counts = np.random.default_rng(1).binomial(rows[0], chance, size=(200_000, 3))
     counts = counts[counts.sum(axis=1) == 4]

@@ -30,7 +30,7 @@ def test_labels_by_hand():
     assert names([[0.5, 0, 0, 0, 0.6]]) == ["steerable"]
     assert names([[0.6, 0, 0, 0, 1.0]]) == ["resample"]  # retry is not hard
     assert names([[0.3, 0.3, 0, 0, 0]]) == ["resample"]
-    assert names([[0.3, 0, 0, 0, 0]]) == ["beyond"]  # whatever retry does
+    assert names([[0.3, 0, 0, 0, 0]]) == ["beyond"]  # for any rate of retry
 
 
 def test_the_margin_is_compared_in_float64_as_written():
@@ -65,7 +65,8 @@ def test_unreached_includes_retry_and_has_the_rule_of_three():
         np.array([[0.0, 0.0], [0.1, 0.0]]), np.array([[10, 20], [10, 20]])
     )
     assert never.tolist() == [True, False]
-    # All 30 attempts of a success probability p fail with chance (1 - p)^30: 5 % at the bound.
+    # All 30 attempts of a success probability p fail with chance (1 - p)^30: 5 % at the
+    # bound.
     assert np.allclose((1 - bound) ** 30, 0.05) and abs(bound[0] - 3 / 30) < 0.01
 
 

@@ -1,4 +1,6 @@
-"""Routing where the truth is known: a planted lift is found, nothing is found where nothing is, intervals hold."""
+"""Routing where the truth is known: a planted lift is found, nothing is found where
+nothing is, intervals hold.
+"""
 
 import dataclasses
 
@@ -15,7 +17,13 @@ from fr.routing.policies import all_policies, rule_policies
 from fr.stats.bootstrap import estimate
 
 QUICK = RoutingConfig(
-    bootstrap=1000, splits=20, folds=4, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01)
+    bootstrap=1000,
+    splits=20,
+    folds=4,
+    inner_folds=3,
+    steps=60,
+    seeds=1,
+    penalties=(0.002, 0.01),
 )
 PLANTED = Landscape(problems=240, attempts=10, effect=2.0, blur=0.3)
 NOTHING = Landscape(problems=120, attempts=10, pair_sd=0.5)
@@ -26,11 +34,13 @@ def judged(profiles, seed=0, learned=True, protocol="kfold"):
     data = routing_data(profiles, routing=QUICK, seed=seed)
     data.populations.pop("steerable"), data.populations.pop("steerable_halves")
     rows = evaluate(all_policies(data, learned), data, [protocol]).rows
-    return {(r.policy, r.reference): r for r in rows if r.cell == EVERYWHERE and r.reference}
+    return {
+        (r.policy, r.reference): r for r in rows if r.cell == EVERYWHERE and r.reference
+    }
 
 
 def won(row):
-    """Whether the interval lies above 0; equal choices have none."""
+    """True if the interval lies above 0; equal choices have none."""
     return row.interval.low is not None and row.interval.low > 0
 
 
@@ -44,22 +54,36 @@ def test_the_planted_lift_is_recovered_and_lost_when_features_are_permuted():
     truth = 100 * found.lift(found.best)
     rows = judged(found.profiles)
     gain = rows["learned", "best_fixed_per_model"]
-    assert truth > 10 and gain.interval.low > 5 and rows["posterior", "best_fixed_per_model"].interval.low > 5
+    assert (
+        truth > 10
+        and gain.interval.low > 5
+        and rows["posterior", "best_fixed_per_model"].interval.low > 5
+    )
     assert not won(rows["posterior_permuted", "best_fixed_per_model"])
-    # What is lost on the way from the planted policy to one learned of blurred features is little.
+    # What is lost on the way from the planted policy to one learned of blurred features
+    # is little.
     assert 0.6 * truth < gain.interval.value < truth + 5
-    for reference in ("permuted", "learned_nuisances", "learned_prompt", "learned_permuted"):
+    for reference in (
+        "permuted",
+        "learned_nuisances",
+        "learned_prompt",
+        "learned_permuted",
+    ):
         assert rows["learned", reference].interval.low > 5, reference
     trained_on_noise = rows["learned_permuted", "best_fixed_per_model"]
     assert not won(trained_on_noise) and abs(trained_on_noise.interval.value) < 3
     assert rows["learned", "best_fixed_per_model"].p_holm < 0.05
-    lost = judged(with_shuffled_features(found.profiles))["learned", "best_fixed_per_model"]
+    lost = judged(with_shuffled_features(found.profiles))[
+        "learned", "best_fixed_per_model"
+    ]
     assert not won(lost) and abs(lost.interval.value) < 3
 
 
 @pytest.mark.parametrize("objective", ["rescue", "binomial"])
 def test_both_objectives_find_an_effect(objective, monkeypatch):
-    monkeypatch.setitem(globals(), "QUICK", dataclasses.replace(QUICK, objective=objective, hidden=4))
+    monkeypatch.setitem(
+        globals(), "QUICK", dataclasses.replace(QUICK, objective=objective, hidden=4)
+    )
     found = simulate(dataclasses.replace(PLANTED, effect=3.0), np.random.default_rng(1))
     assert judged(found.profiles)["learned", "best_fixed_per_model"].interval.low > 5
 
@@ -78,7 +102,9 @@ def test_without_signal_nobody_wins_and_the_head_does_not_lose():
 
 
 def covers(landscape, simulations, seed):
-    """How often the 95 % interval of planted policy minus operator 0, over problems, holds its true mean."""
+    """Share of 95 % intervals of planted policy minus operator 0, over problems, that
+    hold the true mean.
+    """
     rng = np.random.default_rng(seed)
     large = simulate(dataclasses.replace(landscape, problems=400_000), rng)
     taken = np.take_along_axis(large.rates, large.best[:, None], axis=1)[:, 0]
@@ -96,7 +122,9 @@ def covers(landscape, simulations, seed):
 
 
 def covers_out_of_fold(landscape, simulations, seed):
-    """The same of the rule minus the look-up, which is chosen out of fold, where all operators are alike."""
+    """The same of the rule minus the look-up, which is chosen out of fold, where all
+    operators are alike.
+    """
     rng = np.random.default_rng(seed)
     held = 0
     few = dataclasses.replace(QUICK, splits=1, bootstrap=400)

@@ -44,7 +44,9 @@ MAY = {
 
 
 def imports(path: pathlib.Path, within: bool = True) -> list[tuple[int, str]]:
-    """(line, dotted name) of every import of a file, those inside functions included if `within`."""
+    """(line, dotted name) of every import of a file, those inside functions included if
+    `within`.
+    """
     found = []
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree) if within else tree.body:
@@ -100,8 +102,18 @@ def test_sampling_sees_only_tokens():
 
 
 def test_routing_and_the_store_need_no_jax():
-    """But for the training of a learned router, which one function imports when asked."""
-    light = ("routing", "profiles", "stats", "store", "files", "prompts", "workdir", "config", "cli")
+    """Only one function, which trains a router, imports jax, and only when called."""
+    light = (
+        "routing",
+        "profiles",
+        "stats",
+        "store",
+        "files",
+        "prompts",
+        "workdir",
+        "config",
+        "cli",
+    )
     files = [path for path, room in rooms().items() if room in light]
     files += [path for path in [ROOT / "scripts" / "route.py"] if path.exists()]
     heavy = {"jax", "flax", "optax", "orbax", "chex"}
@@ -111,7 +123,8 @@ def test_routing_and_the_store_need_no_jax():
         (path.name, name)
         for path, room in rooms().items()
         if room == "routing"
-        for name in {n for _, n in imports(path)} - {n for _, n in imports(path, within=False)}
+        for name in {n for _, n in imports(path)}
+        - {n for _, n in imports(path, within=False)}
     ]
     assert local == [("policies.py", "fr.routing.training.fit_learned")]
 

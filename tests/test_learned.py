@@ -35,9 +35,19 @@ STOP = len(OPERATORS)
 
 def cells(effect=2.5, problems=120, costs=None, names=("a|x", "b|x")):
     landscape = Landscape(problems=problems, effect=effect, blur=0.2)
-    found = [simulate(landscape, np.random.default_rng(i), name) for i, name in enumerate(names)]
-    extras = {f"{o}_cost": ("100",) * problems for o in (*OPERATORS, "diagnosis")} if costs else {}
-    return [dataclasses.replace(s.profiles, extras=s.profiles.extras | extras) for s in found]
+    found = [
+        simulate(landscape, np.random.default_rng(i), name)
+        for i, name in enumerate(names)
+    ]
+    extras = (
+        {f"{o}_cost": ("100",) * problems for o in (*OPERATORS, "diagnosis")}
+        if costs
+        else {}
+    )
+    return [
+        dataclasses.replace(s.profiles, extras=s.profiles.extras | extras)
+        for s in found
+    ]
 
 
 def trained(profiles, routing=QUICK, reads="learned", train=None):
@@ -72,8 +82,13 @@ def test_a_saved_router_routes_as_before(found, tmp_path):
     again = LearnedRouter.restore(tmp_path / "router")
     for profiles in data.cells:
         given = matrix(profiles)
-        assert np.array_equal(again.chooser(profiles.cell)(given), router.chooser(profiles.cell)(given))
-    assert again.columns == router.columns and again.deviation.min_gain == router.deviation.min_gain
+        assert np.array_equal(
+            again.chooser(profiles.cell)(given), router.chooser(profiles.cell)(given)
+        )
+    assert (
+        again.columns == router.columns
+        and again.deviation.min_gain == router.deviation.min_gain
+    )
     with pytest.raises(UserError, match="holds no router"):
         LearnedRouter.restore(tmp_path)
 
@@ -83,7 +98,10 @@ def test_a_changed_byte_of_a_saved_router_is_refused(found, tmp_path):
     router.save(tmp_path)
     data = (tmp_path / "router.json").read_bytes()
     for place in [*range(0, len(data), 211), len(data) - 1]:
-        for changed in (data[:place], data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]):
+        for changed in (
+            data[:place],
+            data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :],
+        ):
             (tmp_path / "router.json").write_bytes(changed)
             with pytest.raises(UserError):
                 LearnedRouter.restore(tmp_path)
@@ -92,14 +110,22 @@ def test_a_changed_byte_of_a_saved_router_is_refused(found, tmp_path):
 
 
 def test_a_free_router_reads_what_comes_with_the_rollouts():
-    """Neither the ancestor's scores nor probes, though nothing else would tell it what to do."""
+    """Neither the ancestor's scores nor probes, though only these would tell it what
+    to do.
+    """
     profiles = cells()
-    extras = [p.extras | {"entropy_mean": tuple(map(str, p.features[:, 0]))} for p in profiles]
+    extras = [
+        p.extras | {"entropy_mean": tuple(map(str, p.features[:, 0]))} for p in profiles
+    ]
     told = [dataclasses.replace(p, extras=extra) for p, extra in zip(profiles, extras)]
     data, router, routes = trained(profiles, reads="learned_free")
-    assert router.reads == ["failed_share"] and len(set(zip(data.cell, routes))) == 2  # a choice a cell
+    # a choice a cell
+    assert router.reads == ["failed_share"] and len(set(zip(data.cell, routes))) == 2
     _, router, routes = trained(told, reads="learned_free")
-    assert set(router.reads) == {"failed_share", "entropy_mean"} and len(set(zip(data.cell, routes))) > 2
+    assert (
+        set(router.reads) == {"failed_share", "entropy_mean"}
+        and len(set(zip(data.cell, routes))) > 2
+    )
     columns = {"diagnosis": ("9",) * 120, "failures": ("4",) * 120}
     costs = {f"{name}_cost": column for name, column in columns.items()}
     costs |= {f"{name}_cost": ("1",) * 120 for name in OPERATORS}
@@ -115,7 +141,10 @@ def test_a_new_cell_needs_statistics_of_its_own(found):
     with pytest.raises(UserError, match="no statistics of cell 'new'"):
         router.chooser("new")
     given = matrix(data.cells[0])
-    own = {name: (given[:, f].mean(), given[:, f].std()) for f, name in enumerate(router.columns)}
+    own = {
+        name: (given[:, f].mean(), given[:, f].std())
+        for f, name in enumerate(router.columns)
+    }
     route = router.chooser("new", own)(given)
     # The features mean the same there, in other units.
     moved = {name: (10 * m + 1, 10 * s) for name, (m, s) in own.items()}
@@ -136,7 +165,9 @@ def test_outcomes_of_held_out_rows_are_not_read():
 def test_without_signal_the_router_is_the_fixed_choice():
     departed = 0
     for seed in range(3):
-        profiles = [simulate(Landscape(problems=120), np.random.default_rng(50 + seed)).profiles]
+        profiles = [
+            simulate(Landscape(problems=120), np.random.default_rng(50 + seed)).profiles
+        ]
         data, router, routes = trained(profiles)
         fixed = look_up(data, np.ones(120, bool), "cell")
         departed += not np.array_equal(routes, fixed)
@@ -146,12 +177,15 @@ def test_without_signal_the_router_is_the_fixed_choice():
 
 def test_stop_is_chosen_where_an_attempt_is_not_worth_its_price():
     profiles = cells(costs=True)
-    # Half of the problems of each cell are beyond any operator, and their length says so.
+    # Half of the problems of each cell are beyond any operator, and their length
+    # tells which.
     for i, p in enumerate(profiles):
         lost = np.arange(120) % 2 == 0
         rates = np.where(lost[:, None], 0.0, p.rates)
         length = tuple(str(100 + 900 * b + j % 7) for j, b in enumerate(lost))
-        profiles[i] = dataclasses.replace(p, rates=rates, extras=p.extras | {"mean_length": length})
+        profiles[i] = dataclasses.replace(
+            p, rates=rates, extras=p.extras | {"mean_length": length}
+        )
     priced = dataclasses.replace(QUICK, price=0.15)
     _, router, routes = trained(profiles, priced)
     lost = np.tile(np.arange(120) % 2 == 0, 2)
@@ -184,11 +218,17 @@ def test_losses_by_hand():
     gains, weight = jnp.array([[0.6, 0.0]]), jnp.ones(1)
     everything = jnp.ones((1, 2), bool)
     # Three even choices, stop among them: 0.6 / 3; their entropy is log 3.
-    assert expected_rescue(scores, gains, everything, weight, 0.0) == pytest.approx(-0.2)
-    assert expected_rescue(scores, gains, everything, weight, 0.5) == pytest.approx(-0.2 - 0.5 * np.log(3))
+    assert expected_rescue(scores, gains, everything, weight, 0.0) == pytest.approx(
+        -0.2
+    )
+    assert expected_rescue(scores, gains, everything, weight, 0.5) == pytest.approx(
+        -0.2 - 0.5 * np.log(3)
+    )
     absent = jnp.array([[True, False]])
     assert expected_rescue(scores, gains, absent, weight, 0.0) == pytest.approx(-0.3)
-    loss = lambda s: binomial_loss(s, jnp.array([[0.25, 0.5]]), jnp.array([[4.0, 0.0]]), weight)
+    loss = lambda s: binomial_loss(
+        s, jnp.array([[0.25, 0.5]]), jnp.array([[4.0, 0.0]]), weight
+    )
     # Its least is at the rate's own logit; an operator without attempts has no say.
     best = jnp.log(jnp.array([[0.25 / 0.75, 7.0]]))
     assert np.abs(jax.grad(loss)(best)).max() < 1e-6
@@ -205,11 +245,16 @@ def test_a_row_of_no_weight_has_no_gradient():
 
     @functools.partial(jax.jit, static_argnums=1)
     def gradient(params, n):
-        loss = lambda p: expected_rescue(model.apply(p, x[:n]), rates[:n], every[:n], weight[:n], 0.1)
+        loss = lambda p: expected_rescue(
+            model.apply(p, x[:n]), rates[:n], every[:n], weight[:n], 0.1
+        )
         return jax.grad(loss)(params)
 
     whole, part = gradient(params, 6), gradient(params, 4)
-    assert all(jnp.allclose(a, b, atol=1e-6) for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(part)))
+    assert all(
+        jnp.allclose(a, b, atol=1e-6)
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(part))
+    )
 
 
 def test_calibration_undoes_a_wrong_scale_and_forgets_noise():
@@ -224,10 +269,13 @@ def test_calibration_undoes_a_wrong_scale_and_forgets_noise():
     assert np.abs(deviation.rates(scores, attempts > 0) - rates).mean() < 0.005
     noise = calibrate(7 * level + rng.normal(size=(n, 3)), seen, attempts, np.ones(n))
     assert 0 <= noise[-1] < 0.05
-    # What points the wrong way is not turned round: it is forgotten, and every operator keeps its mean.
+    # What points the wrong way is not turned round: it is forgotten, and every operator
+    # keeps its mean.
     forgotten = SafeDeviation(calibrate(-scores, seen, attempts, np.ones(n)))
     assert forgotten.calibration[-1] == 0.0
-    assert forgotten.rates(-scores, attempts > 0).mean(axis=0) == pytest.approx(seen.mean(axis=0), abs=1e-3)
+    assert forgotten.rates(-scores, attempts > 0).mean(axis=0) == pytest.approx(
+        seen.mean(axis=0), abs=1e-3
+    )
 
 
 def test_departures_must_be_earned():
@@ -239,7 +287,9 @@ def test_departures_must_be_earned():
     told = np.where(np.arange(2) == side[:, None], 0.6, 0.3)
     args = attempts, prices, mass, fixed
     assert np.isfinite(choose_deviation(scores, told, *args, caution=2.0).min_gain)
-    assert np.isinf(choose_deviation(scores, np.full((n, 2), 0.4), *args, caution=2.0).min_gain)
+    assert np.isinf(
+        choose_deviation(scores, np.full((n, 2), 0.4), *args, caution=2.0).min_gain
+    )
     assert np.isinf(choose_deviation(scores, told, *args, caution=1e9).min_gain)
 
 
@@ -256,11 +306,16 @@ def test_problems_stay_together_in_folds_and_resamples():
     for k, f in enumerate(data.folds("kfold")):
         assert not (f.train & f.test).any()
         fold[f.test] = k
-    # The same problem of two cells of one family is one problem; of another family it is another.
-    assert np.array_equal(fold[:120], fold[120:240]) and not np.array_equal(fold[:120], fold[240:])
+    # The same problem of two cells of one family is one problem; of another family it
+    # is another.
+    assert np.array_equal(fold[:120], fold[120:240]) and not np.array_equal(
+        fold[:120], fold[240:]
+    )
     weights = data.resamples
     assert np.array_equal(weights[:, :120], weights[:, 120:240])
-    assert (weights[:, :240].sum(axis=1) == 240).all() and (weights[:, 240:].sum(axis=1) == 120).all()
+    assert (weights[:, :240].sum(axis=1) == 240).all() and (
+        weights[:, 240:].sum(axis=1) == 120
+    ).all()
 
 
 def test_a_file_that_supports_no_protocol_says_so():
@@ -280,7 +335,11 @@ def test_look_ups_fall_back_from_cell_to_family_to_everything():
     data = routing_data(*profiles, routing=few())
     every = np.ones(360, bool)
     look = lambda rows, by="cell": look_up(data, rows, by)[::120].tolist()
-    assert look(every) == [1, 2, 3] and look(every, "family") == [2, 2, 3] and look(every, "all") == [3] * 3
+    assert (
+        look(every) == [1, 2, 3]
+        and look(every, "family") == [2, 2, 3]
+        and look(every, "all") == [3] * 3
+    )
     assert look(data.cell != 0) == [2, 2, 3] and look(data.cell != 2) == [1, 2, 2]
 
 
@@ -288,16 +347,22 @@ def test_look_ups_fall_back_from_cell_to_family_to_everything():
 @pytest.mark.parametrize("protocol", OUT_OF_FOLD)
 def test_a_look_up_redone_on_the_sample_itself_is_the_look_up(by, protocol):
     routing = few(folds=4, price=0.1)
-    data = routing_data(*cells(effect=0.0, problems=60, names=("a|x", "b|x", "c|y")), routing=routing)
+    data = routing_data(
+        *cells(effect=0.0, problems=60, names=("a|x", "b|x", "c|y")), routing=routing
+    )
     folds, weights = data.folds(protocol), data.resamples[:4]
     redone = resampled_look_up(data, folds, weights, by)
     for r, weight in enumerate(weights):
-        heavier = dataclasses.replace(data, mass=weight * data.mass, values=weight[:, None] * data.values)
+        heavier = dataclasses.replace(
+            data, mass=weight * data.mass, values=weight[:, None] * data.values
+        )
         value = np.zeros(len(data))
         for fold in folds:
             choice = look_up(heavier, fold.train, by)
             value[fold.test] = values_of(heavier.values, choice)[fold.test]
-        assert redone[:, r] == pytest.approx([value[data.cell == c].sum() for c in range(3)])
+        assert redone[:, r] == pytest.approx(
+            [value[data.cell == c].sum() for c in range(3)]
+        )
 
 
 def test_shuffled_is_the_mean_over_shuffles_of_each_fold():
@@ -328,7 +393,12 @@ def test_columns_are_one_registry():
     with pytest.raises(ValueError, match="kind"):
         register_column("other", "hunch", "group")
     one, two = cells()
-    without = dataclasses.replace(two, features=np.where([True, False, False], np.nan, two.features))
+    without = dataclasses.replace(
+        two, features=np.where([True, False, False], np.nan, two.features)
+    )
     found = read_columns([one, without])
-    assert np.isnan(found["spread"][120:]).all() and not np.isnan(found["spread"][:120]).any()
+    assert (
+        np.isnan(found["spread"][120:]).all()
+        and not np.isnan(found["spread"][:120]).any()
+    )
     assert "mean_length" not in found

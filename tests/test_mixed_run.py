@@ -1,4 +1,6 @@
-"""A run on a mixed task: every part is a cell of its own problems, and no policy reads two parts as one."""
+"""A run on a mixed task: every part is a cell of its own problems, and no policy reads
+two parts as one.
+"""
 
 import copy
 import dataclasses
@@ -27,7 +29,9 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 
 
 class Lucky(Mixed):
-    """Sums are right in every third attempt, the rest in every sixth: an untrained model solves nothing."""
+    """Sums are right in every third attempt, the rest in every sixth: an untrained
+    model solves nothing.
+    """
 
     def grade(self, problem, completion):
         return (

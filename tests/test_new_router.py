@@ -45,7 +45,10 @@ MINE = Policy(
 
 
 def summary():
-    cells = [make(problems=30, cell=f"m|{name}", seed=i, **COSTS) for i, name in enumerate("ab")]
+    cells = [
+        make(problems=30, cell=f"m|{name}", seed=i, **COSTS)
+        for i, name in enumerate("ab")
+    ]
     for i, cell in enumerate(cells):
         lengths = np.random.default_rng(i).integers(10, 99, len(cell))
         cell.extras["mean_length"] = tuple(map(str, lengths))
@@ -59,15 +62,27 @@ def test_a_router_is_one_policy_and_stands_in_every_table():
     mine = {"policy": "by_length"}
     for protocol in ("kfold", "leave_cell_out", "leave_family_out"):
         for cell in ("all cells", "m|a", "m|b"):
-            rows = rows_of(found["rows"], protocol=protocol, cell=cell, population="all", **mine)
+            rows = rows_of(
+                found["rows"], protocol=protocol, cell=cell, population="all", **mine
+            )
             references = {row.get("reference") for row in rows}
             assert references == {None, *MINE.references}, (protocol, cell)
             (rate,) = [row for row in rows if "reference" not in row]
-            assert set(rate["routes"]) <= {"retry", "local_temp"} and rate["cost"] == 100
-    assert {row["cell"] for row in rows_of(found["calibration"], **mine)} == {"all cells", "m|a", "m|b"}
+            assert (
+                set(rate["routes"]) <= {"retry", "local_temp"} and rate["cost"] == 100
+            )
+    assert {row["cell"] for row in rows_of(found["calibration"], **mine)} == {
+        "all cells",
+        "m|a",
+        "m|b",
+    }
     curve = rows_of(found["curves"], cell="m|a", **mine)
     assert {row["diagnosis"] for row in curve} == {"paid", "done"}
-    assert {row.get("reference") for row in curve} == {None, "retry", "best_in_hindsight"}
+    assert {row.get("reference") for row in curve} == {
+        None,
+        "retry",
+        "best_in_hindsight",
+    }
     (described,) = [row for row in found["policies"] if row["name"] == "by_length"]
     assert described["title"] == "by length" and described["block"] == "mine"
     for html in (False, True):

@@ -1,4 +1,6 @@
-"""The loss of every algorithm, importance weight and mean against numpy, by values and finite differences."""
+"""The loss of every algorithm, importance weight and mean against numpy, by values and
+finite differences.
+"""
 
 import dataclasses
 import itertools
@@ -34,7 +36,9 @@ WEIGHTS = [
 
 
 def sample(seed=0):
-    """A batch in float64 as numpy arrays by name; row 1 has a forced token, row 5 no sampled one."""
+    """A batch in float64 as numpy arrays by name; row 1 has a forced token, row 5 no
+    sampled one.
+    """
     draw = np.random.default_rng(seed)
     mask = np.arange(WIDTH) < np.array([5, 4, 1, 3, 2, 0])[:, None]
     mask[1, 1] = False
@@ -53,7 +57,9 @@ def sample(seed=0):
 
 
 def in_numpy(x, logp, now, worth, row, config):
-    """The loss by its definition, a row at a time; `now` are the log-probs that no gradient goes through."""
+    """The loss by its definition, a row at a time; `now` are the log-probs that no
+    gradient goes through.
+    """
     gains, penalties = [], []
     for b in range(ROWS):
         at = np.flatnonzero(x["mask"][b])
@@ -198,7 +204,9 @@ def test_std_token_mean_ddof_1_without_drawing_again_can_be_written():
 
 
 def test_log_probs_of_this_update_are_a_ratio_of_one_in_bfloat16():
-    """A sampler that is off by bfloat16's rounding clips nothing before the first update."""
+    """A sampler that is off by bfloat16's rounding clips nothing before the first
+    update.
+    """
     x, worth = sample(), np.array([1.0, -1, 1, -1, 1, -1])
     x["drawn"] = x["old"] = np.asarray(
         jnp.asarray(x["logp"]).astype(jnp.bfloat16), np.float64
@@ -237,7 +245,9 @@ def test_when_old_log_probs_are_the_trainers_own():
 
 
 def test_a_constant_in_advantages_is_no_reward_for_length_once_centred():
-    """Two rows, of one token and of four, that are worth the same: no pull remains; uncentred there is one."""
+    """Two rows, of one token and of four, that are worth the same: no pull remains;
+    uncentred there is one.
+    """
     mask = np.arange(4) < np.array([1, 4])[:, None]
     constant = np.where(mask, 0.7, 0.0)
     assert not centred_by_group(constant, mask, 2).any()

@@ -1,4 +1,6 @@
-"""Online routing: a problem's own attempts decide what happens to it, a kill changes nothing, and costs add up."""
+"""Online routing: a problem's own attempts decide what happens to it, a kill changes
+nothing, and costs add up.
+"""
 
 import dataclasses
 import zlib
@@ -38,7 +40,9 @@ AFTER, MORE = 2, 3
 
 
 class Lucky(Countdown):
-    """Countdown, but every fourth completion is right: an untrained model solves nothing."""
+    """Countdown, but every fourth completion is right: an untrained model solves
+    nothing.
+    """
 
     def grade(self, problem, completion):
         return WRONG if zlib.crc32(completion.encode()) % 4 else RIGHT
@@ -49,7 +53,9 @@ def make_run(tiny_model, plain_engine, tmp_path):
     def make(name="run", problems=slice(7), verifier=True):
         config = Config(
             task=TaskConfig(problems=7),
-            sampling=SamplingConfig(max_new_tokens=10, slots=4, chunk=4, shard_rows=3 * (AFTER + MORE)),
+            sampling=SamplingConfig(
+                max_new_tokens=10, slots=4, chunk=4, shard_rows=3 * (AFTER + MORE)
+            ),
             diagnosis=DiagnosisConfig(warmup=0.1, window=0.1),
             intervention=InterventionConfig(
                 ("retry", "hot", "prefix_restart"), MORE, after=AFTER, verifier=verifier
@@ -58,7 +64,16 @@ def make_run(tiny_model, plain_engine, tmp_path):
         )
         task, devices = Lucky(config.task), Devices("one")
         asked = task.problems("test", 7)[problems]
-        return Run(config, tmp_path / name, task, asked, tiny_model, None, devices, _engines={False: plain_engine})
+        return Run(
+            config,
+            tmp_path / name,
+            task,
+            asked,
+            tiny_model,
+            None,
+            devices,
+            _engines={False: plain_engine},
+        )
 
     return make
 
@@ -68,7 +83,12 @@ def by_dispersion(threshold=-0.5) -> Router:
     policy = lambda given: (given[:, 0] > threshold).astype(int)
     columns = ("logit_dispersion",)
     return Router(
-        "split", ("hot", "prefix_restart"), columns, frozenset(columns), policy, {"threshold": threshold}
+        "split",
+        ("hot", "prefix_restart"),
+        columns,
+        frozenset(columns),
+        policy,
+        {"threshold": threshold},
     )
 
 
@@ -80,13 +100,16 @@ def by_problem(folder) -> dict[str, list[store.Attempt]]:
 
 
 def seen(groups) -> dict:
-    return {p: [(a.row, a.grade, a.tokens.tolist()) for a in group] for p, group in groups.items()}
+    return {
+        p: [(a.row, a.grade, a.tokens.tolist()) for a in group]
+        for p, group in groups.items()
+    }
 
 
 def dispersion(run, attempts) -> float:
-    return problem_features([Trace(a.stats, ~a.forced) for a in attempts], run.config.diagnosis)[
-        "logit_dispersion"
-    ]
+    return problem_features(
+        [Trace(a.stats, ~a.forced) for a in attempts], run.config.diagnosis
+    )["logit_dispersion"]
 
 
 def middle(make_run) -> float:
@@ -103,7 +126,9 @@ def test_a_problem_is_routed_by_its_own_failures_and_ends_when_solved(make_run):
     solved, routes = 0, []
     for group in groups.values():
         grades = [a.grade for a in group]
-        assert RIGHT not in grades[:-1] and (grades[-1] == RIGHT or len(group) == AFTER + MORE)
+        assert RIGHT not in grades[:-1] and (
+            grades[-1] == RIGHT or len(group) == AFTER + MORE
+        )
         assert [a.operator for a in group[:AFTER]] == [ROLLOUT] * len(group[:AFTER])
         assert [a.attempt for a in group] == [*range(AFTER), *range(MORE)][: len(group)]
         solved += grades[-1] == RIGHT
@@ -114,11 +139,15 @@ def test_a_problem_is_routed_by_its_own_failures_and_ends_when_solved(make_run):
     assert 0 < solved < len(groups) and set(routes) == {"hot", "prefix_restart"}
     for group in groups.values():  # each is charged what was read and drawn for it
         for a in group:
-            assert a.cost.prefill == len(a.prompt) and a.cost.generated + a.cost.forced == len(a.tokens)
+            assert a.cost.prefill == len(
+                a.prompt
+            ) and a.cost.generated + a.cost.forced == len(a.tokens)
 
-    # The draws are those of sampling: the same keys.
+    # The draws are the same as in sampling: the same keys.
     plan = [
-        plan_attempt(run, run.specialist.encode(run.task.prompt(p)), p, ROLLOUT, i, {}, False)
+        plan_attempt(
+            run, run.specialist.encode(run.task.prompt(p)), p, ROLLOUT, i, {}, False
+        )
         for p in run.problems
         for i in range(AFTER)
     ]
@@ -127,7 +156,7 @@ def test_a_problem_is_routed_by_its_own_failures_and_ends_when_solved(make_run):
     for problem, attempts in seen(groups).items():
         assert attempts[:AFTER] == offline[problem][: len(attempts)]
 
-    # Whoever else is asked, and in whatever order.
+    # For any other problems, in any order.
     other = by_problem(attempt_online(make_run("other", slice(5, 0, -2)), router))
     assert seen(other) == {problem: seen(groups)[problem] for problem in other}
 
@@ -160,9 +189,7 @@ def test_without_a_verifier_no_grade_decides(make_run):
     groups = by_problem(run.workdir / "online" / "split")
     assert {len(group) for group in groups.values()} == {AFTER + MORE}
     assert sum(summary["routes"].values()) == len(groups)
-    assert "right by vote within a cost" in " ".join(
-        render("online", summary).split()
-    )
+    assert "right by vote within a cost" in " ".join(render("online", summary).split())
 
 
 def test_the_table_of_a_policy_that_is_its_own_reference(make_run):
@@ -176,7 +203,11 @@ def test_a_policy_is_held_against_another(make_run):
     hot, restart = fixed_router("hot"), fixed_router("prefix_restart")
     summary = route_online(make_run(), hot, restart)
     assert summary["reference"] == restart.name and summary["router"] == hot.name
-    compared = {(row["policy"], row["reference"]) for row in summary["curves"] if "reference" in row}
+    compared = {
+        (row["policy"], row["reference"])
+        for row in summary["curves"]
+        if "reference" in row
+    }
     assert compared == {(hot.name, restart.name)}
     assert restart.name in render("online", summary)
 
@@ -188,31 +219,56 @@ def test_a_router_may_stop(make_run):
     assert max(map(len, groups.values())) == AFTER
 
 
-@pytest.mark.parametrize("column, probed", [("entropy_mean", False), ("confidence_last", True)])
-def test_probes_are_made_for_a_router_that_reads_them(make_run, monkeypatch, column, probed):
+@pytest.mark.parametrize(
+    "column, probed", [("entropy_mean", False), ("confidence_last", True)]
+)
+def test_probes_are_made_for_a_router_that_reads_them(
+    make_run, monkeypatch, column, probed
+):
     asked = []  # an untrained model has no answers that could be probed
-    monkeypatch.setattr("fr.pipeline.online.build_probe", lambda *given: asked.append(given))
+    monkeypatch.setattr(
+        "fr.pipeline.online.build_probe", lambda *given: asked.append(given)
+    )
     run = make_run()
     sampling = dataclasses.replace(run.config.sampling, probe_cuts=3)
-    run = dataclasses.replace(run, config=dataclasses.replace(run.config, sampling=sampling))
-    columns, first = ("confidence_last", "entropy_mean"), lambda given: np.zeros(len(given), int)
-    attempt_online(run, Router(column, ("retry",), columns, frozenset({column}), first, {}))
+    run = dataclasses.replace(
+        run, config=dataclasses.replace(run.config, sampling=sampling)
+    )
+    columns, first = (
+        ("confidence_last", "entropy_mean"),
+        lambda given: np.zeros(len(given), int),
+    )
+    attempt_online(
+        run, Router(column, ("retry",), columns, frozenset({column}), first, {})
+    )
     assert bool(asked) == probed
 
 
 def test_an_order_is_followed_attempt_by_attempt(make_run):
     orders = {"hot": ["hot", "prefix_restart"]}
-    router = dataclasses.replace(fixed_router("hot"), name="order", orders=orders, record={"orders": orders})
+    router = dataclasses.replace(
+        fixed_router("hot"), name="order", orders=orders, record={"orders": orders}
+    )
     for group in by_problem(attempt_online(make_run(verifier=False), router)).values():
-        assert [a.operator for a in group] == [ROLLOUT] * AFTER + ["hot", "prefix_restart", "retry"]
+        assert [a.operator for a in group] == [ROLLOUT] * AFTER + [
+            "hot",
+            "prefix_restart",
+            "retry",
+        ]
         assert [a.attempt for a in group] == [*range(AFTER), 0, 0, 0]
 
 
 def test_the_ancestor_is_beside_whoever_reads_it():
-    routed = lambda operator, *reads: Router("r", (operator,), reads, frozenset(reads), None, {})
-    assert reads_ancestor(routed("retry", "demotion_mean")) and reads_ancestor(routed("retry", "spread"))
+    routed = lambda operator, *reads: Router(
+        "r", (operator,), reads, frozenset(reads), None, {}
+    )
+    assert reads_ancestor(routed("retry", "demotion_mean")) and reads_ancestor(
+        routed("retry", "spread")
+    )
     assert reads_ancestor(routed("dense_sampled"))
-    assert not reads_ancestor(routed("retry", "entropy_mean", "confidence_last", "logit_dispersion"))
+    assert not reads_ancestor(
+        routed("retry", "entropy_mean", "confidence_last", "logit_dispersion")
+    )
 
 
 def test_a_curve_by_hand():
@@ -221,13 +277,19 @@ def test_a_curve_by_hand():
     b = [(np.array([20.0, 20]), well(1)), (np.array([20.0, 20]), well(2))]
     complete = {"a": np.array([True, False]), "b": np.array([True, True])}
     weights = resample_weights(2, 20, np.random.default_rng(0)) / 2
-    curve = lambda declared=0.0: spent_curves({"a": a, "b": b}, "b", complete, weights, declared)
-    value = lambda rows, **where: [row["interval"]["value"] for row in rows_of(rows, **where)]
+    curve = lambda declared=0.0: spent_curves(
+        {"a": a, "b": b}, "b", complete, weights, declared
+    )
+    value = lambda rows, **where: [
+        row["interval"]["value"] for row in rows_of(rows, **where)
+    ]
     rows = curve()
     own = rows_of(rows, policy="b")
     # From b's first attempt to where a has spent all on its second problem.
     assert [own[0]["budget"], own[-1]["budget"]] == pytest.approx([20, 30])
-    assert value(rows, policy="a", reference=None)[0] == value(rows, policy="b")[0] == 50.0
+    assert (
+        value(rows, policy="a", reference=None)[0] == value(rows, policy="b")[0] == 50.0
+    )
     assert value(rows, policy="a", reference="b")[0] == 0.0
     assert not rows_of(rows, declared=True)
     told = curve(25.0)
@@ -243,19 +305,35 @@ def test_a_curve_by_hand():
 def profiles(cell="m|countdown") -> Profiles:
     draw = np.random.default_rng(0)
     problems = tuple(map(str, range(20)))
-    return Profiles(cell, problems, np.full(20, 3), draw.normal(size=(20, 3)), ("retry",), np.zeros((20, 1)))
+    return Profiles(
+        cell,
+        problems,
+        np.full(20, 3),
+        draw.normal(size=(20, 3)),
+        ("retry",),
+        np.zeros((20, 1)),
+    )
 
 
 def test_the_rule_live_is_the_rule_on_a_table():
-    operators, known = ("retry", "sparse_steer", "dense_steer", "local_temp"), profiles()
+    operators, known = (
+        ("retry", "sparse_steer", "dense_steer", "local_temp"),
+        profiles(),
+    )
     router = load_router("rule", operators, "x", FEATURES, known, "")
     routes = make_rule(operators, ZStatistics.fit(known.features))(known.features)
     for values, route in zip(known.features, routes):
         assert router.choose(dict(zip(FEATURES, values))) == operators[route]
     # Live failures without an ancestor have one feature, and the rule one line.
     alone = load_router("rule", operators, "x", FEATURES[2:], known, "")
-    assert {alone.choose({"logit_dispersion": x}) for x in (-9.0, 9.0)} == {"retry", "local_temp"}
-    assert load_router("fixed:retry", operators, "x", FEATURES, None, "").choose({}) == "retry"
+    assert {alone.choose({"logit_dispersion": x}) for x in (-9.0, 9.0)} == {
+        "retry",
+        "local_temp",
+    }
+    assert (
+        load_router("fixed:retry", operators, "x", FEATURES, None, "").choose({})
+        == "retry"
+    )
 
 
 def test_a_learned_router_live(monkeypatch):
@@ -263,7 +341,9 @@ def test_a_learned_router_live(monkeypatch):
     class Learned:
         operators: tuple = ("retry", "hot")
         columns: tuple = FEATURES[2:]
-        params: dict = dataclasses.field(default_factory=lambda: {"a": {"b": np.ones(3)}})
+        params: dict = dataclasses.field(
+            default_factory=lambda: {"a": {"b": np.ones(3)}}
+        )
         statistics: dict = dataclasses.field(
             default_factory=lambda: {"known": {"logit_dispersion": (0.0, 1.0)}}
         )
@@ -278,9 +358,17 @@ def test_a_learned_router_live(monkeypatch):
 
     monkeypatch.setattr(routers.LearnedRouter, "restore", lambda folder: Learned())
     known = profiles()
-    live = lambda cell: load_router("learned", ("hot", "retry"), cell, FEATURES, known, "")
-    x = {"logit_dispersion": known.features[:, 2].mean() + 1.5 * known.features[:, 2].std()}
-    assert live("other").choose(x) == "hot" and live("other").choose({"logit_dispersion": -5.0}) == "retry"
+    live = lambda cell: load_router(
+        "learned", ("hot", "retry"), cell, FEATURES, known, ""
+    )
+    x = {
+        "logit_dispersion": known.features[:, 2].mean()
+        + 1.5 * known.features[:, 2].std()
+    }
+    assert (
+        live("other").choose(x) == "hot"
+        and live("other").choose({"logit_dispersion": -5.0}) == "retry"
+    )
     assert live("known").choose({"logit_dispersion": 0.5}) == "retry"
     assert live("known").record != live("other").record
     with pytest.raises(UserError, match="may choose hot"):
@@ -307,6 +395,9 @@ def test_votes_that_confidence_weights_and_the_surest_attempt():
     answers, sure = ["a", "b", "a", None, "c"], [1.0, 2.5, 1.0, 9.0, 2.0]
     assert plurality(answers, draw) == 0 and weighted(answers, sure, draw) == 1
     assert weighted(answers, [1.0] * 5, draw) == 0  # equal weights: the plain vote
-    assert surest(answers, sure, draw) == 1 and surest(answers, [3.0, *sure[1:]], draw) == 0
+    assert (
+        surest(answers, sure, draw) == 1
+        and surest(answers, [3.0, *sure[1:]], draw) == 0
+    )
     assert surest([None], [1.0], draw) is None and weighted([], [], draw) is None
     assert {surest(["b", "a"], [1.0, 1.0], draw) for _ in range(20)} == {0, 1}

@@ -69,7 +69,9 @@ EVERYWHERE = {"population": "all", "cell": "all cells"}
 
 
 class Reader(html.parser.HTMLParser):
-    """Sections by heading: their text and the rows of their tables, as {header: cell}; elements must nest."""
+    """Sections by heading: their text and the rows of their tables, as {header: cell};
+    elements must nest.
+    """
 
     ALONE = ("meta", "img", "path", "circle")
 

@@ -1,4 +1,6 @@
-"""Training on the attempts of a run: which of them, which of their tokens, and what is refused."""
+"""Training on the attempts of a run: which of them, which of their tokens, and what is
+refused.
+"""
 
 import dataclasses
 import json
@@ -154,7 +156,9 @@ def test_the_control_pairs_problems_of_like_length(run, model):
 
 
 def test_the_common_beginning_of_a_pair_has_no_gradient(run, model):
-    """The log ratios of what two rows begin with cancel, and `pairs_parted` masks them: one gradient, one way."""
+    """The log ratios of what two rows begin with cancel, and `pairs_parted` masks them:
+    one gradient, one way.
+    """
     c, mesh = (
         PreferenceConfig(steps=1, pairs=4, clip_norm=1e9, dtype="float32"),
         training_mesh(),
@@ -375,7 +379,9 @@ def test_solutions_of_any_task_are_learnt(model, char_tokenizer, tiny_model, tmp
 
 @pytest.mark.slow
 def test_the_loop_from_a_failure_to_a_signal_by_the_scripts(tmp_path):
-    """A lineage fails on training problems, and its failures teach it; a training that is killed is the same."""
+    """A lineage fails on training problems, and its failures teach it; a training that
+    is killed is the same.
+    """
     quick = [
         "--config=configs/quickstart.py", "--config.task.problems=64", "--config.sampling.rollouts=6",
         "--config.task.split=train", "--config.intervention.attempts=6",
@@ -417,7 +423,7 @@ def test_the_loop_from_a_failure_to_a_signal_by_the_scripts(tmp_path):
 
 
 def script(name: str, *flags: str, until=None) -> None:
-    """Run a script, or kill it as soon as `until` says so."""
+    """Run a script, or kill it as soon as `until` is true."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, f"scripts/{name}.py", *flags]
     process = subprocess.Popen(

@@ -1,4 +1,6 @@
-"""Stages of a run on a tiny random lineage: what they leave, what they charge, and what an interruption changes."""
+"""Stages of a run on a tiny random lineage: what they leave, what they charge, and what
+an interruption changes.
+"""
 
 import dataclasses
 import json
@@ -34,15 +36,8 @@ from fr.sampling.engine import Engine
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 
 ATTEMPTS = 4
-PLAIN = (
-    "retry",
-    "calculator",
-    "repair",
-    "prefix_restart",
-    "wait",
-    "tip",
-    "hot",
-)  # that read no ancestor
+# that read no ancestor
+PLAIN = ("retry", "calculator", "repair", "prefix_restart", "wait", "tip", "hot")
 
 
 def _save(folder, seed: int):
@@ -141,7 +136,8 @@ def test_a_table_of_first_failures_knows_nothing_of_the_later_ones(done):
         np.testing.assert_allclose(
             table.features[:, 0], [f["spread"] for f in features], rtol=1e-5
         )
-        # Everybody has made these failures; reading them again, under two models, costs extra.
+        # Everybody has made these failures; reading them again, under two models, costs
+        # extra.
         read = [sum(a.cost.scored + a.cost.ancestor for a in group) for group in seen]
         np.testing.assert_allclose(table.numbers("diagnosis_cost"), read, rtol=1e-5)
         assert not table.numbers("failures_cost").any()
@@ -207,7 +203,9 @@ def test_cost_counts_positions(done):
 
 
 def test_what_is_kept_of_a_failure_is_read_and_not_drawn(done):
-    """The prompt of an attempt that goes on from a trace is the problem's own and the beginning of that trace."""
+    """The prompt of an attempt that goes on from a trace is the problem's own and the
+    beginning of that trace.
+    """
     failed = {}
     for a in store.read(done[1] / "scores"):
         failed.setdefault(a.problem, []).append(a)
@@ -266,7 +264,8 @@ def test_a_detector_may_be_calibrated_in_the_loop_that_uses_it(lineage, done, tm
     )
     assert len(scores) == len(theirs) > 0
     for mine, scored in zip(scores, theirs):
-        # To the bit what the loop saw, and in float32 what the scorer sees of the same tokens.
+        # To the bit what the loop saw, and in float32 what the scorer sees of the same
+        # tokens.
         for name in ("demotion", "logit_var", "logp"):
             np.testing.assert_array_equal(
                 mine.stats[name], sampled[mine.row].stats[name]

@@ -1,4 +1,6 @@
-"""The loop of policy optimisation on a tiny random model: what it leaves, what it repeats, and where it stops."""
+"""The loop of policy optimisation on a tiny random model: what it leaves, what it
+repeats, and where it stops.
+"""
 
 import dataclasses
 import json
@@ -53,7 +55,9 @@ COMPARED = ("metrics.jsonl", "model.safetensors", "config.json", "tokenizer.json
 
 
 def settings(ancestor: str) -> Config:
-    """Four steps of 4 x 4 rollouts. Correctness teaches a random model nothing; how sure it is does."""
+    """Four steps of 4 x 4 rollouts. Correctness teaches a random model nothing; how
+    sure it is does.
+    """
     return Config(
         algorithm="grpo",
         ancestor=ancestor,
@@ -157,7 +161,8 @@ def test_what_is_learnt_is_what_is_exported_and_sampled(trained):
 
 
 def test_nothing_is_compiled_behind_the_first_steps(ancestor, tmp_path, compilations):
-    # These problems: those with more right answers than any before them have a probe of another shape.
+    # These problems: those with more right answers than any before them have a probe of
+    # another shape.
     config = change(settings(ancestor), steps=6, eval_every=0, order="drawn")
     seen, advance = [], Learner.advance
 
@@ -175,7 +180,9 @@ def test_nothing_is_compiled_behind_the_first_steps(ancestor, tmp_path, compilat
 
 
 def test_gspo_in_bfloat16_clips_nothing_at_equal_parameters(ancestor, tmp_path):
-    """Both minibatches of both steps: no update moves the parameters, and the sampler computes in float32."""
+    """Both minibatches of both steps: no update moves the parameters, and the sampler
+    computes in float32.
+    """
     config = dataclasses.replace(settings(ancestor), algorithm="gspo", seed=1)
     config = change(
         config, steps=2, eval_every=0, learning_rate=1e-12, dtype="bfloat16", kl=0.0
@@ -222,7 +229,8 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(
     # Step 2 draws with what step 1 drew with, step 3 with what step 1 made.
     assert found[0]["logp_gap"] < 1e-4 < min(line["logp_gap"] for line in found[1:])
     assert all(0.5 < line["importance"] < 2 for line in found)
-    # The second update of a step is the first whose ratio may differ from 1, and ends it.
+    # The second update of a step is the first whose ratio may differ from 1, and ends
+    # it.
     assert all(line["updates"] == 2 for line in found)
     same = lambda a, b: jax.tree.all(
         jax.tree.map(lambda x, y: np.array_equal(x, y), a, b)
@@ -281,7 +289,7 @@ def test_rollouts_are_kept_with_what_they_earned(trained):
         assert a.question and a.text == codec.decode(
             a.tokens if a.truncated else a.tokens[:-1]
         )
-    # The advantages are those of the algorithm, of rewards that are the mix.
+    # The algorithm's advantages, of rewards that are the mix.
     rewards = table.reward.to_numpy().reshape(-1, 4)
     wanted = (rewards - rewards.mean(axis=1, keepdims=True)) / rewards.std(
         axis=1, ddof=1, keepdims=True
@@ -515,7 +523,8 @@ def test_problems_of_one_outcome_make_room(trained, monkeypatch):
     sampler = _sampler(change(config, max_resample_rounds=3))
     first = _draw(sampler, 1)
     plain, once = first.groups, first.cost
-    # Groups whose rewards differ: of a mix that is the grade alone, those of both outcomes.
+    # Groups whose rewards differ: for a mix of the grade alone, groups of both
+    # outcomes.
     varied = lambda groups, found: np.array(
         [0 < sum(a.right for a in group) < len(group) for group in groups]
     )
@@ -528,7 +537,7 @@ def test_problems_of_one_outcome_make_room(trained, monkeypatch):
     )
     assert cost.generated > once.generated
     assert len({group[0].problem.id for group in groups}) == 4
-    # What fills a place, last, is said: nothing is learnt from it.
+    # Rows that only fill a place come last and are counted: they teach nothing.
     assert first.spare == 0 and drawn.spare == sum(n in (0, 4) for n in right)
     assert all(n in (0, 4) for n in right[len(right) - drawn.spare :])
 
@@ -559,7 +568,7 @@ def test_confidence_may_be_sampled_instead(ancestor, tmp_path):
     rewards = dataclasses.replace(config.rewards, confidence="sampled", samples=2)
     train_lineage(dataclasses.replace(config, rewards=rewards), tmp_path)
     (line,) = lines(tmp_path / "specialist")
-    # Two answers behind each of three cuts of sixteen rows, each behind a prompt of its own.
+    # Two answers after each of three cuts of sixteen rows, each after its own prompt.
     assert line["probe_tokens"] > 16 * 3 * 2 * 7 and line["reward/pcs"] == 0
 
 
@@ -735,7 +744,8 @@ def test_adapters_train_and_are_merged(ancestor, tmp_path):
     assert not (tmp_path / "specialist" / ROLLOUTS).exists()
     steps = lines(tmp_path / "specialist")[1:]
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-6) and steps[1]["kl"] > 0
-    # Had the sampler not got the merged parameters, its log-probs would differ from those of the update.
+    # Had the sampler not got the merged parameters, its log-probs would differ from
+    # the update's.
     assert all(line["logp_gap"] < 1e-4 for line in steps)
     before, after = load(ancestor).params, load(tmp_path / "specialist").params
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, after)

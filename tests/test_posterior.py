@@ -1,4 +1,6 @@
-"""The router in closed form, and what certifies its lift: calibrated, quiet without signal, clustered variances."""
+"""The router in closed form, and what certifies its lift: calibrated, quiet without
+signal, clustered variances.
+"""
 
 import dataclasses
 import importlib.util
@@ -33,9 +35,14 @@ def test_weights_variances_and_rates_of_the_model_are_found():
     rng = np.random.default_rng(0)
     n, weights = 1500, np.array([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
     columns = rng.normal(size=(n, 2))
-    logits = np.array([-1.0, 0.0, -0.5]) + columns @ weights + 1.2 * rng.normal(size=(n, 1))
+    logits = (
+        np.array([-1.0, 0.0, -0.5]) + columns @ weights + 1.2 * rng.normal(size=(n, 1))
+    )
     logits += 0.5 * rng.normal(size=(n, 3))
-    rates, attempts = rng.binomial(10, 1 / (1 + np.exp(-logits))) / 10, np.full((n, 3), 10)
+    rates, attempts = (
+        rng.binomial(10, 1 / (1 + np.exp(-logits))) / 10,
+        np.full((n, 3), 10),
+    )
     model, _ = fit_mixed(columns, np.zeros(n, int), rates, attempts, np.ones(n))
     assert model.weights == pytest.approx(weights, abs=0.15)
     assert model.apart[0] > 0.3 and model.apart[1] < 0.02
@@ -54,13 +61,17 @@ def test_outcomes_of_held_out_rows_are_not_read_and_nothing_is_random():
     train = np.arange(len(data)) % 4 > 0
     choice, rates = choose_by_posterior(data, train)
     assert len(np.unique(choice[~train])) > 2
-    spoiled = dataclasses.replace(data, values=np.where(train[:, None], data.values, 1.0))
+    spoiled = dataclasses.replace(
+        data, values=np.where(train[:, None], data.values, 1.0)
+    )
     again = choose_by_posterior(spoiled, train)
     assert np.array_equal(choice, again[0]) and np.array_equal(rates, again[1])
 
 
 def test_without_columns_to_read_the_choice_is_the_look_up():
-    data, _ = draw(effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0))
+    data, _ = draw(
+        effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0)
+    )
     data = data.reading(())
     train = np.arange(len(data)) % 3 > 0
     choice, _ = choose_by_posterior(data, train)
@@ -73,7 +84,9 @@ def test_without_columns_to_read_the_choice_is_the_look_up():
 
 def test_a_planted_lift_is_certified_and_none_is_without_signal():
     told, plain = certify(ROUTERS, draw(effect=2.5)[0])
-    assert told["interval"]["low"] > 5 and told["p"] < 1e-4 and told["every"]["p"] < 1e-3
+    assert (
+        told["interval"]["low"] > 5 and told["p"] < 1e-4 and told["every"]["p"] < 1e-3
+    )
     most = told["interval"]["value"] + 0.5
     assert told["every"]["interval"]["value"] <= most and told["questions"] == 300
     assert told["runs"] == 1 and told["folds"] == 8
@@ -90,10 +103,14 @@ def test_a_planted_lift_is_certified_and_none_is_without_signal():
 def test_columns_tell_operators_apart_where_they_do_and_seldom_where_they_do_not():
     p, faint = [], []
     for seed in range(50):
-        for found, effect, blur in ((p, 0.0, 0.3), (faint, 2.5, 2.5))[: 2 if seed < 10 else 1]:
-            data, _ = draw(problems=100, effect=effect, blur=blur, seed=seed, pair_sd=0.3)
+        for found, effect, blur in ((p, 0.0, 0.3), (faint, 2.5, 2.5))[
+            : 2 if seed < 10 else 1
+        ]:
+            data, _ = draw(
+                problems=100, effect=effect, blur=blur, seed=seed, pair_sd=0.3
+            )
             found.append(columns_p(data.reading(READS), np.random.default_rng(seed)))
-    # Of 50 at a level of 5 %, 7 or more are seen one time in eighty.
+    # At a level of 5 %, 7 or more of 50 are seen one time in eighty.
     assert np.sum(np.array(p) <= 0.05) < 7 and 0.35 < np.mean(p) < 0.65
     assert np.median(faint) < 0.1 and min(faint) < 0.01
 
@@ -105,7 +122,9 @@ def test_a_question_of_several_rows_is_one_draw_of_signs():
     # Every row five times, as the same question: nothing more is known than of one.
     profiles = found[0].profiles
     rows = np.repeat(np.arange(60), 5)
-    extras = {name: tuple(values[i] for i in rows) for name, values in profiles.extras.items()}
+    extras = {
+        name: tuple(values[i] for i in rows) for name, values in profiles.extras.items()
+    }
     many = dataclasses.replace(
         profiles,
         problems=tuple(f"{profiles.problems[i]} {n}" for n, i in enumerate(rows)),
@@ -120,15 +139,23 @@ def test_a_question_of_several_rows_is_one_draw_of_signs():
 
 
 def test_the_hardest_fixed_choice_decides():
-    data, _ = draw(effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0))
+    data, _ = draw(
+        effect=0.0, names=("a|x", "b|y"), operators=(-1.0, -0.5, -1.0, -1.2, 0.0)
+    )
     gave = data.values.max(axis=1)
     (mean, error, _), choice = beats_every(data, gave, [data.problem])
     assert choice == [4, 4]  # of the largest mean rate
     gap = gave - data.values[:, 4]
-    assert mean == pytest.approx(gap.mean()) and error == pytest.approx(gap.std(ddof=1) / np.sqrt(len(gap)), rel=0.01)
+    assert mean == pytest.approx(gap.mean()) and error == pytest.approx(
+        gap.std(ddof=1) / np.sqrt(len(gap)), rel=0.01
+    )
     # As the best fixed operator itself, nothing is beaten.
     own = judge(data, data.values[:, 4], data.values[:, 4], 5)
-    assert "p" not in own and own["interval"]["low"] is None and (own["every"] is None or own["every"]["p"] >= 0.5)
+    assert (
+        "p" not in own
+        and own["interval"]["low"] is None
+        and (own["every"] is None or own["every"]["p"] >= 0.5)
+    )
 
 
 def test_variances_are_clustered_by_question_and_by_run():
@@ -136,20 +163,35 @@ def test_variances_are_clustered_by_question_and_by_run():
     questions, runs = np.repeat(np.arange(40), 18), np.tile(np.arange(18), 40)
     errors, naive = [], []
     for _ in range(200):
-        values = rng.normal(size=40)[questions] + rng.normal(size=18)[runs] + rng.normal(size=720)
+        values = (
+            rng.normal(size=40)[questions]
+            + rng.normal(size=18)[runs]
+            + rng.normal(size=720)
+        )
         mean, error, degrees = clustered_mean(values, np.ones(720), [questions, runs])
         errors.append((mean / error) ** 2)
-        naive.append((mean / clustered_mean(values, np.ones(720), [np.arange(720)])[1]) ** 2)
+        naive.append(
+            (mean / clustered_mean(values, np.ones(720), [np.arange(720)])[1]) ** 2
+        )
     assert degrees == 17 and 0.7 < np.mean(errors) < 1.6 and np.mean(naive) > 10
     assert clustered_mean(np.full(720, 0.5), np.ones(720), [questions])[1] == 0.0
 
 
 def test_runs_are_a_unit_only_where_cells_mix_them():
-    one, other = (draw(problems=20, names=(name,))[1][0].profiles for name in ("a|x", "b|x"))
+    one, other = (
+        draw(problems=20, names=(name,))[1][0].profiles for name in ("a|x", "b|x")
+    )
     assert len(set(training_runs(routing_data(one, other, routing=QUICK)))) == 1
-    told = [dataclasses.replace(p, extras=p.extras | {"model": ("m", "n") * 10}) for p in (one, other)]
-    assert len(set(training_runs(routing_data(told[0], routing=QUICK)))) == 2  # one cell of two models
-    named = [dataclasses.replace(p, extras=p.extras | {"run": ("r", "s") * 10}) for p in (one, other)]
+    told = [
+        dataclasses.replace(p, extras=p.extras | {"model": ("m", "n") * 10})
+        for p in (one, other)
+    ]
+    # one cell of two models
+    assert len(set(training_runs(routing_data(told[0], routing=QUICK)))) == 2
+    named = [
+        dataclasses.replace(p, extras=p.extras | {"run": ("r", "s") * 10})
+        for p in (one, other)
+    ]
     assert len(set(training_runs(routing_data(*named, routing=QUICK)))) == 2
 
 
@@ -162,9 +204,14 @@ def test_false_positives_and_power_of_a_certified_lift_in_short():
 
     def certified(name: str, tables: int, effect: float) -> float:
         landscape = dataclasses.replace(study.LIFTS[name][0], effect=effect)
-        return np.mean([study.one_lift(landscape, seed)["certified"] for seed in range(5000, 5000 + tables)])
+        return np.mean(
+            [
+                study.one_lift(landscape, seed)["certified"]
+                for seed in range(5000, 5000 + tables)
+            ]
+        )
 
-    # Of 50 at a level of 5 %, 7 or more are seen one time in eighty.
+    # At a level of 5 %, 7 or more of 50 are seen one time in eighty.
     assert certified("no lift", 50, 0.0) < 7 / 50
     assert certified("told but no lift: another is as good", 50, 1.0) < 7 / 50
     assert certified("faint features, a reader's lift of 6", 30, 2.549) > 0.25

@@ -1,4 +1,6 @@
-"""Profile tables: what is read, what is refused, and the attempts behind a printed rate."""
+"""Profile tables: what is read, what is refused, and the attempts that a printed rate
+stands for.
+"""
 
 import dataclasses
 import os
@@ -20,14 +22,18 @@ from fr.routing.power import measure_power
 from fr.routing.split_half import halve, halves_view
 
 QUICK = RoutingConfig(splits=2)
-HEADER = "cell,problem_id,n_failed_rollouts,spread,concentration,logit_dispersion," + ",".join(OPERATORS)
+HEADER = (
+    "cell,problem_id,n_failed_rollouts,spread,concentration,logit_dispersion,"
+    + ",".join(OPERATORS)
+)
 
 
 def same(a, b) -> bool:
     """Field by field, NaN equal to NaN."""
     pairs = ((getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
     return all(
-        np.array_equal(x, y, equal_nan=True) if isinstance(x, np.ndarray) else x == y for x, y in pairs
+        np.array_equal(x, y, equal_nan=True) if isinstance(x, np.ndarray) else x == y
+        for x, y in pairs
     )
 
 
@@ -37,7 +43,10 @@ def write(path, *rows, header=HEADER):
 
 
 def test_what_is_written_reads_back_exactly(tmp_path):
-    cells = [make(problems=7, cell="a|x", retry_cost=12.5), make(problems=5, attempts=3, seed=1, cell="b|x")]
+    cells = [
+        make(problems=7, cell="a|x", retry_cost=12.5),
+        make(problems=5, attempts=3, seed=1, cell="b|x"),
+    ]
     write_profiles(tmp_path / "p.csv", cells)
     first, second = read_profiles(tmp_path / "p.csv")
     assert same(first, cells[0])
@@ -47,16 +56,24 @@ def test_what_is_written_reads_back_exactly(tmp_path):
 
 
 def test_operators_are_left_out_by_name(tmp_path):
-    cells = [make(problems=7, cell="a|x"), make(problems=5, operators=("retry", "local_temp"), cell="b|x")]
+    cells = [
+        make(problems=7, cell="a|x"),
+        make(problems=5, operators=("retry", "local_temp"), cell="b|x"),
+    ]
     write_profiles(tmp_path / "p.csv", cells)
-    less, same_as_before = read_cells([tmp_path / "p.csv"], ["dense_steer", "sparse_steer"])
+    less, same_as_before = read_cells(
+        [tmp_path / "p.csv"], ["dense_steer", "sparse_steer"]
+    )
     kept = ("retry", "sparse_steer_random", "local_temp")
     assert less.operators == kept and same(same_as_before, cells[1])
     for name in kept:
         at, was = less.operators.index(name), cells[0].operators.index(name)
         np.testing.assert_array_equal(less.rates[:, at], cells[0].rates[:, was])
         np.testing.assert_array_equal(less.attempts[:, at], cells[0].attempts[:, was])
-    for name, said in {"retry": "there are", "dense_ster": "did you mean 'dense_steer'"}.items():
+    for name, said in {
+        "retry": "there are",
+        "dense_ster": "did you mean 'dense_steer'",
+    }.items():
         with pytest.raises(UserError, match=f"'{name}' cannot be left out; {said}"):
             read_cells([tmp_path / "p.csv"], [name])
 
@@ -73,7 +90,10 @@ def test_a_cell_without_ancestor_has_fewer_operators_and_features(tmp_path):
 def test_an_operator_of_our_own_is_known_by_its_attempts(tmp_path):
     cell = make(problems=4, operators=(*OPERATORS, "dense_sampled"))
     write_profiles(tmp_path / "p.csv", [cell])
-    assert read_profiles(tmp_path / "p.csv")[0].operators == (*OPERATORS, "dense_sampled")
+    assert read_profiles(tmp_path / "p.csv")[0].operators == (
+        *OPERATORS,
+        "dense_sampled",
+    )
 
 
 def test_problems_without_failure_are_left_out_and_counted(tmp_path):
@@ -93,13 +113,21 @@ GOOD = "c,p1,3,.1,.2,.3,0,0,0,0,0"
         ([], HEADER, "no rows"),
         ([GOOD], HEADER.replace(",spread", ""), "'spread' is missing"),
         ([GOOD], HEADER.replace(",dense_steer", ""), "'dense_steer' is missing"),
-        ([GOOD], HEADER.replace("sparse_steer,", "retry,"), "'sparse_steer' is missing"),
+        (
+            [GOOD],
+            HEADER.replace("sparse_steer,", "retry,"),
+            "'sparse_steer' is missing",
+        ),
         ([GOOD + ",1"], HEADER + ",cell", "'cell' appears twice"),
         (["c,p1,3,high,.2,.3,0,0,0,0,0"], HEADER, "'spread': 'high' is not a number"),
         (["c,p1,3,nan,.2,.3,0,0,0,0,0"], HEADER, "'spread': 'nan' is not finite"),
         (["c,p1,3,.1,.2,.3,0,0,0,0,1.5"], HEADER, "dense_steer = 1.5 is not a rate"),
         (["c,p1,2.5,.1,.2,.3,0,0,0,0,1"], HEADER, "'2.5' is not a count"),
-        ([GOOD, "c,p2,3,,.2,.3,0,0,0,0,0"], HEADER, "line 3, column 'spread': '' is not a number"),
+        (
+            [GOOD, "c,p2,3,,.2,.3,0,0,0,0,0"],
+            HEADER,
+            "line 3, column 'spread': '' is not a number",
+        ),
         ([GOOD, GOOD], HEADER, "'p1' appears twice"),
         (["c,p1,3,.1,.2,.3,0,0,0,0"], HEADER, "has not the 11 fields"),
         (["c,p1,3,.1,.2,.3,,0,0,0,0"], HEADER, "needs rates of 'retry'"),
@@ -113,11 +141,17 @@ GOOD = "c,p1,3,.1,.2,.3,0,0,0,0,0"
         ),
     ],
 )
-def test_bad_tables_are_refused_in_one_line_that_names_file_and_fault(tmp_path, rows, header, told):
+def test_bad_tables_are_refused_in_one_line_that_names_file_and_fault(
+    tmp_path, rows, header, told
+):
     path = write(tmp_path / "bad.csv", *rows, header=header)
     with pytest.raises(UserError) as refusal:
         read_profiles(path)
-    assert told in str(refusal.value) and "bad.csv" in str(refusal.value) and "\n" not in str(refusal.value)
+    assert (
+        told in str(refusal.value)
+        and "bad.csv" in str(refusal.value)
+        and "\n" not in str(refusal.value)
+    )
 
 
 def test_missing_empty_and_repeated_files_are_refused(tmp_path):
@@ -139,7 +173,8 @@ def test_attempts_are_recovered_from_printed_rates():
         attempts=None,
         n_failed=np.array([9]),
     )
-    # 4/9 fits the usual count; 1/4 and 1/15 take the smallest that fits; 0.123457 fits none up to 50.
+    # 4/9 fits the usual count, 1/4 and 1/15 take the smallest that fits, and 0.123457
+    # fits none up to 50.
     assert profiles.tried.tolist() == [[9, 4, 15, 0]]
 
 
@@ -147,10 +182,16 @@ def test_halves_are_disjoint_and_keep_every_success():
     profiles = make(problems=30, attempts=9)
     correct = profiles.successes
     fixed = np.array([False, False, False, False, True])
-    one, other = halve(correct, profiles.attempts, fixed, splits=50, rng=np.random.default_rng(0))
+    one, other = halve(
+        correct, profiles.attempts, fixed, splits=50, rng=np.random.default_rng(0)
+    )
     here, there = np.round(one * 4), np.round(other * 5)
-    assert np.array_equal((here + there)[..., :4], np.broadcast_to(correct[:, :4], (50, 30, 4)))
-    assert np.array_equal(one[..., 4], other[..., 4]) and np.array_equal(one[0, :, 4], profiles.rates[:, 4])
+    assert np.array_equal(
+        (here + there)[..., :4], np.broadcast_to(correct[:, :4], (50, 30, 4))
+    )
+    assert np.array_equal(one[..., 4], other[..., 4]) and np.array_equal(
+        one[0, :, 4], profiles.rates[:, 4]
+    )
     # Hypergeometric, not binomial: the mean of the first half is 4/9 of the successes.
     assert np.abs(here[..., :4].mean(axis=0) - correct[:, :4] * 4 / 9).max() < 0.6
 
@@ -161,18 +202,24 @@ def test_a_deterministic_operator_is_known_by_what_the_table_says_or_by_its_sing
     fixed = lambda table: halves_view(table, QUICK, np.random.default_rng(0)).fixed
     assert profiles.repeats_itself.tolist() == [False] * 3 and fixed(profiles) == ()
     said = dataclasses.replace(profiles, deterministic=("greedy",))
-    assert said.repeats_itself.tolist() == [False, False, True] and fixed(said) == ("greedy",)
+    assert said.repeats_itself.tolist() == [False, False, True] and fixed(said) == (
+        "greedy",
+    )
     rates[:, 2], attempts[:, 2] = rates[:, 2] > 0.3, 1
     once = dataclasses.replace(profiles, rates=rates, attempts=attempts)
     assert once.repeats_itself.tolist() == [False, False, True]
-    # One attempt of everything says that little was tried, not that every attempt would be the same.
-    every = dataclasses.replace(profiles, rates=(rates > 0.3) * 1.0, attempts=np.ones_like(attempts))
+    # One attempt of everything says that little was tried, not that every attempt would
+    # be the same.
+    every = dataclasses.replace(
+        profiles, rates=(rates > 0.3) * 1.0, attempts=np.ones_like(attempts)
+    )
     assert not every.repeats_itself.any() and fixed(every) == every.operators
 
 
 def test_what_is_deterministic_is_kept_on_disk_and_known_of_released_files(tmp_path):
     profiles = dataclasses.replace(
-        make(problems=6, operators=("retry", "hot", "greedy")), deterministic=("greedy",)
+        make(problems=6, operators=("retry", "hot", "greedy")),
+        deterministic=("greedy",),
     )
     write_profiles(tmp_path / "p.csv", [profiles, make(problems=3, cell="other|task")])
     read = read_profiles(tmp_path / "p.csv")
@@ -193,11 +240,16 @@ def test_a_deterministic_operator_is_no_draw_of_the_model_and_its_headroom_stand
     # What it solved is known: a perfect router has at least these problems.
     assert (found.oracle[rates[:, 2] == 1] == 1).all() and (found.drawn < 1).all()
     headroom = found.record["headroom"]
-    assert found.record["deterministic"] == ["greedy"] and headroom["of_deterministic"]["low"] > 10
+    assert (
+        found.record["deterministic"] == ["greedy"]
+        and headroom["of_deterministic"]["low"] > 10
+    )
     assert headroom["without_deterministic"]["value"] < 3
 
 
-@pytest.mark.parametrize("name", ["a\rb", "a\r\nb", "a\nb", 'a"b,c', " a ", "\u2028", "\x00", "", "'"])
+@pytest.mark.parametrize(
+    "name", ["a\rb", "a\r\nb", "a\nb", 'a"b,c', " a ", "\u2028", "\x00", "", "'"]
+)
 def test_any_name_of_a_problem_reads_back(tmp_path, name):
     cell = dataclasses.replace(_table(), problems=(name, "other"))
     write_profiles(tmp_path / "p.csv", [cell])
@@ -216,4 +268,6 @@ def _table():
     rates = np.array([[0.5, 0.25], [0.0, 1.0]])
     features = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     attempts = np.full((2, 2), 4)
-    return Profiles("m|t", ("a", "b"), np.array([3, 3]), features, ("retry", "hot"), rates, attempts)
+    return Profiles(
+        "m|t", ("a", "b"), np.array([3, 3]), features, ("retry", "hot"), rates, attempts
+    )

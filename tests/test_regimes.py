@@ -1,4 +1,4 @@
-"""Regimes: planted ones are found and stable, and what has none is said to have none."""
+"""Planted regimes are found and stable, and tables without regimes get none."""
 
 import dataclasses
 
@@ -22,7 +22,9 @@ LONG = np.array([[1, 0.8, 0.5], [0.8, 1, 0.5], [0.5, 0.5, 1]])
 
 
 def planted(kind: str, problems=120, seed=0) -> tuple[np.ndarray, np.ndarray]:
-    """Standard scores and the true kind of each problem: three far apart, one long cloud, or a round one."""
+    """Standard scores and the true kind of each problem: three far apart, one long
+    cloud, or a round one.
+    """
     rng = np.random.default_rng(seed)
     truth = (
         rng.permutation(np.arange(problems) % 3)
@@ -112,7 +114,9 @@ def test_an_unknown_algorithm_is_refused():
 
 
 def cell(kind="three", problems=60, **changes):
-    """A cell whose features have planted regimes, of which the first is always rescued by retry."""
+    """A cell whose features have planted regimes, of which the first is always rescued
+    by retry.
+    """
     features, truth = planted(kind, problems)
     rates = np.zeros((problems, 2))
     rates[truth == 0, 0] = 1
@@ -156,7 +160,9 @@ def test_a_cell_that_cannot_be_clustered_says_why():
     features = lonely.features.copy()
     features[:, 0], features[:, 1] = np.nan, 0.1
     lonely = dataclasses.replace(lonely, features=features)
-    text = " ".join(render("clusters", describe_clusters([few, lonely], CONFIG)).split())
+    text = " ".join(
+        render("clusters", describe_clusters([few, lonely], CONFIG)).split()
+    )
     assert (
         "model|task: n/a (needs 20 failed problems" in text
         and "lonely: n/a (needs two features" in text
@@ -164,7 +170,10 @@ def test_a_cell_that_cannot_be_clustered_says_why():
 
 
 def test_p_is_adjusted_over_cells_and_algorithms_and_nothing_else_depends_on_cells():
-    profiles, config = cell("long")[0], dataclasses.replace(CONFIG, clusters=QUICK_NULLS)
+    profiles, config = (
+        cell("long")[0],
+        dataclasses.replace(CONFIG, clusters=QUICK_NULLS),
+    )
     (alone,) = describe_clusters([profiles], config)
     both = describe_clusters([profiles, cell("round", cell="other|task")[0]], config)
     for algorithm in ALGORITHMS:

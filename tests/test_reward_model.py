@@ -1,4 +1,6 @@
-"""A reward model on pairs by confidence: it is trained, kept, asked by GRPO, and refused where it does not fit."""
+"""A reward model on pairs by confidence: it is trained, kept, asked by GRPO, and
+refused where it does not fit.
+"""
 
 import dataclasses
 import functools

@@ -1,4 +1,6 @@
-"""Mixes of reward terms: normalisation, placement, what is logged, what is refused, and terms from a file."""
+"""Mixes of reward terms: normalisation, placement, what is logged, what is refused, and
+terms from a file.
+"""
 
 import dataclasses
 
@@ -17,12 +19,12 @@ ONE = {"terms": (("x", 1.0),)}
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
-    """What a test files is gone after it."""
+    """Terms that a test registers are gone after it."""
     monkeypatch.setattr(TERMS, "_entries", dict(TERMS._entries))
 
 
 def read(of=None, **config):
-    """What a mix makes of a batch."""
+    """A mix's rewards of a batch."""
     return RewardMix(RewardsConfig(**config)).read(of or batch())
 
 
@@ -32,7 +34,9 @@ def constant(name, values, **declared):
 
 
 def refused(*words, of=None, **config):
-    """Asserts that a mix or a batch is refused with one line that has all of these words."""
+    """Asserts that a mix or a batch is refused with one line that has all of these
+    words.
+    """
     with pytest.raises(UserError) as error:
         read(of, **config)
     assert "\n" not in str(error.value) and all(
@@ -106,7 +110,8 @@ def test_seven_against_one():
     for given in (values, 1e6 + values, 5 * values):
         got = standardise(given, np.ones(8, bool), 8)
         np.testing.assert_allclose(got, [1 / np.sqrt(7)] * 7 + [-np.sqrt(7)], rtol=1e-6)
-    # What is almost the same is not stretched: by the plain quotient it would look like the above.
+    # What is almost the same is not stretched: by the plain quotient it would look like
+    # the above.
     assert np.abs(standardise(1e-5 * values, np.ones(8, bool), 8)).max() < 0.01
 
 
@@ -140,7 +145,7 @@ def test_normalisation_of_tokens_counts_sampled_ones():
 @pytest.mark.parametrize("grades, confidence, flat, confidence_only", [
     ((RIGHT,) * 8, [0.5] * 8, 1.0, 0.0),
     ((WRONG,) * 8, [0.5, 0.4] * 4, 0.0, 1.0),
-    ((WRONG,) * 8, [0.5, 0.5 + 1e-5] * 4, 1.0, 0.0),  # numerical noise is no difference
+    ((WRONG,) * 8, [0.5, 0.5 + 1e-5] * 4, 1.0, 0.0),  # numerical noise does not count
     ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5, 0.4] * 4, 0.0, 0.5),
     ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5] * 8, 0.5, 0.0),
 ])  # fmt: skip
@@ -266,7 +271,7 @@ def test_a_term_may_be_centred_where_it_is_placed():
 
 
 def at(row, found):
-    """Zeros, but for one row."""
+    """Zeros, except in one row."""
     return [found if i == row else 0.0 for i in range(ROWS)]
 
 

@@ -19,8 +19,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def run(*flags, code="scripts/route.py"):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *([code] if code.endswith(".py") else ["-c", code]), *flags]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    command = [
+        sys.executable,
+        *([code] if code.endswith(".py") else ["-c", code]),
+        *flags,
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +38,38 @@ def profiles(tmp_path_factory):
     return path
 
 
-# As few fits as show that every part is there; the settings' own values are minutes of a busy machine.
+# As few fits as show that every part is there; the settings' own values are minutes of
+# a busy machine.
 SHORT = RoutingConfig(
-    bootstrap=100, splits=10, folds=2, inner_folds=2, seeds=1, steps=20, penalties=(0.01,), nulls=19, splittings=1
+    bootstrap=100,
+    splits=10,
+    folds=2,
+    inner_folds=2,
+    seeds=1,
+    steps=20,
+    penalties=(0.01,),
+    nulls=19,
+    splittings=1,
 )
 
 
 def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     (tmp_path / "profiles.csv").write_bytes(profiles.read_bytes())
     config = tmp_path.parent / "short.py"
-    changed = "".join(f"    c.routing.{f} = {getattr(SHORT, f)!r}\n" for f in vars(SHORT))
+    changed = "".join(
+        f"    c.routing.{f} = {getattr(SHORT, f)!r}\n" for f in vars(SHORT)
+    )
     config.write_text(
-        f"from fr.config import default\n\ndef get_config():\n    c = default()\n{changed}    return c\n"
+        "from fr.config import default\n\ndef get_config():\n    c = "
+        f"default()\n{changed}    return c\n"
     )
     result = run(f"--config={config}", f"--workdir={tmp_path}")
     assert result.returncode == 0, result.stderr
-    assert "model|task" in result.stdout and "split halves" in result.stdout and "Holm p" in result.stdout
+    assert (
+        "model|task" in result.stdout
+        and "split halves" in result.stdout
+        and "Holm p" in result.stdout
+    )
     text = (tmp_path / "routing.json").read_text()
     found = json.loads(text, parse_constant=pytest.fail)
     cells = found["cells"]
@@ -56,16 +78,24 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     assert "without sparse_steer, sparse_steer_random, dense_steer" in result.stdout
     assert not rows_of(found["rows"], cell="lonely", policy="always_dense_steer")
     assert cells[0]["cost"] is None
-    ruled = rows_of(found["curves"], cell="lonely", policy="rule_z_population", reference=None)
+    ruled = rows_of(
+        found["curves"], cell="lonely", policy="rule_z_population", reference=None
+    )
     assert ruled[0]["diagnosis"] == "paid" and ruled[0]["interval"]["value"] == 0
     names = sorted(
         path.name
         for path in tmp_path.rglob("*")
         if path.is_file() and not {"router", "schedule"} & {*path.parts}
     )
-    plots = [f"{kind}_{cell}.png" for kind in ("landscape", "rescue") for cell in ("lonely", "model_task")]
+    plots = [
+        f"{kind}_{cell}.png"
+        for kind in ("landscape", "rescue")
+        for cell in ("lonely", "model_task")
+    ]
     plots.append("cost_lonely.png")
-    assert names == sorted([*plots, "declaration.json", "profiles.csv", "report.html", "routing.json"])
+    assert names == sorted(
+        [*plots, "declaration.json", "profiles.csv", "report.html", "routing.json"]
+    )
     assert result.stdout.index("Power: lift") < result.stdout.index("── Data")
     assert "learned router" in result.stdout and "leave one family out" in result.stdout
     assert LearnedRouter.restore(tmp_path / "router").operators == OPERATORS
@@ -92,7 +122,11 @@ def test_bad_input_is_one_line_code_2_and_no_files(text, told, tmp_path):
         bad.write_text(text)
     result = run(f"--profiles={bad}", f"--workdir={out}")
     assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr.count("\n") == 1 and "bad.csv" in result.stderr and told in result.stderr
+    assert (
+        result.stderr.count("\n") == 1
+        and "bad.csv" in result.stderr
+        and told in result.stderr
+    )
     assert not out.exists()
 
 
@@ -103,11 +137,16 @@ def test_without_workdir_it_says_so():
 
 def test_without_learned_routers_nothing_waits_for_jax(profiles, tmp_path):
     code = (
-        "import sys; from fr.config import Config; from fr.pipeline.route import route; "
-        f"route([{str(profiles)!r}], Config(), {str(tmp_path)!r}); sys.exit('jax' in sys.modules)"
+        "import sys; from fr.config import Config; from fr.pipeline.route import "
+        "route; "
+        f"route([{str(profiles)!r}], Config(), {str(tmp_path)!r}); sys.exit('jax' in "
+        "sys.modules)"
     )
     assert run(code=code).returncode == 0
-    assert run(f"--profiles={profiles}", "--nolearned", f"--workdir={tmp_path}").returncode == 0
+    assert (
+        run(f"--profiles={profiles}", "--nolearned", f"--workdir={tmp_path}").returncode
+        == 0
+    )
     assert not (tmp_path / "router").exists()
 
 
@@ -116,12 +155,32 @@ def test_every_comparison_is_a_row(profiles, tmp_path):
     rates = [row for row in summary["rows"] if "reference" not in row]
     comparisons = [row for row in summary["rows"] if "reference" in row]
     always = {"protocol", "population", "cell", "policy", "interval", "n"}
-    compared = always | {"reference", "p", "p_holm", "cost", "kept", "folds", "detectable"}
-    rated = always | {"cost", "cost_per_rescue", "route_entropy", "departures", "routes"}
+    compared = always | {
+        "reference",
+        "p",
+        "p_holm",
+        "cost",
+        "kept",
+        "folds",
+        "detectable",
+    }
+    rated = always | {
+        "cost",
+        "cost_per_rescue",
+        "route_entropy",
+        "departures",
+        "routes",
+    }
     assert all(always <= row.keys() <= rated for row in rates)
     assert all(always <= row.keys() <= compared for row in comparisons)
     protocols = {row["protocol"] for row in comparisons}
-    assert protocols == {"source", "split_halves", "kfold", "leave_cell_out", "leave_family_out"}
+    assert protocols == {
+        "source",
+        "split_halves",
+        "kfold",
+        "leave_cell_out",
+        "leave_family_out",
+    }
     for row in comparisons:
         value, low, high = (row["interval"][end] for end in ("value", "low", "high"))
         assert low is None or low <= value + 1e-6 and value <= high + 1e-6
@@ -129,31 +188,56 @@ def test_every_comparison_is_a_row(profiles, tmp_path):
     for row in rates:
         if row["protocol"] in ("source", "split_halves"):
             continue
-        assert row["policy"] == "random_operator" or sum(row["routes"].values()) == row["n"]
+        assert (
+            row["policy"] == "random_operator"
+            or sum(row["routes"].values()) == row["n"]
+        )
         assert row["policy"] != "best_fixed_per_cell" or row["departures"] == 0
         value, cost = row["interval"]["value"], row.get("cost")
         known = cost and value
-        assert not known or row["cost_per_rescue"] == pytest.approx(100 * cost / value, rel=1e-4)
+        assert not known or row["cost_per_rescue"] == pytest.approx(
+            100 * cost / value, rel=1e-4
+        )
     # Reading the failures is charged to those that read them.
-    costs = {row["policy"]: row["cost"] for row in rates if row["cell"] == "lonely" and "cost" in row}
+    costs = {
+        row["policy"]: row["cost"]
+        for row in rates
+        if row["cell"] == "lonely" and "cost" in row
+    }
     assert costs["rule"] == 100 and costs["retry"] == costs["best_fixed_per_cell"] == 50
 
 
 def intervals(value, path="") -> list[str]:
-    """Places where an end of an interval is not spelled as one, anywhere in a JSON value."""
+    """Places where an end of an interval is not spelled as one, anywhere in a JSON
+    value.
+    """
     if isinstance(value, list):
-        return [place for i, v in enumerate(value) for place in intervals(v, f"{path}[{i}]")]
+        return [
+            place for i, v in enumerate(value) for place in intervals(v, f"{path}[{i}]")
+        ]
     if not isinstance(value, dict):
         return []
-    bad = [path] if {"low", "high"} & value.keys() and value.keys() != {"value", "low", "high"} else []
-    return bad + [place for name, v in value.items() for place in intervals(v, f"{path}.{name}")]
+    bad = (
+        [path]
+        if {"low", "high"} & value.keys() and value.keys() != {"value", "low", "high"}
+        else []
+    )
+    return bad + [
+        place for name, v in value.items() for place in intervals(v, f"{path}.{name}")
+    ]
 
 
 def test_an_interval_has_one_spelling(profiles, tmp_path):
-    summary = route([profiles], Config(routing=SHORT), tmp_path, learned=True)["summary"]
+    summary = route([profiles], Config(routing=SHORT), tmp_path, learned=True)[
+        "summary"
+    ]
     assert intervals({"a": [{"low": 1, "high": 2}]}) == [".a[0]"]
     assert intervals({"a": {"value": 1, "low": 1, "high": 2}}) == []
-    mine = {name: table for name, table in summary.items() if name not in ("regimes", "audit")}
+    mine = {
+        name: table
+        for name, table in summary.items()
+        if name not in ("regimes", "audit")
+    }
     assert intervals(mine) == [] and summary["schema"] == 2
 
 
@@ -171,7 +255,10 @@ def test_the_power_is_told_before_anything_is_judged(profiles, tmp_path):
             raise RuntimeError
 
         route([profiles], Config(), tmp_path, announce=announce)
-    assert "not declared beforehand" in told[0] and not (tmp_path / "routing.json").exists()
+    assert (
+        "not declared beforehand" in told[0]
+        and not (tmp_path / "routing.json").exists()
+    )
 
 
 def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path):
@@ -179,6 +266,10 @@ def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path):
     costs = {f"{name}_cost": 50.0 for name in ("retry", "hot", "diagnosis")}
     write_profiles(path, [make(problems=30, operators=("retry", "hot"), **costs)])
     result = route([path], Config(routing=SHORT), tmp_path)
-    assert "the rule has no line and retries every failure" in " ".join(" ".join(result["tables"]).split())
-    policies = {row["policy"] for row in rows_of(result["summary"]["rows"], protocol="kfold")}
+    assert "the rule has no line and retries every failure" in " ".join(
+        " ".join(result["tables"]).split()
+    )
+    policies = {
+        row["policy"] for row in rows_of(result["summary"]["rows"], protocol="kfold")
+    }
     assert "rule" not in policies and "best_fixed_per_cell" in policies

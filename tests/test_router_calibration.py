@@ -32,7 +32,9 @@ def judge(expected, rates, choice=None, fixed=0, main=True, frozen=False):
 
 
 def drawn(seed=0, boast=1.0):
-    """True rates that a router knows, and outcomes; its own logits are `boast` times as far from 0."""
+    """True rates that a router knows, and outcomes; its own logits are `boast` times as
+    far from 0.
+    """
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(PROBLEMS, 2))
     rates = rng.binomial(ATTEMPTS, 1 / (1 + np.exp(-logits))) / ATTEMPTS
@@ -55,7 +57,9 @@ def test_the_error_is_that_of_diagnosis_and_a_boast_is_seen():
     # Every attempt for itself, as calibration of answers has it.
     said = np.repeat(expected[:, 0], ATTEMPTS)
     right = np.arange(ATTEMPTS)[None] < np.round(ATTEMPTS * rates[:, :1])
-    assert row["ece"]["value"] == pytest.approx(100 * ece(said, right.ravel()), abs=1e-5)
+    assert row["ece"]["value"] == pytest.approx(
+        100 * ece(said, right.ravel()), abs=1e-5
+    )
     assert row["slope"]["high"] < 0.7 and row["ece"]["low"] > 2 * row["ece_noise"]
     assert row["expected"] == pytest.approx(100 * expected[:, 0].mean(), abs=1e-5)
     assert sum(found["n"] for found in row["bins"]) == row["n"] == PROBLEMS
@@ -67,9 +71,15 @@ def test_departures_are_counted_by_what_they_promised_and_gained():
     choice = np.arange(PROBLEMS) % 4 // 3
     row = judge(expected, rates, choice)[0]
     departs = row["departures"]
-    assert departs["n"] == PROBLEMS // 4 and departs["expected_lift"] == pytest.approx(20)
+    assert departs["n"] == PROBLEMS // 4 and departs["expected_lift"] == pytest.approx(
+        20
+    )
     assert departs["observed_lift"]["value"] == 10
-    assert judge(expected, rates)[0]["departures"] == {"n": 0, "expected_lift": None, "observed_lift": None}
+    assert judge(expected, rates)[0]["departures"] == {
+        "n": 0,
+        "expected_lift": None,
+        "observed_lift": None,
+    }
     # All is expected to go alike: no line can be drawn.
     assert judge(expected, rates)[0]["slope"]["value"] is None
 
@@ -80,7 +90,8 @@ def test_a_stop_promises_nothing_and_a_place_without_an_answer_has_no_row():
     assert [row["n"] for row in judge(expected, rates, stops)] == [PROBLEMS - 100] * 2
     assert judge(expected, rates, np.full(PROBLEMS, 2)) == []
     assert judge(expected, rates, np.where(stops, -1, 0)) == []
-    # Variants of a router have no rows; a frozen one has them beside those of its protocol.
+    # Variants of a router have no rows; a frozen one has them beside its protocol's
+    # rows.
     assert judge(expected, rates, main=False) == []
     rows = judge(expected, rates, frozen=True)
     assert [row["protocol"] for row in rows] == [TRANSFER] * 2
@@ -88,15 +99,29 @@ def test_a_stop_promises_nothing_and_a_place_without_an_answer_has_no_row():
 
 def test_out_of_fold_a_router_expects_no_more_than_comes():
     quick = RoutingConfig(
-        bootstrap=300, folds=3, inner_folds=3, steps=60, seeds=1, penalties=(0.002,), splits=2
+        bootstrap=300,
+        folds=3,
+        inner_folds=3,
+        steps=60,
+        seeds=1,
+        penalties=(0.002,),
+        splits=2,
     )
-    found = simulate(Landscape(problems=300, effect=2.0, blur=0.3), np.random.default_rng(0))
+    found = simulate(
+        Landscape(problems=300, effect=2.0, blur=0.3), np.random.default_rng(0)
+    )
     data = routing_data(found.profiles, routing=quick)
     policies = [*learned_policies(fit_learned)[:1], *baselines()]
-    choices = choose_out_of_fold(policies, data, data.folds("kfold"), np.random.default_rng(0))
+    choices = choose_out_of_fold(
+        policies, data, data.folds("kfold"), np.random.default_rng(0)
+    )
     rows = calibrate_routers(data, [Judged("kfold", choices)], 10)
     row = next(r for r in rows if r["cell"] == EVERYWHERE)
-    # A linear router of three features says less than the largest of them does, and expects too little.
+    # A linear router of three features says less than the largest of them does, and
+    # expects too little.
     assert 0.5 < row["slope"]["value"] < 1.5 and 0 < row["gap"]["value"] < 10
     departs = row["departures"]
-    assert departs["n"] > 100 and 5 < departs["expected_lift"] < departs["observed_lift"]["low"]
+    assert (
+        departs["n"] > 100
+        and 5 < departs["expected_lift"] < departs["observed_lift"]["low"]
+    )

@@ -1,4 +1,6 @@
-"""Orders of operators: what they solve by hand, that a router's choice of one is worth what it tells, and no more."""
+"""Orders of operators: what they solve by hand, that a router's choice of one is worth
+what it tells, and no more.
+"""
 
 import dataclasses
 import json
@@ -38,7 +40,12 @@ COSTS = {"schedule": "diagnosis", "schedule_free": "rollouts"}
 
 
 def table(
-    rates, prices, operators=("retry", "hot", "wait"), cell="m|t", tried=TRIED, reading=0.0
+    rates,
+    prices,
+    operators=("retry", "hot", "wait"),
+    cell="m|t",
+    tried=TRIED,
+    reading=0.0,
 ) -> Profiles:
     """A cell of rescue rates; `prices` of an attempt, and what the diagnosis takes."""
     rates = np.asarray(rates, float)
@@ -56,12 +63,18 @@ def table(
     )
 
 
-def drawn(count: int, seed: int, cell="m|t", reading=0.0) -> tuple[Profiles, np.ndarray]:
-    """Half of the problems can be retried, half of them need `wait`; and which they are."""
+def drawn(
+    count: int, seed: int, cell="m|t", reading=0.0
+) -> tuple[Profiles, np.ndarray]:
+    """Half of the problems can be retried, half of them need `wait`; and which they
+    are.
+    """
     draw = np.random.default_rng(seed)
     kind = draw.integers(0, 2, count)
     chances = np.array([[0.4, 0.1, 0.05], [0.05, 0.1, 0.4]])[kind]
-    return table(draw.binomial(TRIED, chances) / TRIED, (10, 10, 10), cell=cell, reading=reading), kind
+    return table(
+        draw.binomial(TRIED, chances) / TRIED, (10, 10, 10), cell=cell, reading=reading
+    ), kind
 
 
 def data_of(*cells, seed=0):
@@ -82,11 +95,16 @@ def points(rows, policy, reference=None) -> list[dict]:
 
 
 def budgets_of(rows) -> list[float]:
-    return [row["budget"] for row in rows_of(rows, axis="forward", policy=ONE_ORDER, reference=None)]
+    return [
+        row["budget"]
+        for row in rows_of(rows, axis="forward", policy=ONE_ORDER, reference=None)
+    ]
 
 
 def test_attempts_of_an_order_by_hand():
-    found = outcomes_of(data_of(table([[0.25, 0.5, 0.0], [1.0, 0.0, 0.1]], (10, 20, 30), tried=20)))
+    found = outcomes_of(
+        data_of(table([[0.25, 0.5, 0.0], [1.0, 0.0, 0.1]], (10, 20, 30), tried=20))
+    )
     solved = lambda order, budget: found.solved(order, np.full((2, 1), budget))[:, 0]
     # 10 + 10 + 20 positions of 45: two retries and one hot attempt, of 20 recorded.
     fails = math.comb(15, 2) / math.comb(20, 2) * 10 / 20
@@ -98,15 +116,23 @@ def test_attempts_of_an_order_by_hand():
 
 
 def test_the_next_attempt_is_the_one_that_solves_most_a_position():
-    # One problem in four is solved by any retry, the others by any hot attempt, which costs twice as much.
+    # One problem in four is solved by any retry, the others by any hot attempt, which
+    # costs twice as much.
     rates = np.array([[1.0, 0.0, 0.0]] + [[0.0, 1.0, 0.0]] * 3)
-    order = lambda prices: greedy(outcomes_of(data_of(table(rates, prices))), np.ones(4, bool))
-    assert order((10, 20, 10)) == (1, 0)  # 3 in 20 before 1 in 10, and then nothing is left
+    order = lambda prices: greedy(
+        outcomes_of(data_of(table(rates, prices))), np.ones(4, bool)
+    )
+    # 3 in 20 before 1 in 10, and then nothing is left
+    assert order((10, 20, 10)) == (1, 0)
     assert order((10, 40, 10)) == (0, 1)
 
 
 def test_a_deterministic_operator_has_one_place_and_an_absent_one_none():
-    whole = table([[0.1, 1.0, 0.2], [0.1, 0.0, 0.2]] * 15, (10, 10, 10), ("retry", "dense_steer", "hot"))
+    whole = table(
+        [[0.1, 1.0, 0.2], [0.1, 0.0, 0.2]] * 15,
+        (10, 10, 10),
+        ("retry", "dense_steer", "hot"),
+    )
     partial = table([[0.2, 0.3]] * 30, (10, 10), ("retry", "hot"), cell="m|other")
     data = data_of(whole, partial)
     found = outcomes_of(data)
@@ -124,15 +150,23 @@ def test_few_problems_have_no_order_of_their_own():
     learned = learn_orders(data, outcomes_of(data), np.ones(100, bool), choice)
     orders = named_orders(learned, data.operators)
     assert set(orders) == {ANYWHERE, "t"} and set(orders["t"]) == {ONE_ORDER, "retry"}
-    assert order_for(orders, "t", "wait") == orders["t"][ONE_ORDER] == order_for(orders, "new", "wait")
+    assert (
+        order_for(orders, "t", "wait")
+        == orders["t"][ONE_ORDER]
+        == order_for(orders, "new", "wait")
+    )
 
 
 def test_each_task_has_its_order():
-    """What is known without reading a failure is no merit of a router."""
+    """Knowledge that needs no failure is not a router's merit."""
     rates = np.array([[0.4, 0.1, 0.05], [0.05, 0.1, 0.4]])
     draw = np.random.default_rng(0)
     cells = [
-        table(draw.binomial(TRIED, np.tile(p, (60, 1))) / TRIED, (10, 10, 10), cell=f"m|{name}")
+        table(
+            draw.binomial(TRIED, np.tile(p, (60, 1))) / TRIED,
+            (10, 10, 10),
+            cell=f"m|{name}",
+        )
         for p, name in zip(rates, ("a", "b"))
     ]
     result, rows = judged(cells, {"schedule_free": np.repeat([0, 2], 60)})
@@ -146,7 +180,9 @@ def test_what_is_told_is_gained_at_every_budget_and_lost_by_exchange():
     cell, kind = drawn(300, 0)
     result, rows = judged([cell], {"schedule_free": 2 * kind})
     for reference in (ONE_ORDER, BEST, "permuted"):
-        assert all(gap["low"] > 0 for gap in points(rows, "schedule_free", reference)[:-2])
+        assert all(
+            gap["low"] > 0 for gap in points(rows, "schedule_free", reference)[:-2]
+        )
     orders = result["orders"]["schedule_free"]["t"]
     assert orders["retry"][0] == "retry" and orders["wait"][0] == "wait"
     routing = {"schedules": result, "curves": rows, "policies": []}
@@ -184,16 +220,27 @@ def test_without_costs_there_is_no_curve():
 
 
 def test_a_router_of_orders_sees_what_is_worth_more_in_the_long_run():
-    """Of two operators of one mean rate the one that solves different problems at times is better ten times over."""
+    """One of two operators with equal mean rates is better ten times over: the one that
+    solves different problems at times.
+    """
     draw = np.random.default_rng(0)
     count, kind = 240, draw.integers(0, 2, 240)
-    always, at_times = np.where(draw.random(count) < 0.25, 0.9, 0.0), np.full(count, 0.22)
+    always, at_times = (
+        np.where(draw.random(count) < 0.25, 0.9, 0.0),
+        np.full(count, 0.22),
+    )
     chances = np.column_stack(
-        [np.where(kind, always, 0.25), np.where(kind, at_times, 0.02), np.full(count, 0.02)]
+        [
+            np.where(kind, always, 0.25),
+            np.where(kind, at_times, 0.02),
+            np.full(count, 0.02),
+        ]
     )
     cell = table(draw.binomial(TRIED, chances) / TRIED, (10, 10, 10))
     noisy = kind + draw.normal(0, 0.3, count)
-    cell = dataclasses.replace(cell, extras=cell.extras | {"entropy_mean": tuple(f"{x:.6g}" for x in noisy)})
+    cell = dataclasses.replace(
+        cell, extras=cell.extras | {"entropy_mean": tuple(f"{x:.6g}" for x in noisy)}
+    )
     data = data_of(cell)
     _, rows = judge_schedules(data, all_policies(data))
     for reference in (ONE_ORDER, BEST, "permuted"):
@@ -207,16 +254,35 @@ def test_a_router_of_orders_sees_what_is_worth_more_in_the_long_run():
 def test_stop_solves_nothing():
     cell, _ = drawn(80, 0)
     _, rows = judged([cell], {"schedule_free": np.full(80, 3)})
-    assert points(rows, "schedule_free")[-1]["value"] == 0 and points(rows, ONE_ORDER)[-1]["value"] > 50
+    assert (
+        points(rows, "schedule_free")[-1]["value"] == 0
+        and points(rows, ONE_ORDER)[-1]["value"] > 50
+    )
 
 
 def test_an_order_is_followed_and_ends_in_retries(tmp_path):
-    known = {ANYWHERE: {ONE_ORDER: ["hot", "retry", "hot"]}, "sums": {ONE_ORDER: ["retry"]}}
+    known = {
+        ANYWHERE: {ONE_ORDER: ["hot", "retry", "hot"]},
+        "sums": {ONE_ORDER: ["retry"]},
+    }
     (tmp_path / ORDERS).write_text(json.dumps(known))
-    assert load_router(ONE_ORDER, ("retry",), "m|sums", (), None, tmp_path).choose({}) == "retry"
+    assert (
+        load_router(ONE_ORDER, ("retry",), "m|sums", (), None, tmp_path).choose({})
+        == "retry"
+    )
     router = load_router(ONE_ORDER, ("retry", "hot"), "any", (), None, tmp_path)
-    assert router.choose({}) == "hot" and router.tries() == {"hot", "retry"} and not router.reads
-    assert [router.then("hot", made) for made in range(5)] == ["hot", "retry", "hot", "retry", "retry"]
+    assert (
+        router.choose({}) == "hot"
+        and router.tries() == {"hot", "retry"}
+        and not router.reads
+    )
+    assert [router.then("hot", made) for made in range(5)] == [
+        "hot",
+        "retry",
+        "hot",
+        "retry",
+        "retry",
+    ]
     with pytest.raises(UserError, match="its orders try hot"):
         load_router(ONE_ORDER, ("retry",), "any", (), None, tmp_path)
     with pytest.raises(UserError, match="holds no orders"):

@@ -1,4 +1,6 @@
-"""Signals of failed rollouts: known values on hand-made traces, what must not matter, what a file keeps of them."""
+"""Signals of failed rollouts: known values on hand-made traces, what must not matter,
+what a file keeps of them.
+"""
 
 import dataclasses
 import itertools
@@ -22,19 +24,14 @@ from fr.tasks.countdown_traces import TRACES
 from fr.types import Cost
 
 CONFIG = Config()
-OF_TOKENS = (
-    "deepconf",
-    "self_certainty",
-    "varentropy",
-    "logp",
-    "fork",
-)  # groups of how sure it was of them
+# groups of how sure it was of them
+OF_TOKENS = ("deepconf", "self_certainty", "varentropy", "logp", "fork")
 
 
 def attempt(
     length=10, text="", tokens=None, truncated=False, forced=None, own=None, **stats
 ) -> Attempt:
-    """An attempt of so many tokens; a statistic is a curve, or a number for every token."""
+    """An attempt of some length; a statistic is a curve, or one number for all tokens."""
     tokens = np.arange(length) if tokens is None else np.array(tokens)
     curves = {
         name: np.broadcast_to(np.asarray(value, np.float32), len(tokens))
@@ -151,7 +148,9 @@ def test_repetition_and_thoughts():
 
 
 def test_deepconf_of_windows():
-    """Against sums by hand: 16 tokens a window, the least sure tenth of windows, the last one."""
+    """Against sums by hand: 16 tokens a window, the least sure tenth of windows, the
+    last one.
+    """
     c = np.random.default_rng(2).gamma(2.0, size=60).astype(np.float32)
     windows = np.array([c[i : i + 16].mean(dtype=np.float64) for i in range(45)])
     found = read(attempt(60, top20_confidence=c))
@@ -216,7 +215,7 @@ def test_repetition_of_the_tail_is_not_that_of_the_beginning():
     assert read(attempt(tokens=looped))["tail_repetition"] == 1
     found = read(attempt(tokens=early))
     assert found["tail_repetition"] == 0 and found["repetition"] > 0.4
-    # Of its n-grams by hand: those that end in the last quarter, and occur before.
+    # Its n-grams by hand: all that end in the last quarter, and occur before.
     row, n = np.random.default_rng(4).integers(2, size=64).tolist(), 4
     grams = [tuple(row[i : i + n]) for i in range(61)]
     late = [i for i in range(61) if i + n > 48]
@@ -260,7 +259,7 @@ def test_pushed_tokens_and_the_order_of_rollouts_do_not_matter():
         assert again == first or all(
             again[name] == first[name] or np.isnan(first[name]) for name in first
         ), order
-    # A cue in front that nobody drew, with statistics of its own.
+    # A cue in front that was not drawn, with statistics of its own.
     pushed = [
         dataclasses.replace(
             a,
@@ -319,7 +318,8 @@ def test_a_search_played_on_a_board(text, played):
 
 
 def test_a_board_goes_back_as_many_levels_as_a_trace_says():
-    # Behind `up up` the first level is open again; one `up` would have left 17 and 2 on the board.
+    # After `up up` the first level is open again; one `up` would have left 17 and 2 on
+    # the board.
     text = "10 + 7 = 17 , 17 + 3 = 20 , 20 * 2 = 40 up up 7 - 3 = 4 ,"
     assert [p.legal for p in replay(text, (2, 3, 7, 10), 1)] == [True] * 4
     assert [p.legal for p in replay(text.replace("up up", "no"), (2, 3, 7, 10), 1)] == [
@@ -402,7 +402,8 @@ def test_every_signal_is_a_column_of_its_kind_and_none_of_outside_is_read_by_a_r
     assert {SIGNALS[name].kind for name in SIGNALS} == set(KINDS)
     policies = [*learned_policies(fit=None), *posterior_policies()]
     assert not any("outside" in policy.feature_groups for policy in policies)
-    # A group is read as a whole or not at all, so its name must not be that of a kind that routers read.
+    # A group is read as a whole or not at all, so it must not have the name of a kind
+    # that routers read.
     assert not {column.group for column in (COLUMNS[n] for n in COLUMNS)} & {
         "signal",
         "nuisance",

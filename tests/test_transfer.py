@@ -1,4 +1,6 @@
-"""A head and a rule that were fitted elsewhere: they carry over to the same landscape, and learn nothing of it."""
+"""A head and a rule that were fitted elsewhere: they carry over to the same landscape,
+and learn nothing of it.
+"""
 
 import dataclasses
 import json
@@ -30,7 +32,13 @@ from fr.routing.transfer import (
 NAMES = [name for name, *_ in FROZEN]
 LEARNED = NAMES[:2]
 QUICK = RoutingConfig(
-    bootstrap=400, splits=10, folds=3, inner_folds=3, steps=60, seeds=1, penalties=(0.002, 0.01)
+    bootstrap=400,
+    splits=10,
+    folds=3,
+    inner_folds=3,
+    steps=60,
+    seeds=1,
+    penalties=(0.002, 0.01),
 )
 PLANTED = Landscape(problems=240, attempts=10, effect=2.0, blur=0.3)
 
@@ -95,8 +103,11 @@ def test_where_the_signal_is_turned_round_the_rows_show_the_loss(router):
     rows = judged(turned, router)
     for policy in (*LEARNED, "frozen_rule"):
         assert rows[policy, "permuted"].interval.high < 0
-    # Whoever reads nothing loses nothing.
-    assert rows["frozen_fixed", "retry"] == judged(profiles, router)["frozen_fixed", "retry"]
+    # A policy that reads nothing loses nothing.
+    assert (
+        rows["frozen_fixed", "retry"]
+        == judged(profiles, router)["frozen_fixed", "retry"]
+    )
 
 
 def test_outcomes_of_the_target_are_not_read(router):
@@ -130,14 +141,21 @@ def test_a_new_cell_is_an_average_place():
     # The operators' own rates differ between the cells, so that the place matters.
     other = dataclasses.replace(other, rates=other.rates[:, ::-1])
     both = learned(one, other)
-    statistics, given = both.statistics[ANYWHERE], columns_of(table(2, "new|sums"), both.columns)
+    statistics, given = (
+        both.statistics[ANYWHERE],
+        columns_of(table(2, "new|sums"), both.columns),
+    )
     slope = both.deviation.calibration[-1]
     score = lambda *place: slope * np.array(both._place(*place))
-    assert np.allclose((score("a|sums", None) + score("b|sums", None)) / 2, score("new|sums", "sums"))
+    assert np.allclose(
+        (score("a|sums", None) + score("b|sums", None)) / 2, score("new|sums", "sums")
+    )
     assert np.allclose(both._place("new|gcd", "gcd"), 0)
     alone = learned(one)
     known = alone.chooser("a|sums")(given)
-    assert np.array_equal(alone.chooser("new|gcd", alone.statistics["a|sums"], "gcd")(given), known)
+    assert np.array_equal(
+        alone.chooser("new|gcd", alone.statistics["a|sums"], "gcd")(given), known
+    )
     assert both.chooser("new|sums", statistics)(given).shape == known.shape
 
 
@@ -152,9 +170,14 @@ def test_operators_are_those_that_both_sides_have(router):
     assert cell["rule_reads"] == ["concentration", "logit_dispersion"]
     # Without the source's own fixed choice it is what came next there.
     best = router.fixed("sft|sums")
-    gone = frozen(router, less(table(1, "grpo|sums"), router.operators[best]))[1]["cells"][0]
+    gone = frozen(router, less(table(1, "grpo|sums"), router.operators[best]))[1][
+        "cells"
+    ][0]
     assert gone["fixed_of_source"] == router.operators[best] != gone["fixed"]
-    gains = [gain if o != best else -1 for o, gain in enumerate(router.gains["sft|sums"][:-1])]
+    gains = [
+        gain if o != best else -1
+        for o, gain in enumerate(router.gains["sft|sums"][:-1])
+    ]
     assert gone["fixed"] == router.operators[int(np.argmax(gains))]
     renamed = dataclasses.replace(router, operators=("retry", "a", "b", "c", "d"))
     choices, _, unsupported = frozen(renamed, table(1, "grpo|sums"))
@@ -165,9 +188,13 @@ def test_operators_are_those_that_both_sides_have(router):
 def test_a_router_is_not_judged_without_a_column_that_it_reads(router):
     target = table(1, "grpo|sums")
     blind = dataclasses.replace(target, features=target.features * [1.0, 1.0, np.nan])
-    choices, _, unsupported = frozen(router, target, dataclasses.replace(blind, cell="blind|sums"))
+    choices, _, unsupported = frozen(
+        router, target, dataclasses.replace(blind, cell="blind|sums")
+    )
     words = [(entry["policy"], entry["cell"], entry["why"]) for entry in unsupported]
-    assert words == [(n, "blind|sums", "the router reads logit_dispersion") for n in LEARNED]
+    assert words == [
+        (n, "blind|sums", "the router reads logit_dispersion") for n in LEARNED
+    ]
     own = choices["frozen_learned"].operator
     assert (own[240:] == -1).all() and (own[:240] >= 0).all()
     assert (choices["frozen_rule"].operator >= 0).all()
@@ -181,12 +208,19 @@ def test_questions_that_the_source_knew_are_counted(router):
 
 
 def test_the_oracle_is_bracketed():
-    found = simulate(dataclasses.replace(PLANTED, effect=0.0, pair_sd=1.0), np.random.default_rng(3))
+    found = simulate(
+        dataclasses.replace(PLANTED, effect=0.0, pair_sd=1.0), np.random.default_rng(3)
+    )
     data = routing_data(found.profiles, routing=QUICK)
     (bracket,) = rows_of(describe_oracle(data, measure_powers(data)), population="all")
     truth = 100 * found.rates.max(axis=1).mean()
-    assert bracket["at_least"] < truth < bracket["at_most"] and abs(bracket["by_model"] - truth) < 5
-    unknown = dataclasses.replace(found.profiles, rates=0 * found.rates + 0.123457, attempts=None)
+    assert (
+        bracket["at_least"] < truth < bracket["at_most"]
+        and abs(bracket["by_model"] - truth) < 5
+    )
+    unknown = dataclasses.replace(
+        found.profiles, rates=0 * found.rates + 0.123457, attempts=None
+    )
     data = routing_data(unknown, routing=QUICK)
     (bracket,) = rows_of(describe_oracle(data, [None]), population="all")
     assert bracket["at_least"] is None and bracket["by_model"] is None
@@ -205,7 +239,9 @@ def test_by_command_from_one_workdir_to_another(router, tmp_path):
     write_profiles(path, [wider])
     assert unknown_operators(read_cells([path]), router) == ["hot"]
     config = Config(
-        routing=dataclasses.replace(QUICK, bootstrap=100, permutations=20, posterior=20),
+        routing=dataclasses.replace(
+            QUICK, bootstrap=100, permutations=20, posterior=20
+        ),
         clusters=ClustersConfig(bootstrap=2, nulls=2, seeds=2),
     )
     with pytest.raises(UserError, match="holds no router"):
@@ -214,10 +250,17 @@ def test_by_command_from_one_workdir_to_another(router, tmp_path):
     router.save(tmp_path / "router")
     result = route([path], config, out, frozen=tmp_path)
     summary = json.loads((out / "routing.json").read_text())
-    assert summary["without"] == ["hot"] and summary["transfer"]["source"]["cells"] == ["sft|sums"]
-    rates = {row["policy"] for row in rows_of(summary["rows"], protocol=TRANSFER, reference=None)}
+    assert summary["without"] == ["hot"] and summary["transfer"]["source"]["cells"] == [
+        "sft|sums"
+    ]
+    rates = {
+        row["policy"]
+        for row in rows_of(summary["rows"], protocol=TRANSFER, reference=None)
+    }
     assert rates == set(NAMES)
     said = {(row["protocol"], row["policy"]) for row in summary["calibration"]}
-    assert {pair for pair in said if pair[0] == TRANSFER} == {(TRANSFER, name) for name in LEARNED}
+    assert {pair for pair in said if pair[0] == TRANSFER} == {
+        (TRANSFER, name) for name in LEARNED
+    }
     assert "transfer from sft|sums" in " ".join("\n".join(result["tables"]).split())
     assert not (out / "router").exists()

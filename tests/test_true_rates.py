@@ -1,4 +1,6 @@
-"""What the attempts say about the rates behind them: parameters, oracle, labels and power with a known truth."""
+"""Estimates of true rates from attempts: parameters, oracle, labels and power with a
+known truth.
+"""
 
 import numpy as np
 import pytest
