@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from interval_records import check_files
 from scipy.stats import spearmanr
 
 from fr import store
@@ -65,6 +66,10 @@ def test_figures_counted_anew(done):
     )
     for figure in result["figures"].values():
         assert figure["low"] <= figure["value"] <= figure["high"]
+
+
+def test_intervals_have_one_spelling(done):
+    check_files(done[0], {"evaluation.json"})
 
 
 def test_premature_and_flat_shares_are_of_attempts_with_an_answer(done):

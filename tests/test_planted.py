@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from interval_records import check_files
 from synthetic_profiles import make, routing_data
 
 from benchmarks.cause_tables import cause_tables
@@ -15,6 +16,7 @@ from fr.evaluation.method_audit import audit
 from fr.evaluation.study import unit
 from fr.profiles import read_profiles, write_profiles
 from fr.report.render import to_text
+from fr.workdir import write_json
 
 OPERATORS = ("retry", "calculator", "wait")
 CAUSES = ("control", "false_results", "premature")
@@ -90,6 +92,8 @@ def test_what_tells_is_told_and_what_rescues_is_marked(tmp_path):
         gap = rescue["control", operator]["minus_retry"]
         assert gap["low"] < 0 < gap["high"]
     assert rescue["premature", "wait"]["attempts"] == 3 * 60 * 20
+    write_json(tmp_path / "causes.json", result)
+    check_files(tmp_path, {"causes.json"})
     text = to_text(cause_tables(result))
     line = next(line for line in text.splitlines() if line.strip().startswith("calculator"))
     assert line.count("▲") == 1 and "premature," in text and "180" in text and "signals and nuisances" in text

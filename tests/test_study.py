@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from interval_records import check_files
 
 from fr.config import Config, StudyConfig
 from fr.config.experiment import validate
@@ -20,6 +21,7 @@ from fr.evaluation.study import (
     unit,
 )
 from fr.report.render import render
+from fr.workdir import write_json
 
 ARMS = (("plain", ()), ("better", (("rewards.terms", "(('pcs', 1.0),)"),)))
 
@@ -155,7 +157,10 @@ def test_what_a_training_spent_is_a_mean_over_seeds(tmp_path):
 
 def test_the_table_says_what_was_chosen_beforehand_and_what_is_not_known(tmp_path):
     write(tmp_path, seeds=3, lift=0.1, spread=0.0)
-    text = render("study", summarise(config(3), tmp_path))
+    result = summarise(config(3), tmp_path)
+    write_json(tmp_path / "study.json", result)
+    check_files(tmp_path, {"study.json"})
+    text = render("study", result)
     lines = [
         line for line in text.splitlines() if line.strip().startswith("better − plain")
     ]

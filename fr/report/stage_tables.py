@@ -120,7 +120,7 @@ def _study(found: Mapping) -> list[Block]:
 
 @register_report("grades")
 def _grades(found) -> list[Block]:
-    """Old grades against new ones, of a `fr.pipeline.regrade.Regraded`."""
+    """Old grades against new ones, of a `fr.evaluation.regrade.Regraded`."""
     from fr.types import GRADES  # imports jax, which tables of routing must not
 
     groups: dict[tuple, dict] = {}
