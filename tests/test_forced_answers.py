@@ -11,7 +11,10 @@ from fr.tasks.countdown_solver import solutions
 from fr.tasks.formats import ANSWER_SETS, CUTS, answer_span, build_probe
 from fr.types import RIGHT, Problem
 
-TRACE = "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes answer ( 10 - 3 ) * 7"
+TRACE = (
+    "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes "
+    "answer ( 10 - 3 ) * 7"
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +28,16 @@ def countdown():
         opens_thought=False,
     )
     task = tasks.make(TaskConfig())
-    problem = next(p for split in ("train", "validation", "test") for p in task.problems(split)
-                   if p.meta == {"numbers": [3, 7, 10], "target": 49})  # fmt: skip
+    problem = next(
+        p
+        for split in ("train", "validation", "test")
+        for p in task.problems(split)
+        if p.meta == {"numbers": [3, 7, 10], "target": 49}
+    )
     return task, problem, codec
 
 
-def test_countdown_is_cut_behind_steps(countdown):
+def test_countdown_is_cut_after_steps(countdown):
     _, problem, codec = countdown
     ids = (*codec.encode(TRACE), 1)
     asked = build_probe(problem, ids, codec, cuts=101)

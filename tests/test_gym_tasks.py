@@ -33,25 +33,30 @@ class Sums(Dataset):
 
 class Grid(Dataset):
     def __getitem__(self, index):
-        return {"question": f"grid {index}", "answer": f"1 {index}\\n2 3", "metadata": {}}
+        answer = f"1 {index}\\n2 3"
+        return {"question": f"grid {index}", "answer": answer, "metadata": {}}
 
 class Unfair(Grid):
     "Every other answer is not what the scorer wants."
     def score_answer(self, answer, entry):
-        return super().score_answer(answer, entry) * (int(entry["question"].split()[1]) % 2)
+        odd = int(entry["question"].split()[1]) % 2
+        return super().score_answer(answer, entry) * odd
 
 class Board(Dataset):
     "Answers of signs that Markdown has too."
     def __getitem__(self, index):
-        return {"question": f"board {index}", "answer": f"_ * {index}\\n* _ _", "metadata": {}}
+        answer = f"_ * {index}\\n* _ _"
+        return {"question": f"board {index}", "answer": answer, "metadata": {}}
 
 class Keys(Dataset):
     "Scored by what JSON would change, without a reference."
     def __getitem__(self, index):
-        return {"question": f"keys {index}", "answer": None, "metadata": {index: (1, 2)}}
+        metadata = {index: (1, 2)}
+        return {"question": f"keys {index}", "answer": None, "metadata": metadata}
 
     def score_answer(self, answer, entry):
-        return float(any(answer == str(key) and type(pair) is tuple for key, pair in entry["metadata"].items()))
+        pairs = entry["metadata"].items()
+        return float(any(answer == str(k) and type(pair) is tuple for k, pair in pairs))
 
 class Order(Dataset):
     "Questions that depend on the order of a set of texts."
@@ -73,7 +78,8 @@ class Hangs(Grid):
     def score_answer(self, answer, entry):
         time.sleep(1000)
 
-DATASETS = {c.__name__.lower(): c for c in Dataset.__subclasses__() + Grid.__subclasses__()}
+MADE = Dataset.__subclasses__() + Grid.__subclasses__()
+DATASETS = {c.__name__.lower(): c for c in MADE}
 DATASETS["composite"] = Dataset
 """
 PACKAGE = """
@@ -218,7 +224,8 @@ def test_what_is_wrong_is_named(package, monkeypatch):
         task_of("sum")
     with pytest.raises(
         UserError,
-        match="must be reasoning_gym:NAME of a data set; there are: board, breaks, drifts",
+        match="must be reasoning_gym:NAME of a data set; "
+        "there are: board, breaks, drifts",
     ):
         make(TaskConfig(name="reasoning_gym"))
     with pytest.raises(UserError, match="did you mean|there are"):

@@ -115,7 +115,8 @@ def test_the_hubs_test_questions_are_the_test_split(folders):
                 task.problems("train")
             with pytest.raises(
                 UserError,
-                match="config.task.shots = 9 is more than the . examples that are known",
+                match="config.task.shots = 9 is more than the . examples that are "
+                "known",
             ):
                 read(folders, name, shots=9)
 

@@ -76,14 +76,14 @@ def test_alterations_are_written_exactly():
 
 
 @pytest.mark.slow
-def test_random_answers_of_twelve_forms_keep_their_grades_under_spelling_and_alteration():
+def test_random_answers_of_twelve_forms_keep_their_grades_in_spelling_and_change():
     drawn = [
         reference for _, reference in answer_forms.random_references(seed=13, count=540)
     ]
     assert check_spellings(drawn) + check_alterations(drawn) >= 5000
 
 
-def test_one_random_answer_of_each_form_is_right_in_six_spellings_and_in_no_alteration():
+def test_a_random_answer_of_each_form_is_right_in_six_spellings_and_unaltered_only():
     drawn = [
         reference for _, reference in answer_forms.random_references(seed=1, count=12)
     ]

@@ -199,8 +199,9 @@ def test_what_is_no_file_or_too_long_is_refused_soon_and_in_little_memory(tmp_pa
                 make(TaskConfig(name="questions", path={str(tmp_path)!r} + "/" + name))
                 print(name, "was read")
             except UserError as error:
-                grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
-                print(f"{{name}} {{time.perf_counter() - begin:.1f}} {{grown}} {{error}}")
+                now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                seconds, grown = time.perf_counter() - begin, (now - before) >> 10
+                print(f"{{name}} {{seconds:.1f}} {{grown}} {{error}}")
         """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],

@@ -24,7 +24,7 @@ CONFIGS = {
     "letters": TaskConfig(name="letters"),
     "word_problems": TaskConfig(name="word_problems"),
 }
-# Hash of all ids in order, split by split: a change moves problems and makes old results
+# Hash of all ids in order, split by split: a change moves problems and makes results
 # incomparable.
 GOLDEN = {
     "sums": "aad096956679f8f6",
