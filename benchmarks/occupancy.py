@@ -13,7 +13,7 @@ from fr.models import ModelConfig
 from fr.models.transformer import Transformer, init_params
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
-from fr.sampling.rows import row_key
+from fr.sampling.sampling_params import row_key
 from fr.types import Request
 
 # standard deviations from the median to the 90th percentile of a normal

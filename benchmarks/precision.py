@@ -22,7 +22,7 @@ from fr.config import TaskConfig
 from fr.models import load
 from fr.models.transformer import Transformer
 from fr.sampling.engine import Engine
-from fr.sampling.rows import row_key
+from fr.sampling.sampling_params import row_key
 from fr.sampling.scoring import Scorer
 from fr.types import Request
 

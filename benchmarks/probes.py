@@ -12,9 +12,9 @@ from benchmarks.matmuls import products
 from benchmarks.parts import PARTS, Bench, Figure, Part
 from benchmarks.timing import clocked, in_turn
 from fr.models import ModelConfig
-from fr.models.transformer import init_cache
-from fr.sampling.probes import BUDGET, SAMPLES, forced_rows
-from fr.sampling.rows import row_key
+from fr.models.attention import init_cache
+from fr.sampling.probes import BUDGET, SAMPLES, forced_requests
+from fr.sampling.sampling_params import row_key
 from fr.sampling.state import cache_size
 from fr.types import Probe, Request, Rollout
 
@@ -49,7 +49,9 @@ def probes_part(bench: Bench) -> Part:
     # A whole number of rollouts, as many as the slots have room for.
     asked = max(1, bench.rows // (CUTS * SAMPLES))
     forced = [
-        row for rollout in rollouts[:asked] for row in forced_rows(rollout, probe, 0)
+        row
+        for rollout in rollouts[:asked]
+        for row in forced_requests(rollout, probe, 0)
     ]
     times = in_turn(
         {
@@ -97,7 +99,7 @@ def _pass(bench: Bench, rollouts: list[Rollout], probe: Probe) -> Callable[[], o
     """A job: from the plans of finished rows to their confidence, on an empty cache."""
     engine, model = bench.plain, bench.model
     size = cache_size(len(bench.prompts[0]) + TOKENS)
-    empty = engine.devices.wrap(
+    empty = engine.devices.jit_sharded(
         lambda params, _: init_cache(model.config, engine.slots, size, model.dtype)
     )
     cache, shares = empty({}, np.zeros(engine.devices.count)), engine.devices.count

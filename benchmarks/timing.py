@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
-from fr.sampling.rows import row_key
+from fr.sampling.sampling_params import row_key
 from fr.types import Request
 
 

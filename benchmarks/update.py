@@ -185,7 +185,7 @@ def learner(
     check_policy(policy, mesh)
     update = make_update(model.config, GRPO, policy, LoraConfig(), mesh)
     params = jax.tree.map(lambda x: jnp.array(x, jnp.float32), model.params)
-    state = sharding.place(init_state(params, policy), mesh)
+    state = sharding.shard_tree(init_state(params, policy), mesh)
 
     def job() -> dict[str, float]:
         nonlocal state

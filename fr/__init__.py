@@ -16,7 +16,7 @@ _HOMES = {
     "Scorer": "fr.sampling.scoring",
     "Request": "fr.types",
     "Rollout": "fr.types",
-    "row_key": "fr.sampling.rows",
+    "row_key": "fr.sampling.sampling_params",
 }
 
 

@@ -59,7 +59,7 @@ class Request:
     Attributes:
       id: names the rollout in results and errors.
       prompt: token ids.
-      key: the row's own random key, from `fr.sampling.rows.row_key`.
+      key: the row's own random key, from `fr.sampling.sampling_params.row_key`.
       params: fields of SamplingParams that differ from their defaults.
     """
 

@@ -1,4 +1,4 @@
-"""What several test files share: a tiny random decoder, and a tokenizer of single characters."""
+"""Fixtures of several test files: a tiny decoder, a tokenizer of characters."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,10 +20,10 @@ from transformers import PreTrainedTokenizerFast
 
 from fr.models import Model, ModelConfig
 from fr.models.transformer import Transformer
-from fr.models.weights import shapes
+from fr.models.weight_table import shapes
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
-from fr.sampling.rows import row_key
+from fr.sampling.sampling_params import row_key
 from fr.types import Request
 
 # `pytest -m quick`: whole files that are cheap, and of others a few tests, so that every
@@ -77,7 +77,7 @@ CHARACTERS = (
 
 
 def random_params(config: ModelConfig, seed: int = 0) -> dict:
-    """Random float32 parameters: drawn by numpy, because compiling their initialisation takes seconds."""
+    """Random float32 parameters by numpy: compiling `init_params` takes seconds."""
     draw = np.random.default_rng(seed)
     flat = {
         path: 0.2 * draw.standard_normal(shape, np.float32)
@@ -141,7 +141,7 @@ def tiny_model(tiny_config, tiny_params, char_tokenizer) -> Model:
 
 @pytest.fixture(scope="session")
 def tiny_ancestor(tiny_config, tiny_params) -> dict:
-    """Parameters near those of `tiny_params`: a model that it might have been trained from."""
+    """Parameters near `tiny_params`: a model that it might have been trained from."""
     other = random_params(tiny_config, seed=1)
     return jax.tree.map(
         lambda ours, theirs: 0.8 * ours + 0.2 * theirs, tiny_params, other
@@ -150,7 +150,7 @@ def tiny_ancestor(tiny_config, tiny_params) -> dict:
 
 @pytest.fixture(scope="session")
 def plain_engine(tiny_config, tiny_params) -> Engine:
-    """Four slots, chunks of four steps, no ancestor; one, so that the suite compiles it once."""
+    """Four slots, chunks of four steps, no ancestor; compiled once for the suite."""
     one = Devices("one")
     return Engine(
         Transformer(tiny_config), tiny_params, slots=4, chunk=4, prefill=2, devices=one
@@ -174,7 +174,7 @@ def row(name: str, prompt: Sequence[int] = (5, 6, 7), **params) -> Request:
 
 @pytest.fixture(scope="session")
 def compilations() -> Callable[[], list[float]]:
-    """How long each program took that has been compiled since the fixture was made: a list that only grows."""
+    """Compile times of all programs since the fixture was made: a list that grows."""
     seen = []
     count = lambda event, seconds, **_: (
         seen.append(seconds) if "backend_compile" in event else None

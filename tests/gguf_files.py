@@ -1,21 +1,23 @@
-"""Tiny GGUF files for tests, written as llama.cpp's conversion of a transformers folder writes them."""
+"""Tiny GGUF files for tests, as llama.cpp converts a transformers folder."""
 
 import gguf
 import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 from fr.models.config import ModelConfig
-from fr.models.weights import disassemble, entries
+from fr.models.weight_table import entries
+from fr.models.weights import disassemble
 
 TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 
 
 def byte_level_vocabulary() -> tuple[list[str], list[int], list[str]]:
-    """Tokens, their types and merges: three control tokens, all bytes, some words, and a user's own token."""
+    """Tokens, types and merges: control tokens, bytes, words, a user's own token."""
     merges = [
         "h e",
         "l l",
@@ -41,7 +43,7 @@ def byte_level_vocabulary() -> tuple[list[str], list[int], list[str]]:
 
 
 def sentencepiece_vocabulary() -> tuple[list[str], list[int], list[float]]:
-    """Tokens, their types and scores: unknown, begin, end, all bytes, letters, and words by falling score."""
+    """Tokens, types and scores: unknown, begin, end, bytes, letters, and words."""
     words = ["▁t", "he", "▁the", "er", "▁a", "in", "▁th", "▁▁", "▁▁▁▁"]
     letters = list("▁abcdefghijklmnopqrstuvwxyzé,.!0123456789")
     tokens = [
@@ -89,9 +91,16 @@ def write_tokenizer(
     return len(tokens)
 
 
-def write_gguf(path, config: ModelConfig, params: dict, arch: str = "llama", kind: str = "gpt2",
-               quantised=gguf.GGMLQuantizationType.F32, edit=lambda writer: None) -> None:  # fmt: skip
-    """Write a decoder; matrices in the type `quantised`; `edit` adds to the writer before it writes."""
+def write_gguf(
+    path,
+    config: ModelConfig,
+    params: dict,
+    arch: str = "llama",
+    kind: str = "gpt2",
+    quantised=gguf.GGMLQuantizationType.F32,
+    edit=lambda writer: None,
+) -> None:
+    """Write a decoder, matrices as `quantised`; `edit` adds to the writer first."""
     writer = gguf.GGUFWriter(path, arch)
     writer.add_context_length(config.max_positions)
     writer.add_embedding_length(config.width)
@@ -128,7 +137,7 @@ def write_gguf(path, config: ModelConfig, params: dict, arch: str = "llama", kin
 
 
 def permute(weight: np.ndarray, heads: int) -> np.ndarray:
-    """The reordering of query and key rows in llama.cpp's conversion of Llama checkpoints."""
+    """The order of query and key rows in llama.cpp's conversion of Llama files."""
     halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(weight.shape))
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run as models, adapters merged, and what transformers makes of their export."""
+"""Checkpoints of a training run as models, adapters merged, and their exports."""
 
 import dataclasses
 import shutil
@@ -24,7 +24,7 @@ TOKENS = np.arange(5, 25).reshape(2, 10)
 
 
 def keep(folder, params) -> str:
-    """A checkpoint of step 40 with these parameters or adapters, and an optimiser's state beside them."""
+    """A checkpoint of step 40 with parameters or adapters, and an optimiser's state."""
     checkpoints = Checkpoints(folder / "checkpoints", 1)
     checkpoints.save(
         40, TrainState(jnp.int32(40), params, optax.adam(1e-3).init(params))

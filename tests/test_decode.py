@@ -1,4 +1,4 @@
-"""The loop against a naive one, against itself in other batches, and against the scorer."""
+"""The loop against a naive one, itself in other batches, and the scorer."""
 
 import dataclasses
 
@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from conftest import row
 
-from fr.models.transformer import Transformer, init_cache, unstack
-from fr.sampling import decode, rows, steering
-from fr.sampling import logits as lg
-from fr.sampling import state as batch
+from fr.models.attention import init_cache
+from fr.models.transformer import Transformer, unstack
+from fr.sampling import decode, logits, sampling_params, steering
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
-from fr.sampling.rows import row_key
-from fr.sampling.scheduler import FLAGS
+from fr.sampling.sampling_params import row_key
 from fr.sampling.scoring import Scorer
+from fr.sampling.slots import FLAGS
+from fr.sampling.state import DecodeState, ModelParams
+from fr.sampling.transitions import resize_cache
 
 LONG = tuple(range(3, 20))  # 17 tokens
 PLAIN = [
@@ -36,7 +37,8 @@ PLAIN = [
     row("forced", (8, 8), forced=(12, 40, 12), budget=11),
     row("cold", LONG[2:8], temperature=0.3, budget=20),
 ]
-# Thresholds and positions are such that each one fires; pairs share a key, so that only the operator differs.
+# Thresholds and positions let each one fire; pairs share a key, so that only the
+# operator differs.
 STEERED = [
     row(
         "heat",
@@ -104,8 +106,8 @@ def forward(tiny_config, tiny_params):
 
 
 def naive(forward, r, stop=()):
-    """Tokens and sample_logp of a row: a full forward pass a token, filters and inversion in float64."""
-    value = lambda name: rows.value(r, name)
+    """Tokens and sample_logp of a row: one full forward pass per token, in float64."""
+    value = lambda name: sampling_params.param(r, name)
     sequence, out, logps, thought = list(r.prompt), [], [], 0
     while len(out) < value("budget") and not (out and out[-1] in stop):
         z = forward(sequence)[-1].astype(np.float64)
@@ -118,7 +120,9 @@ def naive(forward, r, stop=()):
         order = np.argsort(-p)
         p[order[np.cumsum(p[order]) - p[order] >= value("top_p")]] = 0
         p /= p.sum()
-        u = float(lg.uniforms(jnp.asarray(r.key)[None], jnp.array([len(out)]))[0, 0])
+        u = float(
+            logits.uniforms(jnp.asarray(r.key)[None], jnp.array([len(out)]))[0, 0]
+        )
         token = (
             int(np.searchsorted(np.cumsum(p), u, side="right"))
             if value("temperature")
@@ -134,7 +138,7 @@ def naive(forward, r, stop=()):
 
 
 def same(one, other, atol=0.0):
-    """Whether two rollouts are equal: tokens and flags always, numbers to `atol`."""
+    """Compare two rollouts: tokens and flags exactly, numbers to `atol`."""
     for name in ("tokens", "forced", "fired"):
         np.testing.assert_array_equal(
             getattr(one, name), getattr(other, name), err_msg=f"{one.row.id} {name}"
@@ -229,7 +233,8 @@ def test_scores_are_zero_where_nothing_was_asked(tiny_config, tiny_params):
 
 
 def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
-    # As many rows of the same lengths: those may compile, whatever tests came before.
+    # The same number of rows of the same lengths: these may compile, in any order of
+    # tests.
     alike = [row(r.id, r.prompt, budget=r.params["budget"]) for r in PLAIN + STEERED]
     lineage_engine.sample(alike, 64)
     before = compilations()
@@ -246,23 +251,23 @@ def test_no_value_of_a_row_compiles_anything(lineage_engine, compilations):
 
 
 def chunk_of(config, params):
-    """A chunk of three steps of a live, a done and a paused row: states before and behind it, emissions."""
-    model, plain = Transformer(config), rows.defaults(3)
+    """Three steps of a live, a done and a paused row: both states, and the outputs."""
+    model, plain = Transformer(config), sampling_params.default_params(3)
     draw, shape = (
         np.random.default_rng(0),
         jax.eval_shape(lambda: init_cache(config, 3, 16)),
     )
     zeros = np.zeros(3, np.int32)
-    state = batch.DecodeState(
-        last=np.array([5, 6, 7], np.int32),
+    state = DecodeState(
+        last_token=np.array([5, 6, 7], np.int32),
         length=np.array([4, 9, 2], np.int32),
         generated=zeros,
         done=np.array([False, True, False]),
         paused=np.array([False, False, True]),
-        forced_at=zeros,
+        forced_index=zeros,
         fired=np.zeros(3, bool),
-        hot=zeros,
-        thought=zeros,
+        heat_left=zeros,
+        tokens_since_switch=zeros,
         scores=np.zeros((3, steering.RING), np.float32),
         memory=np.zeros((3, 4), np.float32),
         key=np.stack([row_key(0, name) for name in "abc"]),
@@ -275,7 +280,7 @@ def chunk_of(config, params):
     step = jax.jit(
         lambda p, s: decode.decode_chunk(model, None, 3, True, p, s, np.float32(0.6))
     )
-    return state, *step(batch.Models(params, None), state)
+    return state, *step(ModelParams(params, None), state)
 
 
 def test_dead_rows_stand_still_and_a_stack_is_its_layers(tiny_config, tiny_params):
@@ -301,20 +306,20 @@ def test_dead_rows_stand_still_and_a_stack_is_its_layers(tiny_config, tiny_param
                 4,
                 5,
                 6,
-            ]  # the live row wrote its three entries, nothing else
+            ]  # the live row wrote its three entries only
     layers = {
         **tiny_params,
         "layers": unstack(tiny_params["layers"], tiny_config.layers),
     }
     _, inlined, again = chunk_of(tiny_config, layers)
-    assert after.last.tolist() == inlined.last.tolist()
+    assert after.last_token.tolist() == inlined.last_token.tolist()
     np.testing.assert_allclose(block[:, :, 0], again[:, :, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [16, 9, 30])
 def test_a_cache_of_another_size_has_the_same_entries(tiny_config, tiny_params, size):
     _, state, _ = chunk_of(tiny_config, tiny_params)
-    resized = jax.jit(batch.resize, static_argnums=1)(state, size)
+    resized = jax.jit(resize_cache, static_argnums=1)(state, size)
     assert resized.cache.size == size
     for old, new in zip(state.cache.layers, resized.cache.layers):
         both = min(16, size)

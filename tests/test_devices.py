@@ -1,4 +1,4 @@
-"""One device, pmap, shard_map and models divided over devices give the same rollouts and scores.
+"""One device, pmap, shard_map and divided models give the same rollouts and scores.
 
 Four simulated devices, one process.
 """
@@ -17,7 +17,8 @@ import pytest
 from fr.errors import UserError
 from fr.sampling.devices import Devices
 
-# Kind, and devices that share a model: 2 data shards of 2 devices, and 1 of 4, which two kv heads do not fill.
+# Kind, and devices that share a model: 2 data shards of 2 devices, and 1 of 4, over
+# which two key-value heads do not divide.
 CASES = {
     "one": ("one", 1),
     "pmap": ("pmap", 1),
@@ -30,7 +31,7 @@ ROWS, VOCAB, WIDTH = 3, 40, 16
 
 
 def work(out: str) -> None:
-    """In the subprocess: rollouts and scores of 16 rows in every case, beside an ancestor."""
+    """In the subprocess: rollouts and scores of 16 rows per case, with an ancestor."""
     from conftest import random_params, row
 
     from fr.models import ModelConfig
@@ -86,11 +87,12 @@ def work(out: str) -> None:
 
 
 def watch(engine) -> list:
-    """The engine's decoding program and, once it has run, its arguments as shapes with their places.
+    """The engine's decoding program, and its arguments as shapes once it has run.
 
-    Arrays of the same shapes have the same places at every call: other ones would compile a program again.
+    Arrays of the same shapes have the same shardings at every call: others would
+    compile the program again.
     """
-    seen, known = [engine._decode], {}
+    seen, known = [engine._batch._decode], {}
     place = lambda x: jax.ShapeDtypeStruct(
         x.shape, x.dtype, sharding=getattr(x, "sharding", None)
     )
@@ -108,13 +110,13 @@ def watch(engine) -> list:
 
         return call
 
-    for name in ("_read", "_enter", "_decode"):
-        setattr(engine, name, spied(name, getattr(engine, name)))
+    for name in ("_prefill", "_insert", "_decode"):
+        setattr(engine._batch, name, spied(name, getattr(engine._batch, name)))
     return seen
 
 
 def share(tree) -> float:
-    """Which part of one data shard's arrays is on a device of it."""
+    """The part of one data shard's arrays that is on one of its devices."""
     leaves = [x for x in jax.tree.leaves(tree) if x.ndim]
     data = lambda x: x.shape[0] if "data" in x.sharding.spec else 1
     whole = sum(math.prod(x.shape) / data(x) for x in leaves)
@@ -122,7 +124,7 @@ def share(tree) -> float:
 
 
 def exchanged(hlo: str) -> dict[str, list[int]]:
-    """Elements of what the devices of a program exchange in its loop and in branches, by kind of exchange."""
+    """Elements that devices exchange in a program's loop and branches, by kind."""
     inside = re.sub(r"^ENTRY .*?^}", "", hlo, flags=re.DOTALL | re.MULTILINE)
     found = {}
     kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
@@ -137,7 +139,7 @@ def exchanged(hlo: str) -> dict[str, list[int]]:
 
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory):
-    """What `work` wrote."""
+    """The results that `work` wrote."""
     out = tmp_path_factory.mktemp("devices") / "out.npz"
     here = Path(__file__).parent
     # Unoptimised code compiles a third faster, and the programs are the same.
@@ -161,8 +163,8 @@ def test_several_devices_are_one(arrays, case):
         given, wanted = arrays[f"{case}/{field}"], arrays[f"one/{field}"]
         if field in ("tokens", "fired"):
             np.testing.assert_array_equal(given, wanted, err_msg=field)
-        # A plain program and a partitioned one are fused apart, which shows in the last bits; two of the
-        # partitioned kind are one program.
+        # A plain and a partitioned program are fused differently, which shows in the
+        # last bits; two partitioned ones are one program.
         atol = 1e-4 if "z_path" in field else 1e-5
         np.testing.assert_allclose(given, wanted, atol=atol, rtol=1e-5, err_msg=field)
         if case not in DIVIDED:
@@ -185,8 +187,8 @@ def test_a_divided_model_is_divided(arrays):
 
 @pytest.mark.parametrize("case", DIVIDED)
 def test_a_step_exchanges_states_and_logits_only(arrays, case):
-    # Of each model its logits once. A branch that gathers, or anything that all data shards must come to, can
-    # wait for ever for one whose rows go another way.
+    # Each model's logits are gathered once. A branch with a collective could wait
+    # forever for a data shard whose rows take the other branch.
     assert {key for key in arrays if key.startswith(f"{case} ")} == {
         f"{case} {what}" for what in ("share", "all-gather", "all-reduce")
     }

@@ -1,4 +1,4 @@
-"""Chat templates and native readers of tokenizers, which are programs of others, are bounded and fail in one line."""
+"""Foreign code (chat templates, tokenizers) is bounded and fails in one line."""
 
 import json
 
@@ -22,9 +22,11 @@ def impatient(monkeypatch):
 
 
 ENDLESS = {
-    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}"
+    "{% endfor %}{% endfor %}",
     "a long string": "{{ 'x' * 10**10 }}",
-    "doubling": "{% set n = namespace(x='xxxx') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    "doubling": "{% set n = namespace(x='xxxx') %}{% for i in range(60) %}"
+    "{% set n.x = n.x ~ n.x %}{% endfor %}",
     "a padded number": "{{ '%99999999999d' % 3 }}",
     "a wide join": "{{ (['x' * 10000] * 100000) | join('y' * 1000) }}",
     "a large power": "{{ (9 ** (9 ** 9)) % 7 }}",
@@ -33,7 +35,10 @@ ENDLESS = {
 
 def test_templates_without_end_are_stopped_and_said_in_one_line(impatient):
     for what, template in ENDLESS.items():
-        said = r"^m: (needs more than 1\.5 s of processor time or 1536 MB|no answer in 1\.5 s)$"
+        said = (
+            r"^m: (needs more than 1\.5 s of processor time or 1536 MB"
+            r"|no answer in 1\.5 s)$"
+        )
         with pytest.raises(UserError, match=said):
             foreign.render(template, ASK, {}, "m")
             pytest.fail(what)
@@ -48,7 +53,9 @@ def test_templates_that_fail_are_one_line():
         "{{ a.b.c }}": "'a' is undefined",
         "{{ raise_exception('not\nthis') }}": "TemplateError: not$",
         "{{ ''.__class__.__mro__ }}": "SecurityError",
-        "{% for i in range(90000) %}{{ 'x' * 1000 }}{% endfor %}": "it writes 90000000 characters",
+        "{% for i in range(90000) %}{{ 'x' * 1000 }}{% endfor %}": (
+            "it writes 90000000 characters"
+        ),
     }.items():
         with pytest.raises(
             UserError, match=f"^m: its chat template fails: .*({why})"
@@ -59,8 +66,10 @@ def test_templates_that_fail_are_one_line():
 
 def test_a_template_is_rendered_as_transformers_renders_it(char_tokenizer):
     template = (
-        "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m.content | trim }}{{ {'a': 'é'} | tojson }}"
-        "{% if loop.last %}{% break %}{% endif %}{% endfor %}\n{% if add_generation_prompt %}go{% endif %}{{ tool }}"
+        "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m.content | trim }}"
+        "{{ {'a': 'é'} | tojson }}{% if loop.last %}{% break %}{% endif %}{% endfor %}"
+        "\n"
+        "{% if add_generation_prompt %}go{% endif %}{{ tool }}"
     )
     char_tokenizer.chat_template = template
     try:

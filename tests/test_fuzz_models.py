@@ -1,7 +1,8 @@
 """Damaged files of models load as the undamaged ones do, or are refused in one line.
 
-Every file is loaded in a worker process with a limit on its time and memory, so that crashes, hangs and
-allocations are seen. Kinds of files: single and sharded safetensors folders, their configs and tokenizers, GGUF.
+Every file is loaded in a worker process with limits on time and memory, so that
+crashes, hangs and allocations are seen. Kinds of files: single and sharded safetensors
+folders, their configs and tokenizers, GGUF.
 """
 
 import json
@@ -24,7 +25,7 @@ CHAT = [{"role": "user", "content": "hello"}]
 
 
 def make_models(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Tiny undamaged models by kind; what they are made of is imported here, not by the parent of a fuzz."""
+    """Tiny undamaged models by kind; imports are here, not in the parent of a fuzz."""
     import gguf
     import jax
     from conftest import random_params
@@ -102,7 +103,7 @@ TARGETS = {
 
 
 def head_first(data: bytes, draw: random.Random, name: str) -> bytes:
-    """`mutated`, half of the time in the first part of a file of weights, where its header is."""
+    """`mutated`, half of the time in the header of a file of weights."""
     if name.endswith((".safetensors", ".gguf")) and draw.random() < 0.5:
         cut = min(
             len(data),
@@ -113,7 +114,7 @@ def head_first(data: bytes, draw: random.Random, name: str) -> bytes:
 
 
 def outcome(source: str, size: int) -> dict:
-    """What a load comes to: run in a worker, where nothing that it does can reach the tests."""
+    """The outcome of a load, in a worker that isolates it from the tests."""
     from fr.errors import UserError
     from fr.models import load
 
@@ -150,7 +151,7 @@ class Fuzz:
         self.good = {}
 
     def run(self, target: str, seed: int | None) -> str:
-        """The outcome of one file: refused, same, other (a valid file that says something else), or a fault."""
+        """The outcome of a file: refused, same, other (valid, different) or a fault."""
         model, name = TARGETS[target]
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(self.models[model], self.work)
@@ -222,7 +223,8 @@ def test_a_thousand_damaged_files_of_models(fuzz, capsys):
     fuzz.all(seeds)
     with capsys.disabled():
         print(
-            f"\nseeds {seeds[0]} to {seeds[-1]} of each kind, {time.perf_counter() - begin:.0f} s"
+            f"\nseeds {seeds[0]} to {seeds[-1]} of each kind, "
+            f"{time.perf_counter() - begin:.0f} s"
         )
         for target, counts in fuzz.counts.items():
             print(f"{target}: {counts}")

@@ -1,4 +1,4 @@
-"""A GGUF file gives the model, tokenizer and stop tokens that it was made from, or says why not."""
+"""A GGUF file gives the model, tokenizer and stop tokens that it was made from."""
 
 import dataclasses
 
@@ -109,7 +109,7 @@ def test_llama3_scaling_is_recovered_from_its_factors(tmp_path, config):
     write_gguf(
         tmp_path / "b.gguf", scaled, random_params(scaled), edit=add(factors * 1.1)
     )
-    assert "rope_freqs.weight is no Llama-3 scaling" in _refusal(tmp_path / "b.gguf")
+    assert "rope_freqs.weight is not a Llama-3 scaling" in _refusal(tmp_path / "b.gguf")
 
 
 def test_byte_level_tokenizer(file):
@@ -153,9 +153,9 @@ def test_truncated_files(file, tmp_path):
     data, cut = file.read_bytes(), tmp_path / "cut.gguf"
     for size in (0, 3, 20, 100, 5000, len(data) // 2, len(data) - 40):
         cut.write_bytes(data[:size])
-        assert f"{cut} is no whole GGUF file" in _refusal(cut)
+        assert f"{cut} is not a whole GGUF file" in _refusal(cut)
     cut.write_bytes(b"\0" * 1000)
-    assert f"{cut} is no whole GGUF file" in _refusal(cut)
+    assert f"{cut} is not a whole GGUF file" in _refusal(cut)
 
 
 def test_files_that_are_refused(tmp_path, config):

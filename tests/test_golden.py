@@ -1,4 +1,4 @@
-"""Logits of tiny models of every family against those of torch, kept in tests/golden by its make.py."""
+"""Logits of tiny models of every family against torch's, kept in tests/golden."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import pytest
 from golden.make import HERE, LENGTH, MODELS, STEP, tokens_of
 
 from fr.models import load
-from fr.models.transformer import Transformer, init_cache
+from fr.models.attention import init_cache
+from fr.models.transformer import Transformer
 
 LOGITS = np.load(Path(HERE) / "logits.npz")
 

@@ -11,7 +11,7 @@ from fr.diagnosis.junction import Calibration
 from fr.errors import UserError
 from fr.interventions import OPERATORS, OperatorContext, register, select
 from fr.models import Model
-from fr.sampling import rows, steering
+from fr.sampling import sampling_params, steering
 from fr.types import Problem
 
 CALIBRATION = Calibration(
@@ -34,7 +34,7 @@ def fill(name, attempt=0, has_ancestor=True, config=Config(), problem="p"):
     change = OPERATORS[name].change(
         OperatorContext(config, asked, attempt, CALIBRATION, has_ancestor)
     )
-    assert (change.prompt, change.kept, change.speak) == (
+    assert (change.prompt, change.kept, change.on_pause) == (
         None,
         (),
         None,
@@ -52,8 +52,8 @@ def fill(name, attempt=0, has_ancestor=True, config=Config(), problem="p"):
 ])  # fmt: skip
 def test_rows(name, wanted):
     assert fill(name) == wanted
-    rows.fill(
-        rows.defaults(1), 0, row("fits", **wanted)
+    sampling_params.write_params(
+        sampling_params.default_params(1), 0, row("fits", **wanted)
     )  # every name is a field of SamplingParams
 
 
@@ -98,7 +98,9 @@ def test_page_hinkley_is_a_row_of_numbers_too():
 ])  # fmt: skip
 def test_rows_of_numbers_beside_those_of_the_source(name, wanted):
     assert fill(name) == wanted
-    rows.fill(rows.defaults(1), 0, row("fits", **wanted))
+    sampling_params.write_params(
+        sampling_params.default_params(1), 0, row("fits", **wanted)
+    )
     assert OPERATORS[name].needs_ancestor == (
         wanted.get("operator") in steering.NEEDS_ANCESTOR
     )

@@ -1,4 +1,4 @@
-"""No id without an embedding, and no position that a model was not made for, reaches a model."""
+"""No id without an embedding, and no unsupported position, reaches a model."""
 
 import dataclasses
 
@@ -67,7 +67,7 @@ def test_a_context_is_what_the_rotary_scaling_reaches(tiny_model):
     ):
         with pytest.raises(
             UserError,
-            match=f"and config.x need {length} positions, and tiny has .*; lower config.x",
+            match=f"config.x need {length} positions, and tiny has .*; lower config.x",
         ):
             check_context([model], length, "a prompt", "config.x")
 

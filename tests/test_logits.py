@@ -1,26 +1,30 @@
-"""Draws and filters: an exact inversion of one uniform, against straightforward numpy."""
+"""Draws and filters against plain numpy: an exact inversion of one uniform."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fr.sampling import logits as lg
-from fr.sampling.rows import row_key
+from fr.sampling import logits
+from fr.sampling.sampling_params import row_key
 from fr.sampling.vocab_reductions import summable
 
-draw, restrict, temper = jax.jit(lg.draw), jax.jit(lg.restrict), jax.jit(lg.temper)
+draw, filter_top_k_top_p, apply_temperature = (
+    jax.jit(logits.draw),
+    jax.jit(logits.filter_top_k_top_p),
+    jax.jit(logits.apply_temperature),
+)
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
 def reference(logits, temperature, top_p, top_k):
-    """Log-probs of the tempered, filtered distribution in float64; -inf where a token is out."""
+    """Log-probs of the filtered distribution in float64; -inf at dropped tokens."""
     z = logits.astype(np.float64) / (temperature or 1.0)
     ordered = np.sort(z)[::-1]
     if top_k:
         z = np.where(z >= ordered[min(top_k, len(z)) - 1], z, -np.inf)
     if top_p < 1:
-        # Top-k first, and by rank: what ties with the last of the k counts no mass here, but stays in.
+        # Top-k first, by rank: ties with the last of the k add no mass here, but stay.
         ordered = ordered[: top_k or None]
         p = np.exp(ordered - ordered[0])
         before = np.concatenate([[0.0], np.cumsum(p / p.sum())[:-1]])
@@ -66,7 +70,7 @@ def test_draws_pass_chi_squared(vocab):
     keys = np.stack([row_key(0, i) for i in range(100)])
     u = np.concatenate(
         [
-            lg.uniforms(jnp.asarray(keys), jnp.full(100, step))[:, 0]
+            logits.uniforms(jnp.asarray(keys), jnp.full(100, step))[:, 0]
             for step in range(200)
         ]
     )
@@ -117,13 +121,13 @@ def test_a_temperature_is_that_of_the_logits_divided_by_it():
     np.testing.assert_allclose(logp, wanted[np.arange(64), token], atol=5e-5)
     np.testing.assert_array_equal(token[::8], z[::8].argmax(-1))
     other = np.random.default_rng(10).integers(5000, size=64)
-    given = lg.other_log_prob(z, t, token, logp, other)
+    given = logits.other_log_prob(z, t, token, logp, other)
     np.testing.assert_allclose(given, wanted[np.arange(64), other], atol=1e-4)
 
 
 def test_the_two_uniforms_are_independent():
     keys = np.stack([row_key(1, i) for i in range(4000)])
-    u = np.asarray(lg.uniforms(jnp.asarray(keys), jnp.zeros(4000, jnp.int32)))
+    u = np.asarray(logits.uniforms(jnp.asarray(keys), jnp.zeros(4000, jnp.int32)))
     assert abs(np.corrcoef(u.T)[0, 1]) < 4 / np.sqrt(4000)
     assert ((0 <= u) & (u < 1)).all()
 
@@ -150,10 +154,10 @@ def test_no_token_without_mass_is_drawn_at_any_edge():
 
 
 def test_a_step_of_rounding_is_not_mass():
-    # What a parallel cumulative sum may give: it rises by an ulp where nothing was added.
+    # A parallel cumulative sum may rise by an ulp where nothing was added.
     edges = jnp.array([[0.5, np.nextafter(np.float32(0.5), np.float32(1)), 1.0]])
     mass = jnp.array([[0.5, 0.0, 0.5]])
-    assert lg._first_above(edges, jnp.array([0.5]), mass) == 2
+    assert logits._first_above(edges, jnp.array([0.5]), mass) == 2
 
 
 def test_greedy_takes_the_first_of_equal_tokens():
@@ -169,15 +173,17 @@ def test_greedy_takes_the_first_argmax_and_reports_its_log_prob():
     np.testing.assert_allclose(logp, reference(z[0], 1.0, 1.0, 0)[1], atol=1e-6)
 
 
-FILTERS = [(0.6, 1.0, 0), (1.7, 0.9, 0), (1.0, 1.0, 5), (0.5, 0.8, 12), (0.0, 0.5, 3), (1.0, 1e-6, 0),
-           (1.0, 1.0, 10_000), (2.0, 0.999, 1)]  # fmt: skip
+FILTERS = [(0.6, 1.0, 0), (1.7, 0.9, 0), (1.0, 1.0, 5), (0.5, 0.8, 12), (0.0, 0.5, 3),
+           (1.0, 1e-6, 0), (1.0, 1.0, 10_000), (2.0, 0.999, 1)]  # fmt: skip
 
 
 def test_log_prob_is_that_of_the_tempered_filtered_distribution():
     z = np.random.default_rng(3).normal(size=(len(FILTERS), 300)).astype(np.float32) * 3
     temperature, top_p, top_k = (np.array(column) for column in zip(*FILTERS))
-    ready = restrict(
-        temper(z, temperature.astype(np.float32)), top_p.astype(np.float32), top_k
+    ready = filter_top_k_top_p(
+        apply_temperature(z, temperature.astype(np.float32)),
+        top_p.astype(np.float32),
+        top_k,
     )
     wanted = np.stack([reference(row, *given) for row, given in zip(z, FILTERS)])
     np.testing.assert_array_equal(np.asarray(ready) > -1e29, wanted > -np.inf)
@@ -188,7 +194,7 @@ def test_log_prob_is_that_of_the_tempered_filtered_distribution():
 
 @pytest.mark.parametrize(
     "spread", [3.0, 0.1]
-)  # an edge among the likeliest 1,024, and one behind them
+)  # an edge among the likeliest 1,024, and one after them
 def test_filters_of_a_large_vocabulary(spread):
     z = np.random.default_rng(6).normal(size=(6, 5000)).astype(np.float32) * spread
     given = [
@@ -201,7 +207,7 @@ def test_filters_of_a_large_vocabulary(spread):
     ]
     for some in (slice(0, 5), slice(0, 6)):  # the last row always needs the whole order
         _, top_p, top_k = (np.array(column) for column in zip(*given[some]))
-        ready = np.asarray(restrict(z[some], top_p.astype(np.float32), top_k))
+        ready = np.asarray(filter_top_k_top_p(z[some], top_p.astype(np.float32), top_k))
         for row, out, one in zip(z[some], ready, given[some]):
             assert (
                 abs((out > -1e29).sum() - (reference(row, *one) > -np.inf).sum()) <= 1
@@ -212,7 +218,7 @@ def test_filters_of_a_large_vocabulary(spread):
 
 def kept(logits, top_p=1.0, top_k=0):
     """Ids that a filter leaves."""
-    out = restrict(
+    out = filter_top_k_top_p(
         np.array([logits], np.float32), np.array([top_p], np.float32), np.array([top_k])
     )
     return np.flatnonzero(np.asarray(out)[0] > -1e29).tolist()
@@ -226,7 +232,8 @@ def test_filter_edges():
     assert kept(tied, top_k=3) == [0, 1, 2]
     assert kept(tied, top_k=4) == kept(tied, top_k=99) == kept(tied) == [0, 1, 2, 3]
     assert kept([3.0, 1.0, 2.0, 0.0], top_p=1.0, top_k=2) == [0, 2]
-    # p = (.5, .3, .2): mass is taken until it reaches top_p, and top_p counts what top_k left.
+    # p = (.5, .3, .2): mass is taken until it reaches top_p of the tokens that top_k
+    # kept.
     three = np.log([0.5, 0.3, 0.2])
     assert (
         kept(three, top_p=0.49) == [0]
@@ -259,8 +266,10 @@ def test_cold_rows_take_the_likeliest_token_with_a_finite_log_prob(vocab):
         (1.0, vocab + 9),
         (0.999999, 0),
     ):
-        ready = restrict(
-            temper(z, t), np.full(len(t), top_p, np.float32), np.full(len(t), top_k)
+        ready = filter_top_k_top_p(
+            apply_temperature(z, t),
+            np.full(len(t), top_p, np.float32),
+            np.full(len(t), top_k),
         )
         ways.append(draw(ready, u, np.zeros(len(t), bool)))
     for token, logp in ways:
@@ -296,14 +305,17 @@ def test_logits_that_are_no_numbers_give_no_log_prob(bad):
 
 def test_a_row_without_filters_keeps_its_bits_beside_one_that_filters():
     z = np.random.default_rng(5).normal(size=(2, 300)).astype(np.float32)
-    out = restrict(z, np.array([1.0, 0.5], np.float32), np.array([0, 0]))
+    out = filter_top_k_top_p(z, np.array([1.0, 0.5], np.float32), np.array([0, 0]))
     np.testing.assert_array_equal(out[0], z[0])
     assert (np.asarray(out[1]) < -1e29).any()
 
 
 def test_filters_hide_behind_a_branch():
-    # A sort over the vocabulary must not run while no row filters: it may only stand inside the conditional.
+    # A sort over the vocabulary must not run while no row filters: it may only be
+    # inside the conditional.
     z = jnp.zeros((2, 300))
-    outer = jax.make_jaxpr(lg.restrict)(z, jnp.ones(2), jnp.zeros(2, jnp.int32))
+    outer = jax.make_jaxpr(logits.filter_top_k_top_p)(
+        z, jnp.ones(2), jnp.zeros(2, jnp.int32)
+    )
     names = {equation.primitive.name for equation in outer.eqns}
     assert "cond" in names and "sort" not in names

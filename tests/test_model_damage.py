@@ -1,4 +1,4 @@
-"""Files of models that lie about themselves are refused by kind, in one line, before anything is allocated."""
+"""Contradictory model files are refused in one line, before memory is allocated."""
 
 import json
 import os
@@ -69,10 +69,10 @@ def test_an_index_names_files_of_its_folder_only(folder, tmp_path):
         "sub/a.safetensors",
     ):
         write(table | {some: name})
-        assert "is no name of a file in its folder" in refusal(load, folder)
+        assert "is not the name of a file in its folder" in refusal(load, folder)
     for name in (3, None, ["a.safetensors"], {}):
         write(table | {some: name})
-        assert "which is no name of a file" in refusal(load, folder)
+        assert "which is not a file name" in refusal(load, folder)
     (folder / "b.safetensors").symlink_to(tmp_path / "out.safetensors")
     write(table | {some: "b.safetensors"})
     assert "is a link out of its folder" in refusal(load, folder)
@@ -160,7 +160,7 @@ def test_generation_config_gives_stop_tokens_of_the_vocabulary(folder):
         )
         assert "eos_token_id" in refusal(load, folder)
     (folder / "generation_config.json").write_text("[1]")
-    assert "holds no JSON object" in refusal(load, folder)
+    assert "does not hold a JSON object" in refusal(load, folder)
 
 
 def header_of(path) -> tuple[dict, bytes]:
@@ -187,8 +187,8 @@ def test_headers_of_safetensors_agree_with_their_bytes(tmp_path):
     for bad, why in (
         (edit(first, shape=[2, 2]), "its shape and type want"),
         (edit(first, shape=[2**40, 2**40]), "its shape and type want"),
-        (edit(first, shape=[-1, -6]), "no list of sizes"),
-        (edit(first, shape="23"), "no list of sizes"),
+        (edit(first, shape=[-1, -6]), "not a list of sizes"),
+        (edit(first, shape="23"), "not a list of sizes"),
         (edit(first, dtype="F33"), "an unknown type 'F33'"),
         (edit(first, dtype=[]), "an unknown type"),
         (edit(second, data_offsets=[0, 16]), "overlaps another|leaves a gap"),
@@ -198,7 +198,7 @@ def test_headers_of_safetensors_agree_with_their_bytes(tmp_path):
         ),
         (edit(first, more=1), "must have dtype"),
         (header | {"c": 3}, "must have dtype"),
-        ([header], "is no object"),
+        ([header], "is not an object"),
         (header | {"__metadata__": {"x": 3}}, "must hold texts"),
         (b'{"a": ' + b"[" * 10**5, "nested too deeply"),
         (b"\xff{}", "not UTF-8"),
@@ -316,14 +316,17 @@ GGUFS = {
 def test_a_gguf_file_that_lies_about_itself_is_refused(tmp_path, about):
     path = tmp_path / "a.gguf"
     path.write_bytes(GGUFS[about])
-    assert f"{path} is no whole GGUF file: " in refusal(read_gguf, path)
+    assert f"{path} is not a whole GGUF file: " in refusal(read_gguf, path)
     assert str(path) in refusal(load, path)
 
 
 @pytest.mark.parametrize("name, value, wanted", [
-    ("block_count", 2**31, "block_count"), ("embedding_length", 2**31, "embedding_length"),
-    ("head_count", 0, "head_count"), ("key_length", 2**31, "key_length"), ("key_length", 5, "must be even"),
-    ("context_length", 2**31, "max_position_embeddings"), ("layer_norm_rms_eps", float("nan"), "no finite"),
+    ("block_count", 2**31, "block_count"),
+    ("embedding_length", 2**31, "embedding_length"),
+    ("head_count", 0, "head_count"),
+    ("key_length", 2**31, "key_length"), ("key_length", 5, "must be even"),
+    ("context_length", 2**31, "max_position_embeddings"),
+    ("layer_norm_rms_eps", float("nan"), "not a finite"),
     ("feed_forward_length", 2**31, "intermediate_size"),
 ])  # fmt: skip
 def test_values_of_a_gguf_file_have_bounds(tmp_path, monkeypatch, name, value, wanted):

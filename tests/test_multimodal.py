@@ -1,4 +1,4 @@
-"""Folders of multimodal Gemma 3 are read as their text model, by every naming that is in use."""
+"""Folders of multimodal Gemma 3 are read as their text model, in all namings."""
 
 import json
 
@@ -11,9 +11,10 @@ from fr.errors import UserError
 from fr.models import ModelConfig, load, save
 
 SHAPE = ModelConfig(
-    vocab=48, width=16, layers=6, heads=8, kv_heads=4, head_dim=256, ff=24, gelu=True, scaled_embedding=True,
-    unit_offset=True, post_norms=True, qk_norm=True, query_scale=256**-0.5, window=8, full_every=6,
-    local_rope_theta=1e4, rope_theta=1e6, norm_eps=1e-6, max_positions=131072,
+    vocab=48, width=16, layers=6, heads=8, kv_heads=4, head_dim=256, ff=24, gelu=True,
+    scaled_embedding=True, unit_offset=True, post_norms=True, qk_norm=True,
+    query_scale=256**-0.5, window=8, full_every=6, local_rope_theta=1e4,
+    rope_theta=1e6, norm_eps=1e-6, max_positions=131072,
 )  # fmt: skip
 # What the published 4B says of its text model, and no more.
 TEXT = {

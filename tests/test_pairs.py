@@ -1,4 +1,4 @@
-"""A pair of models: their vocabularies, what a template is told, and what a record says of their files."""
+"""A pair of models: vocabularies, variables of the template, records of files."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from fr.sampling import token_stats
 
 
 def _with(model, *tokens, text=None):
-    """The model with added special tokens behind its vocabulary, and with `text` of its tokenizer changed."""
+    """The model with special tokens after its vocabulary, and a changed tokenizer."""
     import tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -55,7 +55,7 @@ def test_ordinary_tokens_that_differ_are_refused_with_the_first_of_them(tiny_mod
     other = _with(tiny_model, text=('"a": ', '"\u00e4": '))
     with pytest.raises(
         UserError,
-        match=r"1 ids are other tokens .*\('a', there '\u00e4'\); an ancestor must share",
+        match=r"1 ids are other .*\('a', there '\u00e4'\); an ancestor must share",
     ):
         pair_ancestor(tiny_model, other)
     with pytest.raises(UserError, match="must share the vocabulary"):
@@ -77,7 +77,7 @@ def test_a_masked_id_has_no_log_ratio_and_moves_no_other(tau=0.6):
     draw = np.random.default_rng(0)
     s, a = (jnp.asarray(draw.normal(size=(3, 40)) * 3, jnp.float32) for _ in range(2))
     a = a.at[:, 7].set(-30.0)
-    read = lambda z: token_stats.read(z, jnp.float32(tau))
+    read = lambda z: token_stats.logit_moments(z, jnp.float32(tau))
     deferred = token_stats.defer(s, a, jnp.float32(tau), (7, 99))
     token = jnp.full(3, 7)
     assert np.abs(token_stats.delta_path(read(s), read(a), token)).max() > 20
@@ -94,7 +94,10 @@ def test_a_masked_id_has_no_log_ratio_and_moves_no_other(tau=0.6):
 
 
 def test_a_template_is_told_its_variables(tiny_model):
-    template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if enable_thinking %} think{% endif %}"
+    template = (
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
+        "{% if enable_thinking %} think{% endif %}"
+    )
     tiny_model.tokenizer.chat_template = template
     try:
         config = lambda text: Config(task=TaskConfig(template_kwargs=text))

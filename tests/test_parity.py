@@ -1,4 +1,4 @@
-"""Parity with the torch classes of transformers in float32, tokenizers included (the extra `parity`)."""
+"""Parity with transformers' torch classes in float32, and its tokenizers."""
 
 import copy
 import dataclasses
@@ -16,9 +16,12 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
 
 TEXT = (
-    "A list of numbers can be combined in many ways. Start with 3, 7 and 8: the sum is 18.\n"
-    "\tTo reach 29, try 7 * 3 + 8 = 29; a second way is 8 + 21. Does 100 / 4 equal 25?\n\n"
-    "Yes, and 25 - 1 is 24; so is 8 * (7 - 4). The rest is left to the reader, who may like it.\n"
+    "A list of numbers can be combined in many ways. Start with 3, 7 and 8: "
+    "the sum is 18.\n"
+    "\tTo reach 29, try 7 * 3 + 8 = 29; a second way is 8 + 21. "
+    "Does 100 / 4 equal 25?\n\n"
+    "Yes, and 25 - 1 is 24; so is 8 * (7 - 4). "
+    "The rest is left to the reader, who may like it.\n"
 )
 
 
@@ -43,7 +46,7 @@ def _largest_difference(ours, theirs, tokens, mask=None) -> float:
 
 
 def _cases(vocab: int, length: int):
-    """(name, tokens, mask): random ids whole, alone, and padded on either side, a row by its own amount."""
+    """(name, tokens, mask): random ids whole, alone, and padded on either side."""
     tokens = np.random.default_rng(0).integers(0, vocab, (3, length))
     at, pads = np.arange(length)[None], np.array([[0], [7], [length // 3]])
     yield "whole", tokens, None
@@ -87,7 +90,7 @@ def test_tiny_models(tmp_path, record_property, name):
         record_property(case, worst)
         print(f"{name}, {case}: {worst:.1e}")
         assert worst <= 1e-3
-    # No stop token: 64 tokens whatever comes.
+    # No stop token: always 64 tokens.
     theirs.generation_config.eos_token_id = None
     prompt = tuple(range(3, 23))
     assert _greedy(ours, prompt, 64) == _torch_greedy(theirs, prompt, 64)
@@ -137,8 +140,9 @@ def test_smollm2_logits(smollm2):
 
 @pytest.mark.slow
 def test_smollm2_logits_with_pads(smollm2):
-    # Row 2's second token passes through states of size 3,000 that cancel: torch in float32 is 7e-4 away from
-    # torch in float64 there. So the yardstick of these rows is what float32 itself loses.
+    # Row 2's second token passes through states of size 3,000 that cancel: there torch
+    # in float32 is 7e-4 away from torch in float64, so these rows are compared within
+    # the loss of float32.
     ours, theirs, _ = smollm2
     exact = copy.deepcopy(theirs).double()
     for case, tokens, mask in _cases(ours.config.vocab, 200):
@@ -185,7 +189,8 @@ def test_smollm2_tokenizer(smollm2):
     for text in texts:
         assert ours.encode(text) == tuple(theirs(text).input_ids)
         assert ours.decode(ours.encode(text), special=True) == text
-    # transformers cuts " 12" before its digits are parted, this vocabulary's training behind the space.
+    # transformers cuts " 12" before its digits are parted; the training of this
+    # vocabulary cut after the space.
     assert [ours.decode([i]) for i in ours.encode("x  12")] == ["x", "  ", "1", "2"]
 
 

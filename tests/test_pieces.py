@@ -1,4 +1,4 @@
-"""The head in pieces: the same numbers and gradients whatever the pieces are, in the memory of one of them."""
+"""The head in chunks: the same numbers and gradients for all sizes, in less memory."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 
 from fr.models.transformer import Transformer
 from fr.sampling import chunked_lm_head
-from fr.sampling.chunked_lm_head import by_pieces, piece_tokens, token_reading
+from fr.sampling.chunked_lm_head import chunk_tokens, map_chunks, token_logp_entropy
 from fr.sampling.scoring import token_logps
 
 VOCAB = 300
@@ -38,12 +38,13 @@ def test_a_reading_and_its_gradient_are_those_of_a_softmax(vocab, temperature):
         return weights[0] @ logp + weights[1] @ entropy
 
     for a, b in zip(
-        token_reading(logits, token, temperature), naive(logits, token, temperature)
+        token_logp_entropy(logits, token, temperature),
+        naive(logits, token, temperature),
     ):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     given, wanted = (
         jax.jit(jax.grad(functools.partial(total, read)))(logits)
-        for read in (token_reading, naive)
+        for read in (token_logp_entropy, naive)
     )
     np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-6)
 
@@ -59,8 +60,8 @@ def test_pieces_change_nothing(tokens, shards, monkeypatch):
 
     @jax.jit
     def run(states, table):
-        read = lambda token, state: token_reading(state @ table.T, token, 1.0)
-        logp, entropy = by_pieces(read, VOCAB, (token, states), shards)
+        read = lambda token, state: token_logp_entropy(state @ table.T, token, 1.0)
+        logp, entropy = map_chunks(read, VOCAB, (token, states), shards)
         return jnp.sum(jnp.sin(logp)) + jnp.sum(jnp.cos(entropy)), (logp, entropy)
 
     whole = jax.value_and_grad(run, (0, 1), has_aux=True)(states, table)
@@ -75,10 +76,10 @@ def test_pieces_change_nothing(tokens, shards, monkeypatch):
 
 def test_a_piece_is_small_and_full_of_rows():
     assert all(
-        piece_tokens(vocab) * vocab <= chunked_lm_head.LOGITS
+        chunk_tokens(vocab) * vocab <= chunked_lm_head.LOGITS
         for vocab in (128, 49_152, 151_936, 262_144)
     )
-    assert piece_tokens(151_936) >= 96 and piece_tokens(10**8) == 8
+    assert chunk_tokens(151_936) >= 96 and chunk_tokens(10**8) == 8
 
 
 def test_memory_of_a_gradient_does_not_grow_with_the_logits(tiny_config, monkeypatch):
@@ -88,9 +89,11 @@ def test_memory_of_a_gradient_does_not_grow_with_the_logits(tiny_config, monkeyp
     @functools.partial(jax.jit, static_argnums=1)
     def gradient(states, count):
         table = states[: tiny_config.vocab]
-        read = lambda token, state: token_reading(state @ table.T, token, 1.0)
+        read = lambda token, state: token_logp_entropy(state @ table.T, token, 1.0)
         total = lambda states: jnp.sum(
-            by_pieces(read, tiny_config.vocab, (jnp.zeros(count, jnp.int32), states))[0]
+            map_chunks(read, tiny_config.vocab, (jnp.zeros(count, jnp.int32), states))[
+                0
+            ]
         )
         return jax.grad(total)(states)
 

@@ -63,8 +63,10 @@ def one_update(
     """Metrics, and the gradient that the optimiser saw."""
     mesh = mesh or training_mesh(devices=jax.devices()[:1])
     trained = random_params(TINY) if trained is None else trained
-    state = sharding.place(init_state(jax.tree.map(jnp.array, trained), config), mesh)
-    frozen = sharding.place(frozen, mesh) if frozen else None
+    state = sharding.shard_tree(
+        init_state(jax.tree.map(jnp.array, trained), config), mesh
+    )
+    frozen = sharding.shard_tree(frozen, mesh) if frozen else None
     state, metrics = make_update(TINY, algorithm, config, lora, mesh)(
         state, place_batch(batch, mesh), frozen
     )
@@ -438,7 +440,9 @@ def test_updates_move_towards_what_was_worth_more_and_start_from_a_ratio_of_one(
         before[1, at], wanted[np.arange(len(at)), batch.tokens[1, batch.start[1] + at]]
     )
 
-    state = sharding.place(init_state(jax.tree.map(jnp.array, params), config), mesh)
+    state = sharding.shard_tree(
+        init_state(jax.tree.map(jnp.array, params), config), mesh
+    )
     placed = place_batch(batch.replace(old_logp=before, ref_logp=before), mesh)
     update = make_update(TINY, GSPO, config, FULL, mesh)
     state, first = update(state, placed)

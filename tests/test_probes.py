@@ -1,4 +1,4 @@
-"""Confidence probes beside the plain forward pass, beside sampling, and beside a run without them."""
+"""Confidence probes against the forward pass, sampling, and a run without them."""
 
 import dataclasses
 import functools
@@ -15,13 +15,13 @@ from test_decode import LONG, same
 from test_engine import Script, again
 
 from fr.models import ModelConfig
-from fr.models.transformer import Transformer, init_cache
-from fr.sampling import probe_trees as probes
-from fr.sampling import probes as sampled_confidence
+from fr.models.attention import init_cache
+from fr.models.transformer import Transformer
+from fr.sampling import probe_trees, probes
 from fr.sampling.devices import Devices
 from fr.sampling.probe_trees import LENGTHS, ROWS
 from fr.sampling.probes import Prober
-from fr.sampling.sources import Resume
+from fr.sampling.sources import PauseAction
 from fr.types import Probe, Rollout
 
 CUE = (20, 21, 22)
@@ -35,8 +35,8 @@ ROWS_TO_PROBE = [
 ]
 
 
-def plan(r, tokens) -> Probe:
-    """No cut, one in the middle twice, all tokens; some rows ask for less, one for nothing."""
+def probe_plan(r, tokens) -> Probe:
+    """No cut, one in the middle twice, all tokens; some rows have fewer, one none."""
     n, i = len(tokens), int(r.id)
     if i == 3:
         return None
@@ -71,7 +71,7 @@ def naive(model, rollout, probe) -> dict:
 @pytest.fixture(scope="module")
 def probed(plain_engine):
     """Rollouts of many rows through few slots, by ListSource and plan."""
-    return plain_engine.sample(ROWS_TO_PROBE, 64, plan=plan)
+    return plain_engine.sample(ROWS_TO_PROBE, 64, probe_plan=probe_plan)
 
 
 def check(model, rollout, probe):
@@ -93,11 +93,12 @@ def test_probes_are_the_plain_forward_pass(probed, tiny_model):
     assert probed[3].confidence is None
     for rollout in probed:
         if rollout.confidence is not None:
-            check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
+            check(tiny_model, rollout, probe_plan(rollout.row, rollout.tokens))
 
 
 def test_positions_are_those_of_shared_beginnings(probed):
-    # First token, cue, then 30 31 40 / 32 33 34 / 7 behind every cut: `own` is among them, 1 is only a target.
+    # First token, cue, then 30 31 40 / 32 33 34 / 7 after every cut: `own` is among
+    # them, 1 is only a target.
     assert probed[1].confidence.positions == len(
         {0, probed[1].length // 2, probed[1].length}
     ) * (1 + 3 + 7)
@@ -111,14 +112,14 @@ def test_probing_changes_no_rollout(probed, plain_engine):
 
 
 def test_a_cache_that_shrinks_keeps_what_waits(plain_engine, tiny_model):
-    # Beside the long row's last chunks there are only short ones: without it they would need half the cache.
+    # The long row's last chunks run with short rows, which alone need half the cache.
     todo = [
         row("0", LONG, budget=40),
         *(row(str(i), budget=5 + i % 3) for i in range(4, 30)),
     ]
     before = plain_engine.counts.resized
-    for rollout in plain_engine.sample(todo, 64, plan=plan):
-        check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
+    for rollout in plain_engine.sample(todo, 64, probe_plan=probe_plan):
+        check(tiny_model, rollout, probe_plan(rollout.row, rollout.tokens))
     assert plain_engine.counts.resized - before >= 2
 
 
@@ -130,20 +131,20 @@ def test_rows_that_pause_and_rewind_are_probed_as_they_end(plain_engine, tiny_mo
     ]
     source = Script(
         [*todo, row("2", budget=20, pause=(50,), forced=forced)],
-        [Resume(cut=3), Resume(cut=2, finish=True)],
+        [PauseAction(cut=3), PauseAction(cut=2, finish=True)],
     )
-    source.plan = plan
+    source.probe_plan = probe_plan
     plain_engine.run(source, 64)
     assert len(source.heard) >= 2 and 2 in [
         rollout.length for rollout in source.rollouts
     ]
     for rollout in source.rollouts:
-        check(tiny_model, rollout, plan(rollout.row, rollout.tokens))
+        check(tiny_model, rollout, probe_plan(rollout.row, rollout.tokens))
 
 
 def test_sampled_shares_converge_to_probabilities(plain_engine, tiny_model):
     rollout = plain_engine.sample([row("asked", LONG, budget=12)], 64)[0]
-    # Answers of a likely token and an end, or of an end at once: more than one sequence has room for.
+    # Answers of a likely token and an end, or of an end: more than fit one sequence.
     likely = np.argsort(
         np.asarray(tiny_model.logits([[*LONG, *rollout.tokens[:6], *CUE]]))[0, -1]
     )[::-1].tolist()
@@ -155,13 +156,15 @@ def test_sampled_shares_converge_to_probabilities(plain_engine, tiny_model):
     stop = again(rollout.row, stop=tuple(ends))
     probe = Probe((0, 6, rollout.length), CUE, {"gold": answers})
     assert len(answers) > LENGTHS[-1] - 40
-    asked = plain_engine.sample([again(rollout.row)], 64, plan=lambda *_: probe)[0]
+    asked = plain_engine.sample([again(rollout.row)], 64, probe_plan=lambda *_: probe)[
+        0
+    ]
     exact = asked.confidence.probability("gold")
-    rows = sampled_confidence.forced_rows(
+    rows = probes.forced_requests(
         dataclasses.replace(rollout, row=stop), probe, 0, samples=150
     )
     rows = [again(r, budget=2) for r in rows]
-    share = sampled_confidence.shares(
+    share = probes.accepted_share(
         plain_engine.sample(rows, 64), lambda t: tuple(t) in answers, samples=150
     )
     assert (np.abs(share - exact) < 4 * np.sqrt(exact * (1 - exact) / 150)).all()
@@ -169,14 +172,16 @@ def test_sampled_shares_converge_to_probabilities(plain_engine, tiny_model):
 
 
 def exchanges(kind: str, count: int) -> list:
-    """Confidence of 6 made-up rollouts in 8 slots on `count` devices, from one cache, in two exchanges."""
+    """Confidence of 6 rollouts in 8 slots on `count` devices, in two exchanges."""
     config = ModelConfig(
         vocab=40, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ff=24
     )
     params = random_params(config)
     devices, model = Devices(kind), Transformer(config)
     assert devices.count == count
-    program = devices.wrap(lambda p, *args: probes.score(model, p, *args))
+    program = devices.jit_sharded(
+        lambda p, *args: probe_trees.score_trees(model, p, *args)
+    )
     draw = np.random.default_rng(0)
     cache = jax.tree.map(
         lambda x: draw.standard_normal(x.shape, np.float32), init_cache(config, 8, 32)
@@ -189,14 +194,17 @@ def exchanges(kind: str, count: int) -> list:
         )
         finished.append((slot, made))
 
-    def plan(row, tokens):
+    def probe_plan(row, tokens):
         answers = {"own": ((7, 8, 1),), "gold": ((7, 9, 1), (3, 1))}
         return Probe((0, 2, len(tokens)), tuple(range(int(row.id))), answers)
 
     prober = Prober(
-        devices, 8 // count, plan, functools.partial(program, devices.replicate(params))
+        devices,
+        8 // count,
+        probe_plan,
+        functools.partial(program, devices.replicate(params)),
     )
-    split = devices.split(cache)
+    split = devices.shard_batch(cache)
     assert prober.exchange(split, finished[:5]) == []
     landed = prober.exchange(split, finished[5:]) + prober.exchange(split, [])
     assert [r.row.id for r in landed] == [
@@ -240,7 +248,7 @@ def test_a_probe_that_cannot_be_is_refused_by_name(plain_engine):
     }
     for why, asked in bad.items():
         with pytest.raises(ValueError, match=f"row bad: .*{why}"):
-            plain_engine.sample([row("bad", budget=3)], 64, plan=lambda *_: asked)
+            plain_engine.sample([row("bad", budget=3)], 64, probe_plan=lambda *_: asked)
 
 
 def test_programs_are_few(plain_engine, compilations):
@@ -255,5 +263,5 @@ def test_programs_are_few(plain_engine, compilations):
         )
 
     todo = [row(str(i), budget=1 + i % 20) for i in range(60)]
-    plain_engine.sample(todo, 64, plan=any_plan)
+    plain_engine.sample(todo, 64, probe_plan=any_plan)
     assert 0 < len(compilations()) - before <= len(ROWS) * len(LENGTHS)

@@ -11,7 +11,7 @@ from reward_batches import GROUP, ROWS, TOKENS, batch, trajectory
 from fr.config import RewardsConfig
 from fr.rewards import TERMS
 from fr.rewards.terms import without_gold
-from fr.sampling import token_stats as token_statistics
+from fr.sampling import token_stats
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Truth
 
 CONFIG = RewardsConfig(switch_words=("no", "up"))
@@ -197,8 +197,8 @@ def test_progress_of_rows_that_were_not_asked():
 def test_known_statistics():
     """Self-certainty of a uniform p is log V, its entropy too; DeepConf of twenty equal tokens is log 20."""
     logits = jnp.stack([jnp.zeros(50), jnp.where(jnp.arange(50) < 20, 0.0, -100.0)])
-    seen = token_statistics.token_stats(
-        token_statistics.read(logits, jnp.float32(0.6), 50), jnp.zeros(2, int)
+    seen = token_stats.token_stats(
+        token_stats.logit_moments(logits, jnp.float32(0.6), 50), jnp.zeros(2, int)
     )
     assert row_of("self_certainty", [seen.self_certainty[0]] * 3) == pytest.approx(
         math.log(50), rel=1e-5

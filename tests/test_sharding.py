@@ -1,4 +1,4 @@
-"""Parameters lie where the table says, and each process reads its devices' slices of a file, each once."""
+"""Parameters lie where the table says; a process reads its devices' slices once."""
 
 import dataclasses
 import json
@@ -20,7 +20,8 @@ from safetensors.numpy import load_file
 
 from fr.models import ModelConfig, load, save, sharding
 from fr.models.safetensors import SafetensorsFolder
-from fr.models.weights import assemble, disassemble, shapes
+from fr.models.weight_table import shapes
+from fr.models.weights import assemble, disassemble
 
 # One kv head: what belongs to it cannot be divided.
 CONFIG = ModelConfig(
@@ -42,7 +43,7 @@ WHOLE = (
 
 
 def work(process: int, port: int, folder: str, out: str) -> None:
-    """In one of two processes with two devices each: load over all, then over its own; note what was read."""
+    """In one of two processes with two devices: load over all, then over its own."""
     jax.distributed.initialize(f"localhost:{port}", 2, process)
     read, reads = SafetensorsFolder.read, []
     SafetensorsFolder.read = lambda self, name, index: (
@@ -75,7 +76,7 @@ def _same_slices(divided, whole) -> None:
 
 @pytest.fixture(scope="module")
 def tensors(tmp_path_factory):
-    """The tensors of a folder, and how often each process read each element, by (mesh, process, name)."""
+    """A folder's tensors, and the reads of each element by (mesh, process, name)."""
     folder = tmp_path_factory.mktemp("sharding")
     save(folder, CONFIG, random_params(CONFIG))
     plain = dataclasses.replace(CONFIG, vocab=320, qkv_bias=False)
@@ -99,7 +100,8 @@ def tensors(tmp_path_factory):
     )
     outs = [folder / f"{i}.json" for i in range(2)]
     codes = [
-        f"import test_sharding; test_sharding.work({i}, {port}, {str(folder)!r}, {str(out)!r})"
+        "import test_sharding; "
+        f"test_sharding.work({i}, {port}, {str(folder)!r}, {str(out)!r})"
         for i, out in enumerate(outs)
     ]
     running = [

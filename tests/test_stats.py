@@ -1,4 +1,4 @@
-"""Every statistic against straightforward float64 numpy, and the values that METHOD's definitions imply."""
+"""Every statistic against plain float64 numpy, and values that follow by definition."""
 
 import dataclasses
 
@@ -6,17 +6,19 @@ import jax
 import numpy as np
 import pytest
 
-from fr.sampling import token_stats as stats
+from fr.sampling import token_stats
 from fr.sampling.structs import LineageStats, TokenStats
-from fr.sampling.vocab_reductions import likeliest
+from fr.sampling.vocab_reductions import top_k
 
 TAU = np.float32(0.6)
-token_stats = jax.jit(
-    lambda z, token, tau: stats.token_stats(stats.read(z, tau), token)
+stats_of = jax.jit(
+    lambda z, token, tau: token_stats.token_stats(
+        token_stats.logit_moments(z, tau), token
+    )
 )
-lineage_stats = jax.jit(
-    lambda s, a, token, tau: stats.lineage_stats(
-        stats.read(s, tau), stats.read(a, tau), token
+lineage_of = jax.jit(
+    lambda s, a, token, tau: token_stats.lineage_stats(
+        token_stats.logit_moments(s, tau), token_stats.logit_moments(a, tau), token
     )
 )
 NAMES = {
@@ -88,7 +90,7 @@ def test_token_stats(vocab):
     )
     token = rng.integers(vocab, size=16)
     wanted = [reference_token(row, t) for row, t in zip(z, token)]
-    compare(token_stats(z, token, TAU), wanted, NAMES[TokenStats])
+    compare(stats_of(z, token, TAU), wanted, NAMES[TokenStats])
 
 
 def hard_rows(vocab):
@@ -117,15 +119,16 @@ def hard_rows(vocab):
 def test_moments_of_hard_rows_keep_their_digits(vocab):
     z = hard_rows(vocab)
     token = np.random.default_rng(0).integers(vocab, size=len(z))
-    given = token_stats(z, token, TAU)
-    # The reference squares before it subtracts: in float64, and of numbers without the offset.
+    given = stats_of(z, token, TAU)
+    # The reference squares before it subtracts: float64, without the offset.
     wanted = [
         reference_token(row.astype(np.float64) - row.max(), t)
         for row, t in zip(z, token)
     ]
     for name in NAMES[TokenStats]:
         expected = np.array([row[name] for row in wanted])
-        # A mean over the vocabulary is not taken from the peak: beside 1e4 it has three decimals.
+        # A mean over the vocabulary is not relative to the peak: at 1e4 it has three
+        # decimals.
         atol = np.where(
             np.arange(len(z)) < 8, 1e-5, 5e-3 if name == "self_certainty" else 1e-5
         )
@@ -135,7 +138,7 @@ def test_moments_of_hard_rows_keep_their_digits(vocab):
 
 @pytest.mark.parametrize("vocab", [40, 128, 1999, 49_152, 50_021])
 @pytest.mark.parametrize("count", [20, 100])
-def test_the_likeliest_are_those_of_a_sort(vocab, count):
+def test_the_top_k_equals_the_head_of_a_sort(vocab, count):
     rng = np.random.default_rng(vocab)
     normal = rng.normal(size=vocab)
     few = np.where(
@@ -144,7 +147,7 @@ def test_the_likeliest_are_those_of_a_sort(vocab, count):
     z = np.stack([normal, np.round(normal), 0 * normal, few, np.sort(normal)]).astype(
         np.float32
     )
-    top, ids = jax.jit(likeliest, static_argnums=1)(z, count)
+    top, ids = jax.jit(top_k, static_argnums=1)(z, count)
     np.testing.assert_array_equal(top, np.sort(z, axis=-1)[:, ::-1][:, :count])
     np.testing.assert_array_equal(np.take_along_axis(z, np.asarray(ids), axis=-1), top)
     assert all(len(set(row)) == len(row) for row in ids.tolist())
@@ -169,7 +172,7 @@ def test_lineage_stats(vocab, other):
         == {row["delta_path"] > 0 for row in wanted}
         == {False, True}
     )
-    given = lineage_stats(s, a, token, TAU)
+    given = lineage_of(s, a, token, TAU)
     compare(given, wanted, NAMES[LineageStats])
 
 
@@ -177,11 +180,15 @@ def test_another_token_of_the_same_position():
     rng = np.random.default_rng(1)
     s, a = rng.normal(size=(2, 8, 300)).astype(np.float32) * 3
     drawn, emitted = rng.integers(300, size=(2, 8))
-    moved = stats.for_token(
-        lineage_stats(s, a, drawn, TAU),
-        stats.delta_path(stats.read(s, TAU), stats.read(a, TAU), emitted),
+    moved = token_stats.for_token(
+        lineage_of(s, a, drawn, TAU),
+        token_stats.delta_path(
+            token_stats.logit_moments(s, TAU),
+            token_stats.logit_moments(a, TAU),
+            emitted,
+        ),
     )
-    fresh = lineage_stats(s, a, emitted, TAU)
+    fresh = lineage_of(s, a, emitted, TAU)
     for name in NAMES[LineageStats]:
         np.testing.assert_allclose(
             getattr(moved, name),
@@ -193,7 +200,7 @@ def test_another_token_of_the_same_position():
 
 
 def test_uniform_distributions():
-    flat = token_stats(np.full((1, 300), 3.0, np.float32), np.array([7]), TAU)
+    flat = stats_of(np.full((1, 300), 3.0, np.float32), np.array([7]), TAU)
     np.testing.assert_allclose(flat.self_certainty, np.log(300), rtol=1e-6)
     np.testing.assert_allclose(flat.entropy, np.log(300), rtol=1e-6)
     np.testing.assert_allclose(
@@ -202,7 +209,7 @@ def test_uniform_distributions():
     twenty = np.full((1, 300), -40.0, np.float32)
     twenty[:, 100:120] = 2.0
     np.testing.assert_allclose(
-        token_stats(twenty, np.array([100]), TAU).top20_confidence,
+        stats_of(twenty, np.array([100]), TAU).top20_confidence,
         np.log(20),
         rtol=1e-6,
     )
@@ -210,15 +217,16 @@ def test_uniform_distributions():
 
 def test_a_model_does_not_depart_from_itself():
     z = (np.random.default_rng(2).normal(size=(64, 300)) * 4).astype(np.float32)
-    same = lineage_stats(z, z, np.arange(64), TAU)
+    same = lineage_of(z, z, np.arange(64), TAU)
     for name in ("demotion", "delta_path", "g_cov", "z_path", "path_sd"):
         np.testing.assert_array_equal(getattr(same, name), 0.0, err_msg=name)
     np.testing.assert_allclose(same.kl, 0, atol=1e-6)
 
 
 def test_logit_variance_is_the_fisher_information_of_the_temperature():
-    # d/db of E_b[z], b = 1/tau, is Var(z): the derivative sees neither of the two passes of the code.
+    # d/db of E_b[z], b = 1/tau, is Var(z): the derivative uses neither of the two
+    # passes of the code.
     z = np.random.default_rng(4).normal(size=80).astype(np.float32) * 2
     mean = lambda b: jax.nn.softmax(b * z) @ z
-    given = token_stats(z[None], np.array([0]), TAU).logit_var[0]
+    given = stats_of(z[None], np.array([0]), TAU).logit_var[0]
     np.testing.assert_allclose(given, jax.grad(mean)(1 / TAU), rtol=1e-4)

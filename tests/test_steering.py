@@ -1,4 +1,4 @@
-"""When a row fires and what it then emits, on hand-made logits and on the loop's own step."""
+"""Firing and steering of rows, on hand-made logits and in the loop's own step."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,9 @@ import pytest
 
 from fr.diagnosis.features import running_confidence
 from fr.models.transformer import Transformer
-from fr.sampling import decode, rows, steering
-from fr.sampling import state as batch
-from fr.sampling import token_stats as stats
-from fr.sampling.rows import row_key
+from fr.sampling import decode, sampling_params, steering, token_stats
+from fr.sampling.sampling_params import row_key
+from fr.sampling.state import init_state
 from fr.sampling.structs import LineageStats
 from fr.types import Request
 
@@ -29,19 +28,21 @@ def log_softmax(z):
 
 def params(*settings):
     """SamplingParams of a batch, one dict a row."""
-    batch = rows.defaults(len(settings))
+    batch = sampling_params.default_params(len(settings))
     for i, own in enumerate(settings):
-        rows.fill(batch, i, Request(str(i), (1,), row_key(0, i), own))
+        sampling_params.write_params(
+            batch, i, Request(str(i), (1,), row_key(0, i), own)
+        )
     return batch
 
 
 @pytest.fixture(scope="module")
 def start(tiny_config):
-    """A function from rows' settings, at most B, to a state of live rows; `emit` needs no cache."""
+    """A function from the settings of at most B rows to a state of live rows."""
 
     def make(*settings, seed=0):
         settings = [*settings, *[{}] * (B - len(settings))]
-        state = batch.init_state(Transformer(tiny_config), None, params(*settings), 1)
+        state = init_state(Transformer(tiny_config), None, params(*settings), 1)
         keys = np.stack([row_key(seed, i) for i in range(B)])
         return state.replace(cache=None, key=jnp.asarray(keys), done=jnp.zeros(B, bool))
 
@@ -110,7 +111,8 @@ def test_the_ring_is_a_moving_sum():
 
 
 def test_which_mixture():
-    # Z_cov = (g - 1) / 0.5 = 2 against Z_path of 1 and 3; a background without spread leaves no Z_cov.
+    # Z_cov = (g - 1) / 0.5 = 2 against Z_path of 1 and 3; a background without spread
+    # has no Z_cov.
     own = [dict(geodesic=g, cov_mean=1.0, cov_sd=0.5) for g in range(4)] + [
         dict(geodesic=steering.CHOSEN, cov_sd=0.0)
     ]
@@ -124,8 +126,12 @@ def test_which_mixture():
 def test_detectors(start):
     own = [dict(detector=d, cov_mean=1.0, cov_sd=0.5) for d in range(3)]
     s, a = np.random.default_rng(2).normal(size=(2, 3, 300)).astype(np.float32) * 3
-    moments = stats.token_stats(stats.read(s, TAU), np.arange(3))
-    both = stats.lineage_stats(stats.read(s, TAU), stats.read(a, TAU), np.arange(3))
+    moments = token_stats.token_stats(token_stats.logit_moments(s, TAU), np.arange(3))
+    both = token_stats.lineage_stats(
+        token_stats.logit_moments(s, TAU),
+        token_stats.logit_moments(a, TAU),
+        np.arange(3),
+    )
     z = max(both.z_path[1], max(0, (both.g_cov[1] - 1.0) / 0.5))
     given = steering.detector_score(params(*own), moments, both)
     np.testing.assert_allclose(
@@ -149,8 +155,8 @@ def test_a_row_fires_once_and_not_before_its_warm_up(start):
     state = start(*[{**steer, **more} for more in own])
     fired = []
     for step in range(8):
-        state, emission = emit(state, *logits(step), TAU)
-        fired.append(np.asarray(emission.fired))
+        state, output = emit(state, *logits(step), TAU)
+        fired.append(np.asarray(output.fired))
     at = [np.flatnonzero(column).tolist() for column in np.stack(fired).T]
     assert at == [[3], [0], [5], [], [], [4]]  # a forced token cannot fire
 
@@ -169,7 +175,7 @@ def test_steered_tokens_are_the_argmax_of_the_mixture_of_the_same_logits(start):
         dense,
     )
     s, a = logits(3)
-    state, emission = emit(state, s, a, TAU)
+    state, output = emit(state, s, a, TAU)
     w = np.array([0.7, 0.7, 0.4])[:, None]
     s, a = s[:3], a[:3]
     path = log_softmax((w * s + (1 - w) * a) / 0.5)
@@ -178,18 +184,18 @@ def test_steered_tokens_are_the_argmax_of_the_mixture_of_the_same_logits(start):
     )
     mixed = np.stack([path[0], cover[1], path[2]])
     best, at = mixed.max(-1), mixed.argmax(-1)
-    np.testing.assert_array_equal(emission.token[:3], at)
-    np.testing.assert_allclose(emission.sample_logp[:3], best, atol=1e-5)
+    np.testing.assert_array_equal(output.token[:3], at)
+    np.testing.assert_allclose(output.sample_logp[:3], best, atol=1e-5)
     np.testing.assert_allclose(
-        emission.stats.logp[:3], log_softmax(s)[np.arange(3), at], atol=1e-5
+        output.stats.logp[:3], log_softmax(s)[np.arange(3), at], atol=1e-5
     )
-    assert emission.fired.tolist() == [True, True] + [False] * 4
-    # The step behind the fire is plain again, the dense row is not.
-    state, emission = emit(state, *logits(3), TAU)
+    assert output.fired.tolist() == [True, True] + [False] * 4
+    # The step after the fire is plain again, the dense row is not.
+    state, output = emit(state, *logits(3), TAU)
     np.testing.assert_allclose(
-        emission.sample_logp[0], log_softmax(s / 0.5)[0, emission.token[0]], atol=1e-5
+        output.sample_logp[0], log_softmax(s / 0.5)[0, output.token[0]], atol=1e-5
     )
-    assert emission.token[2] == at[2]
+    assert output.token[2] == at[2]
 
 
 def test_local_temperature_heats_the_firing_token_and_its_span(start):
@@ -203,24 +209,24 @@ def test_local_temperature_heats_the_firing_token_and_its_span(start):
     )
     state = start(heat)
     for step in range(8):
-        state, emission = emit(state, z, None, TAU)
+        state, output = emit(state, z, None, TAU)
         hot = 2 <= step <= 2 + 3
-        wanted = log_softmax(z[0] / (2.0 if hot else 0.5))[emission.token[0]]
+        wanted = log_softmax(z[0] / (2.0 if hot else 0.5))[output.token[0]]
         np.testing.assert_allclose(
-            emission.sample_logp[0], wanted, atol=1e-5, err_msg=str(step)
+            output.sample_logp[0], wanted, atol=1e-5, err_msg=str(step)
         )
 
 
 def test_a_replaced_token_does_not_remember_the_draw_that_fired(start):
-    # Only token 0 fires (its J is large); a redraw from the same uniform would find it again and again.
+    # Only token 0 fires (its J is large); a redraw from the same uniform repeats it.
     s, a = np.full((2, B, V), -1e4, np.float32)
     s[:, :4], a[:, :4] = 0.0, [-3.0, 1.0, 1.0, 1.0]
     heat = dict(operator=steering.HEAT, local_temperature=3.0, threshold=1.0, warmup=0)
     fired, token = [], []
     for seed in range(300):
-        _, emission = emit(start(*[heat] * B, seed=seed), s, a, TAU)
-        fired += emission.fired.tolist()
-        token += emission.token.tolist()
+        _, output = emit(start(*[heat] * B, seed=seed), s, a, TAU)
+        fired += output.fired.tolist()
+        token += output.token.tolist()
     assert abs(np.mean(fired) - 0.25) < 0.05
     share = np.bincount(np.array(token)[fired], minlength=4) / sum(fired)
     np.testing.assert_allclose(share, 0.25, atol=0.1)
@@ -231,7 +237,8 @@ def test_switch_penalty_ends_with_the_window(start):
     tip = dict(switch_penalty=3.0, switch_window=10, switch_tokens=(4, 9))
     state = start(tip, tip, {}, dict(tip, forced=(9,)))
     state = state.replace(
-        thought=jnp.array([9, 10, 0, 5, 0, 0]), key=state.key.at[:].set(state.key[0])
+        tokens_since_switch=jnp.array([9, 10, 0, 5, 0, 0]),
+        key=state.key.at[:].set(state.key[0]),
     )
     state, young = emit(state, z, None, TAU)
     penalised = z[0].copy()
@@ -239,12 +246,12 @@ def test_switch_penalty_ends_with_the_window(start):
     np.testing.assert_allclose(
         young.sample_logp[0], log_softmax(penalised)[young.token[0]], atol=1e-5
     )
-    # The raw statistics never see the penalty, and nothing sees it behind the window.
+    # The raw statistics never include the penalty; after the window nothing does.
     np.testing.assert_allclose(
         young.stats.logp[0], log_softmax(z[0])[young.token[0]], atol=1e-5
     )
     jax.tree.map(lambda x: np.testing.assert_array_equal(x[1], x[2]), young)
-    assert state.thought.tolist()[:4] == [
+    assert state.tokens_since_switch.tolist()[:4] == [
         10,
         11,
         1,
@@ -267,7 +274,7 @@ def test_a_plain_row_keeps_its_bits_beside_filters_and_penalties(start):
 def test_a_forced_token_has_the_log_prob_of_what_is_drawn_from(start):
     z, _ = logits(7)
     best = int(z[0].argmax())
-    _, emission = emit(
+    _, output = emit(
         start(*[dict(forced=(best,), temperature=0.7, top_k=k) for k in (0, 5)]),
         z,
         None,
@@ -275,8 +282,8 @@ def test_a_forced_token_has_the_log_prob_of_what_is_drawn_from(start):
     )
     kept = np.sort(z[0])[-5:] / 0.7
     wanted = [log_softmax(z[0] / 0.7)[best], log_softmax(kept)[-1]]
-    np.testing.assert_allclose(emission.sample_logp[:2], wanted, atol=1e-5)
-    assert emission.token[:2].tolist() == [best, best]
+    np.testing.assert_allclose(output.sample_logp[:2], wanted, atol=1e-5)
+    assert output.token[:2].tolist() == [best, best]
 
 
 def test_min_p_keeps_what_is_likely_beside_the_likeliest(start):
@@ -284,10 +291,10 @@ def test_min_p_keeps_what_is_likely_beside_the_likeliest(start):
     tokens = [[], [], []]
     for seed in range(60):
         own = dict(min_p=0.3, temperature=0.8)
-        _, emission = emit(
+        _, output = emit(
             start(*[own] * 2, dict(temperature=0.8), seed=seed), z, None, TAU
         )
-        for kept, token in zip(tokens, emission.token.tolist()):
+        for kept, token in zip(tokens, output.token.tolist()):
             kept.append(token)
     p = np.exp(log_softmax(z[0] / 0.8))
     able = p >= 0.3 * p.max()
@@ -296,8 +303,8 @@ def test_min_p_keeps_what_is_likely_beside_the_likeliest(start):
         and able[tokens[0] + tokens[1]].all()
         and not able[tokens[2]].all()
     )
-    wanted = np.log(p / p[able].sum())[int(emission.token[0])]
-    np.testing.assert_allclose(emission.sample_logp[0], wanted, atol=1e-5)
+    wanted = np.log(p / p[able].sum())[int(output.token[0])]
+    np.testing.assert_allclose(output.sample_logp[0], wanted, atol=1e-5)
 
 
 def test_a_row_avoids_tokens_as_its_first_alone(start):
@@ -334,14 +341,14 @@ def test_a_contrast_is_drawn_from_plausible_tokens(start):
     contrast = np.where(able, 1.5 * s[0].astype(np.float64) - 0.5 * a[0], -np.inf)
     assert 1 < able.sum() < 60
     for seed in range(20):
-        _, emission = emit(start(own, mixture, seed=seed), s, a, TAU)
-        token = emission.token.tolist()
+        _, output = emit(start(own, mixture, seed=seed), s, a, TAU)
+        token = output.token.tolist()
         assert able[token[0]]
         np.testing.assert_allclose(
-            emission.sample_logp[0], log_softmax(contrast)[token[0]], atol=1e-4
+            output.sample_logp[0], log_softmax(contrast)[token[0]], atol=1e-4
         )
         np.testing.assert_allclose(
-            emission.sample_logp[1], log_softmax(a[0])[token[1]], atol=1e-5
+            output.sample_logp[1], log_softmax(a[0])[token[1]], atol=1e-5
         )
 
 
@@ -352,18 +359,24 @@ def test_a_row_ends_where_its_running_confidence_is_below_its_floor(start):
     ]
     seen = [
         float(
-            stats.token_stats(stats.read(x, TAU), np.zeros(B, int)).top20_confidence[0]
+            token_stats.token_stats(
+                token_stats.logit_moments(x, TAU), np.zeros(B, int)
+            ).top20_confidence[0]
         )
         for x in z
     ]
     window, means = 3, running_confidence(np.array(seen), 3)
     floor = float(means[4] + means[5]) / 2
     assert means[:5].min() > floor > means[5]
-    state = start(dict(floor=floor, floor_window=window), {}, dict(floor=1e9, floor_window=4),
-                  dict(floor=1e9, floor_window=2, forced=(1, 2)))  # fmt: skip
+    state = start(
+        dict(floor=floor, floor_window=window),
+        {},
+        dict(floor=1e9, floor_window=4),
+        dict(floor=1e9, floor_window=2, forced=(1, 2)),
+    )
     ended = []
     for x in z:
-        state, emission = emit(state, x, None, TAU)
+        state, output = emit(state, x, None, TAU)
         ended.append(np.asarray(state.done)[:4])
     # The first step at which each is done; forced tokens count for nothing.
     assert [int(np.argmax(row)) if row.any() else -1 for row in np.array(ended).T] == [
@@ -379,9 +392,12 @@ def test_no_value_of_a_row_compiles_anything(start):
     emit(start(), s, a, TAU)
     compiled = emit._cache_size()
     rows_of = (
-        dict(min_p=0.2), dict(drift=0.05, threshold=1.0, operator=steering.STEER_ONCE), dict(floor=1.0),
-        dict(avoid=(3,)), dict(plausible=0.1, alpha=2.0, operator=steering.STEER_SAMPLED),
-    )  # fmt: skip
+        dict(min_p=0.2),
+        dict(drift=0.05, threshold=1.0, operator=steering.STEER_ONCE),
+        dict(floor=1.0),
+        dict(avoid=(3,)),
+        dict(plausible=0.1, alpha=2.0, operator=steering.STEER_SAMPLED),
+    )
     for own in rows_of:
         emit(start(own), s, a, TAU)
     assert emit._cache_size() == compiled
@@ -389,14 +405,19 @@ def test_no_value_of_a_row_compiles_anything(start):
 
 def test_other_rows_keep_their_bits_beside_the_newer_parameters(start):
     s, a = logits(12)
-    beside = [dict(min_p=0.3), dict(avoid=(1, 2)), dict(floor=1e9), dict(drift=0.0, threshold=0.0, warmup=0,
-              operator=steering.HEAT), dict(operator=steering.STEER_SAMPLED, alpha=1.5, plausible=0.2)]  # fmt: skip
+    beside = [
+        dict(min_p=0.3),
+        dict(avoid=(1, 2)),
+        dict(floor=1e9),
+        dict(drift=0.0, threshold=0.0, warmup=0, operator=steering.HEAT),
+        dict(operator=steering.STEER_SAMPLED, alpha=1.5, plausible=0.2),
+    ]
     state, other = (
         start(*[{}] * 5, dict(temperature=0.7)),
         start(*beside, dict(temperature=0.7)),
     )
     for _ in range(3):
-        state, emission = emit(state, s, a, TAU)
+        state, output = emit(state, s, a, TAU)
         other, changed = emit(other, s, a, TAU)
-        for own, new in zip(jax.tree.leaves(emission), jax.tree.leaves(changed)):
+        for own, new in zip(jax.tree.leaves(output), jax.tree.leaves(changed)):
             np.testing.assert_array_equal(np.asarray(own)[5], np.asarray(new)[5])

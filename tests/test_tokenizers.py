@@ -1,4 +1,4 @@
-"""Ids of nasty texts are those of transformers, for every family, from a folder and from a GGUF file."""
+"""Ids of difficult texts equal transformers', from a folder and a GGUF file."""
 
 import gzip
 import json
@@ -17,7 +17,8 @@ from fr.models.tokenizer import load_tokenizer
 HERE = Path(__file__).parent / "golden" / "tokenizers"
 IDS = json.loads((HERE / "ids.json").read_text())
 ARCHITECTURES = {"gemma": "gemma3", "qwen2": "qwen2"}
-# NFC changes what is not in it, and a spelled space is read as a space. A prefix goes behind special tokens.
+# NFC changes texts in other forms, a spelled space is read as a space, and a prefix
+# goes after special tokens.
 CHANGED = ("combining marks", "spelled spaces")
 KINDS = {
     "tokens": "list",
@@ -108,11 +109,11 @@ def test_a_vocabulary_beyond_the_embedding_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("key, value, wanted", [
-    ("bos_token_id", 10**6, "tokenizer.ggml.bos_token_id = 1000000 is outside the vocabulary"),
+    ("bos_token_id", 10**6, "ggml.bos_token_id = 1000000 is outside the vocabulary"),
     ("merges", ["h zz"], "the merge 'h zz' is not of its tokens"),
     ("token_type", [1, 2], "2 tokenizer.ggml.token_type for"),
     ("pre", "other", "tokenizer.ggml.pre 'other' is not supported"),
-    ("remove_extra_whitespaces", True, "tokenizer.ggml.remove_extra_whitespaces is not supported"),
+    ("remove_extra_whitespaces", True, "remove_extra_whitespaces is not supported"),
 ])  # fmt: skip
 def test_vocabularies_that_are_refused_by_key(tmp_path, key, value, wanted):
     given = _vocabulary("smollm2")["gguf"] | {key: value}

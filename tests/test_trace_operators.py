@@ -13,7 +13,7 @@ from fr.errors import UserError
 from fr.interventions import OPERATORS, Failure, Intervention, OperatorContext, select
 from fr.interventions.traces import OFFSETS
 from fr.models import Model, ModelConfig
-from fr.sampling.sources import Resume
+from fr.sampling.sources import PauseAction
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.tasks.formats import CompletionText, format_of
 from fr.types import Problem
@@ -357,8 +357,8 @@ def test_every_result_that_is_pushed_is_true(letters, plain_engine):
         )
         for q in asked
     ]
-    speak = lambda row, tokens: change.speak(tokens)
-    together = plain_engine.sample(rows, 40, speak=speak)
+    on_pause = lambda row, tokens: change.on_pause(tokens)
+    together = plain_engine.sample(rows, 40, on_pause=on_pause)
     for question, rollout in zip(asked, together):
         result = f" {eval(question.rstrip('='))}"
         text = letters.decode(rollout.tokens)
@@ -368,7 +368,7 @@ def test_every_result_that_is_pushed_is_true(letters, plain_engine):
         )  # a token a character
         assert rollout.generated == len(rollout.tokens)
     # What a row is told follows from its own tokens, whoever is beside it.
-    alone = plain_engine.sample(rows[4:5], 40, speak=speak)
+    alone = plain_engine.sample(rows[4:5], 40, on_pause=on_pause)
     np.testing.assert_array_equal(alone[0].tokens, together[4].tokens)
     silent = plain_engine.sample(rows[4:5], 40)
     assert silent[0].forced.sum() == len(asked[4])
@@ -376,7 +376,12 @@ def test_every_result_that_is_pushed_is_true(letters, plain_engine):
 
 def test_the_calculator_leaves_alone_what_it_cannot_write(countdown):
     change = OPERATORS["calculator"].change(setting(countdown, "countdown", []))
-    speak = lambda text: change.speak(np.array(countdown.encode(text)))
+    on_pause = lambda text: change.on_pause(np.array(countdown.encode(text)))
     assert change.params["pause"] == countdown.encode("=")
-    assert countdown.decode(speak("7 , 7 + 7 =").forced) == "14"
-    assert speak("3 - 7 =") == speak("99 + 7 =") == speak("answer =") == Resume()
+    assert countdown.decode(on_pause("7 , 7 + 7 =").forced) == "14"
+    assert (
+        on_pause("3 - 7 =")
+        == on_pause("99 + 7 =")
+        == on_pause("answer =")
+        == PauseAction()
+    )

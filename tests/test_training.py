@@ -19,7 +19,7 @@ from fr.errors import UserError
 from fr.metrics import MetricsWriter
 from fr.models import Model, ModelConfig, load
 from fr.models.transformer import Transformer, init_params
-from fr.sampling import chunked_lm_head as head_pieces
+from fr.sampling import chunked_lm_head
 from fr.tasks.countdown import countdown_tokenizer
 from fr.training.data import PackedData, pack, pack_all, visits
 from fr.training.examples import examples_of
@@ -148,7 +148,7 @@ def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
         total, count = total - logp[row, t - 1, batch.tokens[row, t]], count + 1
     # A step is compiled once per config: one that differs is compiled with the pieces of this test.
     config = dataclasses.replace(TRAINING, keep=pieces)
-    monkeypatch.setattr(head_pieces, "LOGITS", -(-2 * 127 * 128 // pieces))
+    monkeypatch.setattr(chunked_lm_head, "LOGITS", -(-2 * 127 * 128 // pieces))
     _, metrics = make_supervised_update(TINY, config)(
         init_state(params, TRAINING), batch
     )

@@ -1,4 +1,4 @@
-"""The decoder computes one function, whatever is cached, padded, packed, unrolled or out of the window."""
+"""The decoder is one function: cached, padded, packed, unrolled or windowed."""
 
 import dataclasses
 import functools
@@ -10,9 +10,10 @@ import pytest
 from conftest import random_params
 
 from fr.models import Model
+from fr.models.attention import attention_mask, init_cache
 from fr.models.dense import dense_product
 from fr.models.model import positions_of
-from fr.models.transformer import Transformer, init_cache, unstack, visible
+from fr.models.transformer import Transformer, unstack
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_visible_against_loops():
     )
     for window in (1, 3, 100):
         sees = [[0 <= k <= q and q - k < window for k in key[0]] for q in query[0]]
-        np.testing.assert_array_equal(visible(query, key, window)[0], sees)
+        np.testing.assert_array_equal(attention_mask(query, key, window)[0], sees)
 
 
 def test_sliding_layers_see_their_window_only(tiny_config, tokens):

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from fr.errors import UserError
 from fr.models import load, save
-from fr.models.families import config_json, model_config
+from fr.models.config_json import config_json
+from fr.models.families import model_config
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_a_weight_that_is_no_number_is_refused_by_name(folder, value, dtype):
     tensors[name][1, 2] = value
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(
-        UserError, match=f"tensor {name} holds values that are infinite or no numbers"
+        UserError, match=f"tensor {name} holds values that are infinite or NaN"
     ):
         load(folder, dtype)
 
@@ -174,7 +175,7 @@ def test_truncated_and_absent_files(folder, tmp_path):
     data = weights.read_bytes()
     for size in (0, 5, 300, len(data) - 4):
         weights.write_bytes(data[:size])
-        assert f"{weights} is no whole safetensors file" in _refusal(folder)
+        assert f"{weights} is not a whole safetensors file" in _refusal(folder)
     weights.unlink()
     assert "holds neither model.safetensors nor" in _refusal(folder)
     (folder / "config.json").write_text("{")
@@ -192,7 +193,7 @@ def test_truncated_and_absent_files(folder, tmp_path):
             in _refusal(source)
         )
     weights.write_bytes(data)
-    assert "is a file but no .gguf" in _refusal(weights)
+    assert "is a file but not a .gguf" in _refusal(weights)
 
 
 def test_an_unreachable_hub_is_one_line(monkeypatch):
@@ -204,8 +205,8 @@ def test_an_unreachable_hub_is_one_line(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     line = _refusal("some-owner/some-model")
     assert (
-        line
-        == "model 'some-owner/some-model' is no folder here and cannot be had from the hub: no route there"
+        line == "model 'some-owner/some-model' is not a folder here and cannot be "
+        "downloaded from the hub: no route there"
     )
 
 
@@ -270,7 +271,8 @@ def test_without_a_template_messages_are_read_in_their_plain_form(tiny_model):
     ]
     text = tiny_model.decode(tiny_model.encode(messages))
     assert text == (
-        "Question: a?\nSolution: b\nAnswer: 1\n\nQuestion: c?\nSolution:\nAnswer: 2\n\nQuestion: d?\nSolution:"
+        "Question: a?\nSolution: b\nAnswer: 1\n\n"
+        "Question: c?\nSolution:\nAnswer: 2\n\nQuestion: d?\nSolution:"
     )
     system = [{"role": "system", "content": "Be brief."}, *messages]
     assert tiny_model.decode(tiny_model.encode(system)) == f"Be brief.\n\n{text}"

@@ -13,7 +13,7 @@ from benchmarks.timing import spread
 from fr.models import load as load_model
 from fr.models.transformer import Transformer
 from fr.sampling.engine import Engine
-from fr.sampling.rows import row_key
+from fr.sampling.sampling_params import row_key
 from fr.types import Request
 
 

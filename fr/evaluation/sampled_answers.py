@@ -9,7 +9,7 @@ from jaxtyping import Float
 from fr import store
 from fr.runs.attempts import Planned, make_attempts
 from fr.runs.run import Run
-from fr.sampling.probes import forced_rows
+from fr.sampling.probes import forced_requests
 from fr.stats.bootstrap import Interval, estimate, percent, resample_weights, rounded
 from fr.tasks.formats import ANSWER_SETS, build_probe
 from fr.types import RIGHT, Probe, Problem, Request, Rollout
@@ -99,7 +99,7 @@ def _plan(run: Run, case: _Case) -> list[Planned]:
         len(a.tokens),
     )
     rows, cue = (
-        forced_rows(rollout, case.probe, run.config.seed, c.answers),
+        forced_requests(rollout, case.probe, run.config.seed, c.answers),
         len(case.probe.cue),
     )
     return [

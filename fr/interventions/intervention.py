@@ -10,8 +10,8 @@ from fr.config import Config
 from fr.diagnosis.features import running_confidence
 from fr.diagnosis.junction import Calibration, Trace
 from fr.registry import Registry
-from fr.sampling.rows import row_key
-from fr.sampling.sources import Resume
+from fr.sampling.sampling_params import row_key
+from fr.sampling.sources import PauseAction
 from fr.tasks.formats import Codec, CompletionText, Format, encode_text, format_of
 from fr.tasks.steps import Step, find_steps
 from fr.types import Problem, Prompt
@@ -98,13 +98,13 @@ class Intervention:
         params: Fields of `SamplingParams`.
         prompt: Read in place of the task's prompt; None: the task's.
         kept: Tokens that follow the prompt and are read, not decoded.
-        speak: Called at the row's pause tokens with its tokens; says what follows.
+        on_pause: Called at the row's pause tokens with its tokens; gives the action.
     """
 
     params: dict = dataclasses.field(default_factory=dict)
     prompt: Prompt | None = None
     kept: tuple[int, ...] = ()
-    speak: Callable[[np.ndarray], Resume] | None = None
+    on_pause: Callable[[np.ndarray], PauseAction] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

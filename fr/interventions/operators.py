@@ -5,7 +5,7 @@ import numpy as np
 from fr.diagnosis.junction import tokens_of
 from fr.interventions.intervention import OperatorContext, register
 from fr.sampling import steering
-from fr.sampling.rows import WIDTHS
+from fr.sampling.sampling_params import WIDTHS
 
 
 @register("retry")

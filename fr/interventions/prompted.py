@@ -11,7 +11,7 @@ from fr.diagnosis.junction import tokens_of
 from fr.errors import UserError
 from fr.interventions.intervention import Intervention, OperatorContext, register
 from fr.prompts import plain_text
-from fr.sampling.sources import Resume
+from fr.sampling.sources import PauseAction
 from fr.tasks.formats import encode_text
 from fr.tasks.steps import complete_step
 from fr.tasks.task import Task
@@ -159,8 +159,8 @@ def calculator(context: OperatorContext) -> Intervention:
     spelled = (encode_text(codec, text) for text in ("=", " =", "1=", "1 ="))
     signs = {ids[-1] for ids in spelled if ids}
 
-    def speak(tokens: np.ndarray) -> Resume:
+    def on_pause(tokens: np.ndarray) -> PauseAction:
         result = complete_step(codec.decode(tokens))
-        return Resume(forced=(result and encode_text(codec, result)) or ())
+        return PauseAction(forced=(result and encode_text(codec, result)) or ())
 
-    return Intervention({"pause": tuple(sorted(signs))}, speak=speak)
+    return Intervention({"pause": tuple(sorted(signs))}, on_pause=on_pause)

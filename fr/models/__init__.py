@@ -1,4 +1,7 @@
-"""Decoders and where they come from: `load` a model, `save` one; `transformer` has the pure forward pass."""
+"""Decoders and their files: `load` and `save` a model.
+
+`transformer` has the pure forward pass.
+"""
 
 from fr.models.config import ModelConfig
 from fr.models.loading import load, save

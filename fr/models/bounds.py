@@ -1,4 +1,4 @@
-"""Types and bounds of what a `config.json` says, checked before anything is made of it."""
+"""Types and bounds of the settings in a `config.json`, checked before they are used."""
 
 import math
 
@@ -6,8 +6,8 @@ from fr.errors import UserError
 
 LARGEST = 1 << 23  # bytes of a config.json or generation_config.json
 
-# Whole numbers, their smallest and largest values: well beyond any model that exists, and small enough that what
-# depends on them alone fits in memory.
+# Smallest and largest values of whole numbers: far beyond all existing models, and
+# small enough that arrays whose size depends on them alone fit in memory.
 _WHOLE = {
     "vocab_size": (1, 1 << 24),
     "hidden_size": (1, 1 << 17),
@@ -59,9 +59,16 @@ _KIND = {
 
 
 def check_config(raw: dict, where: str) -> None:
-    """Raise UserError for a value of another type than its setting has, or far out of its range.
+    """Check the types and ranges of all known settings.
 
-    What is None counts as absent. Settings without an entry here are not read as numbers.
+    None counts as absent. Settings without an entry here are not read as numbers.
+
+    Args:
+        raw: The parsed file, or an object in it.
+        where: Name of the file in errors.
+
+    Raises:
+        UserError: A setting has another type than it should, or is far out of range.
     """
     for name, value in raw.items():
         if value is None:
@@ -81,34 +88,73 @@ def check_config(raw: dict, where: str) -> None:
     heads, kv = (raw.get(f"num_{kind}_heads") for kind in ("attention", "key_value"))
     if heads and kv and heads % kv:
         raise UserError(
-            f"{where}: num_key_value_heads = {kv} does not divide num_attention_heads = {heads}"
+            f"{where}: num_key_value_heads = {kv} does not divide "
+            f"num_attention_heads = {heads}"
         )
     if raw.get("head_dim") and raw["head_dim"] % 2:
         raise UserError(
-            f"{where}: head_dim = {raw['head_dim']} must be even: rotations are of pairs"
+            f"{where}: head_dim = {raw['head_dim']} must be even: rotations are of "
+            "pairs"
         )
 
 
-def whole_number(value, low: int, high: int, what: str) -> int:
-    """`value` if it is a whole number in [low, high]; raises UserError, which begins with `what`, if not."""
-    if type(value) is not int or not low <= value <= high:
+def whole_number(value: object, low: int, high: int, what: str) -> int:
+    """Check that a value is a whole number in [low, high].
+
+    Args:
+        value: The value.
+        low: Smallest valid number.
+        high: Largest valid number.
+        what: Start of the error.
+
+    Returns:
+        The value.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not isinstance(value, int) or type(value) is bool or not low <= value <= high:
         kind = "a positive integer" if low == 1 else "a whole number"
         raise UserError(f"{what} = {shown(value)} must be {kind} from {low} to {high}")
     return value
 
 
-def number(value, low: float, high: float, what: str) -> float:
-    """`value` if it is a finite number in [low, high]; raises UserError, which begins with `what`, if not."""
-    plain = type(value) in (int, float) and math.isfinite(value)
-    if not plain or not low <= value <= high:
+def number(value: object, low: float, high: float, what: str) -> float:
+    """Check that a value is a finite number in [low, high].
+
+    Args:
+        value: The value.
+        low: Smallest valid number.
+        high: Largest valid number.
+        what: Start of the error.
+
+    Returns:
+        The value.
+
+    Raises:
+        UserError: It is not.
+    """
+    if (
+        not isinstance(value, int | float)
+        or type(value) is bool
+        or not math.isfinite(value)
+        or not low <= value <= high
+    ):
         raise UserError(
             f"{what} = {shown(value)} must be a number from {low:g} to {high:g}"
         )
     return value
 
 
-def shown(value) -> str:
-    """What an error quotes of a value of any size."""
+def shown(value: object) -> str:
+    """A short form of a value of any size, for errors.
+
+    Args:
+        value: The value.
+
+    Returns:
+        At most 60 characters.
+    """
     if type(value) is int and abs(value) > 10**30:
         return "(a number of more than 30 digits)"
     if isinstance(value, (list, dict)) and len(value) > 20:
@@ -116,8 +162,10 @@ def shown(value) -> str:
     return repr(value[:60] if isinstance(value, str) else value)[:60]
 
 
-def _names(value, what: str) -> None:
+def _names(value: object, what: str) -> None:
     if not isinstance(value, list) or len(value) > _WHOLE["num_hidden_layers"][1]:
-        raise UserError(f"{what} = {shown(value)} must be a list of texts, one a layer")
+        raise UserError(
+            f"{what} = {shown(value)} must be a list of texts, one per layer"
+        )
     if not all(isinstance(name, str) for name in value):
         raise UserError(f"{what} must hold texts only")

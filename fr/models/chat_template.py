@@ -1,21 +1,24 @@
-"""Chat templates: messages to ids, and which special tokens make up a turn."""
+"""Chat templates: messages to token ids, and the special tokens of a turn."""
 
 import re
 from collections.abc import Mapping
 
 from fr import foreign
 from fr.errors import UserError, first_line
-from fr.models.tokenizer import reads
+from fr.models.tokenizer import one_line_errors
 
-# Special tokens of a file's structure and of other inputs than text: no answer is written with them.
+# Special tokens of a file's structure and of inputs other than text: no answer contains
+# them.
 _STRUCTURE = re.compile(
-    "endoftext|(begin|end|start)_of_(text|turn|sentence|image|audio)|im_(start|end|sep)|eo[tm]_id|header_id"
-    "|^[<|\\[]*(/?s|bos|eos|eot|pad|unk|mask|cls|sep|system|user|assistant|multimodal)[>|\\]]*$|unused|reserved"
-    "|fim|repo|file|gh_stars|issue_|jupyter|empty_output|commit_|image|vision|audio|video|object_ref|box_"
-    "|quad_|python_tag|placeholder|control_|pad",
+    "endoftext|(begin|end|start)_of_(text|turn|sentence|image|audio)"
+    "|im_(start|end|sep)|eo[tm]_id|header_id"
+    "|^[<|\\[]*(/?s|bos|eos|eot|pad|unk|mask|cls|sep|system|user|assistant|multimodal)"
+    "[>|\\]]*$|unused|reserved|fim|repo|file|gh_stars|issue_|jupyter|empty_output"
+    "|commit_|image|vision|audio|video|object_ref|box_|quad_|python_tag|placeholder"
+    "|control_|pad",
     re.IGNORECASE,
 )
-# What a template may write at the start of a reply and a reply is read by.
+# Marks of thoughts and answers, by which a reply is read; a template may write them.
 _CONTENT = re.compile("think|thought|reason|answer|solution|response", re.IGNORECASE)
 _ASKED, _SAID = "QUESTION", "REPLY"
 
@@ -23,31 +26,58 @@ _ASKED, _SAID = "QUESTION", "REPLY"
 def encode_chat(
     tokenizer, messages: list[dict], settings: Mapping, name: str
 ) -> list[int]:
-    """Ids of messages in the tokenizer's template, up to where the model is to speak.
+    """Ids of messages in the tokenizer's template, up to where the model replies.
 
-    `settings` are variables of the template, as `enable_thinking`. Raises UserError for one that the template
-    does not read, and where the template refuses the messages.
+    Args:
+        tokenizer: A transformers tokenizer with a chat template.
+        messages: Objects with role and content.
+        settings: Variables of the template, for example `enable_thinking`.
+        name: The model, for errors.
+
+    Returns:
+        Token ids.
+
+    Raises:
+        UserError: The template lacks a variable, or refuses the messages.
     """
     for key in settings:
         if not re.search(rf"\b{re.escape(key)}\b", str(tokenizer.chat_template)):
             raise UserError(
-                f"{name}: its chat template reads no variable {key!r} (config.task.template_kwargs)"
+                f"{name}: its chat template reads no variable {key!r} "
+                "(config.task.template_kwargs)"
             )
     text = _apply(tokenizer, messages, name, add_generation_prompt=True, **settings)
-    with reads(f"{name}: its tokenizer fails"):
+    with one_line_errors(f"{name}: its tokenizer fails"):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def end_of_turn(tokenizer) -> int | None:
-    """The special token that the chat template writes after a reply; None if there is none."""
+    """The special token that the chat template writes after a reply.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+
+    Returns:
+        Its id; None if there is none.
+    """
     text = _conversation(tokenizer)
-    behind = text.rpartition(_SAID)[2].lstrip() if text and _SAID in text else ""
-    first = [t for t in special_tokens(tokenizer).values() if behind.startswith(t)]
+    after = text.rpartition(_SAID)[2].lstrip() if text and _SAID in text else ""
+    first = [t for t in special_tokens(tokenizer).values() if after.startswith(t)]
     return tokenizer.convert_tokens_to_ids(max(first, key=len)) if first else None
 
 
 def hidden_ids(tokenizer, stop_tokens: tuple[int, ...]) -> frozenset[int]:
-    """Special tokens that no reader of a text wants: ends, pads, turns; not those that mark what is said."""
+    """Special tokens to leave out of a text: ends, pads and turns.
+
+    Tokens that mark thoughts or answers are kept.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        stop_tokens: Ids that end a text.
+
+    Returns:
+        Token ids.
+    """
     named = {i for i in tokenizer.all_special_ids if i is not None}
     asked = (_conversation(tokenizer) or "").partition(_ASKED)[0]
     turn = lambda token: token in asked and not _CONTENT.search(token)
@@ -58,14 +88,23 @@ def hidden_ids(tokenizer, stop_tokens: tuple[int, ...]) -> frozenset[int]:
 
 
 def special_tokens(tokenizer) -> dict[int, str]:
-    """Text of the tokens that are flagged as special, by id."""
+    """Text of the tokens that are flagged as special.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+
+    Returns:
+        Texts by id.
+    """
     return {
         i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special
     }
 
 
 def _conversation(tokenizer) -> str | None:
-    """A question and a reply in the template; None without one, or where it refuses them."""
+    """A question and a reply in the template; None without a template, or if it
+    refuses.
+    """
     if not tokenizer.chat_template:
         return None
     messages = [
@@ -81,11 +120,11 @@ def _conversation(tokenizer) -> str | None:
 
 
 def _apply(tokenizer, messages: list[dict], name: str, **variables) -> str:
-    # A template is a program of others: it may raise anything, and need not end.
+    # A template is foreign code: it may raise any error, and may not end.
     where = f"{name}: its chat template fails"
     try:
         template, special = tokenizer.get_chat_template(), tokenizer.special_tokens_map
-    except ValueError as error:  # of several templates none is the default
+    except ValueError as error:  # several templates, and no default
         raise UserError(f"{where}: {first_line(error)}") from error
     return foreign.render(
         template,

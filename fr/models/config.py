@@ -1,6 +1,7 @@
-"""What tells one decoder from another: numbers, booleans, per-layer data; never a family's name."""
+"""The shape and traits of a decoder: numbers and booleans, never a family's name."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,38 @@ from fr.models.rope import RopeScaling, inv_freq
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Shape and family of a decoder; hashable, so that it is static under `jit`."""
+    """Shape and traits of a decoder; hashable, so that it is static under `jit`.
+
+    Attributes:
+        vocab: Token ids, V.
+        width: Size of a state, D.
+        layers: Number of layers, L.
+        heads: Query heads per layer, N.
+        kv_heads: Key-value heads per layer, K; divides `heads`.
+        head_dim: Size of a head, H; even.
+        ff: Neurons of the feed-forward, F.
+        max_positions: Positions that the model is declared for.
+        norm_eps: Added to the mean square in norms.
+        rope_theta: Base of the rotary frequencies of full layers.
+        tied: The head is the embedding.
+        qkv_bias: Biases in queries, keys and values (Qwen 2, 2.5).
+        qk_norm: Norms of queries and keys (Qwen 3, Gemma 3).
+        gelu: Tanh-approximated GELU instead of SiLU (Gemma).
+        scaled_embedding: Embeddings times sqrt(width) (Gemma).
+        unit_offset: A norm multiplies by 1 + scale (Gemma).
+        post_norms: Norms also after attention and feed-forward (Gemma 2, 3).
+        attention_softcap: Soft cap of attention scores (Gemma 2); 0: off.
+        logit_softcap: Soft cap of logits (Gemma 2); 0: off.
+        query_scale: Factor on queries; 0: head_dim ** -0.5.
+        window: Tokens that sliding layers see; 0: no layer slides.
+        full_every: Every n-th layer is full, the others slide; 0: all slide.
+        local_rope_theta: Base of the frequencies of sliding layers (Gemma 3); 0: as
+            full layers.
+        rope_scaling: Scaling of the frequencies, or None.
+        local_rope_scaling: Scaling for sliding layers with a base of their own, or
+            None.
+        masked: Ids of an ancestor that are other tokens for the specialist.
+    """
 
     vocab: int
     width: int
@@ -26,30 +58,26 @@ class ModelConfig:
     max_positions: int = 2048
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
-    tied: bool = True  # the head is the embedding
-    qkv_bias: bool = False  # Qwen 2, 2.5
-    qk_norm: bool = False  # Qwen 3, Gemma 3
-    gelu: bool = False  # Gemma: tanh-approximated GELU instead of SiLU
-    scaled_embedding: bool = False  # Gemma: embeddings times sqrt(width)
-    unit_offset: bool = False  # Gemma: a norm multiplies by 1 + scale
-    post_norms: bool = False  # Gemma 2, 3: norms behind attention and feed-forward too
-    attention_softcap: float = 0.0  # Gemma 2; 0: off
+    tied: bool = True
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    gelu: bool = False
+    scaled_embedding: bool = False
+    unit_offset: bool = False
+    post_norms: bool = False
+    attention_softcap: float = 0.0
     logit_softcap: float = 0.0
-    query_scale: float = 0.0  # 0: head_dim ** -0.5
-    window: int = 0  # sliding layers see this many tokens; 0: none slides
-    full_every: int = 0  # every n-th layer is full; the others slide
-    local_rope_theta: float = 0.0  # Gemma 3: of sliding layers; 0: as the others
+    query_scale: float = 0.0
+    window: int = 0
+    full_every: int = 0
+    local_rope_theta: float = 0.0
     rope_scaling: RopeScaling | None = None
-    local_rope_scaling: RopeScaling | None = (
-        None  # of sliding layers, where they have a theta of their own
-    )
-    masked: tuple[
-        int, ...
-    ] = ()  # an ancestor's ids that are other tokens for the specialist beside it
+    local_rope_scaling: RopeScaling | None = None
+    masked: tuple[int, ...] = ()
 
     @property
     def context(self) -> int:
-        """Positions up to which the rotary frequencies are known to work; `max_positions` without scaling."""
+        """Positions for which the rotary frequencies are made."""
         s = self.rope_scaling
         if s is None or s.kind == "dynamic":
             return self.max_positions
@@ -63,7 +91,14 @@ class ModelConfig:
         return self.query_scale or self.head_dim**-0.5
 
     def slides(self, layer: int) -> bool:
-        """Whether a layer attends to a sliding window only."""
+        """True if a layer attends to a sliding window only.
+
+        Args:
+            layer: Index of the layer.
+
+        Returns:
+            Whether it slides.
+        """
         return bool(self.window) and (
             not self.full_every or (layer + 1) % self.full_every != 0
         )
@@ -71,23 +106,41 @@ class ModelConfig:
 
 @struct.dataclass
 class LayerData:
-    """What differs from layer to layer beside the parameters."""
+    """Constants that differ from layer to layer.
 
-    window: Int[Array, "L"]  # tokens in sight, own one included
-    rope: Int[Array, "L"]  # which of the decoder's rotary frequencies
+    Attributes:
+        window: Tokens in sight, the own one included.
+        rope: Index of the layer's rotary frequencies in `rotary`.
+    """
+
+    window: Int[Array, "L"]
+    rope: Int[Array, "L"]
 
 
 def layer_data(config: ModelConfig) -> LayerData:
-    """Per-layer constants of a decoder."""
+    """Per-layer constants of a decoder.
+
+    Args:
+        config: The decoder.
+
+    Returns:
+        Arrays [L].
+    """
     slides = np.array([config.slides(i) for i in range(config.layers)])
-    window = np.where(slides, config.window, np.iinfo(np.int32).max)
-    return LayerData(
-        window.astype(np.int32), slides.astype(np.int32) * (len(rotary(config)) - 1)
-    )
+    window: Any = np.where(slides, config.window, np.iinfo(np.int32).max)
+    rope: Any = slides.astype(np.int32) * (len(rotary(config)) - 1)
+    return LayerData(window.astype(np.int32), rope)
 
 
 def rotary(config: ModelConfig) -> Float[np.ndarray, "R half"]:
-    """Rotary frequencies: those of full layers and, where they have their own, of sliding ones."""
+    """Rotary frequencies of full layers and, if they differ, of sliding layers.
+
+    Args:
+        config: The decoder.
+
+    Returns:
+        Radians per position, float32, for R kinds of layer.
+    """
     kinds = [
         inv_freq(theta, config.head_dim, scaling) for theta, scaling in _ropes(config)
     ]
@@ -95,7 +148,14 @@ def rotary(config: ModelConfig) -> Float[np.ndarray, "R half"]:
 
 
 def rotary_gain(config: ModelConfig) -> Float[np.ndarray, "R"]:
-    """Factors on the sines and cosines of each kind of rotary frequency; 1 but for yarn."""
+    """Factors on the sines and cosines of each kind of layer; 1 except for yarn.
+
+    Args:
+        config: The decoder.
+
+    Returns:
+        Factors.
+    """
     return np.array([s.attention if s else 1.0 for _, s in _ropes(config)], np.float32)
 
 
@@ -110,10 +170,20 @@ KNOWN = ("float32", "bfloat16")
 
 
 def choose_dtype(dtype=None) -> jnp.dtype:
-    """Type of parameters and compute: bfloat16 on accelerators, float32 on CPU, or the one that is given.
+    """Type of parameters and compute: bfloat16 on accelerators, float32 on CPU.
 
-    Norms, rotary angles, softmax, the head's accumulation and all statistics are float32 whatever this says.
-    On an accelerator, float32 products are exact only under `jax.default_matmul_precision("highest")`.
+    Norms, rotary angles, softmax, the head's accumulation and all statistics are
+    float32 for every type. On an accelerator, float32 products are exact only under
+    `jax.default_matmul_precision("highest")`.
+
+    Args:
+        dtype: The type to use instead; a name or a numpy type.
+
+    Returns:
+        The type.
+
+    Raises:
+        UserError: The type is not supported.
     """
     if dtype is None:
         # A CPU without bfloat16 units is slower in it than in float32.

@@ -1,4 +1,4 @@
-"""The product of a dense layer, with a gradient of its kernel that lies as the kernel does."""
+"""Dense products with a fast gradient on CPUs, and the merging of adapters."""
 
 import functools
 
@@ -17,11 +17,20 @@ def dense_product(
     dimensions: tuple,
     precision=None,
 ) -> Float[Array, "..."]:
-    """`jax.lax.dot_general` of the last axes of `x` with the first ones of `kernel`, for a dense layer of Flax.
+    """`jax.lax.dot_general` of the last axes of `x` with the first axes of `kernel`.
 
-    [rows..., in...] with [in..., out...] gives [rows..., out...].
-    JAX's own gradient of the kernel is the product the other way round, transposed; XLA on a CPU then writes what
-    comes from above in transposed order before it multiplies, which takes a quarter of the time of an update.
+    [rows..., in...] with [in..., out...] gives [rows..., out...]. JAX's own gradient of
+    the kernel is the transposed product; on a CPU XLA then writes the incoming gradient
+    in transposed order before it multiplies, a quarter of an update's time.
+
+    Args:
+        x: Input.
+        kernel: Kernel of the layer.
+        dimensions: Dimension numbers of `dot_general`, without batch axes.
+        precision: Precision of `dot_general`.
+
+    Returns:
+        The product.
     """
     return jax.lax.dot_general(x, kernel, dimensions, precision=precision)
 
@@ -46,14 +55,25 @@ dense_product.defvjp(_forward, _backward)
 
 
 def merge(params: dict, adapters: dict, config: LoraConfig) -> dict:
-    """Parameters (layers stacked) with the adapters' products added to their kernels, in the parameters' types."""
+    """Parameters with the products of low-rank adapters added to their kernels.
+
+    W + alpha / rank * A B (arXiv 2106.09685).
+
+    Args:
+        params: Parameters, layers stacked.
+        adapters: Adapters `a` and `b` beside the paths of kernels.
+        config: Rank and alpha.
+
+    Returns:
+        Parameters in their own types.
+    """
     flat = traverse_util.flatten_dict(params, sep="/")
     low = traverse_util.flatten_dict(adapters, sep="/")
     for path in (path for path in low if path.endswith("/a")):
         a, b, name = low[path], low[path[:-1] + "b"], path[:-1] + "kernel"
         kernel, layers, rank = flat[name], a.shape[0], a.shape[-1]
         a, b = a.reshape(layers, -1, rank), b.reshape(layers, rank, -1)
-        # Accelerators multiply with fewer digits unless told otherwise.
+        # The default precision of accelerators has fewer digits.
         product = jnp.matmul(a, b, precision="highest").reshape(kernel.shape)
         flat[name] = (
             kernel.astype(jnp.float32) + config.alpha / rank * product

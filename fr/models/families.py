@@ -1,4 +1,4 @@
-"""The families that are read and written, and the two ways between a `config.json` and a ModelConfig."""
+"""Model families: from a `config.json` to a ModelConfig."""
 
 import dataclasses
 import re
@@ -6,21 +6,27 @@ import re
 from fr.errors import UserError, first_line
 from fr.models.bounds import check_config, shown, whole_number
 from fr.models.config import ModelConfig
-from fr.models.rope import read_scaling, write_scaling
+from fr.models.rope import read_scaling
 
 _GEMMA = {"gelu": True, "scaled_embedding": True, "unit_offset": True}
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """What a family's name says and its `config.json` does not."""
+    """The properties of a family that its `config.json` does not state.
 
-    model_class: str  # of transformers, for exports
-    traits: dict  # ModelConfig fields
-    defaults: dict  # settings of config.json where it is silent
+    Attributes:
+        model_class: Class of transformers, for exports.
+        traits: Fields of ModelConfig.
+        defaults: Settings of `config.json` where it has none.
+    """
+
+    model_class: str
+    traits: dict
+    defaults: dict
 
 
-# Old exports leave out what equals the default of their class in transformers.
+# Old exports leave out settings that equal the default of their class in transformers.
 _LLAMA = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False}
 _QWEN = _LLAMA | {"max_position_embeddings": 32768}
 _GEMMA_DEFAULTS = (
@@ -60,41 +66,53 @@ FAMILIES = {
         | {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4},
     ),
 }
-# Where they say null, they mean that there is none, and not the default of the class.
+# A null here means off, not the default of the class.
 _NULL_IS_OFF = ("attn_logit_softcapping", "final_logit_softcapping")
 
-# A setting of another decoder, which transformers' class would not read either but a trained model may need:
-# refused by name unless its value says that it is off.
+# Names of settings that may change the model. An unknown setting with such a name is
+# refused unless its value means off, although the class of transformers ignores it.
 _TELLING = re.compile(
-    "multiplier|scal|softcap|expert|moe|rope|rotary|window|norm|bias|activation|pattern|attention|sparsity"
-    "|quant|logit|alibi|residual|layer_types|parallel|cross|pruned"
+    "multiplier|scal|softcap|expert|moe|rope|rotary|window|norm|bias|activation"
+    "|pattern|attention|sparsity|quant|logit|alibi|residual|layer_types|parallel"
+    "|cross|pruned"
 )
 _KNOWN = frozenset(
-    "rms_norm_eps rope_theta rope_scaling rope_parameters rope_local_base_freq original_max_position_embeddings "
-    "partial_rotary_factor num_attention_heads query_pre_attn_scalar attn_logit_softcapping "
-    "final_logit_softcapping sliding_window sliding_window_pattern _sliding_window_pattern use_sliding_window "
-    "max_window_layers layer_types hidden_activation attention_bias mlp_bias use_bidirectional_attention "
-    "attention_dropout attn_implementation _attn_implementation _attn_implementation_internal "
-    "_attn_implementation_autoset cross_attention_hidden_size tie_cross_layer tensor_parallel pruned_heads".split()
+    "rms_norm_eps rope_theta rope_scaling rope_parameters rope_local_base_freq "
+    "original_max_position_embeddings partial_rotary_factor num_attention_heads "
+    "query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping "
+    "sliding_window sliding_window_pattern _sliding_window_pattern use_sliding_window "
+    "max_window_layers layer_types hidden_activation attention_bias mlp_bias "
+    "use_bidirectional_attention attention_dropout attn_implementation "
+    "_attn_implementation _attn_implementation_internal _attn_implementation_autoset "
+    "cross_attention_hidden_size tie_cross_layer tensor_parallel pruned_heads".split()
 )
-_OFF = (None, False, 0, 1, "", [], {}, "none", "default")
+_OFF: tuple[object, ...] = (None, False, 0, 1, "", [], {}, "none", "default")
 
-# Only these families scale queries by their own number, and only these have sliding layers.
-_OWN_SCALE = ("gemma2", "gemma3_text")
+# Only these families scale queries by a number of their own and have sliding layers.
+OWN_SCALE = ("gemma2", "gemma3_text")
 
 
 def model_config(raw: dict, where: str) -> ModelConfig:
-    """The ModelConfig of a parsed `config.json`, of transformers 4 or 5; `where` names the file in errors.
+    """The ModelConfig of a parsed `config.json` of transformers 4 or 5.
 
-    Raises UserError for another family, a missing setting, one out of its bounds, and one that the decoder does not
-    have.
+    Args:
+        raw: The parsed file.
+        where: Name of the file in errors.
+
+    Returns:
+        The config.
+
+    Raises:
+        UserError: The family is unknown, or a setting is missing, out of its bounds, or
+            not supported by the decoder.
     """
     raw = text_config(raw)
     check_config(raw, where)
     name = raw.get("model_type")
     if name not in FAMILIES:
         raise UserError(
-            f"{where}: model_type {shown(name)} is not supported; there are: {', '.join(FAMILIES)}"
+            f"{where}: model_type {shown(name)} is not supported; there are: "
+            f"{', '.join(FAMILIES)}"
         )
     family = FAMILIES[name]
     off = {key: 0.0 for key in _NULL_IS_OFF if key in raw}
@@ -106,8 +124,8 @@ def model_config(raw: dict, where: str) -> ModelConfig:
         need("num_attention_heads"),
         need("num_hidden_layers"),
     )
-    window, full_every = _windows(raw, layers, where) if name in _OWN_SCALE else (0, 0)
-    if name not in _OWN_SCALE and (
+    window, full_every = _windows(raw, layers, where) if name in OWN_SCALE else (0, 0)
+    if name not in OWN_SCALE and (
         kinds := set(raw.get("layer_types") or ()) - {"full_attention"}
     ):
         raise UserError(
@@ -129,7 +147,7 @@ def model_config(raw: dict, where: str) -> ModelConfig:
             attention_softcap=float(raw.get("attn_logit_softcapping", 0.0)),
             logit_softcap=float(raw.get("final_logit_softcapping", 0.0)),
             query_scale=float(raw["query_pre_attn_scalar"]) ** -0.5
-            if name in _OWN_SCALE
+            if name in OWN_SCALE
             else 0.0,
             window=window,
             full_every=full_every,
@@ -147,7 +165,14 @@ def model_config(raw: dict, where: str) -> ModelConfig:
 
 
 def text_config(raw: dict) -> dict:
-    """The settings of the language model in a multimodal Gemma 3's `config.json`; another one as it is."""
+    """The settings of the language model in a multimodal Gemma 3's `config.json`.
+
+    Args:
+        raw: The parsed file.
+
+    Returns:
+        The settings; another family's are unchanged.
+    """
     inner = raw.get("text_config")
     if raw.get("model_type") != "gemma3" or not isinstance(inner, dict):
         return raw
@@ -166,16 +191,17 @@ def _need(raw: dict, key: str, where: str) -> int:
 
 
 def _refuse_unknown(raw: dict, name: str, where: str) -> None:
-    """Settings that change the function of the model and that the decoder has no field for."""
+    """Refuse settings that change the model and that the decoder does not have."""
     gelu = FAMILIES[name].traits.get("gelu", False)
-    # Gemma's first exports say "gelu" and mean the tanh approximation (so does transformers' class).
+    # "gelu" in Gemma's first exports is the tanh approximation, also in transformers.
     known = (
         ("gelu_pytorch_tanh", "gelu")[: 1 + (name == "gemma")] if gelu else ("silu",)
     )
     for activation in (raw.get("hidden_activation"), raw.get("hidden_act")):
         if activation not in (None, *known):
             raise UserError(
-                f"{where}: activation {shown(activation)} is not supported, only {known[0]!r}"
+                f"{where}: activation {shown(activation)} is not supported, only "
+                f"{known[0]!r}"
             )
     refused = [
         "attention_bias",
@@ -183,14 +209,15 @@ def _refuse_unknown(raw: dict, name: str, where: str) -> None:
         "use_sliding_window",
         "use_bidirectional_attention",
     ]
-    # transformers' Gemma 3 has the first of the two and does not apply it.
+    # The Gemma 3 class of transformers has the first of the two and does not apply it.
     refused += _NULL_IS_OFF[: {"gemma2": 0, "gemma3_text": 1}.get(name, 2)]
     for key in refused:
         if raw.get(key):
             raise UserError(f"{where}: {key} = {shown(raw[key])} is not supported")
     if raw.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(
-            f"{where}: partial_rotary_factor = {raw['partial_rotary_factor']!r} is not supported"
+            f"{where}: partial_rotary_factor = {raw['partial_rotary_factor']!r} is not "
+            "supported"
         )
     for key, value in raw.items():
         if (
@@ -200,12 +227,13 @@ def _refuse_unknown(raw: dict, name: str, where: str) -> None:
             and value not in _OFF
         ):
             raise UserError(
-                f"{where}: {key} = {shown(value)} is not supported by model_type {name!r}"
+                f"{where}: {key} = {shown(value)} is not supported by model_type "
+                f"{name!r}"
             )
 
 
 def _windows(raw: dict, layers: int, where: str) -> tuple[int, int]:
-    """(window, full_every): `layer_types` of new exports, or the pattern of old ones."""
+    """(window, full_every) from `layer_types` or, in old exports, the pattern."""
     kinds = raw.get("layer_types")
     if kinds is None:
         return raw["sliding_window"], raw["sliding_window_pattern"]
@@ -216,22 +244,24 @@ def _windows(raw: dict, layers: int, where: str) -> tuple[int, int]:
         if slides == [(i + 1) % every != 0 for i in range(layers)]:
             return raw["sliding_window"], every
     raise UserError(
-        f"{where}: layer_types must be full at every n-th layer and sliding between, not {shown(kinds)}"
+        f"{where}: layer_types must be full at every n-th layer and sliding between, "
+        f"not {shown(kinds)}"
     )
 
 
 def _rope(raw: dict, name: str, where: str) -> dict:
-    """The rotary fields: `rope_parameters` of transformers 5, or `rope_theta` and `rope_scaling` of 4.
-
-    Where both are there, `rope_scaling` counts, as in transformers, unless they contradict each other.
+    """The rotary fields from `rope_parameters` (transformers 5), or `rope_theta` and
+    `rope_scaling` (4). With both, `rope_scaling` counts, as in transformers, unless
+    they contradict each other.
     """
     new, old = raw.get("rope_parameters") or {}, raw.get("rope_scaling") or {}
     length = raw.get("max_position_embeddings", 2048)
-    local = {}
+    local: dict = {}
     if name == "gemma3_text":
         if new and not new.keys() <= {"full_attention", "sliding_attention"}:
             raise UserError(
-                f"{where}: rope_parameters must have full_attention and sliding_attention"
+                f"{where}: rope_parameters must have full_attention and "
+                "sliding_attention"
             )
         new, local = new.get("full_attention") or {}, new.get("sliding_attention") or {}
     elif any(isinstance(value, dict) for value in new.values()):
@@ -255,7 +285,8 @@ def _rope(raw: dict, name: str, where: str) -> dict:
         and float(new["rope_theta"]) != float(old.get("rope_theta", raw["rope_theta"]))
     ):
         raise UserError(
-            f"{where}: rope_theta = {new['rope_theta']!r} of rope_parameters is not that beside it"
+            f"{where}: rope_theta = {new['rope_theta']!r} of rope_parameters differs "
+            "from the one beside it"
         )
     return {
         "rope_theta": float(thetas[0]),
@@ -264,74 +295,4 @@ def _rope(raw: dict, name: str, where: str) -> dict:
             local.get("rope_theta") or raw.get("rope_local_base_freq", 0.0)
         ),
         "local_rope_scaling": of(local),
-    }
-
-
-def family_of(config: ModelConfig) -> str:
-    """Name of the family that a decoder's traits amount to; raises UserError if they are no family's."""
-    for name, family in FAMILIES.items():
-        traits = {
-            t: False for other in FAMILIES.values() for t in other.traits
-        } | family.traits
-        if all(getattr(config, t) == value for t, value in traits.items()):
-            return name
-    raise UserError(
-        "a decoder with these traits has no name in transformers, so it cannot be exported"
-    )
-
-
-def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
-    """The `config.json` that transformers, 4 and 5, builds the same float32 decoder from."""
-    name = family_of(config)
-    gelu = "gelu_pytorch_tanh" if config.gelu else "silu"
-    out = {
-        "architectures": [FAMILIES[name].model_class],
-        "model_type": name,
-        "dtype": "float32",
-        "vocab_size": config.vocab,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_dim,
-        "intermediate_size": config.ff,
-        "max_position_embeddings": config.max_positions,
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": write_scaling(config.rope_scaling)
-        if config.rope_scaling
-        else None,
-        "tie_word_embeddings": config.tied,
-        "hidden_act": gelu,
-        "hidden_activation": gelu,
-        "attention_bias": False,
-        "eos_token_id": list(stop_tokens) or None,
-    }
-    return out | (_sliding_json(config) if name in _OWN_SCALE else {})
-
-
-def _sliding_json(config: ModelConfig) -> dict:
-    kinds = [
-        "sliding_attention" if config.slides(i) else "full_attention"
-        for i in range(config.layers)
-    ]
-    scalar = config.scale**-2
-    ropes = {}
-    if config.local_rope_scaling:
-        local = {"rope_theta": config.local_rope_theta} | write_scaling(
-            config.local_rope_scaling
-        )
-        whole = {"rope_theta": config.rope_theta} | write_scaling(config.rope_scaling)
-        ropes = {
-            "rope_parameters": {"full_attention": whole, "sliding_attention": local}
-        }
-    return ropes | {
-        "query_pre_attn_scalar": round(scalar)
-        if abs(scalar - round(scalar)) < 1e-6
-        else scalar,
-        "sliding_window": config.window or config.max_positions,
-        "layer_types": kinds,
-        "rope_local_base_freq": config.local_rope_theta,
-        "attn_logit_softcapping": config.attention_softcap or None,
-        "final_logit_softcapping": config.logit_softcap or None,
     }

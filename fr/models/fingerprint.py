@@ -1,4 +1,4 @@
-"""A hash of the files that a model was read from, so that a run's record says which weights it had."""
+"""A hash of the files of a model, so that a run records which weights it had."""
 
 import concurrent.futures
 import hashlib
@@ -16,10 +16,18 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """SHA-256, 32 digits of it, over names, sizes and contents of files; behind an "@" the hub's commit.
+    """A hash over names, sizes and contents of files.
 
-    Large files are hashed in parallel and once: a later call takes their hashes from the cache, by path, size
-    and time of change. Of a file of the hub's cache that is stored by its hash, the name is taken.
+    Large files are hashed in parallel and once: later calls take hashes from a cache,
+    by path, size and time of change. For a file of the hub's cache that is stored under
+    its hash, that name is the hash.
+
+    Args:
+        files: Paths.
+
+    Returns:
+        32 digits of a SHA-256, followed by "@" and the hub's commit if there is one; ""
+        without files.
     """
     files = sorted(files)
     if not files:
@@ -39,7 +47,14 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 
 def revision(path: Path) -> str:
-    """The commit that a file of the hub's cache belongs to; "" for another file."""
+    """The commit that a file of the hub's cache belongs to.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        40 hexadecimal digits; "" for a file outside the cache.
+    """
     parts = path.parts
     return next(
         (
@@ -66,13 +81,13 @@ def _hash(path: Path, known: dict[str, str]) -> str:
 def _known() -> dict[str, str]:
     try:
         found = json.loads((cache_folder() / "hashes.json").read_text())
-    except (OSError, RuntimeError, UserError, ValueError):  # no home, no file, not ours
+    except (OSError, RuntimeError, UserError, ValueError):  # no home, no file, or other
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _remember(known: dict[str, str]) -> None:
-    try:  # a cache that cannot be written costs time, and nothing else
+    try:  # without a cache, the next call only takes longer
         write_whole(
             cache_folder() / "hashes.json",
             json.dumps(dict(list(known.items())[-1000:])).encode(),

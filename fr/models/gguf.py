@@ -1,4 +1,4 @@
-"""GGUF files: metadata as a `config.json` would say it, and tensors dequantised one at a time."""
+"""GGUF files: metadata as a `config.json`, and tensors dequantised one at a time."""
 
 import re
 from pathlib import Path
@@ -17,11 +17,28 @@ _ROPE_FACTORS = "rope_freqs.weight"
 
 
 class GGUFFile:
-    """An open GGUF file; see `weights.Tensors`. Raises UserError for a broken one or another kind."""
+    """An open GGUF file; implements `weights.Tensors`.
+
+    Attributes:
+        kind: Column of the weight table, gguf.
+        where: Path, for errors.
+        paths: All parts of a split file.
+        architecture: `general.architecture` of the file.
+        config: Shape and traits of the decoder.
+    """
 
     kind = "gguf"
 
     def __init__(self, path: Path):
+        """Open a file and check its metadata.
+
+        Args:
+            path: Path of the file, or of a part of a split one.
+
+        Raises:
+            UserError: The file is broken, split parts are missing, or the kind is not
+                supported.
+        """
         self.where = str(path)
         self._values, self._tensors = read_gguf(path)
         self.paths = _parts(path, self._values)
@@ -44,7 +61,8 @@ class GGUFFile:
         ):
             known = ", ".join(ARCHITECTURES)
             raise UserError(
-                f"{path}: architecture {shown(self.architecture)} is not supported; there are: {known}"
+                f"{path}: architecture {shown(self.architecture)} is not supported; "
+                f"there are: {known}"
             )
         if self.get("general.type", "model") != "model":
             raise UserError(
@@ -54,28 +72,55 @@ class GGUFFile:
         self.config = self._config()
 
     def get(self, key: str, default=None):
-        """A metadata value, `default` if it is absent."""
+        """A metadata value.
+
+        Args:
+            key: Name of the value.
+            default: Value to return if it is absent.
+
+        Returns:
+            The value.
+        """
         return self._values.get(key, default)
 
     def keys(self) -> list[str]:
-        """Names of the metadata."""
+        """Names of all metadata values."""
         return list(self._values)
 
     def names(self) -> set[str]:
         """Names of the tensors that are parameters."""
-        # The factors of the rotary frequencies: `_config` has read them.
+        # `_config` has read the factors of the rotary frequencies.
         return self._tensors.keys() - {_ROPE_FACTORS}
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, slowest axis first as in numpy."""
+        """Shape of a tensor, slowest axis first as in numpy.
+
+        Args:
+            name: Name of the tensor.
+
+        Returns:
+            Sizes of its axes.
+        """
         return self._tensors[name].shape
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Float32 values of a slice of a tensor in the order that transformers uses; of q and k, whole heads."""
+        """Float32 values of a slice of a tensor, in the order that transformers uses.
+
+        Args:
+            name: Name of the tensor.
+            index: A slice per axis; for q and k along whole heads.
+
+        Returns:
+            The values.
+
+        Raises:
+            UserError: The tensor's type cannot be dequantised.
+        """
         tensor = self._tensors[name]
         *rows, columns = index
         try:
-            # Blocks of quantised values lie along a row, so that rows can be left out before they are dequantised.
+            # Blocks of quantised values lie along a row, so rows can be left out before
+            # the others are dequantised.
             stored = tensor.data[tuple(rows)]
             values = gguf.dequantize(stored, tensor.tensor_type)[..., columns]
         except NotImplementedError as error:
@@ -83,7 +128,8 @@ class GGUFFile:
             raise UserError(
                 f"{self.where}: tensor {name} has type {kind}, which cannot be read"
             ) from error
-        # Only the conversion of this architecture reorders, for ggml's rotation of neighbouring pairs.
+        # Only the conversion of this architecture reorders, since ggml rotates
+        # neighbouring pairs.
         if self.architecture == "llama" and name.endswith(
             ("attn_q.weight", "attn_k.weight")
         ):
@@ -109,8 +155,8 @@ class GGUFFile:
         return model_config(raw, self.where)
 
     def _llama3(self, factors: np.ndarray, head_dim: int, theta: float) -> dict:
-        """The Llama-3 scaling that a file states only by its result, checked against that result."""
-        low, high, original = 1.0, 4.0, 8192  # of every Llama 3.1, 3.2 and 3.3
+        """The Llama-3 scaling that gives a file's factors, which are checked."""
+        low, high, original = 1.0, 4.0, 8192  # in every Llama 3.1, 3.2 and 3.3
         turns = (
             original * theta ** (-np.arange(0, head_dim, 2) / head_dim) / (2 * np.pi)
         )
@@ -121,7 +167,8 @@ class GGUFFile:
             factors, expected, rtol=1e-4
         ):
             raise UserError(
-                f"{self.where}: tensor {_ROPE_FACTORS} is no Llama-3 scaling of the rotary frequencies"
+                f"{self.where}: tensor {_ROPE_FACTORS} is not a Llama-3 scaling of the "
+                "rotary frequencies"
             )
         return {
             "rope_type": "llama3",
@@ -133,14 +180,17 @@ class GGUFFile:
 
 
 def _parts(path: Path, values: dict) -> list[Path]:
-    """All files of a model that was split, the one with the metadata first; of another one itself."""
+    """All files of a split model, the one with the metadata first; else the file
+    itself.
+    """
     count = whole_number(values.get("split.count", 1), 0, 99999, f"{path}: split.count")
     if count <= 1:
         return [path]
     found = re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", path.name)
     if not found or int(found[2]) != count:
         raise UserError(
-            f"{path} is one part of {count}; all must lie in one folder as NAME-00001-of-{count:05d}.gguf"
+            f"{path} is one part of {count}; all must lie in one folder as "
+            f"NAME-00001-of-{count:05d}.gguf"
         )
     parts = [
         path.with_name(f"{found[1]}-{i:05d}-of-{count:05d}.gguf")
@@ -153,7 +203,16 @@ def _parts(path: Path, values: dict) -> list[Path]:
 
 
 def unpermute(weight: np.ndarray, head_dim: int) -> np.ndarray:
-    """Rows of each head from ggml's order (pairs side by side) to the order of rotated halves; [N·H, D]."""
+    """Rows of each head from ggml's order (pairs together) to the order of rotated
+    halves.
+
+    Args:
+        weight: Matrix [N * H, D].
+        head_dim: Size of a head, H.
+
+    Returns:
+        The matrix.
+    """
     outputs, inputs = weight.shape
     pairs = weight.reshape(outputs // head_dim, head_dim // 2, 2, inputs)
     return pairs.swapaxes(1, 2).reshape(outputs, inputs)

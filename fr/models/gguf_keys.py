@@ -1,7 +1,8 @@
-"""Metadata of a GGUF file as a `config.json` would say it: every key is used, known to be harmless, or refused."""
+"""GGUF metadata as a `config.json`: each key is used, harmless, or refused."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from fr.errors import UserError
 from fr.models.bounds import shown, whole_number
@@ -39,15 +40,16 @@ _READ_BELOW = (
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
 )
-# A list of them has a value a layer.
+# A list has one value per layer.
 _BY_LAYER = (
     "attention.sliding_window_pattern",
     "attention.head_count_kv",
     "feed_forward_length",
 )
-# They describe the file, or repeat what its tensors say.
+# Keys that describe the file, or repeat the shapes of its tensors.
 _HARMLESS = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
-# Another value than these would change the function; zero and false say "not there" for every key.
+# Other values than these would change the model; zero and false mean absent for all
+# keys.
 _NEUTRAL = {
     "attention.causal": (True,),
     "logit_scale": (1.0,),
@@ -64,22 +66,37 @@ _HEAD_SIZES = (
     "rope.dimension_count",
     "rope.dimension_count_swa",
 )
-# The two models that scale queries by width / heads instead of head_dim; a GGUF file does not say so.
+# Two models scale queries by width / heads instead of head_dim; a GGUF file does not
+# record it.
 _SCALED_BY_WIDTH = {("gemma2", 46), ("gemma3", 62)}
 _TOKENIZER = frozenset(
-    "model pre tokens token_type scores merges add_bos_token add_eos_token add_sep_token add_space_prefix "
-    "token_type_count chat_template".split()
+    "model pre tokens token_type scores merges add_bos_token add_eos_token "
+    "add_sep_token add_space_prefix token_type_count chat_template".split()
 )
 
 
 def config_of(
-    arch: str, meta: dict[str, object], vocab: int, tied: bool, where: str
+    arch: str, meta: dict[str, Any], vocab: int, tied: bool, where: str
 ) -> dict:
-    """What `families.model_config` reads, from the metadata of a file.
+    """Settings for `families.model_config`, from the metadata of a file.
 
-    Raises UserError, by the key's name, for a value that changes the function and that the decoder lacks.
+    Args:
+        arch: Architecture of the file.
+        meta: Metadata values by key.
+        vocab: Rows of the embedding.
+        tied: The file has no head of its own.
+        where: Path, for errors.
+
+    Returns:
+        Settings by their names in a `config.json`.
+
+    Raises:
+        UserError: A value changes the model and the decoder lacks it; the key is named.
     """
-    get = lambda key, default=None: meta.get(f"{arch}.{key}", default)
+
+    def get(key: str, default: Any = None) -> Any:
+        return meta.get(f"{arch}.{key}", default)
+
     _check_types(get, f"{where}: {arch}")
     raw = {name: get(key) for key, name in _SAME.items() if get(key) is not None}
     for key, name in _SAME.items():
@@ -95,7 +112,8 @@ def config_of(
     scale = get("attention.scale")
     if scale and not math.isclose(scale, scalar**-0.5, rel_tol=1e-4):
         raise UserError(
-            f"{where}: {arch}.attention.scale = {scale!r} is not supported, only {scalar**-0.5:.6g}"
+            f"{where}: {arch}.attention.scale = {scale!r} is not supported, only "
+            f"{scalar**-0.5:.6g}"
         )
     raw |= {
         "model_type": ARCHITECTURES[arch],
@@ -109,16 +127,16 @@ def config_of(
 
 
 def _check_types(get: Callable, where: str) -> None:
-    """Raise UserError for a value of `_SAME` or `_READ_BELOW` that is of another type than its key has."""
+    """Raise UserError for a value that has another type than its key."""
     for key in (*_SAME, *_READ_BELOW):
         value = get(key)
         plain = isinstance(value, str if key == "rope.scaling.type" else (int, float))
         if value is not None and not plain and key not in _BY_LAYER:
             raise UserError(
-                f"{where}.{key} = {shown(value)} is of another type than that key has"
+                f"{where}.{key} = {shown(value)} is of another type than the key has"
             )
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{where}.{key} = {value} is no finite number")
+            raise UserError(f"{where}.{key} = {value} is not a finite number")
     if get("attention.key_length") is not None:
         whole_number(
             get("attention.key_length"), 0, 1 << 13, f"{where}.attention.key_length"
@@ -126,7 +144,15 @@ def _check_types(get: Callable, where: str) -> None:
 
 
 def check_tokenizer_keys(meta: dict, where: str) -> None:
-    """Raise UserError for a setting of the tokenizer that is not known and not off."""
+    """Check that all settings of the tokenizer are known or off.
+
+    Args:
+        meta: Metadata values by key.
+        where: Path, for errors.
+
+    Raises:
+        UserError: A setting is unknown and on.
+    """
     for key, value in meta.items():
         name = key.removeprefix("tokenizer.ggml.")
         if (
@@ -138,9 +164,7 @@ def check_tokenizer_keys(meta: dict, where: str) -> None:
             raise UserError(f"{where}: {key} is not supported")
 
 
-def _refuse_unknown(
-    arch: str, meta: dict[str, object], head_dim: int, where: str
-) -> None:
+def _refuse_unknown(arch: str, meta: dict[str, Any], head_dim: int, where: str) -> None:
     known = {*_SAME, *_READ_BELOW, *_HARMLESS}
     for full, value in meta.items():
         key = full.removeprefix(f"{arch}.")
@@ -149,7 +173,8 @@ def _refuse_unknown(
         if key in _HEAD_SIZES:
             if value and value != head_dim:
                 raise UserError(
-                    f"{where}: {full} = {shown(value)} is not supported beside heads of {head_dim}"
+                    f"{where}: {full} = {shown(value)} is not supported beside heads "
+                    f"of {head_dim}"
                 )
         elif (value or key == "attention.causal") and value not in _NEUTRAL.get(
             key, ()
@@ -185,7 +210,7 @@ def _windows(arch: str, get: Callable, raw: dict, layers: int, where: str) -> di
 
 
 def _rope_scaling(get: Callable) -> dict | None:
-    """As llama.cpp reads it: a factor without a type, and the old key, are linear."""
+    """Scaling as in llama.cpp: a factor without a type, or the old key, is linear."""
     kind = get("rope.scaling.type", "linear")
     factor = get("rope.scaling.factor") or get("rope.scale_linear")
     if kind == "none" or (kind == "linear" and factor in (None, 1.0)):

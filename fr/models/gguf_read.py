@@ -1,6 +1,7 @@
-"""The layout of a GGUF file, read with every count, length and offset checked against the file's size.
+"""The layout of GGUF files; counts, lengths and offsets are checked against the file.
 
-https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3,
+little-endian.
 """
 
 import dataclasses
@@ -29,9 +30,8 @@ _SCALARS = {
     12: "<d",
 }
 _BOOL, _TEXT, _ARRAY = 7, 8, 9
-_MOST_VALUES = (
-    1 << 21
-)  # of an array: the largest vocabulary has 262,144 tokens and 580,000 merges
+# Values of an array: the largest vocabulary has 262,144 tokens and 580,000 merges.
+_MOST_VALUES = 1 << 21
 _MOST_KEYS, _MOST_TENSORS = 1 << 16, 1 << 20
 _MOST_AXES = 4
 _ALIGNMENT = "general.alignment"
@@ -43,20 +43,35 @@ _PLAIN = {
 
 @dataclasses.dataclass(frozen=True)
 class GGUFTensor:
-    """A tensor of a file, which is mapped and not read: `data` has numbers, or rows of bytes of quantised ones."""
+    """A tensor of a file, mapped and not read.
 
-    shape: tuple[int, ...]  # slowest axis first, as in numpy
+    Attributes:
+        shape: Sizes of its axes, slowest first as in numpy.
+        tensor_type: Type of its values.
+        data: Numbers, or rows of bytes of quantised values.
+    """
+
+    shape: tuple[int, ...]
     tensor_type: gguf.GGMLQuantizationType
     data: np.ndarray
 
 
 def read_gguf(path: Path) -> tuple[dict[str, object], dict[str, GGUFTensor]]:
-    """Metadata (numbers, booleans, texts, lists of them) and tensors of one file.
+    """Metadata and tensors of one file.
 
-    Raises UserError for what is no regular file, and for a file that is cut, of another version, or contradicts
-    itself. Nothing is allocated because a file says so.
+    Nothing is allocated by a size that the file claims.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        Metadata (numbers, booleans, texts, lists) by key, and tensors by name.
+
+    Raises:
+        UserError: The file is not a regular one, is cut, of another version, or
+            contradicts itself.
     """
-    broken = f"{path} is no whole GGUF file"
+    broken = f"{path} is not a whole GGUF file"
     if not os.path.lexists(path):
         raise UserError(f"{path} is missing")
     with open_regular(path, 1 << 62, str(path)) as file:
@@ -86,7 +101,8 @@ def read_gguf(path: Path) -> tuple[dict[str, object], dict[str, GGUFTensor]]:
             raise UserError(f"{broken}: the tensor {name} is there twice")
         if offset != at:
             raise UserError(
-                f"{broken}: tensor {name} begins at byte {offset} of the tensors, not at {at}"
+                f"{broken}: tensor {name} begins at byte {offset} of the tensors, not "
+                f"at {at}"
             )
         tensors[name] = _tensor(
             data, shape, kind, start + offset, f"{broken}: tensor {name}"
@@ -94,7 +110,8 @@ def read_gguf(path: Path) -> tuple[dict[str, object], dict[str, GGUFTensor]]:
         at = _aligned(offset + tensors[name].data.nbytes, alignment)
     if len(data) > max(start + at, cursor.at + alignment):
         raise UserError(
-            f"{broken}: its tensors end at byte {start + at}, and the file has {len(data)}"
+            f"{broken}: its tensors end at byte {start + at}, and the file has "
+            f"{len(data)}"
         )
     return values, tensors
 
@@ -103,11 +120,11 @@ def _begin(cursor: "_Cursor") -> tuple[int, int]:
     """Numbers of tensors and of keys."""
     if cursor.take(4) != b"GGUF":
         raise UserError(f"{cursor.broken}: it does not begin with GGUF")
-    version = cursor.number("<I")
+    version = cursor.count("<I")
     if version not in (2, 3):
         order = ": of the other byte order" if not version & 0xFFFF else ""
         raise UserError(f"{cursor.broken}: version {version} is not 2 or 3{order}")
-    tensors, keys = cursor.number("<Q"), cursor.number("<Q")
+    tensors, keys = cursor.count(), cursor.count()
     if keys > _MOST_KEYS or tensors > _MOST_TENSORS:
         raise UserError(
             f"{cursor.broken}: it says that it has {tensors} tensors and {keys} keys"
@@ -119,11 +136,11 @@ def _describe(
     cursor: "_Cursor",
 ) -> tuple[str, tuple[int, ...], gguf.GGMLQuantizationType, int]:
     name = cursor.text("the name of a tensor")
-    axes = cursor.number("<I")
+    axes = cursor.count("<I")
     if not 1 <= axes <= _MOST_AXES:
         raise UserError(f"{cursor.broken}: tensor {name} has {axes} axes")
-    shape = tuple(cursor.number("<Q") for _ in range(axes))[::-1]
-    kind, offset = cursor.number("<I"), cursor.number("<Q")
+    shape = tuple(cursor.count() for _ in range(axes))[::-1]
+    kind, offset = cursor.count("<I"), cursor.count()
     try:
         return name, shape, gguf.GGMLQuantizationType(kind), offset
     except ValueError as error:
@@ -157,7 +174,7 @@ def _aligned(at: int, alignment: int) -> int:
 
 
 class _Cursor:
-    """Where the reading of a file stands; no read goes beyond its end."""
+    """A position in a file; no read goes beyond the file's end."""
 
     def __init__(self, data: mmap.mmap, broken: str):
         self.data, self.size, self.at, self.broken = data, len(data), 0, broken
@@ -169,12 +186,16 @@ class _Cursor:
         return self.data[self.at - count : self.at]
 
     def number(self, code: str) -> int | float:
-        """The next number."""
+        """The next number, of a type code of `struct`."""
         return struct.unpack(code, self.take(struct.calcsize(code)))[0]
+
+    def count(self, code: str = "<Q") -> int:
+        """The next unsigned integer."""
+        return int(self.number(code))
 
     def text(self, what: str) -> str:
         """The next text, by its length."""
-        length = self.number("<Q")
+        length = self.count()
         try:
             return self.take(length).decode()
         except UnicodeDecodeError as error:
@@ -182,13 +203,14 @@ class _Cursor:
 
     def value(self, key: str):
         """The next value of a key, by its type."""
-        kind = self.number("<I")
+        kind = self.count("<I")
         if kind != _ARRAY:
             return self._one(kind, key)
-        kind, count = self.number("<I"), self.number("<Q")
+        kind, count = self.count("<I"), self.count()
         if count > _MOST_VALUES:
             raise UserError(
-                f"{self.broken}: {key} has {count} values; at most {_MOST_VALUES} are read"
+                f"{self.broken}: {key} has {count} values; at most {_MOST_VALUES} are "
+                "read"
             )
         if kind == _TEXT:
             # The shortest text is the eight bytes of its length.
@@ -217,5 +239,6 @@ class _Cursor:
     def _need(self, count: int) -> None:
         if count > self.size - self.at:
             raise UserError(
-                f"{self.broken}: {count} bytes are wanted at byte {self.at}, and it has {self.size}"
+                f"{self.broken}: {count} bytes are wanted at byte {self.at}, and it "
+                f"has {self.size}"
             )

@@ -1,11 +1,13 @@
-"""The tokenizer that a GGUF file describes in its metadata, built with `tokenizers` alone.
+"""The tokenizer that a GGUF file describes, built with `tokenizers` alone.
 
-transformers can do this too, but wants torch for it, and splits the digits of SmolLM's vocabulary otherwise
-than its training did.
+transformers can also do this, but needs torch, and splits the digits of SmolLM's
+vocabulary otherwise than its training did.
 """
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from tokenizers import (
     AddedToken,
@@ -22,7 +24,7 @@ from fr import foreign
 from fr.errors import UserError
 from fr.models.bounds import shown
 from fr.models.gguf import GGUFFile
-from fr.models.tokenizer import quiet_transformers, reads
+from fr.models.tokenizer import one_line_errors, quiet_transformers
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (
@@ -30,24 +32,30 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
-_LONGEST = 1024  # characters of a token: all of its cuts are tried as merges
-_MOST_COPIES = 1000  # each of them costs a step of every decoding
+_LONGEST = 1024  # characters of a token: all its cuts are tried as merges
+_MOST_COPIES = 1000  # each costs a step in every decoding
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """How the text of a byte-level vocabulary was cut before its merges were learned."""
+    """Division of a text before the merges of a byte-level vocabulary.
+
+    Attributes:
+        pattern: Regular expression of the pieces.
+        digits: Every digit is a piece.
+        whole_words: A piece that is in the vocabulary is taken without merging.
+        bos: Texts begin with the bos token unless the file declares otherwise.
+        nfc: Texts are normalised to NFC.
+    """
 
     pattern: str
-    digits: bool = False  # every digit is cut off first
-    whole_words: bool = (
-        False  # a piece that is in the vocabulary is taken without merging
-    )
-    bos: bool = False  # texts begin with the bos token unless the file says otherwise
+    digits: bool = False
+    whole_words: bool = False
+    bos: bool = False
     nfc: bool = False
 
 
-# The values of tokenizer.ggml.pre, whose patterns are in llama.cpp's src/llama-vocab.cpp.
+# Values of tokenizer.ggml.pre; the patterns are in llama.cpp's src/llama-vocab.cpp.
 _DIGITS = Split(_GPT2, digits=True)
 _LLAMA = Split(_LLAMA3, whole_words=True, bos=True)
 _QWEN = Split(_LLAMA3.replace("{1,3}", ""), nfc=True)
@@ -63,11 +71,21 @@ SPLITS = {
 }
 
 
-def gguf_tokenizer(file: GGUFFile):
-    """The transformers tokenizer of a GGUF file, chat template too; raises UserError for an unknown kind."""
+def gguf_tokenizer(file: GGUFFile) -> Any:
+    """The transformers tokenizer of a GGUF file, with its chat template.
+
+    Args:
+        file: The open file.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UserError: The kind of tokenizer is unknown, or its data is broken.
+    """
     foreign.warm()
     quiet_transformers()
-    with reads(f"{file.where}: its tokenizer cannot be built"):
+    with one_line_errors(f"{file.where}: its tokenizer cannot be built"):
         return _built(file)
 
 
@@ -79,12 +97,13 @@ def _built(file: GGUFFile):
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
         raise UserError(
-            f"{file.where}: tokenizer {shown(kind)} is not supported; there are: {', '.join(builders)}"
+            f"{file.where}: tokenizer {shown(kind)} is not supported; there are: "
+            f"{', '.join(builders)}"
         )
     tokens = _tokens(file)
     unique, copies = _set_apart(tokens, file.where)
     tokenizer, bos = builders[kind](file, unique)
-    # Copies are written as what they are copies of.
+    # Decoding writes a copy as the token that it copies.
     steps = [decoders.Replace(name, text) for name, text in copies.items()]
     tokenizer.decoder = (
         decoders.Sequence([*steps, tokenizer.decoder]) if steps else tokenizer.decoder
@@ -105,7 +124,8 @@ def _built(file: GGUFFile):
     special = {name: unique[i] for name, i in ids.items() if i is not None}
     if file.get("tokenizer.ggml.add_bos_token", bos) and "bos_token" in special:
         token = special["bos_token"]
-        # An end token is never added, whatever the file says: a prompt is there to be continued.
+        # An end token is never added, even if the file asks for it: prompts are
+        # continued.
         tokenizer.post_processor = processors.TemplateProcessing(
             single=[token, "$A"],
             pair=[token, "$A", token, "$B:1"],
@@ -118,7 +138,7 @@ def _built(file: GGUFFile):
 
 
 def _check_types(file: GGUFFile) -> None:
-    """Raise UserError for a value of another type than its key has."""
+    """Raise UserError for a value that has another type than its key."""
     of = lambda kind: lambda value: isinstance(value, kind)
     lists = lambda *kinds: (
         lambda value: isinstance(value, list) and all(type(v) in kinds for v in value)
@@ -140,25 +160,33 @@ def _check_types(file: GGUFFile) -> None:
         value = file.get(key)
         if value is not None and not fits(value):
             raise UserError(
-                f"{file.where}: {key} = {shown(value)} is of another type than that key has"
+                f"{file.where}: {key} = {shown(value)} is of another type than the key "
+                "has"
             )
 
 
 def special_id(file: GGUFFile, name: str) -> int | None:
-    """The id of a special token (bos, eos, eot, ...) that a file names; None if it names none.
+    """The id of a special token that a file names.
 
-    Raises UserError for one that is outside the vocabulary.
+    Args:
+        file: The open file.
+        name: bos, eos, eot, ...
+
+    Returns:
+        The id; None if the file names none.
+
+    Raises:
+        UserError: The id is outside the vocabulary.
     """
-    key, count = (
-        f"tokenizer.ggml.{name}_token_id",
-        len(file.get("tokenizer.ggml.tokens", ())),
-    )
+    key = f"tokenizer.ggml.{name}_token_id"
+    count = len(file.get("tokenizer.ggml.tokens", ()))
     found = file.get(key)
-    if found in (None, -1, 2**32 - 1):  # the latter two say "none"
+    if found in (None, -1, 2**32 - 1):  # the latter two mean none
         return None
     if not isinstance(found, int) or not 0 <= found < count:
         raise UserError(
-            f"{file.where}: {key} = {found!r} is outside the vocabulary of {count} tokens"
+            f"{file.where}: {key} = {found!r} is outside the vocabulary of {count} "
+            "tokens"
         )
     return found
 
@@ -175,17 +203,20 @@ def _tokens(file: GGUFFile) -> list[str]:
         )
     if (longest := max(map(len, tokens))) > _LONGEST:
         raise UserError(
-            f"{file.where}: a token of {longest} characters; at most {_LONGEST} are read"
+            f"{file.where}: a token of {longest} characters; at most {_LONGEST} are "
+            "read"
         )
     if len(tokens) > file.config.vocab:
         raise UserError(
-            f"{file.where}: {len(tokens)} tokens, and an embedding of {file.config.vocab} rows"
+            f"{file.where}: {len(tokens)} tokens, and an embedding of "
+            f"{file.config.vocab} rows"
         )
     for key in ("token_type", "scores"):
         values = file.get(f"tokenizer.ggml.{key}")
         if values is not None and len(values) != len(tokens):
             raise UserError(
-                f"{file.where}: {len(values)} tokenizer.ggml.{key} for {len(tokens)} tokens"
+                f"{file.where}: {len(values)} tokenizer.ggml.{key} for {len(tokens)} "
+                "tokens"
             )
     if file.architecture.startswith("gemma"):
         # Runs of spaces are spelled with real spaces in these files.
@@ -194,14 +225,15 @@ def _tokens(file: GGUFFile) -> list[str]:
 
 
 def _set_apart(tokens: list[str], where: str) -> tuple[list[str], dict[str, str]]:
-    """Tokens with a name of its own for each but the last of equal ones, and what those names stand for.
+    """Tokens with a unique name for all but the last of equal ones, and the meaning of
+    names.
 
-    The last one is what a text is encoded with, as in llama.cpp and transformers.
+    The last one is used to encode texts, as in llama.cpp and transformers.
     """
     last = {token: i for i, token in enumerate(tokens)}
     copies = {i: f"\0copy {i}\0" for i, token in enumerate(tokens) if last[token] != i}
     if len(copies) > _MOST_COPIES:
-        raise UserError(f"{where}: {len(copies)} tokens are spelled as others are")
+        raise UserError(f"{where}: {len(copies)} tokens have the text of another")
     return [copies.get(i, t) for i, t in enumerate(tokens)], {
         n: tokens[i] for i, n in copies.items()
     }
@@ -211,12 +243,14 @@ def _byte_level(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]:
     pre, known = file.get("tokenizer.ggml.pre"), ", ".join(SPLITS)
     if pre is None:
         raise UserError(
-            f"{file.where} does not say how its text is split (tokenizer.ggml.pre); add one of {known} with "
-            "gguf-new-metadata --pre-tokenizer NAME OLD.gguf NEW.gguf"
+            f"{file.where} does not say how its text is split (tokenizer.ggml.pre); "
+            f"add one of {known} with gguf-new-metadata --pre-tokenizer NAME OLD.gguf "
+            "NEW.gguf"
         )
     if pre not in SPLITS:
         raise UserError(
-            f"{file.where}: tokenizer.ggml.pre {pre!r} is not supported; there are: {known}"
+            f"{file.where}: tokenizer.ggml.pre {pre!r} is not supported; there are: "
+            f"{known}"
         )
     split, vocab = SPLITS[pre], {token: i for i, token in enumerate(tokens)}
     merges = [
@@ -244,8 +278,10 @@ def _sentencepiece(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]:
     scores = file.get("tokenizer.ggml.scores")
     if scores is None:
         raise UserError(f"{file.where}: tokenizer.ggml.scores is missing")
-    # The order of Gemma's merges is that of the vocabulary, not of the scores.
-    rank = vocab if gemma else {token: -score for token, score in zip(tokens, scores)}
+    # Gemma's merges follow the order of the vocabulary, not the scores.
+    rank: Mapping[str, float] = vocab
+    if not gemma:
+        rank = {token: -score for token, score in zip(tokens, scores)}
     unknown = special_id(file, "unknown") or 0
     model = models.BPE(
         vocab,
@@ -256,7 +292,7 @@ def _sentencepiece(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]:
     )
     tokenizer = Tokenizer(model)
     prefix = file.get("tokenizer.ggml.add_space_prefix", not gemma)
-    # As llama.cpp does: a space goes before the text and before what follows a control token.
+    # As in llama.cpp, a space goes before the text and after every control token.
     spelling = [normalizers.Prepend("▁")] if prefix else []
     tokenizer.normalizer = normalizers.Sequence(
         [*spelling, normalizers.Replace(" ", "▁")]
@@ -268,8 +304,8 @@ def _sentencepiece(file: GGUFFile, tokens: list[str]) -> tuple[Tokenizer, bool]:
     return tokenizer, True
 
 
-def _merges(vocab: dict[str, int], rank: dict[str, float]) -> list[tuple[str, str]]:
-    """The pairs that sentencepiece would join, best first: every cut of a token into two tokens."""
+def _merges(vocab: dict[str, int], rank: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Pairs that sentencepiece would join, best first: all cuts into two tokens."""
     found = []
     for token in vocab:
         cuts = [(token[:i], token[i:]) for i in range(1, len(token))]
@@ -285,10 +321,10 @@ def _merges(vocab: dict[str, int], rank: dict[str, float]) -> list[tuple[str, st
 
 
 def _add_special(tokenizer: Tokenizer, file: GGUFFile, tokens: list[str]) -> None:
-    """Tokens that are found in a text before it is split; each must keep the id that it has in the file."""
+    """Add the tokens that are found before a text is split; each must keep its id."""
     kinds = file.get("tokenizer.ggml.token_type", [])
     pick = lambda kind: [t for t, k in zip(tokens, kinds) if k == kind and t]
-    # Where spaces are spelled otherwise, a run of them is found by the merges: in a raw text it never occurs.
+    # A run of respelled spaces never occurs in a raw text; the merges find it.
     runs = [t for t in pick(_USER_DEFINED) if t.strip("\u2581")]
     tokenizer.add_special_tokens(
         [AddedToken(t, normalized=False, special=True) for t in pick(_CONTROL)]
@@ -296,5 +332,6 @@ def _add_special(tokenizer: Tokenizer, file: GGUFFile, tokens: list[str]) -> Non
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in runs])
     if tokenizer.get_vocab_size(with_added_tokens=True) != len(tokens):
         raise UserError(
-            f"{file.where}: its tokenizer would give ids outside its {len(tokens)} tokens"
+            f"{file.where}: its tokenizer would give ids outside its {len(tokens)} "
+            "tokens"
         )

@@ -1,4 +1,4 @@
-"""From the name of a model to the model: folders, GGUF files, hub ids, and the models that travel with us."""
+"""From the name of a model to the model: folders, GGUF files, hub ids, checkpoints."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ from fr.models.gguf import GGUFFile
 from fr.models.gguf_tokenizer import gguf_tokenizer, special_id
 from fr.models.model import Model, check_ids
 from fr.models.orbax import (
-    Held,
+    InMemoryTensors,
     checkpoints_in,
     is_checkpoint,
     outline_of,
@@ -31,7 +31,7 @@ from fr.models.weights import assemble
 from fr.workdir import PathLike
 
 _HUB = r"[\w.-]+/[\w.-]+(@[\w./-]+)?"
-NAMED = {
+NAMED: dict[str, Callable[[], Path]] = {
     "smollm2": smollm2,
     "countdown": lambda: Path(__file__).parents[1] / "assets" / "countdown",
 }
@@ -40,15 +40,24 @@ NAMED = {
 def load(
     source: PathLike, dtype=None, mesh: Mesh | None = None, stacked: bool = True
 ) -> Model:
-    """A model from a folder of safetensors, a `.gguf` file, a checkpoint of ours, a hub id, or a name in `NAMED`.
+    """Load a model.
 
-    A hub id may have a revision: `owner/name@commit`, a branch or a tag.
+    Args:
+        source: A folder of safetensors, a `.gguf` file, a checkpoint of a training run,
+            a hub id `owner/name` (with a commit, branch or tag: `owner/name@revision`),
+            or a key of NAMED.
+        dtype: float32 or bfloat16; None: `choose_dtype`.
+        mesh: Mesh of (data, model) over which parameters are divided, slice by slice;
+            None: the default device.
+        stacked: Stack the layers; otherwise they are a tuple of trees.
 
-    `dtype` (float32, bfloat16) overrides the policy of `precision`. Parameters go to the default device, or
-    slice by slice to where `sharding` places them on a mesh of (data, model); layers are stacked, or a tuple of
-    trees. Raises UserError, in one line, for whatever is missing, broken or does not fit.
+    Returns:
+        The model.
+
+    Raises:
+        UserError: A file is missing, broken or does not fit; one line.
     """
-    path = _locate(str(source))
+    path = locate(str(source))
     read = functools.partial(
         assemble, dtype=choose_dtype(dtype), mesh=mesh, stacked=stacked
     )
@@ -63,11 +72,19 @@ def load(
 
 
 def read_shape(source: PathLike) -> tuple[ModelConfig, object | None]:
-    """The config of a model and its tokenizer, None if it has none; of a folder or hub id no weights are read.
+    """The config of a model and its tokenizer; weights of a folder or hub id are not
+    read.
 
-    Raises UserError as `load` does.
+    Args:
+        source: As in `load`.
+
+    Returns:
+        The config, and the tokenizer or None.
+
+    Raises:
+        UserError: As in `load`.
     """
-    path = _locate(str(source), weights=False)
+    path = locate(str(source), weights=False)
     if not path.is_dir():
         file = GGUFFile(path)
         return file.config, gguf_tokenizer(file)
@@ -81,10 +98,17 @@ def save(
     tokenizer=None,
     stop_tokens: tuple[int, ...] | None = None,
 ) -> None:
-    """Write a model as float32 safetensors, configs and tokenizer files that `load` and transformers open.
+    """Write a model as float32 safetensors, configs and tokenizer files.
 
-    `stop_tokens`: the tokenizer's own, unless given. `folder` may be a bucket path; what else it holds stays.
-    Processes that hold the parameters together all call it, and the first one writes.
+    `load` and transformers open the folder. Processes that hold the parameters together
+    all call this, and the first one writes.
+
+    Args:
+        folder: Path, also of a bucket; other files in it stay.
+        config: The decoder.
+        params: Its parameters.
+        tokenizer: A transformers tokenizer, or None.
+        stop_tokens: Ids that end a text; None: the tokenizer's own.
     """
     if stop_tokens is None:
         stop_tokens = stop_ids(tokenizer.eos_token_id if tokenizer else None)
@@ -93,23 +117,37 @@ def save(
     write_folder(folder, config, params, stop_tokens)
 
 
-def _locate(source: str, weights: bool = True) -> Path:
+def locate(source: str, weights: bool = True) -> Path:
+    """Path of a model on this machine; a hub id is downloaded.
+
+    Args:
+        source: As in `load`.
+        weights: Download weights, too.
+
+    Returns:
+        A folder or a `.gguf` file.
+
+    Raises:
+        UserError: There is no such model.
+    """
     path = NAMED[source]() if source in NAMED else Path(source).expanduser()
     if steps := checkpoints_in(path):
         raise UserError(
-            f"model {source!r} is a folder of checkpoints; name one of: {', '.join(steps)}"
+            f"model {source!r} is a folder of checkpoints; name one of: "
+            f"{', '.join(steps)}"
         )
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():
         raise UserError(
-            f"model {source!r} is a file but no .gguf; give the folder of a safetensors file"
+            f"model {source!r} is a file but not a .gguf; give the folder of a "
+            "safetensors file"
         )
     if source not in NAMED and path.suffix != ".gguf" and re.fullmatch(_HUB, source):
         return _from_hub(source, weights)
     raise UserError(
-        f"model {source!r} is not there; give a folder of safetensors, a .gguf file, a hub id (owner/name), "
-        f"or one of: {', '.join(NAMED)}"
+        f"model {source!r} is not there; give a folder of safetensors, a .gguf file, a "
+        f"hub id (owner/name), or one of: {', '.join(NAMED)}"
     )
 
 
@@ -118,20 +156,23 @@ def _from_hub(name: str, weights: bool) -> Path:
 
     name, _, revision = name.partition("@")
     wanted = ["*.json", "*.model", "*.jinja", "*.txt"] + ["*.safetensors"] * weights
-    # Second copies of the weights, in subfolders or in their makers' own layout.
+    # Second copies of the weights, in subfolders or in other layouts.
     unwanted = ["*/*", "consolidated*"]
-    given = {"revision": revision} if revision else {}
     try:
         return Path(
             snapshot_download(
-                name, **given, allow_patterns=wanted, ignore_patterns=unwanted
+                name,
+                revision=revision or None,
+                allow_patterns=wanted,
+                ignore_patterns=unwanted,
             )
         )
-    # The hub's errors share no base, and its HTTP library's come through.
+    # The hub's errors share no base class, and errors of its HTTP library pass through.
     except Exception as error:
         why = first_line(error)
         raise UserError(
-            f"model {name!r} is no folder here and cannot be had from the hub: {why}"
+            f"model {name!r} is not a folder here and cannot be downloaded from the "
+            f"hub: {why}"
         ) from error
 
 
@@ -154,7 +195,7 @@ def _load_checkpoint(folder: Path, name: str, read: Callable[..., dict]) -> Mode
     )
     return Model(
         config,
-        read(config, Held(str(folder), config, params)),
+        read(config, InMemoryTensors(str(folder), config, params)),
         tokenizer,
         stop,
         name,
@@ -163,7 +204,7 @@ def _load_checkpoint(folder: Path, name: str, read: Callable[..., dict]) -> Mode
 
 
 def _described_by(folder: Path) -> list[Path]:
-    """The files beside the weights that decide what a model reads and writes."""
+    """The files beside the weights that decide how a model reads and writes text."""
     names = ("config.json", "generation_config.json", "vocab.json", "merges.txt")
     found = (
         [folder / name for name in names]
@@ -195,8 +236,7 @@ def _load_gguf(path: Path, name: str, read: Callable[..., dict]) -> Model:
     file = GGUFFile(path)
     tokenizer = gguf_tokenizer(file)
     params = read(file.config, file)
-    ends = [
-        special_id(file, end) for end in ("eos", "eot", "eom")
-    ]  # of the text, of a turn, of a message
+    # Ends of the text, of a turn, of a message.
+    ends = [special_id(file, end) for end in ("eos", "eot", "eom")]
     stop = stop_ids(*ends, end_of_turn(tokenizer))
     return Model(file.config, params, tokenizer, stop, name, tuple(file.paths))

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from fr.errors import UserError
 from fr.models.chat_template import encode_chat, hidden_ids
 from fr.models.config import ModelConfig
 from fr.models.fingerprint import fingerprint
-from fr.models.tokenizer import reads
+from fr.models.tokenizer import one_line_errors
 from fr.models.transformer import Transformer
 from fr.prompts import plain_text
 from fr.types import Prompt
@@ -22,19 +23,25 @@ from fr.types import Prompt
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """All that a source of weights holds; parameters are stacked by layer, as `init_params` lays them out."""
+    """The contents of a source of weights.
+
+    Attributes:
+        config: Shape and traits of the decoder.
+        params: Parameters, layers stacked or a tuple of trees.
+        tokenizer: A transformers tokenizer; None: the source has none.
+        stop_tokens: Ids that end a text.
+        name: The source, for errors and records.
+        files: Files that it was read from.
+        template_kwargs: Variables of the chat template.
+    """
 
     config: ModelConfig
     params: dict
-    tokenizer: (
-        object | None
-    )  # of transformers; None: the source has none, and only ids go in
-    stop_tokens: tuple[int, ...] = ()  # any of them ends a text
-    name: str = ""  # the source, for errors and records
-    files: tuple[Path, ...] = ()  # that it was read from
-    template_kwargs: tuple[
-        tuple[str, object], ...
-    ] = ()  # variables of the chat template
+    tokenizer: Any
+    stop_tokens: tuple[int, ...] = ()
+    name: str = ""
+    files: tuple[Path, ...] = ()
+    template_kwargs: tuple[tuple[str, object], ...] = ()
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -43,35 +50,49 @@ class Model:
 
     @property
     def chat(self) -> bool:
-        """Whether the tokenizer has a template for chat messages."""
+        """True if the tokenizer has a template for chat messages."""
         return self.tokenizer is not None and bool(self.tokenizer.chat_template)
 
     @functools.cached_property
     def fingerprint(self) -> str | None:
-        """A hash of the files that the model was read from, and the hub's commit; None if of none."""
+        """A hash of the model's files and the hub's commit; None without files."""
         return fingerprint(self.files) or None
 
     def logits(
         self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None
     ) -> Float[Array, "B T V"]:
-        """The plain forward pass: float32 next-token logits, without a cache, compiled once per shape.
+        """The plain forward pass: no cache, compiled once per shape.
 
-        `mask` is False on pads, on either side; their own logits mean nothing.
+        Args:
+            tokens: Token ids.
+            mask: False on pads, on either side; None: no pads. Logits of pads are
+                meaningless.
+
+        Returns:
+            Float32 next-token logits.
         """
         tokens = jnp.asarray(tokens, jnp.int32)
         mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
         return _forward(self.config, self.dtype, self.params, tokens, mask)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        """Ids of plain text, or of chat messages in the model's own template, up to where it is to speak.
+        """Token ids of a prompt.
 
-        Without a template messages are read in their plain form (`fr.prompts.plain_text`). Raises UserError
-        where there is no tokenizer, and for an id that has no embedding.
+        Args:
+            prompt: Plain text, or chat messages. Messages are written in the model's
+                own template up to where it replies, or without one as
+                `fr.prompts.plain_text`.
+
+        Returns:
+            Token ids.
+
+        Raises:
+            UserError: There is no tokenizer, or an id has no embedding.
         """
         tokenizer = self._need_tokenizer()
         if isinstance(prompt, str) or not self.chat:
             text = prompt if isinstance(prompt, str) else plain_text(prompt)
-            with reads(f"{self.name}: its tokenizer fails"):
+            with one_line_errors(f"{self.name}: its tokenizer fails"):
                 ids = tokenizer(text)["input_ids"]
         else:
             ids = encode_chat(tokenizer, prompt, dict(self.template_kwargs), self.name)
@@ -79,13 +100,19 @@ class Model:
         return tuple(ids)
 
     def decode(self, ids, special: bool = False) -> str:
-        """Text of ids, as they stand; `special` keeps control tokens such as an end of turn.
+        """Text of token ids.
 
-        Special tokens that mark what is said, as `<think>` and `<answer>`, are always kept.
+        Args:
+            ids: Token ids.
+            special: Keep control tokens, such as the end of a turn. Tokens that mark
+                thoughts or answers (`<think>`) are always kept.
+
+        Returns:
+            The text.
         """
         ids, tokenizer = np.asarray(ids, np.int64).tolist(), self._need_tokenizer()
         ids = ids if special else [i for i in ids if i not in self._hidden]
-        with reads(f"{self.name}: its tokenizer fails"):
+        with one_line_errors(f"{self.name}: its tokenizer fails"):
             return tokenizer.decode(
                 ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
@@ -96,7 +123,7 @@ class Model:
 
     @functools.cached_property
     def opens_thought(self) -> bool:
-        """Whether its chat template begins a thought that completions go on with."""
+        """True if the chat template begins a thought, which completions continue."""
         if not self.chat:
             return False
         begun = self.decode(self.encode([{"role": "user", "content": "?"}])[-16:])
@@ -111,34 +138,64 @@ class Model:
 
 
 def check_ids(ids: Iterable[int], vocab: int, what: str) -> None:
-    """Raise UserError for an id without an embedding: a gather would read another row, in silence."""
+    """Check that token ids have an embedding: a gather would silently read another row.
+
+    Args:
+        ids: Token ids.
+        vocab: Rows of the embedding.
+        what: Start of the error.
+
+    Raises:
+        UserError: An id is outside [0, vocab).
+    """
     for i in ids:
         if not 0 <= i < vocab:
             raise UserError(
-                f"{what} gives id {i}, and the embedding has {vocab} rows (0 to {vocab - 1})"
+                f"{what} gives id {i}, and the embedding has {vocab} rows (0 to "
+                f"{vocab - 1})"
             )
 
 
 def check_context(models: Iterable[Model], length: int, what: str, setting: str) -> str:
-    """What to warn of where rows of `length` positions reach beyond the length that a model is declared for.
+    """Check that rows of a length fit the models.
 
-    "" where they do not. Raises UserError, naming the `setting` of new tokens, where the rotary frequencies
-    are not made for so many positions.
+    Args:
+        models: The models.
+        length: Positions of the longest row.
+        what: The prompts, for messages.
+        setting: Name of the setting of new tokens.
+
+    Returns:
+        A warning if the length is beyond the one that a model is declared for, else "".
+
+    Raises:
+        UserError: The rotary frequencies of a model are not made for this length.
     """
     for model in models:
         c = model.config
         if length > c.context:
             raise UserError(
-                f"{what} and {setting} need {length} positions, and {model.name or 'the model'} has {c.context}; "
-                f"lower {setting} or ask shorter questions"
+                f"{what} and {setting} need {length} positions, and "
+                f"{model.name or 'the model'} has {c.context}; lower {setting} or ask "
+                "shorter questions"
             )
         if length > c.max_positions:
-            return f"{what} and {setting} need {length} positions: {model.name} is scaled beyond {c.max_positions}"
+            return (
+                f"{what} and {setting} need {length} positions: {model.name} is scaled "
+                f"beyond {c.max_positions}"
+            )
     return ""
 
 
 def positions_of(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
-    """Positions that count a row's own tokens from 0, whichever side its pads are on; -1 on pads."""
+    """Positions of a row's own tokens, counted from 0; -1 on pads.
+
+    Args:
+        mask: False on pads, on either side.
+
+    Returns:
+        Positions.
+    """
     return jnp.where(mask, jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, -1)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: what was trained, by Orbax, and beside it an outline of the model that it makes."""
+"""Checkpoints of a training run, by Orbax, and the outline of their model."""
 
 import contextlib
 from pathlib import Path
@@ -19,16 +19,31 @@ from fr.models.weights import disassemble
 from fr.workdir import PathLike, write_json
 
 _OUTLINE, _ADAPTERS = "outline", "adapters.json"
-_MARK = "_CHECKPOINT_METADATA"  # a file that Orbax writes last
+_MARK = "_CHECKPOINT_METADATA"  # the file that Orbax writes last
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder is one whole step of a training run: `checkpoints/40`."""
+    """True if a folder is one whole step of a training run, for example
+    `checkpoints/40`.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Whether it is.
+    """
     return (folder / _MARK).exists()
 
 
 def checkpoints_in(folder: Path) -> list[str]:
-    """Names of the steps in a folder `checkpoints`; none if it is another one."""
+    """Names of the steps in a folder `checkpoints`.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Names in ascending order; none if it is another folder.
+    """
     if not folder.is_dir():
         return []
     found = (
@@ -40,11 +55,22 @@ def checkpoints_in(folder: Path) -> list[str]:
 
 
 def outline_of(checkpoint: Path) -> Path:
-    """Where the configs and the tokenizer of a checkpoint's model are; raises UserError if they are not."""
+    """The folder with the configs and the tokenizer of a checkpoint's model.
+
+    Args:
+        checkpoint: The checkpoint.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: It is missing.
+    """
     outline = checkpoint.absolute().parent.parent / _OUTLINE
     if not outline.is_dir():
         raise UserError(
-            f"{checkpoint} is a checkpoint, but {outline}, which describes its model, is missing"
+            f"{checkpoint} is a checkpoint, but {outline}, which describes its model, "
+            "is missing"
         )
     return outline
 
@@ -52,10 +78,15 @@ def outline_of(checkpoint: Path) -> Path:
 def save_outline(
     folder: PathLike, model: Model, base: str = "", lora: LoraConfig = LoraConfig()
 ) -> None:
-    """Write what `load` needs beside the checkpoints of a training run in `folder`: `model` but its parameters.
+    """Write what `load` needs beside the checkpoints: the model without its parameters.
 
-    Of adapters also the model that they stand beside, `base`: any name that `load` takes. Of several processes the
-    first one writes.
+    Every process calls this, and the first one writes.
+
+    Args:
+        folder: Folder of the training run.
+        model: The model.
+        base: The model that adapters are added to, by any name that `load` takes.
+        lora: Settings of the adapters; rank 0: all parameters are trained.
     """
     if not distributed.is_first():
         return
@@ -63,7 +94,7 @@ def save_outline(
     if model.tokenizer is not None:
         write_tokenizer(outline, model.tokenizer)
     if lora.rank:
-        # From wherever it is looked at: a base that is a folder here is found again.
+        # An absolute path, so that a folder is found from every working directory.
         base = str(Path(base).absolute()) if Path(base).exists() else base
         write_json(
             outline / _ADAPTERS, {"base": base, "rank": lora.rank, "alpha": lora.alpha}
@@ -72,14 +103,24 @@ def save_outline(
 
 
 def read_adapters(outline: Path) -> tuple[str, LoraConfig]:
-    """The name of the model that adapters stand beside ("" where all parameters are trained), and how they do."""
+    """The base model and the settings of a run's adapters.
+
+    Args:
+        outline: The folder that `save_outline` wrote.
+
+    Returns:
+        Name of the base model ("" if all parameters are trained), and the settings.
+
+    Raises:
+        UserError: The file does not hold these settings.
+    """
     path = outline / _ADAPTERS
     found = read_object(path, optional=True)
     if not found:
         return "", LoraConfig()
     if found.keys() != {"base", "rank", "alpha"} or not isinstance(found["base"], str):
         raise UserError(
-            f"{path}: must have base (a text), rank and alpha, and nothing else"
+            f"{path}: must have base (a text), rank and alpha, and no other key"
         )
     rank = whole_number(found["rank"], 1, 1 << 16, f"{path}: rank")
     return found["base"], LoraConfig(
@@ -88,11 +129,18 @@ def read_adapters(outline: Path) -> tuple[str, LoraConfig]:
 
 
 def read_trained(checkpoint: Path) -> dict:
-    """What was trained, parameters or adapters, as arrays on the host; the optimiser's state is not read.
+    """The trained parameters or adapters; the optimiser's state is not read.
 
-    Raises UserError for a checkpoint that is not whole.
+    Args:
+        checkpoint: The checkpoint.
+
+    Returns:
+        A tree of numpy arrays.
+
+    Raises:
+        UserError: The checkpoint is not whole.
     """
-    import orbax.checkpoint as ocp  # here, because it takes a second
+    import orbax.checkpoint as ocp  # here, because the import takes a second
 
     folder = epath.Path(checkpoint).absolute() / "default"
     try:
@@ -105,7 +153,7 @@ def read_trained(checkpoint: Path) -> dict:
                 wanted, restore_args=on_host, partial_restore=True
             )
             return handler.restore(folder, args=args)["params"]
-    # Orbax and what it stands on share no base of their errors.
+    # Errors of Orbax and of the libraries that it uses share no base class.
     except Exception as error:
         why = first_line(error).split(" [tensorstore")[0]
         raise UserError(
@@ -113,15 +161,27 @@ def read_trained(checkpoint: Path) -> dict:
         ) from error
 
 
-class Held:
-    """Parameters that are at hand, as the tensors of a file; see `weights.Tensors`.
+class InMemoryTensors:
+    """Parameters in memory as the tensors of a file; implements `weights.Tensors`.
 
-    Raises UserError if they are not those of the config.
+    Attributes:
+        kind: Column of the weight table, hf.
+        where: Name, for errors.
     """
 
     kind = "hf"
 
     def __init__(self, where: str, config: ModelConfig, params: dict):
+        """Name the parameters as tensors.
+
+        Args:
+            where: Name, for errors.
+            config: The decoder.
+            params: Its parameters.
+
+        Raises:
+            UserError: The parameters do not fit the config.
+        """
         self.where = where
         try:
             self._tensors = {
@@ -135,9 +195,24 @@ class Held:
         return set(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
+        """Shape of a tensor.
+
+        Args:
+            name: Name of the tensor.
+
+        Returns:
+            Sizes of its axes.
+        """
         return self._tensors[name][0]
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Values of a slice of a tensor."""
+        """Values of a slice of a tensor.
+
+        Args:
+            name: Name of the tensor.
+            index: A slice per axis.
+
+        Returns:
+            The values, float32.
+        """
         return self._tensors[name][1]()[index]

@@ -1,4 +1,4 @@
-"""Rotary frequencies that reach beyond the pretraining context, and how `config.json` spells them."""
+"""Rotary embeddings, and their scaling beyond the pretraining context."""
 
 import dataclasses
 import math
@@ -12,7 +12,8 @@ from fr.errors import UserError
 from fr.models.bounds import shown
 
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
-# What each kind reads beside its name and `rope_theta`; a setting that none reads is refused.
+# Settings of each kind beside its name and `rope_theta`; settings of no kind are
+# refused.
 _SETTINGS = {
     "default": (),
     "linear": ("factor",),
@@ -44,27 +45,47 @@ _HARMLESS = (
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """How the rotary frequencies of a kind of layer are scaled; `kind` is one of `KINDS` but the default.
+    """Scaling of the rotary frequencies of a kind of layer.
 
-    linear: all are divided by `factor` (arXiv 2306.15595). llama3: those below `low` turns in the pretraining
-    context are divided, those above `high` turns kept, a ramp between. yarn: the same with a ramp over the
-    index of a frequency, and sines and cosines times `attention` (arXiv 2309.00071). dynamic: unchanged
-    within the pretraining context, and no longer texts are read.
+    linear: all frequencies / factor (arXiv 2306.15595). llama3: frequencies below `low`
+    turns in the pretraining context are divided by the factor, those above `high` turns
+    kept, with a ramp between. yarn: the same with a ramp over the index of a frequency,
+    and sines and cosines times `attention` (arXiv 2309.00071). dynamic: unchanged
+    within the pretraining context; longer texts are refused.
+
+    Attributes:
+        factor: Ratio of the new context to the pretraining context.
+        low: Turns in the pretraining context (yarn: beta_slow).
+        high: Turns in the pretraining context (yarn: beta_fast).
+        original: Positions of the pretraining context.
+        kind: One of KINDS except default.
+        attention: Factor of sines and cosines.
+        truncate: yarn: round the ends of the ramp to whole numbers.
     """
 
     factor: float
-    low: float = 1.0  # yarn: beta_slow
-    high: float = 4.0  # yarn: beta_fast
-    original: int = 0  # context length of pretraining
+    low: float = 1.0
+    high: float = 4.0
+    original: int = 0
     kind: str = "llama3"
     attention: float = 1.0
-    truncate: bool = True  # yarn: the ends of the ramp are whole numbers
+    truncate: bool = True
 
 
 def inv_freq(
     theta: float, head_dim: int, scaling: RopeScaling | None
 ) -> Float[np.ndarray, "half"]:
-    """Angle, in radians per position, by which each pair of a head is turned."""
+    """Angle per position by which each pair of a head is turned: theta^(-2i / H),
+    scaled.
+
+    Args:
+        theta: Base of the frequencies.
+        head_dim: Size of a head, H; even.
+        scaling: Scaling, or None.
+
+    Returns:
+        Radians per position, float64.
+    """
     freq = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     if scaling is None or scaling.kind == "dynamic":
         return freq
@@ -78,7 +99,7 @@ def inv_freq(
 def _llama3_ramp(
     s: RopeScaling, freq: np.ndarray, theta: float, head_dim: int
 ) -> np.ndarray:
-    # How many turns a frequency makes in the pretraining context decides how much it is slowed.
+    # The turns of a frequency in the pretraining context decide how much it is slowed.
     turns = s.original * freq / (2 * math.pi)
     return np.clip((turns - s.low) / (s.high - s.low), 0.0, 1.0)
 
@@ -86,7 +107,7 @@ def _llama3_ramp(
 def _yarn_ramp(
     s: RopeScaling, freq: np.ndarray, theta: float, head_dim: int
 ) -> np.ndarray:
-    # The index, in pairs, of the frequency that makes so many turns in the pretraining context.
+    # Index, in pairs, of the frequency that makes `turns` in the pretraining context.
     at = lambda turns: (
         head_dim * math.log(s.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
     )
@@ -99,18 +120,29 @@ def _yarn_ramp(
 
 
 def read_scaling(rope: dict, max_positions: int, where: str) -> RopeScaling | None:
-    """The scaling of one kind of layer from `rope_scaling` or `rope_parameters`; None: none.
+    """The scaling of one kind of layer from `rope_scaling` or `rope_parameters`.
 
-    Raises UserError for a kind or a setting that is not known, and for a missing or senseless one.
+    Args:
+        rope: The parsed setting.
+        max_positions: `max_position_embeddings`, the default of the original context.
+        where: Name of the file in errors.
+
+    Returns:
+        The scaling; None: no scaling.
+
+    Raises:
+        UserError: The kind or a setting is unknown, missing or out of range.
     """
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind not in KINDS:
         raise UserError(
-            f"{where}: rope type {shown(kind)} is not supported; there are: {', '.join(KINDS)}"
+            f"{where}: rope type {shown(kind)} is not supported; there are: "
+            f"{', '.join(KINDS)}"
         )
     if rope.get("partial_rotary_factor", 1.0) not in (None, 1, 1.0):
         raise UserError(
-            f"{where}: partial_rotary_factor = {rope['partial_rotary_factor']!r} is not supported"
+            f"{where}: partial_rotary_factor = {rope['partial_rotary_factor']!r} is "
+            "not supported"
         )
     given = {
         name: value
@@ -118,10 +150,11 @@ def read_scaling(rope: dict, max_positions: int, where: str) -> RopeScaling | No
         if value is not None and name not in _HARMLESS
     }
     for name in given:
-        # What another kind reads is ignored, as by transformers.
-        if name not in sum(_SETTINGS.values(), ()):
+        # Settings of other kinds are ignored, as transformers does.
+        if not any(name in settings for settings in _SETTINGS.values()):
             raise UserError(
-                f"{where}: rope of type {kind!r} has an unknown setting {name} = {shown(given[name])}"
+                f"{where}: rope of type {kind!r} has an unknown setting {name} = "
+                f"{shown(given[name])}"
             )
     if kind == "default":
         return None
@@ -140,14 +173,13 @@ def read_scaling(rope: dict, max_positions: int, where: str) -> RopeScaling | No
         low, high = float(given["low_freq_factor"]), float(given["high_freq_factor"])
         if not low < high:
             raise UserError(
-                f"{where}: low_freq_factor = {low} must be below high_freq_factor = {high}"
+                f"{where}: low_freq_factor = {low} must be below high_freq_factor = "
+                f"{high}"
             )
         return RopeScaling(factor, low, high, original)
     if kind == "yarn":
-        fast, slow = (
-            float(given.get("beta_fast") or 32),
-            float(given.get("beta_slow") or 1),
-        )
+        fast = float(given.get("beta_fast") or 32)
+        slow = float(given.get("beta_slow") or 1)
         truncate = bool(given.get("truncate", True))
         return RopeScaling(
             factor, slow, fast, original, kind, _attention(given, factor), truncate
@@ -164,7 +196,14 @@ def _attention(given: dict, factor: float) -> float:
 
 
 def write_scaling(scaling: RopeScaling | None) -> dict:
-    """The `rope_scaling` that `read_scaling` reads back."""
+    """The `rope_scaling` that `read_scaling` reads back.
+
+    Args:
+        scaling: The scaling, or None.
+
+    Returns:
+        A JSON object.
+    """
     if scaling is None:
         return {"rope_type": "default"}
     out = {"rope_type": scaling.kind, "factor": scaling.factor}
@@ -186,7 +225,14 @@ def write_scaling(scaling: RopeScaling | None) -> dict:
 
 @struct.dataclass
 class Rotation:
-    """Sines and cosines of every position, by kind of rotary frequency: once a pass, for all layers and heads."""
+    """Sines and cosines of every position by kind of rotary frequency.
+
+    They are computed once per pass for all layers and heads.
+
+    Attributes:
+        sin: Sines.
+        cos: Cosines.
+    """
 
     sin: Float[Array, "R B T half"]
     cos: Float[Array, "R B T half"]
@@ -194,11 +240,23 @@ class Rotation:
 
 def rotation(
     positions: Int[Array, "B T"],
-    inv_freq: Float[Array, "R half"],
+    inv_freq: Float[Array | np.ndarray, "R half"],
     gain: Float[np.ndarray, "R"],
 ) -> Rotation:
-    """The rotations of tokens at these positions, sines and cosines times `gain` (arXiv 2104.09864)."""
-    # float32: bfloat16 has no odd integers above 256, so neighbouring positions would be rotated alike.
+    """Rotations of tokens at their positions: sines and cosines times the gain.
+
+    Rotary position embedding (arXiv 2104.09864).
+
+    Args:
+        positions: Position of each token.
+        inv_freq: Radians per position, by kind of frequency.
+        gain: Factor by kind of frequency.
+
+    Returns:
+        The rotations, float32.
+    """
+    # float32: bfloat16 has no odd integers above 256, so neighbouring positions would
+    # be rotated alike.
     angles = positions[..., None].astype(jnp.float32) * inv_freq[:, None, None]
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     if (gain != 1).any():
@@ -206,12 +264,21 @@ def rotation(
     return Rotation(sin, cos)
 
 
-def rope(
+def apply_rope(
     x: Float[Array, "B T N H"],
     sin: Float[Array, "B T half"],
     cos: Float[Array, "B T half"],
 ) -> Array:
-    """Rotate the two halves of each head."""
+    """Rotate the two halves of each head: (a cos - b sin, b cos + a sin).
+
+    Args:
+        x: Queries or keys.
+        sin: Sines.
+        cos: Cosines.
+
+    Returns:
+        The rotated heads, in the type of `x`.
+    """
     sin, cos = sin[:, :, None], cos[:, :, None]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate(

@@ -1,4 +1,4 @@
-"""Folders as transformers writes them: `config.json` and safetensors, one file or shards with an index."""
+"""Folders as transformers writes them: `config.json` and safetensors."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from fr.errors import UserError
 from fr.files import read_json
 from fr.models.bounds import LARGEST, shown
 from fr.models.config import ModelConfig
-from fr.models.families import config_json
+from fr.models.config_json import config_json
 from fr.models.safetensors_header import read_header, write_sealed
 from fr.models.weights import disassemble
 from fr.workdir import PathLike, write_json
@@ -25,29 +25,56 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def read_object(path: Path, optional: bool = False, limit: int = LARGEST) -> dict:
-    """A JSON object; {} if it may be absent and is. Raises UserError that names the file."""
+    """Read a JSON object.
+
+    Args:
+        path: Path of the file.
+        optional: A missing file is an empty object.
+        limit: Largest size of the file, in bytes.
+
+    Returns:
+        The object.
+
+    Raises:
+        UserError: The file is missing, too large or not a JSON object.
+    """
     if not os.path.lexists(path):
         if optional:
             return {}
         raise UserError(f"{path} is missing")
     value = read_json(path, limit)
     if not isinstance(value, dict):
-        raise UserError(f"{path}: holds no JSON object")
+        raise UserError(f"{path}: does not hold a JSON object")
     return value
 
 
 class SafetensorsFolder:
-    """The tensors of a folder; see `weights.Tensors`. Raises UserError for a broken file.
+    """The tensors of a folder; implements `weights.Tensors`.
 
-    A file is open while it is read from: what has been mapped of an open one counts as memory of the process.
+    A file is only open while it is read: mapped parts of an open file count as memory
+    of the process.
+
+    Attributes:
+        kind: Column of the weight table, hf.
+        where: The folder, for errors.
+        paths: The safetensors files.
     """
 
     kind = "hf"
 
     def __init__(self, folder: Path, tied: bool):
+        """Read the headers of all files.
+
+        Args:
+            folder: The folder.
+            tied: The head is the embedding; an equal copy of it is ignored.
+
+        Raises:
+            UserError: A file is broken, or the files contradict each other.
+        """
         self.where = str(folder)
         self.paths = _files(folder)
-        found = {}
+        found: dict[str, _Stored] = {}
         for path in self.paths:
             for name, (kind, shape) in read_header(path).items():
                 if name in found:
@@ -64,40 +91,60 @@ class SafetensorsFolder:
 
     def names(self) -> set[str]:
         """Names of the tensors that are parameters."""
-        # Old exports of Llama carry the rotary frequencies, which the config determines.
+        # Old exports of Llama hold the rotary frequencies, which the config determines.
         return {n for n in self._tensors if not n.endswith("rotary_emb.inv_freq")}
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, without reading it."""
+        """Shape of a tensor, without reading it.
+
+        Args:
+            name: Name of the tensor.
+
+        Returns:
+            Sizes of its axes.
+        """
         return self._tensors[name].shape
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Values of a slice of a tensor; bfloat16 as ml_dtypes has it."""
+        """Values of a slice of a tensor.
+
+        Args:
+            name: Name of the tensor.
+            index: A slice per axis.
+
+        Returns:
+            The values in their own type; bfloat16 is a type of ml_dtypes.
+
+        Raises:
+            UserError: The tensor is not of a floating type.
+        """
         tensor = self._tensors[name]
         if tensor.kind not in FLOATS:
             known = ", ".join(FLOATS)
             raise UserError(
-                f"{self.where}: tensor {name} has type {tensor.kind}, which cannot be read; only {known}"
+                f"{self.where}: tensor {name} has type {tensor.kind}, which cannot be "
+                f"read; only {known}"
             )
         with _open(tensor.path) as file:
             return file.get_slice(tensor.name)[index]
 
     def _drop_tied_head(self) -> None:
-        # Some exports write a tied head once more, or in place of the embedding. One that differs from the
-        # embedding contradicts config.json, and which of the two is meant is not ours to guess.
+        # Some exports write a tied head a second time, or in place of the embedding. A
+        # head that differs from the embedding contradicts config.json: refuse it.
         head, embedding = "lm_head.weight", "model.embed_tokens.weight"
         if head in self._tensors and embedding not in self._tensors:
             self._tensors[embedding] = self._tensors.pop(head)
         elif head in self._tensors:
             if not self._equal(head, embedding):
                 raise UserError(
-                    f"{self.where}: {head} differs from {embedding} although config.json ties them; "
-                    'if the head is its own, set "tie_word_embeddings": false there'
+                    f"{self.where}: {head} differs from {embedding} although "
+                    "config.json ties them; if the head is its own, set "
+                    '"tie_word_embeddings": false there'
                 )
             del self._tensors[head]
 
     def _equal(self, a: str, b: str) -> bool:
-        """Whether two tensors are one, a thousand rows at a time: these are the largest of a model."""
+        """Compare two tensors, the largest of a model, a thousand rows at a time."""
         rows = self.shape(a)[0]
         pieces = [(slice(i, min(i + 1000, rows)),) for i in range(0, rows, 1000)]
         same = lambda index: np.array_equal(self.read(a, index), self.read(b, index))
@@ -106,7 +153,7 @@ class SafetensorsFolder:
 
 @dataclasses.dataclass(frozen=True)
 class _Stored:
-    """Where a tensor is, what it is called there, and what."""
+    """The file of a tensor, its name there, its shape and its type."""
 
     path: Path
     name: str
@@ -114,7 +161,7 @@ class _Stored:
     kind: str
 
 
-# Of a multimodal folder the first is how it is published, the second how transformers 5 writes it.
+# Prefixes in multimodal folders: as published, and as transformers 5 writes them.
 _TEXT = ("language_model.", "model.language_model.")
 _OTHER = (
     "vision_tower.",
@@ -125,10 +172,10 @@ _OTHER = (
 
 
 def _language_model(tensors: dict[str, _Stored], where: str) -> dict[str, _Stored]:
-    """The tensors of a multimodal folder's language model by the names of a text model's; else all."""
+    """Tensors of a multimodal folder's language model, renamed; else all tensors."""
     if not any(name.startswith(_TEXT) for name in tensors):
         return tensors
-    out = {}
+    out: dict[str, _Stored] = {}
     for name, tensor in tensors.items():
         if name.startswith(_OTHER):
             continue
@@ -146,7 +193,7 @@ def _language_model(tensors: dict[str, _Stored], where: str) -> dict[str, _Store
 
 
 def _files(folder: Path) -> list[Path]:
-    # transformers reads the single file first, too.
+    # transformers also reads the single file first.
     if os.path.lexists(folder / SINGLE):
         return [folder / SINGLE]
     if not os.path.lexists(folder / INDEX):
@@ -155,14 +202,15 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
-    """Of a folder of several files the one in which each tensor is."""
+    """The file that holds each tensor, for a folder of several files."""
     table = read_object(folder / INDEX, limit=_LARGEST_INDEX).get("weight_map")
     if not isinstance(table, dict) or not table:
         raise UserError(f"{folder / INDEX} has no weight_map")
     for tensor, name in table.items():
         if not isinstance(name, str):
             raise UserError(
-                f"{folder / INDEX}: {tensor} is in {shown(name)}, which is no name of a file"
+                f"{folder / INDEX}: {tensor} is in {shown(name)}, which is not a file "
+                "name"
             )
     return table
 
@@ -171,11 +219,11 @@ def _shard(folder: Path, name: str) -> Path:
     path = folder / name
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise UserError(
-            f"{folder / INDEX}: {shown(name)} is no name of a file in its folder"
+            f"{folder / INDEX}: {shown(name)} is not the name of a file in its folder"
         )
     if path.is_symlink():
         found, home = path.resolve(), folder.resolve()
-        # The hub's cache keeps contents apart, and links to them from a folder a revision.
+        # The hub's cache keeps contents apart; a folder per revision links to them.
         if (
             home not in found.parents
             and home.parent.parent / "blobs" not in found.parents
@@ -192,7 +240,8 @@ def _check_index(folder: Path, paths: list[Path], found: dict[str, _Stored]) -> 
     for tensor, name in _weight_map(folder).items():
         if tensor in found and found[tensor].path.name != name:
             raise UserError(
-                f"{folder / INDEX}: tensor {tensor} is in {found[tensor].path.name}, not in {name}"
+                f"{folder / INDEX}: tensor {tensor} is in {found[tensor].path.name}, "
+                f"not in {name}"
             )
 
 
@@ -202,16 +251,23 @@ def _open(path: Path):
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} is no whole safetensors file: {error}") from error
+        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
 
 
 def write_folder(
     folder: PathLike, config: ModelConfig, params: dict, stop_tokens: tuple[int, ...]
 ) -> None:
-    """Write float32 safetensors and configs that transformers opens; every file whole, `config.json` last.
+    """Write float32 safetensors and configs that transformers opens.
 
-    A save that is killed leaves a folder without `config.json`, which `load` refuses. Processes that hold the
-    parameters together all call it, and the first one writes.
+    Every file is written whole, `config.json` last: a save that is killed leaves a
+    folder without it, which `load` refuses. Processes that hold the parameters together
+    all call this, and the first one writes.
+
+    Args:
+        folder: Path, also of a bucket.
+        config: The decoder.
+        params: Its parameters.
+        stop_tokens: Ids that end a text.
     """
     folder, tensors = epath.Path(folder), list(disassemble(config, params))
     if not distributed.is_first():
@@ -227,17 +283,22 @@ def write_folder(
 def write_configs(
     folder: PathLike, config: ModelConfig, stop_tokens: tuple[int, ...]
 ) -> None:
-    """Write what a decoder is, but its parameters; `config.json` last."""
-    folder, eos = (
-        epath.Path(folder),
-        {"eos_token_id": list(stop_tokens)} if stop_tokens else {},
-    )
+    """Write the configs of a decoder; `config.json` last.
+
+    Args:
+        folder: Path, also of a bucket.
+        config: The decoder.
+        stop_tokens: Ids that end a text.
+    """
+    folder = epath.Path(folder)
+    eos = {"eos_token_id": list(stop_tokens)} if stop_tokens else {}
     write_json(folder / "generation_config.json", {"_from_model_config": False, **eos})
     write_json(folder / "config.json", config_json(config, stop_tokens))
 
 
 def _write_tensors(path: epath.Path, tensors) -> None:
-    # The safetensors package wants all tensors at once; written one by one, a second copy never exists.
+    # The safetensors package takes all tensors at once; written one by one, no second
+    # copy exists.
     header, end = {}, 0
     for name, shape, _ in tensors:
         start, end = end, end + 4 * math.prod(shape)

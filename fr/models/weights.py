@@ -1,10 +1,8 @@
-"""One table between our stacked parameters and the tensors of safetensors and GGUF files, used both ways."""
+"""Parameters from the tensors of a checkpoint, and back (names: `weight_table`)."""
 
-import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,133 +13,46 @@ from jax.sharding import Mesh
 from fr import distributed
 from fr.errors import UserError
 from fr.models.config import ModelConfig
-from fr.models.sharding import check_heads, host_buffer, make_array, on_host, sharding
-from fr.models.transformer import init_params
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One parameter: where it is with us, and what its tensor is called in files (`{}`: the layer).
-
-    Files hold a matrix as [outputs, inputs]; with us inputs come first, and heads have an axis of their own.
-    """
-
-    path: str
-    hf: str
-    gguf: str
-    inputs: int = (
-        0  # leading axes of ours that are inputs; 0: no matrix, not transposed
-    )
-
-    def file_shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape in the file of a parameter whose shape (of one layer) is `ours`."""
-        if self.inputs:
-            return math.prod(ours[self.inputs :]), math.prod(ours[: self.inputs])
-        return ours if self.path in _EMBEDDINGS else (math.prod(ours),)
-
-    def file_index(
-        self, ours: tuple[int, ...], index: tuple[slice, ...]
-    ) -> tuple[slice, ...]:
-        """Slice of the tensor in the file that holds slice `index` of a parameter of shape `ours`."""
-        if self.inputs:
-            cut = self.inputs
-            return _span(ours[cut:], index[cut:]), _span(ours[:cut], index[:cut])
-        return index if self.path in _EMBEDDINGS else (_span(ours, index),)
-
-    @property
-    def layered(self) -> bool:
-        """Whether every layer has one."""
-        return "{}" in self.hf
-
-
-def _span(shape: tuple[int, ...], index: tuple[slice, ...]) -> slice:
-    """What a slice of several axes is once they are one."""
-    inner = math.prod(shape[1:])
-    whole = all(s == slice(0, n) for s, n in zip(index[1:], shape[1:]))
-    assert whole, (
-        f"{index} of {shape} is not contiguous: only the first of several axes can be divided"
-    )
-    return slice(index[0].start * inner, index[0].stop * inner)
-
-
-_EMBEDDINGS = ("embed/embedding", "head")
-_LAYER, _BLK = "model.layers.{}.", "blk.{}."
-
-
-def _linear(ours: str, hf: str, gguf: str, inputs: int = 1) -> Entry:
-    return Entry(
-        f"layers/{ours}/kernel", f"{_LAYER}{hf}.weight", f"{_BLK}{gguf}.weight", inputs
-    )
-
-
-def _bias(ours: str, hf: str, gguf: str) -> Entry:
-    return Entry(f"layers/{ours}/bias", f"{_LAYER}{hf}.bias", f"{_BLK}{gguf}.bias")
-
-
-def _norm(ours: str, hf: str, gguf: str) -> Entry:
-    return Entry(f"layers/{ours}/scale", f"{_LAYER}{hf}.weight", f"{_BLK}{gguf}.weight")
-
-
-TABLE = (
-    Entry("embed/embedding", "model.embed_tokens.weight", "token_embd.weight"),
-    Entry("head", "lm_head.weight", "output.weight"),
-    Entry("final_norm/scale", "model.norm.weight", "output_norm.weight"),
-    _linear("attention/q", "self_attn.q_proj", "attn_q"),
-    _linear("attention/k", "self_attn.k_proj", "attn_k"),
-    _linear("attention/v", "self_attn.v_proj", "attn_v"),
-    _linear("attention/o", "self_attn.o_proj", "attn_output", inputs=2),
-    _bias("attention/q", "self_attn.q_proj", "attn_q"),
-    _bias("attention/k", "self_attn.k_proj", "attn_k"),
-    _bias("attention/v", "self_attn.v_proj", "attn_v"),
-    _norm("attention/q_norm", "self_attn.q_norm", "attn_q_norm"),
-    _norm("attention/k_norm", "self_attn.k_norm", "attn_k_norm"),
-    _linear("gate", "mlp.gate_proj", "ffn_gate"),
-    _linear("up", "mlp.up_proj", "ffn_up"),
-    _linear("down", "mlp.down_proj", "ffn_down"),
-    _norm("attention_norm", "input_layernorm", "attn_norm"),
+from fr.models.sharding import (
+    check_heads,
+    host_buffer,
+    leaf_sharding,
+    make_array,
+    on_host,
 )
-# With norms behind attention and feed-forward too, `post_attention_layernorm` stops being the feed-forward's.
-_TWO_NORMS = (_norm("ff_norm", "post_attention_layernorm", "ffn_norm"),)
-_FOUR_NORMS = (
-    _norm("attention_post_norm", "post_attention_layernorm", "post_attention_norm"),
-    _norm("ff_norm", "pre_feedforward_layernorm", "ffn_norm"),
-    _norm("ff_post_norm", "post_feedforward_layernorm", "post_ffw_norm"),
-)
+from fr.models.weight_table import Entry, entries
 
 
 @runtime_checkable
 class Tensors(Protocol):
     """The tensors of one checkpoint, of which slices are read one at a time."""
 
-    where: str  # names the checkpoint in errors
-    kind: str  # hf or gguf: which names of the table it uses
+    where: str  # name of the checkpoint, for errors
+    kind: str  # hf or gguf: the column of the table with its names
 
     def names(self) -> set[str]:
         """Names of the tensors that are parameters."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, without reading it."""
+        """Shape of a tensor, without reading it.
+
+        Args:
+            name: Name of the tensor.
+
+        Returns:
+            Sizes of its axes.
+        """
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Values of a slice of a tensor, in any floating type; `index` has a slice for every axis."""
+        """Values of a slice of a tensor.
 
+        Args:
+            name: Name of the tensor.
+            index: A slice per axis.
 
-def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Path and shape of every parameter of a decoder, stacked ones with their layer axis."""
-    tree = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
-    return {
-        path: leaf.shape
-        for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()
-    }
-
-
-def entries(config: ModelConfig) -> Iterator[tuple[Entry, tuple[int, ...]]]:
-    """The rows of the table that a decoder has, each with its parameter's shape."""
-    ours = shapes(config)
-    for entry in TABLE + (_FOUR_NORMS if config.post_norms else _TWO_NORMS):
-        if entry.path in ours:
-            yield entry, ours.pop(entry.path)
-    assert not ours, f"parameters that the table lacks: {sorted(ours)}"
+        Returns:
+            The values, in any floating type.
+        """
 
 
 def assemble(
@@ -151,10 +62,23 @@ def assemble(
     mesh: Mesh | None = None,
     stacked: bool = True,
 ) -> dict:
-    """Parameters of a decoder from a checkpoint, on the default device or divided over a mesh (`sharding`).
+    """Parameters of a decoder from a checkpoint.
 
-    On the host no more exists at a time than one device's slice of one leaf, and one tensor's part of it. Layers
-    are stacked, or a tuple of trees. Raises UserError that names the first missing, unused or misshapen tensor.
+    The host holds at most one device's slice of one leaf, and one tensor's part of it,
+    at a time.
+
+    Args:
+        config: The decoder.
+        tensors: The checkpoint.
+        dtype: Type of the parameters.
+        mesh: Mesh over which they are divided; None: the default device.
+        stacked: Stack the layers; otherwise they are a tuple of trees.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        UserError: A tensor is missing, unused or of another shape; the first is named.
     """
     _check(config, tensors)
     if mesh is not None:
@@ -168,7 +92,8 @@ def assemble(
         heads = config.heads, config.kv_heads
         if said := check_heads(*heads, tensors.where, mesh.shape["model"], bytes_each):
             distributed.print0(said)
-    flat, layers = {}, [{} for _ in range(config.layers)]
+    flat: dict = {}
+    layers: list[dict] = [{} for _ in range(config.layers)]
     for entry, shape in entries(config):
         leaf = functools.partial(_leaf, tensors, entry, dtype, mesh)
         name = getattr(entry, tensors.kind)
@@ -199,9 +124,9 @@ def _leaf(
     shape: tuple[int, ...],
     names: str | list[str],
 ) -> jax.Array:
-    """A parameter of `shape`, or a stack of those of several names."""
-    stack = (len(names),) if isinstance(names, list) else ()
-    each = names if stack else [names]
+    """A parameter of `shape`, or a stack of the parameters of several names."""
+    each = names if isinstance(names, list) else [names]
+    stack = (len(each),) if isinstance(names, list) else ()
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
         index = index[len(stack) :]
@@ -216,37 +141,56 @@ def _leaf(
         return out if stack else out[0]
 
     whole = stack + shape
-    return make_array(whole, sharding(entry.path, whole, mesh) if mesh else None, read)
+    return make_array(
+        whole, leaf_sharding(entry.path, whole, mesh) if mesh else None, read
+    )
 
 
 def check_values(values: np.ndarray, what: str) -> None:
-    """Raise UserError for a value that is infinite, no number, or 2^20 and more: no weight is as large.
+    """Check that values are finite and below 2^20, as all weights are.
 
-    One pass over the bits, a piece at a time. A damaged exponent mostly ends in one of these.
+    A damaged exponent mostly ends outside. One pass over the bits, a piece at a time.
+
+    Args:
+        values: Float32 or bfloat16 values.
+        what: Start of the error.
+
+    Raises:
+        UserError: A value is infinite, NaN, or 2^20 and more.
     """
     wide = values.dtype.itemsize == 4
-    bits = values.reshape(-1).view(np.uint32 if wide else np.uint16)
-    # Without the sign, bits are ordered as magnitudes are; bfloat16 is the upper half of float32.
-    sign, most, infinite = (
+    bits: Any = values.reshape(-1).view(np.uint32 if wide else np.uint16)
+    # Without the sign, bits are ordered as magnitudes are; bfloat16 is the upper half
+    # of float32.
+    magnitude, most, infinite = (
         bits.dtype.type(x >> (0 if wide else 16))
-        for x in (1 << 31, 0x49800000, 0x7F800000)
+        for x in (0x7FFFFFFF, 0x49800000, 0x7F800000)
     )
     for start in range(0, bits.size, 1 << 18):
-        worst = (bits[start : start + (1 << 18)] & ~sign).max(initial=0)
+        worst = (bits[start : start + (1 << 18)] & magnitude).max(initial=0)
         if worst >= infinite:
-            raise UserError(f"{what} holds values that are infinite or no numbers")
+            raise UserError(f"{what} holds values that are infinite or NaN")
         if worst >= most:
             raise UserError(
-                f"{what} holds values beyond 2^20, which no weight has: the file is damaged"
+                f"{what} holds values beyond 2^20, which no weight has: the file is "
+                "damaged"
             )
 
 
 def disassemble(
     config: ModelConfig, params: dict
 ) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
-    """(name, shape, function that gives the float32 array) of every safetensors tensor of a decoder.
+    """The safetensors tensors of a decoder.
 
-    Layers are stacked, or a tuple of trees. Raises ValueError if the parameters are not those of the config.
+    Args:
+        config: The decoder.
+        params: Its parameters; layers are stacked, or a tuple of trees.
+
+    Yields:
+        Name, shape, and a function that gives the float32 array.
+
+    Raises:
+        ValueError: The parameters do not fit the config.
     """
     flat = _flatten(params)
     for entry, shape in entries(config):
@@ -265,7 +209,7 @@ def disassemble(
 
 
 def _flatten(params: dict) -> dict:
-    """Leaves by path; of layers that are trees of their own a list, which has an item a layer as a stack has."""
+    """Leaves by path; layers that are trees become lists with an item per layer."""
     flat = traverse_util.flatten_dict(params, sep="/")
     for layer in flat.pop("layers", ()):
         for path, leaf in traverse_util.flatten_dict(
@@ -290,7 +234,7 @@ def _to_file(leaf, entry: Entry, layer: int | None) -> np.ndarray:
 
 
 def _check(config: ModelConfig, tensors: Tensors) -> None:
-    wanted = {}
+    wanted: dict[str, tuple[int, ...]] = {}
     for entry, shape in entries(config):
         name = getattr(entry, tensors.kind)
         each = range(config.layers) if entry.layered else [None]
@@ -302,15 +246,18 @@ def _check(config: ModelConfig, tensors: Tensors) -> None:
     for name, shape in wanted.items():
         if name not in there:
             raise UserError(
-                f"{tensors.where}: tensor {name} is missing{_others(wanted.keys() - there)}"
+                f"{tensors.where}: tensor {name} is missing"
+                f"{_others(wanted.keys() - there)}"
             )
         if tensors.shape(name) != shape:
             raise UserError(
-                f"{tensors.where}: tensor {name} has shape {tensors.shape(name)}, not {shape}"
+                f"{tensors.where}: tensor {name} has shape {tensors.shape(name)}, not "
+                f"{shape}"
             )
     if unused := sorted(there - wanted.keys()):
         raise UserError(
-            f"{tensors.where}: tensor {unused[0]} has no place in this model{_others(unused)}"
+            f"{tensors.where}: tensor {unused[0]} has no place in this model"
+            f"{_others(unused)}"
         )
 
 

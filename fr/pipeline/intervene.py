@@ -14,7 +14,7 @@ from fr.interventions import OPERATORS, Failure, OperatorContext
 from fr.pipeline.profile_tables import failures_by_problem, write_tables
 from fr.runs.attempts import make_attempts, plan_change
 from fr.runs.run import Run
-from fr.sampling.rows import row_key
+from fr.sampling.sampling_params import row_key
 from fr.stats.bootstrap import percent, rate
 from fr.stats.pass_at_k import plurality, surest, weighted
 from fr.tasks.canonical import canonical_answers

@@ -23,7 +23,7 @@ from fr.routing.routers import FIXED, Router, fixed_router, load_router
 from fr.routing.summary import UNITS
 from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
 from fr.runs.run import Run
-from fr.sampling.sources import Resume
+from fr.sampling.sources import PauseAction
 from fr.stats.bootstrap import rate, resample_weights
 from fr.stats.budget_curves import Spent, spent_curves
 from fr.tasks.formats import build_probe
@@ -116,7 +116,7 @@ class OnlineSource:
         self._flying |= {p.row.id: (case, p) for case, p in zip(begun, planned)}
         return [p.row for p in planned]
 
-    def resume(self, row: Request, tokens: np.ndarray) -> Resume:
+    def on_pause(self, row: Request, tokens: np.ndarray) -> PauseAction:
         """Let the operator of a paused request act.
 
         Args:
@@ -126,10 +126,10 @@ class OnlineSource:
         Returns:
             How it goes on.
         """
-        speak = self._flying[row.id][1].speak
-        return speak(tokens) if speak else Resume()
+        on_pause = self._flying[row.id][1].on_pause
+        return on_pause(tokens) if on_pause else PauseAction()
 
-    def plan(self, row: Request, tokens: np.ndarray) -> Probe | None:
+    def probe_plan(self, row: Request, tokens: np.ndarray) -> Probe | None:
         """Ask for confidence along attempts that are diagnosed, if the router reads it.
 
         Args:
@@ -292,7 +292,10 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     longest = 2 * (max(map(len, prompts)) + c.sampling.max_new_tokens)
     have = store.finished(folder)
     left = [i for i in range(len(blocks)) if i not in have]
-    mine, label = distributed.assign_shards(router.name, left), distributed.label(router.name)
+    mine, label = (
+        distributed.assign_shards(router.name, left),
+        distributed.label(router.name),
+    )
     total = sum(len(blocks[i]) for i in mine)
     with tqdm(total=total, desc=label, unit="problem") as bar:
         for i in mine:

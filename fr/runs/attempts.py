@@ -17,8 +17,8 @@ from fr.interventions import Intervention
 from fr.models.model import check_context
 from fr.runs.plans import PlannedRow, extend_plan
 from fr.runs.run import Run
-from fr.sampling.rows import row_key
-from fr.sampling.sources import Plan, Resume, Speak
+from fr.sampling.sampling_params import row_key
+from fr.sampling.sources import OnPause, PauseAction, ProbePlan
 from fr.tasks.canonical import extracted_answer
 from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all, grader_version
@@ -40,7 +40,7 @@ class Planned:
     # Tokens at the end of the prompt that the grader reads before the new text.
     cue: int = 0
     # Called with the row's tokens at its pause tokens; gives what to insert.
-    speak: Callable[[np.ndarray], Resume] | None = None
+    on_pause: Callable[[np.ndarray], PauseAction] | None = None
 
 
 def plan_attempt(
@@ -114,7 +114,7 @@ def plan_change(
     planned = plan_attempt(
         run, (*prompt, *change.kept), problem, operator, attempt, change.params, reads
     )
-    return dataclasses.replace(planned, cue=len(change.kept), speak=change.speak)
+    return dataclasses.replace(planned, cue=len(change.kept), on_pause=change.on_pause)
 
 
 def make_attempts(
@@ -165,9 +165,12 @@ def make_attempts(
     ) as bar:
         for i in mine:
             rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
-            engine, speak = run.engine(shards[i][0].reads_ancestor), _speak(shards[i])
+            engine, on_pause = (
+                run.engine(shards[i][0].reads_ancestor),
+                _on_pause(shards[i]),
+            )
             check()
-            rollouts = engine.sample(rows, longest, _shown(bar), asked, speak)
+            rollouts = engine.sample(rows, longest, _shown(bar), asked, on_pause)
             store.write_shard(folder, i, graded(run, shards[i], rollouts))
     distributed.wait(name)
 
@@ -182,16 +185,16 @@ def _shown(bar: tqdm) -> Callable[[int], None]:
     return update
 
 
-def _plan(planned: Sequence[Planned], ask: Ask | None) -> Plan | None:
+def _plan(planned: Sequence[Planned], ask: Ask | None) -> ProbePlan | None:
     """The probe function in the form that the engine takes."""
     problems = {p.row.id: p.problem for p in planned}
     return None if ask is None else lambda row, tokens: ask(problems[row.id], tokens)
 
 
-def _speak(planned: Sequence[Planned]) -> Speak:
+def _on_pause(planned: Sequence[Planned]) -> OnPause:
     """One pause function for all rows: each row's own answers."""
-    said = {p.row.id: p.speak for p in planned}
-    return lambda row, tokens: said[row.id](tokens) if said[row.id] else Resume()
+    said = {p.row.id: p.on_pause for p in planned}
+    return lambda row, tokens: said[row.id](tokens) if said[row.id] else PauseAction()
 
 
 def graded(

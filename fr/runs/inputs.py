@@ -14,7 +14,7 @@ import jax
 from fr.config import Config, as_dict
 from fr.distributed.job import OWN_FLAG
 from fr.models import Model
-from fr.models.loading import _locate
+from fr.models.loading import locate
 from fr.runs import stages
 from fr.tasks.grading import grader_version
 from fr.tasks.task import Task
@@ -100,7 +100,7 @@ def weights_of(source: str, model: Model | None = None) -> str:
     """
     if (known := getattr(model, "fingerprint", None)) is not None:
         return str(known() if callable(known) else known)
-    path, digest = _locate(source), hashlib.sha256()
+    path, digest = locate(source), hashlib.sha256()
     if path.is_file():
         files = [path]
     else:

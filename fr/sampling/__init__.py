@@ -1,1 +1,1 @@
-"""Batched decoding with statistics and steering inside the loop; sees only token arrays and sources of rows."""
+"""Batched decoding and scoring of token ids, with statistics and steering inside."""

@@ -1,4 +1,4 @@
-"""The LM head in pieces: whoever reads logits of many tokens reads those of a few at a time, here."""
+"""The LM head in chunks of tokens: few logits exist at a time."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,41 +8,57 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fr.sampling import token_stats
-from fr.sampling.vocab_reductions import pick
+from fr.sampling.vocab_reductions import gather_token
 
-LOGITS = (
-    2**24
-)  # of one piece: 64 MiB in float32, and a reading holds several such arrays
+# Logits of one chunk: 64 MiB in float32, and statistics hold several such arrays.
+LOGITS = 2**24
 
 
-def piece_tokens(vocab: int) -> int:
-    """Tokens of one piece: memory is theirs, however many there are in all."""
+def chunk_tokens(vocab: int) -> int:
+    """Tokens of one chunk, however many there are in all.
+
+    Args:
+        vocab: Logits per token.
+
+    Returns:
+        A multiple of 8.
+    """
     return max(8, LOGITS // vocab // 8 * 8)
 
 
-def by_pieces(
+def map_chunks(
     read: Callable, vocab: int, arrays: Sequence[Float[Array, "N ..."]], shards: int = 1
 ):
-    """`read(*arrays)`, trees of [N], with the logits of a piece of the tokens alive at a time on each device.
+    """Compute `read(*arrays)` with the logits of one chunk of tokens per device at a
+    time.
 
-    `read` makes the logits, `vocab` of them a token. A gradient through it makes those of a piece once more. Where
-    tokens are spread over `shards` devices, a piece has as many of each.
+    A gradient through it computes the logits of each chunk a second time.
+
+    Args:
+        read: A function of arrays [n, ...] that makes logits and returns a tree of [n].
+        vocab: Logits per token that it makes.
+        arrays: Its inputs, with N tokens.
+        shards: Devices over which the tokens are spread; a chunk has equally many of
+            each.
+
+    Returns:
+        The tree of [N].
     """
     count = arrays[0].shape[0] // shards
-    pieces = -(-count // piece_tokens(vocab))
-    if pieces <= 1:
+    chunks = -(-count // chunk_tokens(vocab))
+    if chunks <= 1:
         return read(*arrays)
-    # Even pieces: the last one, which may be all padding but for a token, costs as much as any.
-    size = -(-count // pieces // 8) * 8
+    # Even chunks: the last one costs as much as any, even if it is mostly padding.
+    size = -(-count // chunks // 8) * 8
 
     def cut(x):
         x = x.reshape(shards, count, *x.shape[1:])
-        x = jnp.pad(x, [(0, 0), (0, pieces * size - count)] + [(0, 0)] * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(shards, pieces, size, *x.shape[2:]), 1, 0)
+        x = jnp.pad(x, [(0, 0), (0, chunks * size - count)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(shards, chunks, size, *x.shape[2:]), 1, 0)
 
     def join(x):
         return (
-            jnp.moveaxis(x.reshape(pieces, shards, size), 0, 1)
+            jnp.moveaxis(x.reshape(chunks, shards, size), 0, 1)
             .reshape(shards, -1)[:, :count]
             .reshape(-1)
         )
@@ -53,29 +69,32 @@ def by_pieces(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def token_reading(
+def token_logp_entropy(
     logits: Float[Array, "N V"], token: Int[Array, "N"], temperature: float
 ) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
-    """Log-prob of a token at `temperature`, and the entropy of the raw policy (temperature 1), in nats.
+    """Log-prob of a token at a temperature, and the entropy of the raw policy.
 
-    Both by `stats.read`, as in the loop and in every score; its sums are made for speed, so the gradient is here:
-    with q the distribution at the temperature, (1[v = token] - q_v) / temperature and -p_v (log p_v + entropy).
+    Values come from `token_stats.logit_moments`, as in the loop and the scorer. Its
+    sums are made for speed, so the gradient is written here: with q the distribution at
+    the temperature and p at 1, d logp / d logits_v = (1[v = token] - q_v) /
+    temperature, and d entropy / d logits_v = -p_v (log p_v + entropy).
+
+    Args:
+        logits: Float32 logits.
+        token: Token ids.
+        temperature: Temperature of the log-prob; a Python number.
+
+    Returns:
+        Log-probs and entropies, in nats.
     """
     return _read(logits, token, temperature)[0]
 
 
 def _read(logits, token, temperature):
-    reading = token_stats.read(logits, jnp.float32(temperature))
-    logp = (pick(logits, token) - reading.peak) / temperature - reading.log_total_tau
-    kept = (
-        logits,
-        token,
-        reading.peak,
-        reading.log_total,
-        reading.log_total_tau,
-        reading.entropy,
-    )
-    return (logp, reading.entropy), kept
+    m = token_stats.logit_moments(logits, jnp.float32(temperature))
+    logp = (gather_token(logits, token) - m.peak) / temperature - m.log_total_tau
+    kept = (logits, token, m.peak, m.log_total, m.log_total_tau, m.entropy)
+    return (logp, m.entropy), kept
 
 
 def _pull(temperature, kept, given):
@@ -92,4 +111,4 @@ def _pull(temperature, kept, given):
     ), None
 
 
-token_reading.defvjp(_read, _pull)
+token_logp_entropy.defvjp(_read, _pull)

@@ -1,7 +1,8 @@
-"""Where completions of a prompt may begin: its likeliest first tokens, for CoT-decoding (arXiv 2402.10200)."""
+"""The likeliest first tokens of a completion, for CoT-decoding (arXiv 2402.10200)."""
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +11,24 @@ from jaxtyping import Array, Int
 
 from fr.models.transformer import Transformer
 
-ROWS, BUCKET = (
-    16,
-    32,
-)  # prompts that are read together, and what lengths are rounded up to
+ROWS = 16  # prompts per forward pass
+BUCKET = 32  # lengths are rounded up to a multiple
 
 
 def first_tokens(
     model: Transformer, params: dict, prompts: Sequence[Sequence[int]], count: int
 ) -> Int[np.ndarray, "N count"]:
-    """The `count` likeliest first tokens behind each prompt, likeliest first; parameters stay where they are."""
+    """The likeliest first tokens after each prompt.
+
+    Args:
+        model: The model.
+        params: Its parameters; they stay where they are.
+        prompts: Token ids of each prompt.
+        count: Number of tokens.
+
+    Returns:
+        Token ids, likeliest first.
+    """
     longest = max(map(len, prompts))
     tokens = np.full(
         (-(-len(prompts) // ROWS) * ROWS, -(-longest // BUCKET) * BUCKET), -1, np.int32
@@ -42,6 +51,5 @@ def _read(
     hidden, _ = model.apply({"params": params}, tokens, positions, method="hidden")
     last = jnp.maximum(live.sum(axis=1) - 1, 0)
     states = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    return jax.lax.top_k(model.apply({"params": params}, states, method="head"), count)[
-        1
-    ]
+    logits: Any = model.apply({"params": params}, states, method="head")
+    return jax.lax.top_k(logits, count)[1]

@@ -1,17 +1,17 @@
-"""The compiled loop of sampling: chunks of fixed length, a token of every live row a step."""
+"""The compiled loop of sampling: one token of every live row per step, in chunks."""
 
-from collections.abc import Callable
+import dataclasses
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fr.models.transformer import KVCache, Transformer
-from fr.sampling import logits as lg
-from fr.sampling import steering
-from fr.sampling import token_stats as stats
-from fr.sampling.state import DecodeState, Models
-from fr.sampling.structs import Emission
+from fr.models.attention import KVCache
+from fr.models.transformer import Transformer
+from fr.sampling import logits, steering, token_stats
+from fr.sampling.state import DecodeState, ModelParams
+from fr.sampling.structs import StepOutput
 
 
 def decode_chunk(
@@ -19,46 +19,67 @@ def decode_chunk(
     ancestor: Transformer | None,
     steps: int,
     statistics: bool,
-    params: Models,
+    params: ModelParams,
     state: DecodeState,
     tau: Float[Array, ""],
 ) -> tuple[DecodeState, Float[Array, "steps F B"]]:
-    """`steps` tokens of every live row, and the fields of their emissions as one block, in the order of `Emission`.
+    """Decode `steps` tokens of every live row.
 
-    Without `statistics` rows are drawn and nothing else: no detector, no steering, no ancestor. The length
-    is fixed: a loop until all rows are done would tie every device to the slowest row.
+    The number of steps is fixed: a loop until all rows are done would tie every device
+    to the slowest row.
+
+    Args:
+        model: The specialist, whose tokens are drawn.
+        ancestor: The ancestor, or None.
+        steps: Tokens per row.
+        statistics: Emit statistics, detect and steer; otherwise rows are only drawn,
+            and there is no ancestor.
+        params: Parameters of both models.
+        state: The batch.
+        tau: Diagnosis temperature.
+
+    Returns:
+        The batch after the steps, and the fields of each step's `StepOutput` as one
+        float32 block, in their order.
     """
 
     def step(state: DecodeState, _):
-        specialist, cache = _logits(model, params.specialist, state, state.cache)
+        specialist, cache = _next_logits(model, params.specialist, state, state.cache)
         second, ancestor_cache = None, None
         if ancestor is not None:
-            second, ancestor_cache = _logits(
-                ancestor, params.ancestor, state, state.ancestor_cache
+            second, ancestor_cache = _next_logits(
+                ancestor,
+                cast(dict, params.ancestor),
+                state,
+                cast(KVCache, state.ancestor_cache),
             )
-            second = stats.defer(specialist, second, tau, ancestor.config.masked)
-        state, emission = (
+            second = token_stats.defer(specialist, second, tau, ancestor.config.masked)
+        state, output = (
             emit(state, specialist, second, tau)
             if statistics
             else draw_only(state, specialist)
         )
-        # One block: XLA copies a whole buffer for an update of a few hundred bytes, and the host fetches once.
-        # float32 holds every token id below 2**24 exactly.
+        # One block: XLA copies a whole buffer for an update of a few hundred bytes, and
+        # the host fetches once. float32 is exact for token ids below 2**24.
         block = jnp.stack(
-            [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(emission)]
+            [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(output)]
         )
-        return state.replace(cache=cache, ancestor_cache=ancestor_cache), block
+        state = dataclasses.replace(state, cache=cache, ancestor_cache=ancestor_cache)
+        return state, block
 
     return jax.lax.scan(step, state, None, length=steps)
 
 
-def _logits(model: Transformer, params: dict, state: DecodeState, cache: KVCache):
+def _next_logits(
+    model: Transformer, params: dict, state: DecodeState, cache: KVCache
+) -> tuple[Any, Any]:
+    """Logits [B, V] after each live row's last token, and the cache with it."""
     live = ~(state.done | state.paused)
     positions = jnp.where(live, state.length, -1)
-    logits, cache = model.apply(
-        {"params": params}, state.last[:, None], positions[:, None], cache
+    found, written = model.apply(
+        {"params": params}, state.last_token[:, None], positions[:, None], cache
     )
-    return logits[:, 0], cache
+    return found[:, 0], written
 
 
 def emit(
@@ -66,29 +87,39 @@ def emit(
     specialist: Float[Array, "B V"],
     ancestor: Float[Array, "B V2"] | None,
     tau: Float[Array, ""],
-) -> tuple[DecodeState, Emission]:
-    """One token a row from its logits: draw, detect, steer, force; and the row's bookkeeping."""
+) -> tuple[DecodeState, StepOutput]:
+    """Choose one token per row from its logits: draw, detect, steer, force.
+
+    Args:
+        state: The batch; its caches are not read.
+        specialist: Float32 logits of the specialist.
+        ancestor: Logits of the ancestor, or None.
+        tau: Diagnosis temperature.
+
+    Returns:
+        The batch with the token counted, and the step's output.
+    """
     rows, live = state.rows, ~(state.done | state.paused)
-    uniform, second_uniform = lg.uniforms(state.key, state.generated).T
+    uniform, second_uniform = logits.uniforms(state.key, state.generated).T
     waiting = _waiting(state)
     forced = waiting >= 0
     token, sample_logp, forced_logp = _first_draw(state, specialist, uniform, waiting)
 
-    reading = stats.read(specialist, tau)
-    moments = stats.token_stats(reading, token)
-    if ancestor is None:
-        theirs, lineage = None, None
-    else:
-        theirs = stats.read(ancestor, tau, stats.ANCESTOR_TOP)
-        lineage = stats.lineage_stats(reading, theirs, token)
-    # A forced token says nothing of the specialist: it adds nothing to the window, here and in calibration.
-    score = jnp.where(forced, 0.0, steering.detector_score(rows, moments, lineage))
+    moments = token_stats.logit_moments(specialist, tau)
+    stats = token_stats.token_stats(moments, token)
+    others, lineage = None, None
+    if ancestor is not None:
+        others = token_stats.logit_moments(ancestor, tau, token_stats.ANCESTOR_TOP)
+        lineage = token_stats.lineage_stats(moments, others, token)
+    # A forced token says nothing about the specialist: it adds nothing to the window,
+    # here and in calibration.
+    score = jnp.where(forced, 0.0, steering.detector_score(rows, stats, lineage))
     ring = state.scores.at[
         jnp.arange(score.shape[0]), state.generated % steering.RING
     ].set(score)
     total = steering.windowed(ring, state.generated, rows.detector_width)
     memory = steering.remember(
-        state.memory, rows, score, moments.top20_confidence, ~forced
+        state.memory, rows, score, stats.top20_confidence, ~forced
     )
     watched = jnp.where(rows.drift >= 0, memory[:, steering.RISE], total)
     fired = steering.fires(rows, watched, state.generated, state.fired) & live & ~forced
@@ -110,37 +141,44 @@ def emit(
         ),
         lambda: (token, sample_logp),
     )
-    # Forced tokens come last: nothing may overrule what was pushed.
+    # Forced tokens come last: nothing may overrule a pushed token.
     token = jnp.where(forced, waiting, token)
     sample_logp = jnp.where(forced, forced_logp, sample_logp)
-    moments = moments.replace(logp=stats.log_prob(reading, token))
-    if lineage is not None:
-        lineage = stats.for_token(lineage, stats.delta_path(reading, theirs, token))
-    emission = Emission(
-        token, live, forced & live, fired, sample_logp, moments, lineage
-    )
-    return _advance(state, emission, ring, memory), emission
+    stats = dataclasses.replace(stats, logp=token_stats.log_prob(moments, token))
+    if lineage is not None and others is not None:
+        delta = token_stats.delta_path(moments, others, token)
+        lineage = token_stats.for_token(lineage, delta)
+    output = StepOutput(token, live, forced & live, fired, sample_logp, stats, lineage)
+    return _advance(state, output, ring, memory), output
 
 
 def draw_only(
-    state: DecodeState, logits: Float[Array, "B V"]
-) -> tuple[DecodeState, Emission]:
-    """One token a row from its logits, drawn or forced, with its log-prob and nothing else."""
+    state: DecodeState, specialist: Float[Array, "B V"]
+) -> tuple[DecodeState, StepOutput]:
+    """Choose one token per row, drawn or forced, without statistics.
+
+    Args:
+        state: The batch; its caches are not read.
+        specialist: Float32 logits of the specialist.
+
+    Returns:
+        The batch with the token counted, and the step's output.
+    """
     live, waiting = ~(state.done | state.paused), _waiting(state)
     forced = waiting >= 0
     token, sample_logp, forced_logp = _first_draw(
-        state, logits, lg.uniforms(state.key, state.generated)[:, 0], waiting
+        state, specialist, logits.uniforms(state.key, state.generated)[:, 0], waiting
     )
     token, sample_logp = _choose(forced, (waiting, forced_logp), (token, sample_logp))
-    emission = Emission(
+    output = StepOutput(
         token, live, forced & live, jnp.zeros_like(live), sample_logp, None, None
     )
-    return _advance(state, emission, state.scores, state.memory), emission
+    return _advance(state, output, state.scores, state.memory), output
 
 
 def _waiting(state: DecodeState) -> Int[Array, "B"]:
-    """The token at the head of each row's forced queue; -1 where it is empty."""
-    at = state.forced_at[:, None]
+    """The first token of each row's forced queue; -1 if the queue is empty."""
+    at = state.forced_index[:, None]
     return jnp.take_along_axis(
         state.rows.forced, at, axis=-1, mode="fill", fill_value=-1
     )[:, 0]
@@ -148,25 +186,28 @@ def _waiting(state: DecodeState) -> Int[Array, "B"]:
 
 def _first_draw(
     state: DecodeState,
-    logits: Float[Array, "B V"],
+    specialist: Float[Array, "B V"],
     uniform: Float[Array, "B"],
     waiting: Int[Array, "B"],
 ) -> tuple[Int[Array, "B"], Float[Array, "B"], Float[Array, "B"]]:
-    """The token that each row draws by its own rules, its log-prob, and that of the token that waits."""
+    """Each row's own draw, its log-prob, and the log-prob of the waiting token."""
     rows = state.rows
-    temperature = jnp.where(state.hot > 0, rows.local_temperature, rows.temperature)
+    temperature = jnp.where(
+        state.heat_left > 0, rows.local_temperature, rows.temperature
+    )
     greedy = temperature <= 0
 
     def drawn(z, t):
-        token, logp = lg.draw(z, uniform, greedy, t)
-        return token, logp, lg.other_log_prob(z, t, token, logp, waiting)
+        token, logp = logits.draw(z, uniform, greedy, t)
+        return token, logp, logits.other_log_prob(z, t, token, logp, waiting)
 
     def altered_draw():
-        z = lg.temper(_withhold(state, logits), temperature)
-        kept = lg.restrict(z, rows.top_p, rows.top_k, rows.min_p)
+        z = logits.apply_temperature(_withhold(state, specialist), temperature)
+        kept = logits.filter_top_k_top_p(z, rows.top_p, rows.top_k, rows.min_p)
         return drawn(kept, jnp.ones_like(temperature))
 
-    # Rows without a filter or a penalty take the same numbers whoever is beside them, and no copy of the logits.
+    # Rows without a filter or a penalty get the same numbers in every batch, and no
+    # copy of the logits.
     altered = (
         (rows.top_p < 1)
         | (rows.top_k > 0)
@@ -174,68 +215,81 @@ def _first_draw(
         | _young(state)
         | _begins(state)
     )
-    plain = drawn(logits, temperature)
+    plain = drawn(specialist, temperature)
     return jax.lax.cond(
         jnp.any(altered), lambda: _choose(altered, altered_draw(), plain), lambda: plain
     )
 
 
 def _choose(replaced, second, first):
+    """Elements of `second` where `replaced`, of `first` elsewhere."""
     return tuple(jnp.where(replaced, a, b) for a, b in zip(second, first))
 
 
 def _young(state: DecodeState) -> Bool[Array, "B"]:
-    return (state.rows.switch_penalty > 0) & (state.thought < state.rows.switch_window)
+    """Rows whose thought is younger than its window and that have a switch penalty."""
+    rows = state.rows
+    return (rows.switch_penalty > 0) & (state.tokens_since_switch < rows.switch_window)
 
 
 def _begins(state: DecodeState) -> Bool[Array, "B"]:
-    """Rows that draw their first token and may not draw any."""
+    """Rows that draw their first token and must avoid some tokens there."""
     return (state.generated == 0) & (state.rows.avoid[:, 0] >= 0)
 
 
-def _withhold(state: DecodeState, logits: Float[Array, "B V"]) -> Float[Array, "B V"]:
-    """Thought-switch penalty (TIP, arXiv 2501.18585) while the current thought is young; avoided first tokens."""
+def _withhold(
+    state: DecodeState, specialist: Float[Array, "B V"]
+) -> Float[Array, "B V"]:
+    """Logits with the thought-switch penalty (TIP, arXiv 2501.18585) while the current
+    thought is young, and without tokens to avoid as the first.
+    """
     rows, young, begins = state.rows, _young(state), _begins(state)
 
     def forbid(z):
         at = jnp.where((rows.avoid >= 0) & begins[:, None], rows.avoid, z.shape[-1])
-        return z.at[jnp.arange(z.shape[0])[:, None], at].set(lg.OFF, mode="drop")
+        return z.at[jnp.arange(z.shape[0])[:, None], at].set(logits.OFF, mode="drop")
 
     def penalise(z):
         at = jnp.where(rows.switch_tokens >= 0, rows.switch_tokens, z.shape[-1])
         amount = jnp.where(young, rows.switch_penalty, 0.0)[:, None]
         return z.at[jnp.arange(z.shape[0])[:, None], at].add(-amount, mode="drop")
 
-    logits = jax.lax.cond(jnp.any(begins), forbid, lambda z: z, logits)
-    return jax.lax.cond(jnp.any(young), penalise, lambda z: z, logits)
+    allowed = jax.lax.cond(jnp.any(begins), forbid, lambda z: z, specialist)
+    return jax.lax.cond(jnp.any(young), penalise, lambda z: z, allowed)
 
 
 def _advance(
     state: DecodeState,
-    emission: Emission,
+    output: StepOutput,
     ring: Float[Array, "B W"],
     memory: Float[Array, "B 4"],
 ) -> DecodeState:
-    """Count the emitted token of live rows; leave the others as they are."""
-    rows, live, token = state.rows, emission.valid, emission.token
-    among: Callable = lambda wanted: jnp.any(token[:, None] == wanted, axis=-1) & live
+    """Count the token of live rows; leave the other rows unchanged."""
+    rows, live, token = state.rows, output.valid, output.token
+    among = lambda wanted: jnp.any(token[:, None] == wanted, axis=-1) & live
     one = live.astype(jnp.int32)
     generated = state.generated + one
-    heated = emission.fired & (rows.operator == steering.HEAT)
-    # A NaN or +inf among a row's logits makes every log-prob NaN: the row ends, and the host stops the run.
-    broken = live & jnp.isnan(emission.sample_logp)
+    heated = output.fired & (rows.operator == steering.HEAT)
+    # A NaN or +inf among a row's logits makes every log-prob NaN: the row ends, and the
+    # host stops the run.
+    broken = live & jnp.isnan(output.sample_logp)
     over = (generated >= rows.budget) | steering.gives_up(rows, memory)
     done = state.done | among(rows.stop) | (live & over) | broken
-    return state.replace(
-        last=jnp.where(live, token, state.last),
+    return dataclasses.replace(
+        state,
+        last_token=jnp.where(live, token, state.last_token),
         length=state.length + one,
         generated=generated,
         done=done,
         paused=state.paused | (among(rows.pause) & ~done),
-        forced_at=state.forced_at + emission.forced,
-        fired=state.fired | emission.fired,
-        hot=jnp.where(heated, rows.local_span, jnp.maximum(state.hot - one, 0)),
-        thought=jnp.where(among(rows.switch_tokens), 0, state.thought + one),
+        forced_index=state.forced_index + output.forced,
+        fired=state.fired | output.fired,
+        heat_left=jnp.where(
+            heated, rows.local_span, jnp.maximum(state.heat_left - one, 0)
+        ),
+        tokens_since_switch=jnp.where(
+            among(rows.switch_tokens), 0, state.tokens_since_switch + one
+        ),
         scores=jnp.where(live[:, None], ring, state.scores),
         memory=jnp.where(live[:, None], memory, state.memory),
     )

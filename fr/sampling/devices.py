@@ -1,4 +1,4 @@
-"""One pure function, any number of local devices: plain, under pmap, or under shard_map."""
+"""One pure function on any number of local devices: plain, under pmap, or shard_map."""
 
 import functools
 import itertools
@@ -14,20 +14,37 @@ from fr.models import sharding
 
 
 class Devices:
-    """Local devices and how to run on them. Every array but the parameters has a leading axis of data shards.
+    """Local devices and the way to run on them.
 
-    Process-local on purpose: no cross-host collective enters the token loop, so uneven queues cannot hang a pod.
-    `model` devices share one copy of the parameters and of a cache; how they do is left to the compiler, which
-    only `shard_map` can. Raises UserError for a kind that is not known, and for devices that cannot be divided.
+    Every array except the parameters has a leading axis of D data shards. `model`
+    devices share one copy of the parameters and of a cache; the compiler divides them,
+    which only `shard_map` allows. Devices are local to the process on purpose: no
+    collective between hosts enters the token loop, so uneven queues cannot hang a pod.
+
+    Attributes:
+        kind: one, pmap or shard_map.
+        devices: The devices in use.
+        mesh: The devices as a mesh of (data, model).
     """
 
     def __init__(self, kind: str = "auto", devices: list | None = None, model: int = 1):
+        """Choose the devices.
+
+        Args:
+            kind: auto, one, pmap or shard_map.
+            devices: The devices; None: all local ones.
+            model: Devices of the model axis.
+
+        Raises:
+            UserError: The kind is unknown, or the devices cannot be divided.
+        """
         local = list(devices or jax.local_devices())
         if kind == "auto":
             kind = "shard_map" if model > 1 else "pmap" if len(local) > 1 else "one"
         if kind not in ("one", "pmap", "shard_map"):
             raise UserError(
-                f"sampling.devices = {kind!r} is not known; there are: auto, one, pmap, shard_map"
+                f"sampling.devices = {kind!r} is not known; there are: auto, one, "
+                "pmap, shard_map"
             )
         if model > 1 and kind != "shard_map":
             raise UserError(
@@ -36,7 +53,8 @@ class Devices:
             )
         if len(local) % model:
             raise UserError(
-                f"sampling.model_axis = {model} does not divide the {len(local)} local devices"
+                f"sampling.model_axis = {model} does not divide the {len(local)} local "
+                "devices"
             )
         self.kind = kind
         self.devices = local[:1] if kind == "one" else local
@@ -44,17 +62,19 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """Data shards, D: each has a batch of its own, on one device or on those of a model axis."""
+        """Number of data shards, D; each has a batch of its own."""
         return self.mesh.shape["data"]
 
     @property
     def stacked(self) -> bool:
-        """Whether decoding reads layers off a stack; on a CPU one that is sliced off is copied, at every step."""
+        """True if decoding reads layers from a stack; a CPU would copy each slice of
+        it.
+        """
         return self.devices[0].platform != "cpu"
 
     @functools.cached_property
-    def everywhere(self) -> list:
-        """The devices of all processes, in the order of the processes' numbers."""
+    def all_devices(self) -> list:
+        """The devices of all processes, in the order of the processes."""
         if jax.process_count() == 1:
             return self.devices
         local = (
@@ -64,30 +84,41 @@ class Devices:
         return list(itertools.chain.from_iterable(local))
 
     def replicate(self, params):
-        """Put one copy of a tree in every data shard, divided over its devices; nothing moves that is there.
+        """Put one copy of a tree in every data shard, divided over the shard's devices.
 
-        What lies over the devices of several processes comes by a program that all of them must call.
+        Leaves that are in place are not moved. Leaves spread over the devices of
+        several processes are moved by a program that all processes must call.
+
+        Args:
+            params: Tree of arrays.
+
+        Returns:
+            The tree in place.
         """
         if all(
             getattr(leaf, "is_fully_addressable", True)
             for leaf in jax.tree.leaves(params)
         ):
-            return sharding.place(params, self.mesh)
-        return self.receiver(lambda tree: tree, sharding.places(params, self.mesh))(
-            params
-        )
+            return sharding.shard_tree(params, self.mesh)
+        target = sharding.shardings(params, self.mesh)
+        return self.make_reshard(lambda tree: tree, target)(params)
 
-    def receiver(self, fn: Callable, places) -> Callable:
-        """Compile fn(params), whose result each process has at `places` of its own `mesh`.
+    def make_reshard(self, fn: Callable, places) -> Callable:
+        """Compile `fn(params)` so that each process has the result on its own mesh.
 
-        The parameters may be divided in any way over `everywhere`; one program moves them, and all processes call
-        it.
+        Args:
+            fn: A function of parameters, which may be divided in any way over
+                `all_devices`; one program moves them, and all processes call it.
+            places: Tree of shardings on this process's `mesh` for the result.
+
+        Returns:
+            The compiled function.
         """
-        if len(self.everywhere) == len(self.devices):
+        if len(self.all_devices) == len(self.devices):
             return jax.jit(fn, out_shardings=places)
-        # The meshes of all processes as one, of which each has a block of rows.
+        # One mesh over all processes; each process has a block of its rows.
         mesh = Mesh(
-            np.array(self.everywhere).reshape(-1, self.mesh.shape["model"]),
+            np.array(self.all_devices).reshape(-1, self.mesh.shape["model"]),
             sharding.AXES,
         )
         program = jax.jit(
@@ -103,8 +134,17 @@ class Devices:
 
         return lambda params: jax.tree.map(own, program(params), places)
 
-    def wrap(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
-        """Compile fn(params, *arrays): it sees one data shard's slice, without the leading axis."""
+    def jit_sharded(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
+        """Compile `fn(params, *arrays)`, which sees one data shard's slice of each
+        array.
+
+        Args:
+            fn: A function of parameters and of arrays without the leading axis.
+            donate: Indices of arguments whose buffers may be reused.
+
+        Returns:
+            A function of parameters and of arrays [D, ...].
+        """
         if self.kind == "pmap":
             return self._pmap(fn, donate)
 
@@ -116,7 +156,8 @@ class Devices:
             return jax.tree.map(lambda x: x[None], out)
 
         if self.kind == "one":
-            # A place with a name: what is made without the parameters has none, and would compile the next anew.
+            # Name the output's place: arrays made without the parameters have none, and
+            # the next program would compile again.
             return jax.jit(
                 local,
                 donate_argnums=donate,
@@ -131,14 +172,14 @@ class Devices:
                 in_specs=(P(), *[P("data")] * len(arrays)),
                 out_specs=P("data"),
                 axis_names={"data"},
-                # Caches begin as zeros made inside, which the variance check would call replicated.
+                # The variance check takes caches, zeros made inside, for replicated.
                 check_vma=False,
             )(params, *arrays)
 
         return jax.jit(shard, donate_argnums=donate)
 
     def _pmap(self, fn: Callable, donate: tuple[int, ...]) -> Callable:
-        # Which arguments have the device axis depends on how many there are; a new pmap would compile anew.
+        # One pmap per number of arguments: a new one would compile again.
         program = functools.cache(
             lambda count: jax.pmap(
                 fn,
@@ -149,8 +190,15 @@ class Devices:
         )
         return lambda params, *arrays: program(len(arrays))(params, *arrays)
 
-    def split(self, tree):
-        """Host arrays [D * B, ...] as [D, B, ...]."""
+    def shard_batch(self, tree):
+        """Reshape host arrays [D * B, ...] to [D, B, ...].
+
+        Args:
+            tree: Tree of host arrays.
+
+        Returns:
+            The tree.
+        """
         return jax.tree.map(
             lambda x: np.reshape(x, (self.count, -1, *np.shape(x)[1:])), tree
         )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,36 +11,40 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from fr.models.transformer import Branches, KVCache, Transformer
+from fr.models.attention import KVCache, TreeMask
+from fr.models.transformer import Transformer
 from fr.sampling import token_stats
 
-PIECE = 128  # log-probs whose logits exist at one time; products of fewer rows are far from their peak
+# Log-probs whose logits exist at a time; products of fewer rows run far below peak.
+CHUNK = 128
 
 
 @struct.dataclass
-class Trees:
-    """R sequences of T new tokens, each behind one cached row: trees in depth-first order, one after the other.
+class TreeBatch:
+    """R sequences of T new tokens, each after one cached row.
 
-    A tree continues one prefix of its row; its paths are answers. -1 marks pads, which follow all others.
+    A sequence holds trees in depth-first order, one after the other. A tree continues a
+    prefix of its row, and its paths are answers. -1 marks pads, which come last.
     """
 
-    rows: Int[Array, "R"]
-    tokens: Int[Array, "R T"]
-    positions: Int[Array, "R T"]
+    rows: Int[Array, "R"]  # cached row of each sequence
+    tokens: Int[Array, "R T"]  # token ids
+    positions: Int[Array, "R T"]  # position of each token in its text
     prefix: Int[Array, "R T"]  # cache entries that the token's tree continues
-    ends: Int[Array, "R T"]  # where the token's subtree ends: those in it see the token
+    ends: Int[Array, "R T"]  # end of the token's subtree, whose tokens see the token
     at: Int[Array, "E"]  # r * T + t of the token that a target follows
-    targets: Int[Array, "E"]
+    targets: Int[Array, "E"]  # token ids whose log-prob is wanted
 
 
-def score(
-    model: Transformer, params: dict, cache: KVCache, trees: Trees
+def score_trees(
+    model: Transformer, params: dict, cache: KVCache, trees: TreeBatch
 ) -> Float[Array, "E"]:
-    """Log-prob of each target after the path that leads to it, raw policy at temperature 1; 0 for pads.
+    """Log-prob of each target after the path that leads to it.
 
-    The cache is read, not written. E is a multiple of PIECE; logits exist for the targets alone.
+    Logits exist for the targets only. The cache is read, not written.
 
-    One row, two trees of a first token and a cue, the first with the answers `a b` and `a c d`, which share `a`:
+    One row, two trees of a first token and a cue, the first with the answers `a b` and
+    `a c d`, which share `a`:
                        ends  0 1 2 3 4 5
                   first  4   1 0 0 0 0 0
                     cue  4   1 1 0 0 0 0
@@ -47,102 +52,124 @@ def score(
                       c  4   1 1 1 1 0 0
                   first  6   0 0 0 0 1 0
                     cue  6   0 0 0 0 1 1
+
+    Args:
+        model: The model.
+        params: Its parameters.
+        cache: Cache of the rows.
+        trees: The trees; E is a multiple of CHUNK.
+
+    Returns:
+        Log-probs in nats, raw policy at temperature 1; 0 for pads.
     """
     index = jnp.arange(trees.tokens.shape[1])
     sees = (index <= index[:, None]) & (index[:, None] < trees.ends[:, None])
+    hidden: Any
     hidden, _ = model.apply(
         {"params": params},
         trees.tokens,
         trees.positions,
         cache,
-        branches=Branches(trees.rows, trees.prefix, sees),
+        tree=TreeMask(trees.rows, trees.prefix, sees),
         method="hidden",
     )
     states = hidden.reshape(-1, hidden.shape[-1])
 
-    def piece(i, logp):
+    def chunk(i, logp):
         at, target = (
-            jax.lax.dynamic_slice(x, (i * PIECE,), (PIECE,))
+            jax.lax.dynamic_slice(x, (i * CHUNK,), (CHUNK,))
             for x in (trees.at, trees.targets)
         )
-        logits = model.apply({"params": params}, states[at], method="head")
-        # A log-prob alone asks nothing of the diagnosis temperature.
-        value = token_stats.log_prob(
-            token_stats.read(logits, jnp.float32(1.0)), jnp.maximum(target, 0)
-        )
+        logits: Any = model.apply({"params": params}, states[at], method="head")
+        # The diagnosis temperature does not enter a log-prob.
+        moments = token_stats.logit_moments(logits, jnp.float32(1.0))
+        value = token_stats.log_prob(moments, jnp.maximum(target, 0))
         value = jnp.where(target >= 0, value, 0.0)
-        return jax.lax.dynamic_update_slice(logp, value, (i * PIECE,))
+        return jax.lax.dynamic_update_slice(logp, value, (i * CHUNK,))
 
-    # As many pieces as there are targets for: a head costs as much as several layers.
-    pieces = -(-jnp.sum(trees.targets >= 0) // PIECE)
-    return jax.lax.fori_loop(0, pieces, piece, jnp.zeros(trees.at.shape, jnp.float32))
+    # Only as many chunks as have targets: a head costs as much as several layers.
+    chunks = -(-jnp.sum(trees.targets >= 0) // CHUNK)
+    return jax.lax.fori_loop(0, chunks, chunk, jnp.zeros(trees.at.shape, jnp.float32))
 
 
-# A program is compiled for each pair of these and each size of the cache, where it is needed.
-ROWS = (4, 16)  # sequences of a call on one device
-LENGTHS = (32, 64, 96, 128)  # their tokens; a tree that is longer has one of its own
+# One program is compiled per pair of these and cache size, when it is first needed.
+ROWS = (4, 16)  # sequences per call and device
+LENGTHS = (32, 64, 96, 128)  # their tokens; a longer tree has a length of its own
 
-_COPY = 64  # cache entries whose copying takes as long as a token: a sequence copies its row's
+# Cache entries whose copying takes as long as one token: a sequence copies its row.
+_COPY = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Tree:
-    """A first token, which the cut decides, the cue, and some answers, in depth-first order.
+class ProbeTree:
+    """A first token, which the cut decides, the cue, and some answers, depth first.
 
-    The last token of an answer is only a target; answers share what they begin with.
+    The last token of an answer is only a target. Answers share their common beginnings.
     """
 
-    tokens: Int[np.ndarray, "n"]
-    depth: Int[np.ndarray, "n"]
-    ends: Int[np.ndarray, "n"]
-    at: Int[np.ndarray, "e"]
-    targets: Int[np.ndarray, "e"]
-    answers: dict[tuple[int, ...], list[int]]  # which targets make up each
+    tokens: Int[np.ndarray, "n"]  # token ids; -1 stands for the first
+    depth: Int[np.ndarray, "n"]  # tokens above each
+    ends: Int[np.ndarray, "n"]  # index after the last token of each subtree
+    at: Int[np.ndarray, "e"]  # index of the token that each target follows
+    targets: Int[np.ndarray, "e"]  # token ids whose log-prob is wanted
+    answers: dict[tuple[int, ...], list[int]]  # indices of the targets of each answer
 
     @property
     def size(self) -> int:
-        """Room that it takes in a sequence, which has as many targets as tokens."""
+        """Tokens that the tree takes in a sequence, which has as many targets."""
         return max(len(self.tokens), len(self.targets))
 
 
 @dataclasses.dataclass
-class Block:
-    """A tree behind a prefix of a cached row; `first` and `logp` are where its targets went and what came back."""
+class PlacedTree:
+    """A tree after a prefix of a cached row, and where its targets went."""
 
-    slot: int  # of its device
-    token: int  # the last one before the cut: it is read again, so that its state is at hand
-    position: int  # where that one stands
-    tree: Tree
-    device: int
-    first: int = 0
-    logp: Float[np.ndarray, "e"] | None = None
+    slot: int  # row on its device
+    token: int  # last token before the cut: read again, because its state is needed
+    position: int  # position of that token
+    tree: ProbeTree  # the tree
+    device: int  # data shard
+    first: int = 0  # index of its first target in the call
+    logp: Float[np.ndarray, "e"] | None = None  # log-probs of its targets, once known
 
     def fetch(self, logp: Float[np.ndarray, "D E"]) -> None:
-        """Take what is this block's of the log-probs of its call."""
+        """Take this tree's part of the log-probs of its call.
+
+        Args:
+            logp: Log-probs of all targets of the call.
+        """
         self.logp = logp[self.device, self.first : self.first + len(self.tree.targets)]
 
 
 @functools.lru_cache(maxsize=1024)
-def trees_of(
+def build_trees(
     cue: tuple[int, ...], answers: tuple[tuple[int, ...], ...]
-) -> tuple[Tree, ...]:
-    """Sorted answers behind a cue, in as few trees as fit a sequence; none without an answer."""
+) -> tuple[ProbeTree, ...]:
+    """Trees of answers after a cue, as few as fit a sequence.
+
+    Args:
+        cue: Token ids between the cut and the answer.
+        answers: Sorted answers, token ids each.
+
+    Returns:
+        The trees; none without an answer.
+    """
     if not answers:
         return ()
     tree = _tree(cue, answers)
     if tree.size <= LENGTHS[-1] or len(answers) == 1:
         return (tree,)
     half = len(answers) // 2
-    return (*trees_of(cue, answers[:half]), *trees_of(cue, answers[half:]))
+    return (*build_trees(cue, answers[:half]), *build_trees(cue, answers[half:]))
 
 
-def _tree(cue: tuple[int, ...], answers: Sequence[tuple[int, ...]]) -> Tree:
-    nodes = {
-        cue[:n]: n for n in range(len(cue) + 1)
-    }  # what was read, less the first token: its place
+def _tree(cue: tuple[int, ...], answers: Sequence[tuple[int, ...]]) -> ProbeTree:
+    # Path without the first token -> index.
+    nodes = {cue[:n]: n for n in range(len(cue) + 1)}
     ends = [len(nodes)] * len(nodes)
-    targets, paths = {}, {}
-    for answer in answers:  # sorted, so that what shares a beginning is together
+    targets: dict[tuple[int, ...], int] = {}
+    paths = {}
+    for answer in answers:  # sorted, so that common beginnings are together
         for n in range(len(answer)):
             read = (*cue, *answer[:n])
             if read not in nodes:
@@ -152,7 +179,7 @@ def _tree(cue: tuple[int, ...], answers: Sequence[tuple[int, ...]]) -> Tree:
         for n in range(len(cue) + len(answer)):
             ends[nodes[(*cue, *answer)[:n]]] = len(nodes)
         paths[answer] = [targets[(*cue, *answer[: n + 1])] for n in range(len(answer))]
-    return Tree(
+    return ProbeTree(
         tokens=np.array([(-1, *read)[-1] for read in nodes], np.int32),
         depth=np.array([len(read) for read in nodes], np.int32),
         ends=np.array(ends, np.int32),
@@ -162,12 +189,17 @@ def _tree(cue: tuple[int, ...], answers: Sequence[tuple[int, ...]]) -> Tree:
     )
 
 
-def calls(
-    queues: list[list[list[Block]]], size: int
-) -> Iterator[tuple[Trees, list[Block]]]:
-    """Blocks by device and row as the arrays of every call, [D * R, ...] and [D * E], and the blocks that it has.
+def batches(
+    queues: list[list[list[PlacedTree]]], size: int
+) -> Iterator[tuple[TreeBatch, list[PlacedTree]]]:
+    """Arrange placed trees into the arrays of as many calls as they need.
 
-    `size` is that of the cache, which decides with the blocks how long sequences are.
+    Args:
+        queues: Trees by device and row.
+        size: Entries of the cache; with the trees it decides how long sequences are.
+
+    Yields:
+        Arrays of a call ([D * R, ...] and [D * E]) and the trees in it.
     """
     if not any(map(any, queues)):
         return
@@ -177,10 +209,13 @@ def calls(
         yield _filled([own[start : start + count] for own in sequences], count, length)
 
 
-def _length(queues: list[list[list[Block]]], size: int) -> int:
+def _length(queues: list[list[list[PlacedTree]]], size: int) -> int:
     """The length of sequences that takes least time with a cache of `size` entries."""
     longest = max(
-        block.tree.size for queue in queues for blocks in queue for block in blocks
+        placed.tree.size
+        for queue in queues
+        for placed_trees in queue
+        for placed in placed_trees
     )
     fits = [n for n in LENGTHS if n >= longest] or [
         -(-longest // LENGTHS[-1]) * LENGTHS[-1]
@@ -191,22 +226,22 @@ def _length(queues: list[list[list[Block]]], size: int) -> int:
     return min(fits, key=lambda n: count(n) * (n + size / _COPY))
 
 
-def _packed(queue: list[list[Block]], length: int) -> list[list[Block]]:
-    """Blocks of each row in sequences of `length`, in their order."""
-    sequences = []
-    for blocks in queue:
+def _packed(queue: list[list[PlacedTree]], length: int) -> list[list[PlacedTree]]:
+    """Trees of each row in sequences of `length`, in their order."""
+    sequences: list[list[PlacedTree]] = []
+    for placed_trees in queue:
         room = 0
-        for block in blocks:
-            if block.tree.size > room:
+        for placed in placed_trees:
+            if placed.tree.size > room:
                 sequences.append([])
                 room = length
-            sequences[-1].append(block)
-            room -= block.tree.size
+            sequences[-1].append(placed)
+            room -= placed.tree.size
     return sequences
 
 
 def _spans(sequences: int) -> list[tuple[int, int]]:
-    """(first sequence, sequences) of every call that these take."""
+    """(first sequence, number of sequences) of every call."""
     few, many = ROWS
     spans, start = [], 0
     while start < sequences:
@@ -217,50 +252,57 @@ def _spans(sequences: int) -> list[tuple[int, int]]:
 
 
 def _filled(
-    sequences: list[list[list[Block]]], count: int, length: int
-) -> tuple[Trees, list[Block]]:
-    """One call of `count` sequences a device, fewer of which are given."""
-    total, edges = len(sequences) * count, -(-count * length // PIECE) * PIECE
+    sequences: list[list[list[PlacedTree]]], count: int, length: int
+) -> tuple[TreeBatch, list[PlacedTree]]:
+    """Arrays of one call of `count` sequences per device; fewer may be given."""
+    total, edges = len(sequences) * count, -(-count * length // CHUNK) * CHUNK
     grid = lambda value: np.full((total, length), value, np.int32)
-    trees = Trees(
-        rows=np.zeros(total, np.int32),
-        tokens=grid(-1),
-        positions=grid(-1),
-        prefix=grid(0),
-        ends=grid(0),
-        at=np.zeros(len(sequences) * edges, np.int32),
-        targets=np.full(len(sequences) * edges, -1, np.int32),
-    )
+    arrays: dict[str, Any] = {
+        "rows": np.zeros(total, np.int32),
+        "tokens": grid(-1),
+        "positions": grid(-1),
+        "prefix": grid(0),
+        "ends": grid(0),
+        "at": np.zeros(len(sequences) * edges, np.int32),
+        "targets": np.full(len(sequences) * edges, -1, np.int32),
+    }
     for device, own in enumerate(sequences):
         first = 0
         for r, sequence in enumerate(own):
             t = 0
-            trees.rows[device * count + r] = sequence[0].slot
-            for block in sequence:
-                block.first = first
+            arrays["rows"][device * count + r] = sequence[0].slot
+            for placed in sequence:
+                placed.first = first
                 _write(
-                    trees,
-                    block,
+                    arrays,
+                    placed,
                     device * count + r,
                     t,
                     device * edges + first,
                     r * length + t,
                 )
-                t, first = t + len(block.tree.tokens), first + len(block.tree.targets)
-    return trees, [block for own in sequences for sequence in own for block in sequence]
+                t, first = t + len(placed.tree.tokens), first + len(placed.tree.targets)
+    return TreeBatch(**arrays), [
+        placed for own in sequences for sequence in own for placed in sequence
+    ]
 
 
-def _write(trees: Trees, block: Block, r: int, t: int, first: int, at: int) -> None:
-    """Write one tree from token t of sequence r on, and its targets from `first` on; `at` is where it is read."""
-    tree = block.tree
+def _write(
+    arrays: dict[str, Any], placed: PlacedTree, r: int, t: int, first: int, at: int
+) -> None:
+    """Write a tree at token t of sequence r, and its targets from `first` on.
+
+    `at` is the index of its first token on its device.
+    """
+    tree = placed.tree
     here, there = (
         slice(t, t + len(tree.tokens)),
         slice(first, first + len(tree.targets)),
     )
-    trees.tokens[r, here] = tree.tokens
-    trees.tokens[r, t] = block.token
-    trees.positions[r, here] = block.position + tree.depth
-    trees.prefix[r, here] = block.position
-    trees.ends[r, here] = t + tree.ends
-    trees.at[there] = at + tree.at
-    trees.targets[there] = tree.targets
+    arrays["tokens"][r, here] = tree.tokens
+    arrays["tokens"][r, t] = placed.token
+    arrays["positions"][r, here] = placed.position + tree.depth
+    arrays["prefix"][r, here] = placed.position
+    arrays["ends"][r, here] = t + tree.ends
+    arrays["at"][there] = at + tree.at
+    arrays["targets"][there] = tree.targets

@@ -1,7 +1,11 @@
-"""The one scorer: statistics of given tokens under one model or two, with the LM head in pieces."""
+"""The one scorer: statistics of given tokens under one model or two.
+
+The LM head runs in chunks of tokens, so prompts and long texts cost no large logits.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,56 +16,66 @@ from fr import distributed
 from fr.errors import UserError
 from fr.models.model import check_ids
 from fr.models.transformer import Transformer
-from fr.sampling import token_stats as stats
-from fr.sampling.chunked_lm_head import by_pieces, token_reading
+from fr.sampling import token_stats
+from fr.sampling.chunked_lm_head import map_chunks, token_logp_entropy
 from fr.sampling.devices import Devices
-from fr.sampling.state import Models
+from fr.sampling.state import ModelParams
 from fr.sampling.structs import TokenScores
 
-SCORES = (
-    2**26
-)  # attention scores of a layer, 256 MiB in float32: of long rows fewer are scored at a time
+# Attention scores of a layer, 256 MiB in float32; long rows are scored fewer at a time.
+SCORES = 2**26
 
 
 def score_tokens(
     model: Transformer,
     ancestor: Transformer | None,
     width: int,
-    params: Models,
+    params: ModelParams,
     tokens: Int[Array, "B T"],
     start: Int[Array, "B"],
     tau: Float[Array, ""],
 ) -> TokenScores:
-    """Statistics [B, width] of the tokens of each row from `start` on, given all tokens before each.
+    """Statistics of the tokens of each row from `start` on, given all tokens before
+    each.
 
-    Rows are padded on the right with -1; 1 <= start. Column i speaks of token start + i; columns behind the row's
-    end are 0 and masked. Prompts cost a forward pass but no logits.
+    A prompt costs a forward pass but no logits.
+
+    Args:
+        model: The specialist.
+        ancestor: The ancestor, or None.
+        width: Number of tokens to score per row, W.
+        params: Parameters of both.
+        tokens: Token ids; -1 pads on the right.
+        start: Index of the first token to score, at least 1.
+        tau: Diagnosis temperature.
+
+    Returns:
+        Scores [B, W]; column i is token start + i. Columns beyond the row's end are 0
+        and masked.
     """
-    targets, states = window(model, {"params": params.specialist}, tokens, start, width)
+    own, others = {"params": params.specialist}, {"params": params.ancestor or {}}
+    targets, states = window(model, own, tokens, start, width)
     arrays, vocab = [targets.reshape(-1), states], model.config.vocab
     if ancestor is not None:
-        arrays.append(
-            window(ancestor, {"params": params.ancestor}, tokens, start, width)[1]
-        )
+        arrays.append(window(ancestor, others, tokens, start, width)[1])
         vocab += ancestor.config.vocab
 
     def read(target, state, *second):
-        logits = model.apply({"params": params.specialist}, state, method="head")
-        reading = stats.read(logits, tau)
-        moments = stats.token_stats(reading, target)
+        logits: Any = model.apply(own, state, method="head")
+        moments = token_stats.logit_moments(logits, tau)
+        stats = token_stats.token_stats(moments, target)
         if ancestor is None:
-            return moments, None
-        other = ancestor.apply({"params": params.ancestor}, second[0], method="head")
-        other = stats.defer(logits, other, tau, ancestor.config.masked)
-        return moments, stats.lineage_stats(
-            reading, stats.read(other, tau, stats.ANCESTOR_TOP), target
-        )
+            return stats, None
+        other: Any = ancestor.apply(others, second[0], method="head")
+        other = token_stats.defer(logits, other, tau, ancestor.config.masked)
+        theirs = token_stats.logit_moments(other, tau, token_stats.ANCESTOR_TOP)
+        return stats, token_stats.lineage_stats(moments, theirs, target)
 
-    moments, lineage = by_pieces(read, vocab, arrays)
+    stats, lineage = map_chunks(read, vocab, arrays)
     unfold = lambda x: jnp.where(targets >= 0, x.reshape(targets.shape), 0.0)
     return TokenScores(
         mask=targets >= 0,
-        stats=jax.tree.map(unfold, moments),
+        stats=jax.tree.map(unfold, stats),
         lineage=jax.tree.map(unfold, lineage),
     )
 
@@ -76,21 +90,35 @@ def token_logps(
     shards: int = 1,
     group: int = 1,
 ) -> tuple[Float[Array, "B W"], Float[Array, "B W"]]:
-    """Log-prob at `temperature`, and raw entropy, of the tokens of each row from `start` on: the scorer of losses.
+    """Log-prob and raw entropy of the tokens of each row from `start` on, with a
+    gradient.
 
-    `variables` hold "params" and whatever else the model reads. Has a gradient, of which logits cost a piece of
-    memory too; `shards` is the number of devices that the rows are spread over. Of every `group` rows in turn the
-    prompt is read once: it must be the same, and of at most T - W tokens.
+    The scorer of losses. Logits exist for one chunk of tokens at a time, in the
+    gradient too.
+
+    Args:
+        model: The model.
+        variables: "params" and all other collections that the model reads.
+        tokens: Token ids; -1 pads on the right.
+        start: Index of the first token to score, at least 1.
+        width: Number of tokens to score per row, W.
+        temperature: Temperature of the log-prob.
+        shards: Devices over which the rows are spread.
+        group: Each block of `group` consecutive rows shares one prompt (at most T - W
+            tokens), which is read once.
+
+    Returns:
+        Log-probs and entropies in nats; 0 beyond the row's end.
     """
     read_rows = functools.partial(_shared_window, group=group) if group > 1 else window
     targets, states = read_rows(model, variables, tokens, start, width)
 
     def read(target, state):
-        return token_reading(
+        return token_logp_entropy(
             model.apply(variables, state, method="head"), target, temperature
         )
 
-    both = by_pieces(read, model.config.vocab, (targets.reshape(-1), states), shards)
+    both = map_chunks(read, model.config.vocab, (targets.reshape(-1), states), shards)
     return jax.tree.map(
         lambda x: jnp.where(targets >= 0, x.reshape(targets.shape), 0.0), both
     )
@@ -103,12 +131,23 @@ def window(
     start: Int[Array, "B"],
     width: int,
 ) -> tuple[Int[Array, "B W"], Float[Array, "N D"]]:
-    """The `width` tokens of each row from `start` on (-1 behind its end), and the states that predict them."""
+    """The tokens of each row from `start` on, and the states that predict them.
+
+    Args:
+        model: The model.
+        variables: "params" and all other collections that the model reads.
+        tokens: Token ids; -1 pads on the right.
+        start: Index of the first token, at least 1.
+        width: Number of tokens per row, W.
+
+    Returns:
+        Token ids, -1 beyond the row's end, and the states [B * W, D].
+    """
     positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
     columns = start[:, None] + jnp.arange(width)
     targets = _take(tokens, columns, mode="fill", fill_value=-1)
     hidden, _ = model.apply(variables, tokens, positions, method="hidden")
-    # Token t is read from the state at t - 1.
+    # The state at t - 1 predicts token t.
     states = _take(hidden, columns - 1, mode="clip")
     return targets, states.reshape(-1, states.shape[-1])
 
@@ -121,19 +160,18 @@ def _shared_window(
     width: int,
     group: int,
 ) -> tuple[Int[Array, "B W"], Float[Array, "N D"]]:
-    """As `window`, with the completions of each `group` rows side by side behind one copy of their prompt.
+    """As `window`, with the completions of each `group` rows after one copy of their
+    prompt.
 
-    Two rows, a prompt of two tokens in a room of three, completions of two and one in a width of two:
+    Two rows, a prompt of two tokens in a room of three, completions of two and one in a
+    width of two:
 
     tokens     5 6 -1   7 8   9 -1
     positions  0 1 -1   2 3   2 -1
     segments  -1 -1 -1  0 0   1  1     a negative one is seen by all
     """
-    room, first, side = (
-        tokens.shape[1] - width,
-        start[::group, None],
-        jnp.arange(group * width),
-    )
+    room, first = tokens.shape[1] - width, start[::group, None]
+    side = jnp.arange(group * width)
     columns = start[:, None] + jnp.arange(width)
     targets = _take(tokens, columns, mode="fill", fill_value=-1)
     fold = lambda x: x.reshape(-1, group * width)
@@ -152,7 +190,7 @@ def _shared_window(
         segments=segments,
         method="hidden",
     )
-    # The first token of every completion is read from the one state at the prompt's end.
+    # The state at the prompt's end predicts the first token of every completion.
     states = _take(hidden, jnp.where(side % width == 0, first - 1, room + side - 1))
     return targets, states.reshape(-1, states.shape[-1])
 
@@ -164,7 +202,7 @@ def _take(
 
 
 class Scorer:
-    """Scores sequences on the local devices: up to `rows` a device at a time, lengths in buckets of 32."""
+    """Scores sequences on the local devices, padded to multiples of 32 tokens."""
 
     def __init__(
         self,
@@ -177,15 +215,26 @@ class Scorer:
         tau: float = 0.6,
         devices: Devices | None = None,
     ):
+        """Place the parameters.
+
+        Args:
+            model: The specialist.
+            params: Its parameters.
+            ancestor: The ancestor, or None.
+            ancestor_params: Its parameters.
+            rows: Largest number of sequences per data shard and pass.
+            tau: Diagnosis temperature.
+            devices: Devices to run on; None: all local devices.
+        """
         self.devices = devices or Devices()
         self._most = rows
         self._heads = max(m.config.heads for m in (model, ancestor) if m is not None)
         self._tau = np.full(self.devices.count, tau, np.float32)
         self._vocab = model.config.vocab
-        self._params = self.devices.replicate(Models(params, ancestor_params))
-        # One compiled function a width: `width` is a shape, so it cannot be traced.
+        self._params = self.devices.replicate(ModelParams(params, ancestor_params))
+        # One compiled function per width: it is a shape, so it cannot be traced.
         self._score = functools.cache(
-            lambda width: self.devices.wrap(
+            lambda width: self.devices.jit_sharded(
                 lambda *args: score_tokens(model, ancestor, width, *args)
             )
         )
@@ -196,20 +245,31 @@ class Scorer:
         starts: Sequence[int],
         progress: Callable[[int], object] = lambda count: None,
     ) -> list[dict[str, Float[np.ndarray, "T"]]]:
-        """For each sequence, every statistic of its tokens from its start on, as arrays by name.
+        """Every statistic of the tokens of each sequence from its start on.
 
-        Raises ValueError for a start outside [1, len(sequence)].
+        Args:
+            sequences: Token ids of each sequence.
+            starts: Index of the first token to score of each.
+            progress: Called with the number of sequences after each pass.
+
+        Returns:
+            For each sequence, float32 arrays by the name of the statistic.
+
+        Raises:
+            ValueError: A start is outside [1, len(sequence)].
+            UserError: Logits are not finite.
         """
         if any(
             not 1 <= first <= len(sequence)
             for sequence, first in zip(sequences, starts)
         ):
             raise ValueError(
-                "a sequence is scored from its second token at the earliest, from its end at the latest"
+                "a sequence is scored from its second token at the earliest, from its "
+                "end at the latest"
             )
         for sequence in sequences:
             check_ids(sequence, self._vocab, "a sequence that is scored")
-        # One bucket for all of a call: scores then do not depend on how sequences are grouped.
+        # One bucket for the whole call: scores then do not depend on the grouping.
         size = _bucket(max(map(len, sequences), default=1))
         width = _bucket(
             max(
@@ -226,7 +286,7 @@ class Scorer:
                 tokens[b, : len(sequence)] = sequence
                 start[b] = first
             scores = self._score(width)(
-                self._params, *self.devices.split((tokens, start)), self._tau
+                self._params, *self.devices.shard_batch((tokens, start)), self._tau
             )
             scores = jax.device_get(scores)
             columns = {
@@ -242,8 +302,9 @@ class Scorer:
             if broken.any():
                 row, token = np.argwhere(broken)[0].tolist()
                 raise UserError(
-                    f"logits are not finite at token {token} of scored sequence {i + row}; check the weights of the "
-                    "model (and its ancestor) for NaN, or compute in float32"
+                    f"logits are not finite at token {token} of scored sequence "
+                    f"{i + row}; check the weights of the model (and its ancestor) for "
+                    "NaN, or compute in float32"
                 )
             out += [
                 {
@@ -257,7 +318,7 @@ class Scorer:
         return out
 
     def _rows(self, size: int) -> int:
-        """Sequences of one pass, over all devices: a power of two of them a device, where memory has the say."""
+        """Sequences per pass over all devices; where memory decides, a power of two."""
         fit = max(1, SCORES // (self._heads * size**2))
         return min(self._most, 1 << (fit.bit_length() - 1)) * self.devices.count
 

@@ -1,24 +1,29 @@
-"""Where rows come from: what a work source is asked, what it answers, and the plainest one, a list."""
+"""Work sources: the protocol by which requests come and rollouts leave, and a list."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int
 
 from fr.types import Probe, Request, Rollout
 
-# What to ask of a finished row, from the row and its tokens; None: nothing.
-Plan = Callable[[Request, np.ndarray], Probe | None]
-# What to say to a paused row, from the row and its tokens so far.
-Speak = Callable[[Request, np.ndarray], "Resume"]
+# The probe of a finished row, from the request and its tokens; None: no probe.
+ProbePlan = Callable[[Request, Int[np.ndarray, "T"]], Probe | None]
+# The action on a paused row, from the request and its tokens so far.
+OnPause = Callable[[Request, Int[np.ndarray, "T"]], "PauseAction"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Resume:
-    """What a work source wants of a paused row: keep `cut` of its tokens (None: all), push tokens, or end it.
+class PauseAction:
+    """The answer of a work source to a paused row: cut it, push tokens, or end it.
 
-    Pushed tokens come before those that still wait in the row's forced queue; a cut empties the queue.
+    Attributes:
+        forced: Token ids to emit next, before those left in the row's forced queue.
+        cut: Number of the row's own tokens to keep; None keeps all. A cut empties the
+            forced queue.
+        finish: End the row here.
     """
 
     forced: tuple[int, ...] = ()
@@ -28,29 +33,47 @@ class Resume:
 
 @runtime_checkable
 class WorkSource(Protocol):
-    """Where rows come from; sampling knows nothing else about why they exist.
+    """The origin of requests; the engine calls it between chunks.
 
-    A source may have a `plan` too: its rollouts then carry the `confidence` that it asked for.
+    A source may also have a method `probe_plan` (see `ProbePlan`): its rollouts then
+    carry the `confidence` that the probes measured.
     """
 
     def next(self, finished: Sequence[Rollout], free: int) -> list[Request]:
-        """Hear what has finished and give at most `free` new rows; none, with no row in flight, ends the run."""
+        """Take finished rollouts and give new requests.
 
-    def resume(self, row: Request, tokens: np.ndarray) -> Resume:
-        """Speak for a row that emitted one of its pause tokens; `tokens` are all it has so far."""
+        Args:
+            finished: Rollouts completed since the last call.
+            free: Number of free slots.
+
+        Returns:
+            At most `free` requests. An empty list while no row is in flight ends the
+            run.
+        """
+
+    def on_pause(self, row: Request, tokens: Int[np.ndarray, "T"]) -> PauseAction:
+        """Decide about a row that emitted one of its pause tokens.
+
+        Args:
+            row: The row's request.
+            tokens: All tokens that it has emitted so far.
+
+        Returns:
+            The action.
+        """
 
 
 class ListSource:
-    """A fixed list of rows; what finishes is kept in the order of the list."""
+    """A fixed list of requests; rollouts are kept in its order."""
 
     def __init__(
         self,
         todo: Iterable[Request],
         progress: Callable[[int], object] = lambda count: None,
-        plan: Plan | None = None,
-        speak: Speak | None = None,
+        probe_plan: ProbePlan | None = None,
+        on_pause: OnPause | None = None,
     ):
-        self.plan, self._speak = plan, speak
+        self.probe_plan, self._on_pause = probe_plan, on_pause
         self._todo = list(todo)
         self._order = {row.id: i for i, row in enumerate(self._todo)}
         if len(self._order) != len(self._todo):
@@ -60,7 +83,15 @@ class ListSource:
         self._progress = progress
 
     def next(self, finished: Sequence[Rollout], free: int) -> list[Request]:
-        """The next rows of the list."""
+        """Keep finished rollouts and give the next requests of the list.
+
+        Args:
+            finished: Rollouts completed since the last call.
+            free: Number of free slots.
+
+        Returns:
+            At most `free` requests.
+        """
         for rollout in finished:
             self._done[self._order[rollout.row.id]] = rollout
         self._progress(len(finished))
@@ -68,11 +99,19 @@ class ListSource:
         self._given += len(given)
         return given
 
-    def resume(self, row: Request, tokens: np.ndarray) -> Resume:
-        """What `speak` says; without it the row goes on."""
-        return self._speak(row, tokens) if self._speak else Resume()
+    def on_pause(self, row: Request, tokens: Int[np.ndarray, "T"]) -> PauseAction:
+        """Call the function given for pauses; without one the row continues.
+
+        Args:
+            row: The row's request.
+            tokens: All tokens that it has emitted so far.
+
+        Returns:
+            The action.
+        """
+        return self._on_pause(row, tokens) if self._on_pause else PauseAction()
 
     @property
     def rollouts(self) -> list[Rollout]:
-        """All rollouts, in the order of the list."""
-        return list(self._done)
+        """All rollouts, in the order of the list; complete once the run has ended."""
+        return cast(list[Rollout], list(self._done))

@@ -1,7 +1,7 @@
 """Arrays that the compiled programs of sampling take and return.
 
-Axis letters: B rows, T tokens, and the lists of a row: W switch tokens, A avoided, Q
-forced, P pause, E stop tokens.
+Axis letters: B rows, T tokens. Lists of a row: W switch tokens, A avoided, Q forced, P
+pause, E stop tokens.
 """
 
 from flax import struct
@@ -10,44 +10,43 @@ from jaxtyping import Array, Bool, Float, Int
 
 @struct.dataclass
 class SamplingParams:
-    """Sampling parameters of each row [B]; traced, so that no value compiles anything.
+    """Sampling parameters of each row, traced, so that no value compiles a program.
 
     `operator`, `geodesic` and `detector` hold the codes of `fr.sampling.steering`. -1
     pads lists of tokens.
 
     Attributes:
-      temperature: 0: greedy.
-      top_p: kept probability mass.
-      top_k: kept tokens; 0: all.
-      min_p: least share of the largest probability; 0: off.
-      operator: code of the steering operator.
-      alpha: the specialist's weight in the mixture; above 1: contrast.
-      plausible: least share of the specialist's largest probability, for the second
-        draw;
-        0: off.
-      geodesic: code of the mixture.
-      detector: code of the score.
-      detector_width: tokens whose scores are summed.
-      drift: 0 or more: Page-Hinkley with this allowance per token; below 0: the sum.
-      threshold: score above which the detector fires.
-      warmup: first tokens, in which it cannot fire.
-      fire_position: token at which it fires regardless of the score; below 0: off.
-      cov_mean: background mean of g_cov, for Z_cov.
-      cov_sd: background standard deviation of g_cov.
-      local_temperature: temperature after the detector fires.
-      local_span: tokens with that temperature.
-      switch_penalty: subtracted from the logits of switch tokens (arXiv 2501.18585).
-      switch_window: first tokens of a thought with that penalty.
-      switch_tokens: ids of the switch words.
-      floor: running confidence below which the row ends; -inf: off.
-      floor_window: time constant of that mean in tokens, and the first token that can
-        end
-        the row.
-      avoid: ids that the row may not draw first.
-      forced: ids that are emitted in order instead of drawn ones.
-      pause: ids that suspend the row until the work source answers.
-      stop: ids that end the row.
-      budget: most tokens that the row may emit.
+        temperature: Temperature; 0: greedy.
+        top_p: Probability mass to keep.
+        top_k: Number of tokens to keep; 0: all.
+        min_p: Smallest share of the largest probability; 0: off.
+        operator: Code of the steering operator.
+        alpha: Weight of the specialist in the mixture; above 1: contrast.
+        plausible: Smallest share of the specialist's largest probability for tokens of
+            the second draw; 0: off.
+        geodesic: Code of the mixture.
+        detector: Code of the score.
+        detector_width: Number of tokens whose scores are summed.
+        drift: 0 or more: Page-Hinkley with this allowance per token; below 0: the sum.
+        threshold: Score above which the detector fires.
+        warmup: Number of first tokens in which it cannot fire.
+        fire_position: Index of the token at which it fires regardless of the score;
+            below 0: off.
+        cov_mean: Background mean of g_cov, for Z_cov.
+        cov_sd: Background standard deviation of g_cov.
+        local_temperature: Temperature after the detector fires.
+        local_span: Number of tokens with that temperature.
+        switch_penalty: Subtracted from the logits of switch tokens (arXiv 2501.18585).
+        switch_window: Number of first tokens of a thought with that penalty.
+        switch_tokens: Ids of the switch words.
+        floor: Running confidence below which the row ends; -inf: off.
+        floor_window: Time constant of that mean in tokens, and the first token that can
+            end the row.
+        avoid: Ids that the row may not draw first.
+        forced: Ids that are emitted in order instead of drawn ones.
+        pause: Ids that suspend the row until the work source answers.
+        stop: Ids that end the row.
+        budget: Largest number of tokens that the row may emit.
     """
 
     temperature: Float[Array, "B"]
@@ -85,14 +84,14 @@ class TokenStats:
     """Statistics of emitted tokens, float32, at temperature 1 unless noted.
 
     Attributes:
-      logp: log-prob of the token over the full vocabulary, nats.
-      entropy: -sum p log p, nats.
-      varentropy: variance of -log p under p, nats squared.
-      margin: the largest probability minus the second.
-      top20_confidence: minus the mean of the 20 largest log-probs (arXiv 2508.15260).
-      self_certainty: KL(uniform || p) + log V, nats (arXiv 2505.19590).
-      logit_var: V_t at the diagnosis temperature, top 100 logits (arXiv 2606.05145).
-      entropy_tau: entropy at the diagnosis temperature, nats.
+        logp: Log-prob of the token over the full vocabulary, nats.
+        entropy: -sum p log p, nats.
+        varentropy: Variance of -log p under p, nats squared.
+        margin: The largest probability minus the second.
+        top20_confidence: Minus the mean of the 20 largest log-probs (arXiv 2508.15260).
+        self_certainty: KL(uniform || p) + log V, nats (arXiv 2505.19590).
+        logit_var: V_t at the diagnosis temperature, top 100 logits (arXiv 2606.05145).
+        entropy_tau: Entropy at the diagnosis temperature, nats.
     """
 
     logp: Float[Array, "..."]
@@ -107,21 +106,19 @@ class TokenStats:
 
 @struct.dataclass
 class LineageStats:
-    """Specialist S against ancestor A on each token, at the diagnosis temperature,
-    float32.
+    """Specialist S against ancestor A on each token (arXiv 2606.05145), float32.
 
-    Source: arXiv 2606.05145.
+    All are at the diagnosis temperature.
 
     Attributes:
-      delta_path: log p_S(x) - log p_A(x).
-      g_cov: log of ancestor mass over specialist mass on the ancestor's 20 most
-        probable
-        tokens.
-      demotion: J = max(0, delta_path) + max(0, g_cov).
-      kl: KL(p_S || p_A) on the specialist's 100 most probable tokens, nats.
-      z_path: max(0, (delta_path - path_mean) / path_sd).
-      path_mean: mean of the log ratio under p_S, on the same 100 tokens.
-      path_sd: its standard deviation.
+        delta_path: log p_S(x) - log p_A(x), nats.
+        g_cov: Log of ancestor mass over specialist mass on the ancestor's 20 most
+            probable tokens.
+        demotion: J = max(0, delta_path) + max(0, g_cov).
+        kl: KL(p_S || p_A) on the specialist's 100 most probable tokens, nats.
+        z_path: max(0, (delta_path - path_mean) / (path_sd + 1e-6)).
+        path_mean: Mean of the log-ratio under p_S, on the same 100 tokens.
+        path_sd: Its standard deviation.
     """
 
     delta_path: Float[Array, "..."]
@@ -134,17 +131,17 @@ class LineageStats:
 
 
 @struct.dataclass
-class Emission:
+class StepOutput:
     """The output of one decode step for each row; stacked to [steps, B] over a chunk.
 
     Attributes:
-      token: the emitted id.
-      valid: the row was live; other values of a dead row mean nothing.
-      forced: the token came from the forced queue.
-      fired: the detector fired on this token.
-      sample_logp: log-prob under the distribution that was drawn from, nats.
-      stats: None if no statistics were asked for.
-      lineage: None without an ancestor in the loop.
+        token: The emitted id.
+        valid: The row was live; other values of a dead row are meaningless.
+        forced: The token came from the forced queue.
+        fired: The detector fired on this token.
+        sample_logp: Log-prob under the distribution that was drawn from, nats.
+        stats: Statistics of the token; None if the engine keeps none.
+        lineage: Statistics against the ancestor; None without one.
     """
 
     token: Int[Array, "..."]
@@ -161,9 +158,9 @@ class TokenScores:
     """Scores of given tokens, from each row's first scored token on.
 
     Attributes:
-      mask: False at pads, where all values are 0.
-      stats: of each token, [B, T].
-      lineage: against the ancestor, [B, T]; None without one.
+        mask: False at pads, where all values are 0.
+        stats: Statistics of each token, [B, T].
+        lineage: Statistics against the ancestor, [B, T]; None without one.
     """
 
     mask: Bool[Array, "B T"]

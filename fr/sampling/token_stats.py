@@ -1,4 +1,6 @@
-"""Statistics of next-token distributions, reduced from float32 logits: one code for the loop and the scorer."""
+"""Statistics of next-token distributions; the loop and the scorer share this code."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -10,57 +12,80 @@ from fr.sampling.structs import LineageStats, TokenStats
 from fr.sampling.vocab_reductions import (
     PAD,
     column_sums,
-    likeliest,
-    pick,
+    gather_token,
     summable,
+    top_k,
     two_sums,
 )
 
-TOP = 100  # the source renormalises V and KL on this many tokens (arXiv 2606.05145)
-ANCESTOR_TOP = 20  # its set A_t
-CONFIDENCE_TOP = 20  # of DeepConf (arXiv 2508.15260)
+TOP = 100  # tokens on which V and KL are renormalised (arXiv 2606.05145)
+ANCESTOR_TOP = 20  # size of the set A_t in the same paper
+CONFIDENCE_TOP = 20  # tokens of DeepConf's confidence (arXiv 2508.15260)
 
 
 @struct.dataclass
-class Reading:
-    """What statistics and log-probs take from the whole of a row's logits: read once, whatever the token.
+class LogitMoments:
+    """Sums over a row's logits from which all statistics and log-probs follow.
 
-    Everything is relative to the largest logit: the mass of a softmax lies within about log V of it, so sums of
-    squares lose no digits, and a common offset of the logits none either.
+    They do not depend on the emitted token. Everything is relative to the largest
+    logit: the mass of a softmax lies within about log V of it, so sums of squares lose
+    no digits, nor does a common offset of the logits.
+
+    Attributes:
+        logits: The logits themselves.
+        tau: Diagnosis temperature.
+        peak: Largest logit.
+        log_total: logsumexp(logits) - peak.
+        log_total_tau: logsumexp((logits - peak) / tau).
+        entropy: Entropy at temperature 1, in nats.
+        varentropy: Variance of -log p under p at temperature 1, in nats squared.
+        entropy_tau: Entropy at temperature tau, in nats.
+        mean: Mean logit minus peak.
+        top: The C largest logits, in descending order.
+        ids: Their token ids.
     """
 
     logits: Float[Array, "B V"]
     tau: Float[Array, ""]
-    peak: Float[Array, "B"]  # the largest logit
-    log_total: Float[Array, "B"]  # logsumexp less the peak
-    log_total_tau: Float[Array, "B"]  # the same of the logits over tau
+    peak: Float[Array, "B"]
+    log_total: Float[Array, "B"]
+    log_total_tau: Float[Array, "B"]
     entropy: Float[Array, "B"]
     varentropy: Float[Array, "B"]
     entropy_tau: Float[Array, "B"]
-    mean: Float[Array, "B"]  # of the logits less the peak
-    top: Float[Array, "B C"]  # the largest logits, in descending order
+    mean: Float[Array, "B"]
+    top: Float[Array, "B C"]
     ids: Int[Array, "B C"]
 
 
-def read(logits: Float[Array, "B V"], tau: Float[Array, ""], top: int = TOP) -> Reading:
-    """Read float32 logits at temperature 1 and at the diagnosis temperature, and the `top` largest of them.
+def logit_moments(
+    logits: Float[Array, "B V"], tau: Float[Array, ""], top: int = TOP
+) -> LogitMoments:
+    """Compute the moments of float32 logits at temperature 1 and at tau.
 
-    What nobody asks of a reading costs nothing under `jit`. An ancestor needs the ANCESTOR_TOP largest.
+    Under `jit`, moments that are not used cost nothing.
+
+    Args:
+        logits: Float32 logits.
+        tau: Diagnosis temperature.
+        top: Number of largest logits to keep; an ancestor needs ANCESTOR_TOP.
+
+    Returns:
+        The moments.
     """
     z = summable(logits)
     peak = jnp.max(z, axis=(1, 2))
-    # Rounding to what it is: XLA:CPU would otherwise write out the peak as wide as the columns.
-    x = jnp.maximum(
-        z - jax.lax.reduce_precision(peak, 8, 23)[:, None, None], PAD
-    )  # -inf times 0 is no number
+    # The rounding changes no bit: without it XLA:CPU writes out the peak as wide as the
+    # columns. The floor is finite because -inf times 0 is NaN.
+    x = jnp.maximum(z - jax.lax.reduce_precision(peak, 8, 23)[:, None, None], PAD)
     e, e_tau, half = jnp.exp(x), jnp.exp(x / tau), x * jnp.exp(x / 2)
     total, first = two_sums(e, x * e)
-    # Not from the exponential above: shared between passes it would be stored.
+    # Not from the exponential above: one shared between passes would be stored.
     second = jnp.sum(column_sums(half * half), axis=-1)
     total_tau, first_tau = two_sums(e_tau, x * e_tau)
     mean = first / total
-    largest, ids = likeliest(logits, top)
-    return Reading(
+    largest_logits, ids = top_k(logits, top)
+    return LogitMoments(
         logits=logits,
         tau=tau,
         peak=peak,
@@ -70,59 +95,86 @@ def read(logits: Float[Array, "B V"], tau: Float[Array, ""], top: int = TOP) -> 
         varentropy=jnp.maximum(second / total - jnp.square(mean), 0.0),
         entropy_tau=jnp.log(total_tau) - first_tau / total_tau / tau,
         mean=jnp.maximum(jnp.mean(logits, axis=-1) - peak, PAD),
-        top=largest,
+        top=largest_logits,
         ids=ids,
     )
 
 
-def log_prob(reading: Reading, token: Int[Array, "B"]) -> Float[Array, "B"]:
-    """Log-prob of one token a row, full vocabulary."""
-    return pick(reading.logits, token) - reading.peak - reading.log_total
+def log_prob(moments: LogitMoments, token: Int[Array, "B"]) -> Float[Array, "B"]:
+    """Log-prob of one token per row, over the full vocabulary at temperature 1.
+
+    Args:
+        moments: Moments of the logits.
+        token: Token ids.
+
+    Returns:
+        Log-probs, in nats.
+    """
+    return gather_token(moments.logits, token) - moments.peak - moments.log_total
 
 
-def token_stats(reading: Reading, token: Int[Array, "B"]) -> TokenStats:
-    """All single-model statistics of a token; see TokenStats for each one's definition and source."""
-    top = reading.top - reading.peak[:, None]
-    p = jnp.exp(top - reading.log_total[:, None])
-    p_top = jax.nn.softmax(top / reading.tau, axis=-1)
+def token_stats(moments: LogitMoments, token: Int[Array, "B"]) -> TokenStats:
+    """All statistics of a token under one model.
+
+    Args:
+        moments: Moments of the logits.
+        token: Token ids.
+
+    Returns:
+        The statistics; `TokenStats` defines each and gives its source.
+    """
+    top = moments.top - moments.peak[:, None]
+    p = jnp.exp(top - moments.log_total[:, None])
+    p_top = jax.nn.softmax(top / moments.tau, axis=-1)
     centred = top - jnp.sum(p_top * top, axis=-1, keepdims=True)
     return TokenStats(
-        logp=log_prob(reading, token),
-        entropy=reading.entropy,
-        varentropy=reading.varentropy,
+        logp=log_prob(moments, token),
+        entropy=moments.entropy,
+        varentropy=moments.varentropy,
         margin=p[:, 0] - p[:, 1],
-        top20_confidence=reading.log_total - jnp.mean(top[:, :CONFIDENCE_TOP], axis=-1),
-        self_certainty=reading.log_total - reading.mean,
+        top20_confidence=moments.log_total - jnp.mean(top[:, :CONFIDENCE_TOP], axis=-1),
+        self_certainty=moments.log_total - moments.mean,
         logit_var=jnp.sum(p_top * jnp.square(centred), axis=-1),
-        entropy_tau=reading.entropy_tau,
+        entropy_tau=moments.entropy_tau,
     )
 
 
 def delta_path(
-    specialist: Reading, ancestor: Reading, token: Int[Array, "B"]
+    specialist: LogitMoments, ancestor: LogitMoments, token: Int[Array, "B"]
 ) -> Float[Array, "B"]:
-    """log p_S(x) - log p_A(x) at temperature tau, on shared ids; 0 for a token that the ancestor does not have."""
+    """Log-ratio of a token: log p_S(x) - log p_A(x) at temperature tau, on shared ids.
+
+    Args:
+        specialist: Moments of the specialist's logits.
+        ancestor: Moments of the ancestor's logits.
+        token: Token ids.
+
+    Returns:
+        The log-ratio in nats; 0 for a token that the ancestor lacks.
+    """
     s, a = _shared(specialist, ancestor)
-    delta = _at_tau(s, pick(s.logits, token)[:, None]) - _at_tau(
-        a, pick(a.logits, token)[:, None]
+    delta = _at_tau(s, gather_token(s.logits, token)[:, None]) - _at_tau(
+        a, gather_token(a.logits, token)[:, None]
     )
     return jnp.where(token < s.logits.shape[-1], delta[:, 0], 0.0)
 
 
-def _at_tau(reading: Reading, logits: Float[Array, "B K"]) -> Float[Array, "B K"]:
+def _at_tau(moments: LogitMoments, logits: Float[Array, "B K"]) -> Float[Array, "B K"]:
     """Log-probs at temperature tau of some of a row's logits."""
-    return (logits - reading.peak[:, None]) / reading.tau - reading.log_total_tau[
+    return (logits - moments.peak[:, None]) / moments.tau - moments.log_total_tau[
         :, None
     ]
 
 
-def _shared(specialist: Reading, ancestor: Reading) -> tuple[Reading, Reading]:
-    """Both on the ids that both have; a side that is cut is read anew."""
+def _shared(
+    specialist: LogitMoments, ancestor: LogitMoments
+) -> tuple[LogitMoments, LogitMoments]:
+    """Moments of both models on the ids that both have."""
     size = min(specialist.logits.shape[-1], ancestor.logits.shape[-1])
     cut = lambda side: (
         side
         if side.logits.shape[-1] == size
-        else read(side.logits[:, :size], side.tau, side.top.shape[-1])
+        else logit_moments(side.logits[:, :size], side.tau, side.top.shape[-1])
     )
     return cut(specialist), cut(ancestor)
 
@@ -133,9 +185,20 @@ def defer(
     tau: Float[Array, ""],
     masked: tuple[int, ...],
 ) -> Float[Array, "B V2"]:
-    """The ancestor's logits with the specialist's probability, at temperature tau, for the `masked` ids.
+    """Ancestor logits with the specialist's probability, at temperature tau, on
+    `masked` ids.
 
-    What is another token for each of the two says nothing of the one beside the other: its log ratio is 0.
+    A masked id is another token for each model, so its two probabilities cannot be
+    compared; this makes its log-ratio 0.
+
+    Args:
+        specialist: Float32 logits of the specialist.
+        ancestor: Float32 logits of the ancestor.
+        tau: Diagnosis temperature.
+        masked: Ids that are other tokens for the specialist (`ModelConfig.masked`).
+
+    Returns:
+        Logits of the ancestor.
     """
     size = min(specialist.shape[-1], ancestor.shape[-1])
     at = np.array([i for i in masked if i < size], np.int32)
@@ -152,14 +215,33 @@ def defer(
 def demotion(
     delta: Float[Array, "..."], g_cov: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """J = max(0, delta_path) + max(0, g_cov)."""
+    """Demotion J = max(0, delta_path) + max(0, g_cov) (arXiv 2606.05145).
+
+    Args:
+        delta: delta_path, in nats.
+        g_cov: Coverage gap, in nats.
+
+    Returns:
+        J, in nats.
+    """
     return jnp.maximum(delta, 0.0) + jnp.maximum(g_cov, 0.0)
 
 
 def lineage_stats(
-    specialist: Reading, ancestor: Reading, token: Int[Array, "B"]
+    specialist: LogitMoments, ancestor: LogitMoments, token: Int[Array, "B"]
 ) -> LineageStats:
-    """Specialist against ancestor at temperature tau (arXiv 2606.05145); vocabularies are cut to the shared ids."""
+    """Specialist against ancestor at temperature tau (arXiv 2606.05145).
+
+    Vocabularies are cut to the ids that both have.
+
+    Args:
+        specialist: Moments of the specialist's logits.
+        ancestor: Moments of the ancestor's logits.
+        token: Token ids.
+
+    Returns:
+        The statistics; `LineageStats` defines each.
+    """
     s, a = _shared(specialist, ancestor)
     ids_a, ids_s = a.ids[:, :ANCESTOR_TOP], s.ids
     others = lambda side, ids: _at_tau(
@@ -171,7 +253,8 @@ def lineage_stats(
     p = jax.nn.softmax(top_s, axis=-1)
     mean = jnp.sum(p * ratio, axis=-1)
     spread = jnp.sqrt(jnp.sum(p * jnp.square(ratio - mean[:, None]), axis=-1))
-    # Renormalising both sides on the same ids shifts the mean log ratio by the ratio of their masses.
+    # Renormalising both models on the same ids shifts the mean log-ratio by the
+    # log-ratio of their masses.
     mass = jax.nn.logsumexp(top_s, -1) - jax.nn.logsumexp(top_s - ratio, -1)
     delta = delta_path(s, a, token)
     return LineageStats(
@@ -188,13 +271,31 @@ def lineage_stats(
 def z_path(
     delta: Float[Array, "..."], mean: Float[Array, "..."], sd: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Z_path = max(0, (delta_path - mean) / (sd + 1e-6)), mean and sd of the log ratio under the specialist."""
+    """Standardised log-ratio Z_path = max(0, (delta_path - mean) / (sd + 1e-6)).
+
+    Args:
+        delta: delta_path, in nats.
+        mean: Mean of the log-ratio under the specialist.
+        sd: Its standard deviation.
+
+    Returns:
+        Z_path.
+    """
     return jnp.maximum((delta - mean) / (sd + 1e-6), 0.0)
 
 
 def for_token(lineage: LineageStats, delta: Float[Array, "B"]) -> LineageStats:
-    """The same position's statistics for another emitted token, given that token's delta_path."""
-    return lineage.replace(
+    """Statistics of the same position for another emitted token.
+
+    Args:
+        lineage: Statistics of the position.
+        delta: delta_path of the other token.
+
+    Returns:
+        The statistics with `delta_path`, `demotion` and `z_path` of the other token.
+    """
+    return dataclasses.replace(
+        lineage,
         delta_path=delta,
         demotion=demotion(delta, lineage.g_cov),
         z_path=z_path(delta, lineage.path_mean, lineage.path_sd),

@@ -11,8 +11,8 @@ from fr import distributed
 from fr.config import RewardsConfig
 from fr.models import Model
 from fr.sampling.engine import Engine
-from fr.sampling.probes import BUDGET, forced_rows, shares
-from fr.sampling.sources import Plan
+from fr.sampling.probes import BUDGET, accepted_share, forced_requests
+from fr.sampling.sources import ProbePlan
 from fr.tasks.formats import build_probe
 from fr.tasks.task import Task
 from fr.types import RIGHT, Probe, Problem, Rollout, Trajectory
@@ -88,7 +88,7 @@ def scoring_plan(
     codec: Model,
     sets: Sequence[str],
     config: RewardsConfig,
-) -> Plan:
+) -> ProbePlan:
     """The probe of each finished row, as a plan for `Engine.sample`.
 
     Args:
@@ -172,7 +172,7 @@ def sampled(
     rows = [
         row
         for _, rollout, p in known
-        for row in forced_rows(rollout, p, seed, config.samples)
+        for row in forced_requests(rollout, p, seed, config.samples)
     ]
     cue = max((len(p.cue) for _, _, p in known), default=0)
     drawn = distributed.gather(
@@ -187,7 +187,7 @@ def sampled(
         accept = _accepted(task, codec, problem, p) if p else {}
         found.append(
             {
-                name: shares(given, accept[name], config.samples)
+                name: accepted_share(given, accept[name], config.samples)
                 for name in sets
                 if name in accept
             }

@@ -56,7 +56,7 @@ def dry_run(config: Config) -> str:
     by_pairs = config.algorithm in PREFERENCES
     c = config.preference if by_pairs else config.policy
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    mesh = training_mesh(c.model_axis, devices.everywhere)
+    mesh = training_mesh(c.model_axis, devices.all_devices)
     (check_preference if by_pairs else check_policy)(c, mesh)
     prompt, source = _PROMPT, "assumed, without a tokenizer"
     if tokenizer is not None:

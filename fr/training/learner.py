@@ -103,7 +103,7 @@ class Learner:
             extra["entropy"] = jnp.float32(c.policy.entropy)
         if c.policy.order == "permuted":
             extra["cursor"] = jnp.int32(0)
-        return sharding.place(state.replace(extra=extra or None), self._mesh)
+        return sharding.shard_tree(state.replace(extra=extra or None), self._mesh)
 
     def merged(self, trained: dict) -> dict:
         """All parameters of the model.
@@ -261,7 +261,9 @@ class Learner:
 def _with_extra(state: TrainState, name: str, value: np.ndarray) -> TrainState:
     """The state with another value, where the one before it lies."""
     place = state.extra[name].sharding
-    return state.replace(extra=state.extra | {name: sharding.put(value, place)})
+    return state.replace(
+        extra=state.extra | {name: sharding.device_put_global(value, place)}
+    )
 
 
 def _engine(config: Config, model: Model, devices: Devices) -> Engine:

@@ -63,7 +63,7 @@ def train_policy(
     mix = RewardMix(dataclasses.replace(config.rewards, switch_words=switches))
     check_terms(config, mix)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    mesh = training_mesh(config.policy.model_axis, devices.everywhere)
+    mesh = training_mesh(config.policy.model_axis, devices.all_devices)
     check_policy(config.policy, mesh)
     start = load(
         ancestor, dtype=master_dtype(config.policy.dtype, config.lora), mesh=mesh

@@ -11,7 +11,7 @@ from flax import traverse_util
 from fr.config import LoraConfig
 from fr.errors import UserError
 from fr.models.config import ModelConfig, choose_dtype
-from fr.models.weights import shapes
+from fr.models.weight_table import shapes
 from fr.registry import suggest
 
 # Number of a kernel's input axes; its output axes follow.

@@ -125,7 +125,7 @@ def sort_by_length(
 
 
 def keep_sharding(tree, mesh: Mesh | None):
-    """Constrain every leaf to the place where `sharding.place` puts it.
+    """Constrain every leaf to the place where `sharding.shard_tree` puts it.
 
     A state that came back in another layout would compile the update again.
 
@@ -138,7 +138,7 @@ def keep_sharding(tree, mesh: Mesh | None):
     """
     if mesh is None:
         return tree
-    return jax.lax.with_sharding_constraint(tree, sharding.places(tree, mesh))
+    return jax.lax.with_sharding_constraint(tree, sharding.shardings(tree, mesh))
 
 
 def accumulate_gradients(
@@ -270,7 +270,7 @@ def place_batch(batch, mesh: Mesh):
     Returns:
         The same tree on devices.
     """
-    return sharding.put(batch, NamedSharding(mesh, P("data")))
+    return sharding.device_put_global(batch, NamedSharding(mesh, P("data")))
 
 
 def score_rows(

@@ -68,7 +68,7 @@ def train_preferences(config: Config, workdir: PathLike, start: str) -> str:
     if distributed.agree(f"{folder.name}/finished", (folder / "config.json").exists()):
         return str(folder)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    mesh = training_mesh(config.preference.model_axis, devices.everywhere)
+    mesh = training_mesh(config.preference.model_axis, devices.all_devices)
     check_preference(config.preference, mesh)
     made = (
         None
@@ -151,7 +151,7 @@ def _train(
     if not by_head:  # checkpoints of a reward model do not answer
         save_outline(folder, start, source, lora)
     state = fit(
-        sharding.place(init_state(trained, c), mesh), advance, c, folder, evaluator
+        sharding.shard_tree(init_state(trained, c), mesh), advance, c, folder, evaluator
     )
     learnt = state.params["model"] if by_head else state.params
     model = dataclasses.replace(

@@ -15,7 +15,7 @@ from fr.metrics import Stages
 from fr.models import Model
 from fr.models.model import check_context
 from fr.sampling.engine import Engine
-from fr.sampling.rows import row_key
+from fr.sampling.sampling_params import row_key
 from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all
 from fr.tasks.task import Task
@@ -273,7 +273,7 @@ class Sampler:
         read = self.engine.counts.prompt_tokens
         with stages.time("rollouts"):
             rollouts = self.engine.sample(
-                rows, self._longest + c.policy.max_new_tokens, plan=plan
+                rows, self._longest + c.policy.max_new_tokens, probe_plan=plan
             )
         with stages.time("grades"):
             texts = [

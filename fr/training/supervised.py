@@ -20,7 +20,7 @@ from fr.models.dense import merge
 from fr.models.orbax import save_outline
 from fr.models.transformer import Transformer, init_params
 from fr.runs.inputs import begin_training
-from fr.sampling.chunked_lm_head import by_pieces, token_reading
+from fr.sampling.chunked_lm_head import map_chunks, token_logp_entropy
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.training.data import Example, PackedBatch, PackedData, pack_all
 from fr.training.examples import examples_of
@@ -55,9 +55,9 @@ def next_token_loss(
     Returns:
         The weighted sum.
     """
-    read = lambda target, state: token_reading(head(state), target, 1.0)
+    read = lambda target, state: token_logp_entropy(head(state), target, 1.0)
     states = hidden[:, :-1].reshape(-1, hidden.shape[-1])
-    logp, _ = by_pieces(read, vocab, (tokens[:, 1:].reshape(-1), states), shards)
+    logp, _ = map_chunks(read, vocab, (tokens[:, 1:].reshape(-1), states), shards)
     return -jnp.sum(logp * weights[:, 1:].reshape(-1))
 
 
@@ -243,7 +243,11 @@ def train_supervised(
         if permuted:
             place = state.extra["cursor"].sharding
             state = state.replace(
-                extra={"cursor": sharding.put(np.int32(cursors[i + 1]), place)}
+                extra={
+                    "cursor": sharding.device_put_global(
+                        np.int32(cursors[i + 1]), place
+                    )
+                }
             )
             metrics |= {"epoch": cursors[i + 1] / data.total}
         return Step(state, metrics)
@@ -264,7 +268,7 @@ def train_supervised(
         )
     distributed.wait(f"{folder.name}/claim")
     save_outline(folder, start, source, lora)
-    state = fit(sharding.place(state, mesh), advance, training, folder, evaluator)
+    state = fit(sharding.shard_tree(state, mesh), advance, training, folder, evaluator)
     params = merge(start.params, state.params, lora) if lora.rank else state.params
     save(folder, start.config, params, start.tokenizer, start.stop_tokens)
 

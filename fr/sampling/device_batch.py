@@ -1,0 +1,273 @@
+"""The device side of an engine: one batch, its compiled programs and its cache size."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int
+
+from fr.models.transformer import Transformer, unstack
+from fr.sampling import decode, probe_trees, state, transitions
+from fr.sampling.devices import Devices
+from fr.sampling.sampling_params import default_params
+from fr.sampling.scheduler import Round
+from fr.sampling.state import DecodeState, Edit, ModelParams, PromptCache
+
+
+@dataclasses.dataclass
+class Counts:
+    """Work that an engine has done since it was made; a step is one of all slots."""
+
+    full_steps: int = 0  # steps of chunks that began with a row in every slot
+    full_live: int = 0  # live rows in them, summed over steps
+    drain_steps: int = 0  # steps of chunks that began with a free slot: no row was left
+    drain_live: int = 0  # live rows in them, summed over steps
+    prompts: int = 0  # prompts prefilled
+    prompt_tokens: int = 0  # their tokens, without pads
+    inserted: int = 0  # rows started
+    resized: int = 0  # changes of the cache's size
+    probe_tokens: int = 0  # tokens of forced answers that were scored
+    probe_padded: int = 0  # the same with pads
+
+
+class DeviceBatch:
+    """The decoding state of all devices and the programs that change it.
+
+    One program is compiled per function and array shape. The state is donated to every
+    program that returns it, so it never exists twice.
+
+    Attributes:
+        state: The batch, [D, ...]; None between runs.
+        limit: Largest number of cache entries of the run.
+        size: Cache entries at present.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        params: dict,
+        ancestor: Transformer | None,
+        ancestor_params: dict | None,
+        *,
+        devices: Devices,
+        slots: int,
+        chunk: int,
+        kept: int,
+        tau: float,
+        statistics: bool,
+        counts: Counts,
+    ):
+        """Place the parameters and make the programs; nothing compiles yet.
+
+        Args:
+            model: The specialist.
+            params: Its parameters.
+            ancestor: The ancestor, or None.
+            ancestor_params: Its parameters, or None.
+            devices: Devices to run on.
+            slots: Rows per data shard, B.
+            chunk: Steps per call of the decoding program.
+            kept: Prompts per data shard in the prompt cache.
+            tau: Diagnosis temperature.
+            statistics: Emit statistics of every token.
+            counts: The engine's counts, to add to.
+        """
+        self.devices, self.slots, self.chunk = devices, slots, chunk
+        self.counts, self._kept = counts, kept
+        self.state: DecodeState | None = None
+        self.limit = self.size = 0
+        # Entries of the prompt cache, and of the longest cache so far.
+        self._prompt_capacity = self._largest = 0
+        second = None
+        if ancestor is not None and ancestor_params:
+            second = self._layered(ancestor, ancestor_params)
+        self._params = devices.replicate(
+            ModelParams(self._layered(model, params), second)
+        )
+        self._tau = np.full(devices.count, tau, np.float32)
+        self._make_programs(model, ancestor, statistics)
+        self._reshard = self._make_reshard(model)
+
+    def _make_programs(
+        self, model: Transformer, ancestor: Transformer | None, statistics: bool
+    ) -> None:
+        def program(name: str, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
+            fn.__name__ = name  # for the compile log
+            return self.devices.jit_sharded(fn, donate)
+
+        both, kept, steps = (model, ancestor), self._kept, self.chunk
+        chunk = lambda *args: decode.decode_chunk(*both, steps, statistics, *args)
+        self._decode = program("decode", chunk, donate=(1,))
+        prefill = lambda *args: transitions.prefill(*both, *args)
+        self._prefill = program("prefill", prefill, donate=(1,))
+        insert = lambda *args: transitions.insert(*args)
+        self._insert = program("insert", insert, donate=(1,))
+        edit = lambda params, *args: transitions.apply_edit(*args)
+        self._apply_edit = program("apply_edit", edit, donate=(1,))
+        self._probe = program(
+            "probe",
+            lambda params, *args: probe_trees.score_trees(
+                model, params.specialist, *args
+            ),
+        )
+        # One compiled function per size: a fresh function would compile in every run.
+        self._resize_cache = functools.cache(
+            lambda size: program(
+                "resize_cache",
+                lambda params, batch: transitions.resize_cache(batch, size),
+            )
+        )
+        self._init = functools.cache(
+            lambda size: program(
+                "init", lambda params, empty: state.init_state(*both, empty, size)
+            )
+        )
+        self._init_prompt_cache = functools.cache(
+            lambda size: program(
+                "init_prompt_cache",
+                lambda params, tau: state.init_prompt_cache(*both, kept, size),
+            )
+        )
+
+    def _layered(self, model: Transformer, params: dict) -> dict:
+        """Parameters in the layout that decoding reads."""
+        if self.devices.stacked or isinstance(params["layers"], tuple):
+            return params
+        return {**params, "layers": unstack(params["layers"], model.config.layers)}
+
+    def _make_reshard(self, model: Transformer) -> Callable[[dict], dict]:
+        """The program that brings parameters to the layout, types and places in use."""
+        types = jax.tree.map(lambda leaf: leaf.dtype, self._params.specialist)
+        places = jax.tree.map(lambda leaf: leaf.sharding, self._params.specialist)
+        cast_leaf = lambda leaf, kind: leaf.astype(kind)
+        bring = lambda params: jax.tree.map(
+            cast_leaf, self._layered(model, params), types
+        )
+        return self.devices.make_reshard(bring, places)
+
+    def update(self, params: dict) -> None:
+        """Decode with other parameters of the specialist from the next call on.
+
+        Args:
+            params: Parameters; see `Engine.update`.
+        """
+        self._params = dataclasses.replace(
+            self._params, specialist=self._reshard(params)
+        )
+
+    def start(self, max_length: int) -> None:
+        """Begin a run with an empty batch and the smallest cache.
+
+        Args:
+            max_length: Largest number of positions of a row.
+        """
+        self.limit = -(-max_length // 32) * 32
+        self._sizes = state.cache_sizes(self.limit)
+        self.size, self._prompt_capacity = self._sizes[0], 0
+        empty = self.devices.shard_batch(
+            default_params(self.slots * self.devices.count)
+        )
+        self.state = self._init(self.size)(self._params, empty)
+
+    def stop(self) -> None:
+        """Free the batch."""
+        self.state = None
+
+    def reserve_prompts(self, entries: int) -> bool:
+        """Make the prompt cache at least this long.
+
+        Args:
+            entries: Entries that the longest prompt needs.
+
+        Returns:
+            True if the cache is a new one, without prompts.
+        """
+        if entries <= self._prompt_capacity:
+            return False
+        self._prompt_capacity = entries
+        self._prompt_cache: PromptCache = self._init_prompt_cache(entries)(
+            self._params, self._tau
+        )
+        return True
+
+    def insert(self, entering: Round) -> None:
+        """Prefill the prompts of a round and start its rows.
+
+        Args:
+            entering: The round; its prompts fit the prompt cache and the caches.
+        """
+        for tokens, into in entering.reads:
+            self.counts.prompts += int((into < self._kept).sum())
+            self.counts.prompt_tokens += int((tokens >= 0).sum())
+            self._prompt_cache = self._prefill(
+                self._params,
+                self._prompt_cache,
+                *self.devices.shard_batch((tokens, into)),
+            )
+        insertion = self.devices.shard_batch(entering.insertion)
+        self.state = self._insert(
+            self._params, self.state, self._prompt_cache, insertion
+        )
+
+    def decode(self) -> jax.Array:
+        """Decode one chunk.
+
+        Returns:
+            Fields of `StepOutput`, [D, steps, F, B], not waited for.
+        """
+        self.state, block = self._decode(self._params, self.state, self._tau)
+        return block
+
+    def apply_edit(self, edit: Edit) -> None:
+        """Release paused rows.
+
+        Args:
+            edit: Arrays [D * B].
+        """
+        self.state = self._apply_edit(
+            self._params, self.state, self.devices.shard_batch(edit)
+        )
+
+    def probe(self, *args: Any) -> jax.Array:
+        """Log-probs of forced answers after cached rows.
+
+        Args:
+            *args: A cache and a `probe_trees.TreeBatch`, [D, ...].
+
+        Returns:
+            Log-probs [D, E], not waited for.
+        """
+        return self._probe(self._params, *args)
+
+    def fetch_progress(
+        self,
+    ) -> tuple[Bool[np.ndarray, "B"], Bool[np.ndarray, "B"], Int[np.ndarray, "B"]]:
+        """`done`, `paused` and `length` of all rows, [D * B]; waits for the chunk."""
+        batch = cast(DecodeState, self.state)
+        done, paused, length = jax.device_get((batch.done, batch.paused, batch.length))
+        return done.reshape(-1), paused.reshape(-1), length.reshape(-1)
+
+    def resize(self, need: int, shrink: bool = False) -> None:
+        """Change the cache, one size at a time, until `need` entries fit.
+
+        Every step uses a program of its own; one run soon has them all.
+
+        Args:
+            need: Cache entries.
+            shrink: Shorten a cache that is larger than needed.
+        """
+        at = self._sizes.index(self.size)
+        to = self._sizes.index(min(state.cache_size(need), self.limit))
+        while at < to or (shrink and at > to):
+            last, at = at, at + (1 if at < to else -1)
+            self.counts.resized += 1
+            self.size = self._sizes[at]
+            self.state = self._resize_cache(self.size)(self._params, self.state)
+            if self.size > self._largest:
+                # Compile the way back now: it is wanted at an unforeseeable time, and
+                # the run would stop for it.
+                self._largest = self.size
+                self._resize_cache(self._sizes[last])(self._params, self.state)

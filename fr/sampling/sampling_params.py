@@ -1,0 +1,131 @@
+"""Sampling parameters on the host: defaults, random keys, and requests as arrays."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt
+
+from fr.sampling import steering
+from fr.sampling.structs import SamplingParams
+from fr.types import Request
+
+# Fixed widths of a row's token lists. A longer list is refused: another width would
+# compile every program again.
+WIDTHS = {"switch_tokens": 16, "forced": 64, "pause": 8, "stop": 8, "avoid": 16}
+
+_DEFAULTS = {
+    "temperature": np.float32(1.0),
+    "top_p": np.float32(1.0),
+    "top_k": np.int32(0),
+    "min_p": np.float32(0.0),
+    "operator": np.int32(steering.PLAIN),
+    "alpha": np.float32(0.7),
+    "plausible": np.float32(0.0),
+    "geodesic": np.int32(steering.CHOSEN),
+    "detector": np.int32(steering.DEMOTION),
+    "detector_width": np.int32(1),
+    "drift": np.float32(-1.0),
+    "threshold": np.float32(np.inf),
+    "warmup": np.int32(20),
+    "fire_position": np.int32(-1),
+    "cov_mean": np.float32(0.0),
+    "cov_sd": np.float32(0.0),
+    "local_temperature": np.float32(1.0),
+    "local_span": np.int32(16),
+    "switch_penalty": np.float32(0.0),
+    "switch_window": np.int32(0),
+    "floor": np.float32(-np.inf),
+    "floor_window": np.int32(1),
+    "budget": np.int32(64),
+}
+
+
+def row_key(seed: int, *names: object) -> UInt[np.ndarray, "2"]:
+    """The random key of a row: a hash, so that it is the same on every machine.
+
+    Args:
+        seed: Seed of the run.
+        names: What identifies the row within the run; compared as text.
+
+    Returns:
+        Raw threefry key data: the first 8 bytes of a SHA-256.
+    """
+    digest = hashlib.sha256("\x1f".join(map(str, (seed, *names))).encode()).digest()
+    return np.frombuffer(digest[:8], "<u4").astype(np.uint32)
+
+
+def default_params(rows: int) -> SamplingParams:
+    """Parameters of plain rows at temperature 1.
+
+    Args:
+        rows: Number of rows, B.
+
+    Returns:
+        Numpy arrays [B] and [B, width].
+    """
+    values: dict[str, Any] = {
+        name: np.full(rows, value) for name, value in _DEFAULTS.items()
+    }
+    lists: dict[str, Any] = {
+        name: np.full((rows, width), -1, np.int32) for name, width in WIDTHS.items()
+    }
+    return SamplingParams(**values, **lists)
+
+
+def param(request: Request, name: str) -> Any:
+    """A scalar parameter of a request.
+
+    Args:
+        request: The request.
+        name: Field of `SamplingParams` that is not a token list.
+
+    Returns:
+        The request's own value, or the default.
+    """
+    return request.params.get(name, _DEFAULTS[name])
+
+
+def write_params(params: SamplingParams, slot: int, request: Request) -> None:
+    """Write one request's parameters, defaults included, into a slot of a batch.
+
+    Args:
+        params: Numpy arrays [B] and [B, width]; changed in place.
+        slot: Index of the row in [0, B).
+        request: The request.
+
+    Raises:
+        ValueError: A parameter is unknown, or a token list is too long.
+    """
+    known = {f.name for f in dataclasses.fields(SamplingParams)}
+    if extra := set(request.params) - known:
+        raise ValueError(
+            f"row {request.id}: {sorted(extra)} are not fields of SamplingParams"
+        )
+    for name in _DEFAULTS:
+        getattr(params, name)[slot] = param(request, name)
+    for name in WIDTHS:
+        tokens = request.params.get(name, ())
+        getattr(params, name)[slot] = pad_tokens(tokens, name, request.id)
+
+
+def pad_tokens(tokens: Sequence[int], name: str, row: str) -> Int[np.ndarray, "W"]:
+    """A token list at its fixed width.
+
+    Args:
+        tokens: Token ids.
+        name: Name of the list, a key of `WIDTHS`.
+        row: Id of the row, for the error.
+
+    Returns:
+        The ids, padded on the right with -1.
+
+    Raises:
+        ValueError: The list is longer than its width.
+    """
+    width = WIDTHS[name]
+    if len(tokens) > width:
+        raise ValueError(f"row {row}: {len(tokens)} {name} tokens, at most {width} fit")
+    return np.array([*tokens, *[-1] * (width - len(tokens))], np.int32)

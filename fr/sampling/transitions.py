@@ -1,0 +1,201 @@
+"""Changes of a decoding batch between chunks, as pure functions.
+
+`prefill` reads prompts into a cache of their own, `insert` starts rows from it,
+`apply_edit` releases paused rows, `resize_cache` changes the length of the caches.
+"""
+
+import dataclasses
+import functools
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from fr.models.attention import KVCache, LayerCache
+from fr.models.transformer import Transformer
+from fr.sampling import steering
+from fr.sampling.state import (
+    DecodeState,
+    Edit,
+    Insertion,
+    ModelParams,
+    PromptCache,
+    empty_cache,
+)
+
+
+def prefill(
+    model: Transformer,
+    ancestor: Transformer | None,
+    params: ModelParams,
+    prompt_cache: PromptCache,
+    prompts: Int[Array, "G P"],
+    into: Int[Array, "G"],
+) -> PromptCache:
+    """Read prompts into places of the prompt cache.
+
+    Args:
+        model: The specialist.
+        ancestor: The ancestor, or None.
+        params: Parameters of both.
+        prompt_cache: The cache to write.
+        prompts: Token ids; -1 pads on the right.
+        into: Place of each prompt; a place beyond the last one is dropped.
+
+    Returns:
+        The cache with these prompts in it.
+    """
+
+    def fill(m: Transformer, p: dict, kept: KVCache) -> KVCache:
+        positions = jnp.where(prompts >= 0, jnp.arange(prompts.shape[1]), -1)
+        fresh: Any = empty_cache(m, prompts.shape[0], prompts.shape[1])
+        _, fresh = m.apply({"params": p}, prompts, positions, fresh, method="hidden")
+        return _copy_rows(kept, into, fresh, jnp.arange(prompts.shape[0]))
+
+    specialist = fill(model, params.specialist, prompt_cache.specialist)
+    if ancestor is None:
+        return PromptCache(specialist, None)
+    second = fill(
+        ancestor, cast(dict, params.ancestor), cast(KVCache, prompt_cache.ancestor)
+    )
+    return PromptCache(specialist, second)
+
+
+def insert(
+    params: ModelParams,
+    state: DecodeState,
+    prompt_cache: PromptCache,
+    insertion: Insertion,
+) -> DecodeState:
+    """Reset the slots of new rows and copy the cache of its prompt into each.
+
+    Args:
+        params: Unused; compiled programs take parameters first.
+        state: The batch.
+        prompt_cache: Caches of the prompts.
+        insertion: The new rows.
+
+    Returns:
+        The batch with the rows in it.
+    """
+    zero = jnp.zeros_like(insertion.last_token)
+    nothing: Any = None
+    fresh = dataclasses.replace(
+        state,
+        last_token=insertion.last_token,
+        length=insertion.length,
+        generated=zero,
+        done=zero.astype(bool),
+        paused=zero.astype(bool),
+        forced_index=zero,
+        fired=zero.astype(bool),
+        heat_left=zero,
+        tokens_since_switch=zero,
+        scores=jnp.zeros((zero.size, steering.RING)),
+        memory=jnp.zeros((zero.size, 4)),
+        key=insertion.key,
+        rows=insertion.rows,
+        cache=nothing,
+        ancestor_cache=None,
+    )
+    put = lambda old, new: old.at[insertion.slot].set(new, mode="drop")
+    old = dataclasses.replace(state, cache=nothing, ancestor_cache=None)
+    fields = jax.tree.map(put, old, fresh)
+    second = state.ancestor_cache
+    copy = lambda cache, source: _copy_rows(
+        cache, insertion.slot, source, insertion.prompt
+    )
+    return dataclasses.replace(
+        fields,
+        cache=copy(state.cache, prompt_cache.specialist),
+        ancestor_cache=second and copy(second, prompt_cache.ancestor),
+    )
+
+
+def _copy_rows(
+    into: KVCache, rows: Int[Array, "R"], source: KVCache, which: Int[Array, "R"]
+) -> KVCache:
+    """Copy rows `which` of `source` over the start of rows `rows` of `into`.
+
+    Rows beyond the last are dropped. Entries that do not fit are pads: a row is
+    inserted only where its prompt fits.
+    """
+    size = min(into.size, source.size)
+
+    def layer(to: LayerCache, given: LayerCache) -> LayerCache:
+        k, v = given.k[which, :, :, :size], given.v[which, :, :size]
+        return LayerCache(
+            k=to.k.at[rows, :, :, :size].set(k, mode="drop"),
+            v=to.v.at[rows, :, :size].set(v, mode="drop"),
+        )
+
+    return KVCache(tuple(map(layer, into.layers, source.layers)))
+
+
+def resize_cache(state: DecodeState, size: int) -> DecodeState:
+    """The same batch with caches of another length.
+
+    Args:
+        state: The batch.
+        size: New number of entries; those beyond it are dropped.
+
+    Returns:
+        The batch; new entries are zeros.
+    """
+
+    def change(cache: KVCache) -> KVCache:
+        more = size - cache.size
+        fit = lambda x, axis: (
+            jnp.pad(x, [(0, more * (i == axis)) for i in range(4)])
+            if more > 0
+            else jax.lax.slice_in_dim(x, 0, size, axis=axis)
+        )
+        return KVCache(
+            tuple(LayerCache(fit(c.k, 3), fit(c.v, 2)) for c in cache.layers)
+        )
+
+    second = state.ancestor_cache
+    return dataclasses.replace(
+        state, cache=change(state.cache), ancestor_cache=second and change(second)
+    )
+
+
+def apply_edit(state: DecodeState, edit: Edit) -> DecodeState:
+    """Release paused rows with the values of an edit.
+
+    A rewound row keeps cache entries [0, length). Its detectors start again from zero:
+    scores from before the cut may have left the ring.
+
+    Args:
+        state: The batch.
+        edit: New values of the rows in `edit.mask`.
+
+    Returns:
+        The batch; rows outside the mask are unchanged.
+    """
+    take = functools.partial(_take, edit.mask)
+    rewound = (edit.mask & (edit.generated < state.generated))[:, None]
+    return dataclasses.replace(
+        state,
+        last_token=take(edit.last_token, state.last_token),
+        length=take(edit.length, state.length),
+        generated=take(edit.generated, state.generated),
+        done=take(edit.done, state.done),
+        paused=state.paused & ~edit.mask,
+        forced_index=take(jnp.zeros_like(state.forced_index), state.forced_index),
+        fired=take(edit.fired, state.fired),
+        heat_left=take(edit.heat_left, state.heat_left),
+        tokens_since_switch=take(edit.tokens_since_switch, state.tokens_since_switch),
+        key=take(edit.key, state.key),
+        scores=jnp.where(rewound, 0.0, state.scores),
+        memory=jnp.where(rewound, 0.0, state.memory),
+        rows=dataclasses.replace(
+            state.rows, forced=take(edit.forced, state.rows.forced)
+        ),
+    )
+
+
+def _take(mask: Bool[Array, "B"], new: Array, old: Array) -> Array:
+    """Whole rows of `new` where the mask is set, of `old` elsewhere."""
+    return jnp.where(mask.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
