@@ -67,8 +67,8 @@ def _inspect(script: str) -> None:
         if "reward_module" in given and given.reward_module:
             fr.rewards.import_terms(given.reward_module)
         fr.runs.names.check_names(cli.frozen_config(), training)
-    if "policy" in given and given.policy:
-        fr.runs.names.check_policy(given.policy)
+    if "router" in given and given.router:
+        fr.runs.names.check_router(given.router)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,15 @@
 
 import ast
 import re
+import sys
 
 from page_blocks import ROOT, blocks
+from synthetic_profiles import make
 from test_layering import imports
+
+from fr.config import ClustersConfig, Config, RoutingConfig
+from fr.pipeline.route import route
+from fr.profiles import write_profiles
 
 PAGE = ROOT / "docs" / "architecture.md"
 _NODE = re.compile(r'(\w+)\["([\w./]+\.py) (\w+)"\]')
@@ -111,3 +117,35 @@ def test_the_walk_from_a_config_to_a_training_step():
 
 def test_the_walk_from_profiles_to_a_routing_decision():
     check_walk(diagrams()[3], files=10, returns=5)
+
+
+def test_a_run_calls_the_walk_to_a_decision_in_its_order(tmp_path, monkeypatch):
+    nodes, calls = walk(diagrams()[3])
+    steps = [(str(ROOT / nodes[calls[0][0]][0]), nodes[calls[0][0]][1])]
+    steps += [(str(ROOT / nodes[callee][0]), nodes[callee][1]) for _, callee in calls]
+    called = []
+
+    def watch(frame, event, _):
+        step = (frame.f_code.co_filename, frame.f_code.co_name)
+        if event == "call" and step in steps and step not in called:
+            called.append(step)
+
+    settings = RoutingConfig(
+        bootstrap=20, splits=2, permutations=5, posterior=5, nulls=9, folds=2,
+        splittings=1,
+    )  # fmt: skip
+    clusters = ClustersConfig(
+        bootstrap=2, seeds=1, nulls=1, null_bootstrap=1, largest=2
+    )
+    write_profiles(tmp_path / "profiles.csv", [make(problems=16)])
+    config = Config(routing=settings, clusters=clusters)
+    monkeypatch.setattr("fr.pipeline.route._plots", lambda *_: {})
+    sys.setprofile(watch)
+    try:
+        route([tmp_path / "profiles.csv"], config, tmp_path / "run")
+    finally:
+        sys.setprofile(None)
+    # Rows of the in-sample protocols are adjusted before anything is learned.
+    out_of_fold = [step for step in steps if step[1] != "adjust"]
+    assert [step for step in called if step[1] != "adjust"] == out_of_fold
+    assert set(called) == set(steps)

@@ -104,6 +104,8 @@ def fault_of(words: list[str]) -> str:
     if program in ("python", "python3"):
         if words[1] == "-m":
             program, words = words[2], words[2:]
+        elif words[1] in {block.title for block in all_blocks("python")}:
+            return ""  # tests/test_extending.py runs it
         elif not (ROOT / words[1]).exists():
             return "there is no such file"
         else:

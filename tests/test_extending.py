@@ -13,6 +13,7 @@ import pytest
 from conftest import random_params
 from page_blocks import ROOT, all_blocks
 from reward_batches import batch
+from synthetic_profiles import make
 from test_store import ATTEMPTS
 
 from fr import tasks
@@ -21,6 +22,7 @@ from fr.diagnosis.signals import SIGNALS
 from fr.interventions import OPERATORS
 from fr.models import load, save
 from fr.models.families import FAMILIES
+from fr.profiles import write_profiles
 from fr.rewards import TERMS
 from fr.tasks.task import TASKS
 from fr.types import RIGHT, UNPARSED, WRONG
@@ -95,6 +97,17 @@ def test_a_family(example, tiny_config, char_tokenizer, tmp_path):
     other = load(tmp_path)
     assert model.config.qk_norm and model.config == other.config
     jax.tree.map(np.testing.assert_array_equal, model.params, other.params)
+
+
+def test_a_router(example, tmp_path, capsys):
+    cell = make(problems=40)
+    lengths = np.random.default_rng(0).integers(10, 99, len(cell))
+    cell.extras["mean_length"] = tuple(map(str, lengths))
+    write_profiles(tmp_path / "profiles.csv", [cell])
+    example("by_length_router.py")["main"](str(tmp_path / "profiles.csv"))
+    printed = capsys.readouterr().out
+    for reference in ("rescued, %", "best_fixed_per_model", "permuted"):
+        assert f"all cells {reference} Interval(" in printed
 
 
 @pytest.mark.slow
