@@ -75,25 +75,19 @@ def extract_expression(completion: str) -> str | None:
         completion: New text of an attempt.
 
     Returns:
-        The expression in the game's own signs (`normalise_expression`), or None.
+        The expression in the game's own signs: no LaTeX, round brackets, a sign in
+        every product. None without an answer.
     """
     found = find_answer(completion, EXPRESSION)
-    return normalise_expression(found.text) or None if found else None
+    return _normalise_expression(found.text) or None if found else None
 
 
-def normalise_expression(text: str) -> str:
-    """Write an expression in the game's own signs.
-
-    Args:
-        text: An expression, perhaps in LaTeX.
-
-    Returns:
-        The expression with round brackets and a sign in every product; a text that is
-        far too long is only cut.
-    """
+def _normalise_expression(text: str) -> str:
+    """An expression in the game's own signs: no LaTeX, round brackets, every `*`."""
     if len(text) > 2 * MAX_CHARACTERS:
         return text[: 2 * MAX_CHARACTERS]
     text = unify_notation(strip_markup(text)).replace("$", "").strip()
+    # from the inside out: the pattern has no braces inside braces
     for _ in range(MAX_DEPTH):
         text, count = _FRACTION.subn(r"((\1)/(\2))", text)
         if not count:
@@ -123,7 +117,7 @@ def grade_expression(expression: str, numbers: list[int], target: int) -> str:
     `= target` may follow it, or `target =` precede it.
 
     Args:
-        expression: In any of the forms that `normalise_expression` reads.
+        expression: In the game's own signs or in LaTeX.
         numbers: The numbers of the problem, each to be used once.
         target: The number to reach.
 
@@ -133,11 +127,12 @@ def grade_expression(expression: str, numbers: list[int], target: int) -> str:
     if len(expression) > MAX_CHARACTERS:
         return UNPARSED
     try:
-        sides = _Parser(_tokens(normalise_expression(expression))).sides()
+        sides = _Parser(_tokens(_normalise_expression(expression))).sides()
     except ValueError:
         return UNPARSED
     except ZeroDivisionError:
         return WRONG
+    # the side of a single number is the target, in either order
     if len(sides) == 2 and len(sides[0][1]) == 1 and len(sides[1][1]) > 1:
         sides = sides[::-1]
     value, used = sides[0]

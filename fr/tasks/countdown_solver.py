@@ -44,15 +44,8 @@ def legal_moves(values: tuple[int, ...]) -> tuple[Move, ...]:
     return tuple(found)
 
 
-def next_state(move: Move) -> tuple[int, ...]:
-    """State after a move.
-
-    Args:
-        move: A move.
-
-    Returns:
-        The values, largest first.
-    """
+def _next_state(move: Move) -> tuple[int, ...]:
+    """State after a move."""
     return tuple(sorted((*move.rest, move.result), reverse=True))
 
 
@@ -69,7 +62,7 @@ def reachable(values: tuple[int, ...]) -> frozenset[int]:
     if len(values) == 1:
         return frozenset(values)
     return frozenset().union(
-        *(reachable(next_state(move)) for move in legal_moves(values))
+        *(reachable(_next_state(move)) for move in legal_moves(values))
     )
 
 
@@ -123,6 +116,7 @@ def _expressions(parts: tuple[tuple[int, str], ...], target: int) -> set[str]:
     found: set[str] = set()
     for i, first in enumerate(parts):
         for j, second in enumerate(parts):
+            # the larger value is on the left, equal ones in both orders
             if i == j or first[0] < second[0]:
                 continue
             rest = tuple(part for k, part in enumerate(parts) if k not in (i, j))
@@ -189,6 +183,7 @@ def replay(
             ups = (step.mark == "up") + (len(more[0].split()) if more else 0)
             levels = levels[: max(1, len(levels) - ups)]
         piece = completion[counted : step.end]
+        # a step that begins inside a word adds no word for its first piece
         goes_on = (
             counted
             and not completion[counted - 1].isspace()

@@ -45,18 +45,8 @@ def parse_expression(text: str) -> Expr:
     return _Parser(text).whole()
 
 
-def read_number(text: str) -> Fraction:
-    """Read a decimal number, with or without commas of thousands and a power of ten.
-
-    Args:
-        text: For example `1,234.5e3`.
-
-    Returns:
-        Its exact value.
-
-    Raises:
-        TooLarge: The text has more than `MAX_DIGITS` characters.
-    """
+def _read_number(text: str) -> Fraction:
+    """Exact value of a decimal number such as `1,234.5e3`."""
     if len(text) > MAX_DIGITS:
         raise TooLarge("a long number")
     mantissa, _, exponent = text.replace(",", "").lower().partition("e")
@@ -68,6 +58,7 @@ class _Parser:
 
     def __init__(self, text: str):
         text = text.replace(" ", "") if _GROUPS.fullmatch(text.strip()) else text
+        # Arguments without braces get them: `\frac12`, `\frac1{2}`, `\sqrt2`.
         text = re.sub(r"\\(frac|binom)\s?(\d|[A-Za-z])(?=[\s\\{\w])", r"\\\1{\2}", text)
         text = re.sub(r"(\\(?:frac|binom)\{[^{}]*\})\s?(\d|[A-Za-z])", r"\1{\2}", text)
         text = re.sub(
@@ -133,6 +124,7 @@ class _Parser:
     def _beside(self, result: Expr) -> Expr:
         """A factor without a sign; a fraction after a whole number is added."""
         kind, before = self.tokens[self.at - 1]
+        # only such a whole number can begin a mixed number
         whole = (
             kind == "number"
             and before.isdigit()
@@ -153,6 +145,7 @@ class _Parser:
             raise Unread("two numbers side by side")
         factor = self._powered()
         part = factor.rational
+        # seven tokens: a fraction of two numbers, `\frac { 1 } { 2 }`
         simple = self.tokens[begin][1] == "\\frac" and self.at - begin == 7
         if (
             whole
@@ -208,7 +201,7 @@ class _Parser:
         if kind == "number":
             if self._text() == "_":
                 return symbol(f"{text}_{self._subscript()}")
-            return number(read_number(text))
+            return number(_read_number(text))
         if text in ("(", "{", "["):
             inside = self._sum()
             if self._take() != CLOSE[OPEN.index(text)]:
@@ -239,6 +232,7 @@ class _Parser:
             return root(self._argument(), 2)
         if text == "pi":
             return symbol("pi")
+        # Letters side by side are a product, unless a space makes them a word.
         beside = self.at > 1 and self.tokens[self.at - 2][1] not in "+-*/^({[="
         if len(text) > 1 and (
             beside and self.spaces[self.at - 1] or len(self.tokens) == 1

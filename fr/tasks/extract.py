@@ -159,6 +159,7 @@ def _last(text: str, kind: str) -> FoundAnswer | None:
         text = text[: nexts.start()]
         found = [one for one in found if one.begin < nexts.start()]
     chosen = None
+    # the last one wins, unless it only comments on the one before
     for one in found:
         if chosen is None or not _remark(one, kind):
             chosen = one

@@ -246,13 +246,12 @@ def build_probe(
     attempt = CompletionText(form, tokens, codec)
     reasoning = attempt.reasoning
     places = sorted({*attempt.ends, len(reasoning)})
-    nearest = lambda share: min(
-        places, key=lambda place: abs(place - share * len(reasoning))
-    )
     cue, gold = _gold(form, form.answers(problem) if "gold" in sets else (), codec)
     found = {"own": _own(attempt, codec), "gold": gold}
     answers = {name: found[name] for name in sets if found[name]}
-    chosen = tuple(attempt.count(nearest(share)) for share in np.linspace(0, 1, cuts))
+    wanted = np.linspace(0, 1, cuts) * len(reasoning)
+    nearest = (min(places, key=lambda place: abs(place - at)) for at in wanted)
+    chosen = tuple(map(attempt.count, nearest))
     return Probe(chosen, cue, answers) if answers else None
 
 

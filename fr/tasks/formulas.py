@@ -64,6 +64,7 @@ def _value(text: str, depth: int) -> Value:
         return _matrix(match, depth)
     if (text[0] == "]" or text[-1] == "[") and (match := _REVERSED.fullmatch(text)):
         text = match[1].replace("]", "(") + match[2] + match[3].replace("[", ")")
+    # from the loosest to the tightest sign: commas, relations, unions, brackets
     parts = _split(text, ",;")
     if len(parts) > 1:
         return _list(parts, depth)

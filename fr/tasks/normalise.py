@@ -162,6 +162,7 @@ def unify_notation(text: str) -> str:
         "",
         text,
     )
+    # after that these are spaces, no longer separators of thousands
     text = re.sub(r"[\u00a0\u202f\u2009\u200b\u3000]|\\[,;:> ]|~", " ", text)
     for dressed, bare in (
         ("\\!", ""),
@@ -172,8 +173,10 @@ def unify_notation(text: str) -> str:
         ("\\&", " and "),
     ):
         text = text.replace(dressed, bare)
+    # braces of a set, to tell them from braces of LaTeX
     text = text.replace("\\{", "⦃").replace("\\}", "⦄").replace("\\|", "|")
     text = re.sub(r"\\[()\[\]]", " ", text)
+    # the last row of aligned equations is the result
     if match := _ALIGNED.search(text):
         rows = [row for row in match[2].split(_ROW) if row.strip()]
         text = (
@@ -183,6 +186,7 @@ def unify_notation(text: str) -> str:
         )
     text = _DEGREE.sub(" degrees ", text)
     text = _REPEATING.sub(_repeating, text)
+    # from the inside out, in bounded time
     for _ in range(4):
         text, count = _WRAPPED.subn(_unwrapped, text)
         if not count:

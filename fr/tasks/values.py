@@ -118,6 +118,7 @@ def equal(a: Value, b: Value) -> bool | None:
     Returns:
         True or False, or None where exact arithmetic and numbers do not decide.
     """
+    # values of different variables
     if a.head and b.head and a.head != b.head:
         return False
     if {a.kind, b.kind} == {"expr", "equation"}:
@@ -149,12 +150,14 @@ def _single(value: Value) -> Value:
 
 
 def _expressions(a: Value, b: Value) -> bool | None:
+    # `unit` stands for any unit, and a missing unit does not count
     if a.unit and b.unit and a.unit != b.unit and "unit" not in (a.unit, b.unit):
         return False
     x, y = a.expr, b.expr
     assert x is not None and y is not None
     if x.terms == y.terms:
         return True
+    # 50 % equals 50 and 0.5
     if a.percent != b.percent:
         x, y = (
             (x if a.percent else x * number(100)),
