@@ -48,7 +48,7 @@ def main() -> None:
     from benchmarks.cause_tables import cause_tables
     from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
     from fr.evaluation.method_audit import audit
-    from fr.evaluation.study import claim
+    from fr.evaluation.study import claim_study
     from fr.pipeline.profile_tables import table_name
     from fr.pipeline.route import route
     from fr.profiles import write_profiles
@@ -57,7 +57,7 @@ def main() -> None:
     from fr.report.tables import Section
 
     workdir = epath.Path(given.workdir)
-    claim(config, workdir)
+    claim_study(config, workdir)
     lineages = [
         (cause, seed) for seed in config.study.seeds for cause, _ in config.study.arms
     ]
@@ -94,9 +94,9 @@ def main() -> None:
 
 def _make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:
     """Make one lineage in its own folder unless it is finished."""
-    from fr.evaluation.study import unit
+    from fr.evaluation.study import training_folder
 
-    folder = unit(workdir, cause, seed)
+    folder = training_folder(workdir, cause, seed)
     if not (folder / "summary.json").exists():
         changes = {**dict(dict(config.study.arms)[cause]), "seed": str(seed)}
         settings = [f"--config.{name}={value}" for name, value in changes.items()]

@@ -37,19 +37,19 @@ def main() -> None:
         )
     from fr.evaluation.study import (
         ANCESTOR,
-        base,
-        claim,
+        claim_study,
         declared_of,
-        outcomes_of,
+        evaluation_files,
+        start_arm,
         summarise,
         trainings,
     )
     from fr.report.render import render
     from fr.runs.declaration import declare, record
 
-    claim(config, given.workdir)
+    claim_study(config, given.workdir)
     declaration = declare(
-        given.workdir, declared_of(config), outcomes_of(config, given.workdir)
+        given.workdir, declared_of(config), evaluation_files(config, given.workdir)
     )
     record(given.workdir, declaration)
     todo = trainings(config)
@@ -66,12 +66,12 @@ def main() -> None:
         jobs,
         given.jobs,
         "training",
-        {(arm, seed): (base(config, arm), seed) for arm, seed in todo},
+        {(arm, seed): (start_arm(config, arm), seed) for arm, seed in todo},
     )
     result = summarise(config, given.workdir)
     # Again: whether it was made before the outcomes is known now that they are there.
     declaration = declare(
-        given.workdir, declared_of(config), outcomes_of(config, given.workdir)
+        given.workdir, declared_of(config), evaluation_files(config, given.workdir)
     )
     record(given.workdir, declaration)
     write_json(epath.Path(given.workdir) / "study.json", result)
@@ -82,16 +82,18 @@ def main() -> None:
 
 def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
     """One arm with one seed, in its own folder; what is finished is left alone."""
-    from fr.evaluation.study import EVALUATED, changes, unit
+    from fr.evaluation.study import EVALUATED, config_changes, training_folder
 
-    folder, module = unit(workdir, arm, seed), flags.FLAGS.reward_module
+    folder, module = training_folder(workdir, arm, seed), flags.FLAGS.reward_module
     settings = [
         f"--config.{name}={value}"
-        for name, value in changes(config, workdir, arm, seed).items()
+        for name, value in config_changes(config, workdir, arm, seed).items()
     ]
     settings += [f"--reward_module={module}"] * bool(module)
     if not (folder / EVALUATED / "evaluation.json").exists():
-        children.run_script(HERE / "train.py", [*settings, f"--workdir={folder}"], folder)
+        children.run_script(
+            HERE / "train.py", [*settings, f"--workdir={folder}"], folder
+        )
     evaluate(folder, folder / "specialist")
 
 
@@ -115,7 +117,9 @@ def evaluate(folder: epath.Path, model: PathLike) -> None:
             "--config.algorithm=sft",
             f"--workdir={folder / EVALUATED}",
         ]
-        children.run_script(HERE / "evaluate.py", [*settings, f"--model={model}"], folder)
+        children.run_script(
+            HERE / "evaluate.py", [*settings, f"--model={model}"], folder
+        )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_figures_counted_anew(done):
     assert json.loads((workdir / "evaluation.json").read_text()) == json.loads(
         json.dumps(result)
     )
-    mean = {name: figure["value"] for name, figure in result["figures"].items()}
+    mean = {name: figure["value"] for name, figure in result["metrics"].items()}
     right = np.array([a.grade == "right" for a in attempts])
     assert len(right) == 24 and 0 < right.mean() < 1
     by_problem = right.reshape(4, 6)
@@ -64,7 +64,7 @@ def test_figures_counted_anew(done):
     np.testing.assert_allclose(
         mean["length"], np.mean([len(a.tokens) for a in attempts])
     )
-    for figure in result["figures"].values():
+    for figure in result["metrics"].values():
         assert figure["low"] <= figure["value"] <= figure["high"]
 
 
@@ -85,7 +85,7 @@ def test_premature_and_flat_shares_are_of_attempts_with_an_answer(done):
         not f and np.round(spearmanr(np.round(r, 3), np.arange(4))[0], 9) < 0.4
         for r, f in zip(rows, flat)
     ]
-    figures = result["figures"]
+    figures = result["metrics"]
     np.testing.assert_allclose(figures["flat"]["value"], 100 * np.mean(flat), atol=1e-6)
     np.testing.assert_allclose(
         figures["premature"]["value"], 100 * np.mean(early), atol=1e-6
@@ -103,7 +103,7 @@ def test_reliability_is_the_error(done):
         error = np.average(
             [abs(b["right"] - b["confidence"]) for b in bins], weights=weight
         )
-        found = result["figures"][f"ece_{name}"]["value"]
+        found = result["metrics"][f"ece_{name}"]["value"]
         np.testing.assert_allclose(found, error, atol=1e-5)
         assert weight.sum() == sum("own_probability" in a.confidence for a in attempts)
 
@@ -165,8 +165,8 @@ def test_interrupted_is_uninterrupted(tmp_path, monkeypatch):
 def test_a_model_against_itself_and_against_other_problems(done, tmp_path):
     workdir, result, _ = done
     again = evaluate(open_run(CONFIG, workdir), against=workdir)
-    assert again["figures"] == result["figures"]
-    for row in again["against"]["figures"].values():
+    assert again["metrics"] == result["metrics"]
+    for row in again["against"]["metrics"].values():
         assert set(row["difference"].values()) == {0} and row["p"] == 1
     page = " ".join(render("evaluation", again).split())
     assert "pass@6" in page and "difference" in page

@@ -169,7 +169,7 @@ def test_the_script_shows_a_table_and_a_few_changes(sampled, tmp_path):
 def test_a_folder_without_attempts_is_refused(tmp_path):
     for path, said in (
         (tmp_path, "holds no attempts"),
-        (tmp_path / "none", "is no folder"),
+        (tmp_path / "none", "is not a folder"),
     ):
         with pytest.raises(UserError, match=said):
             regrade(path)

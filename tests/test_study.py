@@ -10,15 +10,15 @@ from interval_records import check_files
 from fr.config import Config, StudyConfig
 from fr.config.experiment import validate
 from fr.errors import UserError
-from fr.evaluation.eval_metrics import Measures, read_measures
+from fr.evaluation.eval_metrics import EvalMetrics, read_metrics
 from fr.evaluation.study import (
     ANCESTOR,
     EVALUATED,
-    changes,
-    claim,
+    claim_study,
+    config_changes,
     summarise,
+    training_folder,
     trainings,
-    unit,
 )
 from fr.report.render import render
 from fr.workdir import write_json
@@ -57,8 +57,8 @@ def write(
             ).astype(float)
             # A figure that nothing carries: no attempt had an answer.
             empty = np.zeros((problems, 2))
-            folder = unit(workdir, arm, seed)
-            Measures(ids, {"accuracy": right, "premature": empty}, {}).write(
+            folder = training_folder(workdir, arm, seed)
+            EvalMetrics(ids, {"accuracy": right, "premature": empty}, {}).write(
                 folder / EVALUATED
             )
             lines = [
@@ -79,8 +79,8 @@ def calibrated(workdir, arm: str, seed: int, confidence: float, right: float) ->
     sums[:, int(confidence * 10)] = 10, 10 * confidence, 10 * right
     ratio = np.tile([10 * right, 10.0], (20, 1))
     ids = tuple(map(str, range(20)))
-    Measures(ids, {"accuracy": ratio}, {"own": sums}).write(
-        unit(workdir, arm, seed) / EVALUATED
+    EvalMetrics(ids, {"accuracy": ratio}, {"own": sums}).write(
+        training_folder(workdir, arm, seed) / EVALUATED
     )
 
 
@@ -89,17 +89,17 @@ def row(result: dict, figure: str = "accuracy") -> dict:
     return next(
         r
         for r in result["differences"]
-        if (r["arm"], r["figure"]) == ("better", figure)
+        if (r["arm"], r["metric"]) == ("better", figure)
     )
 
 
 def test_arms_may_be_added_to_a_study_and_none_be_changed(tmp_path):
     study = config(2)
-    claim(study, tmp_path)
+    claim_study(study, tmp_path)
     more = dataclasses.replace(
         study.study, arms=(*ARMS, ("third", ())), seeds=(0, 1, 2), primary=()
     )
-    claim(dataclasses.replace(study, study=more), tmp_path)
+    claim_study(dataclasses.replace(study, study=more), tmp_path)
     other = dataclasses.replace(
         study.study, arms=(("plain", (("policy.steps", "3"),)),)
     )
@@ -107,11 +107,11 @@ def test_arms_may_be_added_to_a_study_and_none_be_changed(tmp_path):
         UserError,
         match=r"plain holds another run: config.settings.policy.steps is absent there",
     ):
-        claim(dataclasses.replace(study, study=other), tmp_path)
+        claim_study(dataclasses.replace(study, study=other), tmp_path)
     with pytest.raises(
         UserError, match="holds another run: config.seed is 0 there and 1 here"
     ):
-        claim(dataclasses.replace(study, seed=1), tmp_path)
+        claim_study(dataclasses.replace(study, seed=1), tmp_path)
 
 
 def test_a_planted_lift_is_found_and_pairing_takes_away_what_arms_share(tmp_path):
@@ -121,10 +121,10 @@ def test_a_planted_lift_is_found_and_pairing_takes_away_what_arms_share(tmp_path
     assert 0 < found["low"] < 10 < found["high"] and row(result)["p"] < 0.05
     assert row(result)["primary"] and not row(result, "premature")["primary"]
     # Each arm alone is known far less well than their difference.
-    alone = result["arms"]["plain"]["figures"]["accuracy"]
+    alone = result["arms"]["plain"]["metrics"]["accuracy"]
     assert alone["high"] - alone["low"] > 1.5 * (found["high"] - found["low"])
     by_seed = result["arms"]["better"]["by_seed"]["accuracy"]
-    assert result["arms"]["better"]["figures"]["accuracy"]["value"] == pytest.approx(
+    assert result["arms"]["better"]["metrics"]["accuracy"]["value"] == pytest.approx(
         np.mean(by_seed)
     )
 
@@ -181,10 +181,10 @@ def test_a_calibration_error_is_of_each_model_alone(tmp_path):
         calibrated(tmp_path, "better", seed, 0.55, 0.55)
     result = summarise(config(2, primary=("better", "plain", "ece_own")), tmp_path)
     plain, better = (result["arms"][arm] for arm in ("plain", "better"))
-    assert plain["figures"]["ece_own"]["value"] == pytest.approx(20)
+    assert plain["metrics"]["ece_own"]["value"] == pytest.approx(20)
     assert plain["by_seed"]["ece_own"] == pytest.approx([20, 20])
-    assert plain["figures"]["accuracy"]["value"] == pytest.approx(55)
-    assert better["figures"]["ece_own"]["value"] == pytest.approx(0, abs=1e-6)
+    assert plain["metrics"]["accuracy"]["value"] == pytest.approx(55)
+    assert better["metrics"]["ece_own"]["value"] == pytest.approx(0, abs=1e-6)
     found = row(result, "ece_own")
     assert found["primary"]
     assert list(found["difference"].values()) == pytest.approx([-20] * 3)
@@ -203,13 +203,13 @@ def test_an_arm_starts_from_another_ones_model_of_the_same_seed(tmp_path):
     study = chained()
     order = trainings(study)
     assert len(order) == 8 and order[-2:] == [("twice", 3), ("twice", 4)]
-    start = str(unit(tmp_path, "plain", 4) / "specialist")
-    assert changes(study, tmp_path, "twice", 4) == {
+    start = str(training_folder(tmp_path, "plain", 4) / "specialist")
+    assert config_changes(study, tmp_path, "twice", 4) == {
         "algorithm": "dpo",
         "ancestor": start,
         "seed": "4",
     }
-    assert changes(study, tmp_path, "plain", 4) == {"seed": "4"}
+    assert config_changes(study, tmp_path, "plain", 4) == {"seed": "4"}
     for name, known in (("twice", "plain"), ("better", "nobody")):
         arms = ((name, (("from", known),)), *(arm for arm in ARMS if arm[0] != name))
         with pytest.raises(
@@ -230,8 +230,8 @@ def test_what_a_training_spent_counts_what_it_started_from(tmp_path):
 
 def test_trainings_that_were_asked_other_problems_are_refused(tmp_path):
     write(tmp_path, seeds=2, lift=0.1, spread=0.0)
-    Measures(("other",), {"accuracy": np.ones((1, 2))}, {}).write(
-        unit(tmp_path, "plain", 1) / EVALUATED
+    EvalMetrics(("other",), {"accuracy": np.ones((1, 2))}, {}).write(
+        training_folder(tmp_path, "plain", 1) / EVALUATED
     )
     with pytest.raises(UserError, match="'plain' was not asked the same problems"):
         summarise(config(2), tmp_path)
@@ -239,7 +239,7 @@ def test_trainings_that_were_asked_other_problems_are_refused(tmp_path):
 
 def test_the_ancestor_is_an_arm_that_cost_nothing_and_has_no_seeds(tmp_path):
     write(tmp_path, seeds=6, lift=0.2, spread=0.0)
-    plain = read_measures(unit(tmp_path, "plain", 0) / EVALUATED)
+    plain = read_metrics(training_folder(tmp_path, "plain", 0) / EVALUATED)
     plain.write(tmp_path / ANCESTOR / EVALUATED)
     study = dataclasses.replace(
         config(6).study, ancestor=True, primary=("better", ANCESTOR, "accuracy")

@@ -1,1 +1,1 @@
-"""Accuracy, calibration and studies of trained models, from stored samples."""
+"""Accuracy, calibration, clusters, audits and studies, from stored attempts."""

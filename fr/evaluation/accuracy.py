@@ -1,4 +1,4 @@
-"""How good a model is, how well it knows that, and whether its answer stands before its reasoning."""
+"""Accuracy, calibration and premature confidence of a model, from fresh attempts."""
 
 import numpy as np
 from etils import epath
@@ -6,7 +6,12 @@ from jaxtyping import Float
 
 from fr import distributed, store
 from fr.errors import UserError
-from fr.evaluation.eval_metrics import Measures, interval_of, measure, read_measures
+from fr.evaluation.eval_metrics import (
+    EvalMetrics,
+    interval_of,
+    measure_attempts,
+    read_metrics,
+)
 from fr.evaluation.sampled_answers import compare_signals
 from fr.runs.attempts import make_attempts, plan_attempt
 from fr.runs.run import Run
@@ -19,10 +24,23 @@ _FOLDER = "evaluation"
 
 
 def evaluate(run: Run, against: PathLike | None = None) -> dict:
-    """Make `evaluation.samples` attempts at each problem into `evaluation/`, measure them, write evaluation.json.
+    """Make `evaluation.samples` attempts at each problem and measure the model.
 
-    `against`: the folder of another model's evaluation on the same problems; differences are paired by problem.
-    Killed at any moment, it goes on where it was. Raises UserError for an `against` that does not fit.
+    Leaves `evaluation/` (attempts) and evaluation.json. Killed at any moment, the next
+    call continues.
+
+    Args:
+        run: The run.
+        against: Folder of another model's evaluation on the same problems, for
+            differences that are paired by problem.
+
+    Returns:
+        The content of evaluation.json: counts of `grades`, `metrics` with intervals
+        over problems, `reliability` by bin of confidence, `tokens` spent, and with
+        `against` the differences.
+
+    Raises:
+        UserError: `against` holds no evaluation, or one of other problems.
     """
     c, folder = run.config.evaluation, run.workdir / _FOLDER
     other = _other(run, against) if against else None
@@ -39,7 +57,7 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
         ]
     make_attempts(run, plan, _FOLDER, ask)
     signals = {"signals": compare_signals(run, folder)} if c.sampled else {}
-    found = measure(run, folder)
+    found = measure_attempts(run, folder)
     result = _summary(run, found) | signals
     if other:
         result["against"] = {"workdir": epath.Path(against).name} | _differences(
@@ -51,34 +69,32 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     return result
 
 
-def _other(run: Run, against: PathLike) -> Measures:
-    other = read_measures(against)
+def _other(run: Run, against: PathLike) -> EvalMetrics:
+    other = read_metrics(against)
     if set(other.problems) != {problem.id for problem in run.problems}:
         raise UserError(
-            f"--against={against} was asked other problems; evaluate both with the same config.task"
+            f"--against={against} was asked other problems; "
+            "evaluate both with the same config.task"
         )
     return other
 
 
-def _summary(run: Run, found: Measures) -> dict:
-    c, columns = (
-        run.config.evaluation,
-        ["grade", *(f"cost_{name}" for name in store.COSTS)],
-    )
+def _summary(run: Run, found: EvalMetrics) -> dict:
+    columns = ["grade", *(f"cost_{name}" for name in store.COSTS)]
     grades, *costs = (
         store.read_table(run.workdir / _FOLDER, columns).to_pydict().values()
     )
-    figures = found.figures(run.config)
+    metrics = found.estimates(run.config)
     return {
         **HEADER,
         "model": run.names[0],
         "task": run.config.task.name,
         "problems": len(run.problems),
-        "samples": c.samples,
+        "samples": run.config.evaluation.samples,
         "grades": {grade: grades.count(grade) for grade in GRADES},
-        "figures": {
+        "metrics": {
             name: interval_of(name, value, share=True).as_dict()
-            for name, value in figures.items()
+            for name, value in metrics.items()
         },
         "reliability": {
             name: _reliability(sums.sum(axis=0)) for name, sums in found.bins.items()
@@ -101,16 +117,16 @@ def _reliability(sums: Float[np.ndarray, "K 3"]) -> list[dict]:
     return rows
 
 
-def _differences(ours: Measures, theirs: Measures, run: Run) -> dict:
-    """Ours minus theirs of every figure that both have, under the same resamples of the problems."""
+def _differences(ours: EvalMetrics, theirs: EvalMetrics, run: Run) -> dict:
+    """Ours minus theirs of every metric that both have, under the same resamples."""
     order = np.array([theirs.problems.index(problem) for problem in ours.problems])
     pick = lambda group: {name: sums[order] for name, sums in group.items()}
-    theirs = Measures(ours.problems, pick(theirs.ratios), pick(theirs.bins))
-    here, there = ours.figures(run.config), theirs.figures(run.config)
+    theirs = EvalMetrics(ours.problems, pick(theirs.ratios), pick(theirs.bins))
+    here, there = ours.estimates(run.config), theirs.estimates(run.config)
     rows = {}
     for name in (name for name in here if name in there):
         gap = interval_of(name, here[name] - there[name])
         p = None if gap.low is None else (here[name] - there[name]).p_value()
         value = interval_of(name, there[name]).value
         rows[name] = {"there": value, "difference": gap.as_dict(), "p": p}
-    return {"figures": rows}
+    return {"metrics": rows}

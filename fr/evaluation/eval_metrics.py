@@ -1,4 +1,4 @@
-"""What an evaluation counts at every problem, and the figures, with their resamples, that are made of the counts."""
+"""Metrics of an evaluation: sums by problem, and estimates with resamples."""
 
 import dataclasses
 import json
@@ -33,19 +33,30 @@ _COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Measures:
-    """Sums over the attempts at each problem: every figure is a function of them, and so is every resample of it."""
+class EvalMetrics:
+    """Sums over the attempts at each problem, from which every metric is computed.
 
-    problems: tuple[str, ...]
-    ratios: dict[
-        str, Float[np.ndarray, "N 2"]
-    ]  # by figure: what is counted, and among how much
-    bins: dict[str, Float[np.ndarray, "N K 3"]]  # by confidence: those of `bin_sums`
+    N problems, K bins of confidence. A resample of the problems weighs the same sums.
+    """
 
-    def figures(self, config: Config) -> dict[str, Estimate]:
-        """Every figure; resamples are the same for all models that one config asks the same problems.
+    problems: tuple[str, ...]  # ids
+    # Numerator and denominator, by metric.
+    ratios: dict[str, Float[np.ndarray, "N 2"]]
+    # Sums of `fr.stats.calibration.bin_sums`, by kind of confidence.
+    bins: dict[str, Float[np.ndarray, "N K 3"]]
 
-        Those of a calibration error lean upwards: the difference of a bin counts whatever its sign.
+    def estimates(self, config: Config) -> dict[str, Estimate]:
+        """Every metric with its resamples over problems.
+
+        Models that one config asks the same problems have the same resamples. Resamples
+        of a calibration error lean upwards, because differences of bins count by their
+        size.
+
+        Args:
+            config: Seed and `routing.bootstrap` are read.
+
+        Returns:
+            Estimates by name; shares in [0, 1], `length` in tokens.
         """
         draw = np.random.default_rng(config.seed)
         weights = resample_weights(len(self.problems), config.routing.bootstrap, draw)
@@ -53,16 +64,16 @@ class Measures:
         with np.errstate(invalid="ignore"):
             for name, sums in self.ratios.items():
                 counted, among = (weights @ sums).T
-                found[name] = estimate(counted / among, np.count_nonzero(sums[:, 1]))
+                problems = int(np.count_nonzero(sums[:, 1]))
+                found[name] = estimate(counted / among, problems)
         for name, sums in self.bins.items():
             errors = error_of(np.einsum("rn,nks->rks", weights, sums))
-            found[f"ece_{name}"] = estimate(
-                errors, np.count_nonzero(sums[:, :, 0].sum(axis=1))
-            )
+            problems = int(np.count_nonzero(sums[:, :, 0].sum(axis=1)))
+            found[f"ece_{name}"] = estimate(errors, problems)
         return found
 
     def values(self) -> dict[str, float]:
-        """Every figure without its resamples; NaN where there is nothing to count."""
+        """Every metric without resamples, by name; NaN where its denominator is 0."""
         found = {}
         with np.errstate(invalid="ignore"):
             for name, sums in self.ratios.items():
@@ -73,16 +84,20 @@ class Measures:
         return found
 
     def write(self, workdir: epath.Path) -> None:
-        """Keep the sums in `workdir`, for other evaluations to be compared with."""
+        """Write the sums, so that other evaluations can be compared with this one.
+
+        Args:
+            workdir: Folder of the run.
+        """
         write_json(workdir / _FILE, dataclasses.asdict(self))
 
 
 def interval_of(name: str, value: Estimate, share: bool = False) -> Interval:
-    """A figure, or a difference of two, in percent; the length of attempts in tokens.
+    """Convert a metric, or a difference of two, to an interval in percent.
 
     Args:
-        name: Name of the figure.
-        value: The figure and its resamples, a share unless it is a length.
+        name: Name of the metric; `length` stays in tokens.
+        value: The metric and its resamples.
         share: Keep the ends within 0 and 100.
 
     Returns:
@@ -91,13 +106,23 @@ def interval_of(name: str, value: Estimate, share: bool = False) -> Interval:
     if name in _NO_SHARES:
         return value.plain()
     found = value.percent()
-    if not share or found.low is None:
+    if not share or found.low is None or found.high is None:
         return found
     return Interval(found.value, max(found.low, 0.0), min(found.high, 100.0))
 
 
-def read_measures(workdir: PathLike) -> Measures:
-    """The sums that an evaluation has left in `workdir`; raises UserError if there are none."""
+def read_metrics(workdir: PathLike) -> EvalMetrics:
+    """Read the sums of an evaluation.
+
+    Args:
+        workdir: Folder of the run.
+
+    Returns:
+        The sums.
+
+    Raises:
+        UserError: The folder holds no evaluation.
+    """
     path = epath.Path(workdir) / _FILE
     if not path.exists():
         raise UserError(
@@ -105,17 +130,26 @@ def read_measures(workdir: PathLike) -> Measures:
         )
     found = json.loads(path.read_text())
     arrays = lambda group: {name: np.array(sums, float) for name, sums in group.items()}
-    return Measures(
+    return EvalMetrics(
         tuple(found["problems"]), arrays(found["ratios"]), arrays(found["bins"])
     )
 
 
-def measure(run: Run, folder: epath.Path) -> Measures:
-    """Count what the attempts in `folder` did at every problem of the run.
+def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
+    """Sum the attempts of a folder by problem.
 
-    Shares are among all attempts, but `premature` and `flat` among those with an own answer, `flawed` (a wrong
-    step of arithmetic, Countdown only) among the right ones, and `step_errors` among all steps. The confidences
-    are `own`, the probability of the own answer behind the whole chain, and `span`, the mean margin of its tokens.
+    A metric is a share of all attempts, with these exceptions: `premature` and `flat`
+    are shares of the attempts with an own answer, `flawed` (a wrong step of arithmetic,
+    Countdown only) of the right ones, and `step_errors` of all steps. The confidences
+    are `own`, the probability of the own answer after the whole chain, and `span`, the
+    mean margin of the answer's tokens.
+
+    Args:
+        run: The run, whose problems and settings are read.
+        folder: Folder of attempts, finished.
+
+    Returns:
+        The sums, in the order of the run's problems.
     """
     c, ids = run.config.evaluation, [problem.id for problem in run.problems]
     seen = _attempts(run, folder)
@@ -145,11 +179,11 @@ def measure(run: Run, folder: epath.Path) -> Measures:
     for name, confidence in (("own", seen["own"][:, -1]), ("span", seen["span"])):
         use = ~np.isnan(confidence) & seen["judged"]
         bins[name] = bin_sums(confidence[use], right[use], c.bins, at[use], len(ids))
-    return Measures(tuple(ids), ratios, bins)
+    return EvalMetrics(tuple(ids), ratios, bins)
 
 
 def _attempts(run: Run, folder: epath.Path) -> dict[str, np.ndarray]:
-    """What is counted of every attempt, by column; a shard at a time, since their tokens fill memory."""
+    """Columns of the attempts; one shard at a time, since tokens fill the memory."""
     problems = {problem.id: problem for problem in run.problems}
     seen = []
     for shard in sorted(store.finished(folder)):
@@ -159,6 +193,7 @@ def _attempts(run: Run, folder: epath.Path) -> dict[str, np.ndarray]:
 
 
 def _seen(run: Run, problem: Problem, row: dict) -> dict:
+    """The numbers of one attempt."""
     span = answer_span(problem, row["tokens"], run.specialist)
     unknown = [np.nan] * run.config.evaluation.cuts
     found = {

@@ -62,11 +62,8 @@ def _record(profiles: Profiles, config: Config) -> dict:
     known = [
         f for f in range(len(FEATURES)) if z[:, f].any() and not np.isnan(z[:, f]).any()
     ]
-    record = {
-        "cell": profiles.cell,
-        "n": len(profiles),
-        "features": [FEATURES[f] for f in known],
-    }
+    features = [FEATURES[f] for f in known]
+    record = {"cell": profiles.cell, "n": len(profiles), "features": features}
     if len(known) < 2:
         return record | {
             "why": "needs two features that vary: "
@@ -84,8 +81,7 @@ def _record(profiles: Profiles, config: Config) -> dict:
         found[algorithm] = find_clusters(z, algorithm, config.clusters, rng)
     agreement = adjusted_rand_score(*(clusters.labels for clusters in found.values()))
     described = {
-        name: _describe(profiles, z, found[name], record["features"], config)
-        for name in found
+        name: _describe(profiles, z, found[name], features, config) for name in found
     }
     return record | {"why": None, "agreement": round(float(agreement), 6), **described}
 

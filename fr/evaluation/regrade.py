@@ -1,4 +1,4 @@
-"""Grades of a stored run, given again by today's graders: from the store alone, without models and question files."""
+"""Grades of a stored run, given again by today's graders without model or questions."""
 
 import collections
 import dataclasses
@@ -33,7 +33,7 @@ _COLUMNS = [
 ]
 _MAX_CONFIG = 16 << 20  # bytes
 
-# Which files were made of the grades in a folder, and the scripts that make them again.
+# Files that are made of the grades in a folder, and the command that makes them again.
 _MADE_OF = {
     "rollouts": (
         ("scores", "profiles*.csv"),
@@ -52,7 +52,7 @@ _MADE_OF = {
         "run scripts/train.py in another --workdir",
     ),
 }
-_BEHIND_PROFILES = (
+_MADE_OF_PROFILES = (
     ("routing.json", "report.html", "plots", "head", "schedule"),
     "run scripts/route.py",
 )
@@ -60,44 +60,53 @@ _BEHIND_PROFILES = (
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """An attempt whose grade is another now."""
+    """An attempt whose grade has changed."""
 
-    folder: str
-    task: str
-    operator: str
-    question: str
-    reference: str
-    answer: str | None
-    before: str
-    after: str
+    folder: str  # of the run, such as "rollouts"
+    task: str  # name of the task
+    operator: str  # name of the operator
+    question: str  # as it was asked
+    reference: str  # the reference answer
+    answer: str | None  # the answer that today's grader reads; None: not parsed
+    before: str  # stored grade
+    after: str  # today's grade
 
 
 @dataclasses.dataclass
 class Regraded:
-    """What grading again found."""
+    """The result of grading a run again."""
 
-    counts: (
-        collections.Counter
-    )  # attempts by (folder, task, operator, old grade, new grade)
-    changes: list[Change]
-    graders: set[str]  # that gave the stored grades
+    # Number of attempts by (folder, task, operator, old grade, new grade).
+    counts: collections.Counter
+    changes: list[Change]  # examples, at most EXAMPLES
+    graders: set[str]  # versions of the graders that gave the stored grades
     moved: set[str]  # folders in which an attempt became a failure, or no longer is one
-    stale: list[tuple[str, str]]  # file, and what makes it again
+    stale: list[tuple[str, str]]  # file, and the command that makes it again
     wrote: int  # shards that were replaced
 
     @property
     def changed(self) -> int:
-        """Attempts whose grade is another now."""
+        """Number of attempts whose grade has changed."""
         return sum(
             n for (*_, before, after), n in self.counts.items() if before != after
         )
 
 
 def regrade(workdir: PathLike, write: bool = False) -> Regraded:
-    """Grade every stored attempt of a run again; with `write` shards whose grades or answers differ are replaced.
+    """Grade every stored attempt of a run again, from the store alone.
 
-    A shard is replaced whole or not at all; its old grades and their grader's version stay in
-    `earlier_grade` and `earlier_grader`. Raises UserError for a folder without attempts or with damaged ones.
+    A shard is replaced whole or not at all; its old grades and the version of their
+    grader stay in `earlier_grade` and `earlier_grader`.
+
+    Args:
+        workdir: Folder of the run.
+        write: Replace the shards whose grades or answers differ.
+
+    Returns:
+        Counts, examples of changes, and the files that are stale.
+
+    Raises:
+        UserError: The folder holds no attempts, or damaged ones (from reading them).
     """
     if write:
         with hold(workdir):
@@ -107,15 +116,18 @@ def regrade(workdir: PathLike, write: bool = False) -> Regraded:
 
 def _regrade(workdir: epath.Path, write: bool) -> Regraded:
     if not workdir.is_dir():
-        raise UserError(f"--workdir={workdir}: is no folder; give that of a run")
-    # of a bucket nothing can be listed to an unknown depth
+        raise UserError(
+            f"--workdir={workdir}: is not a folder; give the folder of a run"
+        )
+    # A bucket cannot be listed to an unknown depth.
     places = ("*/" * depth + "shard-*.parquet" for depth in range(4))
     folders = sorted(
         {str(path.parent) for place in places for path in workdir.glob(place)}
     )
     if not folders:
         raise UserError(
-            f"--workdir={workdir}: holds no attempts (shard-*.parquet); give the folder of a run"
+            f"--workdir={workdir}: holds no attempts (shard-*.parquet); "
+            "give the folder of a run"
         )
     found = Regraded(collections.Counter(), [], set(), set(), [], 0)
     graders = _Grader(workdir)
@@ -126,7 +138,7 @@ def _regrade(workdir: epath.Path, write: bool) -> Regraded:
             _regrade_shard(folder, name, index, graders, found, kinds, write)
     if write:
         for name, made in stages.read_stages(workdir).items():
-            # What is stored now is what today's grader says.
+            # The stored grades are today's grader's now.
             stages.begin(
                 workdir, name, made["settings"], made["inputs"] | {"grader": grader()}
             )
@@ -167,21 +179,25 @@ def _regrade_shard(
             continue
         if is_failure(before) != is_failure(grade):
             found.moved.add(name)
-        kinds[before, grade] += name != "scores"  # which are rollouts
+        kinds[before, grade] += name != "scores"  # copies of rollouts
         if name != "scores" and kinds[before, grade] <= EXAMPLES:
             asked = row["task"], row["operator"], row["question"], row["reference"]
             found.changes.append(Change(name, *asked, answer, before, grade))
     version, n = grader_version(), len(rows)
-    now = {"answer": answers, "grade": grades, "grader": [version] * n}
-    before = {column: [row[column] for row in rows] for column in now}
-    if write and now != before:
-        kept = {"earlier_grade": before["grade"], "earlier_grader": before["grader"]}
+    now: dict[str, list[str | None]] = {
+        "answer": [*answers],
+        "grade": [*grades],
+        "grader": [version] * n,
+    }
+    stored = {column: [row[column] for row in rows] for column in now}
+    if write and now != stored:
+        kept = {"earlier_grade": stored["grade"], "earlier_grader": stored["grader"]}
         store.regrade_shard(folder, index, now | kept)
         found.wrote += 1
 
 
 class _Grader:
-    """The graders of all tasks as one task, each by the name that a problem has."""
+    """The graders of all tasks as one task; each problem has its own task's grader."""
 
     def __init__(self, workdir: epath.Path):
         self._workdir = workdir
@@ -195,13 +211,13 @@ class _Grader:
         known = tasks.grader_of(name)
         if known:
             return known
-        # a task of a user's own, which reads its settings to grade
+        # A task of a user's own reads its settings to grade.
         settings = read_json(self._workdir / "config.json", _MAX_CONFIG)
         return tasks.make(freeze(settings).task).grade
 
 
 def _spread(changes: list[Change]) -> list[Change]:
-    """At most EXAMPLES changes, as many of every (old, new) pair as there is room for."""
+    """At most EXAMPLES changes, spread evenly over the pairs (old, new)."""
     groups: dict[tuple[str, str], list[Change]] = {}
     for change in changes:
         groups.setdefault((change.before, change.after), []).append(change)
@@ -212,7 +228,7 @@ def _spread(changes: list[Change]) -> list[Change]:
 
 
 def _stale(workdir: epath.Path, found: Regraded) -> list[tuple[str, str]]:
-    """Files in the folder that were made of grades that have changed, and what makes them again."""
+    """Files made of grades that have changed, and the command to remake each."""
     changed = {name.split("/")[0] for name, *_, old, new in found.counts if old != new}
     out: dict[str, str] = {}
     for folder in sorted(changed):
@@ -223,6 +239,6 @@ def _stale(workdir: epath.Path, found: Regraded) -> list[tuple[str, str]]:
     if "rollouts" in found.moved and (workdir / "attempts").exists():
         out["attempts"] = "other attempts failed: after that run scripts/intervene.py"
     if any(name.startswith("profiles") for name in out):
-        made, how = _BEHIND_PROFILES
+        made, how = _MADE_OF_PROFILES
         out |= {name: how for name in made if (workdir / name).exists()}
     return list(out.items())

@@ -1,4 +1,8 @@
-"""Confidence scored from the cache beside the share of sampled answers that it stands for (arXiv 2605.24396)."""
+"""Confidence scored from the cache, and shares of sampled answers (arXiv 2605.24396).
+
+C cuts of an attempt's reasoning. The scored probability of an answer after a cut should
+be the share of sampled answers that give it.
+"""
 
 import dataclasses
 
@@ -19,14 +23,14 @@ _FOLDER = "answers"
 
 @dataclasses.dataclass(frozen=True)
 class _Case:
-    """An attempt that was probed, and its probe with every cut once: a second look costs a probe nothing."""
+    """A probed attempt, and its probe with every cut once."""
 
     attempt: store.Attempt
     problem: Problem
-    probe: Probe
+    probe: Probe  # scoring a cut twice costs nothing, sampling after it twice does
 
     def scored(self, name: str) -> Float[np.ndarray, "C"]:
-        """Probability of a set behind the cuts of the probe."""
+        """Probability of an answer set after each cut of the probe."""
         first = [
             self.attempt.confidence["cuts"].tolist().index(cut)
             for cut in self.probe.cuts
@@ -35,10 +39,16 @@ class _Case:
 
 
 def compare_signals(run: Run, folder: epath.Path) -> dict:
-    """Sample `evaluation.answers` answers behind the cuts of some attempts of `folder`, into `answers/`.
+    """Sample `evaluation.answers` answers after cuts of some attempts into `answers/`.
 
-    Returns, for own and gold answers, how scored and sampled confidence correlate over all cuts, and the tokens
-    that each of the two took.
+    Args:
+        run: The run.
+        folder: Folder of the probed attempts.
+
+    Returns:
+        `attempts`, `tokens` of both methods, and for own and gold answers the
+        correlation of scored and sampled confidence over all cuts, the largest
+        correlation that the sampling noise allows, and both means in percent.
     """
     c, problems = (
         run.config.evaluation,
@@ -75,15 +85,13 @@ def _case(run: Run, attempt: store.Attempt, problem: Problem) -> _Case:
     asked = build_probe(
         problem, attempt.tokens, run.specialist, run.config.evaluation.cuts
     )
-    return _Case(
-        attempt,
-        problem,
-        dataclasses.replace(asked, cuts=tuple(dict.fromkeys(asked.cuts))),
-    )
+    assert asked is not None  # an attempt with confidence has been probed
+    once = dataclasses.replace(asked, cuts=tuple(dict.fromkeys(asked.cuts)))
+    return _Case(attempt, problem, once)
 
 
 def _plan(run: Run, case: _Case) -> list[Planned]:
-    """The rows that answer behind each cut."""
+    """The rows that answer after each cut."""
     a, c = case.attempt, run.config.evaluation
     row = Request(
         a.row, tuple(a.prompt.tolist()), a.key, {"stop": run.specialist.stop_tokens}
@@ -111,9 +119,10 @@ def _plan(run: Run, case: _Case) -> list[Planned]:
 def _shares(
     run: Run, cases: list[_Case], answers: list[dict], name: str
 ) -> list[Float[np.ndarray, "C"]]:
-    """Share of the sampled answers that count, behind each cut of each case.
+    """Share of the sampled answers that count, after each cut of each case.
 
-    A gold one is whatever the grader calls right, in any form; an own one has the words of the attempt's own.
+    A gold answer is one that the grader calls right, in any form. An own answer has the
+    words of the attempt's own answer.
     """
     size, at, shares = run.config.evaluation.answers, 0, []
     for case in cases:
@@ -136,9 +145,9 @@ def _shares(
 def _agreement(
     run: Run, cases: list[_Case], shares: list[np.ndarray], name: str
 ) -> dict | None:
-    """Pearson's r over (attempt, cut) with its interval over problems, and the most that r could be.
+    """Pearson's r over (attempt, cut), its interval over problems, and its upper limit.
 
-    A share of m samples of probability p has the variance p (1 − p) / m: r cannot pass what that leaves.
+    A share of m samples of probability p has variance p (1 - p) / m, which limits r.
     """
     pairs = [
         (case, share)

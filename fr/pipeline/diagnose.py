@@ -56,7 +56,7 @@ def diagnose(run: Run) -> dict:
     for index in tqdm(mine, desc=distributed.label("scores"), unit="shard"):
         check()
         failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
-        scored = _of_the_loop(failed, run) if in_loop else _score(failed, scorer, run)
+        scored = _score(failed, scorer, run) if scorer else _of_the_loop(failed, run)
         store.write_shard(into, index, scored)
     distributed.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
@@ -76,7 +76,8 @@ def diagnose(run: Run) -> dict:
         )
     )
     for name in SPREADS:
-        known = [cell.numbers(name) for cell in cells if name in cell.extras]
+        numbers = [cell.numbers(name) for cell in cells if name in cell.extras]
+        known = [values for values in numbers if values is not None]
         means |= {name: float(np.concatenate(known).mean())} if known else {}
     return {
         **counts,

@@ -36,7 +36,8 @@ def intervene(run: Run) -> dict:
     Raises:
         UserError: There are no failures, or rollouts that are not scored.
     """
-    config, able, left_out = run.config, {}, {}
+    config, able = run.config, {}
+    left_out: dict[str, str] = {}
     for part in run.parts:
         able[part], why = run.operators(part)
         left_out |= why
@@ -157,13 +158,14 @@ def _by_vote(run: Run) -> dict[str, dict]:
         row["confidence"] = bottom_confidence(
             group_confidence(np.array(row.pop("top20_confidence"))[drawn], window)
         )
-    single = [
-        (row["problem"], row["grade"] == RIGHT)
-        for group in rollouts.values()
-        for row in group
-    ]
+    single = list(itertools.chain(*rollouts.values()))
     return {
-        "rollout": rate(*zip(*single), resamples, seed),
+        "rollout": rate(
+            (row["problem"] for row in single),
+            (row["grade"] == RIGHT for row in single),
+            resamples,
+            seed,
+        ),
         **{
             name: rate(
                 rollouts,

@@ -62,10 +62,10 @@ def _online(found: Mapping) -> list[Block]:
 
 @register_report("evaluation")
 def _evaluation(found: Mapping) -> list[Block]:
-    other = found.get("against", {"workdir": "", "figures": {}})
+    other = found.get("against", {"workdir": "", "metrics": {}})
     rows = [
-        {"measure": _MEASURES.get(k, k), "here": value} | other["figures"].get(k, {})
-        for k, value in found["figures"].items()
+        {"measure": _MEASURES.get(k, k), "here": value} | other["metrics"].get(k, {})
+        for k, value in found["metrics"].items()
     ]
     columns, bins = [], []
     for name in found["reliability"]:
@@ -96,8 +96,8 @@ def _study(found: Mapping) -> list[Block]:
     arms = found["arms"]
     first = next(iter(arms.values()))
     rows: list[dict] = [
-        {"measure": _MEASURES.get(k, k)} | {a: arms[a]["figures"][k] for a in arms}
-        for k in first["figures"]
+        {"measure": _MEASURES.get(k, k)} | {a: arms[a]["metrics"][k] for a in arms}
+        for k in first["metrics"]
     ]
     spent = {name: arm["tokens"] for name, arm in arms.items()}
     rows.append({})
@@ -109,7 +109,7 @@ def _study(found: Mapping) -> list[Block]:
     gaps = [
         row
         | {"pair": f"{row['arm']} − {row['reference']}"}
-        | {"measure": _MEASURES.get(row["figure"], row["figure"])}
+        | {"measure": _MEASURES.get(row["metric"], row["metric"])}
         | {"status": "primary" if row["primary"] else "exploratory"}
         for row in sorted(found["differences"], key=lambda row: not row["primary"])
     ]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from fr.config import Config
 from fr.errors import UserError
@@ -131,11 +132,12 @@ def check_vocabularies(specialist: Model, other: Model, role: str) -> dict[int, 
                 f"{model.name} has no tokenizer, so that its ids cannot be compared; "
                 f"{role} needs one"
             )
-    ours, theirs = _by_id(specialist), _by_id(other)
-    added = (
-        specialist.tokenizer.added_tokens_decoder.keys(),
-        other.tokenizer.added_tokens_decoder.keys(),
+    tokenizers: list[Any] = [specialist.tokenizer, other.tokenizer]
+    ours, theirs = (
+        {i: text for text, i in tokenizer.get_vocab().items()}
+        for tokenizer in tokenizers
     )
+    added = [tokenizer.added_tokens_decoder.keys() for tokenizer in tokenizers]
     ends = set(specialist.stop_tokens) & set(other.stop_tokens)
     ordinary, masked = [], {}
     for i in sorted(ours.keys() | theirs.keys()):
@@ -153,7 +155,3 @@ def check_vocabularies(specialist: Model, other: Model, role: str) -> dict[int, 
             f"{role} must share the vocabulary"
         )
     return masked
-
-
-def _by_id(model: Model) -> dict[int, str]:
-    return {i: text for text, i in model.tokenizer.get_vocab().items()}

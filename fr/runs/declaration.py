@@ -58,8 +58,9 @@ class Declaration:
         if self.beforehand:
             when = "before outcomes were read or written"
             return f"declared on {at} UTC, {when} {named}{changed}"
+        when = (self.outcomes or "")[:19]
         return (
-            f"written down on {at} UTC {named}, when outcomes of {self.outcomes[:19]} "
+            f"written down on {at} UTC {named}, when outcomes of {when} "
             f"existed already: not declared beforehand{changed}"
         )
 

@@ -20,9 +20,13 @@ from fr.types import Probe, Problem
 class Codec(Protocol):
     """The part of a model that texts need: its tokenizer and its stop tokens."""
 
-    stop_tokens: tuple[int, ...]  # ids that end a completion
-    # the chat template begins a thought, which the completion continues
-    opens_thought: bool
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """Ids that end a completion."""
+
+    @property
+    def opens_thought(self) -> bool:
+        """The chat template begins a thought, which the completion continues."""
 
     def encode(self, prompt: str) -> tuple[int, ...]:
         """Tokenize a text.
@@ -220,7 +224,7 @@ MAX_ANSWERS = 256  # right answers; with more, the probe asks for its own answer
 
 def build_probe(
     problem: Problem,
-    tokens: Sequence[int],
+    tokens: Sequence[int] | np.ndarray,
     codec: Codec,
     cuts: int = CUTS,
     sets: Sequence[str] = ANSWER_SETS,

@@ -9,6 +9,7 @@ import importlib.metadata
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from absl import logging
 
@@ -18,7 +19,6 @@ from fr.tasks.extract import final_answer, find_answer, literal_length
 from fr.tasks.markers import LETTER, LITERAL, MATH, option_letter
 from fr.tasks.normalise import strip_markup
 from fr.tasks.stated import is_unevaluated, read_value
-from fr.tasks.task import Task
 from fr.types import GRADER_ERROR, GRADES, RIGHT, UNPARSED, WRONG, Problem
 
 VERSION = 2  # of extraction and equality: raised when a grade may change
@@ -119,7 +119,13 @@ GRADERS: dict[str, Callable[[str, str], str]] = {
 }
 
 
-def grade_all(task: Task, attempts: Sequence[tuple[Problem, str]]) -> list[str]:
+class _Grader(Protocol):
+    """A task, or the grade method of one."""
+
+    def grade(self, problem: Problem, completion: str) -> str: ...
+
+
+def grade_all(task: _Grader, attempts: Sequence[tuple[Problem, str]]) -> list[str]:
     """Grade many attempts.
 
     An exception in a grader and a grade that does not exist are logged.
@@ -238,7 +244,7 @@ def _grade_stated(answer: str, reference: str, unmarked: bool) -> str:
     return RIGHT if right else WRONG
 
 
-def _grade(task: Task, problem: Problem, completion: str) -> str:
+def _grade(task: _Grader, problem: Problem, completion: str) -> str:
     try:
         grade = task.grade(problem, completion)
     except Exception as error:  # no error of a grader is a verdict on the attempt
