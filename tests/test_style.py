@@ -42,7 +42,7 @@ PENDING = {
     "length": ROOMS,
     "room": {"routing", "report", "pipeline"},
     "median": ROOMS,
-    "names": ROOMS | {"config", "runs"},
+    "names": ROOMS | {"config"},
     "unused": ROOMS,
 }
 
