@@ -47,7 +47,10 @@ def batch(seed: int = 0, **fields) -> RewardBatch:
         "answer": np.stack([length - 3, length - 1], axis=1),
         "texts": tuple(f"so {i} no but {i} up that 7" for i in range(ROWS)),
         "problems": tuple(problems[i // GROUP] for i in range(ROWS)),
-        "stats": {name: np.where(live, draw.random(live.shape, np.float32), 0) for name in STATS},
+        "stats": {
+            name: np.where(live, draw.random(live.shape, np.float32), 0)
+            for name in STATS
+        },
         "sample_logp": np.where(live, -draw.random(live.shape, np.float32), 0),
         "cuts": np.sort(draw.integers(0, length[:, None] - 3, (ROWS, CUTS)), axis=1),
         "own": trajectory(draw.random((ROWS, CUTS))),
@@ -59,5 +62,5 @@ def batch(seed: int = 0, **fields) -> RewardBatch:
         "group": GROUP,
         "step": 3,
         "judged": draw.normal(size=ROWS),
-    }  # fmt: skip
+    }
     return RewardBatch(**given | fields)

@@ -1,4 +1,4 @@
-"""What each operator writes into a row, and which of them a run without an ancestor may use."""
+"""Sampling parameters of each operator, and operators of a run without an ancestor."""
 
 import dataclasses
 
@@ -42,14 +42,44 @@ def fill(name, attempt=0, has_ancestor=True, config=Config(), problem="p"):
     return change.params
 
 
-@pytest.mark.parametrize("name, wanted", [
-    ("retry", {}),
-    ("sparse_steer", dict(DETECTOR, operator=steering.STEER_ONCE, alpha=0.7, geodesic=steering.CHOSEN)),
-    ("wrong_geodesic", dict(DETECTOR, operator=steering.STEER_ONCE, alpha=0.7, geodesic=steering.OTHER)),
-    ("dense_steer", dict(operator=steering.STEER_DENSE, alpha=0.7, geodesic=steering.PATH)),
-    ("dense_sampled", dict(operator=steering.STEER_SAMPLED, alpha=0.7, geodesic=steering.PATH)),
-    ("local_temp", dict(DETECTOR, operator=steering.HEAT, local_temperature=1.0, local_span=16)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("retry", {}),
+        (
+            "sparse_steer",
+            dict(
+                DETECTOR,
+                operator=steering.STEER_ONCE,
+                alpha=0.7,
+                geodesic=steering.CHOSEN,
+            ),
+        ),
+        (
+            "wrong_geodesic",
+            dict(
+                DETECTOR,
+                operator=steering.STEER_ONCE,
+                alpha=0.7,
+                geodesic=steering.OTHER,
+            ),
+        ),
+        (
+            "dense_steer",
+            dict(operator=steering.STEER_DENSE, alpha=0.7, geodesic=steering.PATH),
+        ),
+        (
+            "dense_sampled",
+            dict(operator=steering.STEER_SAMPLED, alpha=0.7, geodesic=steering.PATH),
+        ),
+        (
+            "local_temp",
+            dict(
+                DETECTOR, operator=steering.HEAT, local_temperature=1.0, local_span=16
+            ),
+        ),
+    ],
+)
 def test_rows(name, wanted):
     assert fill(name) == wanted
     sampling_params.write_params(
@@ -88,14 +118,29 @@ def test_page_hinkley_is_a_row_of_numbers_too():
     assert own == fill("sparse_steer") | {"drift": 0.2}
 
 
-@pytest.mark.parametrize("name, wanted", [
-    ("contrastive", dict(operator=steering.STEER_SAMPLED, alpha=1.5, geodesic=steering.PATH, plausible=0.1,
-                         top_p=1.0, top_k=0)),
-    ("ancestor_alone", dict(operator=steering.STEER_SAMPLED, alpha=0.0, geodesic=steering.PATH)),
-    ("greedy", dict(temperature=0.0)),
-    ("nucleus", dict(top_p=0.9)),
-    ("min_p", dict(temperature=1.0, min_p=0.1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        (
+            "contrastive",
+            dict(
+                operator=steering.STEER_SAMPLED,
+                alpha=1.5,
+                geodesic=steering.PATH,
+                plausible=0.1,
+                top_p=1.0,
+                top_k=0,
+            ),
+        ),
+        (
+            "ancestor_alone",
+            dict(operator=steering.STEER_SAMPLED, alpha=0.0, geodesic=steering.PATH),
+        ),
+        ("greedy", dict(temperature=0.0)),
+        ("nucleus", dict(top_p=0.9)),
+        ("min_p", dict(temperature=1.0, min_p=0.1)),
+    ],
+)
 def test_rows_of_numbers_beside_those_of_the_source(name, wanted):
     assert fill(name) == wanted
     sampling_params.write_params(
@@ -111,7 +156,9 @@ def test_rows_of_numbers_beside_those_of_the_source(name, wanted):
 
 
 def test_the_random_control_steers_in_as_many_attempts_as_the_detector():
-    """Played on lengths drawn like the failures': both fire in the same share of attempts."""
+    """Played on lengths drawn like the failures': both fire in the same share of
+    attempts.
+    """
     rng = np.random.default_rng(0)
     lengths = tuple(rng.integers(20, 80, 40).tolist())
     fires = tuple(
@@ -146,7 +193,8 @@ def test_random_positions_are_uniform_over_the_lengths():
     assert positions[:5] != [
         fill("sparse_steer_random", i, problem="q")["fire_position"] for i in range(5)
     ]
-    # One failure in two has 10 tokens, the other 30: 1/20 + 1/60 a position up to 10, 1/60 behind it.
+    # One failure in two has 10 tokens, the other 30: 1/20 + 1/60 a position up to 10,
+    # 1/60 after it.
     expected = 2000 * np.where(np.arange(30) < 10, 1 / 20 + 1 / 60, 1 / 60)
     seen = np.bincount(positions, minlength=30)
     assert len(seen) == 30
@@ -156,7 +204,7 @@ def test_random_positions_are_uniform_over_the_lengths():
     steer = {
         k: v for k, v in fill("sparse_steer_random").items() if k != "fire_position"
     }
-    assert steer == fill("sparse_steer")  # but for the place, it is the same steering
+    assert steer == fill("sparse_steer")  # only the place differs
 
 
 def test_without_an_ancestor(char_tokenizer):

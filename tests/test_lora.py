@@ -1,4 +1,6 @@
-"""Adapters: nothing at first, the merged weights' function and gradient later, on every path through the layers."""
+"""Adapters: nothing at first, the merged weights' function and gradient later, on every
+path through the layers.
+"""
 
 import dataclasses
 import functools
@@ -105,7 +107,8 @@ def test_no_gradient_of_a_whole_matrix_is_made():
         .lower(low, params)
         .as_text()
     )
-    # Leaves of the base are read; none of their shapes is summed up over the tokens, as a gradient of one would be.
+    # Leaves of the base are read; none of their shapes is summed up over the tokens, as
+    # a gradient of one would be.
     full = jax.jit(jax.grad(lambda p: jnp.sum(logits(p)))).lower(params).as_text()
     made = f"tensor<{MODEL.layers}x{MODEL.width}x{MODEL.ff}xf32>"
     count = lambda text: sum(
@@ -140,7 +143,7 @@ def test_merging_keeps_the_type():
 def test_an_unknown_target_is_refused():
     with pytest.raises(
         UserError,
-        match="config.lora.targets: 'qproj' is not a part of a layer; there are: q, k, v",
+        match="lora.targets: 'qproj' is not a part of a layer; there are: q, k, v",
     ):
         lora.init_adapters(
             MODEL, dataclasses.replace(LOW, targets=("qproj",)), jax.random.key(0)

@@ -111,9 +111,12 @@ def test_what_the_compiler_takes(lora, more):
     shape = lambda *size, kind=jnp.float32: jax.ShapeDtypeStruct(size, kind)
     width = policy.max_new_tokens
     batch = PolicyBatch(
-        shape(16, PROMPT + width, kind=jnp.int32), shape(16, kind=jnp.int32), shape(16, width, kind=bool),
-        shape(16, width), shape(16, width),
-    )  # fmt: skip
+        shape(16, PROMPT + width, kind=jnp.int32),
+        shape(16, kind=jnp.int32),
+        shape(16, width, kind=bool),
+        shape(16, width),
+        shape(16, width),
+    )
 
     def state():
         params = init_params(MODEL, jax.random.key(0))
@@ -153,9 +156,12 @@ def test_what_the_compiler_takes_for_pairs(algorithm, lora):
     shape = lambda *size, kind=jnp.float32: jax.ShapeDtypeStruct(size, kind)
     reference = shape(16, width) if algorithm == "dpo" else None
     batch = PreferenceBatch(
-        shape(16, PROMPT + width, kind=jnp.int32), shape(16, kind=jnp.int32), shape(16, width, kind=bool),
-        shape(8), reference,
-    )  # fmt: skip
+        shape(16, PROMPT + width, kind=jnp.int32),
+        shape(16, kind=jnp.int32),
+        shape(16, width, kind=bool),
+        shape(8),
+        reference,
+    )
 
     def state():
         params = init_params(MODEL, jax.random.key(0))

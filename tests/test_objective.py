@@ -153,9 +153,15 @@ def test_loss_and_gradient_of_every_weight_and_mean(name):
         # Settings of the advantage go round, so that all are met with every algorithm.
         scale, ddof = SCALES[number % len(SCALES)], number // len(SCALES) % 2
         config = dataclasses.replace(
-            CONFIG, importance=importance, importance_beyond=beyond, importance_bound=1.5, mean=mean,
-            scale=scale, ddof=ddof, dual_clip=1.3 * (number % 2),
-        )  # fmt: skip
+            CONFIG,
+            importance=importance,
+            importance_beyond=beyond,
+            importance_bound=1.5,
+            mean=mean,
+            scale=scale,
+            ddof=ddof,
+            dual_clip=1.3 * (number % 2),
+        )
         row = dataclasses.replace(ALGORITHMS[name], mean=mean, scale=scale, ddof=ddof)
         worth = advantages(x["reward"], GROUP, row).astype(np.float64)
         value, _, grad = ours(x, worth, ALGORITHMS[name], config)

@@ -235,9 +235,19 @@ def test_evaluated_questions_other_tokenizers_and_missing_folders_are_refused(
 def rescued(run, tmp_path_factory):
     """SFT on rescued attempts, with adapters."""
     settings = {
-        "steps": 8, "batch": 4, "sequence": 160, "microbatch": 2, "remat": True, "warmup_steps": 0, "keep": 1,
-        "schedule": "constant", "eval_every": 2, "export": "best", "learning_rate": 3e-3, "checkpoint_every": 2,
-    }  # fmt: skip
+        "steps": 8,
+        "batch": 4,
+        "sequence": 160,
+        "microbatch": 2,
+        "remat": True,
+        "warmup_steps": 0,
+        "keep": 1,
+        "schedule": "constant",
+        "eval_every": 2,
+        "export": "best",
+        "learning_rate": 3e-3,
+        "checkpoint_every": 2,
+    }
     c = dataclasses.replace(
         config(run[0], "sft", "rescued", **settings), lora=LoraConfig(rank=4)
     )
@@ -257,10 +267,13 @@ def test_rescued_attempts_are_learnt_and_the_best_checkpoint_is_exported(rescued
     record = json.loads((folder / "export.json").read_text())
     best = min((step for step in seen if step), key=seen.get)
     assert record == {
-        "exported": "best", "metric": "held_out/loss", "lower_is_better": True,
-        "first": {"step": 0, "value": seen[0]}, "last": {"step": 8, "value": seen[8]},
+        "exported": "best",
+        "metric": "held_out/loss",
+        "lower_is_better": True,
+        "first": {"step": 0, "value": seen[0]},
+        "last": {"step": 8, "value": seen[8]},
         "best": {"step": best, "value": seen[best]},
-    }  # fmt: skip
+    }
     exported, kept = load(folder), load(folder / "checkpoints" / str(best))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
@@ -383,19 +396,29 @@ def test_the_loop_from_a_failure_to_a_signal_by_the_scripts(tmp_path):
     is killed is the same.
     """
     quick = [
-        "--config=configs/quickstart.py", "--config.task.problems=64", "--config.sampling.rollouts=6",
-        "--config.task.split=train", "--config.intervention.attempts=6",
+        "--config=configs/quickstart.py",
+        "--config.task.problems=64",
+        "--config.sampling.rollouts=6",
+        "--config.task.split=train",
+        "--config.intervention.attempts=6",
         "--config.intervention.operators=('retry','prefix_restart','calculator')",
-    ]  # fmt: skip
+    ]
     for name in ("train", "sample", "diagnose", "intervene"):
         script(name, *quick, f"--workdir={tmp_path / 'run'}")
     learn = [
-        "--config=configs/quickstart.py", f"--config.training.run={tmp_path / 'run'}", "--config.training.steps=30",
-        "--config.training.learning_rate=0.0003", "--config.training.warmup_steps=3",
-        "--config.training.eval_every=10", "--config.training.sequence=256",
-        "--config.preference.steps=20", "--config.preference.pairs=8", "--config.preference.eval_every=10",
-        "--config.preference.microbatch=8", "--config.preference.checkpoint_every=3",
-    ]  # fmt: skip
+        "--config=configs/quickstart.py",
+        f"--config.training.run={tmp_path / 'run'}",
+        "--config.training.steps=30",
+        "--config.training.learning_rate=0.0003",
+        "--config.training.warmup_steps=3",
+        "--config.training.eval_every=10",
+        "--config.training.sequence=256",
+        "--config.preference.steps=20",
+        "--config.preference.pairs=8",
+        "--config.preference.eval_every=10",
+        "--config.preference.microbatch=8",
+        "--config.preference.checkpoint_every=3",
+    ]
     script(
         "train",
         *learn,

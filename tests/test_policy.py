@@ -1,4 +1,6 @@
-"""Policy optimisation: every algorithm against a plain reference, in parts and on meshes as in one piece."""
+"""Policy optimisation: every algorithm against a plain reference, in parts and on
+meshes as in one piece.
+"""
 
 import dataclasses
 import os
@@ -36,7 +38,9 @@ FULL, ADAPTERS = LoraConfig(), LoraConfig(rank=2, alpha=4.0)
 
 
 def batch_of(rows=8, width=8, seed=0, ref=True) -> PolicyBatch:
-    """Random rollouts of unequal lengths, one of them without a sampled token, a forced token in another."""
+    """Random rollouts of unequal lengths, one of them without a sampled token, a forced
+    token in another.
+    """
     draw = np.random.default_rng(seed)
     prompts = [draw.integers(TINY.vocab, size=draw.integers(1, 5)) for _ in range(rows)]
     length = draw.integers(2, width + 1, size=rows)
@@ -76,7 +80,9 @@ def one_update(
 
 
 def reference(full, batch, algorithm, config):
-    """The loss by its definition, a row at a time; `full` [B, W, V] are the log-probs of completions."""
+    """The loss by its definition, a row at a time; `full` [B, W, V] are the log-probs
+    of completions.
+    """
     low, high = (
         config.clip_low or algorithm.clip_low,
         config.clip_high or algorithm.clip_high,
@@ -102,7 +108,7 @@ def reference(full, batch, algorithm, config):
         entropy = -jnp.sum(jnp.exp(full[b, at]) * full[b, at], axis=-1)
         rows.append(-gain)
         penalties.append(config.kl * (jnp.exp(d) - d - 1) - config.entropy * entropy)
-    # Coefficients of KL and entropy multiply a mean in nats a token, whichever the mean.
+    # Coefficients of KL and entropy multiply a mean in nats per token, for every mean.
     mean_of = lambda rows: jnp.mean(jnp.stack([jnp.mean(row) for row in rows]))
     over_tokens = lambda rows: jnp.mean(jnp.concatenate(rows))
     if algorithm.mean == "token":
@@ -198,7 +204,8 @@ def test_the_names_of_the_config_are_those_of_the_registry():
 
 def test_one_against_seven():
     rewards = np.array([0, 1, 1, 1, 1, 1, 1, 1.0])
-    # 7/8 and 1/8 over the root of 7/8 / 7: the standard deviation with ddof 1, as TRL and verl take it.
+    # 7/8 and 1/8 over the root of 7/8 / 7: the standard deviation with ddof 1, as TRL
+    # and verl take it.
     np.testing.assert_allclose(
         advantages(rewards, 8, GRPO)[:2], [-7 / np.sqrt(8), 1 / np.sqrt(8)], rtol=1e-6
     )
@@ -234,7 +241,8 @@ def test_reinforce_takes_the_mean_of_the_batch_off():
 
 
 def test_microbatches_add_up():
-    # What the whole batch decides: denominators, and which tokens are held to the old policy.
+    # What the whole batch decides: denominators, and which tokens are held to the old
+    # policy.
     config = dataclasses.replace(
         CONFIG, kl=0.1, entropy=0.1, covariance="kl", covariance_share=0.2
     )
@@ -266,7 +274,9 @@ def test_short_rows_in_narrow_microbatches_change_nothing():
 
 
 def in_groups(batch, group):
-    """The batch with the prompt of every group's first row before the completions of all its rows."""
+    """The batch with the prompt of every group's first row before the completions of
+    all its rows.
+    """
     rows = [[row[row >= 0] for row in batch.tokens], batch.start]
     owner = np.arange(len(batch.start)) // group * group
     prompts = [rows[0][i][: batch.start[i]] for i in owner]
@@ -404,7 +414,8 @@ def test_remedies_change_the_gradient_of_the_marked_tokens_alone():
     clip, marked = gradient(covariance="clip")
     np.testing.assert_array_equal(clip, np.where(marked.high_covariance, 0, plain))
     kl, marked = gradient(covariance="kl", covariance_kl=2.0)
-    # Half the squared log ratio, which is 0.01 everywhere: it pulls back, and not at all where nothing has moved.
+    # Half the squared log ratio, which is 0.01 everywhere: it pulls back, and not at
+    # all where nothing has moved.
     pull = 2 * 0.01 * marked.high_covariance * marked.penalties
     np.testing.assert_allclose(kl, plain + pull, rtol=1e-4, atol=1e-8)
     assert 0 < np.sum(marked.high_covariance) < np.sum(batch.mask)
@@ -498,7 +509,9 @@ def test_what_does_not_divide_is_named():
 
 
 def compare_meshes() -> None:
-    """On eight devices: loss and gradients of several meshes, with microbatches or not, against one device's."""
+    """On eight devices: loss and gradients of several meshes, with microbatches or not,
+    against one device's.
+    """
     assert jax.device_count() == 8
     config = dataclasses.replace(CONFIG, kl=0.1, entropy=0.1)
     batch, one = batch_of(rows=16, width=16), training_mesh(devices=jax.devices()[:1])

@@ -123,10 +123,30 @@ def test_a_line_says_all_of_a_step(trained):
     assert first.keys() == {"step"} | {
         f"held_out/{name}" for name in ("accuracy", "pass@2", "pass@4", "truncated")
     }
-    wanted = {"loss", "entropy", "kl", "clip_share", "grad_norm", "logp_gap", "reward", "reward/correctness",
-              "reward/self_certainty", "reward/pcs", "groups/flat", "groups/confidence_only", "accuracy", "solved",
-              "length", "truncated", "repetition", "step_errors", "premature", "prompt_tokens", "rollout_tokens",
-              "probe_tokens"}  # fmt: skip
+    wanted = {
+        "loss",
+        "entropy",
+        "kl",
+        "clip_share",
+        "grad_norm",
+        "logp_gap",
+        "reward",
+        "reward/correctness",
+        "reward/self_certainty",
+        "reward/pcs",
+        "groups/flat",
+        "groups/confidence_only",
+        "accuracy",
+        "solved",
+        "length",
+        "truncated",
+        "repetition",
+        "step_errors",
+        "premature",
+        "prompt_tokens",
+        "rollout_tokens",
+        "probe_tokens",
+    }
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
     assert all(wanted <= line.keys() for line in steps)
     assert [line["step"] for line in steps if "held_out/accuracy" in line] == [2, 4]
@@ -176,7 +196,7 @@ def test_nothing_is_compiled_behind_the_first_steps(ancestor, tmp_path, compilat
     assert seen[0] < seen[2] and seen[3:] == [seen[3]] * 3
 
 
-# --------------------------------------------------------- log-probs, weights, references
+# ------------------------------------------------------ log-probs, weights, references
 
 
 def test_gspo_in_bfloat16_clips_nothing_at_equal_parameters(ancestor, tmp_path):
@@ -202,11 +222,27 @@ def test_weights_older_rollouts_refreshed_references_and_other_optimisers(
     ancestor, tmp_path, monkeypatch
 ):
     config = change(
-        settings(ancestor), steps=3, eval_every=0, lag=1, importance="token", ratio_from="trainer", kl=0.1,
-        reference_every=2, reference_mix=0.5, entropy=0.01, entropy_target=9.0, entropy_step=0.01,
-        stop_kl=1e-9, mask_truncated=True, optimizer="lion", moments="bfloat16", learning_rate=1e-4,
-        mean="token", center_terms="group", rollouts_every=2,
-    )  # fmt: skip
+        settings(ancestor),
+        steps=3,
+        eval_every=0,
+        lag=1,
+        importance="token",
+        ratio_from="trainer",
+        kl=0.1,
+        reference_every=2,
+        reference_mix=0.5,
+        entropy=0.01,
+        entropy_target=9.0,
+        entropy_step=0.01,
+        stop_kl=1e-9,
+        mask_truncated=True,
+        optimizer="lion",
+        moments="bfloat16",
+        learning_rate=1e-4,
+        mean="token",
+        center_terms="group",
+        rollouts_every=2,
+    )
     terms = (("correctness", 1.0), ("self_certainty", 1.0), ("pcs", 0.5))
     config = dataclasses.replace(
         config, rewards=dataclasses.replace(config.rewards, terms=terms)
@@ -661,7 +697,8 @@ def test_nan_stops_and_leaves_the_last_good_checkpoint(ancestor, tmp_path, monke
     monkeypatch.setattr(PolicyUpdater, "learn", breaks)
     with pytest.raises(
         UserError,
-        match=r"loss is nan at step 3; lower the learning_rate \(checkpoint 2 is kept\)",
+        match=r"loss is nan at step 3; lower the learning_rate "
+        r"\(checkpoint 2 is kept\)",
     ):
         train_lineage(settings(ancestor), tmp_path)
     folder = tmp_path / "specialist"

@@ -1,4 +1,6 @@
-"""Every reward term: by hand on small rows, blind to what it must not see, deaf to pads."""
+"""Every reward term: by hand on small rows, blind to what it must not see, deaf to
+pads.
+"""
 
 import dataclasses
 import math
@@ -19,7 +21,7 @@ EARLY, LATE = [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]
 
 
 def value(name, of, config=CONFIG):
-    """What a term gives for a batch."""
+    """Values of a term for a batch."""
     return np.asarray(TERMS[name].fn(of, config))
 
 
@@ -31,7 +33,9 @@ def gold(confidence, **fields):
 
 
 def row_of(name, row, mask=None, **config):
-    """The first row's value of a term, where a statistic of it is `row`: the other rows are empty."""
+    """The first row's value of a term, where a statistic of it is `row`: the other rows
+    are empty.
+    """
     values, where = np.zeros((ROWS, TOKENS)), np.zeros((ROWS, TOKENS), bool)
     values[0, : len(row)], where[0, : len(row)] = row, True if mask is None else mask
     statistic = {"rlsf": "margin"}.get(
@@ -77,11 +81,16 @@ def test_pads_and_forced_tokens_say_nothing(name):
 def test_a_group_alone_is_the_group_in_a_batch(name):
     one = batch()
     half = lambda x: (
-        dataclasses.replace(x, **{f.name: half(getattr(x, f.name)) for f in dataclasses.fields(x)})
+        dataclasses.replace(
+            x, **{f.name: half(getattr(x, f.name)) for f in dataclasses.fields(x)}
+        )
         if dataclasses.is_dataclass(x) and not isinstance(x, Problem)
-        else {k: half(v) for k, v in x.items()} if isinstance(x, dict)
-        else x if isinstance(x, (int, Problem)) else x[GROUP:]
-    )  # fmt: skip
+        else {k: half(v) for k, v in x.items()}
+        if isinstance(x, dict)
+        else x
+        if isinstance(x, (int, Problem))
+        else x[GROUP:]
+    )
     assert np.array_equal(value(name, half(one)), value(name, one)[GROUP:])
 
 
@@ -99,7 +108,8 @@ def test_shaping_by_hand(name):
     ]
     seen = trajectory(rows, known=[True] * 6 + [False] * 2)
     one = gold(seen) if name == "pcs" else batch(own=seen)
-    # A jump at the first cut and one at the last are worth the same; one in the middle most.
+    # A jump at the first cut and one at the last are worth the same; one in the middle
+    # most.
     np.testing.assert_allclose(
         value(name, one), [0, 0.9, -0.9, 0.5, 0.5, 0.85, 0, 0], atol=1e-6
     )
@@ -147,13 +157,14 @@ def progress(logps, cuts, name="pacr", **config):
 
 
 def test_progress_by_hand():
-    # Gains 2, -1, 1 and 0, 0, 4: returns 2, 0, 1 and 4, 4, 4, of which 0 is the smallest and 4 the largest.
+    # Gains 2, -1, 1 and 0, 0, 4: returns 2, 0, 1 and 4, 4, 4, of which 0 is the
+    # smallest and 4 the largest.
     dense = progress([[-4, -2, -3, -2], [-5, -5, -5, -1]], [[0, 2, 3, 6], [0, 1, 2, 4]])
     assert dense.tolist() == [
         [0.5, 0.5, 0, 0.25, 0.25, 0.25, 0, 0],
         [1, 1, 1, 1, 0, 0, 0, 0],
     ]
-    # Half of what comes behind: 2 - 0.5 + 0.25, -1 + 0.5, 1, and 1, 2, 4.
+    # Later gains count half: 2 - 0.5 + 0.25, -1 + 0.5, 1, and 1, 2, 4.
     half = progress(
         [[-4, -2, -3, -2], [-5, -5, -5, -1]], [[0, 2, 3, 6], [0, 1, 2, 4]], discount=0.5
     )
@@ -168,7 +179,8 @@ def test_a_cut_that_is_there_twice_makes_no_step():
     assert (
         progress(once, [[0, 3, 7]]).tolist() == progress(twice, [[0, 3, 3, 7]]).tolist()
     )
-    # Of a step that is none a return of 0 would be the smallest, and a discount would show.
+    # A repeated cut is not a step: its return of 0 would be the smallest, and a
+    # discount would show.
     assert progress([[-4, -1, 0, 0]], [[0, 3, 7, 7]]).tolist() == [[1] * 3 + [0] * 5]
     assert not progress([[-8, -6, -6, -2]], [[0, 3, 3, 7]], discount=0.5).any()
     assert progress(twice, [[0, 3, 3, 7]], "pacr_sparse").tolist() == [0.5]
@@ -195,7 +207,9 @@ def test_progress_of_rows_that_were_not_asked():
 
 
 def test_known_statistics():
-    """Self-certainty of a uniform p is log V, its entropy too; DeepConf of twenty equal tokens is log 20."""
+    """Self-certainty of a uniform p is log V, its entropy too; DeepConf of twenty equal
+    tokens is log 20.
+    """
     logits = jnp.stack([jnp.zeros(50), jnp.where(jnp.arange(50) < 20, 0.0, -100.0)])
     seen = token_stats.token_stats(
         token_stats.logit_moments(logits, jnp.float32(0.6), 50), jnp.zeros(2, int)
@@ -305,9 +319,11 @@ def test_repetition_by_hand():
 
 def test_thought_switch_by_hand():
     texts = (
-        "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes answer 1",  # 11, 5 and a last one
+        # 11, 5 and a last one
+        "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14 no up 10 - 3 = 7 , 7 * 7 = 49 yes "
+        "answer 1",
         "1 + 2 = 3 yes answer 1 + 2",  # one thought
-        "1 no 2 no 3 no",  # all of them early, and none behind the last
+        "1 no 2 no 3 no",  # all of them early, and none after the last
         "",
         "no up no",
         "nothing is up-to-date",  # no switch words

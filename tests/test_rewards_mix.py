@@ -142,13 +142,21 @@ def test_normalisation_of_tokens_counts_sampled_ones():
     assert not got[~one.mask].any()
 
 
-@pytest.mark.parametrize("grades, confidence, flat, confidence_only", [
-    ((RIGHT,) * 8, [0.5] * 8, 1.0, 0.0),
-    ((WRONG,) * 8, [0.5, 0.4] * 4, 0.0, 1.0),
-    ((WRONG,) * 8, [0.5, 0.5 + 1e-5] * 4, 1.0, 0.0),  # numerical noise does not count
-    ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5, 0.4] * 4, 0.0, 0.5),
-    ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5] * 8, 0.5, 0.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "grades, confidence, flat, confidence_only",
+    [
+        ((RIGHT,) * 8, [0.5] * 8, 1.0, 0.0),
+        ((WRONG,) * 8, [0.5, 0.4] * 4, 0.0, 1.0),
+        (
+            (WRONG,) * 8,
+            [0.5, 0.5 + 1e-5] * 4,
+            1.0,
+            0.0,
+        ),  # numerical noise does not count
+        ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5, 0.4] * 4, 0.0, 0.5),
+        ((WRONG,) * 4 + (RIGHT, WRONG) * 2, [0.5] * 8, 0.5, 0.0),
+    ],
+)
 @pytest.mark.parametrize("placement", ["reward", "advantage"])
 def test_groups_that_teach_nothing_or_confidence_alone(
     grades, confidence, flat, confidence_only, placement
@@ -207,18 +215,21 @@ def test_mixes_that_are_refused():
     ).sets == ("gold",)
 
 
-@pytest.mark.parametrize("field, value", [
-    ("terms", ()),
-    ("terms", (("pcs", 1.0), ("pcs", 2.0))),
-    ("terms", (("pcs", -1.0),)),
-    ("terms", (("pcs", float("nan")),)),
-    ("normalise", (("pcs", "rank"),)),
-    ("placement", (("pcs", "loss"),)),
-    ("confidence", "guessed"),
-    ("cuts", 1),
-    ("window", 0),
-    ("discount", 1.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("terms", ()),
+        ("terms", (("pcs", 1.0), ("pcs", 2.0))),
+        ("terms", (("pcs", -1.0),)),
+        ("terms", (("pcs", float("nan")),)),
+        ("normalise", (("pcs", "rank"),)),
+        ("placement", (("pcs", "loss"),)),
+        ("confidence", "guessed"),
+        ("cuts", 1),
+        ("window", 0),
+        ("discount", 1.5),
+    ],
+)
 def test_settings_that_are_refused(field, value):
     given = as_dict(Config())
     given["rewards"][field] = value
@@ -275,20 +286,23 @@ def at(row, found):
     return [found if i == row else 0.0 for i in range(ROWS)]
 
 
-@pytest.mark.parametrize("values, words", [
-    (np.zeros(5), ("row 5", "p1", "(8,)", "(8, 12)", "(5,)")),
-    (np.zeros((8, 11)), ("row 0", "p0", "(8, 11)")),
-    (np.zeros(9), ("row 0", "(9,)")),
-    (np.float64(1), ("row 0", "()")),
-    (None, ("row 0",)),
-    ("good", ("row 0",)),
-    (at(6, "good"), ("row 6", "p1")),
-    (at(6, [1.0, 2.0]), ("row 6", "p1")),
-    (at(2, np.nan), ("row 2", "p0", "nan")),
-    (at(5, -np.inf), ("row 5", "p1", "-inf")),
-    (at(5, 1e300), ("row 5", "p1", "1e+300")),
-    ([at(6, np.nan)[:8] + [0.0] * 4] * ROWS, ("row 0", "token 6", "nan")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        (np.zeros(5), ("row 5", "p1", "(8,)", "(8, 12)", "(5,)")),
+        (np.zeros((8, 11)), ("row 0", "p0", "(8, 11)")),
+        (np.zeros(9), ("row 0", "(9,)")),
+        (np.float64(1), ("row 0", "()")),
+        (None, ("row 0",)),
+        ("good", ("row 0",)),
+        (at(6, "good"), ("row 6", "p1")),
+        (at(6, [1.0, 2.0]), ("row 6", "p1")),
+        (at(2, np.nan), ("row 2", "p0", "nan")),
+        (at(5, -np.inf), ("row 5", "p1", "-inf")),
+        (at(5, 1e300), ("row 5", "p1", "1e+300")),
+        ([at(6, np.nan)[:8] + [0.0] * 4] * ROWS, ("row 0", "token 6", "nan")),
+    ],
+)
 def test_values_that_are_refused_by_term_and_row(values, words):
     constant("x", values)
     refused("'x'", *words, of=batch(mask=np.ones((ROWS, TOKENS), bool)), **ONE)
@@ -342,15 +356,30 @@ def test_terms_from_a_file_of_ones_own(tmp_path):
     assert TERMS["short_answer"].fn.__doc__.startswith("Minus")
 
 
-@pytest.mark.parametrize("text, words", [
-    (None, ("no such file",)),
-    ("", ("registers no reward term",)),
-    ("x = 1\nx +\n", ("my_terms.py:2", "SyntaxError")),
-    ("import nothing_of_this_name\n", ("my_terms.py:1", "ModuleNotFoundError", "nothing_of_this_name")),
-    ("def f():\n    raise KeyError('two\\nlines')\nf()\n", ("my_terms.py:2", "KeyError")),
-    (OWN_FILE.replace("short_answer", "pcs"), ("my_terms.py:6", "'pcs' is registered twice")),
-    (OWN_FILE.replace('"short_answer"', '"x", placement="loss"'), ("my_terms.py:6", "placement = 'loss'")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (None, ("no such file",)),
+        ("", ("registers no reward term",)),
+        ("x = 1\nx +\n", ("my_terms.py:2", "SyntaxError")),
+        (
+            "import nothing_of_this_name\n",
+            ("my_terms.py:1", "ModuleNotFoundError", "nothing_of_this_name"),
+        ),
+        (
+            "def f():\n    raise KeyError('two\\nlines')\nf()\n",
+            ("my_terms.py:2", "KeyError"),
+        ),
+        (
+            OWN_FILE.replace("short_answer", "pcs"),
+            ("my_terms.py:6", "'pcs' is registered twice"),
+        ),
+        (
+            OWN_FILE.replace('"short_answer"', '"x", placement="loss"'),
+            ("my_terms.py:6", "placement = 'loss'"),
+        ),
+    ],
+)
 def test_files_that_are_refused(tmp_path, text, words):
     file = tmp_path / "my_terms.py"
     if text is not None:

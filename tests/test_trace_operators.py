@@ -1,4 +1,6 @@
-"""Operators that go on from failed traces, and those with a prompt, a penalty or a calculator of their own."""
+"""Operators that go on from failed traces, and those with a prompt, a penalty or a
+calculator of their own.
+"""
 
 import dataclasses
 
@@ -27,7 +29,9 @@ CHAT = "12 + 7 = 19. 19 + 5 = 25. That is all.\nAnswer: 25"
 
 @pytest.fixture(scope="module")
 def countdown() -> Model:
-    """A codec of the Countdown vocabulary; no parameters, since nothing here asks for a token."""
+    """A codec of the Countdown vocabulary; no parameters, since nothing here asks for a
+    token.
+    """
     tokenizer = countdown_tokenizer()
     config = ModelConfig(
         VOCABULARY, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ff=8
@@ -66,7 +70,7 @@ def setting(codec, task, failures, attempt=0, **changes) -> OperatorContext:
 
 
 def told(codec, change: Intervention) -> tuple[str, str]:
-    """What is kept of a trace, and what is pushed behind it."""
+    """The kept part of a trace, and the text that is pushed after it."""
     return codec.decode(change.kept), codec.decode(change.params.get("forced", ()))
 
 
@@ -100,16 +104,23 @@ def test_repair_takes_turns_through_the_traces_with_a_false_step(countdown):
     )
     kept = [told(countdown, fill([fine, *false], i)) for i in range(3)]
     assert kept == [("3 + 1 =", "4"), ("5 + 1 =", "6"), ("3 + 1 =", "4")]
-    assert fill([fine], 0) == Intervention()  # nothing to repair: sampled anew
+    assert fill([fine], 0) == Intervention()  # nothing to repair: a fresh sample
     assert (
         fill([failure(countdown, "countdown", "1 + 1 = 2 yes answer 3 + 4 = 8")], 0)
         == Intervention()
     )  # no step
 
 
-@pytest.mark.parametrize("junction, kept", [
-    (0, ""), (5, ""), (6, "10 - 3 = 7 ,"), (12, "10 - 3 = 7 , 7 + 7 = 15 no"), (21, TRACE[: TRACE.index(" answer")]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "junction, kept",
+    [
+        (0, ""),
+        (5, ""),
+        (6, "10 - 3 = 7 ,"),
+        (12, "10 - 3 = 7 , 7 + 7 = 15 no"),
+        (21, TRACE[: TRACE.index(" answer")]),
+    ],
+)
 def test_a_restart_keeps_whole_steps_up_to_the_junction(countdown, junction, kept):
     failed = failure(countdown, "countdown", TRACE, junction)
     change = OPERATORS["prefix_restart"].change(
@@ -225,7 +236,8 @@ def test_the_floor_of_an_early_stop_is_of_the_failures_least_sure_windows(countd
         ("reread", "Read the question again:\n?"),
         (
             "critique",
-            f"This attempt is wrong:\n{CHAT}\nSay what is wrong with it, then solve the problem anew.",
+            f"This attempt is wrong:\n{CHAT}\nSay what is wrong with it, then solve "
+            "the problem anew.",
         ),
         ("not_this", "The answer is not 25."),
     ],
@@ -327,7 +339,7 @@ def test_tip_lowers_the_share_of_switches(countdown, plain_engine):
     plain = plain_engine.sample(
         [row(f"{i}", (5 + i, 6), **budget) for i in range(16)], 32
     )
-    # The words of this model are others: whatever it says most often.
+    # This model has other words: take its most frequent tokens.
     often = np.bincount(np.concatenate([r.tokens for r in plain])).argsort()[-2:]
     own = {**own, "switch_tokens": tuple(often.tolist())}
     tip = plain_engine.sample(
@@ -340,7 +352,7 @@ def test_tip_lowers_the_share_of_switches(countdown, plain_engine):
 
 
 def test_every_result_that_is_pushed_is_true(letters, plain_engine):
-    """The model knows no arithmetic: what stands behind its equals signs is the calculator's."""
+    """The model knows no arithmetic: the calculator writes what follows equals signs."""
     draw = np.random.default_rng(0)
     change = OPERATORS["calculator"].change(setting(letters, "sums", []))
     asked = [
@@ -367,7 +379,7 @@ def test_every_result_that_is_pushed_is_true(letters, plain_engine):
             result
         )  # a token a character
         assert rollout.generated == len(rollout.tokens)
-    # What a row is told follows from its own tokens, whoever is beside it.
+    # The pushed text follows from the row's own tokens, not from its neighbours.
     alone = plain_engine.sample(rows[4:5], 40, on_pause=on_pause)
     np.testing.assert_array_equal(alone[0].tokens, together[4].tokens)
     silent = plain_engine.sample(rows[4:5], 40)

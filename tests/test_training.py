@@ -1,4 +1,6 @@
-"""Training: packed batches, a loss checked by hand, and runs that end with the same bytes when killed."""
+"""Training: packed batches, a loss checked by hand, and runs that end with the same
+bytes when killed.
+"""
 
 import dataclasses
 import itertools
@@ -64,7 +66,7 @@ def test_a_batch_is_a_function_of_seed_step_and_cursor():
     other.batch(3, 100)
     (batch, cursor), (again, _) = one.batch(7, 40), other.batch(7, 40)
     assert jax.tree.all(jax.tree.map(np.array_equal, batch, again))
-    # Every trace has found room: the next batch begins behind the last of them.
+    # Every trace has found room: the next batch begins after the last of them.
     assert cursor - 40 == sum(row.max() for row in batch.segments)
     assert not np.array_equal(batch.tokens, one.batch(8, cursor)[0].tokens)
     assert not np.array_equal(batch.tokens, traces(seed="1").batch(7, 40)[0].tokens)
@@ -105,7 +107,8 @@ def test_an_epoch_visits_every_place_once_whatever_the_lengths():
         )
         assert len(seen[-1]) == after - cursor > 0
         cursor, step = after, step + 1
-    # Batches cut across epochs, and packing orders a batch by length: sets of visits are compared.
+    # Batches cut across epochs, and packing orders a batch by length: sets of visits
+    # are compared.
     flat = [place for each in seen for place in each]
     assert len(flat) >= 159 and min(flat.count(place) for place in range(53)) >= 3
     orders = [
@@ -146,7 +149,8 @@ def test_loss_is_the_mean_over_learnt_tokens(pieces, monkeypatch):
     total, count = 0.0, 0
     for row, t in np.argwhere(batch.weights):
         total, count = total - logp[row, t - 1, batch.tokens[row, t]], count + 1
-    # A step is compiled once per config: one that differs is compiled with the pieces of this test.
+    # A step is compiled once per config: one that differs is compiled with the pieces
+    # of this test.
     config = dataclasses.replace(TRAINING, keep=pieces)
     monkeypatch.setattr(chunked_lm_head, "LOGITS", -(-2 * 127 * 128 // pieces))
     _, metrics = make_supervised_update(TINY, config)(
@@ -215,7 +219,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     train_ancestor(CONFIG, whole)
     child = _child(killed)
-    # As soon as a line behind the first checkpoint is there: the kill falls into its write or soon after.
+    # Kill once there is a line after the first checkpoint: during its write or soon
+    # after.
     log = killed / "ancestor" / "metrics.jsonl"
     while child.poll() is None and not (
         log.exists() and len(log.read_text().split("\n")) > 2
@@ -264,7 +269,8 @@ def test_the_packaged_ancestor_knows_the_vocabulary_and_the_game():
     assert model.tokenizer.get_vocab() == ours.get_vocab() and model.stop_tokens == (
         ours.eos_token_id,
     )
-    # The last number of a sum, of a difference and of a product; then the mark of a hit.
+    # The last number of a sum, of a difference and of a product; then the mark of a
+    # hit.
     hit = "9 * 4 = 36 , 36 - 10 = 26"
     for text, word in (
         ("9 + 4 =", "13"),
