@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from fr.sampling import token_stats
 from fr.sampling.vocab_reductions import gather_token
@@ -27,7 +27,10 @@ def chunk_tokens(vocab: int) -> int:
 
 
 def map_chunks(
-    read: Callable, vocab: int, arrays: Sequence[Float[Array, "N ..."]], shards: int = 1
+    read: Callable,
+    vocab: int,
+    arrays: Sequence[Shaped[Array, "N ..."]],
+    shards: int = 1,
 ):
     """Compute `read(*arrays)` with the logits of one chunk of tokens per device at a
     time.

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from fr import distributed
 from fr.errors import UserError
@@ -196,8 +196,8 @@ def _shared_window(
 
 
 def _take(
-    x: Float[Array, "B T ..."], at: Int[Array, "B W"], **how
-) -> Float[Array, "B W ..."]:
+    x: Shaped[Array, "B T ..."], at: Int[Array, "B W"], **how
+) -> Shaped[Array, "B W ..."]:
     return jax.vmap(lambda row, index: row.at[index].get(**how))(x, at)
 
 

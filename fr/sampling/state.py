@@ -173,5 +173,6 @@ def init_prompt_cache(
     Returns:
         The cache.
     """
+    specialist = empty_cache(model, count, size)
     second = None if ancestor is None else empty_cache(ancestor, count, size)
-    return PromptCache(empty_cache(model, count, size), second)
+    return PromptCache(specialist, second)
