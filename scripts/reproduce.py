@@ -29,6 +29,7 @@ def main() -> None:
     from fr.report.render import render
     from fr.runs.declaration import declare, record
     from fr.runs.run import open_run
+    from fr.stats.bootstrap import HEADER
     from fr.training.lineage import train_lineage
     from fr.workdir import write_json
 
@@ -72,7 +73,7 @@ def main() -> None:
         "task": config.task.name,
         "seed": config.seed,
     }
-    write_json(workdir / "summary.json", {**names, **stages})
+    write_json(workdir / "summary.json", {**HEADER, **names, **stages})
     write_page(workdir, config)
     left = "report.html, summary.json, routing.json, profiles.csv, plots/, rollouts/"
     print(f"\n  {left}, attempts/ are in {workdir}")

@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+from interval_records import check_files
 from synthetic_profiles import rows_of
 
 from fr import store
@@ -201,7 +202,9 @@ def test_the_table_of_a_policy_that_is_its_own_reference(make_run):
 
 def test_a_policy_is_held_against_another(make_run):
     hot, restart = fixed_router("hot"), fixed_router("prefix_restart")
-    summary = route_online(make_run(), hot, restart)
+    run = make_run()
+    summary = route_online(run, hot, restart)
+    check_files(run.workdir, {"online.json"})
     assert summary["reference"] == restart.name and summary["router"] == hot.name
     compared = {
         (row["policy"], row["reference"])

@@ -15,10 +15,11 @@ from fr.pipeline.route import route
 from fr.profiles import write_profiles
 from fr.report.html import to_html
 from fr.report.limits import limits
-from fr.report.page import changed, plot_name, revision, versions, write_page
+from fr.report.page import plot_name, write_page
 from fr.report.render import REPORTS, WIDTH, render, to_text
 from fr.report.routing_tables import routing_sections, select, titled
 from fr.report.tables import Column, Section, Table, number
+from fr.runs.provenance import changed, revision, versions
 from fr.workdir import to_json
 
 CONFIG = Config(
@@ -37,6 +38,7 @@ CONFIG = Config(
 HOSTILE = '<script>alert("1")</script> & co|task'
 RATE = {"interval": {"value": 50.0, "low": 20.0, "high": 90.0}, "n": 9}
 SUMMARY = {
+    "schema": 2,
     "specialist": "our-model",
     "ancestor": "",
     "task": "sums",
@@ -290,8 +292,11 @@ def test_the_same_bytes_wherever_it_lies(run, tmp_path):
     again = (tmp_path / "moved" / "report.html").read_bytes()
     assert again == first and str(workdir).encode() not in first
     assert b"://" not in first  # base64 of a plot may spell http
-    with pytest.raises(UserError, match="scripts/route.py"):
+    with pytest.raises(UserError, match="routing.json is missing; scripts/route.py"):
         write_page(tmp_path / "empty", CONFIG)
+    (tmp_path / "moved" / "routing.json").write_text('{"rates": []}')
+    with pytest.raises(UserError, match="an earlier version; run scripts/route.py"):
+        write_page(tmp_path / "moved", CONFIG)
     assert not (tmp_path / "empty").exists()
 
 

@@ -9,6 +9,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from interval_records import check_files, other_spellings
 
 from benchmarks.retrofit import retrofit
 from fr import store
@@ -89,6 +90,13 @@ def done(lineage, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "work"
     config = _config(*lineage)
     return config, workdir, _stages(config, workdir)
+
+
+def test_intervals_have_one_spelling(done):
+    _, workdir, summaries = done
+    check_files(workdir, {"routing.json"})
+    stages = {name: summaries[name] for name in ("rollouts", "failures", "attempts")}
+    assert list(other_spellings(stages)) == []
 
 
 def test_every_failure_meets_every_operator(done):

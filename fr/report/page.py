@@ -1,16 +1,10 @@
 """The page of a run, `report.html`, made of the files that the run left."""
 
 import hashlib
-import importlib.metadata
-import json
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from etils import epath
 
-import fr
 from fr.config import Config, as_dict
 from fr.errors import UserError
 from fr.report.html import page
@@ -18,7 +12,9 @@ from fr.report.limits import limits
 from fr.report.render import REPORTS
 from fr.report.tables import Block, Images, Section, table, words
 from fr.runs.declaration import restore
-from fr.workdir import PathLike, read_object, to_json, write_whole
+from fr.runs.provenance import changed, revision, versions
+from fr.stats.bootstrap import HEADER
+from fr.workdir import PathLike, read_object, write_whole
 
 NAME = "report.html"
 SCHEDULES_PLOT = "schedules.png"  # all cells together
@@ -27,7 +23,6 @@ _PLOTS = {
     "rescue": "rescue rates",
     "landscape": "failure landscape",
 }
-_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scikit-learn")
 
 
 def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) -> None:
@@ -39,13 +34,12 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
         more: Further sections, after the tables.
 
     Raises:
-        UserError: There is no `routing.json`.
+        UserError: There is no `routing.json`, or it is of an earlier version.
     """
     workdir = epath.Path(workdir)
-    routing, summary, settings = (
-        read_object(path) if (path := workdir / f"{name}.json").exists() else None
-        for name in ("routing", "summary", "config")
-    )
+    routing, summary = (_read(workdir, name) for name in ("routing", "summary"))
+    config_file = workdir / "config.json"
+    settings = read_object(config_file) if config_file.exists() else None
     if routing is None:
         raise UserError(
             f"{workdir}: routing.json is missing; scripts/route.py writes it"
@@ -83,6 +77,16 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
     ]
     html = page(words("title", cells=", ".join(names)), words("subtitle"), sections)
     write_whole(workdir / NAME, html.encode())
+
+
+def _read(workdir: epath.Path, name: str) -> dict | None:
+    path = workdir / f"{name}.json"
+    found = read_object(path) if path.exists() else None
+    if found is not None and found.get("schema") != HEADER["schema"]:
+        script = "route" if name == "routing" else "reproduce"
+        again = f"run scripts/{script}.py again"
+        raise UserError(f"{path}: was written by an earlier version; {again}")
+    return found
 
 
 def plot_name(kind: str, cell: str, cells: Sequence[str] = ()) -> str:
@@ -128,45 +132,3 @@ def _run(
 
 def _listed(settings: Mapping[str, str]) -> str:
     return ", ".join(f"{k} = {v}" for k, v in settings.items()) or "the defaults"
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package, of Python and of the numerical packages, by name."""
-    found = {"fr": fr.__version__, "Python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
-
-
-def revision() -> str | None:
-    """The commit of the checkout, `-dirty` if files differ; None outside of one."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run([*git, "--exclude=*"], capture_output=True, text=True)
-    except OSError:
-        return None
-    return found.stdout.strip() or None
-
-
-def changed(settings: Mapping) -> dict[str, str]:
-    """Settings that are not the default.
-
-    Args:
-        settings: A config as plain values.
-
-    Returns:
-        JSON of each value by its dotted name.
-    """
-    given, usual = (
-        _flat(json.loads(to_json(config))) for config in (settings, as_dict(Config()))
-    )
-    return {name: value for name, value in given.items() if value != usual.get(name)}
-
-
-def _flat(values: Mapping, prefix: str = "") -> dict[str, str]:
-    found = {}
-    for name, value in values.items():
-        one = {prefix + name: json.dumps(value, ensure_ascii=False)}
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else one
-    return found
