@@ -15,7 +15,7 @@ from fr.evaluation.study import training_folder
 from fr.interventions import OPERATORS
 from fr.profiles import AXES, MODEL, QUESTION, Profiles, Recorded, read_profiles
 from fr.routing.columns import FREE, readable
-from fr.routing.data import RoutingData
+from fr.routing.dataset import RoutingData
 from fr.routing.summary import UNITS
 from fr.stats.bootstrap import (
     Estimate,

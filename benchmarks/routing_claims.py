@@ -23,15 +23,15 @@ from fr import cli
 from fr.config import Config
 from fr.pipeline.profile_tables import table_name
 from fr.profiles import read_cells, write_profiles
-from fr.routing.baselines import look_up
+from fr.routing.baselines import look_up, values_of
 from fr.routing.budgets import outcomes_of
 from fr.routing.cell_summary import describe_population
-from fr.routing.data import Fold, RoutingData, resample_problems
-from fr.routing.evaluate import values_of
+from fr.routing.dataset import Fold, RoutingData
 from fr.routing.policies import LOOK_UPS, learned_policies
 from fr.routing.schedules import budget_target, judge_orders
 from fr.routing.training import fit_learned, train_router
 from fr.stats.bootstrap import estimate, percent
+from fr.stats.clustered import resample_problems
 from fr.workdir import write_json
 
 POLICIES = {policy.name: policy for policy in learned_policies(fit_learned)}

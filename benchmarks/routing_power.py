@@ -23,7 +23,7 @@ import numpy as np  # noqa: E402
 from benchmarks.landscapes import Landscape, reader, simulate  # noqa: E402
 from fr.config import Config, RoutingConfig  # noqa: E402
 from fr.routing.certify import certify  # noqa: E402
-from fr.routing.data import RoutingData  # noqa: E402
+from fr.routing.dataset import RoutingData  # noqa: E402
 from fr.routing.policies import posterior_policies  # noqa: E402
 from fr.stats.interaction import interaction  # noqa: E402
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fr.config import Config, RoutingConfig
 from fr.profiles import OPERATORS, Profiles
-from fr.routing.data import RoutingData
+from fr.routing.dataset import RoutingData
 from fr.routing.policies import all_policies
 from fr.routing.summary import summarise
 

@@ -10,11 +10,12 @@ from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
-from fr.routing.baselines import resampled_look_up
-from fr.routing.data import EVERYWHERE, resample_problems
-from fr.routing.evaluate import choose_out_of_fold, evaluate, values_of
+from fr.routing.baselines import resampled_look_up, values_of
+from fr.routing.dataset import EVERYWHERE
+from fr.routing.evaluate import choose_out_of_fold, evaluate
 from fr.routing.policies import all_policies, rule_policies
 from fr.stats.bootstrap import estimate
+from fr.stats.clustered import resample_problems
 
 QUICK = RoutingConfig(
     bootstrap=1000,

@@ -13,11 +13,10 @@ from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.errors import UserError
 from fr.profiles import OPERATORS
-from fr.routing.baselines import look_up, resampled_look_up
+from fr.routing.baselines import look_up, resampled_look_up, shuffled, values_of
 from fr.routing.budgets import diagnosis_cost
 from fr.routing.columns import COLUMNS, read_columns, register_column
-from fr.routing.data import OUT_OF_FOLD
-from fr.routing.evaluate import shuffled, values_of
+from fr.routing.dataset import OUT_OF_FOLD
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import LOOK_UPS, learned_policies
 from fr.routing.safe_deviation import SafeDeviation, calibrate, choose_deviation

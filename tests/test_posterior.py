@@ -16,7 +16,8 @@ from fr.routing.baselines import look_up
 from fr.routing.certify import beats_every, certify, columns_p, judge, training_runs
 from fr.routing.policies import posterior_policies
 from fr.routing.posterior import choose_by_posterior
-from fr.stats.mixed_logistic import clustered_mean, fit_mixed
+from fr.stats.clustered import clustered_mean
+from fr.stats.mixed_logistic import fit_mixed
 
 QUICK = RoutingConfig(folds=4, splittings=2, splits=2, bootstrap=50)
 READS = ("signal", "nuisance")

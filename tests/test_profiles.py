@@ -137,7 +137,7 @@ GOOD = "c,p1,3,.1,.2,.3,0,0,0,0,0"
         (
             ["c,p1,3,.1,.2,.3,0.3,0,0,0,0,4,4,4,4,4"],
             HEADER + "".join(f",{o}_n" for o in OPERATORS),
-            "retry = 0.3 is no share of retry_n = 4",
+            "retry = 0.3 is not a share of retry_n = 4",
         ),
     ],
 )

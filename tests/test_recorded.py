@@ -203,7 +203,7 @@ def test_attempts_lie_beside_the_table_and_must_agree_with_it(tmp_path):
         read_profiles(table)
     attempts_path(table).write_bytes(b"PAR1 not")
     with pytest.raises(
-        UserError, match="cannot be read as the attempts behind profiles.csv"
+        UserError, match="cannot be read as the attempts of profiles.csv"
     ):
         read_profiles(table)
     write_profiles(table, [dataclasses.replace(profiles, recorded=None)])

@@ -8,7 +8,7 @@ from synthetic_profiles import make, routing_data
 
 from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
-from fr.routing.data import EVERYWHERE
+from fr.routing.dataset import EVERYWHERE
 from fr.routing.evaluate import TRANSFER, Judged, choose_out_of_fold
 from fr.routing.policies import Choice, Policy, baselines, learned_policies
 from fr.routing.summary import calibrate_routers

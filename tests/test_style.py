@@ -28,8 +28,6 @@ ROOMS = {
     "assets",
     "pipeline",
     "report",
-    "routing",
-    "stats",
 }
 OUTSIDE = {"tests", "scripts"}
 PENDING = {

@@ -15,7 +15,7 @@ from fr.errors import UserError
 from fr.pipeline.route import route
 from fr.profiles import OPERATORS, read_cells, write_profiles
 from fr.routing.cell_summary import describe_oracle
-from fr.routing.data import EVERYWHERE
+from fr.routing.dataset import EVERYWHERE
 from fr.routing.evaluate import TRANSFER, evaluate
 from fr.routing.learned import columns_of
 from fr.routing.policies import all_policies

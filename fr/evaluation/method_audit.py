@@ -16,7 +16,7 @@ from fr.config import ALGORITHMS, Config
 from fr.diagnosis.classifiers import CLASSIFIERS, fold_accuracy, leave_run_out
 from fr.profiles import FEATURES, Profiles
 from fr.routing.columns import COLUMNS
-from fr.routing.data import RoutingData
+from fr.routing.dataset import RoutingData
 from fr.stats.bootstrap import Interval, percent
 
 EVERYWHERE = "all tasks"

@@ -1,4 +1,4 @@
-"""Online routing: each problem's remaining budget goes to the operator of its router."""
+"""Online routing: each problem's remaining budget goes to its router's operator."""
 
 import collections
 import dataclasses
@@ -18,7 +18,7 @@ from fr.pipeline.intervene import setting_of, vote
 from fr.pipeline.profile_tables import profile_problem
 from fr.profiles import FEATURES, FORWARD, read_profiles
 from fr.routing.columns import COLUMNS
-from fr.routing.data import EVERYWHERE
+from fr.routing.dataset import EVERYWHERE
 from fr.routing.routers import FIXED, Router, fixed_router, load_router
 from fr.routing.summary import UNITS
 from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
@@ -30,10 +30,8 @@ from fr.tasks.formats import build_probe
 from fr.types import RIGHT, ROLLOUT, Probe, Problem, Request, Rollout, is_failure
 from fr.workdir import PathLike, claim_workdir, write_json
 
-_COLUMNS = [
-    *("problem", "task", "operator", "text", "grade"),
-    *(f"cost_{name}" for name in store.COSTS),
-]
+_COLUMNS = ["problem", "task", "operator", "text", "grade"]
+_COLUMNS += [f"cost_{name}" for name in store.COSTS]
 
 
 @dataclasses.dataclass
@@ -63,9 +61,9 @@ class OnlineSource:
     """Work source: plain attempts at each problem, then attempts by its operator.
 
     `intervention.after` plain attempts are followed by `intervention.attempts` routed
-    ones. One attempt of a problem is in flight at a time, many problems side by side. A
-    problem's course follows from its own attempts and the router alone. With a verifier
-    a right attempt ends it, and failures are diagnosed; without one no grade is read.
+    ones, one at a time per problem. A problem's course follows from its own attempts and
+    the router alone. With a verifier a right attempt ends it; without one no grade is
+    read.
     """
 
     def __init__(
@@ -137,7 +135,7 @@ class OnlineSource:
             tokens: generated.
 
         Returns:
-            The probe; None: none.
+            The probe or None.
         """
         case, planned = self._flying[row.id]
         cuts = self._run.config.sampling.probe_cuts
@@ -180,9 +178,8 @@ class OnlineSource:
         case.setting = setting_of(self._run, *given)
         operator: str | None = "retry"
         if failed:
-            values = {}
-            if self._router.columns:
-                values = profile_problem(failed, case.problem, first, config)
+            reads = (failed, case.problem, first, config)
+            values = profile_problem(*reads) if self._router.columns else {}
             operator = self._router.choose(values)
         case.over, case.choice = operator is None, operator or "retry"
         case.operator = self._router.then(case.choice, 0)
@@ -196,7 +193,7 @@ def open_router(
     Args:
         run: models, task and settings.
         name: of the router.
-        calibration: profile table of its z-statistics; None: that of the workdir.
+        calibration: profile table of its z-statistics; None: the workdir's own.
         saved: folder of a saved router; None: `router/` or `schedule/` of the workdir.
 
     Returns:
@@ -217,7 +214,7 @@ def open_router(
     there = calibration or table.exists()
     cells = {p.cell: p for p in read_profiles(table)} if there else {}
     cell = run.cell(part)
-    # The failures of another cell may stand in for those of an unknown one.
+    # Failures of another cell may stand in for an unknown one.
     chosen = cells.get(cell, next(iter(cells.values()), None))
     known = FEATURES if two else FEATURES[2:]
     folder = saved or run.workdir / ("router" if name == "learned" else "schedule")
@@ -239,13 +236,9 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
     made = {r.name: _by_problem(attempt_online(run, r)) for r in (router, reference)}
     own = made[router.name]
     routed = [group[c.after]["operator"] for group in own if len(group) > c.after]
-    first = [group[0] for group in own]
-    right = rate(
-        (row["problem"] for row in first),
-        (row["grade"] == RIGHT for row in first),
-        run.config.routing.bootstrap,
-        run.config.seed,
-    )
+    names = [group[0]["problem"] for group in own]
+    solved = [_solved(group[:1]) for group in own]
+    right = rate(names, solved, run.config.routing.bootstrap, run.config.seed)
     summary = {
         **UNITS,
         "router": router.name,
@@ -277,11 +270,11 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
         UserError: if the folder holds the attempts of another router.
     """
     folder, c = run.workdir / "online" / router.name.replace(":", "_"), run.config
-    # The budget of the comparison is written before the first attempt, or there is none.
+    # The budget of the comparison is written before the first attempt.
     budget = c.intervention.budget
     declared = router.record | ({"budget": budget} if budget else {})
-    claim = lambda: claim_workdir(folder, declared)
-    distributed.in_turn(f"{router.name} folder", claim)
+    name = f"{router.name} folder"
+    distributed.in_turn(name, lambda: claim_workdir(folder, declared))
     run.begin("online")
     most = c.intervention.after + c.intervention.attempts
     size = max(1, c.sampling.shard_rows // most)
@@ -337,8 +330,8 @@ def _curves(
     most, complete = c.after + c.attempts, {}
     for name, groups in made.items():
         # A router that stops early makes no more attempts, for any budget.
-        ends = (len(g) < most or (c.verifier and _solved(g)) for g in groups)
-        complete[name] = np.array(list(ends))
+        ends = [len(g) < most or (c.verifier and _solved(g)) for g in groups]
+        complete[name] = np.array(ends)
     spent = {name: [_spent(run, g) for g in groups] for name, groups in made.items()}
     count, rng = len(made[reference]), np.random.default_rng(run.config.seed)
     weights = resample_weights(count, run.config.routing.bootstrap, rng) / count

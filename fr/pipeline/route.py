@@ -19,7 +19,7 @@ from fr.report.render import render, to_text
 from fr.report.routing_tables import routing_sections
 from fr.routing.budgets import outcomes_of
 from fr.routing.cell_summary import describe_interaction
-from fr.routing.data import EVERYWHERE, OUT_OF_FOLD, RoutingData
+from fr.routing.dataset import EVERYWHERE, OUT_OF_FOLD, RoutingData
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import FAMILY, PRIMARY, all_policies
 from fr.routing.routers import write_orders
@@ -146,8 +146,10 @@ def declared_of(
     }
 
 
-def _plots(cells: Sequence[Profiles], config: Config, summary: dict) -> dict[str, bytes]:
-    # Here, so that bad input is refused before the second that matplotlib takes to import.
+def _plots(
+    cells: Sequence[Profiles], config: Config, summary: dict
+) -> dict[str, bytes]:
+    # Here, so that bad input is refused before matplotlib is imported.
     from fr.report.plots import draw_curves, draw_landscape, draw_rescue
 
     plots, names = {}, [profiles.cell for profiles in cells]
@@ -166,7 +168,7 @@ def _plots(cells: Sequence[Profiles], config: Config, summary: dict) -> dict[str
 
 
 def _save_routers(data: RoutingData, workdir: epath.Path) -> None:
-    """Save routers that learned from every failed problem; orders if costs are known."""
+    """Save routers that learned from all problems; orders if costs are known."""
     from fr.routing.training import train_router
 
     rows, rng = np.ones(len(data), bool), np.random.default_rng(data.seed)

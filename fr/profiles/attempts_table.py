@@ -86,7 +86,7 @@ def read_attempts(table: epath.Path, cells: Sequence[Profiles]) -> list[Profiles
         lines = lines.select(_SCHEMA.names).cast(_SCHEMA)
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise UserError(
-            f"{path}: cannot be read as the attempts behind {table.name} ({error})"
+            f"{path}: cannot be read as the attempts of {table.name} ({error})"
         ) from error
     names = np.asarray(lines["cell"].to_pylist(), object)
     found = []
@@ -115,9 +115,9 @@ def _recorded(lines: pa.Table, cell: Profiles, where: str) -> Recorded:
         fits = cell.attempts is not None and len(own) == cell.attempts[i, o]
         if not fits or abs(solved - cell.rates[i, o] * len(own)) > 1e-3:
             raise UserError(
-                f"{where} has {solved} of {len(own)} attempts of {cell.operators[o]} at "
-                f"{cell.problems[i]} right, which is not what the table says; remove "
-                "the file to go on with mean prices"
+                f"{where} has {solved} of {len(own)} attempts of {cell.operators[o]} "
+                f"at {cell.problems[i]} right, which is not what the table says; "
+                "remove the file to go on with mean prices"
             )
         bad = [c for *_, known in own for c in known.values() if not 0 <= c < np.inf]
         if bad:

@@ -1,7 +1,7 @@
 """Profile tables as CSV files, one failed problem per line.
 
-The columns are those of the released failure profiles (arXiv 2606.05145), so that
-released and own tables meet the same routers, plus `<operator>_n`, the attempts of a
+The columns follow the released failure profiles (arXiv 2606.05145), so that released
+and own tables meet the same routers, plus `<operator>_n`, the attempts of a
 rate. All other columns are carried along.
 """
 
@@ -44,7 +44,7 @@ def read_profiles(path: PathLike) -> list[Profiles]:
     """
     path = epath.Path(path)
     try:
-        # Bytes, because reading text turns a carriage return in a field into a line feed.
+        # Bytes: reading text turns a carriage return in a field into a line feed.
         text = read_regular(path, _LARGEST).decode("utf-8-sig")
     except (UserError, UnicodeDecodeError) as error:
         raise UserError(
@@ -141,7 +141,7 @@ def write_profiles(path: PathLike, cells: Iterable[Profiles]) -> None:
 
 
 def _field(value) -> str:
-    """A CSV field; Python's writer leaves a carriage return bare, its reader ends a line."""
+    """A CSV field; Python's writer does not quote a carriage return."""
     text = str(value)
     if any(c in text for c in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
@@ -150,7 +150,7 @@ def _field(value) -> str:
 
 def _rows(cell: Profiles) -> Iterable[dict]:
     for i, problem in enumerate(cell.problems):
-        row = {"cell": cell.cell, "problem_id": problem}
+        row: dict = {"cell": cell.cell, "problem_id": problem}
         row["n_failed_rollouts"] = int(cell.n_failed[i])
         row |= {name: _text(value) for name, value in zip(FEATURES, cell.features[i])}
         row |= {
@@ -266,7 +266,8 @@ def _check_rates(
             off = abs(round(rate * n) - rate * n)
             if attempts is not None and off > n * PRINTED:
                 raise UserError(
-                    f"{where} = {row[name]} is no share of {name}_n = {int(n)} attempts"
+                    f"{where} = {row[name]} is not a share of {name}_n = {int(n)} "
+                    "attempts"
                 )
 
 

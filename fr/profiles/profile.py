@@ -153,6 +153,9 @@ class Profiles:
 
         A router that sees the first K failures meets a problem that failed in f of G
         rollouts with the chance that its first K fail, prod_{j<K} (f − j) / (G − j).
+
+        Raises:
+            UserError: for a weight that is not a share.
         """
         weights = self.numbers(WEIGHT)
         if weights is None:
@@ -186,7 +189,7 @@ class Profiles:
 
     @property
     def tried(self) -> Int[np.ndarray, "N O"]:
-        """Attempts of each rate: as given, or recovered from a printed rate; 0: unknown.
+        """Attempts of each rate, given or recovered from a printed rate; 0: unknown.
 
         First min(n_failed, 10), then the smallest denominator up to 50 that fits. A
         fraction in lowest terms hides a common factor: a lower bound.
@@ -216,7 +219,7 @@ class Profiles:
 
     @property
     def repeats_itself(self) -> Bool[np.ndarray, "O"]:
-        """Deterministic operators: named by the table, or tried once where retry is not.
+        """Deterministic operators: named by the table, or tried once unlike retry.
 
         Their attempts at a problem are all the same one, not draws from a rate.
         """
@@ -259,7 +262,9 @@ class Profiles:
     def mean_costs(self) -> dict[str, float] | None:
         """Means over the problems of `costs()`, in forward tokens; None if unknown."""
         known = self.costs()
-        return known and {name: float(column.mean()) for name, column in known.items()}
+        if known is None:
+            return None
+        return {name: float(column.mean()) for name, column in known.items()}
 
     def without(self, operators: Sequence[str]) -> "Profiles":
         """Leave operators out.
@@ -286,10 +291,11 @@ class Profiles:
 
     def _forward(self) -> dict[str, Float[np.ndarray, "N"]] | None:
         names = (*self.operators, *_BEFORE)
-        columns = {name: self.numbers(f"{name}_cost") for name in names}
-        if columns["failures"] is None:
-            columns["failures"] = columns["diagnosis"]
-        if any(column is None for column in columns.values()):
+        found = {name: self.numbers(f"{name}_cost") for name in names}
+        if found["failures"] is None:
+            found["failures"] = found["diagnosis"]
+        columns = {name: column for name, column in found.items() if column is not None}
+        if len(columns) < len(names):
             return None
         if self.recorded is not None and self.recorded.knows(FORWARD):
             mean = self.recorded.mean(FORWARD)  # the same, to more digits
@@ -301,9 +307,8 @@ class Profiles:
         if self.recorded is None or rollouts is None or not self.recorded.knows(axis):
             return None
         # Scoring a failure generates no token; its time is a column of its own.
-        reading = rollouts
-        if axis != "generated":
-            reading = self.numbers(f"diagnosis_{axis}")
+        timed = self.numbers(f"diagnosis_{axis}")
+        reading = rollouts if axis == "generated" else timed
         if reading is None:
             return None
         mean = self.recorded.mean(axis)

@@ -1,1 +1,1 @@
-"""Which intervention for which failure: profiles, the training-free rule, honest evaluation."""
+"""Choice of an intervention for each failure: routers and their evaluation."""

@@ -1,8 +1,8 @@
 """The best fixed operator, looked up by what is known without reading a failure.
 
 By everything, the family, the cell, or the model on its family. The last is the
-baseline of routing: a cell may mix failures of several models, and to tell which model
-failed is no reading of the failure.
+baseline of routing: a cell may mix failures of several models, and the failed model is
+known without reading the failure.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fr.routing.data import Fold, RoutingData
+from fr.diagnosis.labels import counted
+from fr.routing.dataset import Fold, RoutingData
 
 _KINDS = ("all", "family", "cell", "model")  # from the coarsest to the finest
 
@@ -120,6 +121,67 @@ def resampled_look_up(
             taken = np.take_along_axis(scored, choice[:, None], axis=1)
             found[data.cell[i]] += taken[:, 0]
     return found
+
+
+def values_of(
+    values: Float[np.ndarray, "N O"], choice: Int[np.ndarray, "N"]
+) -> Float[np.ndarray, "N"]:
+    """Take the values of the chosen operators.
+
+    Args:
+        values: of each operator.
+        choice: index of the operator; O stands for stop, −1 for no answer.
+
+    Returns:
+        The values; 0 for stop, NaN without an answer.
+    """
+    padded = np.pad(values, ((0, 0), (0, 1)))
+    taken = np.take_along_axis(padded, np.maximum(choice, 0)[:, None], axis=1)[:, 0]
+    return np.where(choice < 0, np.nan, taken)
+
+
+def random_operator(data: RoutingData) -> Float[np.ndarray, "N"]:
+    """Average the values over a cell's operators, retry and the controls left out.
+
+    Args:
+        data: failed problems of a population.
+
+    Returns:
+        The mean of each row.
+    """
+    arms = np.isin(np.arange(len(data.operators)), counted(data.operators))
+    arms = arms & data.available
+    return (data.values * arms).sum(axis=1) / arms.sum(axis=1)
+
+
+def shuffled(
+    data: RoutingData, choice: Int[np.ndarray, "N"], folds: Sequence[Fold]
+) -> Float[np.ndarray, "N"]:
+    """Compute the exact expectation of a policy with shuffled features.
+
+    Features are shuffled over problems of one cell and fold: over folds, a fixed choice
+    would be exchanged too, and it errs against the problems that it left out. Problems
+    are exchanged by their mass.
+
+    Args:
+        data: failed problems of a population.
+        choice: of the policy.
+        folds: that the problems were judged in.
+
+    Returns:
+        Expected value of each row.
+    """
+    values = np.full(len(data), np.nan)
+    padded = np.pad(data.values, ((0, 0), (0, 1)))
+    for fold in folds:
+        for c in range(len(data.cells)):
+            here = np.flatnonzero((data.cell == c) & fold.test & (choice >= 0))
+            mass = data.mass[here]
+            values[here] = 0.0
+            if mass.sum() > 0:
+                share = np.bincount(choice[here], mass, minlength=padded.shape[1])
+                values[here] = padded[here] @ (share / mass.sum())
+    return values
 
 
 def _gains(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fr.profiles.profile import AXES, FORWARD, Profiles
-from fr.routing.data import RoutingData
+from fr.routing.dataset import RoutingData
 from fr.routing.policies import Policy
 from fr.stats.bootstrap import effective, percent, resample_weights
 from fr.stats.budget_curves import BEST, Plan, Solved, budget_curves, run_plan
@@ -90,8 +90,8 @@ def cell_curves(
         choices: operator of each row by policy, out of fold if it was learned.
 
     Returns:
-        Rows of `budget_curves` with their cell and axis; and per cell {"forward_tokens",
-        "recorded", "error"}, None if its costs are unknown.
+        Rows of `budget_curves` with their cell and axis, and per cell
+        {"forward_tokens", "recorded", "error"}, None if its costs are unknown.
     """
     rows: list[dict] = []
     costs: list[dict | None] = []

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import count_labels, label, permutation_null, unreached
 from fr.profiles.profile import FEATURES, OPERATORS, WEIGHT, Profiles
-from fr.routing.data import IN_SAMPLE, RoutingData
+from fr.routing.dataset import IN_SAMPLE, RoutingData
 from fr.routing.power import Power
 from fr.routing.rule import FALLBACK, RULE
-from fr.stats.bootstrap import Interval, holm, percent, rounded
+from fr.stats.bootstrap import Interval, holm, percent
 from fr.stats.interaction import interaction
 
 _FEWEST = 5  # problems of a test
@@ -111,9 +111,8 @@ def describe_interaction(
         found = interaction(correct[rows], attempts[rows], data.config.nulls, rng)
         excess = found.statistic / found.null - 1 if found.null else np.nan
         record |= {"excess": percent(excess), "p": round(found.p, 6)}
-        sd, points = (dict.values(one.as_dict()) for one in (found.sd, found.headroom))
-        record["sd"] = Interval(*(rounded(value) for value in sd)).as_dict()
-        record["headroom"] = Interval(*map(percent, points)).as_dict()
+        record["sd"] = {k: round(v, 6) for k, v in vars(found.sd).items()}
+        record["headroom"] = {k: percent(v) for k, v in vars(found.headroom).items()}
     tested = [record for record in records if record["why"] is None]
     for record, p in zip(tested, holm([record["p"] for record in tested])):
         record["p_holm"] = round(p, 6)

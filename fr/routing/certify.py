@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import stdtr, stdtrit
 
-from fr.routing.baselines import look_up
-from fr.routing.data import RoutingData
-from fr.routing.evaluate import choose_out_of_fold, values_of
+from fr.routing.baselines import look_up, values_of
+from fr.routing.dataset import RoutingData
+from fr.routing.evaluate import choose_out_of_fold
 from fr.routing.policies import LOOK_UPS, Policy
 from fr.routing.posterior import column_scores
 from fr.stats.bootstrap import Interval, fold_correction, holm, percent, rounded
-from fr.stats.mixed_logistic import clustered_mean
+from fr.stats.clustered import clustered_mean
 from fr.stats.sequential import sequential_p
 
 _LEVEL = 0.05  # of a certified lift
@@ -20,8 +20,8 @@ _MOST = 19_999  # draws of the test that columns tell operators apart
 RUN = "run"  # column: the training run of the failed model; without it, the model
 INCLUDED = (
     "which questions, training runs (where there are several) and attempts were drawn, "
-    "and that the router and its look-up would be learned from other folds; fold splits "
-    "are averaged over"
+    "and that the router and its look-up would be learned from other folds; fold "
+    "splits are averaged over"
 )
 Found = tuple[float, float, float]  # mean, standard error, degrees of freedom
 
@@ -38,8 +38,8 @@ def certify(policies: Sequence[Policy], data: RoutingData) -> list[dict]:
     A router is certified if both tests pass at 5 %: `columns_p`, and the one-sided
     test of the lift. A router that no column helps is certified in at most 5 % of
     tables by the first, for any error of what was learned in folds; where columns
-    tell operators apart, but not the best one from the fixed choice, the level is that
-    of the second. Routers are tested in their order, each only if those before it are
+    tell operators apart, but not the best one from the fixed choice, the second test
+    sets the level. Routers are tested in their order, each only if those before it are
     certified: 5 % is the level of all together.
 
     Args:
@@ -51,8 +51,9 @@ def certify(policies: Sequence[Policy], data: RoutingData) -> list[dict]:
     """
     splittings = data.config.splittings
     names = ["kfold", *(f"kfold {r}" for r in range(1, splittings))]
-    splits = [data.folds("kfold", name) for name in names]
-    if isinstance(splits[0], str):
+    found = [data.folds("kfold", name) for name in names]
+    splits = [folds for folds in found if not isinstance(folds, str)]
+    if not splits:
         return []
     records: list[dict] = []
     for policy in policies:
@@ -98,8 +99,8 @@ def columns_p(data: RoutingData, rng: np.random.Generator) -> float:
     T = ‖Σ_q ε_q U_q‖², U_q the sum over the rows of question q of `column_scores` and
     ε_q = 1; under the null it is as with random signs ε_q (arXiv 1909.03796). Signs
     rather than permutations: questions may have rows in several places, with residuals
-    of different variance. Exact if, given the outcomes, the columns of a question are as
-    likely as their mirror image about the mean; else as questions grow in number.
+    of different variance. Exact if, given the outcomes, the columns of a question are
+    as likely as their mirror image about the mean; else as questions grow in number.
     Questions are taken as independent, training runs are not resampled.
 
     Args:

@@ -1,4 +1,4 @@
-"""Evaluation of all policies by all protocols: one kind of row, one kind of interval."""
+"""Evaluation of all policies by all protocols: one row type, one interval."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from fr.diagnosis.labels import counted
-from fr.routing.baselines import resampled_look_up
-from fr.routing.data import EVERYWHERE, IN_SAMPLE, OUT_OF_FOLD, Fold, RoutingData
+from fr.routing.baselines import (
+    random_operator,
+    resampled_look_up,
+    shuffled,
+    values_of,
+)
+from fr.routing.comparison_row import Row, adjust, entropy_of, row_of_difference
+from fr.routing.dataset import EVERYWHERE, IN_SAMPLE, OUT_OF_FOLD, Fold, RoutingData
 from fr.routing.in_sample import in_sample_rows
 from fr.routing.policies import FAMILY, LOOK_UPS, Choice, Policy
-from fr.routing.rows import Row, adjust, entropy_of, row_of_difference
 from fr.stats.bootstrap import Estimate, effective, estimate, fold_correction, percent
 
 TRANSFER = "transfer"  # protocol of what was learned elsewhere
@@ -44,7 +48,7 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Attributes:
         rows: rates and differences.
@@ -67,8 +71,8 @@ def evaluate(
     Look-ups are chosen again in every resample; learned routers are not trained again:
     their basis moves, their departures from it are held fixed, as are the choices of
     the rule and of frozen routers. Intervals are over problems; measured on tables
-    without any effect, those of a difference from a look-up cover 0 in 99 %. Rows of a
-    cell do not depend on other cells but by Holm's adjustment and by what is learned.
+    without any effect, intervals of a difference from a look-up cover 0 in 99 %. Rows
+    of a cell depend on other cells by Holm's adjustment and by what is learned.
 
     Args:
         policies: what is judged.
@@ -153,67 +157,6 @@ def choose_out_of_fold(
     return {policy: Choice(routes[policy], expected.get(policy)) for policy in policies}
 
 
-def values_of(
-    values: Float[np.ndarray, "N O"], choice: Int[np.ndarray, "N"]
-) -> Float[np.ndarray, "N"]:
-    """Take the values of the chosen operators.
-
-    Args:
-        values: of each operator.
-        choice: index of the operator; O stands for stop, −1 for no answer.
-
-    Returns:
-        The values; 0 for stop, NaN without an answer.
-    """
-    padded = np.pad(values, ((0, 0), (0, 1)))
-    taken = np.take_along_axis(padded, np.maximum(choice, 0)[:, None], axis=1)[:, 0]
-    return np.where(choice < 0, np.nan, taken)
-
-
-def random_operator(data: RoutingData) -> Float[np.ndarray, "N"]:
-    """Average the values over a cell's operators, retry and the controls left out.
-
-    Args:
-        data: failed problems of a population.
-
-    Returns:
-        The mean of each row.
-    """
-    arms = np.isin(np.arange(len(data.operators)), counted(data.operators))
-    arms = arms & data.available
-    return (data.values * arms).sum(axis=1) / arms.sum(axis=1)
-
-
-def shuffled(
-    data: RoutingData, choice: Int[np.ndarray, "N"], folds: Sequence[Fold]
-) -> Float[np.ndarray, "N"]:
-    """Compute the exact expectation of a policy with shuffled features.
-
-    Features are shuffled over problems of one cell and fold: over folds, a fixed choice
-    would be exchanged too, and it errs against the problems that it left out. Problems
-    are exchanged by their mass.
-
-    Args:
-        data: failed problems of a population.
-        choice: of the policy.
-        folds: that the problems were judged in.
-
-    Returns:
-        Expected value of each row.
-    """
-    values = np.full(len(data), np.nan)
-    padded = np.pad(data.values, ((0, 0), (0, 1)))
-    for fold in folds:
-        for c in range(len(data.cells)):
-            here = np.flatnonzero((data.cell == c) & fold.test & (choice >= 0))
-            mass = data.mass[here]
-            values[here] = 0.0
-            if mass.sum() > 0:
-                share = np.bincount(choice[here], mass, minlength=padded.shape[1])
-                values[here] = padded[here] @ (share / mass.sum())
-    return values
-
-
 def _rows(
     data: RoutingData,
     choices: dict[Policy, Choice],
@@ -289,8 +232,8 @@ def _place_rows(
             )
         )
     if where[0] != TRANSFER:
-        mean = means["random_operator"].percent()
-        rows.append(Row(*where, "random_operator", mean, n))
+        interval = means["random_operator"].percent()
+        rows.append(Row(*where, "random_operator", interval, n))
     for policy, choice in own.items():
         for reference in policy.references:
             permuted = reference == "permuted"
@@ -336,7 +279,7 @@ def _means(
 
 
 def _kept(same: np.ndarray, folds: Sequence[Fold], rows: np.ndarray) -> dict[str, int]:
-    """Folds that judge these rows, and those in which the look-up's choices were kept."""
+    """Folds that judge these rows, and folds that kept the look-up's choices."""
     judged = [here for here in (rows[fold.test[rows]] for fold in folds) if len(here)]
     kept = sum(bool(same[here].all()) for here in judged)
     return {"kept": kept, "folds": len(judged)}

@@ -5,14 +5,14 @@ from jaxtyping import Float, Int
 
 from fr.diagnosis.labels import counted
 from fr.profiles.profile import Profiles
-from fr.routing.data import RoutingData
+from fr.routing.comparison_row import Row, adjust, entropy_of, row_of_difference
+from fr.routing.dataset import RoutingData
 from fr.routing.policies import IN_SAMPLE_FAMILY
-from fr.routing.rows import Row, adjust, entropy_of, row_of_difference
 from fr.routing.rule import ZStatistics, rule_or_retry
 from fr.routing.split_half import View
 from fr.stats.bootstrap import Estimate, effective, estimate, percent, resample_weights
 
-_UNKNOWN = "attempts behind the rates are unknown"
+_UNKNOWN = "attempts of the rates are unknown"
 
 
 def in_sample_rows(data: RoutingData, protocol: str) -> tuple[list[Row], list[dict]]:
@@ -168,7 +168,7 @@ def in_sample_means(
     means = dict(zip(names, always))
     for name, route in routes.items():
         means[name] = mean(take(np.broadcast_to(route, view.steerable.shape)))
-    means["random_operator"] = sum(always[o] for o in arms) / len(arms)
+    means["random_operator"] = np.sum([always[o] for o in arms], axis=0) / len(arms)
     # Retry counts as a fixed operator too: a router must beat doing nothing.
     decided = [mean(view.deciding[..., o]) for o in range(len(operators))]
     best = np.argmax(np.stack(decided, axis=-1), axis=-1)[..., None]
@@ -176,7 +176,7 @@ def in_sample_means(
     means["best_fixed_per_cell"] = np.take_along_axis(scored, best, axis=-1)[..., 0]
     chosen = routes["rule"][np.isin(view.kept, view.calibration)]
     shares = np.bincount(chosen, minlength=len(operators)) / max(1, len(chosen))
-    means["permuted"] = sum(share * rate for share, rate in zip(shares, always))
+    means["permuted"] = np.sum([s * rate for s, rate in zip(shares, always)], axis=0)
     means["oracle"] = mean(take(view.deciding.argmax(axis=-1)))
     means["oracle_scored"] = mean(view.scoring.max(axis=-1))
     carried = effective(view.steerable.mean(axis=0))

@@ -30,8 +30,8 @@ class LearnedRouter:
             centred one-hot; an unseen group gets zeros, the training average.
         statistics: mean and sd of each column, by cell and ANYWHERE.
         families: family of each known cell.
-        gains: by cell and ANYWHERE, mean training gain of each operator and stop; the
-            best is the fixed choice; None: absent.
+        gains: by cell and ANYWHERE, mean training gain of each operator and stop (None:
+            absent); the best is the fixed choice.
         prices: [O] rescues that an attempt must be worth.
         deviation: calibration of the scores, and departures from the fixed choice.
         hidden: units of its hidden layer; 0: linear.
@@ -93,7 +93,7 @@ class LearnedRouter:
         Args:
             given: `columns` of the failures of one cell; NaN where unknown.
             cell: name of the cell.
-            statistics: of the columns; None: those of the cell in training.
+            statistics: of the columns; None: the cell's own in training.
             family: of a new cell; None: unknown.
             operators: names that are offered; None: all.
 
@@ -124,7 +124,7 @@ class LearnedRouter:
 
         Args:
             cell: name of the cell.
-            statistics: of the columns; None: those of the cell in training.
+            statistics: of the columns; None: the cell's own in training.
             family: of a new cell; None: unknown.
             operators: names that are offered; None: all.
 
@@ -180,7 +180,7 @@ class LearnedRouter:
         """Read what `save` wrote.
 
         Args:
-            folder: that of `save`.
+            folder: the argument of `save`.
 
         Returns:
             The router; float32 parameters read back exactly.

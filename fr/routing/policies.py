@@ -5,6 +5,7 @@ To add a router, append a `Policy` to the list that `evaluate` gets.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,14 +14,14 @@ from fr.diagnosis.labels import STEERABLE, label
 from fr.errors import UserError
 from fr.routing.baselines import look_up
 from fr.routing.columns import FREE, PROMPT, QUESTION
-from fr.routing.data import RoutingData
+from fr.routing.dataset import RoutingData
 from fr.routing.posterior import choose_by_posterior
 from fr.routing.rule import ZStatistics, make_rule
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What a policy chooses.
+    """Choice of a policy for each row.
 
     Attributes:
         operator: [N] index of each row's operator; O stands for stop, −1 for no answer.
@@ -67,7 +68,7 @@ class Policy:
         main: also in the tables of calibration and budgets.
         permuted: the columns are permuted within each cell.
         frozen: learned elsewhere; its rows are of the protocol "transfer".
-        fold_corrected: errors of its lift are those of choices learned in folds.
+        fold_corrected: widen the errors of its lift, for choices learned in folds.
     """
 
     name: str
@@ -134,7 +135,7 @@ def posterior_policies() -> list[Policy]:
         choice = Choice(*choose_by_posterior(data, rows))
         return lambda data: choice
 
-    common = {
+    common: dict[str, Any] = {
         "fit": fit,
         "basis": "best_fixed_per_model",
         "departs_from": "best_fixed_per_model",
@@ -236,12 +237,12 @@ def rule_policies() -> list[Policy]:
 
         return learn
 
-    common = {"feature_groups": ("lineage",), "block": "rule"}
+    common: dict[str, Any] = {"feature_groups": ("lineage",), "block": "rule"}
     every = (
         *(*_FIXED, "permuted", "retry", "random_operator", "best_fixed_per_task"),
         *("best_fixed", "always_sparse_steer_random"),
     )
-    bare = {"main": False, **common}
+    bare: dict[str, Any] = {"main": False, **common}
     steerable, nothing = "rule, z over the steerable", "no fallback"
     return [
         Policy("rule", "rule", fit(False, True), references=every, **common),
@@ -278,7 +279,7 @@ def baselines() -> list[Policy]:
 
         return learn
 
-    common = {"cost": "none", "block": "baseline", "main": False}
+    common: dict[str, Any] = {"cost": "none", "block": "baseline", "main": False}
     return [
         Policy(
             name,
@@ -308,7 +309,7 @@ def operator_policies(operators: Sequence[str]) -> list[Policy]:
 
         return learn
 
-    common = {"cost": "none", "references": (), "main": False}
+    common: dict[str, Any] = {"cost": "none", "references": (), "main": False}
     always = [
         Policy(f"always_{o}", f"always {o}", fit(i), block="operator", **common)
         for i, o in enumerate(operators)

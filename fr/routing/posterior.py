@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 
 from fr.routing.baselines import fixed_gains, groups_of
 from fr.routing.columns import mean_and_sd, standardise
-from fr.routing.data import RoutingData
+from fr.routing.dataset import RoutingData
 from fr.stats.mixed_logistic import fit_mixed
 
 Statistics = dict[str, tuple[float | None, float | None]]  # mean and sd by column

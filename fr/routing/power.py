@@ -17,7 +17,7 @@ _SURE = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Power:
-    """What the attempts of a cell say about its true rates.
+    """True rates of a cell, as far as its attempts tell.
 
     Attributes:
         oracle: [N] E[max_o p_o] of each problem.
@@ -35,8 +35,8 @@ def measure_power(
 ) -> Power | None:
     """Fit the hierarchical binomial model and read rates, labels and power from it.
 
-    Attempts of a deterministic operator are no draws: its rates are as they were
-    observed, and no part of the model.
+    Attempts of a deterministic operator are not draws: its rates stay as observed,
+    outside of the model.
 
     Args:
         profiles: the cell.
@@ -108,7 +108,7 @@ def headroom(
     """Compute the points of a perfect router over the best fixed operator.
 
     A deterministic operator is right or not, so that its best problems are known
-    without noise: a perfect choice between it and others is no evidence that failures
+    without noise: a perfect choice between it and others does not show that failures
     can be told apart.
 
     Args:

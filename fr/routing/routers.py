@@ -31,7 +31,7 @@ class Router:
         operators: names of its choices.
         columns: of a problem's failures, in the order in which it is given them.
         reads: the columns that can make a difference.
-        chooser: columns -> index of the choice; the number of operators stands for stop.
+        chooser: columns -> index of the choice; the number of operators means stop.
         record: plain values that determine its choices.
         orders: sequence of operators by choice; else the choice is repeated.
     """
@@ -174,8 +174,8 @@ def _learned(
     router = LearnedRouter.restore(folder)
     if absent := [name for name in router.operators if name not in operators]:
         raise UserError(
-            f"the router in {folder} may choose {absent[0]}, which cannot run here; add "
-            "it to config.intervention.operators or train a router without it"
+            f"the router in {folder} may choose {absent[0]}, which cannot run here; "
+            "add it to config.intervention.operators or train a router without it"
         )
     statistics = None
     if cell not in router.statistics and calibration is not None:

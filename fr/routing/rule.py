@@ -50,10 +50,12 @@ class ZStatistics:
         absent = np.isnan(features).all(axis=0)
         # The rounded mean of equal numbers can differ from them, and their sd from 0.
         constant = features.min(axis=0) == features.max(axis=0)
-        mean, sd = features.mean(axis=0), np.where(constant, 0.0, features.std(axis=0))
         mean, sd = (
-            tuple(None if gone else float(v) for v, gone in zip(vs, absent))
-            for vs in (mean, sd)
+            tuple(None if gone else float(v) for v, gone in zip(values, absent))
+            for values in (
+                features.mean(axis=0),
+                np.where(constant, 0.0, features.std(axis=0)),
+            )
         )
         return cls(mean, sd, len(features))
 

@@ -12,7 +12,7 @@ _STEPS = 15  # of Newton
 
 @dataclasses.dataclass(frozen=True)
 class SafeDeviation:
-    """How scores become a choice that does not lose to the fixed choice.
+    """Conversion of scores to a choice that does not lose to the fixed choice.
 
     Attributes:
         calibration: [O+2] logits of the operators, then slopes of the row's mean score

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from fr.profiles.profile import AXES, FORWARD
 from fr.routing.budgets import diagnosis_cost, draw_error, outcomes_of
-from fr.routing.data import EVERYWHERE, Fold, RoutingData
+from fr.routing.dataset import EVERYWHERE, Fold, RoutingData
 from fr.routing.policies import Policy
 from fr.routing.posterior import ANYWHERE
 from fr.stats.bootstrap import effective
@@ -45,14 +45,14 @@ def greedy(outcomes: Outcomes, rows: Bool[np.ndarray, "N"]) -> Order:
     while True:
         gains = np.full(len(counts), -1.0)
         open_ = (prices > 0).any(axis=(0, 2)) & (counts < outcomes.most)
-        for o in np.flatnonzero(open_):
+        for o in map(int, np.flatnonzero(open_)):
             spent = (still * prices[:, o, counts[o]]).sum()
-            won = (still * (1 - _again(unsolved, o, counts[o]))).sum()
+            won = (still * (1 - _again(unsolved, o, int(counts[o])))).sum()
             gains[o] = won / max(spent, _GAIN)
         best = int(gains.argmax())
         if gains[best] <= _GAIN:
             return tuple(order)
-        still = still * _again(unsolved, best, counts[best])
+        still = still * _again(unsolved, best, int(counts[best]))
         counts[best] += 1
         order.append(best)
 
@@ -96,7 +96,7 @@ def order_for(orders: Mapping[str, Mapping[str, Sequence]], family: str, choice:
         choice: of the router, or ONE_ORDER.
 
     Returns:
-        The order of family and choice, else that of the family, else that of all.
+        The order of family and choice, else the family's, else the order for all.
     """
     own = orders.get(family, orders[ANYWHERE])
     return own.get(choice, own[ONE_ORDER])
@@ -178,9 +178,9 @@ def judge_orders(
     """Compare schedules at equal cost.
 
     A problem gets the order that served best the training problems of its family with
-    its choice, and pays first for what its router reads. References: the order for its
-    model on its family, known without reading a failure; the order for its family; the
-    best operator of each cell in hindsight; and its own orders exchanged over the
+    its choice, and pays first for what its router reads. References are the order for
+    its model on its family, known without reading a failure, the order for its family,
+    the best operator of each cell in hindsight, and its own orders exchanged over the
     problems of a cell and fold, by exact expectation. Orders are learned for forward
     tokens and judged on every axis that is known. Problems count as often as a deployed
     router meets them.
@@ -207,9 +207,11 @@ def judge_orders(
     whole, learned = np.ones(len(data), bool), {}
     for name, (_, choice) in chosen.items():
         # For each row, the choice of the router that did not learn from it.
-        out = sum(np.where(fold.test, own, 0) for own, fold in zip(choice, folds))
-        found = learn_orders(data, outcomes, whole, out)
-        learned[name] = named_orders(found, data.operators)
+        out = np.zeros(len(data), int)
+        for own, fold in zip(choice, folds):
+            out[fold.test] = own[fold.test]
+        orders_of = learn_orders(data, outcomes, whole, out)
+        learned[name] = named_orders(orders_of, data.operators)
     record = {
         "orders": learned,
         "problems": len(data),
@@ -234,7 +236,7 @@ def _plans(
     folds: Sequence[Fold],
     chosen: Mapping[str, tuple[str, Int[np.ndarray, "K N"]]],
 ) -> tuple[tuple[Order, ...], dict[str, Int[np.ndarray, "N"]]]:
-    """All orders, and the one that each policy gives each problem, learned without it."""
+    """All orders, and each policy's order for each problem, learned without it."""
     orders: dict[Order, int] = {}
     number: Callable[[Order], int] = lambda order: orders.setdefault(order, len(orders))
     family = [data.families[f] for f in data.family]

@@ -7,6 +7,7 @@ other half scores; z-scores are over all failed problems.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,6 +16,7 @@ from fr.config import RoutingConfig
 from fr.diagnosis.labels import STEERABLE, label
 from fr.profiles.profile import Profiles
 
+POPULATIONS = ("all", "all_unweighted", "steerable", "steerable_halves")
 _FEWEST = 4  # attempts that can be halved without a half of one
 
 
@@ -104,6 +106,55 @@ def halves_view(
         len(profiles) - len(kept),
         tuple(name for name, same in zip(profiles.operators, fixed) if same),
     )
+
+
+def population_values(
+    cells: Sequence[Profiles],
+    views: Sequence[Mapping[str, View | None]],
+    operators: Sequence[str],
+    rates: Float[np.ndarray, "N O"],
+    weight: Float[np.ndarray, "N"],
+    routing: RoutingConfig,
+) -> dict[str, tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N O"]]]:
+    """Weigh problems and their rates for each population.
+
+    all: every failed problem, as often as a deployed router meets it; all_unweighted:
+    once each. steerable: by the rates that score them. steerable_halves: as often as
+    one half of the attempts calls a problem steerable, scored by the other half.
+
+    Args:
+        cells: the profiles, one after the other in the rows.
+        views: per cell, its in-sample protocols.
+        operators: names, over all cells.
+        rates: rescue rates of all rows.
+        weight: how often a deployed router meets each problem.
+        routing: margin and hardness of a label.
+
+    Returns:
+        (mass, values) by name of POPULATIONS; those without a problem are left out.
+    """
+    steerable, mass = np.zeros((2, len(weight)))
+    values, start = np.zeros(rates.shape), 0
+    for profiles, view_of in zip(cells, views):
+        rows = np.arange(start, start + len(profiles))
+        start += len(profiles)
+        rule = profiles.operators, routing.margin, routing.hard
+        steerable[rows] = label(profiles.rates, *rule) == STEERABLE
+        view = view_of["split_halves"]
+        if view is not None:
+            at = [operators.index(name) for name in profiles.operators]
+            mass[rows[view.kept]] = view.steerable.mean(axis=0)
+            scored = (view.scoring * view.steerable[..., None]).mean(axis=0)
+            values[np.ix_(rows[view.kept], at)] = scored
+    once = np.ones(len(weight)) * (np.ptp(weight) > 0)
+    every = (
+        (weight, rates * weight[:, None]),
+        (once, rates),
+        (steerable * weight, rates * (steerable * weight)[:, None]),
+        (mass * weight, values * weight[:, None]),
+    )
+    named = zip(POPULATIONS, every)
+    return {name: found for name, found in named if found[0].any()}
 
 
 def halve(

@@ -1,16 +1,17 @@
-"""The record of a run of routing: every table of routing.json but the pipeline's own."""
+"""The tables of routing.json that need no pipeline."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from fr.routing.baselines import values_of
 from fr.routing.budgets import cell_curves
 from fr.routing.cell_summary import describe_cells, describe_oracle
 from fr.routing.certify import certify
 from fr.routing.columns import COLUMNS
-from fr.routing.data import EVERYWHERE, IN_SAMPLE, RoutingData
-from fr.routing.evaluate import Judged, evaluate, values_of
+from fr.routing.dataset import EVERYWHERE, IN_SAMPLE, RoutingData
+from fr.routing.evaluate import Judged, evaluate
 from fr.routing.in_sample import describe_protocol
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import Choice, Policy, all_policies
@@ -72,7 +73,9 @@ def summarise(
     """
     policies = list(all_policies(data) if policies is None else policies)
     powers = measure_powers(data) if powers is None else powers
-    frozen, transfer, missing = [], None, []
+    frozen: list[Policy] = []
+    missing: list[dict] = []
+    transfer = None
     if source is not None:
         frozen = frozen_policies(source)
         transfer, missing = describe_transfer(data, source)
@@ -103,7 +106,7 @@ def summarise(
 def calibrate_routers(
     data: RoutingData, judged: Sequence[Judged], bins: int
 ) -> list[dict]:
-    """Compare the rescue rates that routers expect of their choices with those observed.
+    """Compare rescue rates that routers expect of their choices with observed ones.
 
     Args:
         data: the failed problems.
@@ -128,17 +131,17 @@ def calibrate_routers(
                 if (routes[here] < 0).any() or not len(held):
                     continue
                 protocol = "transfer" if policy.frozen else one.protocol
-                row = {"protocol": protocol, "policy": policy.name, "cell": cell}
+                row: dict = {"protocol": protocol, "policy": policy.name}
+                row["cell"] = cell
                 expected, rates = choice.expected[held], data.rates[held]
                 weights = data.resamples[:, held]
                 said, gave = (values_of(t, routes[held]) for t in (expected, rates))
                 row |= {"n": len(held), **_calibration(said, gave, weights, bins)}
-                lifts = [
-                    own - values_of(table, basis[held])
-                    for own, table in ((said, expected), (gave, rates))
-                ]
+                promised = said - values_of(expected, basis[held])
+                gained = gave - values_of(rates, basis[held])
                 departs = routes[held] != basis[held]
-                rows.append(row | {"departures": _departures(*lifts, departs, weights)})
+                left = _departures(promised, gained, departs, weights)
+                rows.append(row | {"departures": left})
     return rows
 
 

@@ -1,6 +1,7 @@
 """Training of a learned router: its model in flax, nested folds, calibration."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fr.config import RoutingConfig
 from fr.routing.baselines import fixed_gains, look_up
-from fr.routing.data import RoutingData
+from fr.routing.dataset import RoutingData
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import Choice
 from fr.routing.posterior import ANYWHERE, standard_columns
@@ -162,7 +163,7 @@ def train_router(
     fixed = fixed_gains(data, train, by)
     offered = np.where(data.available, rates - prices, -np.inf)
     names = [profiles.cell for profiles in data.cells]
-    # The same for every cell, but for the operators that one lacks.
+    # The same for every cell, except operators that a cell lacks.
     everywhere = fixed_gains(data, train, "all").max(axis=0)
     questions = [name for p in data.cells for name in p.questions]
     learned_from = {name for name, seen in zip(questions, train) if seen}
@@ -208,7 +209,7 @@ def _fit(
 
     def train(weight, penalty, key):
         def loss(params):
-            scores = model.apply(params, columns)
+            scores: Any = model.apply(params, columns)
             if routing.objective == "binomial":
                 value = binomial_loss(scores, rates, attempts, weight)
             else:
@@ -257,7 +258,7 @@ def _prompt(
         seen = np.isin(index, index[train]) & data.prompt
         for i, name in enumerate(known):
             share = float((index[train] == i).mean()) if data.prompt else 0.0
-            # Weights of a group without training rows are those of the initialisation.
+            # Without training rows a group keeps its initial weights.
             inputs.append(seen * ((index == i) - share) * (share > 0))
             names.append((f"{kind} {name if share else '?'}", share))
     return inputs, tuple(names)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from fr.errors import UserError
 from fr.profiles.profile import FEATURES, Profiles
-from fr.routing.data import RoutingData
+from fr.routing.dataset import RoutingData
 from fr.routing.evaluate import TRANSFER
 from fr.routing.learned import LearnedRouter, column_statistics, columns_of
 from fr.routing.policies import Choice, Policy
@@ -184,7 +184,7 @@ class _Place:
         return self.router.rates(given, *self._as(policy))
 
     def record(self) -> dict:
-        """What this cell and the source have in common."""
+        """Common ground of this cell and the source."""
         router, cell = self.router, self.profiles.cell
         names = (*router.operators, "stop")
         there = self.shared

@@ -18,7 +18,7 @@ _ATTEMPTS = (10, 30, 100)  # at these attempts per operator
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchy:
-    """logit p[n, o] = operator[o] + problem[n] + pair[n, o], the last two normal [ours].
+    """logit p[n, o] = operator[o] + problem[n] + pair[n, o], the last two normal.
 
     Attributes:
         operators: [O] mean logit of each operator.
@@ -143,7 +143,7 @@ def power(rates: Float[np.ndarray, "D N O"], tried: int) -> dict:
 
     For a router that departs on every problem; one that departs on a share s of them
     needs about s times as many problems. The variance of a difference of two operators
-    is that of their true rates over problems plus that of the attempts.
+    has two parts: true rates over problems, and attempts.
 
     Args:
         rates: draws of true rates.

@@ -203,7 +203,7 @@ def fold_correction(folds: int) -> float:
     """Compute the factor of a lift's standard error for choices learned in folds.
 
     Folds learn from each other's problems, so their results are correlated by about
-    1 / K; the variance of their mean is 1 + K / (K − 1) times that of independent ones
+    1 / K; the variance of their mean is 1 + K / (K − 1) times the independent one
     (doi 10.1023/A:1024068626366). Without the factor 8 % of simulated tables without a
     lift had one, on either side.
 

@@ -17,7 +17,7 @@ Spent = tuple[Float[np.ndarray, "A"], Callable[[int], bool]]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a policy does with the budget of each problem.
+    """Attempts of a policy at each problem.
 
     Attributes:
         orders: the different sequences of operators.
@@ -69,7 +69,7 @@ def run_plan(
         outcomes: of all problems.
         budgets: of every problem.
         groups: rows whose sequences are exchanged for the `permuted` reference, by
-            exact expectation: those of one cell and fold. They hold each row once.
+            exact expectation: one group per cell and fold. They hold each row once.
 
     Returns:
         The shares.
@@ -99,7 +99,7 @@ def budget_curves(
     weights: Float[np.ndarray, "R1 N"],
     carried: float,
     total: Float[np.ndarray, "R1"] | float = 1.0,
-    best_of: Sequence[tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N P O"]]] = (),
+    best_of: Sequence[tuple[slice | Bool[np.ndarray, "N"], np.ndarray]] = (),
     alike: bool = True,
 ) -> list[dict]:
     """Tabulate shares and paired differences within each budget.
@@ -118,14 +118,14 @@ def budget_curves(
     Returns:
         Rows {budget, policy, reference?, diagnosis?, interval, p?, unweighted?}.
     """
-    rows = []
+    rows: list[dict] = []
     for p, budget in enumerate(budgets):
         found = {
             id(one): _share(weights, one.within[:, p], total, carried)
             for one in policies
         }
         named = {one.policy: found[id(one)] for one in policies}
-        at = {"budget": round(float(budget), 6)}
+        at: dict = {"budget": round(float(budget), 6)}
         if best_of:
             named[BEST] = _best(best_of, p, weights, total, carried)
             interval = named[BEST].percent().as_dict()
@@ -170,7 +170,7 @@ def spent_curves(
             own, marked `declared`, if it lies within the range; 0: none.
 
     Returns:
-        Rows as those of `budget_curves`.
+        Rows as in `budget_curves`.
     """
     totals = {
         name: np.array([costs.sum() for costs, _ in spent])
@@ -203,7 +203,7 @@ def affordable(costs: Float[np.ndarray, "A"], budget: float) -> int:
     Returns:
         Their number.
     """
-    # Sums of tokens are whole numbers but for an ancestor's share: the last digit must
+    # Sums of tokens are whole numbers except an ancestor's share: the last digit must
     # not decide.
     return int(np.searchsorted(np.cumsum(costs), budget * (1 + 1e-9), side="right"))
 

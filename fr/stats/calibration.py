@@ -29,7 +29,7 @@ def bin_sums(
         For each group and bin: number of attempts, summed confidence, summed `right`.
 
     Raises:
-        ValueError: for a confidence or a share that is no probability, or without bins.
+        ValueError: for a confidence or a share outside of [0, 1], or without bins.
     """
     confidence, right = np.asarray(confidence), np.asarray(right, np.float64)
     if bins < 1 or confidence.shape != right.shape:

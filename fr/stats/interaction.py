@@ -88,7 +88,7 @@ class _Null:
     ) -> Int[np.ndarray, "B N O"]:
         """Right attempts given each problem's total: noncentral hypergeometric."""
         weights = _weights(self.effects, self.rows)
-        # Of the operators after o, by their number of right attempts.
+        # Operators after o, by their number of right attempts.
         rest = [np.ones((len(self.rows), 1))]
         for weight in weights[:0:-1]:
             rest.append(_convolve(rest[-1], weight))
@@ -208,8 +208,8 @@ def _invert(
         points.append(max(0.0, rates.max(axis=-1).mean() - best))
     scale = expected / max(middle[0], 1e-12)
     ends = []
-    for values in (middle, high, low):
-        grown = np.maximum.accumulate(scale * np.array(values))
+    for drawn in (middle, high, low):
+        grown = np.maximum.accumulate(scale * np.array(drawn))
         ends.append(float(np.interp(seen, grown, _SDS)))
     headroom = (float(np.interp(end, _SDS, points)) for end in ends)
     return Interval(*ends), Interval(*headroom)

@@ -1,10 +1,9 @@
-"""Mixed logistic regression of rescue rates, shrunk by empirical Bayes; clustered errors.
+"""Mixed logistic regression of rescue rates, shrunk by empirical Bayes.
 
 The model of the closed-form router: no seed and no early stop.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -82,7 +81,7 @@ def fit_mixed(
     attempts: Int[np.ndarray, "N O"],
     mass: Float[np.ndarray, "N"],
 ) -> tuple[MixedLogistic, Float[np.ndarray, "M O"]]:
-    """Fit logit p[n, o] = place × operator + columns[n] · weights[:, o] + problem + pair.
+    """Fit logit p = place × operator + columns · weights[:, o] + problem + pair.
 
     Problem and pair (problem × operator) are normal with variances of their own, so
     that ten attempts at a problem do not count as ten problems. The weights are normal
@@ -163,52 +162,12 @@ def fit_mixed(
     return MixedLogistic(weights, apart, together, problem, pair), pull
 
 
-def clustered_mean(
-    values: Float[np.ndarray, "N"],
-    mass: Float[np.ndarray, "N"],
-    clusters: Sequence[Int[np.ndarray, "N"]],
-) -> tuple[float, float, float]:
-    """Compute a weighted mean with a standard error clustered in one or two ways.
-
-    With two clusterings the variance is the sum of both, less that by both at once
-    (doi 10.1198/jbes.2010.07136), and never below the larger of the two.
-
-    Args:
-        values: values times their mass.
-        mass: weight of each row.
-        clusters: one or two clusterings, an index per row.
-
-    Returns:
-        (mean, standard error, degrees of freedom); the degrees are those of the
-        clustering with fewer clusters.
-    """
-    total = mass.sum()
-    mean = values.sum() / total
-    rest = values - mean * mass
-
-    def variance(index: Int[np.ndarray, "N"]) -> tuple[float, int]:
-        _, member = np.unique(index, return_inverse=True)
-        counted = len(np.unique(member[mass > 0]))
-        sums = np.bincount(member, rest)
-        scale = counted / max(counted - 1, 1)
-        return float((sums**2).sum() / total**2 * scale), counted
-
-    found = [variance(index) for index in clusters]
-    whole, fewest = max(v for v, _ in found), min(n for _, n in found)
-    if len(clusters) > 1:
-        both = clusters[0] * (int(clusters[1].max()) + 1) + clusters[1]
-        whole = max(whole, sum(v for v, _ in found) - variance(both)[0])
-    # Rounding leaves a little of a difference that is the same everywhere.
-    error = float(np.sqrt(whole)) if whole > 1e-20 else 0.0
-    return float(mean), error, max(1.0, fewest - 1.0)
-
-
 def _variance(
     variance,
     weights: Float[np.ndarray, "F O"],
     left: Float[np.ndarray, "F"],
     degrees: int,
 ) -> Float[np.ndarray, "F"]:
-    """MacKay's update: squared weights per degree of freedom that the data determine."""
+    """MacKay's update: squared weights per determined degree of freedom."""
     determined = np.maximum(degrees - left / variance, 1e-9)
     return np.clip((weights**2).sum(axis=1) / determined, _SMALLEST, 25.0)

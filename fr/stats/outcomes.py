@@ -16,8 +16,8 @@ class Outcomes:
     """Recorded attempts of each operator, drawn without replacement.
 
     The chance that the first k attempts all fail is an exact share (pass@k, arXiv
-    2107.03374). The cost of those k failures is that of a random subset of the failed
-    attempts, of which D orders are drawn: a right attempt costs something else than a
+    2107.03374). The k failures cost what a random subset of the failed attempts
+    costs, of which D orders are drawn: a right attempt costs something else than a
     wrong one of the same problem, and is the last. An operator that a cell lacks
     solves nothing there, at no cost.
 
@@ -200,7 +200,7 @@ def draw_costs(
         rng: random stream.
 
     Returns:
-        Cost of the first 1, 2, ... failures; of the right attempt (0 without one); and
+        Cost of the first 1, 2, ... failures, of the right attempt (0 without one), and
         the expected cost of an attempt after 0, 1, ... failures.
     """
     half = max(1, draws // 2)

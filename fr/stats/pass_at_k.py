@@ -87,7 +87,7 @@ def surest(
     weights: Sequence[float],
     generator: np.random.Generator,
 ) -> int | None:
-    """Choose the answer of the attempt with the largest weight (after arXiv 2502.18581).
+    """Choose the answer of the attempt with the largest weight (arXiv 2502.18581).
 
     Args:
         answers: answer of each attempt; None abstains.

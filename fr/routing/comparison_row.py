@@ -86,10 +86,12 @@ def adjust(rows: Sequence[Row], raw: Sequence[float] | None = None) -> None:
 
     Args:
         rows: the family; those without a p are left out unless `raw` is given.
-        raw: p of each row before rounding; None: those of the rows.
+        raw: p of each row before rounding; None: the rows' own.
     """
-    family = [row for row in rows if raw is not None or row.p is not None]
-    values = [row.p for row in family] if raw is None else raw
+    family, values = list(rows), raw
+    if values is None:
+        family = [row for row in rows if row.p is not None]
+        values = [row.p for row in family if row.p is not None]
     for row, adjusted in zip(family, holm(values)):
         if row.p is not None:
             row.p_holm = rounded(adjusted)

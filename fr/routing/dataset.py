@@ -8,15 +8,19 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fr.config import Config, RoutingConfig
-from fr.diagnosis.labels import STEERABLE, label
 from fr.profiles.profile import Profiles
 from fr.routing.columns import PROMPT, read_columns, readable
-from fr.routing.split_half import View, halves_view, source_view
+from fr.routing.split_half import (
+    View,
+    halves_view,
+    population_values,
+    source_view,
+)
+from fr.stats.clustered import resample_problems
 
 EVERYWHERE = "all cells"
 OUT_OF_FOLD = ("kfold", "leave_cell_out", "leave_family_out")
 IN_SAMPLE = ("source", "split_halves")
-POPULATIONS = ("all", "all_unweighted", "steerable", "steerable_halves")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,20 +110,15 @@ class RoutingData:
         numbers = lambda names: np.unique(names, return_inverse=True)[1]
         weight = _normalised(np.concatenate([p.weights for p in cells]))
         routing = config.routing
-        views = tuple(
-            {
-                "source": source_view(p, routing),
-                "split_halves": halves_view(
-                    p, routing, _stream(config.seed, p.cell, "halves")
-                ),
-            }
-            for p in cells
-        )
+        stream = lambda cell, purpose: _stream(config.seed, cell, purpose)
+        views = []
+        for p in cells:
+            halves = halves_view(p, routing, stream(p.cell, "halves"))
+            views.append({"source": source_view(p, routing), "split_halves": halves})
         problem = numbers([name for p in cells for name in p.questions])
-        resamples = resample_problems(
-            problem, cell, routing.bootstrap, _stream(config.seed, "", "rows")
-        )
-        data = cls(
+        rows = stream("", "rows")
+        resamples = resample_problems(problem, cell, routing.bootstrap, rows)
+        return cls(
             tuple(cells),
             operators,
             families,
@@ -136,13 +135,12 @@ class RoutingData:
             True,
             weight,
             rates * weight[:, None],
-            {},
-            views,
+            population_values(cells, views, operators, rates, weight, routing),
+            tuple(views),
             resamples,
             routing,
             config.seed,
         )
-        return dataclasses.replace(data, populations=_populations(data))
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -225,7 +223,7 @@ class RoutingData:
         return dataclasses.replace(self, mass=mass, values=values)
 
     def reading(self, groups: Sequence[str]) -> "RoutingData":
-        """Hide all columns but those of some groups.
+        """Hide the columns of all other groups.
 
         Args:
             groups: kinds and groups of columns, FREE and PROMPT.
@@ -338,38 +336,6 @@ class RoutingData:
         return index.reshape(-1), first
 
 
-def resample_problems(
-    problem: Int[np.ndarray, "N"],
-    cell: Int[np.ndarray, "N"],
-    resamples: int,
-    rng: np.random.Generator,
-) -> Float[np.ndarray, "R N"]:
-    """Resample problems, each with its rows in all cells.
-
-    Problems of the same cells are exchanged with each other only, so that every cell
-    keeps its size (but for a question that a cell holds several times).
-
-    Args:
-        problem: problem of each row.
-        cell: cell of each row.
-        resamples: number of resamples.
-        rng: random stream.
-
-    Returns:
-        How often each resample holds each row; row 0 is the sample itself.
-    """
-    problems, member = np.unique(problem, return_inverse=True)
-    held: list[set[int]] = [set() for _ in problems]
-    for c, p in zip(cell, member):
-        held[p].add(int(c))
-    weights = np.ones((resamples + 1, len(problems)))
-    for kind in sorted({tuple(sorted(cells)) for cells in held}):
-        alike = [p for p, cells in enumerate(held) if cells == set(kind)]
-        share = np.full(len(alike), 1 / len(alike))
-        weights[1:, alike] = rng.multinomial(len(alike), share, size=resamples)
-    return weights[:, member]
-
-
 def _normalised(weight: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
     if np.ptp(weight) == 0:
         return np.ones(len(weight))
@@ -379,35 +345,3 @@ def _normalised(weight: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
 def _stream(seed: int, cell: str, purpose: str) -> np.random.Generator:
     marks = zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())
     return np.random.default_rng([seed, *marks])
-
-
-def _populations(data: RoutingData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mass and values by name; populations without a problem are left out.
-
-    all: every failed problem, as often as a deployed router meets it; all_unweighted:
-    once each. steerable: by the rates that score them. steerable_halves: as often as
-    one half of the attempts calls a problem steerable, scored by the other half.
-    """
-    steerable, mass = np.zeros((2, len(data)))
-    values = np.zeros(data.rates.shape)
-    routing = data.config
-    for c, (profiles, views) in enumerate(zip(data.cells, data.views)):
-        rows = np.flatnonzero(data.cell == c)
-        rule = profiles.operators, routing.margin, routing.hard
-        steerable[rows] = label(profiles.rates, *rule) == STEERABLE
-        view = views["split_halves"]
-        if view is not None:
-            at = [data.operators.index(name) for name in profiles.operators]
-            mass[rows[view.kept]] = view.steerable.mean(axis=0)
-            scored = (view.scoring * view.steerable[..., None]).mean(axis=0)
-            values[np.ix_(rows[view.kept], at)] = scored
-    weight, rates = data.weight, data.rates
-    once = np.ones(len(data)) * (np.ptp(weight) > 0)
-    every = (
-        (weight, rates * weight[:, None]),
-        (once, rates),
-        (steerable * weight, rates * (steerable * weight)[:, None]),
-        (mass * weight, values * weight[:, None]),
-    )
-    named = zip(POPULATIONS, every)
-    return {name: found for name, found in named if found[0].any()}
