@@ -146,8 +146,11 @@ def test_several_runs_a_method_are_left_out_one_by_one():
         and method["runs"] == {"grpo": 2, "sft": 2}
     )
     left = method["leave_run_out"]["features"]
-    assert left["accuracy"] > 80 and left["labellings"] == 6 and set(left["by_run"]) == {
-        "sft-0", "sft-1", "grpo-0", "grpo-1"}  # fmt: skip
+    assert (
+        left["accuracy"] > 80
+        and left["labellings"] == 6
+        and set(left["by_run"]) == {"sft-0", "sft-1", "grpo-0", "grpo-1"}
+    )
     assert method["leave_run_out"]["nuisances"]["accuracy"] < 70
     assert (
         run["leave_run_out"] is None

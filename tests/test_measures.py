@@ -61,9 +61,16 @@ def test_truth_values_are_counts_and_no_mask():
 
 @pytest.mark.parametrize(
     ("confidence", "right", "bins"),
-    [([math.nan], [1], 10), ([-0.1], [1], 10), ([1.1], [1], 10), ([0.5], [math.nan], 10), ([0.5], [2], 10),
-     ([0.5], [1, 0], 10), ([0.5], [1], 0)],
-)  # fmt: skip
+    [
+        ([math.nan], [1], 10),
+        ([-0.1], [1], 10),
+        ([1.1], [1], 10),
+        ([0.5], [math.nan], 10),
+        ([0.5], [2], 10),
+        ([0.5], [1, 0], 10),
+        ([0.5], [1], 0),
+    ],
+)
 def test_no_calibration_error_of_what_is_no_probability(confidence, right, bins):
     with pytest.raises(ValueError):
         ece(np.array(confidence), np.array(right), bins)

@@ -31,7 +31,7 @@ OF_TOKENS = ("deepconf", "self_certainty", "varentropy", "logp", "fork")
 def attempt(
     length=10, text="", tokens=None, truncated=False, forced=None, own=None, **stats
 ) -> Attempt:
-    """An attempt of some length; a statistic is a curve, or one number for all tokens."""
+    """An attempt; a statistic is a curve, or one number for all tokens."""
     tokens = np.arange(length) if tokens is None else np.array(tokens)
     curves = {
         name: np.broadcast_to(np.asarray(value, np.float32), len(tokens))
@@ -39,13 +39,36 @@ def attempt(
     }
     nothing = np.zeros(len(tokens), bool)
     return Attempt(
-        row="r", problem="p", attempt=0, task="countdown", specialist="s", ancestor="", operator="rollout", seed=0,
-        text=text, grade="wrong", truncated=truncated, params={}, cost=Cost(), key=np.zeros(2, np.uint32),
-        question="q", reference="1", meta="{}", read=None, answer=None, grader="", prompt=np.arange(3), tokens=tokens,
-            forced=nothing if forced is None else np.array(forced),
-        fired=nothing, sample_logp=np.zeros(len(tokens)), stats=curves,
-        confidence={} if own is None else {"own_probability": np.array(own, np.float32)},
-    )  # fmt: skip
+        row="r",
+        problem="p",
+        attempt=0,
+        task="countdown",
+        specialist="s",
+        ancestor="",
+        operator="rollout",
+        seed=0,
+        text=text,
+        grade="wrong",
+        truncated=truncated,
+        params={},
+        cost=Cost(),
+        key=np.zeros(2, np.uint32),
+        question="q",
+        reference="1",
+        meta="{}",
+        read=None,
+        answer=None,
+        grader="",
+        prompt=np.arange(3),
+        tokens=tokens,
+        forced=nothing if forced is None else np.array(forced),
+        fired=nothing,
+        sample_logp=np.zeros(len(tokens)),
+        stats=curves,
+        confidence={}
+        if own is None
+        else {"own_probability": np.array(own, np.float32)},
+    )
 
 
 def read(*attempts, answers=None, rollouts=8, searches=None) -> dict[str, float]:
@@ -176,8 +199,16 @@ def test_a_running_mean_is_a_mean_of_what_there_is_and_then_forgets():
 
 def test_levels_and_the_largest_fork():
     line = np.linspace(0, 1, 11)
-    found = read(attempt(11, self_certainty=line, varentropy=2 * line, logp=-line, entropy=line * (1 - line),
-                         margin=np.abs(line - 0.8)))  # fmt: skip
+    found = read(
+        attempt(
+            11,
+            self_certainty=line,
+            varentropy=2 * line,
+            logp=-line,
+            entropy=line * (1 - line),
+            margin=np.abs(line - 0.8),
+        )
+    )
     assert found["self_certainty_mean"] == pytest.approx(0.5) and found[
         "self_certainty_end"
     ] == pytest.approx(1)
@@ -198,10 +229,17 @@ def test_levels_and_the_largest_fork():
 @pytest.mark.parametrize(
     "tokens, wanted",
     [
-        ([1, 2, 3], 0), ([1, 2, 2], 2), ([5, 1, 2, 1, 2, 1], 5), ([1, 2, 3, 1, 2, 3], 6), ([1, 2, 3, 1, 2], 0),
-        ([7, 8, 9, *[3, 3, 4] * 4], 12), ([4] * 9, 9), ([], 0), ([1], 0),
+        ([1, 2, 3], 0),
+        ([1, 2, 2], 2),
+        ([5, 1, 2, 1, 2, 1], 5),
+        ([1, 2, 3, 1, 2, 3], 6),
+        ([1, 2, 3, 1, 2], 0),
+        ([7, 8, 9, *[3, 3, 4] * 4], 12),
+        ([4] * 9, 9),
+        ([], 0),
+        ([1], 0),
     ],
-)  # fmt: skip
+)
 def test_loops_at_the_end(tokens, wanted):
     assert loop_length(tokens) == wanted
     found = read(attempt(tokens=np.array(tokens, int)))
@@ -272,8 +310,11 @@ def test_pushed_tokens_and_the_order_of_rollouts_do_not_matter():
         )
         for a in rollouts
     ]
-    assert {name for name, value in read(*pushed, answers="abacd").items()
-            if not np.isnan(value) and value != first[name]} == {"mean_length"}  # fmt: skip
+    assert {
+        name
+        for name, value in read(*pushed, answers="abacd").items()
+        if not np.isnan(value) and value != first[name]
+    } == {"mean_length"}
 
 
 def test_what_nothing_is_known_of_says_nothing():

@@ -64,17 +64,27 @@ def test_what_no_stage_reads_and_what_grows_is_no_other_run(folder, settings):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sampling__temperature": 0.9}, "temperature is 0.6 there and 0.9 here, and rollouts/ reads it"),
+        (
+            {"sampling__temperature": 0.9},
+            "temperature is 0.6 there and 0.9 here, and rollouts/ reads it",
+        ),
         ({"seed": 1}, "config.seed is 0 there and 1 here"),
         ({"task__operands": 4}, "config.task.operands is 3 there and 4 here"),
-        ({"task__problems": 100}, "config.task.problems is 128 there and 100 here (it may only grow)"),
+        (
+            {"task__problems": 100},
+            "config.task.problems is 128 there and 100 here (it may only grow)",
+        ),
         ({"sampling__rollouts": 2}, "it may only grow"),
-        ({"intervention__alpha": 0.5}, "config.intervention.alpha is 0.7 there and 0.5 here, and attempts/ reads it"),
+        (
+            {"intervention__alpha": 0.5},
+            "config.intervention.alpha is 0.7 there and 0.5 here, "
+            "and attempts/ reads it",
+        ),
         ({"intervention__operators": ["retry"]}, "config.intervention.operators"),
         ({"diagnosis__tau": 1.0}, "config.diagnosis.tau"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_a_stage_reads_is_refused_by_name_with_a_remedy(folder, settings, said):
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     with pytest.raises(UserError) as refused:

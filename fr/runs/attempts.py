@@ -193,8 +193,13 @@ def _plan(planned: Sequence[Planned], ask: Ask | None) -> ProbePlan | None:
 
 def _on_pause(planned: Sequence[Planned]) -> OnPause:
     """One pause function for all rows: each row's own answers."""
-    said = {p.row.id: p.on_pause for p in planned}
-    return lambda row, tokens: said[row.id](tokens) if said[row.id] else PauseAction()
+    own = {p.row.id: p.on_pause for p in planned}
+
+    def on_pause(row: Request, tokens: np.ndarray) -> PauseAction:
+        answer = own[row.id]
+        return answer(tokens) if answer else PauseAction()
+
+    return on_pause
 
 
 def graded(
