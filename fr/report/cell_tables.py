@@ -1,12 +1,20 @@
 """Reports of the cells of `routing.json`: attempts, labels, interaction, power."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from fr.report.tables import Block, Column, number, register_report, table, words
+from fr.report.tables import (
+    Block,
+    Column,
+    Record,
+    number,
+    register_report,
+    table,
+    words,
+)
 
 
 @register_report("interaction")
-def _interaction(records: Sequence[Mapping]) -> list[Block]:
+def _interaction(records: Sequence[Record]) -> list[Block]:
     """The test of whether operators differ between problems: record `interaction`."""
     rows = [record | {"count": len(record["operators"])} for record in records]
     notes = [f"{r['cell']}: {r['why']}" for r in records if r["why"]]
@@ -17,7 +25,7 @@ def _interaction(records: Sequence[Mapping]) -> list[Block]:
 
 
 @register_report("power")
-def _power(cells: Iterable[tuple[str, Mapping | None]]) -> list[Block]:
+def _power(cells: Iterable[tuple[str, Record | None]]) -> list[Block]:
     """The smallest lift that attempts can show: record `power` by name of its cell."""
     rows: list[dict] = []
     for name, power in cells:
@@ -27,7 +35,7 @@ def _power(cells: Iterable[tuple[str, Mapping | None]]) -> list[Block]:
     return table("power", rows)
 
 
-def attempts(cells: Sequence[Mapping]) -> list[Block]:
+def attempts(cells: Sequence[Record]) -> list[Block]:
     """Failed problems and attempts per operator.
 
     Args:
@@ -48,7 +56,7 @@ def attempts(cells: Sequence[Mapping]) -> list[Block]:
     return table("cells", rows)
 
 
-def labels(cells: Sequence[Mapping]) -> list[Block]:
+def labels(cells: Sequence[Record]) -> list[Block]:
     """Labels, their certainty, and true rates under a hierarchical model.
 
     Args:
@@ -81,7 +89,7 @@ def labels(cells: Sequence[Mapping]) -> list[Block]:
     ]
 
 
-def oracle(records: Sequence[Mapping], protocols: Mapping[str, str]) -> list[Block]:
+def oracle(records: Sequence[Record], protocols: dict[str, str]) -> list[Block]:
     """Rescue rates of a perfect router.
 
     Args:

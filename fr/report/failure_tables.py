@@ -1,8 +1,16 @@
 """Reports of what failures are: their clusters, and classifiers of their origin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from fr.report.tables import Block, Column, number, register_report, table, words
+from fr.report.tables import (
+    Block,
+    Column,
+    Record,
+    number,
+    register_report,
+    table,
+    words,
+)
 
 _ALGORITHMS = {"kmeans": "k-means", "mixture": "Gaussian mixture"}
 _NULLS = {"shuffled", "cloud"}
@@ -10,7 +18,7 @@ _COLUMNS = {"features": "features of the diagnosis", "nuisances": "known without
 
 
 @register_report("clusters")
-def _clusters(records: Sequence[Mapping]) -> list[Block]:
+def _clusters(records: Sequence[Record]) -> list[Block]:
     """Stability against two nulls, and rescue by cluster: `regimes` of routing.json."""
     rows, lines, each = [], [], []
     for record in records:
@@ -29,7 +37,7 @@ def _clusters(records: Sequence[Mapping]) -> list[Block]:
     return [*table("clusters", rows), "\n".join(lines), *each]
 
 
-def _rescue_by_cluster(record: Mapping) -> list[Block]:
+def _rescue_by_cluster(record: Record) -> list[Block]:
     found = record["kmeans"]["regimes"]
     rows = [{"cluster": str(i)} | cluster for i, cluster in enumerate(found, 1)]
     columns = [Column(f"{k}, z", f"centre.{k}", sign=True) for k in record["features"]]
@@ -40,9 +48,10 @@ def _rescue_by_cluster(record: Mapping) -> list[Block]:
 
 
 @register_report("audit")
-def _audit(records: Sequence[Mapping]) -> list[Block]:
+def _audit(records: Sequence[Record]) -> list[Block]:
     """Accuracy of classifiers of methods and runs: `audit` of routing.json."""
-    rows, lines = [], []
+    rows: list[Record] = []
+    lines: list[str] = []
     sd = lambda r: r and f"{number(r['accuracy'])} ± {number(r['sd'])}"
     for record in records:
         what = f"{record['target']} within {record['scope']}"
@@ -67,7 +76,7 @@ def _audit(records: Sequence[Mapping]) -> list[Block]:
     return [*blocks, "\n".join(lines)]
 
 
-def _counts(record: Mapping) -> str:
+def _counts(record: Record) -> str:
     failures, runs = record["failures"].items(), record["runs"]
     if record["target"] == "run":
         return ", ".join(f"{name} {n}" for name, n in failures)

@@ -1,14 +1,14 @@
 """Limits of the results of a run, in sentences."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from fr.report.routing_tables import select, titled
-from fr.report.tables import number, words
+from fr.report.tables import Record, number, words
 
 _CHANCE = 0.05  # p above which labels are called what chance makes
 
 
-def limits(routing: Mapping, summary: Mapping | None) -> list[str]:
+def limits(routing: Record, summary: Record | None) -> list[str]:
     """Sentences that limit what the results say.
 
     Args:
@@ -47,7 +47,7 @@ def limits(routing: Mapping, summary: Mapping | None) -> list[str]:
     ]
 
 
-def _cell(cell: Mapping, protocols: list[Mapping]) -> Iterator[str]:
+def _cell(cell: Record, protocols: list[Record]) -> Iterator[str]:
     yield from cell["notes"]
     null, cost = cell["label_null"], cell["cost"]
     if not cell["attempts"]["given"]:

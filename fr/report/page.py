@@ -10,6 +10,7 @@ from fr.errors import UserError
 from fr.report.html import page
 from fr.report.limits import limits
 from fr.report.render import REPORTS
+from fr.report.routing_tables import routing_sections
 from fr.report.tables import Block, Images, Section, table, words
 from fr.runs.declaration import restore
 from fr.runs.provenance import changed, revision, versions
@@ -44,7 +45,7 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
         raise UserError(
             f"{workdir}: routing.json is missing; scripts/route.py writes it"
         )
-    found = {s.title: list(s.blocks) for s in REPORTS["routing"](routing)}
+    found = {s.title: list(s.blocks) for s in routing_sections(routing)}
     names = [cell["cell"] for cell in routing["cells"]]
     drawn = [
         ("Cost" if kind == "cost" else f"Cell {name}", f"{name}: {caption}", plot)

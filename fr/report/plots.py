@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -14,6 +14,7 @@ from fr.config import RoutingConfig
 from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
 from fr.profiles import FEATURES, Profiles
 from fr.report.routing_tables import in_order, select, titled
+from fr.report.tables import Record
 
 _GREY, _INK, _RED = "#c9ced6", "#2b2f36", "#d1495b"
 _LABELS = {
@@ -84,13 +85,13 @@ def draw_landscape(profiles: Profiles, routing: RoutingConfig) -> bytes:
         figure = Figure(figsize=size, layout="constrained")
         title = f"Failure landscape of {profiles.cell}, {len(profiles)} failed problems"
         figure.suptitle(title, x=0.01, ha="left", size=13)
-        above, below = figure.subfigures(2, 1, hspace=0.04)
+        above, below = figure.subfigures(2, 1, hspace=0.04, squeeze=False)[:, 0]
         _panels(above, by_label, axes, pairs, "Label")
         _panels(below, by_best, axes, pairs, "Best operator of the steerable ones")
         return _png(figure)
 
 
-def draw_rescue(routing: Mapping, cell: str) -> bytes:
+def draw_rescue(routing: Record, cell: str) -> bytes:
     """Draw rescue rates with 95 % intervals on the steerable problems of a cell.
 
     Args:
@@ -145,7 +146,7 @@ def draw_rescue(routing: Mapping, cell: str) -> bytes:
         return _png(figure)
 
 
-def draw_curves(routing: Mapping, cell: str, title: str) -> bytes:
+def draw_curves(routing: Record, cell: str, title: str) -> bytes:
     """Draw problems solved within a budget, and differences at equal cost.
 
     Args:
@@ -200,7 +201,7 @@ def draw_curves(routing: Mapping, cell: str, title: str) -> bytes:
         return _png(figure)
 
 
-def _panels(figure, groups: Mapping, values: Mapping, pairs: Sequence, title: str):
+def _panels(figure, groups: Record, values: Record, pairs: Sequence, title: str):
     """One row of scatter plots with its legend; later groups lie on top."""
     axes = np.atleast_1d(figure.subplots(1, len(pairs)))
     for axis, (x, y) in zip(axes, pairs):
@@ -219,13 +220,13 @@ def _panels(figure, groups: Mapping, values: Mapping, pairs: Sequence, title: st
         )
         for name, (mask, colour) in groups.items()
     ]
-    form = {"title_fontproperties": {"weight": "bold", "size": 10}, "alignment": "left"}
     figure.legend(
         handles=handles,
         loc="outside upper left",
         ncols=min(len(handles), 6),
         title=title,
-        **form,
+        title_fontproperties={"weight": "bold", "size": 10},
+        alignment="left",
     )
 
 

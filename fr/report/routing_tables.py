@@ -1,7 +1,7 @@
 """Reports of `routing.json`, the same for a terminal and for the page."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fr.report import failure_tables  # noqa: F401
 from fr.report.cell_tables import attempts, labels, oracle
@@ -9,6 +9,7 @@ from fr.report.tables import (
     REPORTS,
     Block,
     Column,
+    Record,
     Section,
     number,
     register_report,
@@ -43,7 +44,7 @@ _TITLES = {  # of policies that are not routers
 _AXES = {"forward": "forward tokens", "generated": "generated tokens"}
 
 
-def titled(rows: Iterable[Mapping], routing: Mapping) -> list[dict]:
+def titled(rows: Iterable[Record], routing: Record) -> list[dict]:
     """Rows with the names that people read.
 
     Args:
@@ -64,7 +65,7 @@ def titled(rows: Iterable[Mapping], routing: Mapping) -> list[dict]:
     ]
 
 
-def in_order(rows: Iterable[Mapping], routing: Mapping) -> list[dict]:
+def in_order(rows: Iterable[Record], routing: Record) -> list[dict]:
     """Rates with the names that people read, in the order of the tables.
 
     Args:
@@ -80,7 +81,7 @@ def in_order(rows: Iterable[Mapping], routing: Mapping) -> list[dict]:
     return sorted(rates, key=lambda row: place.get(row["policy"], len(order)))
 
 
-def select(rows: Iterable[Mapping], **where) -> list:
+def select(rows: Iterable[Record], **where) -> list:
     """Rows with the given values.
 
     Args:
@@ -93,7 +94,7 @@ def select(rows: Iterable[Mapping], **where) -> list:
     return [row for row in rows if all(row.get(k) == v for k, v in where.items())]
 
 
-def routing_sections(found: Mapping) -> list[Section]:
+def routing_sections(found: Record) -> list[Section]:
     """Every table of an evaluation.
 
     Args:
@@ -126,7 +127,7 @@ def routing_sections(found: Mapping) -> list[Section]:
 register_report("routing")(routing_sections)
 
 
-def _policies(routing: Mapping) -> list[Block]:
+def _policies(routing: Record) -> list[Block]:
     """The declared comparison, certified lifts, then everything under each protocol."""
     missing = select(routing["unsupported"], cell=ALL, policy=None)
     why = {row["protocol"]: f"{row['by']}: n/a ({row['why']})" for row in missing}
@@ -153,7 +154,7 @@ def _policies(routing: Mapping) -> list[Block]:
     return [*blocks, Section("Exploratory: by cell", _gaps(cells, cells=True))]
 
 
-def _certified(records: Sequence[Mapping]) -> list[Block]:
+def _certified(records: Sequence[Record]) -> list[Block]:
     rows = []
     for found in records:
         kept, gap = f"{found['kept']} of {found['folds']}", found["interval"]
@@ -165,7 +166,7 @@ def _certified(records: Sequence[Mapping]) -> list[Block]:
     return table("certified", rows, **first | {"runs": runs})
 
 
-def _gaps(rows: Sequence[Mapping], cells: bool = False) -> list[Block]:
+def _gaps(rows: Sequence[Record], cells: bool = False) -> list[Block]:
     """Differences with p, and with Holm's p over the declared family."""
     shown = []
     for row in rows:
@@ -180,7 +181,7 @@ def _gaps(rows: Sequence[Mapping], cells: bool = False) -> list[Block]:
     return table("gaps", shown)
 
 
-def _rates(routing: Mapping, rows: Iterable[Mapping], key: str) -> list[Block]:
+def _rates(routing: Record, rows: Iterable[Record], key: str) -> list[Block]:
     """Rates of every policy by population or protocol, its costs, and its choices."""
     blocks = {policy["name"]: policy["block"] for policy in routing["policies"]}
     rows, choices = in_order(rows, routing), []
@@ -193,16 +194,16 @@ def _rates(routing: Mapping, rows: Iterable[Mapping], key: str) -> list[Block]:
     sizes = ", ".join(f"{n} {title}" for title, n in counts.items())
     for row in rows:
         taken = sorted((row.get("routes") or {}).items(), key=lambda route: -route[1])
-        taken = ", ".join(f"{operator} {n}" for operator, n in taken if n)
+        chosen = ", ".join(f"{operator} {n}" for operator, n in taken if n)
         by = row["by"] if key == "protocol" else None
-        if "," in taken and (by or row["population"] == "all"):
-            choices.append(row | {"choices": taken, "by": by})
+        if "," in chosen and (by or row["population"] == "all"):
+            choices.append(row | {"choices": chosen, "by": by})
     costs = f"\n{words('costs')}" * any(row.get("cost") for row in rates)
     shown = table("rates", records, sizes=sizes, costs=costs)
     return [*shown, *table("choices", choices)]
 
 
-def _pivot(rows: Iterable[Mapping], by: Callable, over: Callable) -> list[dict]:
+def _pivot(rows: Iterable[Record], by: Callable, over: Callable) -> list[dict]:
     """One record per value of `by`: its first row, and every row under its `over`."""
     found: dict = {}
     for row in rows:
@@ -210,7 +211,7 @@ def _pivot(rows: Iterable[Mapping], by: Callable, over: Callable) -> list[dict]:
     return list(found.values())
 
 
-def curves(found: Mapping, title: str) -> list[Block]:
+def curves(found: Record, title: str) -> list[Block]:
     """Problems solved within each budget, and differences at equal cost.
 
     Args:
@@ -240,16 +241,16 @@ def curves(found: Mapping, title: str) -> list[Block]:
     return blocks
 
 
-def _series(row: Mapping) -> str:
+def _series(row: Record) -> str:
     paid = f", diagnosis {row['diagnosis']}" if row.get("diagnosis") else ""
     return row["title"] + paid + (f" − {row['minus']}" if row["minus"] else "")
 
 
-def _key(row: Mapping) -> str:
+def _key(row: Record) -> str:
     return _series(row).replace(".", "_")
 
 
-def _costs(routing: Mapping) -> list[Block]:
+def _costs(routing: Record) -> list[Block]:
     blocks: list[Block] = []
     for cell in (cell for cell in routing["cells"] if cell["cost"]):
         spent = cell["cost"]["forward_tokens"]
@@ -263,7 +264,7 @@ def _costs(routing: Mapping) -> list[Block]:
     return blocks or [words("no_costs")]
 
 
-def price_words(found: Mapping) -> str:
+def price_words(found: Record) -> str:
     """The sentence on prices of attempts.
 
     Args:
@@ -278,13 +279,13 @@ def price_words(found: Mapping) -> str:
 
 
 @register_report("ablation")
-def _ablation(records: Sequence[Mapping]) -> list[Block]:
+def _ablation(records: Sequence[Record]) -> list[Block]:
     """Points that each group of signals adds: record `ablation`."""
     return table("ablation", records, n=records[0]["n"] if records else 0)
 
 
 @register_report("schedules")
-def _schedules(routing: Mapping) -> list[Block]:
+def _schedules(routing: Record) -> list[Block]:
     """One operator after another: curves of all cells together, and the orders."""
     if not (found := routing["schedules"]):
         return []
@@ -293,16 +294,16 @@ def _schedules(routing: Mapping) -> list[Block]:
         for family, choices in families.items():
             for choice, order in choices.items():
                 runs = [f"{k} {len(list(run))}" for k, run in itertools.groupby(order)]
-                order = ", ".join(runs[:8]) + ", …" * (len(runs) > 8)
+                said = ", ".join(runs[:8]) + ", …" * (len(runs) > 8)
                 name = f"{_TITLES.get(policy, policy)}: {choice}"
-                orders.append({"task": family, "order": name, "runs": order})
+                orders.append({"task": family, "order": name, "runs": said})
     pooled = {**routing, "curves": select(routing["curves"], cell=ALL)}
     inner = [*curves(pooled, words("schedules", **found)), price_words(found)]
     title = "Exploratory: one operator after another"
     return [Section(title, [*inner, *table("orders", orders)])]
 
 
-def _transfer(routing: Mapping) -> list[Block]:
+def _transfer(routing: Record) -> list[Block]:
     if not (found := routing["transfer"]):
         return [words("no_transfer")]
     cells = ", ".join(found["source"]["cells"])
@@ -321,7 +322,7 @@ def _transfer(routing: Mapping) -> list[Block]:
     return ["\n".join(lines), *table("transfer", rows)]
 
 
-def _cell(routing: Mapping, cell: Mapping) -> list[Block]:
+def _cell(routing: Record, cell: Record) -> list[Block]:
     """Policies of one cell on its steerable problems, in both in-sample protocols."""
     rows = select(routing["rows"], cell=cell["cell"], population="steerable")
     rows = [row for row in rows if row["protocol"] in ("source", "split_halves")]

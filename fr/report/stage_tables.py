@@ -1,9 +1,15 @@
 """Reports of sampling, attempts, online routing, evaluations, studies, new grades."""
 
-from collections.abc import Mapping
-
 from fr.report.routing_tables import curves
-from fr.report.tables import Block, Column, number, register_report, table, words
+from fr.report.tables import (
+    Block,
+    Column,
+    Record,
+    number,
+    register_report,
+    table,
+    words,
+)
 
 _MEASURES = {
     "premature": "premature confidence",
@@ -25,19 +31,19 @@ _LONGEST = 200  # characters of a quoted text
 
 
 @register_report("rollouts")
-def _rollouts(found: Mapping) -> list[Block]:
+def _rollouts(found: Record) -> list[Block]:
     right, counts = found["accuracy"]["interval"], _counts(found["grades"])
     return [words("rollouts", **found, right=right, counts=counts)]
 
 
 @register_report("failures")
-def _failures(found: Mapping) -> list[Block]:
+def _failures(found: Record) -> list[Block]:
     means = ", ".join(f"{k} {number(mean, 3)}" for k, mean in found["features"].items())
     return [words("failures", **found, means=means)]
 
 
 @register_report("attempts")
-def _attempts(found: Mapping) -> list[Block]:
+def _attempts(found: Record) -> list[Block]:
     rows = [
         o | {"name": name + " *" * o["outside"], "fired": o["fired"] or None}
         for name, o in found["operators"].items()
@@ -53,7 +59,7 @@ def _attempts(found: Mapping) -> list[Block]:
 
 
 @register_report("online")
-def _online(found: Mapping) -> list[Block]:
+def _online(found: Record) -> list[Block]:
     chosen = ", ".join(f"{name} {n}" for name, n in found["routes"].items()) or "none"
     solved = "solved" if found["verifier"] else "right by vote"
     head = words("online", **found, chosen=chosen)
@@ -61,7 +67,7 @@ def _online(found: Mapping) -> list[Block]:
 
 
 @register_report("evaluation")
-def _evaluation(found: Mapping) -> list[Block]:
+def _evaluation(found: Record) -> list[Block]:
     other = found.get("against", {"workdir": "", "metrics": {}})
     rows = [
         {"measure": _MEASURES.get(k, k), "here": value} | other["metrics"].get(k, {})
@@ -84,7 +90,7 @@ def _evaluation(found: Mapping) -> list[Block]:
     ]
 
 
-def _signals(found: Mapping) -> list[Block]:
+def _signals(found: Record) -> list[Block]:
     rows = [{"name": k} | found[k] for k in ("own", "gold") if k in found]
     n = max(found["attempts"], 1)
     spent = (f"{name} {number(tokens / n)}" for name, tokens in found["tokens"].items())
@@ -92,7 +98,7 @@ def _signals(found: Mapping) -> list[Block]:
 
 
 @register_report("study")
-def _study(found: Mapping) -> list[Block]:
+def _study(found: Record) -> list[Block]:
     arms = found["arms"]
     first = next(iter(arms.values()))
     rows: list[dict] = [
@@ -144,7 +150,7 @@ def _grades(found) -> list[Block]:
     return blocks
 
 
-def _counts(grades: Mapping[str, int]) -> str:
+def _counts(grades: dict[str, int]) -> str:
     return ", ".join(
         f"{n} {grade.replace('_', ' ')}" for grade, n in grades.items() if n
     )

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 REPORTS: dict[str, Callable[[Any], list["Block"]]] = {}
+Record = dict[str, Any]  # of a JSON file
 Cell = str | int | float | Mapping | None
 
 

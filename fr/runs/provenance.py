@@ -25,7 +25,7 @@ def revision() -> str | None:
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
-    git = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         found = subprocess.run([*git, "--exclude=*"], capture_output=True, text=True)
     except OSError:
@@ -49,7 +49,7 @@ def changed(settings: Mapping) -> dict[str, str]:
 
 
 def _flat(values: Mapping, prefix: str = "") -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for name, value in values.items():
         one = {prefix + name: json.dumps(value, ensure_ascii=False)}
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else one
