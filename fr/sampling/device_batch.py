@@ -103,7 +103,7 @@ class DeviceBatch:
         self._decode = program("decode", chunk, donate=(1,))
         prefill = lambda *args: transitions.prefill(*both, *args)
         self._prefill = program("prefill", prefill, donate=(1,))
-        insert = lambda *args: transitions.insert(*args)
+        insert = lambda params, *args: transitions.insert(*args)
         self._insert = program("insert", insert, donate=(1,))
         edit = lambda params, *args: transitions.apply_edit(*args)
         self._apply_edit = program("apply_edit", edit, donate=(1,))

@@ -77,10 +77,8 @@ class Devices:
         """The devices of all processes, in the order of the processes."""
         if jax.process_count() == 1:
             return self.devices
-        local = (
-            jax.local_devices(i)[: len(self.devices)]
-            for i in range(jax.process_count())
-        )
+        processes = range(jax.process_count())
+        local = (jax.local_devices(i)[: len(self.devices)] for i in processes)
         return list(itertools.chain.from_iterable(local))
 
     def replicate(self, params):
@@ -95,10 +93,8 @@ class Devices:
         Returns:
             The tree in place.
         """
-        if all(
-            getattr(leaf, "is_fully_addressable", True)
-            for leaf in jax.tree.leaves(params)
-        ):
+        leaves = jax.tree.leaves(params)
+        if all(getattr(leaf, "is_fully_addressable", True) for leaf in leaves):
             return sharding.shard_tree(params, self.mesh)
         target = sharding.shardings(params, self.mesh)
         return self.make_reshard(lambda tree: tree, target)(params)

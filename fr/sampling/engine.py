@@ -12,14 +12,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from fr import distributed
-from fr.errors import UserError
-from fr.models.model import check_ids
 from fr.models.transformer import Transformer
-from fr.sampling import steering
 from fr.sampling.device_batch import Counts, DeviceBatch
 from fr.sampling.devices import Devices
 from fr.sampling.probes import Prober
-from fr.sampling.sampling_params import param
+from fr.sampling.sampling_params import check_request, param
 from fr.sampling.scheduler import Admission
 from fr.sampling.slots import Slot, edit_paused
 from fr.sampling.sources import ListSource, OnPause, ProbePlan, WorkSource
@@ -220,43 +217,15 @@ class Engine:
                 f"the work source gave {len(new)} rows for {len(free)} free slots"
             )
         for row in new:
-            self._check(row)
+            check_request(
+                row,
+                vocab=self._vocab,
+                context=self._context,
+                limit=self._batch.limit,
+                statistics=self._statistics,
+                ancestor=self._has_ancestor,
+            )
         return dict(zip(free, new))
-
-    def _check(self, row: Request) -> None:
-        """Raise an error that names the row if it cannot be decoded."""
-        budget, operator = param(row, "budget"), param(row, "operator")
-        if not row.prompt:
-            raise ValueError(f"row {row.id}: its prompt is empty")
-        if budget < 1:
-            raise ValueError(
-                f"row {row.id}: a budget of {budget} leaves nothing to emit"
-            )
-        reads = operator != steering.PLAIN or param(row, "floor") > -np.inf
-        if reads and not self._statistics:
-            raise ValueError(
-                f"row {row.id}: its operator reads statistics, and this engine keeps "
-                "none"
-            )
-        if operator in steering.NEEDS_ANCESTOR and not self._has_ancestor:
-            raise ValueError(
-                f"row {row.id}: its operator mixes with an ancestor, and this engine "
-                "has none"
-            )
-        lists = (row.params.get(name, ()) for name in ("forced", "stop"))
-        given = (i for ids in (row.prompt, *lists) for i in ids)
-        check_ids((i for i in given if i != -1), self._vocab, f"row {row.id}")
-        need = len(row.prompt) - 1 + int(budget)
-        if need >= self._context:
-            raise UserError(
-                f"row {row.id}: prompt and new tokens need {need + 1} positions, the "
-                f"model has {self._context}; lower max_new_tokens"
-            )
-        if need > self._batch.limit:
-            raise ValueError(
-                f"row {row.id}: prompt and budget need {need} cache entries, the cache "
-                f"has {self._batch.limit}"
-            )
 
     def _admit(self, slots: list[Slot | None], placed: dict[int, Request]) -> None:
         """Prefill the prompts that are not kept, then start the rows."""

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt
 
+from fr.errors import UserError
+from fr.models.model import check_ids
 from fr.sampling import steering
 from fr.sampling.structs import SamplingParams
 from fr.types import Request
@@ -129,3 +131,57 @@ def pad_tokens(tokens: Sequence[int], name: str, row: str) -> Int[np.ndarray, "W
     if len(tokens) > width:
         raise ValueError(f"row {row}: {len(tokens)} {name} tokens, at most {width} fit")
     return np.array([*tokens, *[-1] * (width - len(tokens))], np.int32)
+
+
+def check_request(
+    request: Request,
+    *,
+    vocab: int,
+    context: int,
+    limit: int,
+    statistics: bool,
+    ancestor: bool,
+) -> None:
+    """Check that an engine can decode a request; errors name the row.
+
+    Args:
+        request: The request.
+        vocab: Rows of the model's embedding.
+        context: Positions that all models have.
+        limit: Entries of the longest cache.
+        statistics: The engine keeps statistics.
+        ancestor: The engine has an ancestor.
+
+    Raises:
+        ValueError: There is no prompt or no budget, the cache is too short, or the
+            operator needs statistics or an ancestor that the engine does not have.
+        UserError: A token id has no embedding, or the models have too few positions.
+    """
+    row, budget = f"row {request.id}", param(request, "budget")
+    operator = param(request, "operator")
+    if not request.prompt:
+        raise ValueError(f"{row}: its prompt is empty")
+    if budget < 1:
+        raise ValueError(f"{row}: a budget of {budget} leaves nothing to emit")
+    reads = operator != steering.PLAIN or param(request, "floor") > -np.inf
+    if reads and not statistics:
+        raise ValueError(
+            f"{row}: its operator reads statistics, and this engine keeps none"
+        )
+    if operator in steering.NEEDS_ANCESTOR and not ancestor:
+        raise ValueError(
+            f"{row}: its operator mixes with an ancestor, and this engine has none"
+        )
+    lists = (request.params.get(name, ()) for name in ("forced", "stop"))
+    given = (i for ids in (request.prompt, *lists) for i in ids)
+    check_ids((i for i in given if i != -1), vocab, row)
+    need = len(request.prompt) - 1 + int(budget)
+    if need >= context:
+        raise UserError(
+            f"{row}: prompt and new tokens need {need + 1} positions, the model has "
+            f"{context}; lower max_new_tokens"
+        )
+    if need > limit:
+        raise ValueError(
+            f"{row}: prompt and budget need {need} cache entries, the cache has {limit}"
+        )

@@ -63,15 +63,11 @@ def prefill(
 
 
 def insert(
-    params: ModelParams,
-    state: DecodeState,
-    prompt_cache: PromptCache,
-    insertion: Insertion,
+    state: DecodeState, prompt_cache: PromptCache, insertion: Insertion
 ) -> DecodeState:
     """Reset the slots of new rows and copy the cache of its prompt into each.
 
     Args:
-        params: Unused; compiled programs take parameters first.
         state: The batch.
         prompt_cache: Caches of the prompts.
         insertion: The new rows.
