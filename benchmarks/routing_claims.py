@@ -185,7 +185,7 @@ def _attempt(config: Config, workdir: epath.Path) -> list[dict]:
             read_cells([workdir / "profiles.csv"], without), config
         )
         data = dataclasses.replace(
-            data, config=dataclasses.replace(data.config, price=0.0)
+            data, config=dataclasses.replace(data.config, attempt_price=0.0)
         )
         learned = ("learned", "learned_question") if not without else ("learned",)
         routes = {name: np.full(len(data), -1) for name in (*LOOK_UPS, *learned)}

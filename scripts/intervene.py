@@ -3,8 +3,8 @@
     python scripts/intervene.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 
 Leaves `attempts/*.parquet` and `profiles.csv`. With --router the problems are sampled
-again and routed at the same time: after `intervention.after` failures the rest of a
-problem's budget goes to the operator that the router names, or by a schedule to one
+again and routed at the same time: after `intervention.online_after` failures the rest
+of a problem's budget goes to the operator that the router names, or by a schedule to one
 after the other (scripts/route.py leaves both). That leaves `online/` and online.json,
 with retry, or what --against names, as the reference.
 
@@ -34,7 +34,7 @@ cli.rename_flags(policy="router", head="saved")
 
 
 def main() -> None:
-    """Intervene and print the rescue rates, or route online and print what it solved."""
+    """Intervene and print the rescue rates, or route online and print the shares."""
     given, config = flags.FLAGS, cli.frozen_config()
     from fr import distributed
     from fr.pipeline.intervene import intervene

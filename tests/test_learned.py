@@ -185,7 +185,7 @@ def test_stop_is_chosen_where_an_attempt_is_not_worth_its_price():
         profiles[i] = dataclasses.replace(
             p, rates=rates, extras=p.extras | {"mean_length": length}
         )
-    priced = dataclasses.replace(QUICK, price=0.15)
+    priced = dataclasses.replace(QUICK, attempt_price=0.15)
     _, router, routes = trained(profiles, priced)
     lost = np.tile(np.arange(120) % 2 == 0, 2)
     assert (routes[lost] == STOP).mean() > 0.9 and (routes[~lost] == STOP).mean() < 0.2
@@ -345,7 +345,7 @@ def test_look_ups_fall_back_from_cell_to_family_to_everything():
 @pytest.mark.parametrize("by", LOOK_UPS.values())
 @pytest.mark.parametrize("protocol", OUT_OF_FOLD)
 def test_a_look_up_redone_on_the_sample_itself_is_the_look_up(by, protocol):
-    routing = few(folds=4, price=0.1)
+    routing = few(folds=4, attempt_price=0.1)
     data = routing_data(
         *cells(effect=0.0, problems=60, names=("a|x", "b|x", "c|y")), routing=routing
     )

@@ -59,7 +59,7 @@ def make_run(tiny_model, plain_engine, tmp_path):
             ),
             diagnosis=DiagnosisConfig(warmup=0.1, window=0.1),
             intervention=InterventionConfig(
-                ("retry", "hot", "prefix_restart"), MORE, after=AFTER, verifier=verifier
+                ("retry", "hot", "prefix_restart"), MORE, online_after=AFTER, verifier=verifier
             ),
             routing=RoutingConfig(bootstrap=50),
         )

@@ -103,7 +103,7 @@ class InterventionConfig:
     attempts: int = setting(
         16, "attempts of each operator; online, of the operator routed to", POSITIVE
     )
-    after: int = setting(
+    online_after: int = setting(
         4, "online: failed attempts before a problem is routed", POSITIVE
     )
     budget: float = setting(
@@ -221,10 +221,10 @@ class RoutingConfig:
         "standard errors of gain before the router leaves the best fixed operator",
         NOT_NEGATIVE,
     )
-    budget: float = setting(
+    budget_retries: float = setting(
         8.0, "budget of an order of operators, in the cost of retries", POSITIVE
     )
-    price: float = setting(
+    attempt_price: float = setting(
         0.0,
         "rescues that the cost of a retry must be worth; above 0 the router may stop",
         NOT_NEGATIVE,

@@ -35,6 +35,9 @@ RENAMED = {
     "policy.widths": "policy.length_buckets",
     "preference.widths": "preference.length_buckets",
     "regimes": "clusters",
+    "intervention.after": "intervention.online_after",
+    "routing.budget": "routing.budget_retries",
+    "routing.price": "routing.attempt_price",
 }
 
 

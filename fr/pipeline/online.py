@@ -60,10 +60,9 @@ class Case:
 class OnlineSource:
     """Work source: plain attempts at each problem, then attempts by its operator.
 
-    `intervention.after` plain attempts are followed by `intervention.attempts` routed
-    ones, one at a time per problem. A problem's course follows from its own attempts and
-    the router alone. With a verifier a right attempt ends it; without one no grade is
-    read.
+    After `online_after` plain attempts come `attempts` routed ones, one at a time per
+    problem. A problem's course follows from its own attempts and the router alone. With
+    a verifier a right attempt ends it; without one no grade is read.
     """
 
     def __init__(
@@ -156,13 +155,13 @@ class OnlineSource:
     def _decide(self, case: Case) -> None:
         c, made = self._run.config.intervention, len(case.attempts)
         solved = c.verifier and case.attempts[-1].grade == RIGHT
-        case.over = solved or made >= c.after + c.attempts
+        case.over = solved or made >= c.online_after + c.attempts
         if case.over:
             return
-        if made == c.after:
+        if made == c.online_after:
             self._route(case)
-        elif made > c.after:
-            case.operator = self._router.then(case.choice, made - c.after)
+        elif made > c.online_after:
+            case.operator = self._router.then(case.choice, made - c.online_after)
             tried = any(attempt.operator == case.operator for attempt in case.attempts)
             if tried and OPERATORS[case.operator].deterministic:
                 case.operator = "retry"  # a second attempt would be the same attempt
@@ -170,7 +169,7 @@ class OnlineSource:
     def _route(self, case: Case) -> None:
         """Ask the router; a problem whose attempts have no grade is sampled again."""
         config, attempts = self._run.config, case.attempts
-        verifier, first = config.intervention.verifier, config.intervention.after
+        verifier, first = config.intervention.verifier, config.intervention.online_after
         failed = [a for a in attempts if is_failure(a.grade) or not verifier]
         traces = [Trace(a.stats, ~a.forced) for a in failed or attempts]
         told = zip((a.tokens for a in failed or attempts), traces)
@@ -235,7 +234,8 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
     reference, c = against or fixed_router("retry"), run.config.intervention
     made = {r.name: _by_problem(attempt_online(run, r)) for r in (router, reference)}
     own = made[router.name]
-    routed = [group[c.after]["operator"] for group in own if len(group) > c.after]
+    later = (group[c.online_after :] for group in own)
+    routed = [group[0]["operator"] for group in later if group]
     names = [group[0]["problem"] for group in own]
     solved = [_solved(group[:1]) for group in own]
     right = rate(names, solved, run.config.routing.bootstrap, run.config.seed)
@@ -245,7 +245,7 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
         "reference": reference.name,
         "verifier": c.verifier,
         "problems": len(run.problems),
-        "online_after": c.after,
+        "online_after": c.online_after,
         "declared_budget": c.budget or None,
         "routes": dict(sorted(Counter(routed).items())),
         "right_at_first": right,
@@ -276,7 +276,7 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     name = f"{router.name} folder"
     distributed.in_turn(name, lambda: claim_workdir(folder, declared))
     run.begin("online")
-    most = c.intervention.after + c.intervention.attempts
+    most = c.intervention.online_after + c.intervention.attempts
     size = max(1, c.sampling.shard_rows // most)
     blocks = [run.problems[i : i + size] for i in range(0, len(run.problems), size)]
     with_ancestor = run.ancestor is not None and reads_ancestor(router)
@@ -327,7 +327,7 @@ def _curves(
     run: Run, made: Mapping[str, list[list[dict]]], reference: str
 ) -> list[dict]:
     c = run.config.intervention
-    most, complete = c.after + c.attempts, {}
+    most, complete = c.online_after + c.attempts, {}
     for name, groups in made.items():
         # A router that stops early makes no more attempts, for any budget.
         ends = [len(g) < most or (c.verifier and _solved(g)) for g in groups]

@@ -140,7 +140,7 @@ def declared_of(
         "learned": learned,
         "without": list(without),
         "frozen": bool(frozen),
-        "budget": config.routing.budget,
+        "budget": config.routing.budget_retries,
         "seed": config.seed,
         "settings": json.loads(to_json(dataclasses.asdict(config.routing))),
     }

@@ -163,7 +163,7 @@ class RoutingData:
 
     @property
     def prices(self) -> Float[np.ndarray, "O"]:
-        """Rescues that an attempt must be worth: `config.price` for retry, by cost.
+        """Rescues that an attempt must be worth: `attempt_price` for retry, by cost.
 
         Costs are averaged over the cells that know them; an operator of unknown cost
         has retry's.
@@ -173,7 +173,7 @@ class RoutingData:
             np.mean([c[o] / c["retry"] for c in known if o in c] or [1.0])
             for o in self.operators
         ]
-        return self.config.price * np.array(relative)
+        return self.config.attempt_price * np.array(relative)
 
     def of_cell(self, c: int) -> "RoutingData":
         """Select one cell, over its own operators.

@@ -127,16 +127,17 @@ def budget_target(data: RoutingData, outcomes: Outcomes) -> RoutingData:
 
     Args:
         data: the failed problems.
-        outcomes: of their attempts; the budget is `config.budget` mean retries.
+        outcomes: of their attempts; the budget is `budget_retries` mean retries.
 
     Returns:
         The data with these values.
     """
     retry = data.operators.index("retry") if "retry" in data.operators else 0
     price = outcomes.prices[:, retry]
-    budget = np.full((len(data), 1), data.config.budget * price[price > 0].mean())
+    retries = data.config.budget_retries
+    budget = np.full((len(data), 1), retries * price[price > 0].mean())
     values = outcomes.each(budget)[:, 0] * data.weight[:, None]
-    config = dataclasses.replace(data.config, price=0.0)
+    config = dataclasses.replace(data.config, attempt_price=0.0)
     return dataclasses.replace(data, mass=data.weight, values=values, config=config)
 
 
