@@ -17,6 +17,7 @@ from fr.types import (
 )
 
 ROWS, TOKENS, CUTS, GROUP = 8, 12, 6, 4
+PER_TOKEN = ("tokens", "mask", "sample_logp")
 STATS = tuple(TokenStats.__dataclass_fields__)
 
 
@@ -63,4 +64,26 @@ def batch(seed: int = 0, **fields) -> RewardBatch:
         "step": 3,
         "judged": draw.normal(size=ROWS),
     }
-    return RewardBatch(**given | fields)
+    shown = [*fields.get("stats", {}).values(), *map(fields.get, PER_TOKEN)]
+    width = next((x.shape[1] for x in shown if x is not None), TOKENS)
+    rows = next(
+        (len(fields[n]) for n in (*PER_TOKEN, "length", "texts") if n in fields), ROWS
+    )
+    if "stats" in fields:
+        rows = len(next(iter(fields["stats"].values())))
+    return RewardBatch(**_fitted(given, rows, width) | fields)
+
+
+def _fitted(given: dict, rows: int, width: int) -> dict:
+    """The default fields for the number of rows and tokens that a test gives."""
+
+    def fit(name: str, value):
+        if name == "stats":
+            return {n: fit("tokens", x) for n, x in value.items()}
+        if isinstance(value, tuple) or (isinstance(value, np.ndarray) and rows < ROWS):
+            value = value[:rows]
+        if name in PER_TOKEN and width != TOKENS:
+            value = np.resize(value, (len(value), width))
+        return value
+
+    return {name: fit(name, value) for name, value in given.items()}

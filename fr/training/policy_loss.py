@@ -75,7 +75,10 @@ class WeightedBatch(PaddedBatch):
 
 
 def weigh(
-    batch: PolicyBatch, step: Int[Array, ""], algorithm: Algorithm, config: PolicyConfig
+    batch: PolicyBatch,
+    step: Int[Array, ""] | int,
+    algorithm: Algorithm,
+    config: PolicyConfig,
 ) -> WeightedBatch:
     """Weights of each token in the loss; rows without sampled tokens do not count.
 
@@ -259,7 +262,7 @@ def high_covariance(
     mask: Bool[Array, "B W"],
     advantages: Float[Array, "B W"],
     logp: Float[Array, "B W"],
-    step: Int[Array, ""],
+    step: Int[Array, ""] | int,
     config: PolicyConfig,
 ) -> Bool[Array, "B W"]:
     """Tokens whose update costs most entropy (Clip-Cov and KL-Cov, arXiv 2505.22617).
