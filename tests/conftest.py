@@ -7,9 +7,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Shapes in annotations are checked, from before any module of `fr` is imported.
-# Until all rooms pass, only where FR_CHECK_SHAPES is set.
-if checker := os.environ.get("FR_CHECK_SHAPES"):
-    install_import_hook("fr", "typecheck.shapes" if checker == "1" else checker)
+install_import_hook("fr", os.environ.get("FR_CHECK_SHAPES", "typecheck.shapes"))
 
 import jax
 import jax.numpy as jnp

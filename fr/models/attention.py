@@ -109,7 +109,7 @@ class RMSNorm(nn.Module):
 
 
 def attention_mask(
-    query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""]
+    query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""] | int
 ) -> Bool[Array, "B T S"]:
     """Keys that a query sees: not the future, not beyond the window, not pads.
 

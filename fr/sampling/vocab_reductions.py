@@ -10,7 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 # Approximate number of runs: 49,152 tokens become 2,048 columns, enough work for two
 # cores and few enough for the steps after.
@@ -20,8 +20,8 @@ PAD = -1e30  # finite: its exponential is 0, and so are products with that
 
 
 def columns(
-    values: Float[Array, "B V"], near: int = RUNS, pad: float = PAD
-) -> Float[Array, "B N W"]:
+    values: Shaped[Array, "B V"], near: int = RUNS, pad: float = PAD
+) -> Shaped[Array, "B N W"]:
     """The same entries as N runs of W tokens: token n * W + w is entry n of column w.
 
     Args:
@@ -41,7 +41,7 @@ def columns(
     )
 
 
-def summable(values: Float[Array, "B V"]) -> Float[Array, "B N W"]:
+def summable(values: Shaped[Array, "B V"]) -> Shaped[Array, "B N W"]:
     """The columns of a row that is summed: one entry per column in a small vocabulary.
 
     Args:
