@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from fr.comparison.summary import UNITS
 from fr.config import Config
 from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
@@ -16,7 +17,6 @@ from fr.interventions import OPERATORS
 from fr.profiles import AXES, MODEL, QUESTION, Profiles, Recorded, read_profiles
 from fr.routing.columns import FREE, readable
 from fr.routing.dataset import RoutingData
-from fr.routing.summary import UNITS
 from fr.stats.bootstrap import (
     Estimate,
     Interval,

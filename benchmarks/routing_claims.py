@@ -20,15 +20,15 @@ from etils import epath
 from benchmarks.planted_causes import gather
 from benchmarks.retrofit import retrofit
 from fr import cli
+from fr.comparison.cell_summary import describe_population
 from fr.config import Config
+from fr.orders.budgets import outcomes_of
+from fr.orders.schedules import budget_target, judge_orders
 from fr.pipeline.profile_tables import table_name
 from fr.profiles import read_cells, write_profiles
 from fr.routing.baselines import look_up, values_of
-from fr.routing.budgets import outcomes_of
-from fr.routing.cell_summary import describe_population
 from fr.routing.dataset import Fold, RoutingData
 from fr.routing.policies import LOOK_UPS, learned_policies
-from fr.routing.schedules import budget_target, judge_orders
 from fr.routing.training import fit_learned, train_router
 from fr.stats.bootstrap import estimate, percent
 from fr.stats.clustered import resample_problems

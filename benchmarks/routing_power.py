@@ -21,8 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 
 from benchmarks.landscapes import Landscape, reader, simulate  # noqa: E402
+from fr.comparison.certify import certify  # noqa: E402
 from fr.config import Config, RoutingConfig  # noqa: E402
-from fr.routing.certify import certify  # noqa: E402
 from fr.routing.dataset import RoutingData  # noqa: E402
 from fr.routing.policies import posterior_policies  # noqa: E402
 from fr.stats.interaction import interaction  # noqa: E402

@@ -115,8 +115,8 @@ def _values(node: ast.expr, known: dict[str, str], tree: ast.Module) -> list[str
 
 
 def _routers() -> list[str]:
-    tree = ast.parse((_ROOT / "routing" / "routers.py").read_text())
-    order = _constants(ast.parse((_ROOT / "routing" / "schedules.py").read_text()))
+    tree = ast.parse((_ROOT / "orders" / "routers.py").read_text())
+    order = _constants(ast.parse((_ROOT / "orders" / "schedules.py").read_text()))
     known = order | _constants(tree)
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROUTERS":

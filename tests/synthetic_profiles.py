@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from fr.comparison.summary import summarise
 from fr.config import Config, RoutingConfig
 from fr.profiles import OPERATORS, Profiles
 from fr.routing.dataset import RoutingData
 from fr.routing.policies import all_policies
-from fr.routing.summary import summarise
 
 
 def make(

@@ -7,10 +7,10 @@ import pytest
 from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
+from fr.comparison.summary import ablate
 from fr.config import RoutingConfig
 from fr.report.render import render
 from fr.routing.policies import learned_policies
-from fr.routing.summary import ablate
 from fr.routing.training import fit_learned
 
 QUICK = RoutingConfig(

@@ -210,8 +210,8 @@ def test_the_names_of_the_help_are_those_that_are_registered():
     from fr.config import Config, TaskConfig
     from fr.help import _fields, _routers, registered
     from fr.interventions import OPERATORS
+    from fr.orders.routers import ROUTERS
     from fr.rewards import TERMS
-    from fr.routing.routers import ROUTERS
     from fr.tasks import make
     from fr.tasks.countdown_traces import TRACES
     from fr.tasks.task import TASKS

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from synthetic_profiles import make, routing_data, rows_of, summary_of
 
+from fr.comparison.in_sample import in_sample_means, rule_routes
 from fr.config import RoutingConfig
+from fr.orders.budgets import cell_curves, outcomes_of
+from fr.orders.schedules import judge_orders
 from fr.profiles import OPERATORS, read_profiles, write_profiles
 from fr.routing.baselines import look_up, resampled_look_up
-from fr.routing.budgets import cell_curves, outcomes_of
-from fr.routing.in_sample import in_sample_means, rule_routes
 from fr.routing.policies import FAMILY as DECLARED
 from fr.routing.policies import IN_SAMPLE_FAMILY as FAMILY
 from fr.routing.policies import LOOK_UPS, PRIMARY, Policy
-from fr.routing.schedules import judge_orders
 from fr.routing.split_half import halves_view, source_view
 from fr.stats.bootstrap import Estimate, estimate, holm, resample_weights
 from fr.stats.budget_curves import BEST

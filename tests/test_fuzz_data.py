@@ -23,12 +23,12 @@ from test_stages import BASE
 from fr import workdir
 from fr.errors import UserError
 from fr.metrics import MetricsWriter, read_lines
+from fr.orders.routers import _read_orders, write_orders
 from fr.profiles import OPERATORS, Profiles, read_profiles, write_profiles
 from fr.routing.learned import LearnedRouter
 from fr.routing.posterior import ANYWHERE
-from fr.routing.routers import _read_orders, write_orders
-from fr.routing.safe_deviation import SafeDeviation
 from fr.runs import plans, stages
+from fr.stats.safe_deviation import SafeDeviation
 
 # processor time and bytes that reading a small file may take
 SECONDS, ROOM = (5.0, 64 << 20)

@@ -7,9 +7,9 @@ import pytest
 from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
+from fr.comparison.cell_summary import describe_interaction
 from fr.config import RoutingConfig
 from fr.profiles import OPERATORS
-from fr.routing.cell_summary import describe_interaction
 from fr.stats.interaction import _Null, interaction
 
 

@@ -9,10 +9,10 @@ import pytest
 from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
+from fr.comparison.evaluate import choose_out_of_fold, evaluate
 from fr.config import RoutingConfig
 from fr.routing.baselines import resampled_look_up, values_of
 from fr.routing.dataset import EVERYWHERE
-from fr.routing.evaluate import choose_out_of_fold, evaluate
 from fr.routing.policies import all_policies, rule_policies
 from fr.stats.bootstrap import estimate
 from fr.stats.clustered import resample_problems

@@ -19,6 +19,8 @@ STEPS = [
     {"sampling"},
     {"diagnosis"},
     {"interventions", "routing", "rewards"},
+    {"orders"},
+    {"comparison"},
     {"runs"},
     {"report", "training"},
     {"evaluation"},
@@ -105,6 +107,8 @@ def test_routing_and_the_store_need_no_jax():
     """Only one function, which trains a router, imports jax, and only when called."""
     light = (
         "routing",
+        "orders",
+        "comparison",
         "profiles",
         "stats",
         "store",

@@ -12,20 +12,20 @@ from synthetic_profiles import routing_data
 from benchmarks.landscapes import Landscape, simulate
 from fr.config import RoutingConfig
 from fr.errors import UserError
+from fr.orders.budgets import diagnosis_cost
 from fr.profiles import OPERATORS
 from fr.routing.baselines import look_up, resampled_look_up, shuffled, values_of
-from fr.routing.budgets import diagnosis_cost
 from fr.routing.columns import COLUMNS, read_columns, register_column
 from fr.routing.dataset import OUT_OF_FOLD
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import LOOK_UPS, learned_policies
-from fr.routing.safe_deviation import SafeDeviation, calibrate, choose_deviation
 from fr.routing.training import (
     OperatorScores,
     binomial_loss,
     expected_rescue,
     train_router,
 )
+from fr.stats.safe_deviation import SafeDeviation, calibrate, choose_deviation
 
 POLICIES = {policy.name: policy for policy in learned_policies(fit=None)}
 QUICK = RoutingConfig(inner_folds=3, steps=60, seeds=2, penalties=(0.002, 0.01))

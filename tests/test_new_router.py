@@ -3,11 +3,11 @@
 import numpy as np
 from synthetic_profiles import make, routing_data, rows_of
 
+from fr.comparison.summary import summarise
 from fr.config import RoutingConfig
 from fr.profiles import OPERATORS
 from fr.report.render import render
 from fr.routing.policies import Choice, Policy, all_policies
-from fr.routing.summary import summarise
 
 QUICK = RoutingConfig(
     bootstrap=50, splits=4, permutations=20, posterior=20, folds=3, splittings=1

@@ -22,11 +22,11 @@ from fr.config import (
 from fr.diagnosis.features import problem_features
 from fr.diagnosis.junction import Trace
 from fr.errors import UserError
+from fr.orders import routers
+from fr.orders.routers import Router, fixed_router, load_router
 from fr.pipeline.online import attempt_online, reads_ancestor, route_online
 from fr.profiles import FEATURES, Profiles
 from fr.report.render import render
-from fr.routing import routers
-from fr.routing.routers import Router, fixed_router, load_router
 from fr.routing.rule import ZStatistics, make_rule
 from fr.runs.attempts import make_attempts, plan_attempt
 from fr.runs.run import Run

@@ -11,9 +11,9 @@ import pytest
 from synthetic_profiles import routing_data
 
 from benchmarks.landscapes import Landscape, simulate
+from fr.comparison.certify import beats_every, certify, columns_p, judge, training_runs
 from fr.config import RoutingConfig
 from fr.routing.baselines import look_up
-from fr.routing.certify import beats_every, certify, columns_p, judge, training_runs
 from fr.routing.policies import posterior_policies
 from fr.routing.posterior import choose_by_posterior
 from fr.stats.clustered import clustered_mean

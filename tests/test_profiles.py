@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from synthetic_profiles import make
 
+from fr.comparison.power import measure_power
 from fr.config import RoutingConfig
 from fr.errors import UserError
 from fr.profiles import (
@@ -18,7 +19,6 @@ from fr.profiles import (
     read_profiles,
     write_profiles,
 )
-from fr.routing.power import measure_power
 from fr.routing.split_half import halve, halves_view
 
 QUICK = RoutingConfig(splits=2)

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from synthetic_profiles import make, routing_data, rows_of
 
+from fr.comparison.cell_summary import describe_population
 from fr.config import RoutingConfig
 from fr.errors import UserError
+from fr.orders.budgets import cell_curves, outcomes_of
 from fr.pipeline.profile_tables import deployment_weight
 from fr.profiles import (
     WEIGHT,
@@ -23,8 +25,6 @@ from fr.profiles import (
     write_profiles,
 )
 from fr.report.routing_tables import price_words
-from fr.routing.budgets import cell_curves, outcomes_of
-from fr.routing.cell_summary import describe_population
 from fr.stats.bootstrap import clopper_pearson
 from fr.types import RIGHT, WRONG
 

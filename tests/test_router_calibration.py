@@ -7,11 +7,11 @@ import pytest
 from synthetic_profiles import make, routing_data
 
 from benchmarks.landscapes import Landscape, simulate
+from fr.comparison.evaluate import TRANSFER, Judged, choose_out_of_fold
+from fr.comparison.summary import calibrate_routers
 from fr.config import RoutingConfig
 from fr.routing.dataset import EVERYWHERE
-from fr.routing.evaluate import TRANSFER, Judged, choose_out_of_fold
 from fr.routing.policies import Choice, Policy, baselines, learned_policies
-from fr.routing.summary import calibrate_routers
 from fr.routing.training import fit_learned
 from fr.stats.calibration import ece
 

@@ -12,14 +12,9 @@ from synthetic_profiles import routing_data, rows_of
 
 from fr.config import RoutingConfig
 from fr.errors import UserError
-from fr.profiles import Profiles
-from fr.report.plots import draw_curves
-from fr.report.render import render
-from fr.routing.budgets import outcomes_of
-from fr.routing.policies import all_policies
-from fr.routing.posterior import ANYWHERE
-from fr.routing.routers import ORDERS, load_router
-from fr.routing.schedules import (
+from fr.orders.budgets import outcomes_of
+from fr.orders.routers import ORDERS, load_router
+from fr.orders.schedules import (
     LEAST,
     ONE_ORDER,
     budget_target,
@@ -30,6 +25,11 @@ from fr.routing.schedules import (
     named_orders,
     order_for,
 )
+from fr.profiles import Profiles
+from fr.report.plots import draw_curves
+from fr.report.render import render
+from fr.routing.policies import all_policies
+from fr.routing.posterior import ANYWHERE
 from fr.stats.budget_curves import BEST
 
 TRIED = 20

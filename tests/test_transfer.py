@@ -10,24 +10,24 @@ import pytest
 from synthetic_profiles import routing_data, rows_of
 
 from benchmarks.landscapes import Landscape, simulate
-from fr.config import ClustersConfig, Config, RoutingConfig
-from fr.errors import UserError
-from fr.pipeline.route import route
-from fr.profiles import OPERATORS, read_cells, write_profiles
-from fr.routing.cell_summary import describe_oracle
-from fr.routing.dataset import EVERYWHERE
-from fr.routing.evaluate import TRANSFER, evaluate
-from fr.routing.learned import columns_of
-from fr.routing.policies import all_policies
-from fr.routing.posterior import ANYWHERE
-from fr.routing.summary import measure_powers
-from fr.routing.training import train_router
-from fr.routing.transfer import (
+from fr.comparison.cell_summary import describe_oracle
+from fr.comparison.evaluate import TRANSFER, evaluate
+from fr.comparison.summary import measure_powers
+from fr.comparison.transfer import (
     FROZEN,
     describe_transfer,
     frozen_policies,
     unknown_operators,
 )
+from fr.config import ClustersConfig, Config, RoutingConfig
+from fr.errors import UserError
+from fr.pipeline.route import route
+from fr.profiles import OPERATORS, read_cells, write_profiles
+from fr.routing.dataset import EVERYWHERE
+from fr.routing.learned import columns_of
+from fr.routing.policies import all_policies
+from fr.routing.posterior import ANYWHERE
+from fr.routing.training import train_router
 
 NAMES = [name for name, *_ in FROZEN]
 LEARNED = NAMES[:2]

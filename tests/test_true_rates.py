@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.landscapes import Landscape, simulate
+from fr.comparison.power import label_posterior, label_stability, measure_power
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import STEERABLE, label
 from fr.profiles import OPERATORS
-from fr.routing.power import label_posterior, label_stability, measure_power
 from fr.stats.binomial import draw_rates, fit_beta_binomial, fit_hierarchy, power
 
 ALIKE = Landscape(

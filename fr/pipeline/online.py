@@ -10,17 +10,17 @@ from etils import epath
 from tqdm import tqdm
 
 from fr import distributed, store
+from fr.comparison.summary import UNITS
 from fr.diagnosis.junction import Trace
 from fr.errors import UserError
 from fr.interventions import OPERATORS, OperatorContext
+from fr.orders.routers import FIXED, Router, fixed_router, load_router
 from fr.pipeline.attempt_costs import forward_tokens
 from fr.pipeline.intervene import setting_of, vote
 from fr.pipeline.profile_tables import profile_problem
 from fr.profiles import FEATURES, FORWARD, read_profiles
 from fr.routing.columns import COLUMNS
 from fr.routing.dataset import EVERYWHERE
-from fr.routing.routers import FIXED, Router, fixed_router, load_router
-from fr.routing.summary import UNITS
 from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
 from fr.runs.run import Run
 from fr.sampling.sources import PauseAction

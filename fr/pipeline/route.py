@@ -8,24 +8,24 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
+from fr.comparison.cell_summary import describe_interaction
+from fr.comparison.summary import measure_powers, summarise
+from fr.comparison.transfer import unknown_operators
 from fr.config import Config
 from fr.errors import UserError
 from fr.evaluation.failure_clusters import describe_clusters
 from fr.evaluation.method_audit import audit
+from fr.orders.budgets import outcomes_of
+from fr.orders.routers import write_orders
+from fr.orders.schedules import READERS, budget_target, learn_orders, named_orders
 from fr.profiles import Profiles, read_cells
 from fr.progress import stage
 from fr.report.page import SCHEDULES_PLOT, plot_name
 from fr.report.render import render, to_text
 from fr.report.routing_tables import routing_sections
-from fr.routing.budgets import outcomes_of
-from fr.routing.cell_summary import describe_interaction
 from fr.routing.dataset import EVERYWHERE, OUT_OF_FOLD, RoutingData
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import FAMILY, PRIMARY, all_policies
-from fr.routing.routers import write_orders
-from fr.routing.schedules import READERS, budget_target, learn_orders, named_orders
-from fr.routing.summary import measure_powers, summarise
-from fr.routing.transfer import unknown_operators
 from fr.runs.declaration import declare, record
 from fr.workdir import PathLike, to_json, write_json, write_whole
 

@@ -11,7 +11,7 @@ from fr.errors import UserError
 from fr.profiles.profile import Profiles
 from fr.routing.columns import mean_and_sd, read_columns, standardise
 from fr.routing.posterior import ANYWHERE, Statistics
-from fr.routing.safe_deviation import SafeDeviation
+from fr.stats.safe_deviation import SafeDeviation
 from fr.workdir import PathLike, seal, unseal
 
 OUTLINE = "router.json"

@@ -16,7 +16,7 @@ from fr.routing.dataset import RoutingData
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import Choice
 from fr.routing.posterior import ANYWHERE, standard_columns
-from fr.routing.safe_deviation import choose_deviation
+from fr.stats.safe_deviation import choose_deviation
 
 _ABSENT = -1e9  # score of an operator that a cell lacks
 _SMOOTH = 1e-6  # keeps a norm's gradient finite at 0

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from fr.config import PREFERENCES, Config
 from fr.errors import UserError
 from fr.interventions import OPERATORS
+from fr.orders.routers import FIXED, ROUTERS
 from fr.registry import suggest
-from fr.routing.routers import FIXED, ROUTERS
 
 
 def check_names(config: Config, training: bool = False) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from fr.comparison.comparison_row import Row, adjust, entropy_of, row_of_difference
+from fr.comparison.in_sample import in_sample_rows
 from fr.routing.baselines import (
     random_operator,
     resampled_look_up,
     shuffled,
     values_of,
 )
-from fr.routing.comparison_row import Row, adjust, entropy_of, row_of_difference
 from fr.routing.dataset import EVERYWHERE, IN_SAMPLE, OUT_OF_FOLD, Fold, RoutingData
-from fr.routing.in_sample import in_sample_rows
 from fr.routing.policies import FAMILY, LOOK_UPS, Choice, Policy
 from fr.stats.bootstrap import Estimate, effective, estimate, fold_correction, percent
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from fr.orders.budgets import diagnosis_cost, draw_error, outcomes_of
 from fr.profiles.profile import AXES, FORWARD
-from fr.routing.budgets import diagnosis_cost, draw_error, outcomes_of
 from fr.routing.dataset import EVERYWHERE, Fold, RoutingData
 from fr.routing.policies import Policy
 from fr.routing.posterior import ANYWHERE

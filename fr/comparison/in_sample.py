@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from fr.comparison.comparison_row import Row, adjust, entropy_of, row_of_difference
 from fr.diagnosis.labels import counted
 from fr.profiles.profile import Profiles
-from fr.routing.comparison_row import Row, adjust, entropy_of, row_of_difference
 from fr.routing.dataset import RoutingData
 from fr.routing.policies import IN_SAMPLE_FAMILY
 from fr.routing.rule import ZStatistics, rule_or_retry

@@ -8,12 +8,12 @@ import numpy as np
 from etils import epath
 
 from fr.errors import UserError
+from fr.orders.schedules import ONE_ORDER, order_for
 from fr.profiles.profile import FEATURES, Profiles
 from fr.registry import suggest
 from fr.routing.learned import OUTLINE, LearnedRouter, column_statistics
 from fr.routing.posterior import ANYWHERE
 from fr.routing.rule import Chooser, ZStatistics, make_rule
-from fr.routing.schedules import ONE_ORDER, order_for
 from fr.workdir import PathLike, read_object, seal, unseal
 
 FIXED = "fixed:"  # before the name of the operator that every failure gets

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from fr.comparison.cell_summary import describe_cells, describe_oracle
+from fr.comparison.certify import certify
+from fr.comparison.evaluate import Judged, evaluate
+from fr.comparison.in_sample import describe_protocol
+from fr.comparison.power import Power, measure_power
+from fr.comparison.transfer import describe_transfer, frozen_policies
+from fr.orders.budgets import cell_curves
+from fr.orders.schedules import judge_schedules
 from fr.routing.baselines import values_of
-from fr.routing.budgets import cell_curves
-from fr.routing.cell_summary import describe_cells, describe_oracle
-from fr.routing.certify import certify
 from fr.routing.columns import COLUMNS
 from fr.routing.dataset import EVERYWHERE, IN_SAMPLE, RoutingData
-from fr.routing.evaluate import Judged, evaluate
-from fr.routing.in_sample import describe_protocol
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import Choice, Policy, all_policies
-from fr.routing.power import Power, measure_power
 from fr.routing.rule import ZStatistics, rule_or_retry
-from fr.routing.schedules import judge_schedules
-from fr.routing.transfer import describe_transfer, frozen_policies
 from fr.stats.bootstrap import (
     HEADER,
     Estimate,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from fr.comparison.evaluate import TRANSFER
 from fr.errors import UserError
 from fr.profiles.profile import FEATURES, Profiles
 from fr.routing.dataset import RoutingData
-from fr.routing.evaluate import TRANSFER
 from fr.routing.learned import LearnedRouter, column_statistics, columns_of
 from fr.routing.policies import Choice, Policy
 from fr.routing.posterior import ANYWHERE, Statistics

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import stdtr, stdtrit
 
+from fr.comparison.evaluate import choose_out_of_fold
 from fr.routing.baselines import look_up, values_of
 from fr.routing.dataset import RoutingData
-from fr.routing.evaluate import choose_out_of_fold
 from fr.routing.policies import LOOK_UPS, Policy
 from fr.routing.posterior import column_scores
 from fr.stats.bootstrap import Interval, fold_correction, holm, percent, rounded

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from jaxtyping import Float, Int
 
+from fr.comparison.power import Power
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import count_labels, label, permutation_null, unreached
 from fr.profiles.profile import FEATURES, OPERATORS, WEIGHT, Profiles
 from fr.routing.dataset import IN_SAMPLE, RoutingData
-from fr.routing.power import Power
 from fr.routing.rule import FALLBACK, RULE
 from fr.stats.bootstrap import Interval, holm, percent
 from fr.stats.interaction import interaction

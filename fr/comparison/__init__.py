@@ -1,0 +1,1 @@
+"""The comparison of routers: rows with intervals, certified lifts, power, transfer."""

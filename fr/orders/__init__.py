@@ -1,0 +1,1 @@
+"""Orders of operators within a budget: populations, learned orders, live routers."""
