@@ -59,7 +59,7 @@ class Format:
     answers: Callable[[Problem], Sequence[str]]  # right ones in the task's own form
     again: str  # forcing it in place of the answer makes the reasoning go on ...
     claim: str  # ... after this is cut off from the end of the reasoning
-    switches: tuple[str, ...]  # words that leave a thought for another
+    switches: tuple[str, ...]  # words that begin another thought
 
 
 # The marks of a Countdown step; all `up`s after it belong to it.

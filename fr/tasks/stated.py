@@ -25,7 +25,7 @@ from fr.tasks.sentences import (
 )
 from fr.tasks.values import Value
 
-# Short words that make a text no formula.
+# Short words that show that a text is not a formula.
 _SMALL = set(
     "is it the of and or not no to in on at an as by if so we be are was has for you "
     "yes all its".split()
