@@ -24,6 +24,7 @@ from fr.models import load, save
 from fr.models.families import FAMILIES
 from fr.profiles import write_profiles
 from fr.rewards import TERMS
+from fr.tasks import grader_of
 from fr.tasks.task import TASKS
 from fr.types import RIGHT, UNPARSED, WRONG
 
@@ -33,6 +34,7 @@ FILES = {block.title: block.code for block in all_blocks("python") if block.titl
 @pytest.fixture
 def example(monkeypatch):
     """A function that runs a file of the pages; its registrations end with the test."""
+    grader_of("sums")  # registers the package's own tasks, which stay after the test
     for registry in (TASKS, OPERATORS, SIGNALS, TERMS):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr("fr.models.families.FAMILIES", dict(FAMILIES))
