@@ -54,7 +54,7 @@ def summary():
         cell.extras["mean_length"] = tuple(map(str, lengths))
     data = routing_data(*cells, routing=QUICK)
     found = summarise(data, [*all_policies(data, learned=False), MINE])
-    return found | {"without": [], "interaction": [], "regimes": [], "audit": []}
+    return found | {"without": [], "interaction": [], "clusters": [], "audit": []}
 
 
 def test_a_router_is_one_policy_and_stands_in_every_table():

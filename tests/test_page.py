@@ -269,7 +269,7 @@ def test_limits_carry_every_plain_word(run):
     assert all(line in text for line in found)
     said = [note for cell in summary["cells"] for note in cell["notes"]]
     said += [entry["why"] for entry in summary["unsupported"]]
-    said += [r["why"] for r in summary["regimes"] if r["why"]]
+    said += [r["why"] for r in summary["clusters"] if r["why"]]
     assert said and all(any(words in line for line in found) for words in said)
     assert any("costs are not known" in line and HOSTILE in line for line in found)
     both = {"notes": ["the same word"]}
@@ -307,7 +307,7 @@ def test_numbers_stand_under_their_names_after_the_file_has_sorted_them(run):
         for block in REPORTS["clusters"](records)
         if isinstance(block, Table)
     ]
-    records = summary["regimes"]
+    records = summary["clusters"]
     assert at(records) == at(json.loads(to_json(records)))
 
 

@@ -236,7 +236,7 @@ def test_an_interval_has_one_spelling(profiles, tmp_path):
     mine = {
         name: table
         for name, table in summary.items()
-        if name not in ("regimes", "audit")
+        if name not in ("clusters", "audit")
     }
     assert intervals(mine) == [] and summary["schema"] == 2
 

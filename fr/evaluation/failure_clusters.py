@@ -1,6 +1,6 @@
 """Clusters of each cell's failures, and the rescue rates within them, as records.
 
-The records are `regimes` of routing.json: stability and rates are described at
+The records are `clusters` of routing.json: stability and rates are described at
 `describe_clusters`.
 """
 
@@ -36,7 +36,7 @@ def describe_clusters(cells: Sequence[Profiles], config: Config) -> list[dict]:
         reason that the cell cannot be clustered), `agreement` of the algorithms
         (adjusted Rand index), and per algorithm `k`, `silhouettes`, `stability` with
         its interval, `nulls` with p and Holm's p over cells and algorithms, `beaten`
-        (nulls with Holm's p <= 0.05), and `regimes`: `n`, `centre` in standard scores
+        (nulls with Holm's p <= 0.05), and `clusters`: `n`, `centre` in standard scores
         and `rescue` rates in percent of each cluster.
     """
     records = [_record(profiles, config) for profiles in cells]
@@ -73,7 +73,7 @@ def _record(profiles: Profiles, config: Config) -> dict:
         needed = 5 * config.clusters.largest
         return record | {
             "why": f"needs {needed} failed problems "
-            f"for up to {config.clusters.largest} regimes"
+            f"for up to {config.clusters.largest} clusters"
         }
     z, found = z[:, known], {}
     for algorithm in ALGORITHMS:
@@ -112,7 +112,7 @@ def _describe(
         "stability": _interval(clusters.stability, clusters.low, clusters.high),
         "seeds": rounded(clusters.seeds),
         "nulls": nulls,
-        "regimes": [
+        "clusters": [
             {
                 "n": len(rows),
                 "centre": {

@@ -87,9 +87,9 @@ def route(
     policies = all_policies(data, learned)
     summary = summarise(data, policies, powers, source, config.evaluation.bins)
     summary |= {"without": list(without), "interaction": first}
-    stage(4, 5, "routing: regimes and audit")
+    stage(4, 5, "routing: clusters and audit")
     summary |= {
-        "regimes": describe_clusters(cells, config),
+        "clusters": describe_clusters(cells, config),
         "audit": audit(cells, config),
     }
     stage(5, 5, "routing: plots")

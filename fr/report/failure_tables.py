@@ -19,7 +19,7 @@ _COLUMNS = {"features": "features of the diagnosis", "nuisances": "known without
 
 @register_report("clusters")
 def _clusters(records: Sequence[Record]) -> list[Block]:
-    """Stability against two nulls, and rescue by cluster: `regimes` of routing.json."""
+    """Stability against nulls, and rescue by cluster: `clusters` of routing.json."""
     rows, lines, each = [], [], []
     for record in records:
         if record["why"]:
@@ -38,7 +38,7 @@ def _clusters(records: Sequence[Record]) -> list[Block]:
 
 
 def _rescue_by_cluster(record: Record) -> list[Block]:
-    found = record["kmeans"]["regimes"]
+    found = record["kmeans"]["clusters"]
     rows = [{"cluster": str(i)} | cluster for i, cluster in enumerate(found, 1)]
     columns = [Column(f"{k}, z", f"centre.{k}", sign=True) for k in record["features"]]
     columns += [Column(name, f"rescue.{name}", 0) for name in found[0]["rescue"]]

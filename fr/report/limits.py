@@ -29,7 +29,7 @@ def limits(routing: Record, summary: Record | None) -> list[str]:
     ]
     for row in titled(routing["unsupported"], routing):
         found.append(f"No {row['title'] or row['by']} on {row['cell']}: {row['why']}.")
-    for record in routing["regimes"]:
+    for record in routing["clusters"]:
         why = record["why"]
         found += [f"Clusters of {record['cell']}: {why}."] * bool(why)
     for record in routing["audit"]:

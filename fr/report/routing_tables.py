@@ -118,7 +118,7 @@ def routing_sections(found: Record) -> list[Section]:
         Section("Cost", [*_costs(routing), *REPORTS["schedules"](routing)]),
         Section("Exploratory: learned routers", learned),
         Section("Exploratory: transfer", _transfer(routing)),
-        Section("Exploratory: clusters", REPORTS["clusters"](routing["regimes"])),
+        Section("Exploratory: clusters", REPORTS["clusters"](routing["clusters"])),
         Section("Exploratory: audit", REPORTS["audit"](routing["audit"])),
         *(Section(f"Cell {c['cell']}", _cell(routing, c), folded=True) for c in cells),
     ]

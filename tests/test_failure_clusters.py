@@ -1,4 +1,4 @@
-"""Planted regimes are found and stable, and tables without regimes get none."""
+"""Planted clusters are found and stable, and tables without clusters get none."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def planted(kind: str, problems=120, seed=0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_planted_regimes_are_found_and_stable(algorithm):
+def test_planted_clusters_are_found_and_stable(algorithm):
     z, truth = planted("three")
     found = find_clusters(z, algorithm, QUICK, np.random.default_rng(0))
     assert adjusted_rand_score(found.labels, truth) > 0.95
@@ -53,7 +53,7 @@ def test_planted_regimes_are_found_and_stable(algorithm):
     assert (np.diff(np.bincount(found.labels)) <= 0).all()
 
 
-def test_a_long_cloud_beats_shuffled_columns_and_has_no_regimes():
+def test_a_long_cloud_beats_shuffled_columns_and_has_no_clusters():
     z, config = (
         planted("long", problems=200, seed=1)[0],
         dataclasses.replace(QUICK, null_bootstrap=4),
@@ -114,7 +114,7 @@ def test_an_unknown_algorithm_is_refused():
 
 
 def cell(kind="three", problems=60, **changes):
-    """A cell whose features have planted regimes, of which the first is always rescued
+    """A cell whose features have planted clusters, of which the first is always rescued
     by retry.
     """
     features, truth = planted(kind, problems)
@@ -129,7 +129,7 @@ CONFIG = Config(
 )
 
 
-def test_regimes_are_described_by_their_own_problems():
+def test_clusters_are_described_by_their_own_problems():
     profiles, truth = cell()
     (record,) = describe_clusters([profiles], CONFIG)
     found = record["kmeans"]
@@ -139,15 +139,15 @@ def test_regimes_are_described_by_their_own_problems():
         and found["k"] == 3
         and found["beaten"] == ["shuffled", "cloud"]
     )
-    for i, regime in enumerate(found["regimes"]):
-        assert regime["n"] == (labels == i).sum()
+    for i, cluster in enumerate(found["clusters"]):
+        assert cluster["n"] == (labels == i).sum()
         np.testing.assert_allclose(
-            [regime["centre"][name] for name in FEATURES],
+            [cluster["centre"][name] for name in FEATURES],
             profiles.features[labels == i].mean(axis=0),
             atol=1e-5,
         )
         easy = truth[labels == i].mean() == 0
-        assert regime["rescue"]["retry"] == dict.fromkeys(
+        assert cluster["rescue"]["retry"] == dict.fromkeys(
             ("value", "low", "high"), 100.0 * easy
         )
     text = " ".join(render("clusters", [record]).split())
