@@ -138,20 +138,26 @@ def _policies(routing: Record) -> list[Block]:
     claim = claim or [words("impossible", why="; ".join(why.values()))]
     head = "Primary comparison, the same in every run"
     blocks: list[Block] = [Section(head, [*claim, *_certified(routing["certified"])])]
+    main = {p["name"]: p["block"] for p in routing["policies"] if p["main"]}
     for protocol, title in itertools.islice(PROTOCOLS.items(), 4):
         rows = select(routing["rows"], protocol=protocol, cell=ALL)
         gaps = [row for row in select(rows, population="all") if row["minus"]]
         if protocol != "transfer":
-            gaps = [r for r in gaps if "p_holm" in r or r["reference"] == base]
+            gaps = [row for row in gaps if _shown(row, main)]
         if protocol in why:
             blocks.append(why[protocol])
         elif rows:
             inner = [*_rates(routing, rows, "population"), *_gaps(gaps)]
             blocks.append(Section(f"Exploratory: {title}", inner))
-    main = [policy["name"] for policy in routing["policies"] if policy["main"]]
     rows = select(routing["rows"], protocol="kfold", population="all", reference=base)
     cells = [row for row in rows if row["policy"] in main and row["cell"] != ALL]
     return [*blocks, Section("Exploratory: by cell", _gaps(cells, cells=True))]
+
+
+def _shown(row: Record, main: dict[str, str]) -> bool:
+    """The declared family, distances from the best fixed operator, and controls."""
+    control = row["policy"] in main and row["reference"].endswith("_permuted")
+    return "p_holm" in row or row["reference"] == "best_fixed_per_model" or control
 
 
 def _certified(records: Sequence[Record]) -> list[Block]:
@@ -329,8 +335,8 @@ def _cell(routing: Record, cell: Record) -> list[Block]:
     gaps = [row for row in rows if row["policy"] == "rule" and row["minus"]]
     notes = [f"note: {note}" for note in cell["notes"]]
     for row in select(gaps, reference="best_fixed_per_cell"):
-        lift = number(row.get("detectable"))
-        notes.append(words("detectable", by=row["by"], lift=lift))
+        if (lift := row.get("detectable")) is not None:
+            notes.append(words("detectable", by=row["by"], lift=lift))
     for row in select(routing["protocols"], cell=cell["cell"]):
         notes += [words("repeats", **row["repeats"])] if row.get("repeats") else []
     records = _pivot(gaps, lambda row: row["minus"], lambda row: row["protocol"])
