@@ -132,24 +132,15 @@ def attention_mask(
     return (key >= 0) & (key <= query) & (key > query - window)
 
 
-def attend(
+def _attend(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B K H S"],
     v: Float[Array, "B K S H"],
     mask: Bool[Array, "B T S"],
     softcap: float,
 ) -> Float[Array, "B T N H"]:
-    """Grouped-query attention; scores and softmax are float32.
-
-    Args:
-        q: Queries, already scaled; heads of one group are neighbours.
-        k: Keys.
-        v: Values.
-        mask: Keys that each query sees.
-        softcap: Scores become softcap * tanh(scores / softcap); 0: off.
-
-    Returns:
-        The attended values.
+    """Grouped-query attention of scaled queries [B, T, N, H]; scores and softmax are
+    float32.
     """
     b, t, n, h = q.shape
     groups = k.shape[1]
@@ -217,7 +208,7 @@ class Attention(nn.Module):
                 mask &= (segments[:, :, None] == segments[:, None, :]) | (
                     segments[:, None] < 0
                 )
-        out = attend(q, own.k, own.v, mask, c.attention_softcap)
+        out = _attend(q, own.k, own.v, mask, c.attention_softcap)
         return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
 
 

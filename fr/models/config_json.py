@@ -6,18 +6,8 @@ from fr.models.families import FAMILIES, OWN_SCALE
 from fr.models.rope import write_scaling
 
 
-def family_of(config: ModelConfig) -> str:
-    """Name of the family with the traits of a decoder.
-
-    Args:
-        config: The decoder.
-
-    Returns:
-        A key of FAMILIES.
-
-    Raises:
-        UserError: No family has these traits.
-    """
+def _family_of(config: ModelConfig) -> str:
+    """Name of the family with the traits of a decoder; UserError if none has them."""
     for name, family in FAMILIES.items():
         traits = {
             t: False for other in FAMILIES.values() for t in other.traits
@@ -43,7 +33,7 @@ def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
     Raises:
         UserError: No family has the decoder's traits.
     """
-    name = family_of(config)
+    name = _family_of(config)
     gelu = "gelu_pytorch_tanh" if config.gelu else "silu"
     out = {
         "architectures": [FAMILIES[name].model_class],

@@ -37,7 +37,7 @@ _MOST_COPIES = 1000  # each costs a step in every decoding
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class _Split:
     """Division of a text before the merges of a byte-level vocabulary.
 
     Attributes:
@@ -56,11 +56,11 @@ class Split:
 
 
 # Values of tokenizer.ggml.pre; the patterns are in llama.cpp's src/llama-vocab.cpp.
-_DIGITS = Split(_GPT2, digits=True)
-_LLAMA = Split(_LLAMA3, whole_words=True, bos=True)
-_QWEN = Split(_LLAMA3.replace("{1,3}", ""), nfc=True)
+_DIGITS = _Split(_GPT2, digits=True)
+_LLAMA = _Split(_LLAMA3, whole_words=True, bos=True)
+_QWEN = _Split(_LLAMA3.replace("{1,3}", ""), nfc=True)
 SPLITS = {
-    "gpt-2": Split(_GPT2),
+    "gpt-2": _Split(_GPT2),
     "smollm": _DIGITS,
     "starcoder": _DIGITS,
     "llama-bpe": _LLAMA,

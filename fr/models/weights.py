@@ -137,7 +137,7 @@ def _leaf(
                 entry.file_shape(into.shape)[::-1] if entry.inputs else tensor.shape
             )
             view[...] = tensor.T if entry.inputs else tensor
-            check_values(into, f"{tensors.where}: tensor {name}")
+            _check_values(into, f"{tensors.where}: tensor {name}")
         return out if stack else out[0]
 
     whole = stack + shape
@@ -146,17 +146,11 @@ def _leaf(
     )
 
 
-def check_values(values: np.ndarray, what: str) -> None:
-    """Check that values are finite and below 2^20, as all weights are.
+def _check_values(values: np.ndarray, what: str) -> None:
+    """Raise UserError for values that are not finite, or 2^20 and more: no weight is as
+    large.
 
-    A damaged exponent mostly ends outside. One pass over the bits, a piece at a time.
-
-    Args:
-        values: Float32 or bfloat16 values.
-        what: Start of the error.
-
-    Raises:
-        UserError: A value is infinite, NaN, or 2^20 and more.
+    A damaged exponent mostly ends there. One pass over the bits, a piece at a time.
     """
     wide = values.dtype.itemsize == 4
     bits: Any = values.reshape(-1).view(np.uint32 if wide else np.uint16)

@@ -57,7 +57,7 @@ def decode_chunk(
         state, output = (
             emit(state, specialist, second, tau)
             if statistics
-            else draw_only(state, specialist)
+            else _draw_only(state, specialist)
         )
         # One block: XLA copies a whole buffer for an update of a few hundred bytes, and
         # the host fetches once. float32 is exact for token ids below 2**24.
@@ -152,18 +152,10 @@ def emit(
     return _advance(state, output, ring, memory), output
 
 
-def draw_only(
+def _draw_only(
     state: DecodeState, specialist: Float[Array, "B V"]
 ) -> tuple[DecodeState, StepOutput]:
-    """Choose one token per row, drawn or forced, without statistics.
-
-    Args:
-        state: The batch; its caches are not read.
-        specialist: Float32 logits of the specialist.
-
-    Returns:
-        The batch with the token counted, and the step's output.
-    """
+    """Choose one token per row, drawn or forced, without statistics; see `emit`."""
     live, waiting = ~(state.done | state.paused), _waiting(state)
     forced = waiting >= 0
     token, sample_logp, forced_logp = _first_draw(

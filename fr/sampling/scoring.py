@@ -26,7 +26,7 @@ from fr.sampling.structs import TokenScores
 SCORES = 2**26
 
 
-def score_tokens(
+def _score_tokens(
     model: Transformer,
     ancestor: Transformer | None,
     width: int,
@@ -54,10 +54,10 @@ def score_tokens(
         and masked.
     """
     own, others = {"params": params.specialist}, {"params": params.ancestor or {}}
-    targets, states = window(model, own, tokens, start, width)
+    targets, states = _window(model, own, tokens, start, width)
     arrays, vocab = [targets.reshape(-1), states], model.config.vocab
     if ancestor is not None:
-        arrays.append(window(ancestor, others, tokens, start, width)[1])
+        arrays.append(_window(ancestor, others, tokens, start, width)[1])
         vocab += ancestor.config.vocab
 
     def read(target, state, *second):
@@ -110,7 +110,7 @@ def token_logps(
     Returns:
         Log-probs and entropies in nats; 0 beyond the row's end.
     """
-    read_rows = functools.partial(_shared_window, group=group) if group > 1 else window
+    read_rows = functools.partial(_shared_window, group=group) if group > 1 else _window
     targets, states = read_rows(model, variables, tokens, start, width)
 
     def read(target, state):
@@ -124,24 +124,15 @@ def token_logps(
     )
 
 
-def window(
+def _window(
     model: Transformer,
     variables: dict,
     tokens: Int[Array, "B T"],
     start: Int[Array, "B"],
     width: int,
 ) -> tuple[Int[Array, "B W"], Float[Array, "N D"]]:
-    """The tokens of each row from `start` on, and the states that predict them.
-
-    Args:
-        model: The model.
-        variables: "params" and all other collections that the model reads.
-        tokens: Token ids; -1 pads on the right.
-        start: Index of the first token, at least 1.
-        width: Number of tokens per row, W.
-
-    Returns:
-        Token ids, -1 beyond the row's end, and the states [B * W, D].
+    """The W tokens of each row from `start` on (-1 beyond its end), and the states [B *
+    W, D] that predict them.
     """
     positions = jnp.where(tokens >= 0, jnp.arange(tokens.shape[1]), -1)
     columns = start[:, None] + jnp.arange(width)
@@ -160,7 +151,7 @@ def _shared_window(
     width: int,
     group: int,
 ) -> tuple[Int[Array, "B W"], Float[Array, "N D"]]:
-    """As `window`, with the completions of each `group` rows after one copy of their
+    """As `_window`, with the completions of each `group` rows after one copy of their
     prompt.
 
     Two rows, a prompt of two tokens in a room of three, completions of two and one in a
@@ -235,7 +226,7 @@ class Scorer:
         # One compiled function per width: it is a shape, so it cannot be traced.
         self._score = functools.cache(
             lambda width: self.devices.jit_sharded(
-                lambda *args: score_tokens(model, ancestor, width, *args)
+                lambda *args: _score_tokens(model, ancestor, width, *args)
             )
         )
 

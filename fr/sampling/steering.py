@@ -25,15 +25,9 @@ RING = 16  # widest window of tokens that a detector can sum over
 COUNT, MEAN, RISE, ASSURED = range(4)
 
 
-def z_cov(lineage: LineageStats, rows: SamplingParams) -> Float[Array, "B"]:
-    """Standardised coverage gap Z_cov = max(0, (g_cov - mean) / sd).
-
-    Args:
-        lineage: Statistics of the token.
-        rows: Parameters; `cov_mean` and `cov_sd` are the problem's own background.
-
-    Returns:
-        Z_cov; 0 where sd is 0.
+def _z_cov(lineage: LineageStats, rows: SamplingParams) -> Float[Array, "B"]:
+    """Standardised coverage gap Z_cov = max(0, (g_cov - mean) / sd), 0 where sd is 0;
+    mean and sd are the problem's own background.
     """
     z = (lineage.g_cov - rows.cov_mean) / jnp.where(rows.cov_sd > 0, rows.cov_sd, 1.0)
     return jnp.where(rows.cov_sd > 0, jnp.maximum(z, 0.0), 0.0)
@@ -54,7 +48,7 @@ def detector_score(
     """
     if lineage is None:
         return stats.logit_var
-    z = jnp.maximum(lineage.z_path, z_cov(lineage, rows))
+    z = jnp.maximum(lineage.z_path, _z_cov(lineage, rows))
     return jnp.select(
         [rows.detector == DEMOTION, rows.detector == Z_SCORE],
         [lineage.demotion, z],
@@ -201,7 +195,7 @@ def by_coverage(rows: SamplingParams, lineage: LineageStats) -> Bool[Array, "B"]
     Returns:
         True for coverage, False for path.
     """
-    larger = z_cov(lineage, rows) > lineage.z_path
+    larger = _z_cov(lineage, rows) > lineage.z_path
     return jnp.select(
         [rows.geodesic == PATH, rows.geodesic == COVERAGE, rows.geodesic == CHOSEN],
         [jnp.zeros_like(larger), jnp.ones_like(larger), larger],
