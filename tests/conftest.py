@@ -1,13 +1,23 @@
 """Fixtures of several test files: a tiny decoder, a tokenizer of characters."""
 
 import os
+import pathlib
 from collections.abc import Callable, Sequence
 
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes in annotations are checked, from before any module of `fr` is imported.
-install_import_hook("fr", os.environ.get("FR_CHECK_SHAPES", "typecheck.shapes"))
+# Shapes in annotations are checked, from before any module of `fr` is imported: in the
+# files that have some, since the check slows every call.
+ROOT = pathlib.Path(__file__).parents[1]
+install_import_hook(
+    [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "fr").rglob("*.py")
+        if "from jaxtyping import" in path.read_text()
+    ],
+    os.environ.get("FR_CHECK_SHAPES", "typecheck.shapes"),
+)
 
 import jax
 import jax.numpy as jnp

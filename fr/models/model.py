@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ class Model:
         return fingerprint(self.files) or None
 
     def logits(
-        self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None
+        self,
+        tokens: Int[Array, "B T"] | Sequence[Sequence[int]],
+        mask: Bool[Array, "B T"] | None = None,
     ) -> Float[Array, "B T V"]:
         """The plain forward pass: no cache, compiled once per shape.
 
@@ -71,9 +73,9 @@ class Model:
         Returns:
             Float32 next-token logits.
         """
-        tokens = jnp.asarray(tokens, jnp.int32)
-        mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
-        return _forward(self.config, self.dtype, self.params, tokens, mask)
+        ids = jnp.asarray(tokens, jnp.int32)
+        mask = jnp.ones(ids.shape, bool) if mask is None else jnp.asarray(mask, bool)
+        return _forward(self.config, self.dtype, self.params, ids, mask)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of a prompt.
