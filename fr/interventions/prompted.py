@@ -95,7 +95,7 @@ def other_examples(context: OperatorContext) -> Intervention:
         prompt = _task_with(c, c.shots + count).prompt(context.problem)
     except UserError as error:
         raise _too_few(c, count, str(error)) from None
-    turns = prompt.split("\n") if isinstance(prompt, str) else prompt
+    turns: list = prompt.split("\n") if isinstance(prompt, str) else prompt
     each = 1 if isinstance(prompt, str) else 2  # lines, or turns, of an example
     before = len(turns) - 1 - each * (c.shots + count)  # a system message
     if before < 0:
@@ -129,6 +129,7 @@ def tip(context: OperatorContext) -> dict:
     if there is none.
     """
     c, words = context.config.intervention, context.format.switches
+    assert context.codec is not None
     spelled = (
         encode_text(context.codec, before + word)
         for word in words
@@ -156,11 +157,12 @@ def calculator(context: OperatorContext) -> Intervention:
     to the model.
     """
     codec = context.codec
+    assert codec is not None
     spelled = (encode_text(codec, text) for text in ("=", " =", "1=", "1 ="))
     signs = {ids[-1] for ids in spelled if ids}
 
     def on_pause(tokens: np.ndarray) -> PauseAction:
-        result = complete_step(codec.decode(tokens))
+        result = complete_step(codec.decode(tokens.tolist()))
         return PauseAction(forced=(result and encode_text(codec, result)) or ())
 
     return Intervention({"pause": tuple(sorted(signs))}, on_pause=on_pause)

@@ -22,6 +22,7 @@ def _continue_after(
 
     None if the tokenizer cannot write it.
     """
+    assert context.codec is not None
     kept, rest = failure.written.within(length)
     # Together: a tokenizer may join what is left of the trace with what follows it.
     joint = encode_text(context.codec, rest + pushed)
@@ -42,9 +43,8 @@ def prefix_restart(context: OperatorContext) -> Intervention:
         if share
         else written.length(junction(context.failure.trace))
     )
-    return _continue_after(
-        context, context.failure, max(end for end in written.ends if end <= limit)
-    )
+    length = max(end for end in written.ends if end <= limit)
+    return _continue_after(context, context.failure, length) or Intervention()
 
 
 @register("wait", words=lambda form: (form.again,))
@@ -57,10 +57,10 @@ def wait(context: OperatorContext) -> Intervention:
     trace, form = context.failure.written, context.format
     reasoning = trace.reasoning.removesuffix(form.claim)
     length = len(reasoning) if trace.concluded else trace.ends[-1]
+    if not length:
+        return Intervention()
     return (
-        _continue_after(context, context.failure, length, form.again)
-        if length
-        else Intervention()
+        _continue_after(context, context.failure, length, form.again) or Intervention()
     )
 
 
@@ -72,16 +72,16 @@ def repair(context: OperatorContext) -> Intervention:
     step whose true result the tokenizer cannot write (in Countdown, a negative one) is
     removed whole.
     """
-    false = [failure for failure in context.failures if failure.false_step]
+    false = [(f, step) for f in context.failures if (step := f.false_step)]
     if not false:
         return Intervention()
-    failure = false[context.attempt % len(false)]
-    step, result = failure.false_step, format_number(failure.false_step.value)
-    repaired = result and _continue_after(
-        context, failure, step.equals, step.gap + result
-    )
+    failure, step = false[context.attempt % len(false)]
+    if result := format_number(step.value):
+        text = step.gap + result
+        if repaired := _continue_after(context, failure, step.equals, text):
+            return repaired
     before = failure.written.text[: step.start].rstrip()
-    return repaired or _continue_after(context, failure, len(before))
+    return _continue_after(context, failure, len(before)) or Intervention()
 
 
 @register("fork_restart")

@@ -18,7 +18,7 @@ def pcs(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
     each token; the Countdown code of the paper adds it to the reward: `placement =
     (("pcs", "reward"),)`.
     """
-    return _shaped(batch.truth.confidence, _weights)
+    return _shaped(_confidence(batch, "gold"), _weights)
 
 
 @register_term("pcs_own", needs_confidence="own", placement="advantage")
@@ -27,7 +27,7 @@ def pcs_own(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]
 
     It reads no reference, so it also trains without one.
     """
-    return _shaped(batch.own, _weights)
+    return _shaped(_confidence(batch, "own"), _weights)
 
 
 @register_term(
@@ -42,7 +42,7 @@ def pcs_shuffled(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray,
     shuffled = lambda cuts: np.random.default_rng(config.shuffle_seed).permutation(
         _weights(cuts)
     )
-    return _shaped(batch.truth.confidence, shuffled)
+    return _shaped(_confidence(batch, "gold"), shuffled)
 
 
 @register_term("late_confidence", needs_confidence="own")
@@ -53,7 +53,16 @@ def late_confidence(
 
     In [-1, 1]; PCS if only its ends count.
     """
-    return _shaped(batch.own, lambda cuts: np.array([1.0, *[0.0] * (cuts - 2), -1.0]))
+    ends = lambda cuts: np.array([1.0, *[0.0] * (cuts - 2), -1.0])
+    return _shaped(_confidence(batch, "own"), ends)
+
+
+def _confidence(batch: RewardBatch, answers: str) -> Trajectory:
+    """Confidence in a set of answers; the declaration `needs_confidence` gives it."""
+    gold = batch.truth.confidence if batch.truth else None
+    found = batch.own if answers == "own" else gold
+    assert found is not None
+    return found
 
 
 def _weights(cuts: int) -> Float[np.ndarray, "C"]:
@@ -158,10 +167,10 @@ def pacr(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B T"]:
         returns[:, k] = ahead
     scaled = _min_max(returns, real, batch.group)
     # [B, T]: number of cuts before a token. 0 and C lie outside of all steps.
-    behind = (batch.cuts[:, None, :] <= np.arange(batch.tokens.shape[1])[:, None]).sum(
-        axis=2
-    )
-    return np.take_along_axis(np.pad(scaled, ((0, 0), (1, 1))), behind, axis=1)
+    assert batch.cuts is not None
+    position = np.arange(batch.tokens.shape[1])[:, None]
+    before = (batch.cuts[:, None, :] <= position).sum(axis=2)
+    return np.take_along_axis(np.pad(scaled, ((0, 0), (1, 1))), before, axis=1)
 
 
 @register_term("pacr_sparse", needs_gold=True, needs_confidence="gold", needs_logp=True)
@@ -179,7 +188,8 @@ def _gains(
     batch: RewardBatch,
 ) -> tuple[Float[np.ndarray, "B steps"], Bool[np.ndarray, "B steps"]]:
     """The gain of each step, and a mask of real steps: short rows repeat cuts."""
-    gold = batch.truth.confidence
+    gold = _confidence(batch, "gold")
+    assert batch.cuts is not None
     real = (np.diff(batch.cuts, axis=1) > 0) & gold.known[:, None]
     return np.where(real, np.diff(gold.mean_logp.astype(np.float64), axis=1), 0.0), real
 

@@ -229,7 +229,8 @@ class RewardMix:
             if not known.all():
                 metrics[f"left_out/{name}"] = int((~known).sum())
         metrics |= {"reward": float(reward.mean()), **self._groups(rows, batch.group)}
-        varies = groups_vary(sum(rows.values()), batch.group)
+        total = sum(rows.values(), np.zeros(len(batch.tokens)))
+        varies = groups_vary(total, batch.group)
         return MixedRewards(
             reward.astype(np.float32),
             advantage.astype(np.float32),
@@ -284,11 +285,9 @@ class RewardMix:
         self, rows: dict[str, Float[np.ndarray, "B"]], group: int
     ) -> dict[str, float]:
         """Shares of groups that do not differ, and that differ by confidence alone."""
-        total = sum(rows.values())
-        outcome = sum(
-            (rows[t.name] for t in self.terms if not t.of_confidence),
-            np.zeros_like(total),
-        )
+        zeros = np.zeros_like(next(iter(rows.values())))
+        total = sum(rows.values(), zeros)
+        outcome = sum((rows[t.name] for t in self.terms if not t.of_confidence), zeros)
         differs, by_outcome = groups_vary(total, group), groups_vary(outcome, group)
         return {
             "groups/flat": float(np.mean(~differs)),

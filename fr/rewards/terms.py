@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,7 +21,8 @@ from fr.types import RewardBatch
 TERMS = Registry("reward term")
 
 Values = Float[np.ndarray, "B"] | Float[np.ndarray, "B T"]
-Function = Callable[[RewardBatch, RewardsConfig], Values]
+Function = Callable[[RewardBatch, RewardsConfig], Values | list[float | None]]
+_F = TypeVar("_F", bound=Function)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def register_term(
     from_stats: bool = False,
     needs_model: bool = False,
     placement: str = "reward",
-) -> Callable[[Function], Function]:
+) -> Callable[[_F], _F]:
     """Decorator that registers a reward term, `fn(batch, config) -> values`.
 
     `batch` (`fr.types.RewardBatch`) holds finished rollouts as numpy arrays: `tokens`,
@@ -112,7 +114,7 @@ def register_term(
             "needs_gold=True too"
         )
 
-    def add(fn: Function) -> Function:
+    def add(fn: _F) -> _F:
         entry = Term(
             name,
             fn,
@@ -155,7 +157,7 @@ def describe_error(error: Exception, file: str) -> str:
     Returns:
         "FILE:LINE: TYPE: MESSAGE".
     """
-    lines = [
+    lines: list[int | None] = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename == file
@@ -164,7 +166,8 @@ def describe_error(error: Exception, file: str) -> str:
     # A file that cannot be parsed has no frame of its own.
     if isinstance(error, SyntaxError) and error.filename == file:
         lines, text = [error.lineno], error.msg
-    return f"{Path(file).name}:{(lines or ['?'])[-1]}: {type(error).__name__}: {text}"
+    line = lines[-1] if lines else "?"
+    return f"{Path(file).name}:{line}: {type(error).__name__}: {text}"
 
 
 _LARGEST = np.finfo(np.float32).max
@@ -211,12 +214,12 @@ def values_of(entry: Term, batch: RewardBatch, config: RewardsConfig) -> Values:
     if entry.needs_model and batch.judged is None:
         raise ValueError(f"{entry.name}: no reward model has read the batch")
     try:
-        given = entry.fn(batch, config)
+        returned = entry.fn(batch, config)
     except Exception as error:
         raise UserError(
             f"reward term {entry.name!r} failed: {_why(entry, error)}"
         ) from error
-    given, skipped = _without_none(given)
+    given, skipped = _without_none(returned)
     values = _shaped(entry.name, given, batch)
     if values.ndim == 2:
         values = np.where(batch.mask, values, 0.0)
@@ -259,7 +262,7 @@ def _why(entry: Term, error: Exception) -> str:
     hint = (
         "; batch.truth is None unless the term declares needs_gold=True" if asks else ""
     )
-    return describe_error(error, sys.modules[entry.fn.__module__].__file__) + hint
+    return describe_error(error, str(sys.modules[entry.fn.__module__].__file__)) + hint
 
 
 def _shaped(name: str, given, batch: RewardBatch) -> Values:
@@ -321,9 +324,9 @@ def import_terms(path: str) -> list[str]:
     loader = importlib.machinery.SourceFileLoader(
         f"reward_module_{file.stem}", str(file)
     )
-    module = importlib.util.module_from_spec(
-        importlib.util.spec_from_loader(loader.name, loader)
-    )
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
     sys.modules[loader.name] = module  # dataclasses look their module up
     try:
         loader.exec_module(module)

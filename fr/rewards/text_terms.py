@@ -55,6 +55,7 @@ def correctness(batch: RewardBatch, config: RewardsConfig) -> list[float | None]
     A row that the grader could not judge is left out; with `config.ungraded` = wrong it
     counts 0.
     """
+    assert batch.truth is not None  # declared: needs_gold
     known = [
         grade != GRADER_ERROR or config.ungraded == "wrong"
         for grade in batch.truth.grades
@@ -79,4 +80,5 @@ def reward_model(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray,
     Its scale is arbitrary, since only differences were trained. Trained on pairs by
     confidence it is the first stage of RLSF (arXiv 2507.21931).
     """
+    assert batch.judged is not None  # declared: needs_model
     return batch.judged

@@ -158,7 +158,8 @@ class RewardReader:
         tokens = np.full((len(rollouts), self._sampler.length), -1, np.int32)
         for line, r, at in zip(tokens, rollouts, start):
             own = r.rollout.tokens
-            own = own[: reasoning_tokens(r.problem, own, self._model)] if cut else own
+            if cut:
+                own = own[: reasoning_tokens(r.problem, own.tolist(), self._model)]
             line[:at], line[at : at + len(own)] = r.rollout.row.prompt, own
         return tokens, start
 
@@ -171,7 +172,10 @@ class RewardReader:
     ) -> RewardBatch:
         """The batch that reward terms read."""
         rollouts = [g.rollout for g in graded]
-        spans = [answer_span(g.problem, g.rollout.tokens, self._model) for g in graded]
+        spans = [
+            answer_span(g.problem, g.rollout.tokens.tolist(), self._model)
+            for g in graded
+        ]
         return RewardBatch(
             tokens=self._table([r.tokens for r in rollouts], fill=-1),
             mask=self._table([~r.forced for r in rollouts]),

@@ -36,7 +36,7 @@ class ConfidenceCurves:
     gold: Trajectory | None = None
     positions: int = 0
 
-    def of(self, rows: Int[np.ndarray, "R"]) -> "Trajectories":
+    def of(self, rows: Int[np.ndarray, "R"]) -> "ConfidenceCurves":
         """The curves of some rows.
 
         Args:
@@ -130,12 +130,13 @@ def scored(
         for c in found
     ]
     cuts = [c.cuts if c else np.zeros(config.cuts) for c in found]
+    curves = {
+        name: _trajectory([row.get(name) for row in rows], config.cuts) for name in sets
+    }
     return ConfidenceCurves(
         cuts=np.array(cuts, np.int32),
-        **{
-            name: _trajectory([row.get(name) for row in rows], config.cuts)
-            for name in sets
-        },
+        own=curves.get("own"),
+        gold=curves.get("gold"),
     )
 
 
@@ -193,16 +194,16 @@ def sampled(
             }
         )
     zeros = np.zeros(config.cuts, np.float32)
+    given_of = lambda row, name: (row[name], zeros) if name in row else None
+    curves = {
+        name: _trajectory([given_of(row, name) for row in found], config.cuts)
+        for name in sets
+    }
     return ConfidenceCurves(
         cuts=np.array([p.cuts if p else zeros for p in probes], np.int32),
         positions=sum(len(answer.row.prompt) + answer.generated for answer in answers),
-        **{
-            name: _trajectory(
-                [(row[name], zeros) if name in row else None for row in found],
-                config.cuts,
-            )
-            for name in sets
-        },
+        own=curves.get("own"),
+        gold=curves.get("gold"),
     )
 
 

@@ -54,10 +54,14 @@ def dry_run(config: Config) -> str:
     if config.algorithm == "sft":
         return _supervised(config, shape)
     by_pairs = config.algorithm in PREFERENCES
-    c = config.preference if by_pairs else config.policy
+    c, policy = config.preference, config.policy
+    settings = c if by_pairs else policy
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    mesh = training_mesh(c.model_axis, devices.all_devices)
-    (check_preference if by_pairs else check_policy)(c, mesh)
+    mesh = training_mesh(settings.model_axis, devices.all_devices)
+    if by_pairs:
+        check_preference(c, mesh)
+    else:
+        check_policy(policy, mesh)
     prompt, source = _PROMPT, "assumed, without a tokenizer"
     if tokenizer is not None:
         task, codec = tasks.make(config.task), Model(shape, {}, tokenizer)
@@ -66,13 +70,13 @@ def dry_run(config: Config) -> str:
             max(len(codec.encode(task.prompt(p))) for p in some),
             f"the longest of {len(some)}",
         )
-    given = shape, config, mesh.shape["data"], prompt, c.dtype or None
+    given = shape, config, mesh.shape["data"], prompt, settings.dtype or None
     head = (
         f"{_heading(config, mesh.shape)}; prompts of {prompt} tokens ({source}), "
         "completions of "
     )
     if not by_pairs:
-        return f"{head}{c.max_new_tokens}\n{memory_table(policy_memory(*given))}"
+        return f"{head}{policy.max_new_tokens}\n{memory_table(policy_memory(*given))}"
     sampling, learning = map(memory_table, preference_memory(*given))
     if config.training.run:  # its attempts are there
         return f"{head}{config.sampling.max_new_tokens}\n{learning}"
@@ -97,11 +101,11 @@ def _supervised(config: Config, shape: ModelConfig) -> str:
 def _heading(config: Config, mesh: dict[str, int]) -> str:
     lora = f", adapters of rank {config.lora.rank}" if config.lora.rank else ""
     if config.algorithm in PREFERENCES:
-        c = config.preference
-        rows = f"{c.pairs} pairs per step, {c.steps} steps"
+        pairs = config.preference
+        rows = f"{pairs.pairs} pairs per step, {pairs.steps} steps"
     elif config.algorithm == "sft":
-        c = config.training
-        rows = f"{c.batch} rows per step, {c.steps} steps"
+        training = config.training
+        rows = f"{training.batch} rows per step, {training.steps} steps"
     else:
         c = config.policy
         rows = f"{c.prompts} x {c.rollouts} rows per step, {c.steps} steps"

@@ -28,7 +28,7 @@ class Examples:
 
     make: Make
     total: int
-    held: list[Example]
+    held: Sequence[Example]
     inputs: dict = dataclasses.field(default_factory=dict)
 
 

@@ -1,5 +1,6 @@
 """One step of policy optimisation: rollouts, rewards, advantages, updates."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -93,7 +94,7 @@ class Learner:
         """The state before the first update; it may share the start's buffers."""
         model, c = self._start, self.config
         trained, _ = partition(model.config, model.params, c.lora, c.seed)
-        state, extra = init_state(trained, c.policy), {}
+        extra: dict = {}
         copy = lambda: jax.tree.map(jnp.copy, trained)
         if c.policy.reference_every:
             extra["reference"] = copy()
@@ -103,7 +104,9 @@ class Learner:
             extra["entropy"] = jnp.float32(c.policy.entropy)
         if c.policy.order == "permuted":
             extra["cursor"] = jnp.int32(0)
-        return sharding.shard_tree(state.replace(extra=extra or None), self._mesh)
+        state = init_state(trained, c.policy)
+        state = dataclasses.replace(state, extra=extra or None)
+        return sharding.shard_tree(state, self._mesh)
 
     def merged(self, trained: dict) -> dict:
         """All parameters of the model.
@@ -133,12 +136,13 @@ class Learner:
         """
         c, step, stages = self.config.policy, index + 1, Stages()
         # With `lag` the parameters before the last step draw the rollouts.
-        older = state.extra["older"] if c.lag else state.params
+        extra = state.extra or {}
+        older = extra["older"] if c.lag else state.params
         name = (max(index - 1, 0), "older") if c.lag else int(state.step)
         self._load(older, name, stages)
         resample = self._algorithm.resample
         differ = functools.partial(self._reader.differ, step) if resample else None
-        cursor = int(state.extra["cursor"]) if c.order == "permuted" else None
+        cursor = int(extra["cursor"]) if c.order == "permuted" else None
         drawn = self._sampler.draw(step, self._mix.sets, stages, differ, cursor)
         if cursor is not None:
             state = _with_extra(state, "cursor", np.int32(drawn.cursor))
@@ -155,7 +159,8 @@ class Learner:
                 )
         if self._updater.needs_reference:
             with stages.time("reference"):
-                rows = rows.replace(ref_logp=self._updater.reference(rows, state))
+                reference = self._updater.reference(rows, state)
+                rows = dataclasses.replace(rows, ref_logp=reference)
         before = jax.tree.map(jnp.copy, state.params) if c.lag else None
         with stages.time("old log-probs"):
             rows = self._updater.with_old_logps(state, rows, step)
@@ -238,11 +243,8 @@ class Learner:
         if not c.entropy_target:
             return state, c.entropy
         low = float(batch.stats["entropy"][batch.mask].mean()) < c.entropy_target
-        weight = max(
-            0.0,
-            float(state.extra["entropy"])
-            + (c.entropy_step if low else -c.entropy_step),
-        )
+        weight = float((state.extra or {})["entropy"])
+        weight = max(0.0, weight + (c.entropy_step if low else -c.entropy_step))
         return _with_extra(state, "entropy", np.float32(weight)), weight if low else 0.0
 
     def _refreshed(
@@ -255,26 +257,26 @@ class Learner:
         if c.reference_every and step % c.reference_every == 0:
             mix = lambda old, new: old + c.reference_mix * (new - old)
             extra["reference"] = jax.tree.map(mix, extra["reference"], state.params)
-        return state.replace(extra=extra or None)
+        return dataclasses.replace(state, extra=extra or None)
 
 
-def _with_extra(state: TrainState, name: str, value: np.ndarray) -> TrainState:
+def _with_extra(state: TrainState, name: str, value: np.generic) -> TrainState:
     """The state with another value, where the one before it lies."""
-    place = state.extra[name].sharding
-    return state.replace(
-        extra=state.extra | {name: sharding.device_put_global(value, place)}
-    )
+    extra = dict(state.extra or {})
+    extra[name] = sharding.device_put_global(value, extra[name].sharding)
+    return dataclasses.replace(state, extra=extra)
 
 
 def _engine(config: Config, model: Model, devices: Devices) -> Engine:
     """The sampler, in the type that suits the devices."""
     c, dtype = config.sampling, choose_dtype()
     params = jax.tree.map(lambda x: x.astype(dtype), model.params)
-    shape = {"slots": c.slots, "chunk": c.chunk, "prefill": c.prefill}
     return Engine(
         Transformer(model.config, dtype),
         params,
-        **shape,
+        slots=c.slots,
+        chunk=c.chunk,
+        prefill=c.prefill,
         tau=config.diagnosis.tau,
         devices=devices,
     )

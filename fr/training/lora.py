@@ -38,7 +38,7 @@ def init_adapters(model: ModelConfig, config: LoraConfig, key) -> dict:
                 f"config.lora.targets: {name!r} is not a part of a layer"
                 f"{suggest(name, _INPUTS)}"
             )
-    flat = {}
+    flat: dict[str, jax.Array] = {}
     for path, shape in shapes(model).items():
         *_, name, leaf = path.split("/")
         if leaf != "kernel" or name not in config.targets:

@@ -10,10 +10,12 @@ import numpy as np
 from flax import struct
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fr.errors import UserError
 from fr.models import sharding
+
+AnyArray = Array | np.ndarray  # jax in programs, numpy on the host
 
 
 @struct.dataclass
@@ -38,12 +40,16 @@ class PaddedBatch:
         mask: Tokens that count [B, W]; columns count from `start` on.
     """
 
+    tokens: Int[AnyArray, "B T"]
+    start: Int[AnyArray, "B"]
+    mask: Bool[AnyArray, "B W"]
+
     @property
     def width(self) -> int:
         """Columns, W."""
         return self.mask.shape[1]
 
-    def columns_used(self) -> Int[Array, "B"]:
+    def columns_used(self) -> Int[AnyArray, "B"]:
         """Columns that each row needs; on the host a numpy array."""
         return (self.tokens >= 0).sum(axis=1) - self.start.clip(
             max=self.tokens.shape[1] - self.width
@@ -84,7 +90,7 @@ def length_buckets(columns: int, count: int) -> tuple[int, ...]:
     )
 
 
-def length_order(lengths: Int[np.ndarray, "B"], unit: int = 1) -> Int[np.ndarray, "B"]:
+def length_order(lengths: Int[AnyArray, "B"], unit: int = 1) -> Int[np.ndarray, "B"]:
     """Order of rows by length, shortest first, stable.
 
     Args:
@@ -99,7 +105,7 @@ def length_order(lengths: Int[np.ndarray, "B"], unit: int = 1) -> Int[np.ndarray
 
 
 def sort_by_length(
-    lengths: Int[np.ndarray, "B"], microbatch: int, mesh: Mesh, unit: int = 1
+    lengths: Int[AnyArray, "B"], microbatch: int, mesh: Mesh, unit: int = 1
 ) -> Int[np.ndarray, "B"]:
     """Order of rows in which `accumulate_gradients` finds like lengths together.
 
@@ -194,7 +200,7 @@ def accumulate_gradients(
     )
     lowest = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), measured.maxima)
     total = ((value, measured.replace(maxima=lowest)), keep_sharding(grads, mesh))
-    ends = [parts]
+    ends: list[int | Array] = [parts]
     if len(sizes) > 1:
         reach = jax.lax.cummax(
             jnp.max(jax.vmap(lambda part: part.columns_used())(batch), axis=1)
@@ -275,8 +281,8 @@ def place_batch(batch, mesh: Mesh):
 
 def score_rows(
     read: Callable,
-    tokens: Int[np.ndarray, "B T"],
-    start: Int[np.ndarray, "B"],
+    tokens: Int[AnyArray, "B T"],
+    start: Int[AnyArray, "B"],
     width: int,
     order: Int[np.ndarray, "R"],
     size: int,

@@ -44,7 +44,7 @@ class Pairs:
 
     def batch(
         self,
-        chosen: Sequence[int],
+        chosen: Sequence[int] | np.ndarray,
         ref_logp: Float[np.ndarray, "M W"] | None,
         size: int = 0,
     ) -> PreferenceBatch:
@@ -66,19 +66,21 @@ class Pairs:
         )
         if not (less := size - len(margin)) > 0:
             return batch
-        values = PreferenceBatch(-1, 1, False, 0.0, None if reference is None else 0.0)
 
         def filled(x, value):
             more = less * len(x) // len(margin)
             return np.concatenate([x, np.full((more, *x.shape[1:]), value, x.dtype)])
 
-        return jax.tree.map(filled, batch, values)
+        # In the order of the fields: tokens, start, mask, margin, ref_logp.
+        arrays, structure = jax.tree.flatten(batch)
+        values = zip(arrays, (-1, 1, False, 0.0, 0.0))
+        return jax.tree.unflatten(structure, [filled(x, value) for x, value in values])
 
 
 def padded_rows(
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    learnt: Sequence[Sequence[bool]],
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    completions: Sequence[Sequence[int] | np.ndarray],
+    learnt: Sequence[Sequence[bool] | np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Completions after their prompts as arrays of one shape.
 

@@ -179,7 +179,7 @@ class PastRun:
             THINK + row["text"],
         )
 
-    def _completion(self, row: dict, kept: Sequence[int]) -> Completion:
+    def _completion(self, row: dict, kept: Sequence[int] | np.ndarray) -> Completion:
         learns_all = self.config.training.pushed == "learn"
         learnt = np.concatenate([np.ones(len(kept), bool), learns_all | ~row["forced"]])
         tokens = np.concatenate([np.array(kept, np.int32), row["tokens"]])
@@ -321,7 +321,7 @@ def _starts(tokens: np.ndarray, kept: np.ndarray) -> bool:
 
 def _different(found: Iterable[Completion], by: str) -> list[Completion]:
     """The first of all equal completions; without an answer, by their tokens."""
-    kinds = {}
+    kinds: dict[object, Completion] = {}
     for one in found:
         own = (
             one.answer

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fr.config import PolicyConfig
 from fr.config.algorithms import Algorithm, with_settings
-from fr.training.microbatches import LossMetrics, PaddedBatch
+from fr.training.microbatches import AnyArray, LossMetrics, PaddedBatch
 
 
 @struct.dataclass
@@ -33,15 +33,15 @@ class PolicyBatch(PaddedBatch):
         entropy: Weight of the entropy bonus; None: `config.entropy`.
     """
 
-    tokens: Int[Array, "B T"]
-    start: Int[Array, "B"]
-    mask: Bool[Array, "B W"]
-    old_logp: Float[Array, "B W"]
-    advantages: Float[Array, "B W"]
-    ref_logp: Float[Array, "B W"] | None = None
-    drawn_logp: Float[Array, "B W"] | None = None
-    fresh: Bool[Array, "B"] | None = None
-    entropy: Float[Array, "B"] | None = None
+    tokens: Int[AnyArray, "B T"]
+    start: Int[AnyArray, "B"]
+    mask: Bool[AnyArray, "B W"]
+    old_logp: Float[AnyArray, "B W"]
+    advantages: Float[AnyArray, "B W"]
+    ref_logp: Float[AnyArray, "B W"] | None = None
+    drawn_logp: Float[AnyArray, "B W"] | None = None
+    fresh: Bool[AnyArray, "B"] | None = None
+    entropy: Float[AnyArray, "B"] | None = None
 
 
 @struct.dataclass
@@ -58,18 +58,18 @@ class WeightedBatch(PaddedBatch):
     """
 
     batch: PolicyBatch
-    weights: Float[Array, "B W"]
-    penalties: Float[Array, "B W"]
-    bonus: Float[Array, "B W"]
-    share: Float[Array, "B W"]
-    high_covariance: Bool[Array, "B W"]
+    weights: Float[AnyArray, "B W"]
+    penalties: Float[AnyArray, "B W"]
+    bonus: Float[AnyArray, "B W"]
+    share: Float[AnyArray, "B W"]
+    high_covariance: Bool[AnyArray, "B W"]
 
     @property
     def width(self) -> int:
         """Columns, W."""
         return self.batch.width
 
-    def columns_used(self) -> Int[Array, "B"]:
+    def columns_used(self) -> Int[AnyArray, "B"]:
         """Columns that each row needs."""
         return self.batch.columns_used()
 
@@ -253,15 +253,15 @@ def _importance(
     return jnp.where(outside, 0.0, weight), outside
 
 
-def _k3(d: Float[Array, "..."]) -> Float[Array, "..."]:
+def _k3(d: Float[AnyArray, "..."]) -> Float[Array, "..."]:
     """e^d - d - 1 with d = log p_ref - log p: an estimate of the KL, never negative."""
     return jnp.expm1(d) - d
 
 
 def high_covariance(
-    mask: Bool[Array, "B W"],
-    advantages: Float[Array, "B W"],
-    logp: Float[Array, "B W"],
+    mask: Bool[AnyArray, "B W"],
+    advantages: Float[AnyArray, "B W"],
+    logp: Float[AnyArray, "B W"],
     step: Int[Array, ""] | int,
     config: PolicyConfig,
 ) -> Bool[Array, "B W"]:

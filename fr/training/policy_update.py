@@ -1,5 +1,6 @@
 """The updates of one RL step: minibatches, reference and old log-probs."""
 
+import dataclasses
 import functools
 import random
 from collections.abc import Callable
@@ -75,8 +76,8 @@ def make_update(
             logp, entropy = token_logps(
                 transformer,
                 variables(trained, frozen, lora),
-                batch.tokens,
-                batch.start,
+                jnp.asarray(batch.tokens),
+                jnp.asarray(batch.start),
                 batch.mask.shape[1],
                 temperature,
                 shards,
@@ -193,7 +194,7 @@ class PolicyUpdater:
         order = length_order(rows.columns_used(), shared_rows(self.config.policy))
         if self.config.policy.reference_every:
             read = functools.partial(
-                self._logps, state.extra["reference"], frozen=self._frozen
+                self._logps, (state.extra or {})["reference"], frozen=self._frozen
             )
             return self._scored(rows, order, read)
         return self._scored(
@@ -223,7 +224,8 @@ class PolicyUpdater:
         read = functools.partial(self._logps, state.params, frozen=self._frozen)
         old = self._scored(rows, later, read)
         known = np.isin(np.arange(len(old)), later)[:, None]
-        return rows.replace(old_logp=np.where(known, old, rows.old_logp))
+        old = np.where(known, old, rows.old_logp)
+        return dataclasses.replace(rows, old_logp=old)
 
     def learn(
         self, state: TrainState, rows: PolicyBatch, step: int

@@ -14,7 +14,7 @@ from fr.models.config import ModelConfig, choose_dtype
 from fr.models.transformer import Transformer
 from fr.sampling.scoring import token_logps
 from fr.training.lora import lora_context, variables
-from fr.training.microbatches import LossMetrics, PaddedBatch, check_rows
+from fr.training.microbatches import AnyArray, LossMetrics, PaddedBatch, check_rows
 from fr.training.update import compile_update
 
 
@@ -30,11 +30,11 @@ class PreferenceBatch(PaddedBatch):
         ref_logp: Log-probs of the ancestor, which DPO needs.
     """
 
-    tokens: Int[Array, "B T"]
-    start: Int[Array, "B"]
-    mask: Bool[Array, "B W"]
-    margin: Float[Array, "P"]
-    ref_logp: Float[Array, "B W"] | None = None
+    tokens: Int[AnyArray, "B T"]
+    start: Int[AnyArray, "B"]
+    mask: Bool[AnyArray, "B W"]
+    margin: Float[AnyArray, "P"]
+    ref_logp: Float[AnyArray, "B W"] | None = None
 
 
 @struct.dataclass
@@ -46,14 +46,14 @@ class _Weighed(PaddedBatch):
     def width(self) -> int:
         return self.batch.width
 
-    def columns_used(self) -> Int[Array, "B"]:
+    def columns_used(self) -> Int[AnyArray, "B"]:
         return self.batch.columns_used()
 
 
 def bradley_terry(
     better: Float[Array, "P"],
     worse: Float[Array, "P"],
-    margin: Float[Array, "P"] | float = 0.0,
+    margin: Float[AnyArray, "P"] | float = 0.0,
 ) -> Float[Array, "P"]:
     """Loss of pairs of rewards, -log sigmoid(r_better - r_worse - margin).
 
@@ -215,7 +215,7 @@ def make_rewards(model: ModelConfig, dtype: str = "") -> Callable:
 
 
 def last_states(
-    transformer: Transformer, read: dict, tokens: Int[Array, "B T"]
+    transformer: Transformer, read: dict, tokens: Int[AnyArray, "B T"]
 ) -> Float[Array, "B D"]:
     """The final state of each row's last token.
 
@@ -264,7 +264,13 @@ def _dpo_reward(
         with lora_context(lora):
             read = variables(trained, frozen, lora)
             logp, _ = token_logps(
-                transformer, read, batch.tokens, batch.start, width, 1.0, shards
+                transformer,
+                read,
+                jnp.asarray(batch.tokens),
+                jnp.asarray(batch.start),
+                width,
+                1.0,
+                shards,
             )
         return config.beta * jnp.sum(
             jnp.where(batch.mask, logp - batch.ref_logp, 0.0), axis=1

@@ -41,6 +41,7 @@ def rollout_metrics(batch: RewardBatch, cost: Cost, config: Config) -> dict[str,
     Returns:
         Metrics by name; shares in [0, 1], lengths in tokens.
     """
+    assert batch.truth is not None
     right, grades = batch.truth.right, batch.truth.grades
     values = {
         "accuracy": right.mean(),

@@ -90,7 +90,7 @@ def _plan(run: Run) -> list[Planned]:
     """Candidates: samples, or greedy from each of the most likely first tokens."""
     c, model = run.config.preference, run.specialist
     prompts = [model.encode(run.task.prompt(problem)) for problem in run.problems]
-    own = [[{}] * c.candidates] * len(prompts)
+    own: list[list[dict]] = [[{}] * c.candidates] * len(prompts)
     if c.source == "branches":
         found = first_tokens(
             Transformer(model.config, model.dtype), model.params, prompts, c.candidates
@@ -124,16 +124,15 @@ def make_pairs(run: Run, candidates: Sequence[store.Attempt]) -> Pairs:
         UserError: No two candidates make a pair.
     """
     problems = {problem.id: problem for problem in run.problems}
-    confidence, lengths, groups = [], [], {}
+    confidence, lengths = [], []
+    groups: dict[str, list[int]] = {}
     cuts = run.config.preference.answer == "cut"
     for place, a in enumerate(candidates):
-        span = answer_span(problems[a.problem], a.tokens, run.specialist)
+        problem, tokens = problems[a.problem], a.tokens.tolist()
+        span = answer_span(problem, tokens, run.specialist)
         confidence.append(answer_confidence(a.stats["margin"], span))
-        problem = problems[a.problem]
         lengths.append(
-            reasoning_tokens(problem, a.tokens, run.specialist)
-            if cuts
-            else len(a.tokens)
+            reasoning_tokens(problem, tokens, run.specialist) if cuts else len(tokens)
         )
         # A response that is nothing but its answer has nothing left to learn from.
         if lengths[-1]:

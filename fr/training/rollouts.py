@@ -165,7 +165,9 @@ class Sampler:
         live = sets if self.config.rewards.confidence == "scored" else ()
         cursor = (step - 1) * c.prompts if cursor is None else cursor
         order = self._order(step, cursor)
-        kept, alike, cost, asked_before = [], [], Cost(), set()
+        kept: list[tuple[Group, ConfidenceCurves]] = []
+        alike: list[tuple[Group, ConfidenceCurves]] = []
+        cost, asked_before = Cost(), set()
         for _ in range(c.max_resample_rounds if differ else 1):
             asked = list(itertools.islice(order, c.prompts - len(kept)))
             if not asked:

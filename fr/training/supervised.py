@@ -1,5 +1,6 @@
 """Supervised training: the loss of packed rows, its compiled update, and the run."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -25,7 +26,13 @@ from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.training.data import Example, PackedBatch, PackedData, pack_all
 from fr.training.examples import examples_of
 from fr.training.lora import lora_context, partition, variables
-from fr.training.microbatches import LossMetrics, check_rows, place_batch, training_mesh
+from fr.training.microbatches import (
+    AnyArray,
+    LossMetrics,
+    check_rows,
+    place_batch,
+    training_mesh,
+)
 from fr.training.trainer import Evaluator, Step, fit
 from fr.training.update import TrainState, compile_update, init_state
 from fr.workdir import PathLike
@@ -34,8 +41,8 @@ from fr.workdir import PathLike
 def next_token_loss(
     head: Callable,
     hidden: Float[Array, "B T D"],
-    tokens: Int[Array, "B T"],
-    weights: Float[Array, "B T"],
+    tokens: Int[AnyArray, "B T"],
+    weights: Float[AnyArray, "B T"],
     vocab: int,
     shards: int = 1,
 ) -> Float[Array, ""]:
@@ -57,7 +64,9 @@ def next_token_loss(
     """
     read = lambda target, state: token_logp_entropy(head(state), target, 1.0)
     states = hidden[:, :-1].reshape(-1, hidden.shape[-1])
-    logp, _ = map_chunks(read, vocab, (tokens[:, 1:].reshape(-1), states), shards)
+    logp, _ = map_chunks(
+        read, vocab, (jnp.asarray(tokens[:, 1:].reshape(-1)), states), shards
+    )
     return -jnp.sum(logp * weights[:, 1:].reshape(-1))
 
 
@@ -225,30 +234,19 @@ def train_supervised(
     state = init_state(trained, training)
     permuted = training.order == "permuted"
     if permuted:
-        state = state.replace(extra={"cursor": np.int32(0)})
-    cursors: dict[
-        int, int
-    ] = {}  # by step: what the state holds, without waiting for the device
+        state = dataclasses.replace(state, extra={"cursor": np.int32(0)})
+    # By step: the cursor of the state, without waiting for the device.
+    cursors: dict[int, int] = {}
 
     def advance(i: int, state: TrainState, _) -> Step:
-        at = (
-            cursors.pop(i)
-            if i in cursors
-            else int(state.extra["cursor"])
-            if permuted
-            else 0
-        )
+        extra = state.extra or {}
+        at = cursors.pop(i) if i in cursors else int(extra.get("cursor", 0))
         batch, cursors[i + 1] = data.batch(i, at)
         state, metrics = update(state, place_batch(batch, mesh), frozen)
-        if permuted:
+        if state.extra:
             place = state.extra["cursor"].sharding
-            state = state.replace(
-                extra={
-                    "cursor": sharding.device_put_global(
-                        np.int32(cursors[i + 1]), place
-                    )
-                }
-            )
+            cursor = sharding.device_put_global(np.int32(cursors[i + 1]), place)
+            state = dataclasses.replace(state, extra={"cursor": cursor})
             metrics |= {"epoch": cursors[i + 1] / data.total}
         return Step(state, metrics)
 

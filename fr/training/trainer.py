@@ -22,11 +22,25 @@ from fr.workdir import PathLike, write_json
 class Schedule(Protocol):
     """Length of a run and its outputs: fields of the settings of every training."""
 
-    steps: int
-    checkpoint_every: int
-    keep: int
-    log_every: int
-    export: str  # last, or best by an exam's score
+    @property
+    def steps(self) -> int:
+        """Steps of the run."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints."""
+
+    @property
+    def keep(self) -> int:
+        """Newest checkpoints to keep."""
+
+    @property
+    def log_every(self) -> int:
+        """Steps between lines of metrics."""
+
+    @property
+    def export(self) -> str:
+        """The exported state: "last", or "best" by the evaluator's score."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +154,7 @@ def fit(
             if saves:
                 score = (
                     held_out[evaluator.score] * (-1 if evaluator.lower else 1)
-                    if held_out
+                    if evaluator and held_out
                     else None
                 )
                 checkpoints.save(done, state, score)
@@ -188,7 +202,8 @@ class _MetricsLog:
     """
 
     def __init__(self, folder: epath.Path, after: int):
-        self._files, self._clock, kept = (), Clock(), []
+        self._files: tuple = ()
+        self._clock, kept = Clock(), []
         if distributed.is_first():
             metrics = MetricsWriter(folder / "metrics.jsonl", after)
             timings = MetricsWriter(folder / "timings.jsonl", after)

@@ -1,6 +1,8 @@
 """The state of a training run, its optimiser, and the compiled update of every loss."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -141,10 +143,10 @@ def init_state(params: dict, config: Settings) -> TrainState:
 
 
 def compile_update(
-    loss: Callable[[dict, dict | None, object], tuple[Float[Array, ""], LossMetrics]],
+    loss: Callable[[dict, dict | None, Any], tuple[Float[Array, ""], LossMetrics]],
     config: Settings,
     mesh: Mesh | None = None,
-    prepare: Callable[[object, Int[Array, ""]], object] = lambda batch, step: batch,
+    prepare: Callable[[Any, Int[Array, ""]], Any] = lambda batch, step: batch,
     microbatch: int = 0,
     widths: int = 1,
 ) -> Callable:
@@ -188,7 +190,8 @@ def compile_update(
             "learning_rate": rate(state.step),
         }
         params = optax.apply_updates(state.params, changes)
-        new = state.replace(step=state.step + 1, params=params, optimizer=moments)
+        made = state.step + 1
+        new = dataclasses.replace(state, step=made, params=params, optimizer=moments)
         return keep_sharding(new, mesh), metrics
 
     return jax.jit(update, donate_argnums=0)
