@@ -44,7 +44,7 @@ def main() -> None:
         summarise,
         trainings,
     )
-    from fr.report.render import render
+    from fr.report.render import render, to_text
     from fr.runs.declaration import declare, record
 
     claim_study(config, given.workdir)
@@ -76,7 +76,8 @@ def main() -> None:
     record(given.workdir, declaration)
     write_json(epath.Path(given.workdir) / "study.json", result)
     print(
-        f"{render('study', result)}\n\n  {declaration}\n  study.json is in {given.workdir}"
+        f"{render('study', result)}\n\n{to_text([f'  {declaration}'])}\n"
+        f"  study.json is in {given.workdir}"
     )
 
 

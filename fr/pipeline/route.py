@@ -75,7 +75,7 @@ def route(
     stage(1, 5, "routing: is there anything to route")
     first = describe_interaction(data)
     if announce:
-        announce(f"  {declaration}")
+        announce(to_text([f"  {declaration}"]))
         announce(render("interaction", first))
     stage(2, 5, "routing: power of the data")
     few = len(cells) < 8
