@@ -1,7 +1,7 @@
 """Calibration of confidence: its error, its answer's own tokens, its growth."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.stats import rankdata
 
 _DECIMALS = 3  # of a ranked confidence: ten times what a batch's shape can change
@@ -9,7 +9,7 @@ _DECIMALS = 3  # of a ranked confidence: ten times what a batch's shape can chan
 
 def bin_sums(
     confidence: Float[np.ndarray, "B"],
-    right: Bool[np.ndarray, "B"] | Float[np.ndarray, "B"],
+    right: Shaped[np.ndarray, "_"],
     bins: int,
     group: Int[np.ndarray, "B"] | None = None,
     groups: int = 1,
@@ -20,7 +20,7 @@ def bin_sums(
 
     Args:
         confidence: confidence of each attempt, in [0, 1].
-        right: whether each attempt is right, or a share of right attempts.
+        right: [B], whether each attempt is right, or a share of right attempts.
         bins: number of bins, K.
         group: group of each attempt; None: all attempts are one group.
         groups: number of groups, G.
@@ -65,17 +65,18 @@ def error_of(sums: Float[np.ndarray, "*G K 3"]) -> Float[np.ndarray, "*G"]:
     """
     count, confidence, right = np.moveaxis(sums, -1, 0)
     with np.errstate(invalid="ignore"):
-        return np.abs(right - confidence).sum(axis=-1) / count.sum(axis=-1)
+        error = np.abs(right - confidence).sum(axis=-1) / count.sum(axis=-1)
+    return np.asarray(error)
 
 
 def ece(
-    confidence: Float[np.ndarray, "B"], right: Bool[np.ndarray, "B"], bins: int = 10
+    confidence: Float[np.ndarray, "B"], right: Shaped[np.ndarray, "_"], bins: int = 10
 ) -> float:
     """Compute the expected calibration error of attempts.
 
     Args:
         confidence: confidence of each attempt, in [0, 1].
-        right: whether each attempt is right.
+        right: whether each attempt is right, [B].
         bins: number of equal-width bins.
 
     Returns:

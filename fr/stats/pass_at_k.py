@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 
 
-def pass_at_k(right: Int[np.ndarray, "N"], n: int, k: int) -> Float[np.ndarray, "N"]:
+def pass_at_k(
+    right: Shaped[np.ndarray, "N"] | Sequence[float], n: int, k: int
+) -> Float[np.ndarray, "_"]:
     """Estimate the probability that one of k attempts is right (arXiv 2107.03374).
 
     Unbiased: 1 − C(n − c, k) / C(n, k), in whole numbers up to the one division.
