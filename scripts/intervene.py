@@ -1,12 +1,12 @@
-"""Attempts of every operator on the failed problems of --workdir, or online routing.
+r"""Attempts of every operator on the failed problems of --workdir, or online routing.
 
     python scripts/intervene.py --config=configs/smollm2.py --workdir=/tmp/smollm2
 
 Leaves `attempts/*.parquet` and `profiles.csv`. With --router the problems are sampled
 again and routed at the same time: after `intervention.online_after` failures the rest
-of a problem's budget goes to the operator that the router names, or by a schedule to one
-after the other (scripts/route.py leaves both). That leaves `online/` and online.json,
-with retry, or what --against names, as the reference.
+of a problem's budget goes to the operator that the router names, or by a schedule to
+one after the other (scripts/route.py leaves both). That leaves `online/` and
+online.json, with retry, or what --against names, as the reference.
 
     python scripts/intervene.py --config=configs/quickstart.py --workdir=/tmp/online \
         --config.task.split=validation --model=/tmp/quickstart/specialist \
@@ -22,7 +22,7 @@ flags.DEFINE_string(
     "router", None, "Route online: rule, learned, schedule, one_order or fixed:NAME."
 )
 flags.DEFINE_string(
-    "calibration", None, "Its z-statistics: a profiles.csv; default: that of --workdir."
+    "calibration", None, "Its z-statistics: a profiles.csv; default: of --workdir."
 )
 flags.DEFINE_string(
     "saved",

@@ -1,15 +1,16 @@
-"""Routing of failures from problem-level profiles: labels, routers, baselines, intervals.
+r"""Routing from problem-level profiles: labels, routers, baselines, intervals.
 
     python scripts/route.py --profiles=a.csv,b.csv --workdir=/tmp/route
 
 Needs no model. Without --profiles it reads the profiles.csv that diagnose and intervene
 left in --workdir. With --nolearned nothing is trained. With --declare what will be
-compared is written down, hashed and dated, and nothing is read: the same command without
-it says whether that was before the outcomes.
+compared is written down, hashed and dated, and nothing is read: the same command
+without it says whether that was before the outcomes.
 
 The routers of an earlier run are judged on other failures, as they are, with
 
-    python scripts/route.py --profiles=grpo.csv --frozen=/tmp/sft --workdir=/tmp/transfer
+    python scripts/route.py --profiles=grpo.csv --frozen=/tmp/sft \
+        --workdir=/tmp/transfer
 """
 
 from absl import flags
@@ -19,7 +20,7 @@ from fr import cli
 from fr.config import Config
 
 cli.define_flags(model=False)
-flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: that of --workdir.")
+flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: of --workdir.")
 flags.DEFINE_list(
     "without", [], "Operators to leave out, such as those that are told truth."
 )

@@ -34,7 +34,7 @@ from fr.sampling.engine import Engine
 from fr.sampling.sampling_params import row_key
 from fr.types import Request
 
-# `pytest -m quick`: whole files that are cheap, and of others a few tests, so that every
+# `pytest -m quick`: whole files that are cheap and a few tests of others, so that every
 # room is seen within a minute. A name that is gone is an error.
 QUICK = {
     **dict.fromkeys(

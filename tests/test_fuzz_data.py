@@ -36,7 +36,7 @@ SECONDS, ROOM = (5.0, 64 << 20)
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A kind of file: its maker, its place, its reader, and whether it has a checksum."""
+    """A kind of file: its maker, place and reader, and whether it has a checksum."""
 
     write: Callable[[pathlib.Path], None]
     name: str
