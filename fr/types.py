@@ -98,8 +98,8 @@ class Confidence:
     """
 
     cuts: Int[np.ndarray, "C"]
-    logp: dict[str, Float[np.ndarray, "C A"]]
-    lengths: dict[str, Int[np.ndarray, "A"]]
+    logp: dict[str, Float[np.ndarray, "C _"]]
+    lengths: dict[str, Int[np.ndarray, "_"]]
     positions: int
 
     def probability(self, name: str) -> Float[np.ndarray, "C"]:

@@ -118,7 +118,7 @@ def _plan(run: Run, case: _Case) -> list[Planned]:
 
 def _shares(
     run: Run, cases: list[_Case], answers: list[dict], name: str
-) -> list[Float[np.ndarray, "C"]]:
+) -> list[Float[np.ndarray, "_"]]:
     """Share of the sampled answers that count, after each cut of each case.
 
     A gold answer is one that the grader calls right, in any form. An own answer has the

@@ -23,7 +23,7 @@ class Round:
     """One insertion: prompts to prefill, and the rows that can then start."""
 
     # Per call of the prefill program: token ids [D * G, P] and places [D * G].
-    reads: list[tuple[Int[np.ndarray, "G P"], Int[np.ndarray, "G"]]]
+    reads: list[tuple[Int[np.ndarray, "_ _"], Int[np.ndarray, "_"]]]
     insertion: Insertion  # [D * R]
     requests: dict[int, Request]  # by slot
 

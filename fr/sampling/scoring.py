@@ -235,7 +235,7 @@ class Scorer:
         sequences: Sequence[Sequence[int]],
         starts: Sequence[int],
         progress: Callable[[int], object] = lambda count: None,
-    ) -> list[dict[str, Float[np.ndarray, "T"]]]:
+    ) -> list[dict[str, Float[np.ndarray, "_"]]]:
         """Every statistic of the tokens of each sequence from its start on.
 
         Args:

@@ -12,7 +12,7 @@ from fr.stats.outcomes import POINTS, Outcomes
 BEST = "best_in_hindsight"  # the operator that solves most, by its own outcomes
 PERMUTED = "permuted"  # reference: a policy's own sequences, exchanged over problems
 # Costs of a problem's attempts in order, and whether it is solved by the first n.
-Spent = tuple[Float[np.ndarray, "A"], Callable[[int], bool]]
+Spent = tuple[Float[np.ndarray, "_"], Callable[[int], bool]]
 
 
 @dataclasses.dataclass(frozen=True)

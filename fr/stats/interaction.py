@@ -145,7 +145,7 @@ class _Null:
         return found[0], found[1]
 
 
-def _weights(effects: np.ndarray, rows: np.ndarray) -> list[Float[np.ndarray, "G C"]]:
+def _weights(effects: np.ndarray, rows: np.ndarray) -> list[Float[np.ndarray, "_ _"]]:
     """C(m, c) exp(effect · c) per operator, scaled; 0 above a row's own attempts m."""
     found = []
     for effect, m in zip(effects, rows.T):

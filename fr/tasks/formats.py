@@ -133,9 +133,7 @@ class CompletionText:
         answer_end: Tokens up to the end of the own answer; 0 without one.
     """
 
-    def __init__(
-        self, form: Format, tokens: Sequence[int] | np.ndarray, codec: Codec
-    ):
+    def __init__(self, form: Format, tokens: Sequence[int] | np.ndarray, codec: Codec):
         self.form, self.tokens = form, [int(t) for t in tokens]
         # kept, because searches read the same beginnings
         self.length = functools.cache(lambda n: len(codec.decode(self.tokens[:n])))

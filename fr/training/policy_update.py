@@ -287,7 +287,7 @@ class PolicyUpdater:
             self._mesh,
         )
 
-    def _minibatches(self, rows: PolicyBatch, step: int) -> list[Int[np.ndarray, "R"]]:
+    def _minibatches(self, rows: PolicyBatch, step: int) -> list[Int[np.ndarray, "_"]]:
         """Rows of each update of a step, ordered by `sort_by_length`."""
         c, need, parts = self.config.policy, rows.columns_used(), []
         unit = shared_rows(c)
