@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from fr.report.tables import REPORTS, Block, Column, Table, number
+from fr.layout.tables import REPORTS, Block, Column, Table, number
 
 
 def cause_tables(found: Mapping) -> list[Block]:

@@ -49,12 +49,12 @@ def main() -> None:
     from benchmarks.planted_causes import as_runs, gather, summarise_causes, told_early
     from fr.evaluation.method_audit import audit
     from fr.evaluation.study import claim_study
+    from fr.layout.tables import Section
+    from fr.layout.text import to_text
     from fr.pipeline.profile_tables import table_name
     from fr.pipeline.route import route
     from fr.profiles import write_profiles
     from fr.report.page import write_page
-    from fr.report.render import to_text
-    from fr.report.tables import Section
 
     workdir = epath.Path(given.workdir)
     claim_study(config, workdir)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from benchmarks.parts import Part
 from benchmarks.side_by_side import Result
 from benchmarks.systems import PEERS
-from fr.report.render import to_text
-from fr.report.tables import Column, Table, number
+from fr.layout.tables import Column, Table, number
+from fr.layout.text import to_text
 
 OURS, FEWEST = "fr", 64  # `fr` is judged at this many rows or more
 GOAL = 2.0  # times the best peer

@@ -174,7 +174,7 @@ class _Worker:
         before, started = _processor_seconds(self.process.pid), time.monotonic()
         # A reply is written in one piece and short, so a ready pipe holds a whole line
         # or the end.
-        while not wait([self.output], seconds / 2):
+        while not wait([self.output.fileno()], seconds / 2):
             spent = _processor_seconds(self.process.pid) - before
             # The worker stops itself first where it can.
             if (

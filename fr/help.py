@@ -91,7 +91,9 @@ def _constants(tree: ast.Module) -> dict[str, str]:
     }
 
 
-def _values(node: ast.expr, known: dict[str, str], tree: ast.Module) -> list[str]:
+def _values(
+    node: typing.Any, known: dict[str, str], tree: ast.Module
+) -> list[typing.Any]:
     if isinstance(node, ast.Constant):
         return [node.value]
     if isinstance(node, ast.Name) and node.id in known:
@@ -120,18 +122,17 @@ def _routers() -> list[str]:
     known = order | _constants(tree)
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROUTERS":
-            return [_router(each, known) for each in node.value.elts]
+            names: typing.Any = node.value
+            return [_router(each, known) for each in names.elts]
     return []
 
 
-def _router(node: ast.expr, known: dict[str, str]) -> str:
+def _router(node: typing.Any, known: dict[str, str]) -> str:
     if isinstance(node, ast.JoinedStr):
-        parts = (
-            p.value if isinstance(p, ast.Constant) else known[p.value.id]
-            for p in node.values
-        )
-        return "".join(parts)
-    return node.value if isinstance(node, ast.Constant) else known[node.id]
+        return "".join(_router(getattr(p, "value", p), known) for p in node.values)
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    return node if isinstance(node, str) else known[node.id]
 
 
 def _fields(group, where: str) -> typing.Iterator[tuple[str, str, str]]:

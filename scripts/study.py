@@ -44,7 +44,8 @@ def main() -> None:
         summarise,
         trainings,
     )
-    from fr.report.render import render, to_text
+    from fr.layout.text import to_text
+    from fr.report.render import render
     from fr.runs.declaration import declare, record
 
     claim_study(config, given.workdir)

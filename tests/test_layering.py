@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 STEPS = [
     {"errors"},
     {"bounded", "files", "interrupts", "progress", "prompts", "registry", "worker"},
-    {"stats"},
+    {"layout", "stats"},
     {"foreign"},
     {"foreign_worker"},
     {"distributed"},

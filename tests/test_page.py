@@ -11,14 +11,15 @@ from synthetic_profiles import make
 
 from fr.config import ClustersConfig, Config, RoutingConfig, as_dict
 from fr.errors import UserError
+from fr.layout.html import to_html
+from fr.layout.tables import REPORTS, Column, Section, Table, number
+from fr.layout.text import WIDTH, to_text
 from fr.pipeline.route import route
 from fr.profiles import write_profiles
-from fr.report.html import to_html
 from fr.report.limits import limits
 from fr.report.page import plot_name, write_page
-from fr.report.render import REPORTS, WIDTH, render, to_text
+from fr.report.render import render
 from fr.report.routing_tables import routing_sections, select, titled
-from fr.report.tables import Column, Section, Table, number
 from fr.runs.provenance import changed, revision, versions
 from fr.workdir import to_json
 

@@ -16,8 +16,8 @@ from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
 from fr.evaluation.method_audit import audit
 from fr.evaluation.study import training_folder
+from fr.layout.text import to_text
 from fr.profiles import read_profiles, write_profiles
-from fr.report.render import to_text
 from fr.workdir import write_json
 
 OPERATORS = ("retry", "calculator", "wait")

@@ -15,13 +15,14 @@ from fr.config import Config
 from fr.errors import UserError
 from fr.evaluation.failure_clusters import describe_clusters
 from fr.evaluation.method_audit import audit
+from fr.layout.text import to_text
 from fr.orders.budgets import outcomes_of
 from fr.orders.routers import write_orders
 from fr.orders.schedules import READERS, budget_target, learn_orders, named_orders
 from fr.profiles import Profiles, read_cells
 from fr.progress import stage
 from fr.report.page import SCHEDULES_PLOT, plot_name
-from fr.report.render import render, to_text
+from fr.report.render import render
 from fr.report.routing_tables import routing_sections
 from fr.routing.dataset import EVERYWHERE, OUT_OF_FOLD, RoutingData
 from fr.routing.learned import LearnedRouter

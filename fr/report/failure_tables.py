@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fr.report.tables import (
+from fr.layout.tables import (
     Block,
     Column,
     Record,

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from fr.layout.tables import Record, number, words
 from fr.report.routing_tables import select, titled
-from fr.report.tables import Record, number, words
 
 _CHANCE = 0.05  # p above which labels are called what chance makes
 

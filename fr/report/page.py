@@ -7,11 +7,10 @@ from etils import epath
 
 from fr.config import Config, as_dict
 from fr.errors import UserError
-from fr.report.html import page
+from fr.layout.html import page
+from fr.layout.tables import REPORTS, Block, Images, Section, table, words
 from fr.report.limits import limits
-from fr.report.render import REPORTS
 from fr.report.routing_tables import routing_sections
-from fr.report.tables import Block, Images, Section, table, words
 from fr.runs.declaration import restore
 from fr.runs.provenance import changed, revision, versions
 from fr.stats.bootstrap import HEADER

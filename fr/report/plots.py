@@ -12,9 +12,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
+from fr.layout.tables import Record
 from fr.profiles import FEATURES, Profiles
 from fr.report.routing_tables import in_order, select, titled
-from fr.report.tables import Record
 
 _GREY, _INK, _RED = "#c9ced6", "#2b2f36", "#d1495b"
 _LABELS = {

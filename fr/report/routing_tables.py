@@ -3,9 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
-from fr.report import failure_tables  # noqa: F401
-from fr.report.cell_tables import attempts, labels, oracle
-from fr.report.tables import (
+from fr.layout.tables import (
     REPORTS,
     Block,
     Column,
@@ -16,6 +14,8 @@ from fr.report.tables import (
     table,
     words,
 )
+from fr.report import failure_tables  # noqa: F401
+from fr.report.cell_tables import attempts, labels, oracle
 
 ALL = "all cells"
 PROTOCOLS = {

@@ -1,7 +1,6 @@
 """Reports of sampling, attempts, online routing, evaluations, studies, new grades."""
 
-from fr.report.routing_tables import curves
-from fr.report.tables import (
+from fr.layout.tables import (
     Block,
     Column,
     Record,
@@ -10,6 +9,7 @@ from fr.report.tables import (
     table,
     words,
 )
+from fr.report.routing_tables import curves
 
 _MEASURES = {
     "premature": "premature confidence",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from fr.report.tables import Block, Images, Section, Table, number, place
+from fr.layout.tables import Block, Images, Section, Table, number, place
 
 _WIDTH, _HEIGHT, _EDGE = 150, 12, 4  # of a drawn interval, in pixels
 
@@ -22,7 +22,7 @@ def page(title: str, subtitle: str, sections: Iterable[Section]) -> str:
     Returns:
         The text of the file.
     """
-    style = resources.files("fr.report").joinpath("page.css").read_text()
+    style = resources.files("fr.layout").joinpath("page.css").read_text()
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -162,7 +162,7 @@ def register_report(name: str) -> Callable:
 
 @functools.cache
 def _described() -> dict[str, dict[str, str]]:
-    file = resources.files("fr.report").joinpath("tables.toml")
+    file = resources.files("fr.layout").joinpath("tables.toml")
     return tomllib.loads(file.read_text())
 
 

@@ -1,0 +1,1 @@
+"""Tables, sections and sentences as text for a terminal and as HTML for a page."""
