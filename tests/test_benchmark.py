@@ -32,14 +32,18 @@ QUIET = lambda line: None
 
 def driver(folder, name: str, body: str) -> Command:
     """A system whose job is `body`, a few lines of standard Python."""
-    head = f"import os, sys, time\nsys.path.insert(0, {str(DRIVERS)!r})\nfrom serve import batches, serve\n"
+    head = f"import os, sys, time\nsys.path.insert(0, {str(DRIVERS)!r})\n"
+    head += "from serve import batches, serve\n"
     job = "def job(request):\n" + textwrap.indent(textwrap.dedent(body), "    ")
     path = folder / f"{name}.py"
     path.write_text(f"{head}{job}\nserve(lambda settings: (job, settings['folder']))\n")
     return Command(name, sys.executable, path)
 
 
-ANSWER = "return [[7] * request['new_tokens'] for batch in batches(request) for row in batch], None, None\n"
+ANSWER = (
+    "return [[7] * request['new_tokens'] for batch in batches(request) "
+    "for row in batch], None, None\n"
+)
 
 
 def test_what_a_library_prints_does_not_break_the_protocol(tmp_path):
@@ -249,7 +253,8 @@ from serve import converse
 
 losses = iter({losses})
 made = lambda: {{"loss": next(losses), "grad_norm": 1.0, "seconds": 2.0}}
-converse(lambda settings: (None, "a fake"), lambda job, request: {{"microbatch": 4}} if "seek" in request else made())
+answer = lambda job, request: {{"microbatch": 4}} if "seek" in request else made()
+converse(lambda settings: (None, "a fake"), answer)
 """
 
 

@@ -189,7 +189,8 @@ def test_every_script_refuses_in_one_line(folder, script):
 @pytest.mark.parametrize("flag", ["--help", "--helpfull", "-h"])
 def test_help_lists_every_setting_and_name_without_jax(flag):
     code = f"import runpy, sys; sys.argv = ['train.py', {flag!r}]\n"
-    code += f"try: runpy.run_path({str(ROOT / 'scripts' / 'train.py')!r}, run_name='__main__')\n"
+    script = str(ROOT / "scripts" / "train.py")
+    code += f"try: runpy.run_path({script!r}, run_name='__main__')\n"
     code += "except SystemExit as end: print('code', end.code, 'jax' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -246,7 +247,8 @@ def child(seed):
 
 def main():
     cli.frozen_config()
-    children.run_jobs({seed: functools.partial(child, seed) for seed in (0, 1)}, 2, "child")
+    jobs = {seed: functools.partial(child, seed) for seed in (0, 1)}
+    children.run_jobs(jobs, 2, "child")
 
 
 cli.run(main)

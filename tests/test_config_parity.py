@@ -41,20 +41,26 @@ CASES = {
         "gemma3_text",
         GEMMA3 | {"rope_parameters": {
             "full_attention": YARN | {"rope_theta": 5e5},
-            "sliding_attention": LLAMA3 | {"rope_theta": 2e4, "original_max_position_embeddings": 64},
+            "sliding_attention": LLAMA3
+            | {"rope_theta": 2e4, "original_max_position_embeddings": 64},
         }},
     ),
     "llama, linear": ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
     "llama, dynamic": ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}),
-    "llama, llama3 without a length": ("llama", {"rope_scaling": LLAMA3, "max_position_embeddings": 128}),
+    "llama, llama3 without a length": (
+        "llama", {"rope_scaling": LLAMA3, "max_position_embeddings": 128},
+    ),
     "qwen2, yarn": ("qwen2", {"rope_scaling": YARN}),
     "qwen2, yarn beside the default": (
-        "qwen2", {"rope_scaling": YARN, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+        "qwen2", {"rope_scaling": YARN,
+                  "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
     ),
     "qwen3, yarn with all its settings": ("qwen3", {"rope_scaling": YARN | {
         "beta_fast": 16.0, "beta_slow": 2.0, "attention_factor": 0.7, "truncate": False,
     }}),
-    "qwen3, yarn with mscale": ("qwen3", {"rope_scaling": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5}}),
+    "qwen3, yarn with mscale": (
+        "qwen3", {"rope_scaling": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5}},
+    ),
 }  # fmt: skip
 
 
@@ -110,12 +116,17 @@ def test_logits_are_those_of_transformers_and_survive_our_export(tmp_path, name)
 
 @pytest.mark.parametrize("kind, settings, wanted", [
     ("qwen2", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
-    ("qwen2", {"attn_logit_softcapping": 5.0}, "attn_logit_softcapping = 5.0 is not supported"),
+    ("qwen2", {"attn_logit_softcapping": 5.0},
+     "attn_logit_softcapping = 5.0 is not supported"),
     ("gemma3_text", GEMMA3 | {"attn_logit_softcapping": 5.0}, "attn_logit_softcapping"),
-    ("gemma2", WINDOW | {"hidden_activation": "gelu"}, "activation 'gelu' is not supported"),
-    ("llama", {"rope_scaling": YARN, "rope_parameters": LINEAR}, "rope_scaling and rope_parameters differ"),
-    ("llama", {"rope_scaling": YARN, "rope_parameters": {"rope_theta": 5e5}}, "rope_theta = 500000.0"),
-    ("llama", {"residual_multiplier": 0.2}, "residual_multiplier = 0.2 is not supported"),
+    ("gemma2", WINDOW | {"hidden_activation": "gelu"},
+     "activation 'gelu' is not supported"),
+    ("llama", {"rope_scaling": YARN, "rope_parameters": LINEAR},
+     "rope_scaling and rope_parameters differ"),
+    ("llama", {"rope_scaling": YARN, "rope_parameters": {"rope_theta": 5e5}},
+     "rope_theta = 500000.0"),
+    ("llama", {"residual_multiplier": 0.2},
+     "residual_multiplier = 0.2 is not supported"),
     ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
 ])  # fmt: skip
 def test_what_would_change_the_function_is_refused_by_name(

@@ -67,7 +67,8 @@ def _address() -> str:
 def _start(commands: list[list[str]], devices: int = 1) -> list[subprocess.Popen]:
     # Theirs alone: this process may not have read its own flags yet, and each of theirs
     # compiles all programs.
-    flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+    flags = "--xla_backend_optimization_level=0 "
+    flags += f"--xla_force_host_platform_device_count={devices}"
     env = {**os.environ, "XLA_FLAGS": flags}
     pipe = subprocess.PIPE
     return [
@@ -263,7 +264,8 @@ def _pair(body: str, heartbeat: int, patience: int = 600) -> list[subprocess.Pop
         from fr import distributed
         from fr.errors import UserError
         index = int(sys.argv[1])
-        with distributed.job(distributed.settings("2", index, "{_address()}"), {heartbeat}, {patience}):
+        settings = distributed.settings("2", index, "{_address()}")
+        with distributed.job(settings, {heartbeat}, {patience}):
             {body}
     """
     return _start([[sys.executable, "-c", source, str(index)] for index in range(2)])
@@ -272,7 +274,8 @@ def _pair(body: str, heartbeat: int, patience: int = 600) -> list[subprocess.Pop
 def test_what_processes_tell_each_other():
     body = """
             # What process 0 has in hand counts, whatever the other one saw.
-            assert distributed.assign_shards("work", [[3, 1, 4, 1, 5], []][index]) == [[3, 4, 5], [1, 1]][index]
+            work = [[3, 1, 4, 1, 5], []][index]
+            assert distributed.assign_shards("work", work) == [[3, 4, 5], [1, 1]][index]
             assert distributed.agree("what", ["yes", "no"][index]) == "yes"
             assert distributed.local_slice(range(5)) == [range(2), range(2, 5)][index]
             # Of unequal sizes, one of them nothing.
@@ -342,12 +345,16 @@ def test_killed_in_a_collective():
 
 
 # As jaxlib 0.10.2 and 0.12.0.1 wrote them, shortened.
-SILENT = """E1122 15:05:30.647554   14116 coordination_service.cc:1549] [21] Use error polling: UNAVAILABLE:
+SILENT = """E1122 15:05:30.647554   14116 coordination_service.cc:1549] \
+[21] Use error polling: UNAVAILABLE:
 1
 The tasks have crashed. Check the task logs for an earlier error.
-E1122 15:05:30.649113   14127 coordination_service_agent.cc:289] Polled an error from coordination service.
-F1122 15:05:30.649220   14127 client.h:80] Terminating process because the JAX distributed service detected \
-fatal errors. absl::Status: UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):
+E1122 15:05:30.649113   14127 coordination_service_agent.cc:289] \
+Polled an error from coordination service.
+F1122 15:05:30.649220   14127 client.h:80] \
+Terminating process because the JAX distributed service detected \
+fatal errors. absl::Status: UNAVAILABLE: \
+The following tasks are unhealthy (stopped sending heartbeats):
 2
 1
 The tasks have crashed. Check the task logs for an earlier error.
@@ -356,11 +363,14 @@ RPC: /xla.coordination.CoordinationService/PollForError
 *** Check failure stack trace: ***
     @     0x7f6dea240634  absl::lts_20260107::log_internal::LogMessage::SendToLog()
 """
-LEADERLESS = """F1122 15:07:32.823531   14988 client.h:86] Terminating process because the JAX distributed service \
-detected fatal errors. absl::Status: UNAVAILABLE: Failed to send RPC to coordination service. Either the leader task
+LEADERLESS = """F1122 15:07:32.823531   14988 client.h:86] \
+Terminating process because the JAX distributed service \
+detected fatal errors. absl::Status: UNAVAILABLE: \
+Failed to send RPC to coordination service. Either the leader task
 :UNAVAILABLE:Stream removed (Socket closed)
 """
-ABSENT = """F1122 15:07:32.823531   14988 client.h:86] Terminating process because the JAX distributed service \
+ABSENT = """F1122 15:07:32.823531   14988 client.h:86] \
+Terminating process because the JAX distributed service \
 detected fatal errors. absl::Status: DEADLINE_EXCEEDED: Deadline Exceeded
 """
 

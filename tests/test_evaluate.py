@@ -273,7 +273,8 @@ def priced(profiles, diagnosis=0.0, price=100.0):
 
 
 def curve_of(profiles, choice=None, cost="none", name="chosen", bootstrap=10):
-    """{(policy, diagnosis, reference): [rows by budget]} in forward tokens of one cell."""
+    """{(policy, diagnosis, reference): [rows by budget]} in forward tokens of one
+    cell."""
     data = routing_data(profiles, routing=RoutingConfig(bootstrap=bootstrap, splits=2))
     policy = Policy(name, name, fit=None, cost=cost)
     rows, _ = cell_curves(data, {} if choice is None else {policy: np.asarray(choice)})

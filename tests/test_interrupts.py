@@ -78,7 +78,8 @@ def end(process, number):
 def test_ctrl_c_is_one_line_and_130(tmp_path, kind):
     code, lines = end(start(tmp_path, kind), signal.SIGINT)
     assert code == 130
-    line = "script.py: stopped by Ctrl-C; what is finished is kept, the same command goes on from there"
+    line = "script.py: stopped by Ctrl-C; what is finished is kept, "
+    line += "the same command goes on from there"
     assert lines == [line]
     left = os.listdir(tmp_path / kind) if (tmp_path / kind).exists() else []
     assert left in ([], ["file"])

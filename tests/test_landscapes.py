@@ -31,7 +31,8 @@ NOTHING = Landscape(problems=120, attempts=10, pair_sd=0.5)
 
 
 def judged(profiles, seed=0, learned=True, protocol="kfold"):
-    """{(policy, reference): row} of one table under one protocol, all failed problems."""
+    """{(policy, reference): row} of one table under one protocol, all failed
+    problems."""
     data = routing_data(profiles, routing=QUICK, seed=seed)
     data.populations.pop("steerable"), data.populations.pop("steerable_halves")
     rows = evaluate(all_policies(data, learned), data, [protocol]).rows

@@ -98,8 +98,13 @@ def test_no_import_runs_back():
 
 
 def test_sampling_sees_only_tokens():
-    seen = {(path.name, name.split(".")[1]) for path, room in rooms().items() if room == "sampling"
-            for _, name in imports(path) if name.startswith("fr.")}  # fmt: skip
+    sampling = [path for path, room in rooms().items() if room == "sampling"]
+    seen = {
+        (path.name, name.split(".")[1])
+        for path in sampling
+        for _, name in imports(path)
+        if name.startswith("fr.")
+    }
     assert not [pair for pair in seen if pair[1] in ("tasks", "store", "workdir")]
 
 

@@ -103,7 +103,7 @@ def test_online_only_a_policy_that_reads_nothing_routes_a_mixture(done):
         open_router(run, "rule", None, None)
 
 
-def test_a_model_without_a_template_is_asked_in_plain_text_unless_a_template_is_demanded(
+def test_without_a_template_a_model_is_asked_in_plain_text_unless_one_is_demanded(
     tiny_model, capsys
 ):
     config = Config(task=TaskConfig(name="sums"))

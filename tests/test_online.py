@@ -59,7 +59,10 @@ def make_run(tiny_model, plain_engine, tmp_path):
             ),
             diagnosis=DiagnosisConfig(warmup=0.1, window=0.1),
             intervention=InterventionConfig(
-                ("retry", "hot", "prefix_restart"), MORE, online_after=AFTER, verifier=verifier
+                ("retry", "hot", "prefix_restart"),
+                MORE,
+                online_after=AFTER,
+                verifier=verifier,
             ),
             routing=RoutingConfig(bootstrap=50),
         )
@@ -379,7 +382,9 @@ def test_a_learned_router_live(monkeypatch):
 
 
 @pytest.mark.parametrize("policy, said", [
-    ("rul", "did you mean 'rule'"), ("fixed:htt", "is not among those that can run"), ("rule", "--calibration"),
+    ("rul", "did you mean 'rule'"),
+    ("fixed:htt", "is not among those that can run"),
+    ("rule", "--calibration"),
 ])  # fmt: skip
 def test_a_policy_that_cannot_be_is_refused(policy, said):
     with pytest.raises(UserError, match=said):

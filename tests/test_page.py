@@ -1,4 +1,5 @@
-"""The page of a run says what its files say: all of it, the same bytes for everybody."""
+"""The page of a run says what its files say: all of it, the same bytes for
+everybody."""
 
 import dataclasses
 import html.parser

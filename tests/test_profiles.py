@@ -196,7 +196,7 @@ def test_halves_are_disjoint_and_keep_every_success():
     assert np.abs(here[..., :4].mean(axis=0) - correct[:, :4] * 4 / 9).max() < 0.6
 
 
-def test_a_deterministic_operator_is_known_by_what_the_table_says_or_by_its_single_attempts():
+def test_a_deterministic_operator_is_known_by_the_table_or_by_its_single_attempts():
     profiles = make(problems=12, attempts=8, operators=("retry", "hot", "greedy"))
     rates, attempts = profiles.rates.copy(), profiles.attempts.copy()
     fixed = lambda table: halves_view(table, QUICK, np.random.default_rng(0)).fixed
@@ -230,7 +230,7 @@ def test_what_is_deterministic_is_kept_on_disk_and_known_of_released_files(tmp_p
     assert read_profiles(tmp_path / "r.csv")[0].deterministic == ("dense_steer",)
 
 
-def test_a_deterministic_operator_is_no_draw_of_the_model_and_its_headroom_stands_apart():
+def test_a_deterministic_operator_is_no_draw_and_its_headroom_stands_apart():
     draw = np.random.default_rng(0)
     profiles = make(problems=60, attempts=20, operators=("retry", "hot", "greedy"))
     rates, attempts = profiles.rates.copy(), profiles.attempts.copy()

@@ -29,7 +29,8 @@ from fr.stats.bootstrap import clopper_pearson
 from fr.types import RIGHT, WRONG
 
 OPERATORS = ("retry", "hot", "wait")
-# Lengths of a wrong and of a right attempt: premature failures are short, others are long.
+# Lengths of a wrong and of a right attempt: premature failures are short, others are
+# long.
 LENGTHS = {
     "retry": ((20, 30), (60, 90)),
     "hot": ((60, 120), (20, 40)),

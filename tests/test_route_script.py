@@ -1,4 +1,5 @@
-"""`scripts/route.py` as a person runs it: files in, files out, one line for bad input."""
+"""`scripts/route.py` as a person runs it: files in, files out, one line for bad
+input."""
 
 import json
 import os

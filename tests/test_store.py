@@ -88,7 +88,7 @@ def same(a: store.Attempt, b: store.Attempt) -> None:
 
 
 def test_columns_are_those_of_the_records():
-    names = lambda record: tuple(f.name for f in dataclasses.fields(record))  # noqa: E731
+    names = lambda record: tuple(f.name for f in dataclasses.fields(record))
     assert store.TOKEN_STATS == names(TokenStats)
     assert store.LINEAGE_STATS == names(LineageStats)
     assert store.COSTS == names(Cost)

@@ -352,7 +352,8 @@ def test_tip_lowers_the_share_of_switches(countdown, plain_engine):
 
 
 def test_every_result_that_is_pushed_is_true(letters, plain_engine):
-    """The model knows no arithmetic: the calculator writes what follows equals signs."""
+    """The model knows no arithmetic: the calculator writes what follows equals
+    signs."""
     draw = np.random.default_rng(0)
     change = OPERATORS["calculator"].change(setting(letters, "sums", []))
     asked = [

@@ -35,11 +35,16 @@ LINEAR = {
 }
 # name: (model_type of transformers, its settings)
 MODELS = {
-    "llama": ("llama", {"num_hidden_layers": 2, "rope_parameters": LLAMA3, "tie_word_embeddings": True}),
+    "llama": ("llama", {
+        "num_hidden_layers": 2, "rope_parameters": LLAMA3, "tie_word_embeddings": True,
+    }),
     "qwen2": ("qwen2", {"num_hidden_layers": 2}),
     "qwen3": ("qwen3", {"num_hidden_layers": 2}),
-    "gemma2": ("gemma2", {"num_hidden_layers": 4, "sliding_window": 24, "query_pre_attn_scalar": 12}),
-    "gemma3": ("gemma3_text", {"num_hidden_layers": 4, "sliding_window": 24, "sliding_window_pattern": 3,
+    "gemma2": ("gemma2", {
+        "num_hidden_layers": 4, "sliding_window": 24, "query_pre_attn_scalar": 12,
+    }),
+    "gemma3": ("gemma3_text", {"num_hidden_layers": 4, "sliding_window": 24,
+                               "sliding_window_pattern": 3,
                                "rope_parameters": LINEAR}),
 }  # fmt: skip
 

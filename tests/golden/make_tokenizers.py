@@ -30,7 +30,8 @@ from transformers.convert_slow_tokenizer import generate_merges
 HERE = Path(__file__).parent / "tokenizers"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| "
+    r"?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 CHAT = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -173,7 +174,8 @@ NAMES = {n: byte_level for n in ("smollm2", "llama3", "qwen2")} | {
 
 def _text() -> list[str]:
     # Twice, so that what is rare occurs often enough to be learnt.
-    words = "the there then where other another when which with number numbers answer sum product equals".split()
+    words = "the there then where other another when which with number numbers "
+    words = (words + "answer sum product equals").split()
     return [" ".join(words * 3), *TEXTS.values(), *TEXTS.values()]
 
 
