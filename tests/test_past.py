@@ -287,7 +287,7 @@ def test_a_dry_run_knows_training_on_a_run(run, rescued):
         rescued[0]
     ) and "adapters of rank 4" in dry_run(rescued[0])
     told = dry_run(config(run[0], "dpo", "pairs"))
-    assert "pairs a step" in told and "candidates" not in told
+    assert "pairs per step" in told and "candidates" not in told
 
 
 def test_what_is_exported_is_the_best_and_not_the_last(tmp_path):

@@ -189,9 +189,10 @@ def exchanges(kind: str, count: int) -> list:
     finished = []
     for slot in (0, 1, 2, 3, 5, 7):
         tokens = draw.integers(0, 40, 3 + slot).astype(np.int32)
-        made = Rollout(
-            row(str(slot), (5, 6)), tokens, None, None, None, {}, True, len(tokens)
-        )
+        none = np.zeros(len(tokens), bool)
+        unknown = np.zeros(len(tokens), np.float32)
+        asked = row(str(slot), (5, 6))
+        made = Rollout(asked, tokens, none, none, unknown, {}, True, len(tokens))
         finished.append((slot, made))
 
     def probe_plan(row, tokens):

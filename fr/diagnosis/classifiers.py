@@ -186,7 +186,7 @@ def confusion(
     told: Int[np.ndarray, "N"],
     cause: Int[np.ndarray, "N"],
     causes: int,
-    weights: Float[np.ndarray, "R N"],
+    weights: Shaped[np.ndarray, "R N"],
 ) -> Float[np.ndarray, "R K K"]:
     """Confusion matrix of causes under several weightings of the failures.
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from fr.errors import UserError
 from fr.models.chat_template import encode_chat, hidden_ids
@@ -60,9 +60,9 @@ class Model:
 
     def logits(
         self,
-        tokens: Int[Array, "B T"] | Sequence[Sequence[int]],
-        mask: Bool[Array, "B T"] | None = None,
-    ) -> Float[Array, "B T V"]:
+        tokens: Int[Array, "B T"] | Sequence[Sequence],
+        mask: Shaped[Array | np.ndarray, "B T"] | None = None,
+    ) -> Float[Array, "_ _ _"]:
         """The plain forward pass: no cache, compiled once per shape.
 
         Args:

@@ -1,5 +1,7 @@
 """Calibration of confidence: its error, its answer's own tokens, its growth."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.stats import rankdata
@@ -85,7 +87,9 @@ def ece(
     return float(error_of(bin_sums(confidence, right, bins))[0])
 
 
-def answer_confidence(margin: Float[np.ndarray, "T"], span: tuple[int, int]) -> float:
+def answer_confidence(
+    margin: Float[np.ndarray, "T"] | Sequence[float], span: tuple[int, int]
+) -> float:
     """Average the margin of the likeliest token over an answer (arXiv 2507.21931).
 
     Args:

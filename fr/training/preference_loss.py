@@ -51,10 +51,10 @@ class _Weighed(PaddedBatch):
 
 
 def bradley_terry(
-    better: Float[Array, "P"],
-    worse: Float[Array, "P"],
+    better: Float[AnyArray, "P"] | float,
+    worse: Float[AnyArray, "P"] | float,
     margin: Float[AnyArray, "P"] | float = 0.0,
-) -> Float[Array, "P"]:
+) -> Float[Array, "*P"]:
     """Loss of pairs of rewards, -log sigmoid(r_better - r_worse - margin).
 
     Args:
