@@ -9,9 +9,15 @@ from typing import NamedTuple
 
 from fr.config import TaskConfig
 from fr.errors import UserError
-from fr.registry import suggest
 from fr.tasks.grading import grade_answer
-from fr.tasks.task import SPLITS, TASKS, build_prompt, split_of, stable_hash
+from fr.tasks.task import (
+    SPLITS,
+    TASKS,
+    build_prompt,
+    check_split,
+    split_of,
+    stable_hash,
+)
 from fr.types import Problem, Prompt
 
 MAX_PROBLEMS = 20_000  # of a space; a larger one is sampled, always the same way
@@ -63,10 +69,7 @@ class GeneratedTask(abc.ABC):
         Raises:
             UserError: The split is not known.
         """
-        if split not in SPLITS:
-            raise UserError(
-                f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}"
-            )
+        check_split(split)
         return self._splits[split][:count]
 
     def prompt(self, problem: Problem) -> Prompt:

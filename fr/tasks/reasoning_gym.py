@@ -16,7 +16,7 @@ from fr.registry import suggest
 from fr.tasks.extract import CUE, LINES, find_answer
 from fr.tasks.grading import grade_answer
 from fr.tasks.normalise import strip_markup
-from fr.tasks.task import SPLITS, TASKS, build_prompt, split_of
+from fr.tasks.task import SPLITS, TASKS, build_prompt, check_split, split_of
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem, Prompt
 
 PACKAGE = "reasoning_gym"
@@ -77,10 +77,7 @@ class ReasoningGym:
         Raises:
             UserError: The split is not known.
         """
-        if split not in SPLITS:
-            raise UserError(
-                f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}"
-            )
+        check_split(split)
         while (count is None or len(self._splits[split]) < count) and self._make():
             continue
         return self._splits[split][:count]

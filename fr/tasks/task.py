@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from fr.config import TaskConfig
+from fr.errors import UserError
 from fr.prompts import plain_text
-from fr.registry import Registry
+from fr.registry import Registry, suggest
 from fr.tasks.extract import CUE
 from fr.types import Problem, Prompt
 
@@ -62,6 +63,21 @@ class Task(Protocol):
 SPLITS = ("train", "validation", "test")
 # the hash's first two tenths; the other eight are for training
 _TENTHS = ("test", "validation")
+
+
+def check_split(split: str) -> None:
+    """Refuse a split that no task has.
+
+    Args:
+        split: One of `SPLITS`.
+
+    Raises:
+        UserError: The split is not known.
+    """
+    if split not in SPLITS:
+        raise UserError(
+            f"config.task.split = {split!r} is not known{suggest(split, SPLITS)}"
+        )
 
 
 def stable_hash(text: str) -> bytes:
