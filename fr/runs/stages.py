@@ -28,7 +28,6 @@ from fr.workdir import (
 )
 
 FILE = "stages.json"
-_LARGEST = 1 << 28  # bytes of a JSON file of a run
 _CHANGED = {
     "specialist": "the weights of config.specialist have",
     "ancestor": "the weights of config.ancestor have",
@@ -79,16 +78,10 @@ def check(
         UserError: A setting or an input differs. The line names it, its value there and
             here, and the remedy.
     """
-    again = _again(redo)
+    again, config = _again(redo), json.loads(to_json(config))
     for stage, made in read_stages(workdir).items():
         if stage not in again:
-            _compare(
-                epath.Path(workdir),
-                stage,
-                made,
-                json.loads(to_json(config)),
-                inputs or {},
-            )
+            _compare(epath.Path(workdir), stage, made, config, inputs or {})
 
 
 def drop(workdir: PathLike, redo: Collection[str]) -> None:
