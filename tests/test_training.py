@@ -292,14 +292,14 @@ def test_bad_input_is_refused(tmp_path):
     with pytest.raises(UserError, match="both empty"):
         train_lineage(dataclasses.replace(CONFIG, ancestor=""), tmp_path)
     with pytest.raises(UserError, match="no traces"):
-        told = dataclasses.replace(CONFIG.pretraining, source="traces")
-        train_lineage(
-            dataclasses.replace(CONFIG, task=TaskConfig(name="sums"), pretraining=told),
-            tmp_path,
-        )
+        told = dataclasses.replace(CONFIG.training, source="traces")
+        sums = Config(task=TaskConfig(name="sums"), ancestor="countdown", training=told)
+        train_lineage(sums, tmp_path)
     with pytest.raises(UserError, match="no token for a word of"):
+        large = TaskConfig(operands=1, largest=120, target=120)
+        solved = dataclasses.replace(TRAINING, source="solutions")
         train_lineage(
-            dataclasses.replace(CONFIG, task=TaskConfig(name="sums")), tmp_path
+            dataclasses.replace(CONFIG, task=large, pretraining=solved), tmp_path
         )
     with pytest.raises(
         UserError, match="unknown kind of trace 'naturl'; did you mean 'natural'"

@@ -41,13 +41,13 @@ class ArchitectureConfig:
 class TrainingConfig:
     """Supervised training; training on pairs also reads `source` to `held_out`.
 
-    docs/rewards.md has a table of the sources.
+    docs/training.md has a table of the sources.
     """
 
     source: str = setting(
         "",
-        "examples (docs/rewards.md); '': traces of Countdown, else solutions; pairs: "
-        "the model's own candidates",
+        "examples (docs/training.md); '': traces where the task writes them, else "
+        "solutions; pairs: the model's own candidates",
         one_of("", *SOURCES["sft"], *SOURCES["pairs"]),
     )
     run: str = setting("", "workdir of the run that examples or pairs are taken from")

@@ -47,19 +47,11 @@ def check_router(name: str) -> None:
 def _check_training(config: Config) -> None:
     # Imported here, because they load the training side of jax.
     from fr.rewards import TERMS
-    from fr.tasks.countdown_traces import TRACES
 
     if config.ancestor == "scratch":
-        _known(
-            "pretraining.traces",
-            _first(config.pretraining.traces),
-            TRACES,
-            "kind of trace",
-        )
+        _check_traces("pretraining", config)
     if config.algorithm == "sft":
-        _known(
-            "training.traces", _first(config.training.traces), TRACES, "kind of trace"
-        )
+        _check_traces("training", config)
     elif config.algorithm not in PREFERENCES:
         names = list(_first(config.rewards.terms))
         _known("rewards.terms", names, TERMS, "reward term")
@@ -70,6 +62,14 @@ def _check_training(config: Config) -> None:
                 names,
                 "term of the mix",
             )
+
+
+def _check_traces(group: str, config: Config) -> None:
+    from fr.tasks import traces_of
+
+    training = getattr(config, group)
+    if training.source in ("", "traces") and (kinds := traces_of(config.task.name)):
+        _known(f"{group}.traces", _first(training.traces), kinds, "kind of trace")
 
 
 def _first(pairs: Iterable[tuple]) -> Iterator[str]:

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     import fr.config
     import fr.tasks.task
     import fr.types
+    from fr.registry import Registry
 
 
 def make(config: "fr.config.TaskConfig") -> "fr.tasks.task.Task":
@@ -39,6 +42,43 @@ def grader_of(name: str) -> Callable[["fr.types.Problem", str], str] | None:
     task = _registered(name)
     grade = inspect.getattr_static(getattr(task, "func", task), "grade")
     return grade.__func__ if isinstance(grade, staticmethod) else None
+
+
+def traces_of(name: str) -> "Registry | None":
+    """Kinds of traces that a task writes for its problems.
+
+    Args:
+        name: Registered name of the task.
+
+    Returns:
+        Functions (random generator, problem) -> completion by kind, the attribute
+        `traces` of the task's class; None if it has none. `answer_first` is the kind
+        without a step, which `training.source = solutions` learns.
+    """
+    return getattr(_registered(name), "traces", None)
+
+
+def tokenizer_of(config: "fr.config.TaskConfig") -> "PreTrainedTokenizerFast":
+    """Vocabulary of a task for models that are made from scratch.
+
+    Args:
+        config: Settings of the task.
+
+    Returns:
+        What the task's method `tokenizer()` gives.
+
+    Raises:
+        UserError: The task has no such method.
+    """
+    task = _registered(config.name)
+    if not hasattr(task, "tokenizer"):
+        from fr.errors import UserError
+
+        raise UserError(
+            f"config.task.name = {config.name!r} has no vocabulary for "
+            "config.ancestor = 'scratch'; name a model as config.ancestor"
+        )
+    return task(config).tokenizer()
 
 
 def _registered(name: str) -> Callable:

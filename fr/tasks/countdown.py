@@ -12,10 +12,11 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer
 
 from fr.config import TaskConfig
 from fr.errors import UserError
+from fr.tasks import vocabulary
 from fr.tasks.countdown_rules import extract_expression, grade_expression
 from fr.tasks.countdown_solver import reachable, solutions
 from fr.tasks.countdown_traces import LARGEST, TRACES
@@ -35,6 +36,8 @@ class Countdown:
 
     A prompt is `3 7 10 -> 49 :`, and a completion ends with `answer ( 10 - 3 ) * 7`.
     """
+
+    traces = TRACES
 
     def __init__(self, config: TaskConfig):
         count = math.comb(config.largest + config.operands - 1, config.operands)
@@ -79,6 +82,10 @@ class Countdown:
         """
         lines = [f"{shot.question} {trace}" for shot, trace in _shots(self.config)]
         return "\n".join([*lines, problem.question])
+
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """The vocabulary of a model made from scratch."""
+        return countdown_tokenizer()
 
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
@@ -151,34 +158,15 @@ def _shots(config: TaskConfig) -> list[tuple[Problem, str]]:
     return [(shot, TRACES["correct"](random.Random(shot.id), shot)) for shot in shots]
 
 
-VOCABULARY = 128
-PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+VOCABULARY = 128  # a power of two
 _SIGNS = ("+", "-", "*", "/", "=", "(", ")", "->", ":", ",", "no", "up", "yes", ANSWER)
 
 
 def word_level() -> Tokenizer:
-    """Tokenizer of words between white space; ids 0, 1, 2 are pad, eos and unknown."""
-    words = [PAD, EOS, UNKNOWN, *_SIGNS, *map(str, range(LARGEST + 1))]
-    # A power of two rows for the embedding; the spare words are never produced.
-    words += [f"<spare_{i}>" for i in range(VOCABULARY - len(words))]
-    tokenizer = Tokenizer(
-        models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN)
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.add_special_tokens([PAD, EOS, UNKNOWN])
-    return tokenizer
+    """Tokenizer of the signs, the marks of traces, and the numbers up to `LARGEST`."""
+    return vocabulary.word_level([*_SIGNS, *map(str, range(LARGEST + 1))], VOCABULARY)
 
 
 def countdown_tokenizer() -> "PreTrainedTokenizerFast":
     """The tokenizer `word_level` in the form that `fr.models` holds and saves."""
-    # Imported where it is used: it takes a second or more.
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast(
-        tokenizer_object=word_level(),
-        pad_token=PAD,
-        eos_token=EOS,
-        unk_token=UNKNOWN,
-        clean_up_tokenization_spaces=False,
-        model_max_length=2048,
-    )
+    return vocabulary.as_transformers(word_level())

@@ -8,7 +8,6 @@ from fr import tasks
 from fr.config import OF_A_RUN, Config, TrainingConfig
 from fr.errors import UserError
 from fr.models import Model
-from fr.tasks.countdown_traces import TRACES
 from fr.tasks.task import worked_completion
 from fr.training.data import Example, Make
 from fr.training.past_runs import PastRun, fingerprint, hold_out, print_counts
@@ -75,11 +74,8 @@ def examples_of(config: Config, training: TrainingConfig, model: Model) -> Examp
         )
     make = lambda chance, place: example(chance, problems[place])
     # Traces are many: one of them shows that the tokenizer knows their words.
-    fixed = (
-        len(problems)
-        if training.source == "solutions" or config.task.name != "countdown"
-        else 1
-    )
+    written = training.source != "solutions" and tasks.traces_of(config.task.name)
+    fixed = 1 if written else len(problems)
     lengths = [len(make(random.Random(0), place)[0]) for place in range(fixed)]
     _check_lengths([*lengths, *(len(ids) for ids, _ in held)], training, "an example")
     return Examples(make, len(problems), held)
@@ -99,22 +95,25 @@ def _writer(
     config: Config, training: TrainingConfig
 ) -> Callable[[random.Random, Problem], str]:
     """The completion of a problem that is learnt, as text."""
-    kinds = [TRACES[kind] for kind, _ in training.traces]
-    shares = [share for _, share in training.traces]
     parts = {config.task.name, *config.task.parts} - {"mixed"}
-    if training.source == "traces" and parts != {"countdown"}:
+    registries = {part: tasks.traces_of(part) for part in parts}
+    if training.source == "traces" and not all(registries.values()):
         raise UserError(
-            f"config.task.name = {config.task.name!r} has no traces to train on; only "
-            "'countdown' has: set config.training.source = 'solutions'"
+            f"config.task.name = {config.task.name!r} has no traces to train on: set "
+            "config.training.source = 'solutions'"
         )
+    solved = training.source == "solutions"
+    names = ["answer_first"] if solved else [kind for kind, _ in training.traces]
+    shares = [share for _, share in training.traces]
+    kinds = {
+        part: [known[name] for name in names]
+        for part, known in registries.items()
+        if known
+    }
 
     def write(chance: random.Random, problem: Problem) -> str:
-        if problem.task == "countdown":
-            kind = (
-                chance.choices(kinds, shares)[0]
-                if training.source != "solutions"
-                else TRACES["answer_first"]
-            )
+        if own := kinds.get(problem.task):
+            kind = own[0] if solved else chance.choices(own, shares)[0]
             return kind(chance, problem)
         if not problem.answer:
             raise UserError(

@@ -12,7 +12,7 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from fr import distributed
+from fr import distributed, tasks
 from fr.config import Config, LoraConfig, TrainingConfig
 from fr.errors import UserError
 from fr.models import Model, save, sharding
@@ -22,7 +22,6 @@ from fr.models.orbax import save_outline
 from fr.models.transformer import Transformer, init_params
 from fr.runs.inputs import begin_training
 from fr.sampling.chunked_lm_head import map_chunks, token_logp_entropy
-from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.training.data import Example, PackedBatch, PackedData, pack_all
 from fr.training.examples import examples_of
 from fr.training.lora import lora_context, partition, variables
@@ -172,17 +171,20 @@ def _loss(
 
 
 def random_model(config: Config) -> Model:
-    """The `architecture` with random parameters, and the tokenizer of Countdown.
+    """The `architecture` with random parameters, and the tokenizer of the task.
 
     Args:
         config: The whole configuration.
 
     Returns:
         The model.
+
+    Raises:
+        UserError: The task has no tokenizer.
     """
-    shape, tokenizer = config.architecture, countdown_tokenizer()
+    shape, tokenizer = config.architecture, tasks.tokenizer_of(config.task)
     decoder = ModelConfig(
-        vocab=VOCABULARY,
+        vocab=len(tokenizer),
         width=shape.width,
         layers=shape.layers,
         heads=shape.heads,
