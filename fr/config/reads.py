@@ -120,6 +120,7 @@ _EXAMPLES = (
 _OWN = {
     **dict.fromkeys(("operands", "largest", "target", "solutions"), "countdown"),
     **dict.fromkeys(("terms", "digits"), "sums"),
+    **dict.fromkeys(("generator", "maze_size"), "maze"),
     "parts": "mixed",
     **dict.fromkeys(
         ("question_field", "answer_field", "id_field", "split_field", "split_shares"),

@@ -78,6 +78,8 @@ class TaskConfig:
         "countdown: most solutions of a problem (fewer is harder); 0: any number",
         at_least(0, "0 (any number) or more"),
     )
+    generator: str = setting("walls", "maze: walls, depth_first or drunkard")
+    maze_size: int = setting(5, "maze: cells of a side", POSITIVE)
     terms: int = setting(2, "sums: terms of a sum", POSITIVE)
     digits: int = setting(1, "sums: digits of a term", POSITIVE)
 

@@ -87,6 +87,7 @@ def _registered(name: str) -> Callable:
         arithmetic,
         countdown,
         datasets,
+        maze,
         mixed,
         questions,
         reasoning_gym,
