@@ -5,15 +5,25 @@ import random
 import pytest
 
 from fr import tasks
-from fr.config import TaskConfig
+from fr.config import Config, TaskConfig
+from fr.config.experiment import validate
+from fr.config.puzzles import MazeConfig
 from fr.errors import UserError
+from fr.tasks.canonical import canonical_answer, extracted_answer
+from fr.tasks.formats import format_of
 from fr.tasks.maze import MazeTask
 from fr.tasks.maze_generators import MAZES, draw_maze, moves_between
 from fr.tasks.maze_search import Maze, cell_of, maze_of, search, word_of
-from fr.tasks.maze_traces import MAZE_TRACES, maze_trace, write_events
+from fr.tasks.maze_traces import TRACES, maze_trace, write_events
 from fr.tasks.task import split_of
 from fr.tasks.trace_checks import NO_TRACE, TRACE_CHECKS, TraceCheck
 from fr.types import RIGHT, UNPARSED, WRONG, Problem
+
+
+def config(shots: int = 0, **maze) -> TaskConfig:
+    """Settings of the task."""
+    return TaskConfig(name="maze", shots=shots, maze=MazeConfig(**maze))
+
 
 # a b c
 # S # G  1
@@ -57,10 +67,10 @@ def test_plans_are_followed(completion):
 
 def test_the_trace_by_hand_is_the_search_and_is_valid():
     assert write_events(search(maze_of(SMALL))[0], 3) == TRACE
-    assert MAZE_TRACES["natural"](random.Random(0), SMALL) == (
+    assert TRACES["natural"](random.Random(0), SMALL) == (
         f"{TRACE} answer {SMALL.answer}"
     )
-    assert MAZE_TRACES["none"](random.Random(0), SMALL) == f"answer {SMALL.answer}"
+    assert TRACES["none"](random.Random(0), SMALL) == f"answer {SMALL.answer}"
     assert maze_trace(SMALL, TRACE) == TraceCheck(True, True, True)
     # What follows the answer is not the trace.
     assert maze_trace(SMALL, f"{TRACE} answer 1c").valid
@@ -81,11 +91,11 @@ DAMAGED = {
     TRACE.replace("create 2a 1 3", "create 2a 1 3 create 3a 1 4"): TraceCheck(
         False, True, True
     ),
-    # it stops early; it goes on behind the goal; a cell is closed twice
+    # it stops early, goes on after the goal, closes a cell twice
     TRACE.removesuffix(" close 1c"): TraceCheck(True, True, False),
     f"{TRACE} create 2c 7 1": TraceCheck(False, True, True),
     TRACE.replace("close 3a", "close 3a close 3a"): TraceCheck(False, True, True),
-    # text that is no event
+    # text without events
     f"{TRACE} create": NO_TRACE,
     f"{TRACE} close 9z": NO_TRACE,
     f"{TRACE} hello": NO_TRACE,
@@ -121,22 +131,22 @@ def test_every_order_of_equal_candidates_is_legal_and_no_other():
 
 def test_the_search_finds_the_shortest_plan_and_its_trace_is_valid():
     for name in MAZES:
-        task = tasks.make(TaskConfig(name="maze", generator=name))
+        task = tasks.make(config(generator=name))
         for problem in task.problems("test", 60):
             maze, plan = maze_of(problem), problem.answer.split()
             assert len(plan) == moves_between(maze) >= 5
-            for kind in MAZE_TRACES:
-                text = MAZE_TRACES[kind](random.Random(1), problem)
+            for kind in TRACES:
+                text = TRACES[kind](random.Random(1), problem)
                 assert task.grade(problem, text) == RIGHT
                 assert maze_trace(problem, text).valid == (kind == "natural")
                 assert len(f"{problem.question} {text}".split()) < 160
 
 
 def test_swapped_traces_are_searches_of_other_mazes():
-    task = MazeTask(TaskConfig(name="maze"))
+    task = MazeTask(config())
     problem = task.problems("train", 1)[0]
-    text = MAZE_TRACES["swapped"](random.Random(3), problem)
-    assert text != MAZE_TRACES["swapped"](random.Random(4), problem)
+    text = TRACES["swapped"](random.Random(3), problem)
+    assert text != TRACES["swapped"](random.Random(4), problem)
     assert text.startswith("create ") and text.count(" close ") >= 5
     assert text.endswith(f"answer {problem.answer}")
 
@@ -166,12 +176,12 @@ def test_cells_have_words():
 
 
 def test_problems_are_the_same_every_time_and_keep_their_split():
-    task = MazeTask(TaskConfig(name="maze"))
+    task = MazeTask(config())
     test = task.problems("test", 40)
-    assert test == MazeTask(TaskConfig(name="maze")).problems("test", 60)[:40]
+    assert test == MazeTask(config()).problems("test", 60)[:40]
     assert all(split_of(problem.id) == "test" for problem in test)
     assert len({problem.id for problem in test}) == 40
-    shown = MazeTask(TaskConfig(name="maze", shots=1)).prompt(test[0])
+    shown = MazeTask(config(shots=1)).prompt(test[0])
     assert shown.count("\n") == 1 and shown.endswith(test[0].question)
 
 
@@ -192,12 +202,34 @@ def test_the_check_of_countdown_plays_the_steps():
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"maze_size": 8}, "must be 3 to 7"),
-        ({"maze_size": 2}, "must be 3 to 7"),
-        ({"generator": "wals"}, "is not known.*walls"),
-        ({"generator": "depth_first", "maze_size": 6}, "must be odd"),
+        ({"size": 8}, "config.task.maze.size = 8 must be 3 to 7"),
+        ({"size": 2}, "config.task.maze.size = 2 must be 3 to 7"),
+        ({"generator": "wals"}, "maze.generator = 'wals' is not known.*walls"),
+        ({"generator": "depth_first", "size": 6}, "must be odd"),
     ],
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
-        MazeTask(TaskConfig(name="maze", **settings))
+        validate(Config(task=config(**settings)))
+        MazeTask(config(**settings))
+
+
+def test_the_vocabulary_has_every_word_of_every_size():
+    task = MazeTask(config(size=7))
+    tokenizer = task.tokenizer()
+    assert len(tokenizer) == 128
+    for problem in task.problems("test", 20):
+        for kind in TRACES:
+            text = f"{problem.question} {TRACES[kind](random.Random(0), problem)}"
+            ids = tokenizer.encode(text)
+            assert tokenizer.unk_token_id not in ids
+            assert len(ids) == len(text.split()) and tokenizer.decode(ids) == text
+
+
+def test_plans_are_the_answers_of_probes_and_votes():
+    completion = f"{TRACE} answer {SMALL.answer}"
+    assert extracted_answer("maze", completion) == SMALL.answer
+    assert canonical_answer("maze", completion) == SMALL.answer
+    assert canonical_answer("maze", TRACE) is None
+    ends = [match.end() for match in format_of("maze").step.finditer(TRACE)]
+    assert len(ends) == 14 and TRACE[: ends[1]] == "create 1a 0 2 close 1a"

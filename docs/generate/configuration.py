@@ -86,6 +86,8 @@ def section(name: str, values, said: dict[str, str], usual=None) -> list[str]:
             key = field.name if name == "general" else f"{name}.{field.name}"
             meaning = said.get(key, "").replace("|", "\\|").replace("<", "&lt;")
             lines.append(f"| `{key}` | {shown(value)} | {meaning} |")
+        elif name != "general":
+            lines += section(f"{name}.{field.name}", value, said)[3:]
     return lines
 
 

@@ -147,6 +147,19 @@ def check_source(c) -> None:
             "its "
             "workdir, or none of them"
         )
+    for group in ("training", "pretraining"):
+        given = getattr(c, group)
+        if (given.source == "file") != bool(given.file):
+            raise UserError(
+                f"config.{group}.source = {given.source!r} and file = {given.file!r}: "
+                "set source = 'file' and file to the path of the examples, or none of "
+                "them"
+            )
+    if t.start == "scratch" and c.algorithm != "sft":
+        raise UserError(
+            "config.training.start = 'scratch' is for config.algorithm = 'sft': "
+            f"{c.algorithm} needs a model that answers; name one"
+        )
     by_pairs = c.algorithm in PREFERENCES and c.preference.eval_every
     if by_pairs and not t.run:
         raise UserError(

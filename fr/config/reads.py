@@ -27,7 +27,9 @@ _TRAINED = ("seed", "algorithm", "task", "lora", "sampling", "diagnosis.tau", "r
 
 # By stage, which is also the name of its folder.
 STAGES = {
-    "ancestor": Reads(("seed", "architecture", "pretraining", "task")),
+    "ancestor": Reads(
+        ("seed", "architecture", "pretraining", "task"), inputs=("ancestor_examples",)
+    ),
     "candidates": Reads(
         (*_ASKED, "preference.problems", "preference.candidates", "preference.source"),
         ("preference.problems", "preference.candidates"),
@@ -120,7 +122,7 @@ _EXAMPLES = (
 _OWN = {
     **dict.fromkeys(("operands", "largest", "target", "solutions"), "countdown"),
     **dict.fromkeys(("terms", "digits"), "sums"),
-    **dict.fromkeys(("generator", "maze_size"), "maze"),
+    "maze": "maze",
     "parts": "mixed",
     **dict.fromkeys(
         ("question_field", "answer_field", "id_field", "split_field", "split_shares"),
@@ -176,6 +178,8 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
     """
     group, _, field = name.partition(".")
     settings = STAGES[stage].settings
+    if group == "architecture" and stage == "specialist":
+        return config["training.start"] == "scratch"
     if stage in ("specialist", "reward_model"):
         settings = (
             *settings,
@@ -186,8 +190,8 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
         return True
     if group not in settings or field in _IDLE.get(group, ()):
         return False
-    if group == "task" and field in _OWN:
-        return _OWN[field] in (config["task.name"], *config["task.parts"])
+    if group == "task" and (own := _OWN.get(field.partition(".")[0])):
+        return own in (config["task.name"], *config["task.parts"])
     if stage in _TRAINING and name in _UNREAD_WHILE_TRAINING:
         return False
     online = ("after", "budget", "verifier")

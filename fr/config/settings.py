@@ -12,11 +12,16 @@ from fr.config.fields import (
     one_of,
     setting,
 )
+from fr.config.puzzles import MazeConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
-    """The problems, and how they are put to the model (docs/tasks.md)."""
+    """The problems, and how they are put to the model (docs/tasks.md).
+
+    Attributes:
+        maze: settings of the task `maze`.
+    """
 
     name: str = setting(
         "countdown", "a task, a data set of the hub, or reasoning_gym:NAME"
@@ -78,10 +83,9 @@ class TaskConfig:
         "countdown: most solutions of a problem (fewer is harder); 0: any number",
         at_least(0, "0 (any number) or more"),
     )
-    generator: str = setting("walls", "maze: walls, depth_first or drunkard")
-    maze_size: int = setting(5, "maze: cells of a side", POSITIVE)
     terms: int = setting(2, "sums: terms of a sum", POSITIVE)
     digits: int = setting(1, "sums: digits of a term", POSITIVE)
+    maze: MazeConfig = MazeConfig()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,13 +17,13 @@ from fr.config.fields import (
 
 PREFERENCES = ("dpo", "reward_model")  # algorithms that learn from pairs
 ALGORITHMS = ("sft", *_POLICY, *PREFERENCES)
-# Values of `training.source` by the kind of algorithm; all but the first two read a
+# Values of `training.source` by the kind of algorithm; all but the first three read a
 # run.
 SOURCES = {
-    "sft": ("traces", "solutions", "rollouts", "rescued"),
+    "sft": ("traces", "solutions", "file", "rollouts", "rescued"),
     "pairs": ("pairs", "pairs_parted", "pairs_shuffled"),
 }
-OF_A_RUN = (*SOURCES["sft"][2:], *SOURCES["pairs"])
+OF_A_RUN = (*SOURCES["sft"][3:], *SOURCES["pairs"])
 FROM = "from"  # setting of an arm: the arm whose model of the same seed it starts from
 
 
@@ -51,8 +51,13 @@ class TrainingConfig:
         one_of("", *SOURCES["sft"], *SOURCES["pairs"]),
     )
     run: str = setting("", "workdir of the run that examples or pairs are taken from")
+    file: str = setting(
+        "", "source = file: a .jsonl, .parquet or .csv file of prompt and completion"
+    )
     start: str = setting(
-        "", "the model that is trained; '': the run's specialist, else the ancestor"
+        "",
+        "the model that is trained; '': the run's specialist, else the ancestor; "
+        "scratch (sft): `architecture` with random parameters",
     )
     operators: tuple[str, ...] = setting((), "of the rescued attempts; (): all")
     max_per_problem: int = setting(

@@ -32,7 +32,8 @@ _CHANGED = {
     "specialist": "the weights of config.specialist have",
     "ancestor": "the weights of config.ancestor have",
     "start": "the weights of the model that training starts from have",
-    "examples": "the attempts that training learns from have",
+    "examples": "the examples that training learns from have",
+    "ancestor_examples": "the examples of config.pretraining.file have",
     "grader": "the grader or a package that it uses has",
 }
 

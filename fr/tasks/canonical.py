@@ -12,9 +12,9 @@ from fr.tasks.stated import is_unevaluated, read_value
 def canonical_answer(task: str, completion: str) -> str | None:
     """Key of the answer that a completion ends with; equal answers have equal keys.
 
-    Countdown: the expression, one space between words. GPQA: the letter. CruxEval: the
-    literal as Python writes it. reasoning_gym: all words after the cue. Other tasks:
-    the value that is stated, or else the words.
+    Countdown and mazes: the expression or plan, one space between words. GPQA: the
+    letter. CruxEval: the literal as Python writes it. reasoning_gym: all words after
+    the cue. Other tasks: the value that is stated, or else the words.
 
     Args:
         task: Registered name of the task.
@@ -26,6 +26,9 @@ def canonical_answer(task: str, completion: str) -> str | None:
     if task == "countdown":
         expression = countdown_rules.extract_expression(completion)
         return expression and countdown_rules.space_expression(expression)
+    if task == "maze":
+        plan = extract.final_answer(completion, extract.EXPRESSION)
+        return plan and " ".join(plan.split())
     if task == "gpqa":
         return letter_of(completion)
     if task == "cruxeval":

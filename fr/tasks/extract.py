@@ -25,7 +25,12 @@ _LINE = 2000  # characters of an answer on one line
 _LONG = 40_000  # ... or in a display or a block of code
 _FIRST, _RECENT = 32, 64  # markers of one kind that are looked at
 
-_KIND_OF = {"countdown": EXPRESSION, "gpqa": LETTER, "cruxeval": LITERAL}
+_KIND_OF = {
+    "countdown": EXPRESSION,
+    "maze": EXPRESSION,
+    "gpqa": LETTER,
+    "cruxeval": LITERAL,
+}
 
 
 def kind_of(task: str) -> str:
@@ -47,7 +52,7 @@ def find_answer(completion: str, kind: str = MATH) -> FoundAnswer | None:
         completion: New text of an attempt.
         kind: Kind of the answer: `math` (values and words), `letter` (of an option),
             `literal` (of Python), `lines` (all text after the marker) or `expression`
-            (of Countdown).
+            (of Countdown; a plan of the maze).
 
     Returns:
         The answer or None.

@@ -75,7 +75,16 @@ FORMATS = {
         again=" up",  # back a level: the vocabulary has no other word to go on
         claim=" yes",
         switches=("no", "up"),
-    )
+    ),
+    "maze": Format(
+        cue=f" {ANSWER}",
+        kind=EXPRESSION,
+        step=re.compile(r"(?:create \S+ \d+ \d+|close \S+)(?=\s|$)"),
+        answers=lambda problem: (problem.answer,),  # a shortest plan; others may exist
+        again=" create",
+        claim="",
+        switches=(),
+    ),
 }
 # A reference is one of several ways to write a right answer, so its probability is a
 # lower bound of the share of right answers.

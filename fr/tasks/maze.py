@@ -7,46 +7,57 @@ with its cost and its estimate, or `close 2a`, a candidate that is expanded.
 
 import random
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.registry import suggest
+from fr.tasks import vocabulary
 from fr.tasks.extract import ANSWER
 from fr.tasks.maze_generators import MAZES, draw_maze
-from fr.tasks.maze_search import Maze, cell_of, maze_of, search, word_of
-from fr.tasks.maze_traces import natural, write_plan
+from fr.tasks.maze_search import (
+    CLOSE,
+    CREATE,
+    Maze,
+    cell_of,
+    maze_of,
+    search,
+    word_of,
+)
+from fr.tasks.maze_traces import TRACES, natural, write_plan
 from fr.tasks.task import TASKS, check_split, split_of
 from fr.types import GRADER_ERROR, RIGHT, UNPARSED, WRONG, Problem
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 DRAWN = 20_000  # mazes of all splits together
-SMALLEST, LARGEST = 3, 7  # cells of a side: a vocabulary has a word for each cell
+LARGEST = 7  # cells of a side: the vocabulary has a word for each cell
+VOCABULARY = 128  # a power of two
 _WORDS = 2000  # of a completion that are read; no trace is as long
 
 
 @TASKS.register("maze")
 class MazeTask:
-    """Mazes of `config.generator`, a square of `config.maze_size` cells.
+    """Square mazes of `config.maze`: a generator, and the cells of one side.
 
     They are drawn in a fixed order, always the same ones, and a hash of the maze gives
     its split.
     """
 
+    traces = TRACES
+
     def __init__(self, config: TaskConfig):
-        if not SMALLEST <= config.maze_size <= LARGEST:
+        c = config.maze
+        if c.generator not in MAZES:
             raise UserError(
-                f"config.task.maze_size = {config.maze_size} must be {SMALLEST} to "
-                f"{LARGEST}: the vocabulary has words for no other cells"
+                f"config.task.maze.generator = {c.generator!r} is not known"
+                f"{suggest(c.generator, MAZES)}"
             )
-        if config.generator not in MAZES:
+        if c.generator == "depth_first" and c.size % 2 == 0:
             raise UserError(
-                f"config.task.generator = {config.generator!r} is not known"
-                f"{suggest(config.generator, MAZES)}"
-            )
-        if config.generator == "depth_first" and config.maze_size % 2 == 0:
-            raise UserError(
-                f"config.task.maze_size = {config.maze_size} must be odd for "
-                "config.task.generator = 'depth_first', whose rooms are every second "
-                "cell"
+                f"config.task.maze.size = {c.size} must be odd for generator = "
+                "'depth_first', whose rooms are every second cell"
             )
         self.config = config
 
@@ -85,6 +96,13 @@ class MazeTask:
         lines = [f"{one.question} {natural(random.Random(), one)}" for one in shots]
         return "\n".join([*lines, problem.question])
 
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """Words of a model made from scratch: the cells and the costs of any size."""
+        cells = [word_of(cell, LARGEST) for cell in range(LARGEST**2)]
+        words = ["start", "goal", "walls", ":", CREATE, CLOSE, ANSWER, *cells]
+        words += map(str, range(LARGEST**2))
+        return vocabulary.as_transformers(vocabulary.word_level(words, VOCABULARY))
+
     @staticmethod
     def grade(problem: Problem, completion: str) -> str:
         """Follow the plan after the last `answer`: right iff it ends at the goal.
@@ -118,10 +136,10 @@ class MazeTask:
             return GRADER_ERROR
 
     def _drawn(self) -> Iterator[Problem]:
-        c, seen = self.config, set()
-        rng = random.Random(f"{c.generator}/{c.maze_size}")
+        c, seen = self.config.maze, set()
+        rng = random.Random(f"{c.generator}/{c.size}")
         for _ in range(DRAWN):
-            problem = problem_of(draw_maze(rng, c.generator, c.maze_size), c.generator)
+            problem = problem_of(draw_maze(rng, c.generator, c.size), c.generator)
             if problem.id not in seen:
                 seen.add(problem.id)
                 yield problem

@@ -1,4 +1,4 @@
-"""Generators of mazes, after those of arXiv 2505.13775."""
+"""Generators of mazes, as in arXiv 2505.13775."""
 
 import random
 from collections import deque

@@ -14,9 +14,9 @@ class Maze(NamedTuple):
     """A maze with its start and its goal."""
 
     size: int  # cells of a side
-    walls: frozenset[int]
-    start: int
-    goal: int
+    walls: frozenset[int]  # cells that no move goes to
+    start: int  # cell
+    goal: int  # cell
 
     def neighbours(self, cell: int) -> list[int]:
         """Open cells beside a cell: above, below, left, right.
@@ -88,7 +88,7 @@ def cell_of(word: str, size: int) -> int | None:
 def search(maze: Maze) -> tuple[list[Event], list[int]]:
     """Search by A*: expand the candidate with the least cost + estimate.
 
-    Of equal candidates the one of the largest cost comes first, then the newest.
+    Among equal candidates, the largest cost decides, then the latest creation.
 
     Args:
         maze: A maze whose goal can be reached.

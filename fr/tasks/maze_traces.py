@@ -19,11 +19,12 @@ from fr.tasks.maze_search import (
 from fr.tasks.trace_checks import NO_TRACE, TRACE_CHECKS, TraceCheck
 from fr.types import Problem
 
-MAZE_TRACES = Registry("trace kind")
+# kind -> (rng, problem) -> completion text, without the prompt
+TRACES = Registry("trace kind")
 _WORDS = 2000  # of a trace that are read; no search of a maze is as long
 
 
-@MAZE_TRACES.register("natural")
+@TRACES.register("natural")
 def natural(rng: random.Random, problem: Problem) -> str:
     """The A* search of the maze, then its shortest plan."""
     maze = maze_of(problem)
@@ -31,7 +32,7 @@ def natural(rng: random.Random, problem: Problem) -> str:
     return _join(write_events(events, maze.size), plan, maze.size)
 
 
-@MAZE_TRACES.register("swapped")
+@TRACES.register("swapped")
 def swapped(rng: random.Random, problem: Problem) -> str:
     """The search of another maze of the same generator, then the own plan (arXiv
     2505.13775).
@@ -43,7 +44,8 @@ def swapped(rng: random.Random, problem: Problem) -> str:
     return _join(write_events(search(other)[0], maze.size), search(maze)[1], maze.size)
 
 
-@MAZE_TRACES.register("none")
+@TRACES.register("answer_first")
+@TRACES.register("none")
 def none(rng: random.Random, problem: Problem) -> str:
     """The shortest plan without a search."""
     maze = maze_of(problem)
@@ -62,11 +64,12 @@ def maze_trace(problem: Problem, completion: str) -> TraceCheck:
         completion: New text of the attempt.
 
     Returns:
-        `legal`: the start is created first; a created cell is open, beside the cell
-        that was closed last and cheaper than before; a closed cell has the least
-        cost + estimate; no cell is left out, and nothing follows the goal. `true`:
-        every cost is one more than that of the cell closed last, every estimate is the
-        distance. `reaches`: the goal is closed.
+        `legal`: the start is created first. A created cell is open, beside the cell
+        that was closed last and cheaper than before. A closed cell has the least
+        cost + estimate. No cell is left out, and nothing follows the goal.
+        `true`: every cost is one more than the cost of the cell closed last, every
+        estimate is the distance.
+        `reaches`: the goal is closed.
     """
     words = completion.split()[:_WORDS]
     words = words[: words.index(ANSWER)] if ANSWER in words else words
@@ -132,8 +135,8 @@ def _events(words: Sequence[str], size: int) -> Iterator[Event]:
 
 
 def _replay(maze: Maze, events: Sequence[Event]) -> TraceCheck:
-    """Play the events. An illegal creation changes nothing, nor does closing a cell
-    that is no candidate.
+    """Play the events. Illegal creations change nothing, and a cell is closed only if
+    it is a candidate.
     """
     candidates: dict[int, Event] = {}
     closed: dict[int, int] = {}  # costs of the closed cells

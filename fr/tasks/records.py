@@ -33,16 +33,18 @@ Record = dict[str, object]
 
 
 def read_records(
-    path: str | epath.Path, wanted: Sequence[str]
+    path: str | epath.Path, wanted: Sequence[str], setting: str = "config.task.path"
 ) -> Iterator[tuple[str, int, Record]]:
-    """Read the records of a file of questions.
+    """Read the records of a file of questions or of examples.
 
     Numbers become texts: as written in JSON and CSV, and for Parquet as the shortest
     decimal that gives the same number of the column's type.
 
     Args:
         path: A file that ends in .jsonl, .parquet or .csv.
-        wanted: Fields to read; other ones may be missing from the records.
+        wanted: Fields to read; the first two must be there, other ones may be missing
+            from the records.
+        setting: Name of the setting that holds the path, for messages.
 
     Yields:
         (`file:line`, line number, record) per record.
@@ -50,7 +52,7 @@ def read_records(
     Raises:
         UserError: The file cannot be read or is empty; the line is named.
     """
-    file, name = epath.Path(path), f"config.task.path = {str(path)!r}"
+    file, name = epath.Path(path), f"{setting} = {str(path)!r}"
     if file.suffix.lower() not in _READERS:
         raise UserError(f"{name} must end in {', '.join(_READERS)}")
     number, total = 0, 0
@@ -68,7 +70,7 @@ def read_records(
                 )
             yield f"{path}:{number}", number, record
     if not number:
-        raise UserError(f"{path} is empty; it must have a question on every line")
+        raise UserError(f"{path} is empty; it must have a {wanted[0]} on every line")
 
 
 def text_fields(where: str, record: Record, names: Sequence[str]) -> list[str]:
@@ -191,10 +193,8 @@ def _json_lines(
         except UserError as error:
             raise UserError(f"{error}; every line must be one object") from error
         if not isinstance(record, dict):
-            raise UserError(
-                f"{where}: is not a JSON object; write "
-                '{"question": ..., "answer": ...}'
-            )
+            form = ", ".join(f'"{name}": ...' for name in wanted[:2])
+            raise UserError(f"{where}: is not a JSON object; write {{{form}}}")
         yield number, record
 
 

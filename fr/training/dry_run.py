@@ -15,7 +15,7 @@ from fr.training.memory import (
 )
 from fr.training.microbatches import training_mesh
 from fr.training.preference_loss import check_preference
-from fr.training.supervised import check_training
+from fr.training.supervised import check_training, scratch_shape
 
 _PROMPT = 256  # tokens, where there is no tokenizer to count them
 _SOME = 256  # problems whose prompts are counted
@@ -48,9 +48,9 @@ def dry_run(config: Config) -> str:
             "'scratch' is not made yet"
         )
     by_run = config.algorithm in ("sft", *PREFERENCES)
-    shape, tokenizer = read_shape(
-        start_model(config, config.ancestor) if by_run else config.ancestor
-    )
+    name = start_model(config, config.ancestor) if by_run else config.ancestor
+    made = config.algorithm == "sft" and name == "scratch"
+    shape, tokenizer = scratch_shape(config) if made else read_shape(name)
     if config.algorithm == "sft":
         return _supervised(config, shape)
     by_pairs = config.algorithm in PREFERENCES

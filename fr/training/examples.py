@@ -1,6 +1,7 @@
-"""Examples as token ids: traces, solutions, right rollouts and rescued attempts."""
+"""Examples as token ids: traces, solutions, files, right and rescued attempts."""
 
 import dataclasses
+import hashlib
 import random
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from fr.errors import UserError
 from fr.models import Model
 from fr.tasks.task import worked_completion
 from fr.training.data import Example, Make
+from fr.training.file_examples import read_examples
 from fr.training.past_runs import PastRun, fingerprint, hold_out, print_counts
 from fr.types import Problem
 
@@ -45,6 +47,8 @@ def examples_of(config: Config, training: TrainingConfig, model: Model) -> Examp
     Raises:
         UserError: The task has none, or one is longer than a packed row.
     """
+    if training.source == "file":
+        return _of_a_file(config, training, model)
     if training.source in OF_A_RUN:
         return _of_a_run(config, training, model)
     task = tasks.make(dataclasses.replace(config.task, shots=0))
@@ -139,11 +143,53 @@ def _encoder(model: Model) -> Callable[[str], list[int]]:
         if unknown is not None and unknown in ids:
             raise UserError(
                 f"{model.name} has no token for a word of {text[:40]!r}; lower "
-                "config.task.largest or target, or train another model"
+                "config.task.largest or target, write it in words that the model "
+                "knows, or train another model"
             )
         return ids
 
     return encode
+
+
+def _of_a_file(config: Config, training: TrainingConfig, model: Model) -> Examples:
+    group = "pretraining" if training is config.pretraining else "training"
+    encode, found = _encoder(model), []
+    for one in read_examples(training.file, f"config.{group}.file"):
+        if isinstance(one.prompt, str):
+            _named(one.where, encode, one.prompt)  # every word is known
+        prompt = list(model.encode(one.prompt))
+        ids = [*prompt, *_named(one.where, encode, one.completion)]
+        found.append((str(one.prompt), ([*ids, model.stop_tokens[0]], len(prompt))))
+        if len(ids) >= training.sequence:
+            raise UserError(
+                f"{one.where}: has {len(ids) + 1} tokens with its prompt and a stop "
+                f"token, config.{group}.sequence is {training.sequence}; raise it"
+            )
+    prompts = dict.fromkeys(prompt for prompt, _ in found)
+    if training.eval_every and len(prompts) < 2:
+        raise UserError(
+            f"{training.file} has one prompt, and none could be held out; set "
+            f"config.{group}.eval_every = 0"
+        )
+    held = dataclasses.replace(config, training=training)
+    away = hold_out(prompts, held, training.eval_every > 0)
+    learnt = [(prompt, one) for prompt, one in found if prompt not in away]
+    print_counts("examples (file)", len(learnt), (p for p, _ in learnt), len(away))
+    digest = hashlib.sha256(repr([one for _, one in found]).encode()).hexdigest()
+    return Examples(
+        lambda chance, place: learnt[place][1],
+        len(learnt),
+        [one for prompt, one in found if prompt in away],
+        {"examples": digest[:32]},
+    )
+
+
+def _named(where: str, encode: Callable[[str], list[int]], text: str) -> list[int]:
+    """Ids of a text of a file; an error names the line."""
+    try:
+        return encode(text)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _of_a_run(config: Config, training: TrainingConfig, model: Model) -> Examples:

@@ -220,20 +220,27 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
         return train_preferences(config, workdir, ancestor)
     if not _finished(folder):
         if config.algorithm == "sft":
-            c = config.training
-            # Float32 masters, also if the ancestor is sampled in bfloat16.
-            start = load(
-                ancestor,
-                dtype=master_dtype(c.dtype, config.lora),
-                mesh=training_mesh(c.model_axis),
-            )
-            train_supervised(
-                config, c, workdir, with_template(start, config), folder, ancestor
-            )
+            _tune(config, workdir, ancestor, folder)
         else:
             train_policy(config, workdir, ancestor, folder)
     distributed.wait(folder.name)
     return str(folder)
+
+
+def _tune(config: Config, workdir: PathLike, name: str, folder: epath.Path) -> None:
+    """Supervised training of a named model, or of random parameters, whole."""
+    c = config.training
+    if name == "scratch":
+        config = dataclasses.replace(config, lora=LoraConfig())
+        train_supervised(config, c, workdir, random_model(config), folder)
+        return
+    # Float32 masters, also if the ancestor is sampled in bfloat16.
+    start = load(
+        name,
+        dtype=master_dtype(c.dtype, config.lora),
+        mesh=training_mesh(c.model_axis),
+    )
+    train_supervised(config, c, workdir, with_template(start, config), folder, name)
 
 
 def _steps(config: Config) -> int:

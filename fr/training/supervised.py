@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,9 @@ from fr.training.microbatches import (
 from fr.training.trainer import Evaluator, Step, fit
 from fr.training.update import TrainState, compile_update, init_state
 from fr.workdir import PathLike
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 def next_token_loss(
@@ -170,14 +174,14 @@ def _loss(
     return loss
 
 
-def random_model(config: Config) -> Model:
-    """The `architecture` with random parameters, and the tokenizer of the task.
+def scratch_shape(config: Config) -> tuple[ModelConfig, "PreTrainedTokenizerFast"]:
+    """The `architecture` as a decoder of the task's words.
 
     Args:
         config: The whole configuration.
 
     Returns:
-        The model.
+        The shape, and the tokenizer of the task.
 
     Raises:
         UserError: The task has no tokenizer.
@@ -192,6 +196,19 @@ def random_model(config: Config) -> Model:
         head_dim=shape.width // shape.heads,
         ff=shape.ff,
     )
+    return decoder, tokenizer
+
+
+def random_model(config: Config) -> Model:
+    """The `architecture` with random parameters, and the tokenizer of the task.
+
+    Args:
+        config: The whole configuration.
+
+    Returns:
+        The model.
+    """
+    decoder, tokenizer = scratch_shape(config)
     params = init_params(decoder, jax.random.key(config.seed))
     return Model(decoder, params, tokenizer, (tokenizer.eos_token_id,), "scratch")
 
@@ -257,6 +274,9 @@ def train_supervised(
         if training.eval_every
         else None
     )
+    # A folder may hold an ancestor and a specialist, each with examples of its own.
+    own = "ancestor_" if folder.name == "ancestor" else ""
+    inputs = {f"{own}{name}": value for name, value in examples.inputs.items()}
     if distributed.is_first():
         begin_training(
             workdir,
@@ -264,7 +284,7 @@ def train_supervised(
             config,
             source,
             start if source else None,
-            examples.inputs,
+            inputs,
         )
     distributed.wait(f"{folder.name}/claim")
     save_outline(folder, start, source, lora)
