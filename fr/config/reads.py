@@ -120,7 +120,9 @@ _EXAMPLES = (
 )
 # Fields that belong to one task; another task does not read them.
 _OWN = {
-    **dict.fromkeys(("operands", "largest", "target", "solutions"), "countdown"),
+    **dict.fromkeys(
+        ("operands", "largest", "target", "solutions", "hold_out"), "countdown"
+    ),
     **dict.fromkeys(("terms", "digits"), "sums"),
     "maze": "maze",
     "parts": "mixed",

@@ -83,6 +83,11 @@ class TaskConfig:
         "countdown: most solutions of a problem (fewer is harder); 0: any number",
         at_least(0, "0 (any number) or more"),
     )
+    hold_out: tuple[str, ...] = setting(
+        (),
+        "countdown: cells that training leaves out, such as 'pair 3 7 & candidates 9' "
+        "(docs/tasks.md)",
+    )
     terms: int = setting(2, "sums: terms of a sum", POSITIVE)
     digits: int = setting(1, "sums: digits of a term", POSITIVE)
     maze: MazeConfig = MazeConfig()

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.tasks import vocabulary
+from fr.tasks.countdown_families import held_out
 from fr.tasks.countdown_rules import extract_expression, grade_expression
 from fr.tasks.countdown_solver import reachable, solutions
 from fr.tasks.countdown_traces import LARGEST, TRACES
@@ -48,9 +49,11 @@ class Countdown:
                 "the most: lower one of them"
             )
         self.config = config
+        self._held_out = held_out(config.hold_out)
 
     def problems(self, split: str, count: int | None = None) -> list[Problem]:
-        """Problems of a split in the order of their hashes.
+        """Problems of a split in the order of their hashes; no training problem is in
+        a cell of `config.hold_out`.
 
         Args:
             split: One of `task.SPLITS`.
@@ -69,7 +72,10 @@ class Countdown:
                 f"config.task.split = {split!r} is not known; there are: "
                 f"{', '.join(table)}"
             )
-        return [_problem(numbers, target) for numbers, target in table[split][:count]]
+        found = table[split]
+        if split == "train" and c.hold_out:
+            found = [row for row in found if not self._held_out(*row)]
+        return [_problem(numbers, target) for numbers, target in found[:count]]
 
     def prompt(self, problem: Problem) -> str:
         """Prompt of a problem: `config.shots` worked training problems, then it.

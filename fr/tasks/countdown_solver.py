@@ -44,8 +44,15 @@ def legal_moves(values: tuple[int, ...]) -> tuple[Move, ...]:
     return tuple(found)
 
 
-def _next_state(move: Move) -> tuple[int, ...]:
-    """State after a move."""
+def next_state(move: Move) -> tuple[int, ...]:
+    """State after a move.
+
+    Args:
+        move: A move of the state before it.
+
+    Returns:
+        The values that are left, largest first.
+    """
     return tuple(sorted((*move.rest, move.result), reverse=True))
 
 
@@ -62,7 +69,7 @@ def reachable(values: tuple[int, ...]) -> frozenset[int]:
     if len(values) == 1:
         return frozenset(values)
     return frozenset().union(
-        *(reachable(_next_state(move)) for move in legal_moves(values))
+        *(reachable(next_state(move)) for move in legal_moves(values))
     )
 
 
