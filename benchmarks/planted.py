@@ -94,9 +94,9 @@ def main() -> None:
 
 def _make_lineage(config: Config, workdir: epath.Path, cause: str, seed: int) -> None:
     """Make one lineage in its own folder unless it is finished."""
-    from fr.evaluation.study import training_folder
+    from fr.evaluation.study import arm_folder
 
-    folder = training_folder(workdir, cause, seed)
+    folder = arm_folder(workdir, cause, seed)
     if not (folder / "summary.json").exists():
         changes = {**dict(dict(config.study.arms)[cause]), "seed": str(seed)}
         settings = [f"--config.{name}={value}" for name, value in changes.items()]

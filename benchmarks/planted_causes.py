@@ -12,7 +12,7 @@ from fr.comparison.summary import UNITS
 from fr.config import Config
 from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
-from fr.evaluation.study import training_folder
+from fr.evaluation.study import arm_folder
 from fr.interventions import OPERATORS
 from fr.profiles import AXES, MODEL, QUESTION, Profiles, Recorded, read_profiles
 from fr.routing.columns import FREE, readable
@@ -62,9 +62,7 @@ def gather(
     """
     causes, cells = [name for name, _ in config.study.arms], []
     for seed in config.study.seeds:
-        files = {
-            cause: training_folder(workdir, cause, seed) / table for cause in causes
-        }
+        files = {cause: arm_folder(workdir, cause, seed) / table for cause in causes}
         parts = {
             cause: read_profiles(file)[0]
             for cause, file in files.items()
@@ -88,9 +86,7 @@ def as_runs(config: Config, workdir: PathLike) -> list[Profiles]:
     for seed in config.study.seeds:
         for cause, _ in config.study.arms:
             one, name = (
-                read_profiles(training_folder(workdir, cause, seed) / "profiles.csv")[
-                    0
-                ],
+                read_profiles(arm_folder(workdir, cause, seed) / "profiles.csv")[0],
                 f"{cause}-{seed}",
             )
             said = {

@@ -5,7 +5,7 @@ import concurrent.futures
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -62,7 +62,7 @@ def run_jobs(
     jobs: Mapping[Hashable, Callable[[], None]],
     at_once: int,
     unit: str,
-    after: Mapping[Hashable, Hashable] | None = None,
+    after: Mapping[Hashable, Collection[Hashable]] | None = None,
 ) -> None:
     """Run named jobs, several at one time, with a progress bar.
 
@@ -72,7 +72,7 @@ def run_jobs(
       jobs: by name, in order.
       at_once: most jobs at one time.
       unit: what the bar counts.
-      after: job to the job that must end before it, which comes earlier in `jobs`.
+      after: job to the jobs that must end before it, which come earlier in `jobs`.
 
     Raises:
       Exception: the first error of a job.
@@ -83,7 +83,8 @@ def run_jobs(
     ):
         begun: dict[Hashable, concurrent.futures.Future] = {}
         for name, job in jobs.items():
-            begun[name] = pool.submit(_after, begun.get((after or {}).get(name)), job)
+            before = [begun[other] for other in (after or {}).get(name, ())]
+            begun[name] = pool.submit(_after, before, job)
         try:
             for done in concurrent.futures.as_completed(begun.values()):
                 if error := done.exception():
@@ -107,7 +108,9 @@ def _end_children() -> None:
             child.terminate()
 
 
-def _after(other: concurrent.futures.Future | None, job: Callable[[], None]) -> None:
-    if other:
+def _after(
+    others: Collection[concurrent.futures.Future], job: Callable[[], None]
+) -> None:
+    for other in others:
         other.result()
     job()

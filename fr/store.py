@@ -162,12 +162,17 @@ def read_table(
     return pa.concat_tables([empty, *(_load(path, columns) for path in chosen)])
 
 
-def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attempt]:
+def read(
+    folder: PathLike,
+    shards: Collection[int] | None = None,
+    stats: Collection[str] = TOKEN_STATS + LINEAGE_STATS,
+) -> list[Attempt]:
     """Attempts of a folder.
 
     Args:
       folder: of the shards.
       shards: indices of the shards to read; None: all.
+      stats: the statistics of tokens to read; the others are left out.
 
     Returns:
       Attempts in the order of the shards.
@@ -175,13 +180,17 @@ def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attemp
     Raises:
       UserError: a shard cannot be read or has another schema version.
     """
-    table = read_table(folder, shards=shards)
+    left_out = set(TOKEN_STATS + LINEAGE_STATS) - set(stats)
+    kept = [name for name in SCHEMA.names if name not in left_out]
+    table = read_table(folder, kept, shards)
     single: dict[str, Any] = {
         name: table[name].to_pylist()
         for name in (*SINGLE, *PARAMS, *(f"cost_{c}" for c in COSTS))
     }
     lists: dict[str, Any] = {
-        name: _arrays(table[name]) for name in ("key", "prompt", *PER_TOKEN, *PER_CUT)
+        name: _arrays(table[name])
+        for name in ("key", "prompt", *PER_TOKEN, *PER_CUT)
+        if name in kept
     }
     return [
         Attempt(
@@ -204,7 +213,7 @@ def read(folder: PathLike, shards: Collection[int] | None = None) -> list[Attemp
             stats={
                 n: lists[n][i]
                 for n in TOKEN_STATS + LINEAGE_STATS
-                if lists[n][i] is not None
+                if n in lists and lists[n][i] is not None
             },
             confidence={n: lists[n][i] for n in PER_CUT if lists[n][i] is not None},
         )

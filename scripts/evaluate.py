@@ -26,10 +26,11 @@ def main() -> None:
     """Evaluate, print and write."""
     given, config = flags.FLAGS, cli.frozen_config()
     from fr import distributed
-    from fr.evaluation.accuracy import evaluate
+    from fr.evaluation.accuracy import check_evaluation, evaluate
     from fr.report.render import render
     from fr.runs.run import open_run
 
+    check_evaluation(config)
     run = open_run(config, given.workdir, given.redo)
     distributed.print0(render("evaluation", evaluate(run, given.against)))
     distributed.print0(f"\n  evaluation.json and evaluation/ are in {given.workdir}")

@@ -1,17 +1,22 @@
-r"""Compare trainings: train and evaluate every arm of config.study with every seed.
+r"""Compare arms: train every arm of config.study with every seed and test the models.
 
-    python scripts/study.py --config=configs/countdown_study.py --workdir=/tmp/study \
+    python scripts/study.py --config=configs/studies/signal.py --workdir=/tmp/signal \
         --jobs=2
+    python scripts/study.py --all=short --workdir=/tmp/studies
+    python scripts/study.py --config=configs/studies/signal.py:pod --dry_run
 
-An arm is a name and the settings that it changes. Its setting `from` names the arm
-whose model of the same seed is the start. Each training runs scripts/train.py and
-scripts/evaluate.py, one process each, in WORKDIR/ARM/seed-N, and log.txt there holds
-their output. Killed at any moment, the same command continues. Writes study.json to
---workdir.
+An arm is a name and the settings that it changes; a test is an evaluation of every
+arm's model (docs/studies.md). Each runs scripts of its own, one process each, in
+WORKDIR/ARM/seed-N, and log.txt there holds their output. Killed at any moment, the same
+command continues. Writes study.json to --workdir. `--all` makes every study of
+configs/studies in WORKDIR/NAME, and studies.json with their declared comparisons.
 """
 
 import functools
 import pathlib
+import subprocess
+import sys
+import tempfile
 
 from absl import flags
 from etils import epath
@@ -19,31 +24,52 @@ from etils import epath
 from fr import children, cli
 from fr.config import Config
 from fr.errors import UserError
-from fr.workdir import PathLike, write_json
+from fr.workdir import PathLike, read_object, write_json
 
 cli.define_flags()
-flags.DEFINE_integer("jobs", 1, "Trainings that run at one time.", lower_bound=1)
+flags.DEFINE_integer("jobs", 1, "Arms that are made at one time.", lower_bound=1)
 flags.DEFINE_string("reward_module", None, "As of scripts/train.py.")
+flags.DEFINE_bool(
+    "dry_run", False, "Print what every training would hold, and make nothing."
+)
+flags.DEFINE_enum(
+    "all",
+    None,
+    ["laptop", "short", "pod"],
+    "Every study of configs/studies, at a size.",
+)
 
 HERE = pathlib.Path(__file__).parent
 
 
 def main() -> None:
-    """Train and evaluate what is not there yet, then compare."""
-    config, given = cli.frozen_config(), flags.FLAGS
-    if not config.study.arms:
-        raise UserError(
-            "config.study.arms is empty: name the settings that are compared"
-        )
+    """Make what is not there yet, then compare."""
+    given = flags.FLAGS
+    if given.all:
+        cli.require(workdir=given.workdir)
+        every_study(given.all, epath.Path(given.workdir))
+        return
+    config = cli.frozen_config()
     from fr.evaluation.study import (
-        ANCESTOR,
+        arms_of,
+        chain,
+        check_study,
         claim_study,
         declared_of,
         evaluation_files,
-        start_arm,
-        summarise,
-        trainings,
+        is_made,
+        jobs_of,
     )
+
+    if not arms_of(config):
+        raise UserError(
+            "config.study.arms is empty: name the settings that are compared"
+        )
+    check_study(config)
+    if given.dry_run:
+        dry_run(config)
+        return
+    from fr.evaluation.study_summary import summarise
     from fr.layout.text import to_text
     from fr.report.render import render
     from fr.runs.declaration import declare, record
@@ -53,22 +79,19 @@ def main() -> None:
         given.workdir, declared_of(config), evaluation_files(config, given.workdir)
     )
     record(given.workdir, declaration)
-    todo = trainings(config)
+    todo = jobs_of(config)
     jobs = {
-        which: functools.partial(train_and_evaluate, config, given.workdir, *which)
+        which: functools.partial(make_and_test, config, given.workdir, *which)
         for which in todo
     }
-    if config.study.ancestor:
-        jobs = {
-            ANCESTOR: functools.partial(evaluate_ancestor, config, given.workdir),
-            **jobs,
-        }
-    children.run_jobs(
-        jobs,
-        given.jobs,
-        "training",
-        {(arm, seed): (start_arm(config, arm), seed) for arm, seed in todo},
-    )
+    after = {
+        (arm, seed): [
+            (other, seed if is_made(arms_of(config)[other]) else None)
+            for other in chain(config, arm)
+        ]
+        for arm, seed in todo
+    }
+    children.run_jobs(jobs, given.jobs, "arm", after)
     result = summarise(config, given.workdir)
     # Again: whether it was made before the outcomes is known now that they are there.
     declaration = declare(
@@ -82,45 +105,108 @@ def main() -> None:
     )
 
 
-def train_and_evaluate(config: Config, workdir: str, arm: str, seed: int) -> None:
+def make_and_test(config: Config, workdir: str, arm: str, seed: int | None) -> None:
     """One arm with one seed, in its own folder; what is finished is left alone."""
-    from fr.evaluation.study import EVALUATED, config_changes, training_folder
+    from fr.config.studies import MAKES, MODEL
+    from fr.evaluation.study import (
+        arm_folder,
+        arms_of,
+        evaluated_folder,
+        takes_test,
+        tests_of,
+    )
 
-    folder, module = training_folder(workdir, arm, seed), flags.FLAGS.reward_module
-    settings = [
-        f"--config.{name}={value}"
-        for name, value in config_changes(config, workdir, arm, seed).items()
-    ]
-    settings += [f"--reward_module={module}"] * bool(module)
-    if not (folder / EVALUATED / "evaluation.json").exists():
-        children.run_script(
-            HERE / "train.py", [*settings, f"--workdir={folder}"], folder
-        )
-    evaluate(folder, folder / "specialist")
+    folder, changes = arm_folder(workdir, arm, seed), arms_of(config)[arm]
+    tests = {
+        evaluated_folder(folder, name): own
+        for name, own in tests_of(config).items()
+        if takes_test(arm, changes, own)
+    }
+    left = [each for each in tests if not (each / "evaluation.json").exists()]
+    if left or MAKES in changes:
+        if seed is not None:
+            make(config, workdir, arm, seed)
+        model = changes.get(MODEL) or folder / "specialist"
+        for each in left:
+            evaluate(each, model, tests[each])
 
 
-def evaluate_ancestor(config: Config, workdir: str) -> None:
-    """The arm that nothing has trained."""
-    from fr.evaluation.study import ANCESTOR
+def make(config: Config, workdir: str, arm: str, seed: int) -> None:
+    """Train the model of an arm, or make its run of attempts."""
+    from fr.config.studies import MAKES
+    from fr.evaluation.study import arm_folder, arms_of, config_changes
 
-    evaluate(epath.Path(workdir) / ANCESTOR, config.ancestor)
+    folder, module = arm_folder(workdir, arm, seed), flags.FLAGS.reward_module
+    settings = as_flags(config_changes(config, workdir, arm, seed))
+    settings.append(f"--workdir={folder}")
+    if MAKES not in arms_of(config)[arm]:
+        settings += [f"--reward_module={module}"] * bool(module)
+        children.run_script(HERE / "train.py", settings, folder)
+    elif not (folder / "summary.json").exists():
+        children.run_script(HERE / "reproduce.py", settings, folder)
 
 
-def evaluate(folder: epath.Path, model: PathLike) -> None:
-    """Evaluate a model by the config, the same for all: only models
-    differ.
+def evaluate(folder: epath.Path, model: PathLike, changes: dict[str, str]) -> None:
+    """Test a model by the config and the changes of the test: only models differ."""
+    from fr.config.studies import ARMS
+
+    # Nothing is asked of an ancestor here, and it need not be loaded.
+    own = {"ancestor": "", "algorithm": "sft"} | changes
+    own.pop(ARMS, None)
+    settings = [*as_flags(own), f"--workdir={folder}", f"--model={model}"]
+    children.run_script(HERE / "evaluate.py", settings, folder)
+
+
+def as_flags(settings: dict[str, str]) -> list[str]:
+    """Changes of settings as flags of a script."""
+    return [f"--config.{name}={value}" for name, value in settings.items()]
+
+
+def dry_run(config: Config) -> None:
+    """Print the bytes of every arm's training, as scripts/train.py --dry_run does."""
+    from fr.config.studies import MAKES
+    from fr.evaluation.study import arms_of, config_changes, is_made
+
+    for arm, changes in arms_of(config).items():
+        if not is_made(changes) or MAKES in changes:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            own = config_changes(config, folder, arm, config.study.seeds[0])
+            # What it starts from does not exist yet, and has the ancestor's shape.
+            own.pop("training.run", None)
+            if own.get("ancestor", "").startswith(folder):
+                own["ancestor"] = config.ancestor
+            settings = [*as_flags(own), "--dry_run", f"--workdir={folder}"]
+            where = epath.Path(folder) / "dry"
+            children.run_script(HERE / "train.py", settings, where)
+            print(f"{arm}:\n{(where / 'log.txt').read_text()}", flush=True)
+
+
+def every_study(size: str, workdir: epath.Path) -> None:
+    """Make every study of configs/studies, one after the other.
+
+    Raises:
+        UserError: a study failed; the others are made first.
     """
-    from fr.evaluation.study import EVALUATED
-
-    if not (folder / EVALUATED / "evaluation.json").exists():
-        # Nothing is asked of an ancestor here, and it need not be loaded.
-        settings = [
-            "--config.ancestor=",
-            "--config.algorithm=sft",
-            f"--workdir={folder / EVALUATED}",
-        ]
-        children.run_script(
-            HERE / "evaluate.py", [*settings, f"--model={model}"], folder
+    files = sorted((HERE.parent / "configs" / "studies").glob("*.py"))
+    form, failed, found = "" if size == "laptop" else f":{size}", [], {}
+    for path in files:
+        folder = workdir / path.stem
+        command = [sys.executable, __file__, f"--config={path}{form}"]
+        command += [f"--workdir={folder}", f"--jobs={flags.FLAGS.jobs}"]
+        if flags.FLAGS.dry_run:
+            command.append("--dry_run")
+        print(f"== {path.stem}", flush=True)
+        if subprocess.run(command).returncode:
+            failed.append(path.stem)
+        elif not flags.FLAGS.dry_run:
+            rows = read_object(folder / "study.json")["differences"]
+            found[path.stem] = [row for row in rows if row["declared"]]
+            write_json(workdir / "studies.json", found)
+    if failed:
+        raise UserError(
+            f"{', '.join(failed)} of {len(files)} studies failed (their lines are "
+            "above); the same command continues"
         )
 
 

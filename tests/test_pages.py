@@ -7,6 +7,7 @@ import pytest
 
 from fr.config.algorithms import ALGORITHMS
 from fr.diagnosis.signals import PAID, SIGNALS
+from fr.evaluation.measures import MEASURES
 from fr.interventions import OPERATORS
 from fr.rewards import TERMS
 
@@ -49,6 +50,14 @@ def test_every_signal_is_on_its_page():
         assert (kind, group) == (SIGNALS[name].kind, SIGNALS[name].group), name
         assert paid == ("yes" if group in PAID else "no"), name
         assert equation and unit and re.fullmatch(r"–|\d{4}\.\d{5}", source), name
+
+
+def test_every_measure_is_on_its_page():
+    found = table("measures.md")
+    assert found.keys() == set(MEASURES)
+    for name, (_, tasks, metrics, unit, source) in found.items():
+        assert tasks and metrics and unit, name
+        assert re.fullmatch(r"–|\d{4}\.\d{5}", source), name
 
 
 @pytest.mark.parametrize("page", ["operators.md", "signals.md"])

@@ -15,7 +15,7 @@ from fr.config import Config, RoutingConfig, StudyConfig, freeze
 from fr.diagnosis.classifiers import confusion, tell_causes
 from fr.errors import UserError
 from fr.evaluation.method_audit import audit
-from fr.evaluation.study import training_folder
+from fr.evaluation.study import arm_folder
 from fr.layout.text import to_text
 from fr.profiles import read_profiles, write_profiles
 from fr.workdir import write_json
@@ -62,7 +62,7 @@ def write(
                 rates[:, c] = more
             names = tuple(f"q{i}" for i in failed)
             write_profiles(
-                training_folder(workdir, cause, seed) / "profiles.csv",
+                arm_folder(workdir, cause, seed) / "profiles.csv",
                 [
                     dataclasses.replace(
                         cell, problems=names, rates=rates, excluded=80 - problems
@@ -78,7 +78,7 @@ def test_all_causes_of_a_seed_are_one_cell_and_a_question_is_known_again(tmp_pat
         f"planted seed {i}|countdown" for i in range(3)
     ]
     assert [len(cell) for cell in cells] == [180] * 3 and cells[0].excluded == 60
-    one = read_profiles(training_folder(tmp_path, "premature", 1) / "profiles.csv")[0]
+    one = read_profiles(arm_folder(tmp_path, "premature", 1) / "profiles.csv")[0]
     assert np.array_equal(cells[1].rates[120:], one.rates)
     assert cells[1].problems[120] == f"premature {one.problems[0]}"
     data = routing_data(*cells, routing=RoutingConfig(bootstrap=50, splits=2))
@@ -155,7 +155,7 @@ def test_a_table_of_first_failures_may_lack_a_lineage(tmp_path):
     write(tmp_path, 3.0, 0.3)
     for seed in CONFIG.study.seeds:
         for cause in CAUSES:
-            folder = training_folder(tmp_path, cause, seed)
+            folder = arm_folder(tmp_path, cause, seed)
             if (cause, seed) != ("control", 1):
                 (folder / "profiles-2.csv").write_bytes(
                     (folder / "profiles.csv").read_bytes()
@@ -227,7 +227,7 @@ def test_one_seed_has_rates_and_no_diagnosis(tmp_path):
 
 def test_causes_that_met_other_operators_are_refused(tmp_path):
     write(tmp_path, 1.0, 0.2)
-    path = training_folder(tmp_path, "premature", 2) / "profiles.csv"
+    path = arm_folder(tmp_path, "premature", 2) / "profiles.csv"
     write_profiles(
         path, [make(10, 20, 0, ("retry", "hot"), cell="specialist|countdown")]
     )

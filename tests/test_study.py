@@ -9,17 +9,19 @@ from interval_records import check_files
 
 from fr.config import Config, StudyConfig
 from fr.config.experiment import validate
+from fr.config.studies import ANCESTOR
 from fr.errors import UserError
 from fr.evaluation.eval_metrics import EvalMetrics, read_metrics
 from fr.evaluation.study import (
-    ANCESTOR,
     EVALUATED,
+    arm_folder,
+    check_study,
     claim_study,
     config_changes,
-    summarise,
-    training_folder,
-    trainings,
+    evaluated_folder,
+    jobs_of,
 )
+from fr.evaluation.study_summary import summarise
 from fr.report.render import render
 from fr.workdir import write_json
 
@@ -57,7 +59,7 @@ def write(
             ).astype(float)
             # A figure that nothing carries: no attempt had an answer.
             empty = np.zeros((problems, 2))
-            folder = training_folder(workdir, arm, seed)
+            folder = arm_folder(workdir, arm, seed)
             EvalMetrics(ids, {"accuracy": right, "premature": empty}, {}).write(
                 folder / EVALUATED
             )
@@ -80,7 +82,7 @@ def calibrated(workdir, arm: str, seed: int, confidence: float, right: float) ->
     ratio = np.tile([10 * right, 10.0], (20, 1))
     ids = tuple(map(str, range(20)))
     EvalMetrics(ids, {"accuracy": ratio}, {"own": sums}).write(
-        training_folder(workdir, arm, seed) / EVALUATED
+        arm_folder(workdir, arm, seed) / EVALUATED
     )
 
 
@@ -151,6 +153,8 @@ def test_what_a_training_spent_is_a_mean_over_seeds(tmp_path):
         "prompt_tokens": 0.0,
         "rollout_tokens": pytest.approx(202.0),
         "probe_tokens": pytest.approx(14.0),
+        "scored_tokens": 0.0,
+        "update_tokens": 0.0,
     }
     assert arms["plain"]["tokens"]["probe_tokens"] == 0.0
 
@@ -201,9 +205,9 @@ def chained() -> Config:
 
 def test_an_arm_starts_from_another_ones_model_of_the_same_seed(tmp_path):
     study = chained()
-    order = trainings(study)
+    order = jobs_of(study)
     assert len(order) == 8 and order[-2:] == [("twice", 3), ("twice", 4)]
-    start = str(training_folder(tmp_path, "plain", 4) / "specialist")
+    start = str(arm_folder(tmp_path, "plain", 4) / "specialist")
     assert config_changes(study, tmp_path, "twice", 4) == {
         "algorithm": "dpo",
         "ancestor": start,
@@ -231,7 +235,7 @@ def test_what_a_training_spent_counts_what_it_started_from(tmp_path):
 def test_trainings_that_were_asked_other_problems_are_refused(tmp_path):
     write(tmp_path, seeds=2, lift=0.1, spread=0.0)
     EvalMetrics(("other",), {"accuracy": np.ones((1, 2))}, {}).write(
-        training_folder(tmp_path, "plain", 1) / EVALUATED
+        arm_folder(tmp_path, "plain", 1) / EVALUATED
     )
     with pytest.raises(UserError, match="'plain' was not asked the same problems"):
         summarise(config(2), tmp_path)
@@ -239,7 +243,7 @@ def test_trainings_that_were_asked_other_problems_are_refused(tmp_path):
 
 def test_the_ancestor_is_an_arm_that_cost_nothing_and_has_no_seeds(tmp_path):
     write(tmp_path, seeds=6, lift=0.2, spread=0.0)
-    plain = read_metrics(training_folder(tmp_path, "plain", 0) / EVALUATED)
+    plain = read_metrics(arm_folder(tmp_path, "plain", 0) / EVALUATED)
     plain.write(tmp_path / ANCESTOR / EVALUATED)
     study = dataclasses.replace(
         config(6).study, ancestor=True, primary=("better", ANCESTOR, "accuracy")
@@ -249,3 +253,116 @@ def test_the_ancestor_is_an_arm_that_cost_nothing_and_has_no_seeds(tmp_path):
     assert len(set(result["arms"][ANCESTOR]["by_seed"]["accuracy"])) == 1
     assert row(result)["reference"] == ANCESTOR
     assert row(result)["difference"]["low"] > 0
+
+
+# ------------------------------------------------------- tests, contrasts, other arms
+TESTS = (("plain", ()), ("hard", (("task.operands", "4"), ("arms", "better"))))
+
+
+def judged(workdir, arm: str, seed: int | None, test: str, right: int, ids: str = "ab"):
+    """An evaluation in which every problem was right `right` times of 10."""
+    sums = np.tile([float(right), 10.0], (len(ids), 1))
+    EvalMetrics(tuple(ids), {"accuracy": sums}, {}).write(
+        evaluated_folder(arm_folder(workdir, arm, seed), test)
+    )
+
+
+def with_tests(**more) -> Config:
+    """A study of two arms and two tests, one of which is of one arm only."""
+    return Config(
+        study=StudyConfig(arms=ARMS, tests=TESTS, seeds=(0, 1), ancestor=False, **more)
+    )
+
+
+def test_a_test_has_metrics_and_problems_of_its_own(tmp_path):
+    for seed in (0, 1):
+        judged(tmp_path, "plain", seed, "plain", 2)
+        judged(tmp_path, "better", seed, "plain", 5)
+        judged(tmp_path, "better", seed, "hard", 1, "xyz")
+    study = with_tests(
+        primary=("better", "plain", "plain:accuracy"),
+        contrasts=(
+            (
+                "loss",
+                ((1, "better", "hard:accuracy"), (-1, "better", "plain:accuracy")),
+            ),
+            (
+                "halves",
+                ((0.5, "better", "plain:accuracy"), (0.5, "plain", "plain:accuracy")),
+            ),
+        ),
+        declared=(("contrast", "loss", ""),),
+    )
+    validate(study)
+    result = summarise(study, tmp_path)
+    assert result["problems"] == {"plain": 2, "hard": 3}
+    assert "hard:accuracy" not in result["arms"]["plain"]["metrics"]
+    rows = {(r["arm"], r["reference"]): r for r in result["differences"]}
+    value = lambda *key: rows[key]["difference"]["value"]
+    assert value("better", "plain") == pytest.approx(30)
+    assert value("contrast", "loss") == pytest.approx(-40)
+    assert value("contrast", "halves") == pytest.approx(35)
+    assert [r["declared"] for r in rows.values()] == [True, True, False]
+    text = render("study", result)
+    assert "loss" in text and "hard:accuracy" in text
+
+
+def test_a_comparison_must_name_what_exists():
+    for more, said in (
+        ({"primary": ("better", "plain", "accuracy")}, "must name its test"),
+        ({"primary": ("better", "nobody", "plain:accuracy")}, "is not known"),
+        ({"declared": (("contrast", "gain", ""),)}, "is not known"),
+        ({"contrasts": (("g", ((1.0, "better", "soft:accuracy"),)),)}, "hard"),
+    ):
+        with pytest.raises(UserError, match=said):
+            validate(with_tests(**more))
+    tests = (("hard", (("task.operandz", "4"),)),)
+    study = dataclasses.replace(with_tests().study, tests=tests)
+    with pytest.raises(UserError, match="did you mean 'task.operands'"):
+        check_study(Config(study=study))
+
+
+def test_holm_is_over_declared_comparisons_and_apart_over_the_others(tmp_path):
+    write(tmp_path, seeds=4, lift=0.1, spread=0.1)
+    result = summarise(config(4), tmp_path)
+    first = row(result)
+    assert first["declared"] and first["p_holm"] == first["p"]
+
+
+def test_a_model_that_is_tested_as_it_is_has_no_seeds_and_problems_carry_it(tmp_path):
+    arms = (("given", (("model", "smollm2"),)),)
+    study = Config(study=StudyConfig(arms=arms, seeds=(0, 1), ancestor=False))
+    validate(study)
+    assert jobs_of(study) == [("given", None)]
+    draw = np.random.default_rng(0)
+    sums = np.stack([draw.binomial(8, 0.5, 200), np.full(200, 8)], axis=1) * 1.0
+    ids = tuple(map(str, range(200)))
+    EvalMetrics(ids, {"accuracy": sums}, {}).write(tmp_path / "given" / EVALUATED)
+    found = summarise(study, tmp_path)["arms"]["given"]
+    interval = found["metrics"]["accuracy"]
+    # Of 200 problems: about 1.3 points of standard error, not that of two seeds.
+    assert 4 < interval["high"] - interval["low"] < 6
+    assert set(found["tokens"].values()) == {0.0}
+
+
+def test_an_arm_learns_from_the_run_of_another(tmp_path):
+    arms = (
+        ("collect", (("makes", "run"), ("task.split", "train"))),
+        ("learnt", (("run", "collect"), ("training.source", "rescued"))),
+        ("again", (("from", "learnt"), ("run", "collect"))),
+    )
+    study = Config(study=StudyConfig(arms=arms, seeds=(5,), ancestor=False))
+    validate(study)
+    assert jobs_of(study) == [("collect", 5), ("learnt", 5), ("again", 5)]
+    folder = str(arm_folder(tmp_path, "collect", 5))
+    assert config_changes(study, tmp_path, "learnt", 5) == {
+        "training.source": "rescued",
+        "training.run": folder,
+        "seed": "5",
+    }
+    changes = config_changes(study, tmp_path, "again", 5)
+    assert changes["training.run"] == folder
+    assert changes["ancestor"].endswith("learnt/seed-5/specialist")
+    wrong = (("learnt", ()), ("again", (("run", "learnt"),)))
+    with pytest.raises(UserError, match="makes no run"):
+        validate(Config(study=StudyConfig(arms=wrong, ancestor=False)))

@@ -11,22 +11,20 @@ from fr.config.combinations import check_rollouts, check_source
 from fr.config.experiment import Config, as_dict, default, freeze, renamed
 from fr.config.reinforcement import PLACEMENTS, PolicyConfig, RewardsConfig
 from fr.config.settings import EvaluationConfig, SamplingConfig, TaskConfig
+from fr.config.studies import StudyConfig
 from fr.config.trainings import (
     ALGORITHMS,
-    FROM,
     OF_A_RUN,
     PREFERENCES,
     SOURCES,
     ArchitectureConfig,
     LoraConfig,
     PreferenceConfig,
-    StudyConfig,
     TrainingConfig,
 )
 
 __all__ = [
     "ALGORITHMS",
-    "FROM",
     "OF_A_RUN",
     "PLACEMENTS",
     "PREFERENCES",

@@ -15,12 +15,12 @@ from fr.config.combinations import check_combinations
 from fr.config.fields import check_bounds, one_of, setting
 from fr.config.reinforcement import PolicyConfig, RewardsConfig
 from fr.config.settings import EvaluationConfig, SamplingConfig, TaskConfig
+from fr.config.studies import StudyConfig
 from fr.config.trainings import (
     ALGORITHMS,
     ArchitectureConfig,
     LoraConfig,
     PreferenceConfig,
-    StudyConfig,
     TrainingConfig,
 )
 from fr.errors import UserError

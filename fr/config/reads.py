@@ -61,7 +61,7 @@ STAGES = {
         ("scores",),
     ),
     "evaluation": Reads(
-        (*_ASKED, "evaluation"),
+        (*_ASKED, "evaluation", "intervention"),
         ("task.problems", "evaluation.samples"),
         _WHOLE,
         _MODELS,
@@ -89,7 +89,16 @@ STAGES = {
 _IDLE = {
     "sampling": ("slots", "chunk", "prefill", "devices", "model_axis", "shard_rows"),
     "diagnosis": ("failures", "form", "outside"),
-    "evaluation": ("ks", "bins", "premature", "sampled", "sampled_attempts", "answers"),
+    "evaluation": (
+        "ks",
+        "bins",
+        "premature",
+        "measures",
+        "by",
+        "sampled",
+        "sampled_attempts",
+        "answers",
+    ),
     **dict.fromkeys(
         ("training", "pretraining", "policy", "preference"),
         (
@@ -194,6 +203,8 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
         return False
     if group == "task" and (own := _OWN.get(field.partition(".")[0])):
         return own in (config["task.name"], *config["task.parts"])
+    if stage == "evaluation" and group == "intervention":
+        return bool(config["evaluation.operator"])
     if stage in _TRAINING and name in _UNREAD_WHILE_TRAINING:
         return False
     online = ("after", "budget", "verifier")

@@ -142,6 +142,13 @@ class SamplingConfig:
 class EvaluationConfig:
     """The measurement of a model (arXiv 2605.24396); other fields as in `sampling`."""
 
+    operator: str = setting(
+        "", "of every attempt, one that reads no failure; '': plain attempts"
+    )
+    measures: tuple[str, ...] = setting((), "further measures (docs/signals.md)")
+    by: tuple[str, ...] = setting(
+        (), "properties of problems by which accuracy and measures are split"
+    )
     temperature: float = setting(0.7, "of the attempts", NOT_NEGATIVE)
     top_p: float = setting(0.98, "of the attempts; 1: off", POSITIVE_SHARE)
     samples: int = setting(128, "attempts at each problem", POSITIVE)

@@ -1,4 +1,4 @@
-"""Settings of supervised training, adapters, training on pairs, and studies."""
+"""Settings of supervised training, adapters and training on pairs."""
 
 import dataclasses
 
@@ -24,7 +24,6 @@ SOURCES = {
     "pairs": ("pairs", "pairs_parted", "pairs_shuffled"),
 }
 OF_A_RUN = (*SOURCES["sft"][3:], *SOURCES["pairs"])
-FROM = "from"  # setting of an arm: the arm whose model of the same seed it starts from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,41 +195,3 @@ class PreferenceConfig:
     def optimizer_steps(self) -> int:
         """Parameter updates of the whole training."""
         return self.steps
-
-
-@dataclasses.dataclass(frozen=True)
-class StudyConfig:
-    """Trainings that scripts/study.py compares: every arm with every seed."""
-
-    arms: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = setting(
-        (), "name, and the (setting, value) pairs that it changes"
-    )
-    seeds: tuple[int, ...] = setting(
-        (0, 1, 2),
-        "every arm is trained with each",
-        Bound("one seed or more, each once", lambda v: 0 < len(v) == len(set(v))),
-    )
-    ancestor: bool = setting(True, "the ancestor is an arm too, evaluated once")
-    primary: tuple[str, ...] = setting(
-        (),
-        "arm, reference and figure, declared before the run; (): all is exploratory",
-        Bound(
-            "an arm, its reference and a figure, or empty", lambda v: len(v) in (0, 3)
-        ),
-    )
-
-    def check(self) -> None:
-        """Check that arms have different names and refer to arms that exist.
-
-        Raises:
-          UserError: the first value that cannot be.
-        """
-        arms = [name for name, _ in self.arms] + ["ancestor"] * self.ancestor
-        distinct = Bound("different names", lambda value: len(value) == len(set(value)))
-        distinct.check("config.study.arms", arms)
-        for name in self.primary[:2]:
-            one_of(*arms).check("config.study.primary", name)
-        for place, (name, changes) in enumerate(self.arms):
-            if FROM in dict(changes):
-                where = f"config.study.arms: {FROM!r} of {name!r}"
-                one_of(*arms[:place]).check(where, dict(changes)[FROM])

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from fr.config import DiagnosisConfig
+from fr.errors import UserError
 
 _SHUFFLED = 1000  # traces in random order that a Page-Hinkley threshold is read from
 _BLOCK = 1 << 20  # tokens of them that are in memory at one time
@@ -54,6 +55,10 @@ class Calibration:
     fires: tuple[int, ...]
 
 
+# For an attempt without earlier failures: the detector never fires.
+NO_FAILURES = Calibration(float("inf"), 0, 0.0, 0.0, (), ())
+
+
 def junction(trace: Trace) -> int:
     """argmax_t J_t (V_t without an ancestor), the first of equals.
 
@@ -76,7 +81,15 @@ def tokens_of(setting: float, lengths: Sequence[int]) -> int:
 
     Returns:
         Tokens, rounded.
+
+    Raises:
+        UserError: The setting is a share, and there are no failures.
     """
+    if setting < 1 and not len(lengths):
+        raise UserError(
+            f"a length of {setting} is a share of the failures' median length, and "
+            "there are no failures here; give it in tokens"
+        )
     return int(round(setting if setting >= 1 else setting * float(np.median(lengths))))
 
 

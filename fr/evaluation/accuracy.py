@@ -1,10 +1,14 @@
 """Accuracy, calibration and premature confidence of a model, from fresh attempts."""
 
+import dataclasses
+
 import numpy as np
 from etils import epath
 from jaxtyping import Float
 
 from fr import distributed, store
+from fr.config import Config
+from fr.diagnosis.junction import NO_FAILURES
 from fr.errors import UserError
 from fr.evaluation.eval_metrics import (
     EvalMetrics,
@@ -12,8 +16,11 @@ from fr.evaluation.eval_metrics import (
     measure_attempts,
     read_metrics,
 )
+from fr.evaluation.measures import MEASURES
 from fr.evaluation.sampled_answers import compare_signals
-from fr.runs.attempts import make_attempts, plan_attempt
+from fr.interventions import OPERATORS, Operator, OperatorContext, select
+from fr.registry import suggest
+from fr.runs.attempts import Planned, make_attempts, plan_attempt, plan_change
 from fr.runs.run import Run
 from fr.stats.bootstrap import HEADER, percent
 from fr.tasks.formats import ANSWER_SETS, build_probe
@@ -48,14 +55,7 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     ask = lambda problem, tokens: build_probe(
         problem, tokens, run.specialist, c.cuts, sets
     )
-    own, plan = {"temperature": c.temperature, "top_p": c.top_p}, []
-    for problem in run.problems:
-        prompt = run.specialist.encode(run.task.prompt(problem))
-        plan += [
-            plan_attempt(run, prompt, problem, ROLLOUT, i, own, False)
-            for i in range(c.samples)
-        ]
-    make_attempts(run, plan, _FOLDER, ask)
+    make_attempts(run, _plan(run), _FOLDER, ask)
     signals = {"signals": compare_signals(run, folder)} if c.sampled else {}
     found = measure_attempts(run, folder)
     result = _summary(run, found) | signals
@@ -67,6 +67,76 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
         found.write(run.workdir)
         write_json(run.workdir / "evaluation.json", result)
     return result
+
+
+def check_evaluation(config: Config) -> None:
+    """Check the registered names of an evaluation, before a model is loaded.
+
+    Args:
+        config: All settings.
+
+    Raises:
+        UserError: An operator or measure is unknown, or the operator starts from a
+            failure, which an evaluation does not have.
+    """
+    c = config.evaluation
+    for name in c.measures:
+        if name not in MEASURES:
+            raise UserError(
+                f"config.evaluation.measures: unknown measure {name!r}"
+                f"{suggest(name, MEASURES)}"
+            )
+    if not c.operator:
+        return
+    free = [name for name in OPERATORS if not OPERATORS[name].reads_failures]
+    if c.operator not in free:
+        why = "reads failures" if c.operator in OPERATORS else "is unknown"
+        raise UserError(
+            f"config.evaluation.operator: {c.operator!r} {why}"
+            f"{suggest(c.operator, free)}"
+        )
+
+
+def _plan(run: Run) -> list[Planned]:
+    """The attempts: plain ones, or as the config's operator changes them."""
+    c = run.config.evaluation
+    own, plan = {"temperature": c.temperature, "top_p": c.top_p}, []
+    for problem in run.problems:
+        asked = run.task.prompt(problem)
+        prompt = run.specialist.encode(asked)
+        if not c.operator:
+            plan += [
+                plan_attempt(run, prompt, problem, ROLLOUT, i, own, False)
+                for i in range(c.samples)
+            ]
+            continue
+        operator = _able(run, problem.task)
+        for i in range(1 if operator.deterministic else c.samples):
+            change = operator.change(
+                OperatorContext(
+                    run.config,
+                    problem,
+                    i,
+                    NO_FAILURES,
+                    run.ancestor is not None,
+                    asked,
+                    codec=run.specialist,
+                )
+            )
+            change = dataclasses.replace(change, params=own | change.params)
+            reads = operator.uses_ancestor and run.ancestor is not None
+            plan.append(
+                plan_change(run, prompt, problem, operator.name, i, change, reads)
+            )
+    return plan
+
+
+def _able(run: Run, task: str) -> Operator:
+    name = run.config.evaluation.operator
+    able, why = select((name,), run.ancestor is not None, run.specialist, task)
+    if not able:
+        raise UserError(f"config.evaluation.operator: {name!r} {why[name]}")
+    return able[0]
 
 
 def _other(run: Run, against: PathLike) -> EvalMetrics:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from fr import store
 from fr.config import Config
 from fr.errors import UserError
+from fr.evaluation.measures import STATISTICS, MeasureContext, is_share, sums_of
 from fr.runs.run import Run
 from fr.stats.bootstrap import Estimate, Interval, estimate, resample_weights
 from fr.stats.calibration import answer_confidence, bin_sums, error_of, premature
@@ -20,16 +22,6 @@ from fr.types import GRADER_ERROR, RIGHT, Problem
 from fr.workdir import PathLike, write_json
 
 _FILE = "evaluation_problems.json"
-_NO_SHARES = ("length",)
-_COLUMNS = (
-    "problem",
-    "text",
-    "grade",
-    "truncated",
-    "tokens",
-    "margin",
-    "own_probability",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +88,14 @@ def interval_of(name: str, value: Estimate, share: bool = False) -> Interval:
     """Convert a metric, or a difference of two, to an interval in percent.
 
     Args:
-        name: Name of the metric; `length` stays in tokens.
+        name: Name of the metric; a quantity that is not a share keeps its unit.
         value: The metric and its resamples.
         share: Keep the ends within 0 and 100.
 
     Returns:
         Value and ends, None where they are unknown.
     """
-    if name in _NO_SHARES:
+    if not is_share(name):
         return value.plain()
     found = value.percent()
     if not share or found.low is None or found.high is None:
@@ -142,7 +134,8 @@ def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
     are shares of the attempts with an own answer, `flawed` (a wrong step of arithmetic,
     Countdown only) of the right ones, and `step_errors` of all steps. The confidences
     are `own`, the probability of the own answer after the whole chain, and `span`, the
-    mean margin of the answer's tokens.
+    mean margin of the answer's tokens. Then follow the measures of the config, and its
+    groups of problems.
 
     Args:
         run: The run, whose problems and settings are read.
@@ -152,7 +145,12 @@ def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
         The sums, in the order of the run's problems.
     """
     c, ids = run.config.evaluation, [problem.id for problem in run.problems]
-    seen = _attempts(run, folder)
+    attempts = [
+        attempt
+        for shard in sorted(store.finished(folder))
+        for attempt in store.read(folder, [shard], STATISTICS)
+    ]
+    seen = _columns(run, attempts)
     at = np.array([ids.index(problem) for problem in seen["problem"]])
     total = lambda values: np.bincount(at, values, minlength=len(ids))
     ratio = lambda counted, among: np.stack(
@@ -175,6 +173,7 @@ def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
     ratios |= {
         name: ratio(seen[name], every) for name in ("answered", "truncated", "length")
     }
+    ratios |= _further(run, attempts)
     bins = {}
     for name, confidence in (("own", seen["own"][:, -1]), ("span", seen["span"])):
         use = ~np.isnan(confidence) & seen["judged"]
@@ -182,31 +181,46 @@ def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
     return EvalMetrics(tuple(ids), ratios, bins)
 
 
-def _attempts(run: Run, folder: epath.Path) -> dict[str, np.ndarray]:
-    """Columns of the attempts; one shard at a time, since tokens fill the memory."""
+def _further(
+    run: Run, attempts: Sequence[store.Attempt]
+) -> dict[str, Float[np.ndarray, "N 2"]]:
+    """Sums of the config's measures and groups, by problem."""
+    c = run.config.evaluation
+    if not (c.measures or c.by):
+        return {}
+    own: dict[str, list[store.Attempt]] = {problem.id: [] for problem in run.problems}
+    for attempt in attempts:
+        own[attempt.problem].append(attempt)
+    context = MeasureContext(run.config, run.specialist)
+    found: dict[str, np.ndarray] = {}
+    for i, problem in enumerate(run.problems):
+        for name, sums in sums_of(problem, own[problem.id], context).items():
+            found.setdefault(name, np.zeros((len(run.problems), 2)))[i] = sums
+    return found
+
+
+def _columns(run: Run, attempts: Sequence[store.Attempt]) -> dict[str, np.ndarray]:
+    """The numbers of the attempts, by name."""
     problems = {problem.id: problem for problem in run.problems}
-    seen = []
-    for shard in sorted(store.finished(folder)):
-        rows = store.read_table(folder, list(_COLUMNS), [shard]).to_pylist()
-        seen += [_seen(run, problems[row["problem"]], row) for row in rows]
+    seen = [_seen(run, problems[attempt.problem], attempt) for attempt in attempts]
     return {name: np.array([row[name] for row in seen]) for name in seen[0]}
 
 
-def _seen(run: Run, problem: Problem, row: dict) -> dict:
+def _seen(run: Run, problem: Problem, attempt: store.Attempt) -> dict:
     """The numbers of one attempt."""
-    span = answer_span(problem, row["tokens"], run.specialist)
-    unknown = [np.nan] * run.config.evaluation.cuts
+    span = answer_span(problem, attempt.tokens.tolist(), run.specialist)
+    unknown = np.full(run.config.evaluation.cuts, np.nan)
     found = {
         "problem": problem.id,
-        "right": row["grade"] == RIGHT,
-        "judged": row["grade"] != GRADER_ERROR,
-        "truncated": row["truncated"],
+        "right": attempt.grade == RIGHT,
+        "judged": attempt.grade != GRADER_ERROR,
+        "truncated": attempt.truncated,
         "answered": span != (0, 0),
-        "length": len(row["tokens"]),
-        "own": row["own_probability"] or unknown,
-        "span": answer_confidence(row["margin"], span),
+        "length": len(attempt.tokens),
+        "own": attempt.confidence.get("own_probability", unknown),
+        "span": answer_confidence(attempt.stats["margin"], span),
     }
     if run.parts == ("countdown",):
-        count = step_errors(row["text"])
+        count = step_errors(attempt.text)
         found |= {"wrong_steps": float(count.wrong), "steps": float(sum(count))}
     return found

@@ -1,49 +1,178 @@
-"""Studies: every arm with every seed, compared with seeds and problems resampled."""
+"""Studies: which arms are made from what, where each is, and what is declared."""
 
 import dataclasses
 import json
 
-import numpy as np
 from etils import epath
-from jaxtyping import Float
 
-from fr import store
-from fr.config import FROM, Config, as_dict
+from fr.config import Config, as_dict
+from fr.config.reads import flat
+from fr.config.studies import ANCESTOR, ARMS, FROM, MAKES, MODEL, RUN
 from fr.errors import UserError
-from fr.evaluation.eval_metrics import EvalMetrics, interval_of, read_metrics
-from fr.metrics import read_lines
-from fr.stats.bootstrap import HEADER, Estimate, estimate, holm, resample_weights
-from fr.stats.calibration import error_of
-from fr.training.rlsf import CANDIDATES
+from fr.evaluation.accuracy import check_evaluation
+from fr.evaluation.analyses import ANALYSES
+from fr.registry import suggest
 from fr.workdir import PathLike, claim_workdir, to_json
 
-EVALUATED = "evaluated"  # folder of a training's evaluation, in the training's folder
-ANCESTOR = "ancestor"  # the arm without training
-_SPENT = {
-    "prompt_tokens": "prefill",
-    "rollout_tokens": "generated",
-    "probe_tokens": "probe",
-}
+_KEYS = {"arms": (FROM, RUN, MAKES, MODEL), "tests": (ARMS,)}
+EVALUATED = "evaluated"  # folder of an evaluation, in the folder of an arm and seed
 
 
-def training_folder(workdir: PathLike, arm: str, seed: int) -> epath.Path:
-    """Folder of one training and its evaluation.
+def arms_of(config: Config) -> dict[str, dict[str, str]]:
+    """Every arm whose model is tested, or that others learn from.
 
     Args:
+        config: Settings of the study.
+
+    Returns:
+        Its changes by its name, the ancestor first where it is an arm.
+    """
+    first = {ANCESTOR: {MODEL: config.ancestor}} if config.study.ancestor else {}
+    return first | {name: dict(changes) for name, changes in config.study.arms}
+
+
+def tests_of(config: Config) -> dict[str, dict[str, str]]:
+    """The tests of the models.
+
+    Args:
+        config: Settings of the study.
+
+    Returns:
+        Changes by name; the name "" if there is one test, as the config says.
+    """
+    return {name: dict(changes) for name, changes in config.study.tests} or {"": {}}
+
+
+def takes_test(arm: str, changes: dict[str, str], test: dict[str, str]) -> bool:
+    """True if a test is made of an arm.
+
+    Args:
+        arm: Name of the arm.
+        changes: Changes of the arm; a run of attempts has no model to test.
+        test: Changes of the test.
+
+    Returns:
+        True or False.
+    """
+    return MAKES not in changes and (not test.get(ARMS) or arm in test[ARMS].split(","))
+
+
+def is_made(changes: dict[str, str]) -> bool:
+    """True if an arm is made, once with every seed.
+
+    Args:
+        changes: Changes of the arm.
+
+    Returns:
+        False for a model that is tested as it is.
+    """
+    return MODEL not in changes
+
+
+def arm_folder(workdir: PathLike, arm: str, seed: int | None) -> epath.Path:
+    """Folder of one arm with one seed.
+
+    Args:
+        workdir: Folder of the study.
+        arm: Name of the arm.
+        seed: Seed of the training; None: the arm is not made.
+
+    Returns:
+        `WORKDIR/ARM/seed-N`, or `WORKDIR/ARM`.
+    """
+    folder = epath.Path(workdir) / arm
+    return folder if seed is None else folder / f"seed-{seed}"
+
+
+def evaluated_folder(folder: epath.Path, test: str) -> epath.Path:
+    """Folder of one test of one model.
+
+    Args:
+        folder: Folder of the arm and seed.
+        test: Name of the test.
+
+    Returns:
+        `FOLDER/evaluated`, with the test's name after it where there are several.
+    """
+    return folder / (f"{EVALUATED}-{test}" if test else EVALUATED)
+
+
+def made_with(config: Config, arm: str) -> list[int | None]:
+    """Seeds with which an arm is made.
+
+    Args:
+        config: Settings of the study.
+        arm: Name of the arm.
+
+    Returns:
+        The study's seeds; [None] for an arm that is not made.
+    """
+    return list(config.study.seeds) if is_made(arms_of(config)[arm]) else [None]
+
+
+def jobs_of(config: Config) -> list[tuple[str, int | None]]:
+    """All arms with all seeds.
+
+    Args:
+        config: Settings of the study.
+
+    Returns:
+        (arm, seed), each after those that it starts or learns from.
+    """
+    pairs = [(arm, seed) for arm in arms_of(config) for seed in made_with(config, arm)]
+    place = {seed: i for i, seed in enumerate((None, *config.study.seeds))}
+    depth = {arm: len(chain(config, arm)) for arm in arms_of(config)}
+    return sorted(pairs, key=lambda pair: (depth[pair[0]], place[pair[1]]))
+
+
+def chain(config: Config, arm: str) -> list[str]:
+    """Arms that one arm is made from, the nearest first.
+
+    Args:
+        config: Settings of the study.
+        arm: Name of the arm.
+
+    Returns:
+        Names, without the arm's own; each once.
+    """
+    changes = arms_of(config)[arm]
+    near = [changes[key] for key in (FROM, RUN) if key in changes]
+    return list(dict.fromkeys([*near, *(a for n in near for a in chain(config, n))]))
+
+
+def config_changes(
+    config: Config, workdir: PathLike, arm: str, seed: int
+) -> dict[str, str]:
+    """Settings of one arm with one seed that differ from the study's config.
+
+    Args:
+        config: Settings of the study.
         workdir: Folder of the study.
         arm: Name of the arm.
         seed: Seed of the training.
 
     Returns:
-        `WORKDIR/ARM/seed-N`.
+        Values by name of the setting.
     """
-    return epath.Path(workdir) / arm / f"seed-{seed}"
+    given = arms_of(config)[arm]
+    found = {name: value for name, value in given.items() if name not in _KEYS["arms"]}
+    # A run of attempts asks the model; a training starts from it.
+    start = "specialist" if MAKES in given else "ancestor"
+    other = {FROM: (start, "specialist"), RUN: ("training.run", "")}
+    for key, (setting, folder) in other.items():
+        if key in given:
+            if arms_of(config)[given[key]].get(MODEL):
+                found[setting] = arms_of(config)[given[key]][MODEL]
+            else:
+                made = arm_folder(workdir, given[key], seed)
+                found[setting] = str(made / folder if folder else made)
+    return found | {"seed": str(seed)}
 
 
 def claim_study(config: Config, workdir: PathLike) -> None:
     """Bind a study's folder to its settings and each arm's folder to its changes.
 
-    Arms and seeds may be added later.
+    Arms, tests and seeds may be added later.
 
     Args:
         config: Settings of the study.
@@ -58,6 +187,35 @@ def claim_study(config: Config, workdir: PathLike) -> None:
         claim_workdir(epath.Path(workdir) / arm, {"settings": dict(settings)})
 
 
+def check_study(config: Config) -> None:
+    """Check the names of settings, measures and analyses before anything is made.
+
+    Args:
+        config: Settings of the study.
+
+    Raises:
+        UserError: The first name that does not exist.
+    """
+    settings = flat(as_dict(Config()))
+    groups = {"arms": config.study.arms, "tests": config.study.tests}
+    for group, rows in groups.items():
+        for name, changes in rows:
+            for setting, _ in changes:
+                if setting not in settings and setting not in _KEYS[group]:
+                    known = [*settings, *_KEYS[group]]
+                    raise UserError(
+                        f"config.study.{group}: {name!r} changes {setting!r}, which is "
+                        f"not a setting{suggest(setting, known)}"
+                    )
+    for name in config.study.analyses:
+        if name not in ANALYSES:
+            raise UserError(
+                f"config.study.analyses: unknown analysis {name!r}"
+                f"{suggest(name, ANALYSES)}"
+            )
+    check_evaluation(config)
+
+
 def declared_of(config: Config) -> dict:
     """The comparisons of a study, as plain values that need no outcome.
 
@@ -69,12 +227,9 @@ def declared_of(config: Config) -> dict:
     """
     study = json.loads(to_json(dataclasses.asdict(config.study)))
     return {
-        "what": "trainings of a study, by their evaluations",
-        "primary": study["primary"],
-        "arms": study["arms"],
-        "seeds": study["seeds"],
-        "ancestor": study["ancestor"],
-        "family": "every metric of every arm against the reference, by Holm",
+        "what": "arms of a study, by tests of their models",
+        **study,
+        "family": "primary and declared comparisons by Holm; all others, by Holm",
         "task": json.loads(to_json(dataclasses.asdict(config.task))),
         "evaluation": json.loads(to_json(dataclasses.asdict(config.evaluation))),
         "resamples": config.routing.bootstrap,
@@ -89,210 +244,11 @@ def evaluation_files(config: Config, workdir: PathLike) -> list[epath.Path]:
         workdir: Folder of the study.
 
     Returns:
-        Paths of evaluation.json, of all trainings and of the ancestor.
+        Paths of evaluation.json, of all arms and tests.
     """
-    folders = [training_folder(workdir, arm, seed) for arm, seed in trainings(config)]
     return [
-        folder / EVALUATED / "evaluation.json"
-        for folder in (*folders, epath.Path(workdir) / ANCESTOR)
+        evaluated_folder(arm_folder(workdir, arm, seed), test) / "evaluation.json"
+        for arm, seed in jobs_of(config)
+        for test, changes in tests_of(config).items()
+        if takes_test(arm, arms_of(config)[arm], changes)
     ]
-
-
-def trainings(config: Config) -> list[tuple[str, int]]:
-    """All trainings of a study.
-
-    Args:
-        config: Settings of the study.
-
-    Returns:
-        (arm, seed), each after the training that it starts from.
-    """
-    pairs = [(arm, seed) for seed in config.study.seeds for arm, _ in config.study.arms]
-    return sorted(pairs, key=lambda pair: start_arm(config, pair[0]) is not None)
-
-
-def start_arm(config: Config, arm: str) -> str | None:
-    """The arm whose model an arm starts from.
-
-    Args:
-        config: Settings of the study.
-        arm: Name of the arm.
-
-    Returns:
-        Name of the arm, whose model of the same seed is taken; None: the config's
-        ancestor.
-    """
-    return dict(dict(config.study.arms)[arm]).get(FROM)
-
-
-def config_changes(
-    config: Config, workdir: PathLike, arm: str, seed: int
-) -> dict[str, str]:
-    """Settings of one training that differ from the study's config.
-
-    Args:
-        config: Settings of the study.
-        workdir: Folder of the study.
-        arm: Name of the arm.
-        seed: Seed of the training.
-
-    Returns:
-        Values by name of the setting.
-    """
-    given, start = dict(dict(config.study.arms)[arm]), start_arm(config, arm)
-    if start is not None:
-        given["ancestor"] = str(training_folder(workdir, start, seed) / "specialist")
-    return {name: value for name, value in given.items() if name != FROM} | {
-        "seed": str(seed)
-    }
-
-
-def summarise(config: Config, workdir: PathLike) -> dict:
-    """Compare the arms of a study.
-
-    Intervals are over seeds and problems, both resampled, arms paired by both. The
-    primary comparison is declared before anything runs. The others are exploratory;
-    Holm's adjustment is over all that are printed.
-
-    Args:
-        config: Settings of the study.
-        workdir: Folder of the study, all of whose trainings are evaluated.
-
-    Returns:
-        The content of study.json: metrics and tokens by arm, and differences from the
-        reference arm.
-    """
-    study, settings = config.study, dict(config.study.arms)
-    found = {
-        name: [
-            read_metrics(training_folder(workdir, name, seed) / EVALUATED)
-            for seed in study.seeds
-        ]
-        for name in settings
-    }
-    if study.ancestor:
-        found[ANCESTOR] = [
-            read_metrics(epath.Path(workdir) / ANCESTOR / EVALUATED)
-        ] * len(study.seeds)
-    _check(found)
-    metrics = _estimates(found, config)
-    reference = study.primary[1] if study.primary else next(iter(found))
-    rows = [
-        _difference(name, reference, metric, metrics)
-        | {"primary": (name, reference, metric) == study.primary}
-        for name in found
-        if name != reference
-        for metric in metrics[reference]
-    ]
-    known = [row for row in rows if row["p"] is not None]
-    for row, p in zip(known, holm([row["p"] for row in known])):
-        row["p_holm"] = p
-    return {
-        **HEADER,
-        "seeds": list(study.seeds),
-        "problems": len(found[reference][0].problems),
-        "primary": list(study.primary),
-        "arms": {
-            name: {
-                "settings": dict(settings.get(name, ())),
-                "metrics": {
-                    metric: interval_of(metric, value).as_dict()
-                    for metric, value in metrics[name].items()
-                },
-                "by_seed": {
-                    metric: _by_seed(found[name], metric) for metric in metrics[name]
-                },
-                "tokens": _spent(config, workdir, name)
-                if name in settings
-                else dict.fromkeys(_SPENT, 0.0),
-            }
-            for name in found
-        },
-        "differences": rows,
-    }
-
-
-def _check(found: dict[str, list[EvalMetrics]]) -> None:
-    first = next(iter(found.values()))[0]
-    for name, all_seeds in found.items():
-        if any(measures.problems != first.problems for measures in all_seeds):
-            raise UserError(
-                f"arm {name!r} was not asked the same problems with every seed"
-            )
-
-
-def _estimates(
-    found: dict[str, list[EvalMetrics]], config: Config
-) -> dict[str, dict[str, Estimate]]:
-    """Every metric of every arm, under the same resamples of seeds and problems."""
-    first, draw = next(iter(found.values())), np.random.default_rng(config.seed)
-    seeds = resample_weights(len(first), config.routing.bootstrap, draw)
-    problems = resample_weights(len(first[0].problems), config.routing.bootstrap, draw)
-
-    # Few seeds carry the tails, which are read at the number of seeds, not of problems.
-    def share(each: list[EvalMetrics], name: str) -> Estimate:
-        sums: Float[np.ndarray, "S N 2"] = np.stack(
-            [measures.ratios[name] for measures in each]
-        )
-        counted, among = np.einsum(
-            "rs,rn,snk->kr", seeds, problems, sums, optimize=True
-        )
-        with np.errstate(invalid="ignore"):
-            return estimate(counted / among, len(each))
-
-    def error(each: list[EvalMetrics], name: str) -> Estimate:
-        # Per model: two that err on opposite sides would seem calibrated together.
-        sums: Float[np.ndarray, "S N K 3"] = np.stack(
-            [measures.bins[name] for measures in each]
-        )
-        errors = error_of(np.einsum("rn,snkc->rskc", problems, sums, optimize=True))
-        return estimate((seeds * errors).sum(axis=1) / seeds.sum(axis=1), len(each))
-
-    return {
-        arm: {name: share(each, name) for name in each[0].ratios}
-        | {f"ece_{name}": error(each, name) for name in each[0].bins}
-        for arm, each in found.items()
-    }
-
-
-def _difference(
-    arm: str, reference: str, metric: str, metrics: dict[str, dict[str, Estimate]]
-) -> dict:
-    gap = metrics[arm][metric] - metrics[reference][metric]
-    interval = interval_of(metric, gap)
-    return {
-        "arm": arm,
-        "reference": reference,
-        "metric": metric,
-        "difference": interval.as_dict(),
-        "p": None if interval.low is None else gap.p_value(),
-    }
-
-
-def _by_seed(each: list[EvalMetrics], metric: str) -> list[float | None]:
-    values = (measures.values()[metric] for measures in each)
-    return [interval_of(metric, Estimate(x, np.array([]), 1)).value for x in values]
-
-
-def _spent(config: Config, workdir: PathLike, arm: str) -> dict[str, float]:
-    """Tokens of one training and of the trainings that it started from, by kind.
-
-    They are means over seeds.
-    """
-    start, seeds = start_arm(config, arm), config.study.seeds
-    total = (
-        _spent(config, workdir, start)
-        if start is not None
-        else dict.fromkeys(_SPENT, 0.0)
-    )
-    for folder in (training_folder(workdir, arm, seed) for seed in seeds):
-        for line in read_lines(folder / "specialist" / "metrics.jsonl"):
-            for name in _SPENT:
-                total[name] += line.get(name, 0) / len(seeds)
-        if (folder / CANDIDATES).exists():
-            table = store.read_table(
-                folder / CANDIDATES, [f"cost_{cost}" for cost in _SPENT.values()]
-            )
-            for name, cost in _SPENT.items():
-                total[name] += sum(table[f"cost_{cost}"].to_pylist()) / len(seeds)
-    return total

@@ -118,6 +118,7 @@ class Operator:
         uses_ancestor: It reads an ancestor if there is one, and is charged for it.
         deterministic: All attempts are equal, so one is made.
         uses_oracle: It uses truth that no model gave, such as arithmetic.
+        reads_failures: It starts from failed attempts, or from statistics of them.
         words: format -> texts that the tokenizer must be able to write.
     """
 
@@ -127,6 +128,7 @@ class Operator:
     uses_ancestor: bool = False
     deterministic: bool = False
     uses_oracle: bool = False
+    reads_failures: bool = False
     words: Callable[[Format], tuple[str, ...]] = lambda form: ()
 
     def change(self, context: OperatorContext) -> Intervention:
@@ -160,7 +162,8 @@ def register(
         needs_ancestor: It cannot run without an ancestor.
         uses_ancestor: It reads an ancestor if there is one; implied by
             `needs_ancestor`.
-        **traits: `deterministic`, `uses_oracle` and `words`, fields of `Operator`.
+        **traits: `deterministic`, `uses_oracle`, `reads_failures` and `words`, fields
+            of `Operator`.
 
     Returns:
         The decorator, which returns the function unchanged.

@@ -49,19 +49,19 @@ def steer(context: OperatorContext, geodesic: int) -> dict:
     }
 
 
-@register("sparse_steer", needs_ancestor=True)
+@register("sparse_steer", reads_failures=True, needs_ancestor=True)
 def sparse_steer(context: OperatorContext) -> dict:
     """One token of steering at the junction, by the mixture with the larger Z."""
     return steer(context, steering.CHOSEN)
 
 
-@register("wrong_geodesic", needs_ancestor=True)
+@register("wrong_geodesic", reads_failures=True, needs_ancestor=True)
 def wrong_geodesic(context: OperatorContext) -> dict:
     """Control: the same place, the other mixture."""
     return steer(context, steering.OTHER)
 
 
-@register("sparse_steer_random", needs_ancestor=True)
+@register("sparse_steer_random", reads_failures=True, needs_ancestor=True)
 def sparse_steer_random(context: OperatorContext) -> dict:
     """Control: the same steering at a random position of a failure on which it fires.
 
@@ -100,7 +100,7 @@ def dense_sampled(context: OperatorContext) -> dict:
     return {**dense_steer(context), "operator": steering.STEER_SAMPLED}
 
 
-@register("local_temp", uses_ancestor=True)
+@register("local_temp", reads_failures=True, uses_ancestor=True)
 def local_temp(context: OperatorContext) -> dict:
     """Heat the firing token and the next few; attempts rotate the temperatures."""
     c = context.config.intervention
@@ -161,7 +161,7 @@ def min_p(context: OperatorContext) -> dict:
     return {"temperature": hot[context.attempt % len(hot)], "min_p": c.min_p}
 
 
-@register("other_first")
+@register("other_first", reads_failures=True)
 def other_first(context: OperatorContext) -> dict:
     """Begin with another token than the failures (see CoT-decoding, 2402.10200).
 
@@ -176,7 +176,7 @@ def other_first(context: OperatorContext) -> dict:
     }
 
 
-@register("early_stop")
+@register("early_stop", reads_failures=True)
 def early_stop(context: OperatorContext) -> dict:
     """End a row when its confidence falls below the failures' (arXiv 2508.15260).
 

@@ -57,7 +57,7 @@ def reread(context: OperatorContext) -> Intervention:
     return _told(context, f"{AGAIN}\n{context.prompt[-1]['content']}")
 
 
-@register("critique", words=lambda form: (FAULT, MEND))
+@register("critique", reads_failures=True, words=lambda form: (FAULT, MEND))
 def critique(context: OperatorContext) -> Intervention:
     """Show a failed attempt, ask for its error and for another (see 2303.17651).
 
@@ -67,7 +67,7 @@ def critique(context: OperatorContext) -> Intervention:
     return _told(context, f"{FAULT}\n{context.failure.written.text.strip()}\n{MEND}")
 
 
-@register("not_this", words=lambda form: (NOT.format(""),))
+@register("not_this", reads_failures=True, words=lambda form: (NOT.format(""),))
 def not_this(context: OperatorContext) -> Intervention:
     """Name the answer of a failed attempt as wrong.
 

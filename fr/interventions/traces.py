@@ -34,7 +34,7 @@ def _continue_after(
     )
 
 
-@register("prefix_restart")
+@register("prefix_restart", reads_failures=True)
 def prefix_restart(context: OperatorContext) -> Intervention:
     """Keep whole steps of a failed trace, up to its junction or a share, and go on."""
     written, share = context.failure.written, context.config.intervention.restart_share
@@ -47,7 +47,7 @@ def prefix_restart(context: OperatorContext) -> Intervention:
     return _continue_after(context, context.failure, length) or Intervention()
 
 
-@register("wait", words=lambda form: (form.again,))
+@register("wait", reads_failures=True, words=lambda form: (form.again,))
 def wait(context: OperatorContext) -> Intervention:
     """Budget forcing (arXiv 2501.19393): remove a trace's answer and make it go on.
 
@@ -64,7 +64,7 @@ def wait(context: OperatorContext) -> Intervention:
     )
 
 
-@register("repair", uses_oracle=True)
+@register("repair", reads_failures=True, uses_oracle=True)
 def repair(context: OperatorContext) -> Intervention:
     """Cut a failed trace at its first false step, write the true result, and go on.
 
@@ -84,7 +84,7 @@ def repair(context: OperatorContext) -> Intervention:
     return _continue_after(context, failure, len(before)) or Intervention()
 
 
-@register("fork_restart")
+@register("fork_restart", reads_failures=True)
 def fork_restart(context: OperatorContext) -> Intervention:
     """Go back to a failed trace's token of largest entropy and draw another there."""
     failure = context.failure
@@ -129,4 +129,6 @@ OFFSETS = {
     "steer_after_10": 10,
 }
 for _name in OFFSETS:
-    register(_name, needs_ancestor=True)(_at_offset(OFFSETS[_name]))
+    register(_name, needs_ancestor=True, reads_failures=True)(
+        _at_offset(OFFSETS[_name])
+    )

@@ -97,31 +97,67 @@ def _signals(found: Record) -> list[Block]:
     return table("signals", rows, spent=", ".join(spent))
 
 
+_MOST = 24  # metrics and comparisons of a study that are printed without a choice
+
+
 @register_report("study")
 def _study(found: Record) -> list[Block]:
-    arms = found["arms"]
-    first = next(iter(arms.values()))
+    arms, gaps = found["arms"], found["differences"]
+    names = list(dict.fromkeys(k for arm in arms.values() for k in arm["metrics"]))
+    chosen = [row for row in gaps if row["declared"] or row["arm"] == "contrast"]
+    notes = []
+    if len(names) > _MOST:
+        wanted = {row["metric"] for row in chosen}
+        names = [k for k in names if k in wanted or _metric(k) == "accuracy"]
+    if len(gaps) > _MOST:
+        notes.append(words("study_more", count=len(gaps) - len(chosen)))
+        gaps = chosen
     rows: list[dict] = [
-        {"measure": _MEASURES.get(k, k)} | {a: arms[a]["metrics"][k] for a in arms}
-        for k in first["metrics"]
+        {"measure": _named(k)} | {a: arms[a]["metrics"].get(k) for a in arms}
+        for k in names
     ]
-    spent = {name: arm["tokens"] for name, arm in arms.items()}
     rows.append({})
-    for kind in first["tokens"]:
+    spent = {name: arm["tokens"] for name, arm in arms.items()}
+    for kind in next(iter(spent.values())):
         counts = {name: round(tokens[kind]) for name, tokens in spent.items()}
-        rows.append({"measure": f"{kind.replace('_', ' ')} per training"} | counts)
+        if any(counts.values()):
+            label = f"{kind.replace('_', ' ')} per training"
+            rows.append({"measure": label} | counts)
     totals = {name: round(sum(tokens.values())) for name, tokens in spent.items()}
     rows.append({"measure": "all tokens per training"} | totals)
-    gaps = [
+    differences = [
         row
-        | {"pair": f"{row['arm']} − {row['reference']}"}
-        | {"measure": _MEASURES.get(row["metric"], row["metric"])}
-        | {"status": "primary" if row["primary"] else "exploratory"}
-        for row in sorted(found["differences"], key=lambda row: not row["primary"])
+        | {"pair": _pair(row), "measure": _named(row["metric"])}
+        | {"status": _status(row)}
+        for row in sorted(gaps, key=lambda r: (not r["primary"], not r["declared"]))
     ]
-    head = words("study", **found | {"seeds": len(found["seeds"])})
+    counts = found["problems"]
+    problems = counts if isinstance(counts, int) else max(counts.values())
+    head = words("study", seeds=len(found["seeds"]), problems=problems)
     measures = table("study", rows, [Column(name) for name in arms])
-    return [head, *measures, *table("study_differences", gaps)]
+    return [head, *measures, *table("study_differences", differences), *notes]
+
+
+def _metric(name: str) -> str:
+    """A metric without the name of its test and its group."""
+    return name.rpartition(":")[2].partition("[")[0]
+
+
+def _named(name: str) -> str:
+    metric = _metric(name)
+    return name.replace(metric, _MEASURES.get(metric, metric))
+
+
+def _pair(row: dict) -> str:
+    if row["arm"] == "contrast":
+        return row["reference"]
+    return f"{row['arm']} − {row['reference']}"
+
+
+def _status(row: dict) -> str:
+    if row["primary"]:
+        return "primary"
+    return "declared" if row["declared"] else "exploratory"
 
 
 @register_report("grades")

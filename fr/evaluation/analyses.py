@@ -1,0 +1,26 @@
+"""The registry of analyses: functions of a whole study, for what no metric can say."""
+
+from collections.abc import Callable
+
+from fr.config import Config
+from fr.registry import Registry
+from fr.workdir import PathLike
+
+ANALYSES = Registry("analysis")
+Analysis = Callable[[Config, PathLike], dict]
+
+
+def register_analysis(name: str) -> Callable[[Analysis], Analysis]:
+    """Decorator that registers an analysis, `f(config, workdir) -> dict`.
+
+    It reads the finished arms and tests of a study below `workdir`
+    (`fr.evaluation.study` has their paths). Its result is one entry of `analyses` in
+    study.json, where intervals are written by `Interval.as_dict`.
+
+    Args:
+        name: Name in `config.study.analyses`.
+
+    Returns:
+        The decorator, which returns the function unchanged.
+    """
+    return ANALYSES.register(name)
