@@ -132,7 +132,8 @@ _OWN = {
     **dict.fromkeys(
         ("operands", "largest", "target", "solutions", "hold_out"), "countdown"
     ),
-    **dict.fromkeys(("terms", "digits"), "sums"),
+    **dict.fromkeys(("terms", "digits", "term_counts"), "sums"),
+    "alphabet": "alphabet",
     "maze": "maze",
     "parts": "mixed",
     **dict.fromkeys(

@@ -12,7 +12,7 @@ from fr.config.fields import (
     one_of,
     setting,
 )
-from fr.config.puzzles import MazeConfig
+from fr.config.puzzles import AlphabetConfig, MazeConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class TaskConfig:
 
     Attributes:
         maze: settings of the task `maze`.
+        alphabet: settings of the task `alphabet`.
     """
 
     name: str = setting(
@@ -91,6 +92,15 @@ class TaskConfig:
     terms: int = setting(2, "sums: terms of a sum", POSITIVE)
     digits: int = setting(1, "sums: digits of a term", POSITIVE)
     maze: MazeConfig = MazeConfig()
+    term_counts: tuple[int, ...] = setting(
+        (),
+        "sums: several numbers of terms, in equal shares; (): `terms` alone",
+        Bound(
+            "different positive numbers",
+            lambda v: all(n > 0 for n in v) and len(set(v)) == len(v),
+        ),
+    )
+    alphabet: AlphabetConfig = AlphabetConfig()
 
 
 @dataclasses.dataclass(frozen=True)

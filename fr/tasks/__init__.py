@@ -84,6 +84,7 @@ def tokenizer_of(config: "fr.config.TaskConfig") -> "PreTrainedTokenizerFast":
 def _registered(name: str) -> Callable:
     # these register themselves
     from fr.tasks import (  # noqa: F401
+        alphabet,
         arithmetic,
         countdown,
         datasets,

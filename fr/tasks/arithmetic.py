@@ -1,148 +1,14 @@
 """Tasks that a small chat model sometimes solves: sums, common divisors, letters."""
 
-import abc
+import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from fr.config import TaskConfig
 from fr.errors import UserError
-from fr.tasks.grading import grade_answer
-from fr.tasks.task import (
-    SPLITS,
-    TASKS,
-    build_prompt,
-    check_split,
-    split_of,
-    stable_hash,
-)
+from fr.tasks.generated import GeneratedTask, Item, mixed_radix
+from fr.tasks.task import SPLITS, TASKS
 from fr.types import Problem, Prompt
-
-MAX_PROBLEMS = 20_000  # of a space; a larger one is sampled, always the same way
-
-
-class Item(NamedTuple):
-    """One problem of a generated task."""
-
-    id: str  # of the problem
-    group: str  # items of a group are near copies of each other and share a split
-    question: str  # as the prompt asks it
-    chain: str  # a short correct derivation
-    answer: str  # the right one
-
-
-class GeneratedTask(abc.ABC):
-    """A task over a space of `Item`s; subclasses define `name`, `size` and `item`."""
-
-    name: str
-
-    def __init__(self, config: TaskConfig):
-        self.config = config
-
-    @abc.abstractmethod
-    def size(self) -> int:
-        """Number of items of the space."""
-
-    @abc.abstractmethod
-    def item(self, index: int) -> Item:
-        """One item of the space, which depends on the index and the config only.
-
-        Args:
-            index: From 0 to `size()` - 1.
-
-        Returns:
-            The item.
-        """
-
-    def problems(self, split: str, count: int | None = None) -> list[Problem]:
-        """Problems of a split in the order of their hashes.
-
-        Args:
-            split: One of `task.SPLITS`.
-            count: Number of problems, from the first; None: all of them.
-
-        Returns:
-            At most `count` problems.
-
-        Raises:
-            UserError: The split is not known.
-        """
-        check_split(split)
-        return self._splits[split][:count]
-
-    def prompt(self, problem: Problem) -> Prompt:
-        """Prompt of a problem: `config.shots` worked training problems, then it.
-
-        Args:
-            problem: A problem of this task.
-
-        Returns:
-            Text or messages.
-        """
-        # A group of the question's own would give its answer away.
-        shots = (
-            p for p in self._splits["train"] if p.meta["group"] != problem.meta["group"]
-        )
-        few = itertools.islice(shots, self.config.shots)
-        return build_prompt(
-            self.config,
-            problem.question,
-            ((p.question, p.meta["chain"], p.answer) for p in few),
-        )
-
-    @staticmethod
-    def grade(problem: Problem, completion: str) -> str:
-        """Grade the final answer by value.
-
-        Args:
-            problem: The problem that was attempted.
-            completion: New text of the attempt.
-
-        Returns:
-            One of `fr.types.GRADES`.
-        """
-        return grade_answer(completion, problem.answer)
-
-    @functools.cached_property
-    def _splits(self) -> dict[str, list[Problem]]:
-        table: dict[str, list[Problem]] = {split: [] for split in SPLITS}
-        items = {item.id: item for item in map(self.item, self._indices())}
-        for item in sorted(items.values(), key=lambda item: stable_hash(item.id)):
-            meta = {"group": item.group, "chain": item.chain}
-            problem = Problem(
-                item.id, item.question, item.answer, task=self.name, meta=meta
-            )
-            table[split_of(item.group)].append(problem)
-        return table
-
-    def _indices(self) -> Iterator[int] | range:
-        size = self.size()
-        if size <= MAX_PROBLEMS:
-            return range(size)
-        return (
-            int.from_bytes(stable_hash(f"{self.name} {i}"), "big") % size
-            for i in range(MAX_PROBLEMS)
-        )
-
-
-def mixed_radix(index: int, *sizes: int) -> list[int]:
-    """Write an index in a mixed radix: one choice from each of several lists.
-
-    Args:
-        index: A number from 0.
-        *sizes: Number of choices of each list.
-
-    Returns:
-        The choices, least significant first.
-    """
-    choices = []
-    for size in sizes:
-        index, choice = divmod(index, size)
-        choices.append(choice)
-    return choices
-
 
 # Digits of all terms together: an index of the space must fit the sampling hash.
 MAX_DIGITS = 40
@@ -152,12 +18,18 @@ MAX_DIGITS = 40
 class Sums(GeneratedTask):
     """Sums of `config.terms` terms of `config.digits` digits each.
 
-    Sums of the same terms in another order share a split.
+    Sums of the same terms in another order share a split. With `config.term_counts` the
+    sums of each number of terms stand in turn, until there are no more of one; their
+    meta has `terms`, and their worked examples have as many terms.
     """
 
     name = "sums"
 
     def __init__(self, config: TaskConfig):
+        self._parts = {
+            n: Sums(dataclasses.replace(config, terms=n, term_counts=()))
+            for n in config.term_counts
+        }
         if config.terms * config.digits > MAX_DIGITS:
             raise UserError(
                 f"config.task.terms = {config.terms} of digits = {config.digits} are "
@@ -166,6 +38,32 @@ class Sums(GeneratedTask):
         super().__init__(config)
         self._least = 10 ** (config.digits - 1) if config.digits > 1 else 0
         self._count = 10**config.digits - self._least
+
+    def prompt(self, problem: Problem) -> Prompt:
+        """Prompt of a problem, after worked sums of as many terms.
+
+        Args:
+            problem: A problem of this task.
+
+        Returns:
+            Text or messages.
+        """
+        part = self._parts.get(problem.meta.get("terms", 0))
+        return part.prompt(problem) if part else super().prompt(problem)
+
+    @functools.cached_property
+    def _splits(self) -> dict[str, list[Problem]]:
+        if not self._parts:
+            return self.build()
+        table = {}
+        for split in SPLITS:
+            rows = zip(*(part.problems(split) for part in self._parts.values()))
+            table[split] = [
+                dataclasses.replace(problem, meta={**problem.meta, "terms": terms})
+                for row in rows
+                for terms, problem in zip(self._parts, row)
+            ]
+        return table
 
     def size(self) -> int:
         """Number of ordered tuples of terms."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fr.tasks.arithmetic import GeneratedTask, Item, mixed_radix
+from fr.tasks.generated import GeneratedTask, Item, mixed_radix
 from fr.tasks.task import TASKS
 
 NAMES = (
