@@ -84,10 +84,12 @@ def main() -> None:
         which: functools.partial(make_and_test, config, given.workdir, *which)
         for which in todo
     }
+    # What a model as it is says may choose the problems of the others.
+    given_models = [which for which in todo if which[1] is None]
     after = {
         (arm, seed): [
-            (other, seed if is_made(arms_of(config)[other]) else None)
-            for other in chain(config, arm)
+            *given_models * (seed is not None),
+            *((o, seed) for o in chain(config, arm) if is_made(arms_of(config)[o])),
         ]
         for arm, seed in todo
     }
@@ -112,6 +114,7 @@ def make_and_test(config: Config, workdir: str, arm: str, seed: int | None) -> N
         arm_folder,
         arms_of,
         evaluated_folder,
+        placed,
         takes_test,
         tests_of,
     )
@@ -128,7 +131,7 @@ def make_and_test(config: Config, workdir: str, arm: str, seed: int | None) -> N
             make(config, workdir, arm, seed)
         model = changes.get(MODEL) or folder / "specialist"
         for each in left:
-            evaluate(each, model, tests[each])
+            evaluate(each, model, placed(tests[each], workdir))
 
 
 def make(config: Config, workdir: str, arm: str, seed: int) -> None:

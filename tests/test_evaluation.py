@@ -19,7 +19,7 @@ from fr.config import (
     TaskConfig,
 )
 from fr.errors import UserError
-from fr.evaluation.accuracy import evaluate
+from fr.evaluation.accuracy import check_evaluation, evaluate
 from fr.report.render import render
 from fr.runs.run import Run, open_run
 from fr.sampling.engine import Engine
@@ -187,3 +187,48 @@ def test_a_checkpoint_is_called_by_its_run_and_step():
         "specialist/60",
         "base",
     )
+
+
+# ------------------------------------------------------- operators, measures, groups
+def with_evaluation(**more) -> Config:
+    """A small evaluation with other settings."""
+    own = EvaluationConfig(samples=3, ks=(1, 2), cuts=2, **more)
+    return dataclasses.replace(CONFIG, evaluation=own)
+
+
+def test_an_operator_makes_every_attempt_and_measures_are_split(tmp_path):
+    config = with_evaluation(operator="hot", measures=("cost",), by=("target",))
+    check_evaluation(config)
+    run = open_run(config, tmp_path)
+    result, attempts = evaluate(run), store.read(tmp_path / "evaluation")
+    assert {a.operator for a in attempts} == {"hot"} and len(attempts) == 12
+    assert {a.params["temperature"] for a in attempts} == {1.0, 1.2}
+    metrics = result["metrics"]
+    total = sum(sum(dataclasses.asdict(a.cost).values()) for a in attempts)
+    np.testing.assert_allclose(metrics["cost"]["value"], total / 12, rtol=1e-6)
+    problem = run.problems[0]
+    name = f"accuracy[target={problem.meta['target']}]"
+    own = [
+        a.grade == "right"
+        for a in attempts
+        if json.loads(a.meta)["target"] == problem.meta["target"]
+    ]
+    np.testing.assert_allclose(metrics[name]["value"], 100 * np.mean(own))
+    assert f"cost[target={problem.meta['target']}]" in metrics
+    # What is measured of the same attempts may be changed later; the operator may not.
+    evaluate(open_run(with_evaluation(operator="hot"), tmp_path))
+    with pytest.raises(UserError, match="evaluation.operator is .hot. there"):
+        open_run(with_evaluation(), tmp_path)
+
+
+def test_what_an_evaluation_cannot_have_is_refused(tmp_path):
+    for more, said in (
+        ({"operator": "wait"}, "'wait' reads failures"),
+        ({"operator": "nobody"}, "'nobody' is unknown"),
+        ({"measures": ("cosd",)}, "did you mean 'cost'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            check_evaluation(with_evaluation(**more))
+    run = open_run(with_evaluation(by=("colour",)), tmp_path)
+    with pytest.raises(UserError, match="problems of 'countdown' have no 'colour'"):
+        evaluate(run)

@@ -340,15 +340,18 @@ def test_a_model_that_is_tested_as_it_is_has_no_seeds_and_problems_carry_it(tmp_
     EvalMetrics(ids, {"accuracy": sums}, {}).write(tmp_path / "given" / EVALUATED)
     found = summarise(study, tmp_path)["arms"]["given"]
     interval = found["metrics"]["accuracy"]
-    # Of 200 problems: about 1.3 points of standard error, not that of two seeds.
+    # The standard error is about 1.3 points: problems carry it, not the two seeds.
     assert 4 < interval["high"] - interval["low"] < 6
     assert set(found["tokens"].values()) == {0.0}
+
+
+MODEL_OF = ("rewards.model", "{workdir}/x")
 
 
 def test_an_arm_learns_from_the_run_of_another(tmp_path):
     arms = (
         ("collect", (("makes", "run"), ("task.split", "train"))),
-        ("learnt", (("run", "collect"), ("training.source", "rescued"))),
+        ("learnt", (("run", "collect"), ("training.source", "rescued"), MODEL_OF)),
         ("again", (("from", "learnt"), ("run", "collect"))),
     )
     study = Config(study=StudyConfig(arms=arms, seeds=(5,), ancestor=False))
@@ -356,6 +359,7 @@ def test_an_arm_learns_from_the_run_of_another(tmp_path):
     assert jobs_of(study) == [("collect", 5), ("learnt", 5), ("again", 5)]
     folder = str(arm_folder(tmp_path, "collect", 5))
     assert config_changes(study, tmp_path, "learnt", 5) == {
+        "rewards.model": f"{tmp_path}/x",
         "training.source": "rescued",
         "training.run": folder,
         "seed": "5",
