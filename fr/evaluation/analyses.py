@@ -10,6 +10,18 @@ ANALYSES = Registry("analysis")
 Analysis = Callable[[Config, PathLike], dict]
 
 
+def known_analyses() -> Registry:
+    """The registry with the analyses of this package in it.
+
+    Returns:
+        `ANALYSES`.
+    """
+    # these register themselves, and read studies, which ask for them by name
+    from fr.evaluation import novelty  # noqa: F401
+
+    return ANALYSES
+
+
 def register_analysis(name: str) -> Callable[[Analysis], Analysis]:
     """Decorator that registers an analysis, `f(config, workdir) -> dict`.
 

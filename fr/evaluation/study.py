@@ -10,7 +10,7 @@ from fr.config.reads import flat
 from fr.config.studies import ANCESTOR, ARMS, FROM, MAKES, MODEL, RUN
 from fr.errors import UserError
 from fr.evaluation.accuracy import check_evaluation
-from fr.evaluation.analyses import ANALYSES
+from fr.evaluation.analyses import known_analyses
 from fr.registry import suggest
 from fr.workdir import PathLike, claim_workdir, to_json
 
@@ -222,10 +222,10 @@ def check_study(config: Config) -> None:
                         f"not a setting{suggest(setting, known)}"
                     )
     for name in config.study.analyses:
-        if name not in ANALYSES:
+        if name not in known_analyses():
             raise UserError(
                 f"config.study.analyses: unknown analysis {name!r}"
-                f"{suggest(name, ANALYSES)}"
+                f"{suggest(name, known_analyses())}"
             )
     check_evaluation(config)
 

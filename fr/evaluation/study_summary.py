@@ -10,7 +10,7 @@ from fr import store
 from fr.config import Config
 from fr.config.studies import CONTRAST, MAKES
 from fr.errors import UserError
-from fr.evaluation.analyses import ANALYSES
+from fr.evaluation.analyses import known_analyses
 from fr.evaluation.eval_metrics import EvalMetrics, interval_of, read_metrics
 from fr.evaluation.study import (
     arm_folder,
@@ -82,7 +82,9 @@ def summarise(config: Config, workdir: PathLike) -> dict:
             for arm in tested
         },
         "differences": rows,
-        "analyses": {name: ANALYSES[name](config, workdir) for name in study.analyses},
+        "analyses": {
+            name: known_analyses()[name](config, workdir) for name in study.analyses
+        },
     }
 
 
