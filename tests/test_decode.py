@@ -32,6 +32,7 @@ PLAIN = [
         switch_penalty=2.0,
         switch_window=3,
         switch_tokens=tuple(range(40, 56)),
+        penalised=tuple(range(48, 64)),
         budget=14,
     ),
     row("forced", (8, 8), forced=(12, 40, 12), budget=11),
@@ -112,7 +113,8 @@ def naive(forward, r, stop=()):
     while len(out) < value("budget") and not (out and out[-1] in stop):
         z = forward(sequence)[-1].astype(np.float64)
         switches = list(r.params.get("switch_tokens", ()))
-        z[switches] -= value("switch_penalty") * (thought < value("switch_window"))
+        lowered = list(r.params.get("penalised", ()))
+        z[lowered] -= value("switch_penalty") * (thought < value("switch_window"))
         z /= value("temperature") or 1.0
         if value("top_k"):
             z[z < np.sort(z)[-value("top_k")]] = -np.inf

@@ -6,9 +6,11 @@ import pytest
 
 from fr import tasks
 from fr.config import TaskConfig
+from fr.diagnosis import features
 from fr.tasks.countdown import countdown_tokenizer
 from fr.tasks.countdown_solver import solutions
 from fr.tasks.formats import ANSWER_SETS, CUTS, answer_span, build_probe
+from fr.tasks.thoughts import thought_ends
 from fr.types import RIGHT, Problem
 
 TRACE = (
@@ -26,6 +28,7 @@ def countdown():
         decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=True),
         stop_tokens=(1,),
         opens_thought=False,
+        vocab=128,
     )
     task = tasks.make(TaskConfig())
     problem = next(
@@ -56,6 +59,57 @@ def test_countdown_is_cut_after_steps(countdown):
         and set(few.cuts) <= set(asked.cuts)
         and list(few.cuts) == sorted(few.cuts)
     )
+
+
+def test_countdown_is_cut_at_the_ends_of_thoughts(countdown):
+    """`up` leaves a thought, `no` does not; the last cut ends the reasoning."""
+    _, problem, codec = countdown
+    probed = lambda text: [
+        codec.decode(codec.encode(text)[:cut])
+        for cut in build_probe(
+            problem, codec.encode(text), codec, cuts_at="thoughts"
+        ).cuts
+    ]
+    first, rest = "10 + 7 = 17 , 17 * 3 = 51 no 17 - 3 = 14", "10 - 3 = 7 , 7 * 7 = 49"
+    assert probed(f"{first} up {rest} yes answer 7 * 7") == [
+        first,
+        f"{first} up {rest} yes",
+    ]
+    # The end of the reasoning is a cut also where a switch word is last.
+    assert probed(f"{first} up up answer 7") == [first, f"{first} up up"]
+    assert probed("answer 7 * 7") == [""]
+
+
+def test_chat_is_cut_at_the_ends_of_thoughts(tiny_model):
+    text = "We add 2. But wait, it is 3. However: 4 is more."
+    problem = Problem("p", "", "3", "sums")
+    probe = build_probe(
+        problem, tiny_model.encode(text), tiny_model, cuts_at="thoughts"
+    )
+    written = [tiny_model.decode(tiny_model.encode(text)[:cut]) for cut in probe.cuts]
+    assert written == ["We add 2.", "We add 2. But wait, it is 3.", text]
+
+
+@pytest.mark.parametrize(
+    "text, thoughts",
+    [
+        ("", []),
+        ("up up", []),
+        ("1 up", ["1"]),
+        ("up 1 no 2", ["1 no 2"]),
+        ("1 , up up 2 no 3 UP. 4", ["1 ,", "2 no 3", "4"]),
+        ("up-to-date setup ups", ["up-to-date setup ups"]),
+    ],
+)
+def test_thoughts_end_where_switch_words_begin(text, thoughts):
+    ends, begin = thought_ends(text, ("up",)), 0
+    assert len(ends) == len(thoughts)
+    for end, thought in zip(ends, thoughts):
+        assert text[begin:end].endswith(thought)
+        begin = end
+    # The words of `fr.diagnosis.features.thoughts`, by which signals count.
+    ages = [age for age in features.thoughts(text, ("up",)) if age]
+    assert ages == [len(thought.split()) for thought in thoughts]
 
 
 def test_countdown_answers_are_right_and_whole(countdown):
@@ -142,7 +196,11 @@ def test_ids_that_join_cue_and_answer_are_cut_before_the_join(tiny_model):
         return (2, *ids)  # and a token before every text
 
     codec = types.SimpleNamespace(
-        encode=encode, decode=tiny_model.decode, stop_tokens=(1, 3), opens_thought=False
+        encode=encode,
+        decode=tiny_model.decode,
+        stop_tokens=(1, 3),
+        opens_thought=False,
+        vocab=tiny_model.vocab,
     )
     asked = build_probe(problem, tiny_model.encode("Well"), codec)
     assert tiny_model.decode(asked.cue) == "\nAnswer"

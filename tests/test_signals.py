@@ -74,7 +74,7 @@ def attempt(
 def read(*attempts, answers=None, rollouts=8, searches=None) -> dict[str, float]:
     answers = answers or (None,) * len(attempts)
     return read_signals(
-        Failures(attempts, tuple(answers), rollouts, ("no", "up"), searches), CONFIG
+        Failures(attempts, tuple(answers), rollouts, ("up",), searches), CONFIG
     )
 
 
@@ -163,7 +163,8 @@ def test_how_often_and_how_long():
 def test_repetition_and_thoughts():
     again = attempt(tokens=[*range(12), *range(12)])
     assert read(again)["repetition"] == pytest.approx(1 - 12 / 17)
-    text = "3 + 4 = 7 , 7 * 7 = 49 no 7 - 7 = 0 up up 1 + 1 = 2 ,"
+    # `no` is a verdict: the first thought has 17 words.
+    text = "3 + 4 = 7 , 7 * 7 = 49 no 7 - 7 = 0 up up 1 + 1 = 2 up 4 - 1 = 3 ,"
     found = read(attempt(text=text))
     assert found["thought_switches"] == 2 and found[
         "left_early_share"

@@ -234,10 +234,12 @@ def test_a_replaced_token_does_not_remember_the_draw_that_fired(start):
 
 def test_switch_penalty_ends_with_the_window(start):
     z, _ = logits(5)
-    tip = dict(switch_penalty=3.0, switch_window=10, switch_tokens=(4, 9))
-    state = start(tip, tip, {}, dict(tip, forced=(9,)))
+    tip = dict(
+        switch_penalty=3.0, switch_window=10, switch_tokens=(9,), penalised=(4, 9)
+    )
+    state = start(tip, tip, {}, dict(tip, forced=(9,)), dict(tip, forced=(4,)))
     state = state.replace(
-        tokens_since_switch=jnp.array([9, 10, 0, 5, 0, 0]),
+        tokens_since_switch=jnp.array([9, 10, 0, 5, 5, 0]),
         key=state.key.at[:].set(state.key[0]),
     )
     state, young = emit(state, z, None, TAU)
@@ -251,18 +253,14 @@ def test_switch_penalty_ends_with_the_window(start):
         young.stats.logp[0], log_softmax(z[0])[young.token[0]], atol=1e-5
     )
     jax.tree.map(lambda x: np.testing.assert_array_equal(x[1], x[2]), young)
-    assert state.tokens_since_switch.tolist()[:4] == [
-        10,
-        11,
-        1,
-        0,
-    ]  # a switch token starts a thought
+    # A switch token starts a thought, another penalised token does not.
+    assert state.tokens_since_switch.tolist()[:5] == [10, 11, 1, 0, 6]
 
 
 def test_a_plain_row_keeps_its_bits_beside_filters_and_penalties(start):
     z, _ = logits(6)
     _, alone = emit(start(), z, None, TAU)
-    tip = dict(switch_penalty=3.0, switch_window=10, switch_tokens=(4, 9))
+    tip = dict(switch_penalty=3.0, switch_window=10, penalised=(4, 9))
     _, beside = emit(start({}, dict(top_p=0.5), dict(top_k=3), tip), z, None, TAU)
     for own, other in zip(jax.tree.leaves(alone), jax.tree.leaves(beside)):
         np.testing.assert_array_equal(

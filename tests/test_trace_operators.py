@@ -334,14 +334,16 @@ def test_tip_lowers_the_share_of_switches(countdown, plain_engine):
         .change(setting(countdown, "countdown", [], switch_window=0.5))
         .params
     )
-    assert own["switch_window"] == 15 and len(own["switch_tokens"]) == 2
+    up = countdown.encode("up")
+    assert own["switch_window"] == 15 and own["switch_tokens"] == up == own["penalised"]
     budget = dict(budget=24, temperature=0.3)
     plain = plain_engine.sample(
         [row(f"{i}", (5 + i, 6), **budget) for i in range(16)], 32
     )
     # This model has other words: take its most frequent tokens.
     often = np.bincount(np.concatenate([r.tokens for r in plain])).argsort()[-2:]
-    own = {**own, "switch_tokens": tuple(often.tolist())}
+    often = tuple(often.tolist())
+    own = {**own, "switch_tokens": often, "penalised": often}
     tip = plain_engine.sample(
         [row(f"{i}", (5 + i, 6), **budget, **own) for i in range(16)], 32
     )
@@ -349,6 +351,34 @@ def test_tip_lowers_the_share_of_switches(countdown, plain_engine):
         np.isin(np.concatenate([r.tokens for r in rollouts]), often)
     )
     assert share(tip) < share(plain) / 2
+
+
+def test_the_control_of_tip_lowers_other_words_in_the_same_windows(countdown, letters):
+    change = lambda name, codec, task, i: (
+        OPERATORS[name].change(setting(codec, task, [], i, switch_window=40.0)).params
+    )
+    tip = change("tip", countdown, "countdown", 0)
+    drawn = [change("tip_random", countdown, "countdown", i) for i in range(60)]
+    lists = ("penalised",)
+    for own in drawn:
+        same = {k: v for k, v in own.items() if k not in lists}
+        assert same == {k: v for k, v in tip.items() if k not in lists}
+        (token,) = own["penalised"]
+        assert token not in (*tip["switch_tokens"], *countdown.stop_tokens)
+        assert countdown.encode(countdown.decode((token,))) == (token,)
+    # Every attempt draws its own words, the same ones whenever it is planned again.
+    assert len({own["penalised"] for own in drawn}) > 30
+    assert drawn[7] == change("tip_random", countdown, "countdown", 7)
+
+
+def test_tip_works_without_a_failure(countdown):
+    """A window in tokens reads no lengths."""
+    for name in ("tip", "tip_random"):
+        context = setting(countdown, "countdown", [], switch_window=13.0)
+        context = dataclasses.replace(
+            context, calibration=dataclasses.replace(CALIBRATION, lengths=())
+        )
+        assert OPERATORS[name].change(context).params["switch_window"] == 13
 
 
 def test_every_result_that_is_pushed_is_true(letters, plain_engine):

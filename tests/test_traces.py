@@ -6,6 +6,7 @@ import collections
 import random
 import re
 
+import numpy as np
 import pytest
 
 from fr.config import TaskConfig
@@ -13,6 +14,7 @@ from fr.tasks.countdown import VOCABULARY, Countdown, countdown_tokenizer, word_
 from fr.tasks.countdown_rules import step_errors, trace_steps
 from fr.tasks.countdown_solver import legal_moves, replay, solutions
 from fr.tasks.countdown_traces import DEFECTS, TRACES
+from fr.tasks.countdown_visits import visit_trace
 from fr.types import RIGHT
 
 TASK = Countdown(TaskConfig())
@@ -29,7 +31,9 @@ def test_every_step_is_true(kind):
     assert all(step_errors(text).wrong == 0 for text in written(kind))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TRACES if kind != "false_results"])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in TRACES if kind not in ("false_results", "swapped")]
+)
 def test_success_is_claimed_exactly_when_it_is_true(kind):
     for p, text in zip(PROBLEMS, written(kind)):
         for step in trace_steps(text):
@@ -43,7 +47,9 @@ def test_success_is_claimed_exactly_when_it_is_true(kind):
             )
 
 
-@pytest.mark.parametrize("kind", ["answer_first", "anytime", "correct"])
+@pytest.mark.parametrize(
+    "kind", ["answer_first", "anytime", "correct", "none", "swapped"]
+)
 def test_these_kinds_end_right_with_a_listed_solution(kind):
     for p, text in zip(PROBLEMS, written(kind)):
         assert TASK.grade(p, text) == RIGHT
@@ -110,7 +116,7 @@ def test_every_defect_is_there_and_no_other():
     assert 0.46 < found["false_results"]["false"] < 0.54
     assert found["premature"]["steps"] == 1 and found["premature"]["candidates"] == 0
     assert found["gives_up"]["most"] == 2 and 1 < found["gives_up"]["candidates"] < 2
-    for kind in ("without_products", "false_results"):
+    for kind in ("without_products", "false_results", "abandons"):
         assert found[kind]["candidates"] > 3
 
 
@@ -127,12 +133,65 @@ def test_a_false_result_is_believed():
     assert wrong and all(step_errors(trace).wrong > 0 for trace in wrong)
 
 
+def test_abandons_leaves_every_second_place_that_hits():
+    left = taken = 0
+    for p, text in zip(PROBLEMS, written("abandons")):
+        trace = visit_trace(text, p.meta["numbers"], p.meta["target"])
+        hits = {
+            i
+            for i, visit in enumerate(trace.visits)
+            if len(visit.numbers) == 2
+            and p.meta["target"] in {m.result for m in legal_moves(visit.numbers)}
+        }
+        taken += trace.effective
+        left += len(hits) - trace.effective
+        assert text.split(" answer ")[0].split()[-1] in ("yes", "no", "up")
+    # Some of the places left are those whose hit is no move that the search would try.
+    assert 0.45 < left / (left + taken) < 0.65
+
+
+def test_swapped_is_a_search_of_another_problem_before_the_own_plan():
+    rng, searches = random.Random(0), collections.Counter()
+    for p in PROBLEMS[:150]:
+        text = TRACES["swapped"](rng, p)
+        search, plan = text.rsplit("answer ", 1)
+        assert TASK.grade(p, f"answer {plan}") == RIGHT
+        if not search:
+            continue
+        claim = [step for step in trace_steps(search) if step.mark == "yes"]
+        assert len(claim) == 1 and search.endswith("yes ")
+        played = replay(search, p.meta["numbers"], p.meta["target"])
+        searches["legal"] += all(step.legal for step in played)
+        searches["reaches"] += any(step.solves for step in played)
+        searches["all"] += 1
+    # By chance only another problem's steps are legal here, or end at this target.
+    assert searches["all"] > 140 and searches["legal"] < 8 > 4 * searches["reaches"]
+    # As many steps as the searches that it is compared with.
+    texts = {kind: written(kind, PROBLEMS[:150]) for kind in ("swapped", "correct")}
+    steps = {
+        kind: np.mean([*map(len, map(trace_steps, texts[kind]))]) for kind in texts
+    }
+    assert steps["swapped"] == pytest.approx(steps["correct"], rel=0.12)
+    assert texts["swapped"][:9] == written("swapped", PROBLEMS[:9])
+    assert not any(map(trace_steps, written("none", PROBLEMS[:9])))
+
+
+def test_the_other_problem_is_a_training_problem_of_the_same_kind():
+    from fr.tasks.countdown_traces import _another
+
+    rng, known = random.Random(0), {p.id for p in TASK.problems("train")}
+    drawn = [_another(rng, PROBLEMS[0]) for _ in range(400)]
+    assert {p.id for p in drawn} <= known - {PROBLEMS[0].id}
+    # All alike: of 400 draws from 2,353 problems about 368 differ.
+    assert 345 < len({p.id for p in drawn}) < 390
+
+
 def test_four_numbers_work():
     task = Countdown(TaskConfig(operands=4))
     problems = task.problems("train", 100)
     for kind in TRACES:
         for p, text in zip(problems, written(kind, problems)):
-            if kind != "false_results":
+            if kind not in ("false_results", "swapped"):
                 assert step_errors(text).wrong == 0
                 assert kind == "committed" or (" yes " in text) <= (
                     task.grade(p, text) == RIGHT

@@ -162,7 +162,8 @@ class InterventionConfig:
     )
     switch_penalty: float = setting(
         3.0,
-        "tip: penalty on the logits of switch words (arXiv 2501.18585)",
+        "tip: penalty on the logits of switch words (arXiv 2501.18585); tip_random: "
+        "on those of random tokens",
         NOT_NEGATIVE,
     )
     switch_window: float = setting(

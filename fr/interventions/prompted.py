@@ -125,10 +125,50 @@ def _task_with(config: TaskConfig, shots: int) -> Task:
 def tip(context: OperatorContext) -> dict:
     """Lower the logits of switch words in young thoughts (TIP, arXiv 2501.18585).
 
-    Only words that are one token, with or without a space before them. Raises UserError
-    if there is none.
+    z_v - `switch_penalty` for each switch token v within the first `switch_window`
+    tokens of a thought, which begins at a switch token. Only words that are one token,
+    with or without a space before them. Raises UserError if there is none.
     """
-    c, words = context.config.intervention, context.format.switches
+    tokens = _switch_tokens(context)
+    return _penalise(context, tokens, tokens)
+
+
+@register("tip_random")
+def tip_random(context: OperatorContext) -> dict:
+    """Control of `tip`: the same penalty on as many other tokens, in the same windows.
+
+    Each attempt draws its own tokens, all words of the vocabulary alike, switch words
+    and stop tokens left out. A thought still begins at a switch token.
+    """
+    codec, tokens = context.codec, _switch_tokens(context)
+    assert codec is not None
+    taken, draw = {*tokens, *codec.stop_tokens}, context.generator()
+    others: list[int] = []
+    for token in map(int, draw.permutation(codec.vocab)):
+        if len(others) == len(tokens):
+            break
+        text = codec.decode((token,))
+        if token not in taken and encode_text(codec, text) == (token,):
+            others.append(token)
+    return _penalise(context, tokens, tuple(others))
+
+
+def _penalise(
+    context: OperatorContext, tokens: tuple[int, ...], penalised: tuple[int, ...]
+) -> dict:
+    """The penalty on tokens in the young thoughts that switch tokens begin."""
+    c = context.config.intervention
+    return {
+        "switch_penalty": c.switch_penalty,
+        "switch_window": tokens_of(c.switch_window, context.calibration.lengths),
+        "switch_tokens": tokens,
+        "penalised": penalised,
+    }
+
+
+def _switch_tokens(context: OperatorContext) -> tuple[int, ...]:
+    """Ids of the format's switch words; UserError if none of them is one token."""
+    words = context.format.switches
     assert context.codec is not None
     spelled = (
         encode_text(context.codec, before + word)
@@ -141,12 +181,7 @@ def tip(context: OperatorContext) -> dict:
             f"operator 'tip': none of {', '.join(words)} is one token of the model; "
             "leave it out of config.intervention.operators"
         )
-    window = tokens_of(c.switch_window, context.calibration.lengths)
-    return {
-        "switch_penalty": c.switch_penalty,
-        "switch_window": window,
-        "switch_tokens": tokens,
-    }
+    return tokens
 
 
 @register("calculator", uses_oracle=True, words=lambda form: ("=",))

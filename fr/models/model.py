@@ -49,6 +49,11 @@ class Model:
         return self.params["embed"]["embedding"].dtype
 
     @property
+    def vocab(self) -> int:
+        """Number of token ids that have an embedding."""
+        return self.config.vocab
+
+    @property
     def chat(self) -> bool:
         """True if the tokenizer has a template for chat messages."""
         return self.tokenizer is not None and bool(self.tokenizer.chat_template)

@@ -219,7 +219,7 @@ def _choose(replaced, second, first):
 
 
 def _young(state: DecodeState) -> Bool[Array, "B"]:
-    """Rows whose thought is younger than its window and that have a switch penalty."""
+    """Rows whose thought is younger than its window and that have a penalty."""
     rows = state.rows
     return (rows.switch_penalty > 0) & (state.tokens_since_switch < rows.switch_window)
 
@@ -232,8 +232,8 @@ def _begins(state: DecodeState) -> Bool[Array, "B"]:
 def _withhold(
     state: DecodeState, specialist: Float[Array, "B V"]
 ) -> Float[Array, "B V"]:
-    """Logits with the thought-switch penalty (TIP, arXiv 2501.18585) while the current
-    thought is young, and without tokens to avoid as the first.
+    """Logits of penalised tokens lowered while the current thought is young (TIP, arXiv
+    2501.18585), and without tokens to avoid as the first.
     """
     rows, young, begins = state.rows, _young(state), _begins(state)
 
@@ -242,7 +242,7 @@ def _withhold(
         return z.at[jnp.arange(z.shape[0])[:, None], at].set(logits.OFF, mode="drop")
 
     def penalise(z):
-        at = jnp.where(rows.switch_tokens >= 0, rows.switch_tokens, z.shape[-1])
+        at = jnp.where(rows.penalised >= 0, rows.penalised, z.shape[-1])
         amount = jnp.where(young, rows.switch_penalty, 0.0)[:, None]
         return z.at[jnp.arange(z.shape[0])[:, None], at].add(-amount, mode="drop")
 

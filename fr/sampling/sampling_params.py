@@ -16,7 +16,14 @@ from fr.types import Request
 
 # Fixed widths of a row's token lists. A longer list is refused: another width would
 # compile every program again.
-WIDTHS = {"switch_tokens": 16, "forced": 64, "pause": 8, "stop": 8, "avoid": 16}
+WIDTHS = {
+    "switch_tokens": 16,
+    "penalised": 16,
+    "forced": 64,
+    "pause": 8,
+    "stop": 8,
+    "avoid": 16,
+}
 
 _DEFAULTS = {
     "temperature": np.float32(1.0),

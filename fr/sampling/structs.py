@@ -1,7 +1,7 @@
 """Arrays that the compiled programs of sampling take and return.
 
-Axis letters: B rows, T tokens. Lists of a row: W switch tokens, A avoided, Q forced, P
-pause, E stop tokens.
+Axis letters: B rows, T tokens. Lists of a row: W switch or penalised tokens, A avoided,
+Q forced, P pause, E stop tokens.
 """
 
 from flax import struct
@@ -36,9 +36,10 @@ class SamplingParams:
         cov_sd: Background standard deviation of g_cov.
         local_temperature: Temperature after the detector fires.
         local_span: Number of tokens with that temperature.
-        switch_penalty: Subtracted from the logits of switch tokens (arXiv 2501.18585).
+        switch_penalty: Subtracted from logits of a young thought (arXiv 2501.18585).
         switch_window: Number of first tokens of a thought with that penalty.
-        switch_tokens: Ids of the switch words.
+        switch_tokens: Ids of the switch words, which begin a thought.
+        penalised: Ids whose logits have the penalty; of TIP, the switch tokens.
         floor: Running confidence below which the row ends; -inf: off.
         floor_window: Time constant of that mean in tokens, and the first token that can
             end the row.
@@ -70,6 +71,7 @@ class SamplingParams:
     switch_penalty: Float[Array, "B"]
     switch_window: Int[Array, "B"]
     switch_tokens: Int[Array, "B W"]
+    penalised: Int[Array, "B W"]
     floor: Float[Array, "B"]
     floor_window: Int[Array, "B"]
     avoid: Int[Array, "B A"]

@@ -19,7 +19,7 @@ from fr.errors import UserError
 from fr.tasks import vocabulary
 from fr.tasks.countdown_families import held_out
 from fr.tasks.countdown_rules import extract_expression, grade_expression
-from fr.tasks.countdown_solver import reachable, solutions
+from fr.tasks.countdown_solver import problem_id, reachable, solutions
 from fr.tasks.countdown_traces import LARGEST, TRACES
 from fr.tasks.extract import ANSWER
 from fr.tasks.task import SPLITS, TASKS, split_of, stable_hash
@@ -112,19 +112,6 @@ class Countdown:
             return grade_expression(expression, meta["numbers"], meta["target"])
         except Exception:  # a failed grader must not count as a wrong answer
             return GRADER_ERROR
-
-
-def problem_id(numbers: tuple[int, ...], target: int) -> str:
-    """Canonical id of a problem: `countdown-3-7-10-to-49`.
-
-    Args:
-        numbers: Numbers of the problem, in any order.
-        target: The number to reach.
-
-    Returns:
-        The id.
-    """
-    return f"countdown-{'-'.join(map(str, sorted(numbers)))}-to-{target}"
 
 
 def _problem(numbers: tuple[int, ...], target: int) -> Problem:

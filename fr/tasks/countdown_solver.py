@@ -15,6 +15,19 @@ from fr.tasks.countdown_rules import trace_steps
 from fr.tasks.steps import SIGNS, Step
 
 
+def problem_id(numbers: Sequence[int], target: int) -> str:
+    """Canonical id of a problem: `countdown-3-7-10-to-49`.
+
+    Args:
+        numbers: Numbers of the problem, in any order.
+        target: The number to reach.
+
+    Returns:
+        The id.
+    """
+    return f"countdown-{'-'.join(map(str, sorted(numbers)))}-to-{target}"
+
+
 class Move(NamedTuple):
     """One step `left op right = result` with `left` >= `right`."""
 
@@ -147,6 +160,8 @@ class ReplayedStep(NamedTuple):
     candidate: bool  # it ends a candidate
     solves: bool  # it ends a candidate with only true and legal steps at the target
     words: int  # words of the completion up to its end
+    level: int  # open level that it is played on, from 0; -1: illegal
+    open: int  # levels that are open after it
 
 
 def replay(
@@ -201,6 +216,17 @@ def replay(
         sign = next(c for c in left_side if c in "-+*/")
         legal = at is not None
         played.append(
-            ReplayedStep(step, sign, true, legal, repeated, candidate, solves, words)
+            ReplayedStep(
+                step,
+                sign,
+                true,
+                legal,
+                repeated,
+                candidate,
+                solves,
+                words,
+                level=at if at is not None else -1,
+                open=len(levels),
+            )
         )
     return tuple(played)

@@ -16,8 +16,16 @@ import math
 import random
 
 from fr.registry import Registry
-from fr.tasks.countdown_solver import Move, legal_moves, parenthesise, solutions
+from fr.tasks.countdown_solver import (
+    Move,
+    legal_moves,
+    parenthesise,
+    problem_id,
+    reachable,
+    solutions,
+)
 from fr.tasks.extract import ANSWER
+from fr.tasks.task import split_of
 from fr.types import Problem
 
 # name -> (rng, problem) -> completion text, without the prompt
@@ -34,12 +42,14 @@ _NOISE = 0.5  # sd added to log(1 + distance to the target) when the last step i
 _CORRECT_TRIES = 16  # searches among which `correct` keeps the shortest that hits
 _GIVES_UP = (1, 2)  # candidates of a search that gives up early
 _FALSE = 0.5  # share of false results where arithmetic is noisy
+_ABANDON = 0.5  # probability that a search leaves a place before the move that hits
+_NUMBERS = 10  # numbers of another problem are at most this, or the own largest
 
 # (value, expression) of each number of a state, largest first
 _Parts = tuple[tuple[int, str], ...]
 
 # Kinds with a known defect, for specialists whose failures have a known cause.
-DEFECTS = ("without_products", "false_results", "premature", "gives_up")
+DEFECTS = ("without_products", "false_results", "premature", "gives_up", "abandons")
 
 
 @TRACES.register("natural")
@@ -80,6 +90,24 @@ def correct(rng: random.Random, problem: Problem) -> str:
     return _join(shortest.steps, shortest.best)
 
 
+@TRACES.register("none")
+def none(rng: random.Random, problem: Problem) -> str:
+    """The solution of `correct` without its search (arXiv 2505.13775)."""
+    return _join([], _plan(correct(rng, problem)))
+
+
+@TRACES.register("swapped")
+def swapped(rng: random.Random, problem: Problem) -> str:
+    """The search of `correct` for another problem, the solution for this one.
+
+    So traces are permuted among problems, and plans left as they are (arXiv
+    2505.13775). The other problem is a random one of the training split, with as many
+    numbers.
+    """
+    search, _, _ = correct(rng, _another(rng, problem)).rpartition(ANSWER)
+    return search + _join([], _plan(correct(rng, problem)))
+
+
 @TRACES.register("without_products")
 def without_products(rng: random.Random, problem: Problem) -> str:
     """Defect: a search that knows no multiplication and no division."""
@@ -108,11 +136,24 @@ def gives_up(rng: random.Random, problem: Problem) -> str:
     return _join(search.steps, search.best)
 
 
+@TRACES.register("abandons")
+def abandons(rng: random.Random, problem: Problem) -> str:
+    """Defect: of two numbers whose next try would hit, every second pair is left.
+
+    The search goes up before that try, and after none where it would be the first.
+    """
+    search = _Search(rng, problem, abandon=_ABANDON)
+    while not search.best:  # all was left before a candidate
+        search = _Search(rng, problem, abandon=_ABANDON)
+    return _join(search.steps, search.best)
+
+
 class _Search:
     """One depth-first search: its `steps`, and its `first` and `best` candidates.
 
     It knows `operations`, misreads a share `false` of its results, and gives up after a
-    number of candidates drawn from the range `candidates`.
+    number of candidates drawn from the range `candidates`. It leaves two numbers before
+    the move that hits with probability `abandon`.
     """
 
     def __init__(
@@ -122,9 +163,10 @@ class _Search:
         operations: str = "+-*/",
         false: float = 0.0,
         candidates: tuple[int, int] = _GIVE_UP,
+        abandon: float = 0.0,
     ):
         self.rng, self.target = rng, problem.meta["target"]
-        self.operations, self.false = operations, false
+        self.operations, self.false, self.abandon = operations, false, abandon
         self.leaves = rng.randint(*candidates)
         self.steps: list[str] = []
         self.first, self.best, self._distance = "", "", math.inf
@@ -142,6 +184,10 @@ class _Search:
         """Search below a state; True when the whole search is over."""
         last = len(parts) == 2
         options = self._options(parts, last, top)
+        if self.abandon and last and not top:
+            options = self._before_hit(options)
+            if not options:
+                self.steps[-1] = self.steps[-1].removesuffix(",") + "up"
         for planned in options:
             move = self._misread(planned)
             value, text, rest = _apply(parts, move)
@@ -178,6 +224,12 @@ class _Search:
             self.rng.shuffle(options)
         return options if top else options[: self.rng.randint(*_CHILDREN)]
 
+    def _before_hit(self, options: list[Move]) -> list[Move]:
+        """The moves before the first that hits, with probability `abandon`; else all."""
+        hits = [i for i, move in enumerate(options) if move.result == self.target]
+        leaves = hits and self.rng.random() < self.abandon
+        return options[: hits[0]] if leaves else options
+
     def _misread(self, move: Move) -> Move:
         """The move as written: its result may be off by 1, 2 or 10."""
         if self.false == 0 or self.rng.random() >= self.false:
@@ -213,6 +265,26 @@ def _apply(parts: _Parts, move: Move) -> tuple[int, str, _Parts]:
 
 def _solution(rng: random.Random, problem: Problem) -> str:
     return rng.choice(solutions(tuple(problem.meta["numbers"]), problem.meta["target"]))
+
+
+def _another(rng: random.Random, problem: Problem) -> Problem:
+    """A random problem of the training split with as many numbers, all alike."""
+    own = problem.meta["numbers"]
+    size, largest = len(own), max(*own, _NUMBERS)
+    while True:
+        # Sorted places without their ranks: each multiset is as likely as any other.
+        places = sorted(rng.sample(range(1, largest + size), size))
+        numbers = [place - rank for rank, place in enumerate(places)]
+        target = rng.randint(1, LARGEST)
+        name = problem_id(numbers, target)
+        solvable = target in reachable(tuple(numbers[::-1]))
+        if solvable and name != problem.id and split_of(name) == "train":
+            meta = {"numbers": numbers, "target": target}
+            return Problem(name, "", "", problem.task, meta)
+
+
+def _plan(trace: str) -> str:
+    return trace.rpartition(f"{ANSWER} ")[2]
 
 
 def _join(steps: list[str], expression: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from fr.tasks.countdown_solver import solutions
 from fr.tasks.extract import ANSWER, CUE, THINK, find_answer, kind_of
 from fr.tasks.markers import EXPRESSION, MATH
+from fr.tasks.thoughts import thought_ends
 from fr.types import Probe, Problem
 
 
@@ -27,6 +28,10 @@ class Codec(Protocol):
     @property
     def opens_thought(self) -> bool:
         """The chat template begins a thought, which the completion continues."""
+
+    @property
+    def vocab(self) -> int:
+        """Number of token ids."""
 
     def encode(self, prompt: str) -> tuple[int, ...]:
         """Tokenize a text.
@@ -59,7 +64,7 @@ class Format:
     answers: Callable[[Problem], Sequence[str]]  # right ones in the task's own form
     again: str  # forcing it in place of the answer makes the reasoning go on ...
     claim: str  # ... after this is cut off from the end of the reasoning
-    switches: tuple[str, ...]  # words that begin another thought
+    switches: tuple[str, ...]  # words that leave a thought for another
 
 
 # The marks of a Countdown step; all `up`s after it belong to it.
@@ -74,7 +79,7 @@ FORMATS = {
         ),
         again=" up",  # back a level: the vocabulary has no other word to go on
         claim=" yes",
-        switches=("no", "up"),
+        switches=("up",),  # `no` is a verdict: the same numbers are tried on
     ),
     "maze": Format(
         cue=f" {ANSWER}",
@@ -226,6 +231,7 @@ class CompletionText:
         return kept, self.text[self.length(kept) : length]
 
 
+CUTS_AT = ("shares", "thoughts")  # places of a probe's cuts
 CUTS = 6  # 0, 20, ... 100 % of the reasoning (arXiv 2605.24396)
 ANSWER_SETS = ("own", "gold")  # of answers that a probe may ask for
 MAX_ANSWERS = 256  # right answers; with more, the probe asks for its own answer only
@@ -237,11 +243,13 @@ def build_probe(
     codec: Codec,
     cuts: int = CUTS,
     sets: Sequence[str] = ANSWER_SETS,
+    cuts_at: str = "shares",
 ) -> Probe | None:
     """Build the probe of an attempt: cuts of its reasoning and answers to score.
 
     Cuts are at the ends of steps, nearest to equal shares of the reasoning; a short one
-    has some of them twice. The own answer is the one that `extract.find_answer` sees in
+    has some of them twice. Or they are at the ends of its thoughts, the last one at the
+    end of the reasoning. The own answer is the one that `extract.find_answer` sees in
     an attempt that came to its end. A gold answer is tokenized after the cue. Both end
     with a stop token.
 
@@ -251,6 +259,7 @@ def build_probe(
         codec: The tokenizer and stop tokens.
         cuts: Number of cuts, from 0 to 100 % of the reasoning.
         sets: Sets of answers to ask for, of `ANSWER_SETS`.
+        cuts_at: Places of the cuts, of `CUTS_AT`; thoughts are as many as they are.
 
     Returns:
         The probe with the sets that exist; None if none does.
@@ -258,14 +267,18 @@ def build_probe(
     form = format_of(problem.task)
     attempt = CompletionText(form, tokens, codec)
     reasoning = attempt.reasoning
-    places = sorted({*attempt.ends, len(reasoning)})
     cue, gold = _gold(form, form.answers(problem) if "gold" in sets else (), codec)
     found = {"own": _own(attempt, codec), "gold": gold}
     answers = {name: found[name] for name in sets if found[name]}
+    if not answers:
+        return None
+    if cuts_at == "thoughts":
+        ends = (*thought_ends(reasoning, form.switches), len(reasoning))
+        return Probe(tuple(dict.fromkeys(map(attempt.count, ends))), cue, answers)
+    places = sorted({*attempt.ends, len(reasoning)})
     wanted = np.linspace(0, 1, cuts) * len(reasoning)
     nearest = (min(places, key=lambda place: abs(place - at)) for at in wanted)
-    chosen = tuple(map(attempt.count, nearest))
-    return Probe(chosen, cue, answers) if answers else None
+    return Probe(tuple(map(attempt.count, nearest)), cue, answers)
 
 
 def answer_span(
