@@ -231,7 +231,6 @@ class CompletionText:
         return kept, self.text[self.length(kept) : length]
 
 
-CUTS_AT = ("shares", "thoughts")  # places of a probe's cuts
 CUTS = 6  # 0, 20, ... 100 % of the reasoning (arXiv 2605.24396)
 ANSWER_SETS = ("own", "gold")  # of answers that a probe may ask for
 MAX_ANSWERS = 256  # right answers; with more, the probe asks for its own answer only
@@ -259,7 +258,7 @@ def build_probe(
         codec: The tokenizer and stop tokens.
         cuts: Number of cuts, from 0 to 100 % of the reasoning.
         sets: Sets of answers to ask for, of `ANSWER_SETS`.
-        cuts_at: Places of the cuts, of `CUTS_AT`; thoughts are as many as they are.
+        cuts_at: shares or thoughts, which are as many as they are.
 
     Returns:
         The probe with the sets that exist; None if none does.
