@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import tables_engineering  # noqa: E402, F401
 import tables_power  # noqa: E402, F401
 import tables_routing  # noqa: E402, F401
+import tables_studies  # noqa: E402, F401
 from cells import Table, cell  # noqa: E402
 from registry import TABLES  # noqa: E402
 

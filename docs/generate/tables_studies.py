@@ -1,0 +1,90 @@
+"""Tables of the studies of failure modes, from study_NAME.json and their words."""
+
+import functools
+import tomllib
+
+from cells import Table, estimate, number
+from registry import DATA, load, register
+
+_WORDS = tomllib.loads((DATA / "failure_modes.toml").read_text())
+
+
+def _studied(name: str) -> dict | None:
+    return load(f"study_{name}") if (DATA / f"study_{name}.json").exists() else None
+
+
+@register("failure_modes")
+def failure_modes() -> Table:
+    """One row per study: the claim, the primary comparison, its cost, the reading."""
+    rows = []
+    for name, words in _WORDS.items():
+        found = _studied(name)
+        if found:
+            primary = next(row for row in found["differences"] if row["primary"])
+            result, cost = _difference(primary), _cost(found)
+        else:
+            result, cost = "not measured yet", "–"
+        title = f"[{words['title']}]({name}.md)" if found else words["title"]
+        rows.append([title, words["claim"], words["primary"], result, cost])
+    columns = ["failure mode", "claim", "primary comparison", "points [95 %]", "cost"]
+    return Table(columns, rows)
+
+
+def _difference(row: dict, bold: bool = False) -> str:
+    gap = row["difference"]
+    if gap["value"] is None:
+        return "not defined"
+    if gap["low"] is None:
+        return number(gap["value"], 1, True)
+    text = estimate(gap["value"], gap["low"], gap["high"], 1, True)
+    return f"**{text}**" if bold else text
+
+
+def _cost(found: dict) -> str:
+    totals = [sum(arm["tokens"].values()) for arm in found["arms"].values()]
+    tested = [t for arm in found["arms"].values() for t in arm["tested"].values()]
+    trained = f"{max(totals) / 1e3:,.0f} k tokens a training" if max(totals) else ""
+    asked = f"{max(tested):,.0f} an attempt" if tested else ""
+    return ", ".join(filter(None, (trained, asked)))
+
+
+def declared(name: str) -> Table:
+    """The declared comparisons of a study."""
+    rows = []
+    for row in sorted(
+        load(f"study_{name}")["differences"], key=lambda r: not r["primary"]
+    ):
+        contrast = row["arm"] == "contrast"
+        pair = row["reference"] if contrast else f"{row['arm']} − {row['reference']}"
+        kind = "primary" if row["primary"] else "declared" if row["declared"] else "–"
+        p = row.get("p_holm")
+        shown = "–" if p is None else "< 0.001" if p < 0.001 else number(p, 3)
+        rows.append(
+            [pair, row["metric"], _difference(row, row["primary"]), shown, kind]
+        )
+    return Table(["difference", "metric", "points [95 %]", "Holm p", ""], rows)
+
+
+def arms(name: str) -> Table:
+    """Every arm's accuracies and other named metrics, and the tokens of its making."""
+    found = load(f"study_{name}")
+    metrics = dict.fromkeys(k for arm in found["arms"].values() for k in arm["metrics"])
+    rows = []
+    for arm, own in found["arms"].items():
+        cells = [_share(own["metrics"].get(metric)) for metric in metrics]
+        total = sum(own["tokens"].values())
+        rows.append([arm, *cells, f"{total / 1e3:,.0f}" if total else "–"])
+    return Table(["arm", *metrics, "tokens of its making (thousands)"], rows)
+
+
+def _share(found: dict | None) -> str:
+    if not found or found["value"] is None:
+        return "–"
+    if found["low"] is None:
+        return number(found["value"])
+    return estimate(found["value"], found["low"], found["high"])
+
+
+for _name in _WORDS:
+    register(f"study_{_name}.declared")(functools.partial(declared, _name))
+    register(f"study_{_name}.arms")(functools.partial(arms, _name))
