@@ -171,7 +171,7 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
         config: settings of the study and of routing.
 
     Returns:
-        {causes, seeds, operators, outside, failed, rescue, diagnosis}.
+        {causes, seeds, operators, uses_oracle, failed, rescue, diagnosis}.
     """
     data = RoutingData.build(cells, config)
     draw = np.random.default_rng(config.seed)
@@ -185,7 +185,7 @@ def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:
         "causes": causes,
         "seeds": list(config.study.seeds),
         "operators": list(data.operators),
-        "outside": [
+        "uses_oracle": [
             name
             for name in data.operators
             if name in OPERATORS and OPERATORS[name].uses_oracle

@@ -17,7 +17,7 @@ from benchmarks.timing import Times, clocked, in_turn
 from fr.config import LoraConfig, PolicyConfig
 from fr.config.algorithms import GRPO
 from fr.models import Model, save, sharding
-from fr.training.lineage import check_policy
+from fr.training.checks import check_policy
 from fr.training.microbatches import place_batch, sort_by_length, training_mesh
 from fr.training.policy_loss import PolicyBatch
 from fr.training.policy_update import make_logps, make_update, shared_rows

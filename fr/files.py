@@ -1,7 +1,8 @@
-"""Reading of others' files: regular files of a bounded size, and strict JSON."""
+"""Reading of others' files: regular files of a bounded size, strict JSON, numbers."""
 
 import errno
 import json
+import math
 import os
 import stat
 from typing import BinaryIO
@@ -169,3 +170,25 @@ def _once_each(pairs: list[tuple[str, object]]) -> dict:
         twice = next(key for i, key in enumerate(keys) if key in keys[:i])
         raise ValueError(f"{twice[:60]!r} occurs twice in an object")
     return found
+
+
+def parse_number(text: str, where: str) -> float:
+    """Read a field of a table.
+
+    Args:
+      text: of the field.
+      where: file and column, for the error.
+
+    Returns:
+      The number.
+
+    Raises:
+      UserError: it is not a finite number.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{where}: {text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise UserError(f"{where}: {text!r} is not finite")
+    return value

@@ -23,7 +23,9 @@ flags.DEFINE_string(
     "A python file with reward terms of your own: @fr.rewards.register_term(name).",
 )
 flags.DEFINE_bool(
-    "dry_run", False, "Print the bytes that every device would hold, and train nothing."
+    "dry_run",
+    False,
+    "Check settings and data, print the bytes of every device, and train nothing.",
 )
 
 
@@ -33,22 +35,23 @@ def main() -> None:
     from fr import distributed
     from fr.errors import UserError
     from fr.rewards import import_terms
+    from fr.training.checks import trains_specialist
     from fr.training.dry_run import dry_run
     from fr.training.lineage import train_lineage
 
     if flags.FLAGS.reward_module:
         import_terms(flags.FLAGS.reward_module)
-    if flags.FLAGS.dry_run:
-        distributed.print0(dry_run(config))
-        return
-    made = train_lineage(config, flags.FLAGS.workdir, flags.FLAGS.redo)
-    if not made:
+    workdir, redo = flags.FLAGS.workdir, flags.FLAGS.redo
+    if config.ancestor != "scratch" and not trains_specialist(config):
         raise UserError(
             'nothing to train: set config.ancestor = "scratch", or the steps of the '
             "algorithm (training.steps, policy.steps, preference.steps) and no "
             "config.specialist"
         )
-    for folder in made:
+    if flags.FLAGS.dry_run:
+        distributed.print0(dry_run(config, workdir, redo))
+        return
+    for folder in train_lineage(config, workdir, redo):
         distributed.print0(
             f"  {folder}: model, checkpoints/, metrics.jsonl, timings.jsonl"
         )

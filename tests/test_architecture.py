@@ -1,15 +1,16 @@
 """The diagrams of docs/architecture.md against the imports of the package."""
 
 import ast
+import inspect
+import pathlib
 import re
 import sys
+import types
 
 from page_blocks import ROOT, blocks
 from synthetic_profiles import make
 from test_layering import imports
 
-from fr.config import ClustersConfig, Config, RoutingConfig
-from fr.pipeline.route import route
 from fr.profiles import write_profiles
 
 PAGE = ROOT / "docs" / "architecture.md"
@@ -83,7 +84,8 @@ def check_walk(diagram: str, files: int, returns: int) -> None:
     for caller, callee in calls:
         back += caller != at
         at = callee
-        assert nodes[callee][0] in used(nodes[caller][0]), (caller, callee)
+        if caller in nodes:  # else code of the reader's own
+            assert nodes[callee][0] in used(nodes[caller][0]), (caller, callee)
     assert back <= returns
 
 
@@ -115,37 +117,80 @@ def test_the_walk_from_a_config_to_a_training_step():
     check_walk(diagrams()[2], files=15, returns=6)
 
 
-def test_the_walk_from_profiles_to_a_routing_decision():
-    check_walk(diagrams()[3], files=10, returns=5)
+def attributes() -> set[types.CodeType]:
+    """Code of the package's properties and of `__len__`: reads of a record's field."""
+    found = set()
+    for name, module in list(sys.modules.items()):
+        kinds = vars(module).values() if name.startswith("fr.") else ()
+        for kind in (k for k in kinds if isinstance(k, type)):
+            own = [m.fget for m in vars(kind).values() if isinstance(m, property)]
+            for read in (*own, vars(kind).get("__len__")):
+                if isinstance(code := unwrapped(read), types.CodeType):
+                    found.add(code)
+    return found
 
 
-def test_a_run_calls_the_walk_to_a_decision_in_its_order(tmp_path, monkeypatch):
-    nodes, calls = walk(diagrams()[3])
-    steps = [(str(ROOT / nodes[calls[0][0]][0]), nodes[calls[0][0]][1])]
-    steps += [(str(ROOT / nodes[callee][0]), nodes[callee][1]) for _, callee in calls]
-    called = []
+def unwrapped(function) -> types.CodeType | None:
+    """Code of a function below the wrapper of the type checker."""
+    return getattr(inspect.unwrap(function), "__code__", None) if function else None
+
+
+def entered(code: str, fields: bool = False) -> list[tuple[str, str]]:
+    """(file, function) of the rooms that code enters, in the order of first calls.
+
+    Not counted: files beside the rooms (bytes, names, errors), and with `fields` the
+    attributes of records with all that they call.
+    """
+    order: dict[types.CodeType, tuple[str, str]] = {}
+    inside = 0
 
     def watch(frame, event, _):
-        step = (frame.f_code.co_filename, frame.f_code.co_name)
-        if event == "call" and step in steps and step not in called:
-            called.append(step)
+        nonlocal inside
+        code = frame.f_code
+        if code in skipped and event in ("call", "return"):
+            inside += 1 if event == "call" else -1
+        elif event == "call" and not inside and not code.co_name.startswith("<"):
+            path = pathlib.Path(code.co_filename)
+            if path.is_relative_to(ROOT / "fr") and path.parent != ROOT / "fr":
+                order.setdefault(code, (str(path.relative_to(ROOT)), code.co_name))
 
-    settings = RoutingConfig(
-        bootstrap=20, splits=2, permutations=5, posterior=5, nulls=9, folds=2,
-        splittings=1,
-    )  # fmt: skip
-    clusters = ClustersConfig(
-        bootstrap=2, seeds=1, nulls=1, null_bootstrap=1, largest=2
-    )
-    write_profiles(tmp_path / "profiles.csv", [make(problems=16)])
-    config = Config(routing=settings, clusters=clusters)
-    monkeypatch.setattr("fr.pipeline.route._plots", lambda *_: {})
+    program = compile(code, "decide.py", "exec")
+    exec(program, {})  # imports what it needs: registrations are not entered below
+    skipped = attributes() if fields else set()
     sys.setprofile(watch)
     try:
-        route([tmp_path / "profiles.csv"], config, tmp_path / "run")
+        exec(program, {})
     finally:
         sys.setprofile(None)
-    # Rows of the in-sample protocols are adjusted before anything is learned.
-    out_of_fold = [step for step in steps if step[1] != "adjust"]
-    assert [step for step in called if step[1] != "adjust"] == out_of_fold
-    assert set(called) == set(steps)
+    return list(order.values())
+
+
+def length(steps: list[tuple[str, str]]) -> tuple[int, int]:
+    """Different files, and how often a file is opened again after another one."""
+    files = [file for file, _ in steps]
+    opened = [file for file, before in zip(files, [None, *files]) if file != before]
+    return len(set(files)), len(opened) - len(set(files))
+
+
+def test_the_walk_from_profiles_to_a_routing_decision(tmp_path, monkeypatch):
+    """The page's code is run and watched: the page has its files, order and counts."""
+    write_profiles(tmp_path / "profiles.csv", [make(problems=16)])
+    monkeypatch.chdir(tmp_path)
+    (code,) = [b.code for b in blocks(PAGE) if b.title == "decide.py"]
+    steps = entered(code, fields=True)
+    every = entered(code)
+    compared = entered(code.replace(", compared=False", ""))
+    counts = [*length(steps), *length(every), *length(compared)]
+    text = " ".join(PAGE.read_text().split())
+    said = re.search(
+        r"in (\d+) files, and (\d+) times .* that is (\d+) files and (\d+) times; "
+        r".* it is (\d+) and (\d+)\.",
+        text,
+    )
+    assert said and [int(n) for n in said.groups()] == counts, counts
+    assert counts[0] <= 10 and counts[1] <= 5
+    nodes, calls = walk(diagrams()[3])
+    assert {file for file, _ in nodes.values()} == {file for file, _ in steps}
+    drawn = [nodes[callee] for _, callee in calls]
+    assert sorted(drawn, key=steps.index) == drawn
+    check_walk(diagrams()[3], files=10, returns=5)

@@ -285,11 +285,11 @@ def test_departures_must_be_earned():
     fixed, prices, mass = np.zeros(n, int), np.zeros(2), np.ones(n)
     told = np.where(np.arange(2) == side[:, None], 0.6, 0.3)
     args = attempts, prices, mass, fixed
-    assert np.isfinite(choose_deviation(scores, told, *args, caution=2.0).min_gain)
+    assert np.isfinite(choose_deviation(scores, told, *args, errors=2.0).min_gain)
     assert np.isinf(
-        choose_deviation(scores, np.full((n, 2), 0.4), *args, caution=2.0).min_gain
+        choose_deviation(scores, np.full((n, 2), 0.4), *args, errors=2.0).min_gain
     )
-    assert np.isinf(choose_deviation(scores, told, *args, caution=1e9).min_gain)
+    assert np.isinf(choose_deviation(scores, told, *args, errors=1e9).min_gain)
 
 
 def few(**changes):

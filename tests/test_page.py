@@ -60,8 +60,8 @@ SUMMARY = {
     },
     "attempts": {
         "operators": {
-            "retry": RATE | {"fired": 0.0, "outside": False},
-            "repair": RATE | {"fired": 12.5, "outside": True},
+            "retry": RATE | {"fired": 0.0, "uses_oracle": False},
+            "repair": RATE | {"fired": 12.5, "uses_oracle": True},
         },
         "left_out": {"hint": "needs a prompt"},
         "without_verifier": {"rollout": RATE, "majority": RATE},

@@ -215,18 +215,21 @@ def test_evaluated_questions_other_tokenizers_and_missing_folders_are_refused(
         PastRun(c, tiny_model)
     with pytest.raises(UserError, match="has no rollouts/ to learn from"):
         PastRun(config(tmp_path, "sft", "rescued"), model)
-    with pytest.raises(UserError, match="is not the folder of a run"):
-        train_lineage(config(tmp_path / "none", "sft", "rescued"), tmp_path / "made")
-    with pytest.raises(UserError, match="is config.training.run itself"):
-        train_lineage(c, run[0])
-    with pytest.raises(
-        UserError, match="'pairs' is not for config.algorithm = 'sft'.*'dpo'"
+    for bad, workdir, why in (
+        (config(tmp_path / "none", "sft", "rescued"), None, "not the folder of a run"),
+        (c, run[0], "is config.training.run itself"),
+        (
+            config(run[0], "sft", "pairs"),
+            *(None, "'pairs' is not for config.algorithm = 'sft'.*'dpo'"),
+        ),
+        (config("", "dpo", "pairs"), None, "are taken from a run"),
+        (config(run[0], "sft", "rescued", sequence=8), None, "sequence = 8; raise it"),
     ):
-        train_lineage(config(run[0], "sft", "pairs"), tmp_path / "made")
-    with pytest.raises(UserError, match="are taken from a run"):
-        train_lineage(config("", "dpo", "pairs"), tmp_path / "made")
-    with pytest.raises(UserError, match="sequence = 8; raise it"):
-        train_lineage(config(run[0], "sft", "rescued", sequence=8), tmp_path / "made")
+        with pytest.raises(UserError, match=why) as refused:
+            train_lineage(bad, workdir or tmp_path / "made")
+        with pytest.raises(UserError) as dry:
+            dry_run(bad, workdir or tmp_path / "made")
+        assert str(dry.value) == str(refused.value)
     assert not (tmp_path / "made").exists()
     assert not (run[0] / "specialist").exists()
 
@@ -282,11 +285,10 @@ def test_rescued_attempts_are_learnt_and_the_best_checkpoint_is_exported(rescued
     )
 
 
-def test_a_dry_run_knows_training_on_a_run(run, rescued):
-    assert "packed sequences of 160 tokens" in dry_run(
-        rescued[0]
-    ) and "adapters of rank 4" in dry_run(rescued[0])
-    told = dry_run(config(run[0], "dpo", "pairs"))
+def test_a_dry_run_knows_training_on_a_run(run, rescued, tmp_path):
+    told = dry_run(rescued[0], tmp_path)
+    assert "packed sequences of 160 tokens" in told and "adapters of rank 4" in told
+    told = dry_run(config(run[0], "dpo", "pairs"), tmp_path)
     assert "pairs per step" in told and "candidates" not in told
 
 

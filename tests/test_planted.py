@@ -131,7 +131,7 @@ def test_what_tells_is_told_and_what_rescues_is_marked(tmp_path):
     assert told["nuisances"]["accuracy"]["value"] < 50
     rescue = {(row["cause"], row["operator"]): row for row in result["rescue"]}
     assert rescue["false_results", "calculator"]["minus_retry"]["low"] > 5
-    assert result["outside"] == ["calculator"]
+    assert result["uses_oracle"] == ["calculator"]
     for operator in ("calculator", "wait"):
         gap = rescue["control", operator]["minus_retry"]
         assert gap["low"] < 0 < gap["high"]

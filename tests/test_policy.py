@@ -23,7 +23,7 @@ from fr.errors import UserError
 from fr.models import Model, ModelConfig, sharding
 from fr.models.transformer import Transformer
 from fr.training.advantages import advantages
-from fr.training.lineage import check_policy
+from fr.training.checks import check_policy
 from fr.training.lora import init_adapters
 from fr.training.microbatches import place_batch, sort_by_length, training_mesh
 from fr.training.policy_loss import PolicyBatch, high_covariance, policy_loss, weigh

@@ -39,9 +39,10 @@ from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
 from fr.training.checkpoints import Checkpoints
+from fr.training.checks import check_terms
 from fr.training.dry_run import dry_run
 from fr.training.learner import Learner
-from fr.training.lineage import check_terms, train_lineage
+from fr.training.lineage import train_lineage
 from fr.training.policy_update import PolicyUpdater
 from fr.training.rl_records import ROLLOUTS, alarms, entropy_fit
 from fr.training.rollouts import Sampler
@@ -719,15 +720,39 @@ def test_bad_input_leaves_nothing(ancestor, tmp_path):
             ),
             "unknown reward term",
         ),
+        (
+            dataclasses.replace(
+                good, rewards=RewardsConfig(terms=(("reward_model", 1.0),))
+            ),
+            "set config.rewards.model",
+        ),
+        (
+            dataclasses.replace(
+                good,
+                rewards=RewardsConfig(terms=(("reward_model", 1.0),), model=ancestor),
+            ),
+            "so it gives no reward",
+        ),
+        (change(good, max_new_tokens=9000), "config.policy.max_new_tokens"),
         (dataclasses.replace(good, ancestor="nowhere"), "is not there"),
         (
             dataclasses.replace(good, lora=LoraConfig(rank=2, targets=("quary",))),
             "is not a part of a layer",
         ),
     ):
-        with pytest.raises(UserError, match=why):
+        with pytest.raises(UserError, match=why) as refused:
             train_lineage(bad, tmp_path)
+        with pytest.raises(UserError) as dry:
+            dry_run(bad, tmp_path)
+        assert str(dry.value) == str(refused.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_refuses_the_folder_of_another_run(trained):
+    config, folder = trained
+    with pytest.raises(UserError, match="config.policy.kl is 0.01 there and 0.5 here"):
+        dry_run(change(config, kl=0.5), folder.parent)
+    assert "optimiser" in dry_run(config, folder.parent)
 
 
 def test_the_script_refuses_in_one_line(tmp_path):
@@ -752,23 +777,27 @@ def test_a_dry_run_reads_shapes_alone(ancestor, tmp_path):
         (pathlib.Path(ancestor) / "config.json").read_bytes()
     )
     config = dataclasses.replace(settings(ancestor), ancestor=str(tmp_path))
-    table = dry_run(config)
+    table = dry_run(config, tmp_path / "work")
     assert (
         "assumed, without a tokenizer" in table
         and "optimiser" in table
         and "in all, a device" in table
     )
-    assert "the longest of 256" in dry_run(settings(ancestor))
-    pairs = dry_run(dataclasses.replace(config, algorithm="dpo"))
+    assert "the longest of" in dry_run(settings(ancestor), tmp_path / "work")
+    pairs = dry_run(dataclasses.replace(config, algorithm="dpo"), tmp_path / "work")
     assert (
         pairs.count("in all, a device") == 2
         and "64 rows of a step, reference scores" in pairs
     )
     assert "packed sequences of 128 tokens" in dry_run(
-        dataclasses.replace(config, algorithm="sft")
+        dataclasses.replace(config, algorithm="sft"), tmp_path / "work"
     )
     with pytest.raises(UserError, match="'scratch' is not made yet"):
-        dry_run(dataclasses.replace(config, algorithm="sft", ancestor="scratch"))
+        dry_run(
+            dataclasses.replace(config, algorithm="sft", ancestor="scratch"),
+            tmp_path / "work",
+        )
+    assert not (tmp_path / "work").exists()
 
 
 # ------------------------------------------------------------------------ adapters

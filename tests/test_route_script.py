@@ -65,7 +65,7 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
         f"default()\n{changed}    return c\n"
     )
     result = run(f"--config={config}", f"--workdir={tmp_path}")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0 and "warning" not in result.stderr, result.stderr
     assert (
         "model|task" in result.stdout
         and "split halves" in result.stdout
@@ -262,11 +262,17 @@ def test_the_power_is_told_before_anything_is_judged(profiles, tmp_path):
     )
 
 
-def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path):
+def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path, capsys):
     path = tmp_path / "profiles.csv"
     costs = {f"{name}_cost": 50.0 for name in ("retry", "hot", "diagnosis")}
-    write_profiles(path, [make(problems=30, operators=("retry", "hot"), **costs)])
+    more = {"entropy_mean": 1.5, "entropy_mena": 2.5, "note": "by hand", "empty": ""}
+    write_profiles(
+        path, [make(problems=30, operators=("retry", "hot"), **costs, **more)]
+    )
     result = route([path], Config(routing=SHORT), tmp_path)
+    # One further column is a signal, one is misspelt, two hold texts.
+    warned = [line for line in capsys.readouterr().err.splitlines() if "warn" in line]
+    assert len(warned) == 1 and "no router reads entropy_mena: not" in warned[0]
     assert "the rule has no line and retries every failure" in " ".join(
         " ".join(result["tables"]).split()
     )

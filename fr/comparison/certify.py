@@ -145,6 +145,7 @@ def judge(
     """
     clusters = [data.problem, training_runs(data)]
     counts = [len(np.unique(c[data.mass > 0])) for c in clusters]
+    # One training run has no variance over runs: the claim is about that run.
     if counts[1] < 2:
         clusters = clusters[:1]
     mean, error, degrees = clustered_mean(gave - looked, data.mass, clusters)
@@ -209,6 +210,7 @@ def beats_every(
             for o in own:
                 other = [*choice[:c], int(o), *choice[c + 1 :]]
                 p, there = against(other)
+                # By more than a rounding, or two even choices would alternate for ever.
                 if p > largest + 1e-12:
                     largest, found, choice, moved = p, there, other, True
     return (found if found[1] > 0 else None), choice

@@ -90,6 +90,7 @@ def evaluate(
             found.unsupported.extend(unsupported)
             continue
         folds = data.folds(protocol)
+        # A frozen policy learns from no fold: every protocol would give the same rows.
         here = [p for p in policies if protocol == "kfold" or not p.frozen]
         frozen = any(policy.frozen for policy in here)
         if isinstance(folds, str):
@@ -269,6 +270,7 @@ def _means(
     table = np.column_stack([values[name][held] for name in known])
     for i, name in enumerate(known):
         basis = bases[name]
+        # Departures alone; the look-up itself is added below, chosen per resample.
         if basis:
             table[:, i] -= values[basis][held]
     sums = dict(zip(known, (resampled @ table).T))

@@ -106,7 +106,7 @@ class InterventionConfig:
     online_after: int = setting(
         4, "online: failed attempts before a problem is routed", POSITIVE
     )
-    budget: float = setting(
+    online_budget: float = setting(
         0.0,
         "online: declared budget of the comparison, forward tokens per problem; 0: "
         "none",
@@ -217,7 +217,7 @@ class RoutingConfig:
         "candidate penalties per column that the router uses",
         each(POSITIVE, "positive numbers", empty=False),
     )
-    caution: float = setting(
+    deviation_errors: float = setting(
         2.0,
         "standard errors of gain before the router leaves the best fixed operator",
         NOT_NEGATIVE,

@@ -36,8 +36,10 @@ RENAMED = {
     "preference.widths": "preference.length_buckets",
     "regimes": "clusters",
     "intervention.after": "intervention.online_after",
+    "intervention.budget": "intervention.online_budget",
     "routing.budget": "routing.budget_retries",
     "routing.price": "routing.attempt_price",
+    "routing.caution": "routing.deviation_errors",
 }
 
 

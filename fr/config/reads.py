@@ -208,7 +208,7 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
         return bool(config["evaluation.operator"])
     if stage in _TRAINING and name in _UNREAD_WHILE_TRAINING:
         return False
-    online = ("after", "budget", "verifier")
+    online = ("online_after", "online_budget", "verifier")
     return not (stage == "attempts" and group == "intervention" and field in online)
 
 

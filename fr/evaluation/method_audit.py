@@ -75,7 +75,7 @@ def audit(cells: Sequence[Profiles], config: Config) -> list[dict]:
         `leave_run_out` (of methods: accuracy on runs that were not learned from) and
         `why` (null, or the reason that a number is missing).
     """
-    pool = RoutingData.build(cells, config)
+    pool = RoutingData.build(cells, config, compared=False)
     columns = pool.columns
     method, run = (
         np.array([of(p) for p in cells])[pool.cell]

@@ -71,24 +71,24 @@ def load(
     return kind(path, str(source), read)
 
 
-def read_shape(source: PathLike) -> tuple[ModelConfig, object | None]:
-    """The config of a model and its tokenizer; weights of a folder or hub id are not
-    read.
+def read_shape(source: PathLike) -> Model:
+    """A model without its weights: those of a folder or hub id are not read.
 
     Args:
         source: As in `load`.
 
     Returns:
-        The config, and the tokenizer or None.
+        The model, with empty `params`.
 
     Raises:
         UserError: As in `load`.
     """
     path = locate(str(source), weights=False)
     if not path.is_dir():
-        file = GGUFFile(path)
-        return file.config, gguf_tokenizer(file)
-    return _described(outline_of(path) if is_checkpoint(path) else path)[:2]
+        return _load_gguf(path, str(source), lambda config, tensors: {})
+    folder = outline_of(path) if is_checkpoint(path) else path
+    config, tokenizer, stop = _described(folder)
+    return Model(config, {}, tokenizer, stop, str(source))
 
 
 def save(

@@ -30,7 +30,7 @@ def intervene(run: Run) -> dict:
 
     Returns:
         `operators` (a rate with its interval, the share of attempts whose detector
-        fired, and `outside`: the operator uses truth that no model gave), `left_out`
+        fired, and `uses_oracle`: the operator uses truth that no model gave), `left_out`
         (reason by operator) and `without_verifier` (rates of votes over all rollouts).
 
     Raises:
@@ -134,7 +134,7 @@ def _by_operator(run: Run) -> dict[str, dict]:
                 run.config.seed,
             ),
             "fired": percent(sum(row["fire_position"] >= 0 for row in own) / len(own)),
-            "outside": OPERATORS[name].uses_oracle,
+            "uses_oracle": OPERATORS[name].uses_oracle,
         }
     return out
 

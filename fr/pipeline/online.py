@@ -246,7 +246,7 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
         "verifier": c.verifier,
         "problems": len(run.problems),
         "online_after": c.online_after,
-        "declared_budget": c.budget or None,
+        "declared_budget": c.online_budget or None,
         "routes": dict(sorted(Counter(routed).items())),
         "right_at_first": right,
         "curves": _curves(run, made, reference.name),
@@ -271,7 +271,7 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     """
     folder, c = run.workdir / "online" / router.name.replace(":", "_"), run.config
     # The budget of the comparison is written before the first attempt.
-    budget = c.intervention.budget
+    budget = c.intervention.online_budget
     declared = router.record | ({"budget": budget} if budget else {})
     name = f"{router.name} folder"
     distributed.in_turn(name, lambda: claim_workdir(folder, declared))
@@ -335,7 +335,7 @@ def _curves(
     spent = {name: [_spent(run, g) for g in groups] for name, groups in made.items()}
     count, rng = len(made[reference]), np.random.default_rng(run.config.seed)
     weights = resample_weights(count, run.config.routing.bootstrap, rng) / count
-    rows = spent_curves(spent, reference, complete, weights, c.budget)
+    rows = spent_curves(spent, reference, complete, weights, c.online_budget)
     return [{"cell": EVERYWHERE, "axis": FORWARD, **row} for row in rows]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,16 +20,28 @@ from fr.layout.text import to_text
 from fr.orders.budgets import outcomes_of
 from fr.orders.routers import write_orders
 from fr.orders.schedules import READERS, budget_target, learn_orders, named_orders
-from fr.profiles import Profiles, read_cells
+from fr.profiles import AXES, MODEL, QUESTION, WEIGHT, Profiles, read_cells
 from fr.progress import stage
 from fr.report.page import SCHEDULES_PLOT, plot_name
 from fr.report.render import render
 from fr.report.routing_tables import routing_sections
+from fr.routing.columns import COLUMNS
 from fr.routing.dataset import EVERYWHERE, OUT_OF_FOLD, RoutingData
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import FAMILY, PRIMARY, all_policies
 from fr.runs.declaration import declare, record
 from fr.workdir import PathLike, to_json, write_json, write_whole
+
+# Columns that are read by their names, and ends of names that belong to an operator.
+_NAMED = {
+    *("family", "task", "run", "method", "rollouts", MODEL, QUESTION, WEIGHT),
+    *(
+        f"{when}_{axis}"
+        for when in ("failures", "diagnosis")
+        for axis in (*AXES, "cost")
+    ),
+}
+_OF_OPERATORS = ("_cost", "_fired")
 
 
 def route(
@@ -72,6 +85,15 @@ def route(
         without = [*without, *unknown]
         cells = read_cells(files, without)
     data = RoutingData.build(cells, config)
+    if unread := unread_columns(cells):
+        # Once, on stderr: a name that is misspelt, or a signal whose file was not given.
+        names = ", ".join(unread)
+        print(
+            f"warning: no router reads {names}: not registered as a signal in the file "
+            "of --config",
+            file=sys.stderr,
+            flush=True,
+        )
     record(workdir, declaration)
     stage(1, 5, "routing: is there anything to route")
     first = describe_interaction(data)
@@ -108,6 +130,27 @@ def route(
     sections = [s for s in routing_sections(summary) if s.title != "Power"]
     tables = [to_text([section]) for section in sections]
     return {"summary": summary, "tables": [text for text in tables if text]}
+
+
+def unread_columns(cells: Sequence[Profiles]) -> list[str]:
+    """Find columns of numbers that no router can read, since none is registered so.
+
+    Args:
+        cells: the profiles.
+
+    Returns:
+        Their names. Columns of text are not signals, and are not among them.
+    """
+    found: dict[str, bool] = {}
+    for profiles in cells:
+        for name in profiles.extras:
+            if name in COLUMNS or name in _NAMED or name.endswith(_OF_OPERATORS):
+                continue
+            try:
+                found[name] = profiles.numbers(name, gaps=True) is not None
+            except UserError:
+                found[name] = False
+    return [name for name, counted in found.items() if counted]
 
 
 def declared_of(

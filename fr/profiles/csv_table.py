@@ -15,9 +15,9 @@ from etils import epath
 from jaxtyping import Float
 
 from fr.errors import UserError
-from fr.files import read_regular
+from fr.files import parse_number, read_regular
 from fr.profiles.attempts_table import read_attempts, write_attempts
-from fr.profiles.profile import FEATURES, OPERATORS, PRINTED, Profiles, number
+from fr.profiles.profile import FEATURES, OPERATORS, PRINTED, Profiles
 from fr.registry import suggest
 from fr.workdir import PathLike, write_whole
 
@@ -276,13 +276,13 @@ def _column(rows: list[dict], name: str) -> Float[np.ndarray, "N"]:
     if all(row[name] == "" for row in rows):
         return np.full(len(rows), np.nan)
     return np.array(
-        [number(row[name], f"{row['_where']}, column {name!r}") for row in rows]
+        [parse_number(row[name], f"{row['_where']}, column {name!r}") for row in rows]
     )
 
 
 def _count(row: dict, name: str) -> int:
     where = f"{row['_where']}, column {name!r}"
-    value = number(row[name], where)
+    value = parse_number(row[name], where)
     if value != int(value) or value < 0:
         raise UserError(f"{where}: {row[name]!r} is not a count")
     return int(value)

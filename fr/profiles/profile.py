@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fr.errors import UserError
+from fr.files import parse_number
 
 FEATURES = ("spread", "concentration", "logit_dispersion")
 OPERATORS = (
@@ -144,7 +145,10 @@ class Profiles:
         where = f"cell {self.cell}, column {name!r}"
         fields = self.extras[name]
         return np.array(
-            [np.nan if gaps and not text else number(text, where) for text in fields]
+            [
+                np.nan if gaps and not text else parse_number(text, where)
+                for text in fields
+            ]
         )
 
     @property
@@ -174,6 +178,15 @@ class Profiles:
             if any(self.extras.get(name, ())):
                 return self.extras[name][0]
         return self.cell.rsplit("|", 1)[-1]
+
+    @property
+    def failed_share(self) -> Float[np.ndarray, "N"]:
+        """Share of a problem's rollouts that failed.
+
+        Without their number, relative to the most failures of a problem.
+        """
+        known = self.numbers("failed_share")
+        return self.n_failed / self.n_failed.max() if known is None else known
 
     @property
     def questions(self) -> list[str]:
@@ -314,25 +327,3 @@ class Profiles:
         mean = self.recorded.mean(axis)
         known = {name: mean[:, o] for o, name in enumerate(self.operators)}
         return known | {"diagnosis": reading, "failures": rollouts}
-
-
-def number(text: str, where: str) -> float:
-    """Read a field of a table.
-
-    Args:
-        text: of the field.
-        where: file and column, for the error.
-
-    Returns:
-        The number.
-
-    Raises:
-        UserError: if it is not a finite number.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        raise UserError(f"{where}: {text!r} is not a number") from None
-    if not np.isfinite(value):
-        raise UserError(f"{where}: {text!r} is not finite")
-    return value

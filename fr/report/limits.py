@@ -40,7 +40,9 @@ def limits(routing: Record, summary: Record | None) -> list[str]:
     if not summary:
         return found
     tried = summary["attempts"]
-    names = ", ".join(name for name, o in tried["operators"].items() if o["outside"])
+    names = ", ".join(
+        name for name, o in tried["operators"].items() if o["uses_oracle"]
+    )
     found += [f"Uses truth from outside of the model: {names}."] * bool(names)
     return found + [
         f"Operator {k} left out: {v}." for k, v in tried["left_out"].items()

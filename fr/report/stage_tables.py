@@ -45,10 +45,10 @@ def _failures(found: Record) -> list[Block]:
 @register_report("attempts")
 def _attempts(found: Record) -> list[Block]:
     rows = [
-        o | {"name": name + " *" * o["outside"], "fired": o["fired"] or None}
+        o | {"name": name + " *" * o["uses_oracle"], "fired": o["fired"] or None}
         for name, o in found["operators"].items()
     ]
-    notes = [words("outside")] * any(o["outside"] for o in rows)
+    notes = [words("uses_oracle")] * any(o["uses_oracle"] for o in rows)
     for why in dict.fromkeys(found["left_out"].values()):
         names = (name for name, reason in found["left_out"].items() if reason == why)
         notes.append(words("left_out", why=why, names=", ".join(names)))

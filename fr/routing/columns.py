@@ -74,16 +74,10 @@ def _extra(name: str) -> Read:
     return lambda profiles: profiles.numbers(name, gaps=True)
 
 
-def _failed_share(profiles: Profiles) -> Float[np.ndarray, "N"]:
-    """Without the number of rollouts, the share of the most failures of a problem."""
-    known = profiles.numbers("failed_share")
-    return profiles.n_failed / profiles.n_failed.max() if known is None else known
-
-
 for _index, _name in enumerate(FEATURES):
     register_column(_name, "signal", "lineage")(_feature(_index))
 for _name in SIGNALS:
-    _read = _failed_share if _name == "failed_share" else _extra(_name)
+    _read = (lambda p: p.failed_share) if _name == "failed_share" else _extra(_name)
     register_column(_name, SIGNALS[_name].kind, SIGNALS[_name].group)(_read)
 for _name in QUESTION_COLUMNS:
     register_column(_name, QUESTION, QUESTION)(_extra(_name))
@@ -121,34 +115,3 @@ def readable(name: str, groups: Sequence[str]) -> bool:
     column = COLUMNS[name]
     kinds = column.kind in groups or column.group in groups
     return kinds or (column.free and FREE in groups)
-
-
-def mean_and_sd(values: Float[np.ndarray, "M"]) -> tuple[float | None, float | None]:
-    """Compute the mean and the population sd of the known values.
-
-    Args:
-        values: NaN where unknown.
-
-    Returns:
-        (mean, sd); (None, None) without a known value.
-    """
-    known = values[~np.isnan(values)]
-    return (float(known.mean()), float(known.std())) if len(known) else (None, None)
-
-
-def standardise(
-    values: Float[np.ndarray, "N"], mean: float | None, sd: float | None
-) -> Float[np.ndarray, "N"]:
-    """Compute standard scores.
-
-    Args:
-        values: NaN where unknown.
-        mean: None: unknown.
-        sd: None: unknown.
-
-    Returns:
-        Scores; 0 where a value or the statistics are unknown, or nothing varies.
-    """
-    if mean is None or not sd:
-        return np.zeros(len(values))
-    return np.nan_to_num((values - mean) / sd)

@@ -12,9 +12,8 @@ from fr.profiles.profile import Profiles
 from fr.routing.columns import PROMPT, read_columns, readable
 from fr.routing.split_half import (
     View,
-    halves_view,
+    in_sample_views,
     population_values,
-    source_view,
 )
 from fr.stats.clustered import resample_problems
 
@@ -87,12 +86,16 @@ class RoutingData:
     seed: int
 
     @classmethod
-    def build(cls, cells: Sequence[Profiles], config: Config) -> "RoutingData":
+    def build(
+        cls, cells: Sequence[Profiles], config: Config, compared: bool = True
+    ) -> "RoutingData":
         """Join the cells and prepare populations, halvings and resamples.
 
         Args:
             cells: profiles of one cell each.
             config: its `routing` and `seed` are used.
+            compared: prepare what only comparisons of policies read: halvings, further
+                populations and resamples. A choice reads none of them.
 
         Returns:
             The data, with the population "all" and every column readable.
@@ -101,29 +104,19 @@ class RoutingData:
         families = tuple(dict.fromkeys(p.family for p in cells))
         cell = np.repeat(np.arange(len(cells)), [len(p) for p in cells])
         shape = len(cell), len(operators)
-        available, rates = np.zeros(shape, bool), np.zeros(shape)
-        attempts = np.zeros(shape, int)
+        available, rates, attempts = (np.zeros(shape, t) for t in (bool, float, int))
         for c, p in enumerate(cells):
             own = np.ix_(cell == c, [operators.index(o) for o in p.operators])
             available[own], rates[own] = True, p.rates
-            attempts[own] = np.maximum(p.tried, 1)
+            attempts[own] = np.maximum(p.tried, 1)  # a rate of unknown attempts counts
         numbers = lambda names: np.unique(names, return_inverse=True)[1]
         weight = _normalised(np.concatenate([p.weights for p in cells]))
-        routing = config.routing
-        stream = lambda cell, purpose: _stream(config.seed, cell, purpose)
-        views = []
-        for p in cells:
-            halves = halves_view(p, routing, stream(p.cell, "halves"))
-            views.append({"source": source_view(p, routing), "split_halves": halves})
-        problem = numbers([name for p in cells for name in p.questions])
-        rows = stream("", "rows")
-        resamples = resample_problems(problem, cell, routing.bootstrap, rows)
-        return cls(
+        data = cls(
             tuple(cells),
             operators,
             families,
             cell,
-            problem,
+            numbers([name for p in cells for name in p.questions]),
             np.array([families.index(p.family) for p in cells])[cell],
             numbers([name for p in cells for name in p.models]),
             available,
@@ -135,11 +128,24 @@ class RoutingData:
             True,
             weight,
             rates * weight[:, None],
-            population_values(cells, views, operators, rates, weight, routing),
-            tuple(views),
-            resamples,
-            routing,
+            {},
+            ({},) * len(cells),
+            np.ones((1, len(cell))),
+            config.routing,
             config.seed,
+        )
+        return data._with_comparisons() if compared else data
+
+    def _with_comparisons(self) -> "RoutingData":
+        routing, cells = self.config, self.cells
+        views = in_sample_views(cells, routing, self.stream)
+        read = cells, views, self.operators, self.rates, self.weight, routing
+        rows = self.problem, self.cell, routing.bootstrap, self.stream("rows")
+        return dataclasses.replace(
+            self,
+            populations=population_values(*read),
+            views=views,
+            resamples=resample_problems(*rows),
         )
 
     def __len__(self) -> int:
@@ -266,7 +272,9 @@ class RoutingData:
         Returns:
             The stream.
         """
-        return _stream(self.seed, cell, purpose)
+        # Not hash(): that of a text differs between processes.
+        marks = zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())
+        return np.random.default_rng([self.seed, *marks])
 
     def folds(self, protocol: str, purpose: str = "") -> list[Fold] | str:
         """Divide the rows for an out-of-fold protocol.
@@ -340,8 +348,3 @@ def _normalised(weight: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
     if np.ptp(weight) == 0:
         return np.ones(len(weight))
     return weight / weight.mean()
-
-
-def _stream(seed: int, cell: str, purpose: str) -> np.random.Generator:
-    marks = zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())
-    return np.random.default_rng([seed, *marks])

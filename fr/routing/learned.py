@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 
 from fr.errors import UserError
 from fr.profiles.profile import Profiles
-from fr.routing.columns import mean_and_sd, read_columns, standardise
-from fr.routing.posterior import ANYWHERE, Statistics
+from fr.routing.columns import read_columns
+from fr.routing.posterior import ANYWHERE, Statistics, mean_and_sd, standardise
 from fr.stats.safe_deviation import SafeDeviation
 from fr.workdir import PathLike, seal, unseal
 

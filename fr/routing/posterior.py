@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fr.routing.baselines import fixed_gains, groups_of
-from fr.routing.columns import mean_and_sd, standardise
 from fr.routing.dataset import RoutingData
 from fr.stats.mixed_logistic import fit_mixed
 
@@ -37,6 +36,37 @@ def standard_columns(
             statistics[profiles.cell][name] = known
             scores[name][here] = standardise(values[here], *known)
     return scores, statistics
+
+
+def mean_and_sd(values: Float[np.ndarray, "M"]) -> tuple[float | None, float | None]:
+    """Compute the mean and the population sd of the known values.
+
+    Args:
+        values: NaN where unknown.
+
+    Returns:
+        (mean, sd); (None, None) without a known value.
+    """
+    known = values[~np.isnan(values)]
+    return (float(known.mean()), float(known.std())) if len(known) else (None, None)
+
+
+def standardise(
+    values: Float[np.ndarray, "N"], mean: float | None, sd: float | None
+) -> Float[np.ndarray, "N"]:
+    """Compute standard scores.
+
+    Args:
+        values: NaN where unknown.
+        mean: None: unknown.
+        sd: None: unknown.
+
+    Returns:
+        Scores; 0 where a value or the statistics are unknown, or nothing varies.
+    """
+    if mean is None or not sd:
+        return np.zeros(len(values))
+    return np.nan_to_num((values - mean) / sd)
 
 
 def choose_by_posterior(

@@ -7,7 +7,7 @@ other half scores; z-scores are over all failed problems.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -49,6 +49,30 @@ class View:
         called = max(1, self.steerable.sum())
         agreed = float((self.steerable & again).sum() / called)
         return agreed, float(self.steerable.mean())
+
+
+def in_sample_views(
+    cells: Sequence[Profiles],
+    routing: RoutingConfig,
+    stream: Callable[[str, str], np.random.Generator],
+) -> tuple[dict[str, View | None], ...]:
+    """Read each cell by both protocols.
+
+    Args:
+        cells: the profiles.
+        routing: settings of the labels and the halvings.
+        stream: random stream by purpose and cell.
+
+    Returns:
+        Per cell, its views by protocol.
+    """
+    return tuple(
+        {
+            "source": source_view(p, routing),
+            "split_halves": halves_view(p, routing, stream("halves", p.cell)),
+        }
+        for p in cells
+    )
 
 
 def source_view(profiles: Profiles, routing: RoutingConfig) -> View:

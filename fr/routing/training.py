@@ -157,7 +157,7 @@ def train_router(
         prices,
         data.mass[held],
         looked_up[inner[held], held],
-        routing.caution,
+        routing.deviation_errors,
     )
     rates = deviation.rates(scores[-1, deviation.penalty], data.available)
     fixed = fixed_gains(data, train, by)

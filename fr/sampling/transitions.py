@@ -48,6 +48,7 @@ def prefill(
     """
 
     def fill(m: Transformer, p: dict, kept: KVCache) -> KVCache:
+        # Position -1 marks a pad: nothing attends to its entry of the cache.
         positions = jnp.where(prompts >= 0, jnp.arange(prompts.shape[1]), -1)
         fresh: Any = empty_cache(m, prompts.shape[0], prompts.shape[1])
         _, fresh = m.apply({"params": p}, prompts, positions, fresh, method="hidden")
@@ -95,7 +96,9 @@ def insert(
         cache=nothing,
         ancestor_cache=None,
     )
+    # Insertions are padded to one size; a pad's slot lies beyond the last and is dropped.
     put = lambda old, new: old.at[insertion.slot].set(new, mode="drop")
+    # Without the caches, whose rows begin with the prompt and not with zeros.
     old = dataclasses.replace(state, cache=nothing, ancestor_cache=None)
     fields = jax.tree.map(put, old, fresh)
     second = state.ancestor_cache
@@ -179,6 +182,7 @@ def apply_edit(state: DecodeState, edit: Edit) -> DecodeState:
         generated=take(edit.generated, state.generated),
         done=take(edit.done, state.done),
         paused=state.paused & ~edit.mask,
+        # The edit's forced tokens begin at their first.
         forced_index=take(jnp.zeros_like(state.forced_index), state.forced_index),
         fired=take(edit.fired, state.fired),
         heat_left=take(edit.heat_left, state.heat_left),

@@ -132,11 +132,11 @@ def choose_deviation(
     prices: Float[np.ndarray, "O"],
     mass: Float[np.ndarray, "N"],
     fixed: Int[np.ndarray, "N"],
-    caution: float,
+    errors: float,
 ) -> SafeDeviation:
     """Choose penalty and minimal gain by their held-out gain over the fixed choice.
 
-    The largest mean gain less `caution` standard errors wins.
+    The largest mean gain less `errors` standard errors wins.
 
     Args:
         scores: out of fold, per penalty.
@@ -145,7 +145,7 @@ def choose_deviation(
         prices: rescues that an attempt must be worth.
         mass: weight of each row.
         fixed: the fixed choice of each row, out of fold.
-        caution: standard errors.
+        errors: standard errors that a gain must exceed.
 
     Returns:
         The deviation; without a gain above 0 the fixed choice stays, with the penalty
@@ -171,8 +171,8 @@ def choose_deviation(
             lift = take(candidate.choose(offered, fixed)) - take(fixed)
             mean = (mass * lift).sum() / mass.sum()
             error = np.sqrt((mass**2 * (lift - mean) ** 2).sum()) / mass.sum()
-            if mean - caution * error > best:
-                best, chosen = mean - caution * error, candidate
+            if mean - errors * error > best:
+                best, chosen = mean - errors * error, candidate
     return chosen or unmoved
 
 

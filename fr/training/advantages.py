@@ -39,10 +39,13 @@ def advantages(
     Returns:
         Advantages in the order of the rewards.
     """
+    # float64: a float32 mean of equal rewards may miss them by a rounding, which the
+    # division by 1e-3 would turn into an advantage.
     rewards = np.asarray(rewards, np.float64).reshape(-1, group)
     axis = None if algorithm.centre == "batch" else 1
     centred = rewards - rewards.mean(axis=axis, keepdims=True)
     if algorithm.centre == "others":
+        # r - mean of the others = (r - mean of all) G / (G - 1)
         centred *= group / (group - 1)
     if algorithm.scale != "none":
         axis = None if algorithm.scale == "batch" else 1
@@ -178,6 +181,7 @@ class RewardReader:
         ]
         return RewardBatch(
             tokens=self._table([r.tokens for r in rollouts], fill=-1),
+            # Forced tokens are context: the policy did not draw them.
             mask=self._table([~r.forced for r in rollouts]),
             length=np.array([r.length for r in rollouts], np.int32),
             truncated=np.array([r.truncated for r in rollouts]),

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from fr import distributed
 from fr.config import Config
 from fr.config.algorithms import ALGORITHMS, with_settings
-from fr.errors import UserError
 from fr.metrics import Stages
 from fr.models import Model, sharding
 from fr.models.config import choose_dtype
@@ -49,14 +48,15 @@ class Learner:
     Args:
         config: The whole configuration.
         start: The model that training starts from.
-        task: Gives problems and grades answers.
+        task: Makes prompts and grades answers.
+        problems: Problems by split, of `policy_problems`.
         mix: Reward terms.
         devices: Devices of the sampler.
         mesh: Devices of the updates, as (data, model).
         kept: Folder that rollouts are stored in; None: they are not.
 
     Raises:
-        UserError: There are too few problems.
+        UserError: The longest prompt leaves no room for its completion.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Learner:
         config: Config,
         start: Model,
         task: Task,
+        problems: dict[str, list[Problem]],
         mix: RewardMix,
         devices: Devices,
         mesh: Mesh,
@@ -75,14 +76,7 @@ class Learner:
         self._algorithm = with_settings(ALGORITHMS[config.algorithm], c)
         self._updater = PolicyUpdater(config, start, self._algorithm, mesh)
         self._merge = jax.jit(functools.partial(merge, config=config.lora))
-        held_out = task.problems("validation", c.eval_problems) if c.eval_every else []
-        problems = {"train": task.problems("train"), "validation": held_out}
-        self._held_out: list[Problem] = held_out
-        if c.eval_every and not held_out:
-            raise UserError(
-                f"{config.task.name} has no validation problems; set "
-                "config.policy.eval_every = 0"
-            )
+        self._held_out = problems["validation"]
         engine = _engine(config, start, devices)
         self._sampler = Sampler(config, task, start, engine, problems)
         self._reader = RewardReader(

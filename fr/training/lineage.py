@@ -4,42 +4,40 @@ import dataclasses
 from collections.abc import Collection
 
 from etils import epath
-from jax.sharding import Mesh
 
 from fr import compile_cache, distributed, tasks
 from fr.config import (
     PREFERENCES,
     Config,
     LoraConfig,
-    PolicyConfig,
-    as_dict,
     check_rollouts,
-    check_source,
 )
-from fr.config.algorithms import ALGORITHMS, with_settings
 from fr.errors import UserError
 from fr.models import load, save
 from fr.models.orbax import save_outline
-from fr.rewards import RewardMix
 from fr.runs import stages
 from fr.runs.compatibility import with_template
 from fr.runs.inputs import begin_training
-from fr.runs.names import check_names
 from fr.runs.run import check_chat
 from fr.sampling.devices import Devices
-from fr.tasks.formats import format_of
+from fr.training.checks import (
+    check_lineage,
+    check_policy,
+    check_start,
+    policy_problems,
+    reward_mix,
+    trains_specialist,
+)
 from fr.training.learner import Learner
 from fr.training.lora import master_dtype
 from fr.training.microbatches import (
-    check_rows,
     training_mesh,
 )
-from fr.training.policy_update import shared_rows
 from fr.training.preferences import train_preferences
 from fr.training.rl_records import ROLLOUTS
 from fr.training.supervised import random_model, train_supervised
 from fr.training.trainer import Evaluator, fit
-from fr.workdir import PathLike, read_object
+from fr.workdir import PathLike
 
 
 def train_policy(
@@ -59,9 +57,7 @@ def train_policy(
     check_rollouts(config)
     compile_cache.keep()
     task = tasks.make(config.task)
-    switches = config.rewards.switch_words or format_of(config.task.name).switches
-    mix = RewardMix(dataclasses.replace(config.rewards, switch_words=switches))
-    check_terms(config, mix)
+    mix = reward_mix(config)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
     mesh = training_mesh(config.policy.model_axis, devices.all_devices)
     check_policy(config.policy, mesh)
@@ -76,7 +72,8 @@ def train_policy(
         )
     check_chat(config, start, task.prompt(task.problems("train", 1)[0]))
     kept = epath.Path(folder) / ROLLOUTS if config.policy.rollouts_every else None
-    learner = Learner(config, start, task, mix, devices, mesh, kept)
+    problems = policy_problems(config, task)
+    learner = Learner(config, start, task, problems, mix, devices, mesh, kept)
     state = learner.state()
     if distributed.is_first():
         begin_training(workdir, epath.Path(folder).name, config, ancestor, start)
@@ -103,27 +100,6 @@ def train_policy(
     )
 
 
-def check_terms(config: Config, mix: RewardMix) -> None:
-    """Refuse terms in the advantage that would reward length unnoticed.
-
-    Args:
-        config: The whole configuration.
-        mix: The terms of `config.rewards`.
-
-    Raises:
-        UserError: A term is added to advantages uncentred, under a mean per row.
-    """
-    mean = with_settings(ALGORITHMS[config.algorithm], config.policy).mean
-    if mix.uncentred and mean == "sequence" and not config.policy.center_terms:
-        raise UserError(
-            f"reward term {mix.uncentred[0]!r} is added to advantages uncentred, and "
-            f"{config.algorithm} takes the mean of each row's tokens: the term's "
-            "average then rewards short or long rows; set config.policy.center_terms "
-            "= 'group' (less the group's mean), or config.policy.mean = 'token', or "
-            "center_terms = 'none' to keep it so"
-        )
-
-
 def train_lineage(
     config: Config, workdir: PathLike, redo: Collection[str] = ()
 ) -> list[str]:
@@ -145,17 +121,14 @@ def train_lineage(
         UserError: A name is unknown, or a folder was made with other settings.
     """
     ancestor, made = config.ancestor, []
-    check_source(config)
-    if config.ancestor == "scratch" or (not config.specialist and _steps(config)):
-        check_names(config, training=True)
+    check_lineage(config, workdir, redo)
     if distributed.is_first():
-        stages.check(workdir, as_dict(config), redo=redo)
         stages.drop(workdir, redo)
     distributed.wait("lineage")
     if ancestor == "scratch":
         ancestor = train_ancestor(config, workdir)
         made.append(ancestor)
-    if not config.specialist and _steps(config):
+    if trains_specialist(config):
         made.append(train_specialist(config, workdir, ancestor))
     return made
 
@@ -201,21 +174,7 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
             from.
     """
     folder = epath.Path(workdir) / "specialist"
-    if config.algorithm in ("sft", *PREFERENCES):
-        ancestor = start_model(config, ancestor)
-    if not ancestor:
-        raise UserError(
-            "config.specialist and config.ancestor are both empty; name a model, or "
-            'ancestor "scratch"'
-        )
-    if (
-        config.training.run
-        and epath.Path(workdir).resolve() == epath.Path(config.training.run).resolve()
-    ):
-        raise UserError(
-            f"--workdir={workdir} is config.training.run itself, whose specialist "
-            "stays; use another --workdir"
-        )
+    ancestor = check_start(config, workdir, ancestor)
     if config.algorithm in PREFERENCES:
         return train_preferences(config, workdir, ancestor)
     if not _finished(folder):
@@ -243,77 +202,8 @@ def _tune(config: Config, workdir: PathLike, name: str, folder: epath.Path) -> N
     train_supervised(config, c, workdir, with_template(start, config), folder, name)
 
 
-def _steps(config: Config) -> int:
-    """Steps of the specialist's training."""
-    pairs = dict.fromkeys(PREFERENCES, config.preference)
-    return ({"sft": config.training} | pairs).get(config.algorithm, config.policy).steps
-
-
 def _finished(folder: epath.Path) -> bool:
     """An export ends with its config.json."""
     return distributed.agree(
         f"{folder.name}/finished", (folder / "config.json").exists()
     )
-
-
-def start_model(config: Config, ancestor: str) -> str:
-    """Name of the model that training starts from.
-
-    Args:
-        config: The whole configuration.
-        ancestor: Name of the ancestor.
-
-    Returns:
-        `training.start`, else the specialist of `training.run`, else the ancestor.
-
-    Raises:
-        UserError: `training.run` is not the folder of a run, or names no specialist.
-    """
-    c = config.training
-    if c.start or not c.run:
-        return c.start or ancestor
-    folder = epath.Path(c.run)
-    if (folder / "specialist" / "config.json").exists():
-        return str(folder / "specialist")
-    if not (folder / "config.json").exists():
-        raise UserError(
-            f"config.training.run = {c.run!r} is not the folder of a run (it has no "
-            "config.json)"
-        )
-    source = read_object(folder / "config.json").get("specialist", "")
-    if not source:
-        raise UserError(
-            f"config.training.run = {c.run!r} names no specialist; set "
-            "config.training.start"
-        )
-    return source
-
-
-def check_policy(config: PolicyConfig, mesh: Mesh) -> None:
-    """Check that the rows of a step divide into minibatches, microbatches and devices.
-
-    Args:
-        config: Settings of policy optimisation.
-        mesh: Devices as (data, model).
-
-    Raises:
-        UserError: They do not divide; the message gives the numbers.
-    """
-    rows = config.prompts * config.rollouts
-    what = f"config.policy.prompts x rollouts = {config.prompts} x {config.rollouts}"
-    if rows % config.minibatches:
-        raise UserError(
-            f"{what} = {rows} rows do not divide into "
-            f"minibatches = {config.minibatches}"
-        )
-    part = what + (
-        f" in {config.minibatches} minibatches" if config.minibatches > 1 else ""
-    )
-    rows, unit = rows // config.minibatches, shared_rows(config)
-    if (config.microbatch or rows) % unit:
-        raise UserError(
-            f"a microbatch of {config.microbatch or rows} rows splits the {unit} of a "
-            "problem, which config.policy.shared_prompts keeps together; use a "
-            f"multiple of {unit}"
-        )
-    check_rows(rows, config.microbatch, mesh, part, unit)

@@ -175,6 +175,7 @@ def accumulate_gradients(
     sizes = length_buckets(batch.width, count) if count > 1 else (0,)
 
     def cut(x):
+        # Rows lie device by device; a microbatch takes some of each, so none moves.
         x = x.reshape(shards, parts, -1, *x.shape[1:])
         x = jnp.moveaxis(x, 1, 0).reshape(parts, -1, *x.shape[3:])
         return (
@@ -198,6 +199,7 @@ def accumulate_gradients(
     (value, measured), grads = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype), shapes
     )
+    # Sums begin at 0, maxima below every value.
     lowest = jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), measured.maxima)
     total = ((value, measured.replace(maxima=lowest)), keep_sharding(grads, mesh))
     ends: list[int | Array] = [parts]

@@ -100,6 +100,7 @@ def weigh(
     algorithm = with_settings(algorithm, config)
     mask = batch.mask.astype(jnp.float32)
     length = jnp.sum(mask, axis=1, keepdims=True)
+    # Denominators of at least 1: a batch of which nothing is left has loss 0, not NaN.
     rows, share = (
         jnp.maximum(jnp.sum(length > 0), 1),
         mask / jnp.maximum(jnp.sum(mask), 1.0),
@@ -154,6 +155,8 @@ def policy_loss(
         ValueError: `config.kl` is set and the batch has no `ref_logp`.
     """
     algorithm, batch = with_settings(algorithm, config), weighed.batch
+    # Differences are masked before exp: at a pad it may overflow, and the gradient of
+    # 0 * inf is NaN.
     live = lambda x: jnp.where(batch.mask, x, 0.0)
     now = jax.lax.stop_gradient(logp)
     old, drawn = (
@@ -206,6 +209,7 @@ def _gain(logp, change, batch: PolicyBatch, algorithm: Algorithm, config: Policy
     if algorithm.ratio == "sequence":
         count = jnp.maximum(jnp.sum(batch.mask, axis=1, keepdims=True), 1)
         mean = jnp.sum(change, axis=1, keepdims=True) / count
+        # The value is the row's mean, the gradient the token's own.
         log_ratio = jnp.where(
             batch.mask, jax.lax.stop_gradient(mean - change) + change, 0.0
         )
@@ -224,6 +228,7 @@ def _gain(logp, change, batch: PolicyBatch, algorithm: Algorithm, config: Policy
     gain = jnp.minimum(ratio * advantage, within * advantage)
     clipped = jnp.where(advantage > 0, ratio > high, (advantage < 0) & (ratio < low))
     if config.dual_clip:
+        # For A < 0 the minimum above has no lower bound in the ratio (arXiv 1912.09729).
         gain = jnp.where(
             advantage < 0, jnp.maximum(gain, config.dual_clip * advantage), gain
         )

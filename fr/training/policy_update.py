@@ -254,6 +254,7 @@ class PolicyUpdater:
                 state, place_batch(some, self._mesh), self._frozen
             )
             seen.append(metrics)
+            # Reading a metric waits for the device: only with a bound to compare with.
             if c.stop_kl and float(metrics["moved"]) > c.stop_kl:
                 break
         seen = jax.device_get(seen)
@@ -291,6 +292,7 @@ class PolicyUpdater:
         """Rows of each update of a step, ordered by `sort_by_length`."""
         c, need, parts = self.config.policy, rows.columns_used(), []
         unit = shared_rows(c)
+        # Rows that share a prompt move as one, so that it is read once per update too.
         units = np.arange(len(need)).reshape(-1, unit)
         for epoch in range(c.epochs):
             chance = random.Random(f"{self.config.seed}/minibatches/{step}/{epoch}")

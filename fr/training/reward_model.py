@@ -14,6 +14,7 @@ from fr import distributed
 from fr.config import Config
 from fr.errors import UserError
 from fr.models import Model, load, save, sharding
+from fr.models.loading import read_shape
 from fr.runs.compatibility import check_vocabularies
 from fr.training.microbatches import place_batch
 from fr.training.preference_loss import make_rewards
@@ -70,7 +71,33 @@ def load_reward_model(folder: PathLike, mesh: Mesh | None = None) -> RewardModel
     Raises:
         UserError: The folder holds no reward model, or a damaged one.
     """
-    model, path = load(folder, mesh=mesh), Path(folder) / _HEAD
+    model = load(folder, mesh=mesh)
+    return RewardModel(model, *_read_head(folder, model.config.width))
+
+
+def check_reward_model(folder: PathLike, policy: Model) -> None:
+    """Check that a reward model can score a policy's rows, without its weights.
+
+    Args:
+        folder: A folder that `save_reward_model` wrote.
+        policy: The model whose token ids are scored.
+
+    Raises:
+        UserError: The folder holds no reward model, or its token ids differ.
+    """
+    model = read_shape(folder)
+    _read_head(folder, model.config.width)
+    if masked := check_vocabularies(policy, model, "a reward model"):
+        first = next(iter(masked.values()))
+        raise UserError(
+            f"{model.name}: id {first} is another token; a reward model must share "
+            "them all"
+        )
+
+
+def _read_head(folder: PathLike, width: int) -> tuple[Float[np.ndarray, "D"], bool]:
+    """The head's weights, and whether it reads completions cut at their answer."""
+    path = Path(folder) / _HEAD
     try:
         kernel = safetensors.numpy.load(path.read_bytes())[_KERNEL]
         with safetensors.safe_open(path, "np") as file:
@@ -83,12 +110,11 @@ def load_reward_model(folder: PathLike, mesh: Mesh | None = None) -> RewardModel
         ) from error
     except (KeyError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is not a head of a reward: {error}") from error
-    if kernel.shape != (model.config.width,):
+    if kernel.shape != (width,):
         raise UserError(
-            f"{path} has {kernel.shape} numbers, and the states of {folder} "
-            f"{model.config.width}"
+            f"{path} has {kernel.shape} numbers, and the states of {folder} {width}"
         )
-    return RewardModel(model, kernel, cut)
+    return kernel, cut
 
 
 class RewardModelScorer:
@@ -105,13 +131,8 @@ class RewardModelScorer:
 
     def __init__(self, config: Config, policy: Model, mesh: Mesh):
         self._mesh = mesh
+        check_reward_model(config.rewards.model, policy)
         self._held = load_reward_model(config.rewards.model, mesh)
-        if masked := check_vocabularies(policy, self._held.model, "a reward model"):
-            first = next(iter(masked.values()))
-            raise UserError(
-                f"{self._held.model.name}: id {first} is another token; a reward model "
-                "must share them all"
-            )
         self.cut = (
             self._held.cut
         )  # it reads completions without the sentence of their answer

@@ -10,15 +10,14 @@ from jaxtyping import Bool
 
 from fr import distributed
 from fr.config import Config
-from fr.errors import UserError
 from fr.metrics import Stages
 from fr.models import Model
-from fr.models.model import check_context
 from fr.sampling.engine import Engine
 from fr.sampling.sampling_params import row_key
 from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all
 from fr.tasks.task import Task
+from fr.training.checks import encode_prompts
 from fr.training.confidence_curves import (
     ConfidenceCurves,
     join_curves,
@@ -92,7 +91,7 @@ class Sampler:
         problems: Problems by split: "train", and "validation" to measure on.
 
     Raises:
-        UserError: There are too few problems, or prompts leave no room.
+        UserError: The longest prompt leaves no room for its completion.
     """
 
     def __init__(
@@ -105,25 +104,9 @@ class Sampler:
     ):
         self.config, self.engine = config, engine
         self._task, self._codec, self._pool = task, codec, problems["train"]
-        count = config.policy.prompts
-        if len(self._pool) < count:
-            raise UserError(
-                f"config.policy.prompts = {count}, and there are {len(self._pool)} to "
-                "train on"
-            )
-        everything = itertools.chain.from_iterable(problems.values())
-        self._prompts = {
-            problem.id: codec.encode(task.prompt(problem)) for problem in everything
-        }
+        self._prompts = encode_prompts(config, task, codec, problems)
         # The longest of all problems, because every length compiles its own programs.
         self._longest = max(map(len, self._prompts.values()))
-        what, new = (
-            f"the longest prompt ({self._longest} tokens)",
-            config.policy.max_new_tokens,
-        )
-        check_context(
-            [codec], self._longest + new, what, "config.policy.max_new_tokens"
-        )
 
     @property
     def width(self) -> int:

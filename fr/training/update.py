@@ -137,6 +137,7 @@ def init_state(params: dict, config: Settings) -> TrainState:
     Returns:
         A state with `step` 0 and fresh moments.
     """
+    # An array, not a number: a Python int would compile the update once per step.
     return TrainState(
         jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params)
     )
@@ -194,4 +195,5 @@ def compile_update(
         new = dataclasses.replace(state, step=made, params=params, optimizer=moments)
         return keep_sharding(new, mesh), metrics
 
+    # The new state takes the old one's buffers: a caller that still needs them copies.
     return jax.jit(update, donate_argnums=0)
