@@ -229,7 +229,7 @@ def policy_problems(config: Config, task: Task) -> dict[str, list[Problem]]:
 
 def encode_prompts(
     config: Config, task: Task, codec: Model, problems: dict[str, list[Problem]]
-) -> dict[str, list[int]]:
+) -> dict[str, tuple[int, ...]]:
     """Encode the prompts of policy optimisation.
 
     Args:
