@@ -267,6 +267,8 @@ def test_rescued_attempts_are_learnt_and_the_best_checkpoint_is_exported(rescued
         if "held_out/loss" in line
     }
     assert list(seen) == [0, 2, 4, 6, 8] and min(list(seen.values())[1:]) < seen[0]
+    read = [line["update_tokens"] for line in lines(folder) if line["step"]]
+    assert 0.5 < min(read) / (4 * 160) <= max(read) / (4 * 160) <= 1
     record = json.loads((folder / "export.json").read_text())
     best = min((step for step in seen if step), key=seen.get)
     assert record == {

@@ -166,6 +166,25 @@ def test_a_log_prob_of_the_loop_is_that_of_the_update(trained):
     for line in lines(trained[1])[1:]:
         assert line["logp_gap"] < 1e-4
         assert line["rollout_tokens"] == 16 * line["length"]
+        # A prompt has six tokens; both minibatches together read every row once.
+        assert line["update_tokens"] == line["rollout_tokens"] + 16 * 6
+
+
+def test_a_closed_gate_leaves_rows_without_a_gradient(ancestor, tmp_path):
+    """Every rollout of a random model fails."""
+    config = change(
+        settings(ancestor), steps=1, eval_every=0, minibatches=1, kl=0.0, gate="none"
+    )
+    train_lineage(config, tmp_path)
+    (line,) = lines(tmp_path / "specialist")
+    assert line["accuracy"] == 0 and line["reward/self_certainty"] != 0
+    assert line["gated"] == 1 and line["grad_norm"] == 0
+    told = [value for name, value in line.items() if name.startswith("regime/")]
+    assert len(told) == 4 and sum(told) == pytest.approx(1)
+    rows = pandas.read_parquet(tmp_path / "specialist" / ROLLOUTS)
+    assert not any(np.any(row) for row in rows["advantage"])
+    # Held back is not cut out: the rows still count in every mean.
+    assert all(np.all(row) for row in rows["learnt"])
 
 
 def test_what_is_learnt_is_what_is_exported_and_sampled(trained):

@@ -294,6 +294,24 @@ def test_format_wants_an_answer_and_an_end():
     ]
 
 
+def test_format_is_paid_instead_of_correctness():
+    """Weight 0.1: a right row is paid 1, not 1.1, and a wrong one 0.1 for its form."""
+    grades = (RIGHT, RIGHT, WRONG, WRONG, UNPARSED, GRADER_ERROR, WRONG, RIGHT)
+    answer = np.array([[2, 5], [0, 0], [2, 5], [0, 0], [0, 0], *[[3, 4]] * 3])
+    truncated = np.array([False] * 6 + [True, False])
+    one = batch(answer=answer, truncated=truncated, truth=Truth(grades, ("",) * ROWS))
+    given = value("format_instead", one)
+    assert list(given) == [0, 0, 1, 0, 0, None, 0, 0]
+
+
+def test_late_gold_is_the_last_confidence():
+    rows = [LATE, EARLY, [0.25, 1, 0, 1, 0, 0.75], *[[0.5] * 6] * 5]
+    seen = trajectory(rows, known=[True] * 7 + [False])
+    np.testing.assert_allclose(
+        value("late_gold", gold(seen)), [1, 0, 0.75, *[0.5] * 4, 0]
+    )
+
+
 def test_length_by_hand():
     config = dataclasses.replace(CONFIG, length_free=8, length_span=4)
     length, cut = (

@@ -88,6 +88,11 @@ class PolicyConfig:
     mask_truncated: bool = setting(
         False, "rows without a stop token have no loss (arXiv 2503.14476)"
     )
+    gate: str = setting(
+        "",
+        "failed rows that are learned from, by their regime (docs/algorithms.md): all, "
+        "none, matched, mismatched or execution; '': all, and regimes are not told",
+    )
     ratio_distribution: str = setting(
         "raw",
         "log-probs in ratio and KL: raw (temperature 1), or sample (the rollouts')",

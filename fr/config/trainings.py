@@ -20,7 +20,7 @@ ALGORITHMS = ("sft", *_POLICY, *PREFERENCES)
 # Values of `training.source` by the kind of algorithm; all but the first three read a
 # run.
 SOURCES = {
-    "sft": ("traces", "solutions", "file", "rollouts", "rescued"),
+    "sft": ("traces", "solutions", "file", "rollouts", "retried", "rescued"),
     "pairs": ("pairs", "pairs_parted", "pairs_shuffled"),
 }
 OF_A_RUN = (*SOURCES["sft"][3:], *SOURCES["pairs"])
@@ -59,6 +59,11 @@ class TrainingConfig:
         "scratch (sft): `architecture` with random parameters",
     )
     operators: tuple[str, ...] = setting((), "of the rescued attempts; (): all")
+    most_retries: int = setting(
+        -1,
+        "rescued, pairs: n, only problems that `retry` solved at most n times; -1: all",
+        at_least(-1, "-1 (all) or more"),
+    )
     max_per_problem: int = setting(
         4, "examples or pairs per problem; 0: all", at_least(0, "0 (all) or more")
     )
@@ -146,6 +151,11 @@ class PreferenceConfig:
     )
     dpo_margin: float = setting(
         0.0, "dpo: the same (an offset, arXiv 2402.10571); RLSF has 0", NOT_NEGATIVE
+    )
+    likelihood: float = setting(
+        0.0,
+        "dpo: weight of -log p per learnt token of the better one (arXiv 2404.19733)",
+        NOT_NEGATIVE,
     )
     answer: str = setting(
         "cut",

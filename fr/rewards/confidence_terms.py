@@ -57,6 +57,17 @@ def late_confidence(
     return _shaped(_confidence(batch, "own"), ends)
 
 
+@register_term("late_gold", needs_gold=True, needs_confidence="gold")
+def late_gold(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
+    """c_C: confidence in the right answers at the last cut, a probability [ours].
+
+    A dense form of the outcome, without the weights that PCS gives to earlier cuts: the
+    control that says if PCS acts by the shape of confidence or by its density.
+    """
+    last = lambda cuts: np.array([*[0.0] * (cuts - 1), -1.0])
+    return _shaped(_confidence(batch, "gold"), last)
+
+
 def _confidence(batch: RewardBatch, answers: str) -> Trajectory:
     """Confidence in a set of answers; the declaration `needs_confidence` gives it."""
     gold = batch.truth.confidence if batch.truth else None

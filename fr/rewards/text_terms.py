@@ -73,6 +73,22 @@ def stated_answer(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray
     return ((end > first) & ~batch.truncated).astype(np.float32)
 
 
+@register_term("format_instead", needs_gold=True)
+def format_instead(batch: RewardBatch, config: RewardsConfig) -> list[float | None]:
+    """`format` where the answer is not right, else 0; a share in {0, 1}.
+
+    With weight a beside correctness a row is paid 1 for a right answer or a for the
+    form of another, not 1 + a: in a group without a right answer the form is then the
+    only gradient, elsewhere it adds to none. Rows without a grade are left out as of
+    `correctness`.
+    """
+    form, right = stated_answer(batch, config), correctness(batch, config)
+    return [
+        None if outcome is None else float(stated) * (1.0 - outcome)
+        for stated, outcome in zip(form, right)
+    ]
+
+
 @register_term("reward_model", needs_model=True)
 def reward_model(batch: RewardBatch, config: RewardsConfig) -> Float[np.ndarray, "B"]:
     """Reward of the model in `config.model`.

@@ -194,7 +194,8 @@ def _named(where: str, encode: Callable[[str], list[int]], text: str) -> list[in
 
 def _of_a_run(config: Config, training: TrainingConfig, model: Model) -> Examples:
     past = PastRun(config, model)
-    found = past.right() if training.source == "rollouts" else past.rescued()
+    chosen = {"rollouts": past.right, "retried": past.retried, "rescued": past.rescued}
+    found = chosen[training.source]()
     if not found:
         raise UserError(
             f"config.training.run = {training.run!r} has no right, finished attempt to "

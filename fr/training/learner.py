@@ -24,6 +24,7 @@ from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.tasks.task import Task
 from fr.training.advantages import RewardedRollouts, RewardReader
+from fr.training.gates import gate_of
 from fr.training.lora import partition
 from fr.training.policy_loss import PolicyBatch
 from fr.training.policy_update import PolicyUpdater
@@ -73,6 +74,7 @@ class Learner:
         c = config.policy
         self.config, self._start, self._mix = config, start, mix
         self._mesh, self._kept = mesh, kept
+        self._gate = gate_of(config)
         self._algorithm = with_settings(ALGORITHMS[config.algorithm], c)
         self._updater = PolicyUpdater(config, start, self._algorithm, mesh)
         self._merge = jax.jit(functools.partial(merge, config=config.lora))
@@ -143,6 +145,9 @@ class Learner:
         with stages.time("rewards"):
             rewarded = self._reader.read(drawn.groups, drawn.confidence, step)
             advantages = self._reader.advantages(rewarded)
+            gated = self._gate(drawn.groups) if self._gate else None
+            if gated:
+                advantages = np.where(gated.open[:, None], advantages, 0.0)
         batch = rewarded.batch
         state, weight = self._entropy_weight(state, batch)
         rows = self._rows(rewarded, advantages, drawn.spare, weight)
@@ -163,6 +168,11 @@ class Learner:
         state = self._refreshed(state, step, before)
         values = learnt | rewarded.mixed.metrics
         values |= rollout_metrics(batch, drawn.cost, self.config)
+        made = values.get("updates", c.epochs * c.minibatches) / c.minibatches
+        read = (rows.tokens >= 0) & rows.mask.any(axis=1)[:, None]
+        values["update_tokens"] = round(made * read.sum())
+        if gated:
+            values |= gated.metrics
         if resample:
             values["groups/spare"] = drawn.spare / c.prompts
         if c.entropy_target:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import random
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +18,7 @@ from fr.models import Model
 from fr.models.model import check_ids
 from fr.registry import suggest
 from fr.tasks.extract import THINK
+from fr.training.retries import RETRY, rarely_reached
 from fr.types import RIGHT, is_failure
 
 _COLUMNS = (
@@ -90,6 +92,16 @@ class PastRun:
             self._completed(row) for row in self._attempts if _teaches(row)
         )
 
+    def retried(self) -> list[Completion]:
+        """Right rollouts and right attempts of `retry`, chosen together.
+
+        This is rejection sampling (arXiv 2308.01825): all were drawn plainly.
+        """
+        rows = [row for row in self._attempts if row["operator"] == RETRY]
+        plain = (self._plain(row) for row in self._rollouts if _teaches(row))
+        again = (self._completed(row) for row in rows if _teaches(row))
+        return self._chosen(itertools.chain(plain, again))
+
     def failed(self) -> dict[str, list[Completion]]:
         """Different failed rollouts by problem, in the order of sampling."""
         found = {}
@@ -119,10 +131,13 @@ class PastRun:
                     f"config.training.operators: {self.folder} has no attempt by "
                     f"{name!r}{suggest(name, there)}"
                 )
+        most, asked = self.config.training.most_retries, set(self._prompts)
+        if most >= 0:
+            asked &= rarely_reached(rows, most)
         return [
             row
             for row in rows
-            if row["problem"] in self._prompts
+            if row["problem"] in asked
             and (not wanted or row["operator"] in wanted)
             and self._whole(row)
         ]

@@ -110,6 +110,12 @@ def make_preference_update(
         dpo:           beta sum_t (log p - log p_ref), masked tokens (arXiv 2305.18290)
         reward_model:  kernel . state of the last token
 
+    With `likelihood` = a the loss of DPO has the term a (-sum_t log p / |y|) over the
+    learnt tokens y of the better completion (arXiv 2404.19733). Without it both
+    completions of a pair may become less likely, as long as the worse one does so
+    faster. The term does not cancel on a common beginning, so `pairs` and
+    `pairs_parted` differ with it.
+
     Metrics, means over pairs: `loss`, `accuracy` (the better one has the larger
     reward), `gap` (difference of the rewards).
 
@@ -185,8 +191,11 @@ def _loss(
     scale = config.dpo_margin if algorithm == "dpo" else config.margin
 
     def loss(trained: dict, frozen: dict | None, weighed: _Weighed):
-        better, worse = reward(trained, frozen, weighed.batch).reshape(-1, 2).T
+        rewards, logp = reward(trained, frozen, weighed.batch)
+        better, worse = rewards.reshape(-1, 2).T
         losses = bradley_terry(better, worse, scale * weighed.batch.margin)
+        if config.likelihood and logp is not None:
+            losses -= config.likelihood * logp[::2]
         share = lambda x: jnp.sum(weighed.weights * x)
         return share(losses), LossMetrics(
             {"accuracy": share(better > worse), "gap": share(better - worse)}, {}
@@ -233,6 +242,7 @@ def last_states(
     return jax.vmap(lambda row, at: row[at])(hidden, last).astype(jnp.float32)
 
 
+# Rewards [B], and mean log-probs of learnt tokens [B] if the algorithm has them.
 def _head_reward(
     model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
 ) -> Callable:
@@ -240,12 +250,12 @@ def _head_reward(
 
     def reward(
         trained: dict, frozen: dict | None, batch: PreferenceBatch
-    ) -> Float[Array, "B"]:
+    ) -> tuple[Float[Array, "B"], None]:
         with lora_context(lora):
             states = last_states(
                 transformer, variables(trained["model"], frozen, lora), batch.tokens
             )
-        return states @ trained["reward"]["kernel"]
+        return states @ trained["reward"]["kernel"], None
 
     return reward
 
@@ -257,7 +267,7 @@ def _dpo_reward(
 
     def reward(
         trained: dict, frozen: dict | None, batch: PreferenceBatch
-    ) -> Float[Array, "B"]:
+    ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
         if batch.ref_logp is None:
             raise ValueError("DPO needs ref_logp in the batch")
         width, shards = batch.mask.shape[1], mesh.shape["data"]
@@ -272,8 +282,8 @@ def _dpo_reward(
                 1.0,
                 shards,
             )
-        return config.beta * jnp.sum(
-            jnp.where(batch.mask, logp - batch.ref_logp, 0.0), axis=1
-        )
+        total = lambda values: jnp.sum(jnp.where(batch.mask, values, 0.0), axis=1)
+        count = jnp.maximum(jnp.sum(batch.mask, axis=1), 1)
+        return config.beta * total(logp - batch.ref_logp), total(logp) / count
 
     return reward

@@ -141,9 +141,10 @@ def _train(
         if c.microbatch:
             need = pairs.columns_used[pairs.places[chosen].reshape(-1)]
             chosen = chosen[sort_by_length(need, c.microbatch, mesh, 2)[::2] // 2]
-        return Step(
-            *update(state, place_batch(pairs.batch(chosen, reference), mesh), frozen)
-        )
+        batch = pairs.batch(chosen, reference)
+        state, metrics = update(state, place_batch(batch, mesh), frozen)
+        metrics |= {"update_tokens": int((batch.tokens >= 0).sum())}
+        return Step(state, metrics)
 
     if distributed.is_first():
         begin_training(folder.parent, folder.name, config, source, start, inputs)

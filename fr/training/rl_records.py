@@ -17,12 +17,14 @@ from fr.stats.calibration import premature
 from fr.stats.pass_at_k import pass_at_k
 from fr.tasks.countdown_rules import step_errors
 from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
+from fr.tasks.steps import find_steps
 from fr.training.advantages import RewardedRollouts
 from fr.training.policy_loss import PolicyBatch
 from fr.training.rollouts import GradedRollout, Group, StepRollouts
 from fr.types import GRADER_ERROR, ROLLOUT, UNPARSED, Cost, RewardBatch
 
 _POINTS = 3  # of a line that is worth fitting
+_FALL = 0.02  # of mean confidence along the reasoning; less is noise of 80 rollouts
 
 
 def rollout_metrics(batch: RewardBatch, cost: Cost, config: Config) -> dict[str, float]:
@@ -30,8 +32,10 @@ def rollout_metrics(batch: RewardBatch, cost: Cost, config: Config) -> dict[str,
 
     `solved` is the share of problems with a right rollout; `*_tokens` are forward
     tokens. `premature` and `flat` are shares of the rollouts with known confidence (in
-    the own answer, else in the right ones; arXiv 2605.24396). `step_errors` is the
-    share of false steps among all steps that Countdown traces state.
+    the own answer, else in the right ones; arXiv 2605.24396); `c_0` and `c_end` are
+    the means of that confidence before and after the reasoning. `stepless` is the share
+    of the stated answers that come without a step. `step_errors` is the share of
+    false steps among all steps that Countdown traces state.
 
     Args:
         batch: The rollouts that were learnt from.
@@ -50,6 +54,7 @@ def rollout_metrics(batch: RewardBatch, cost: Cost, config: Config) -> dict[str,
         "grader_error": grades.count(GRADER_ERROR) / len(grades),
         "length": batch.length.mean(),
         "truncated": batch.truncated.mean(),
+        "stepless": _stepless(batch),
         "repetition": -text_terms.repetition(batch, config.rewards).mean(),
         "prompt_tokens": cost.prefill,
         "rollout_tokens": cost.generated,
@@ -60,12 +65,21 @@ def rollout_metrics(batch: RewardBatch, cost: Cost, config: Config) -> dict[str,
         rho, flat = premature(trajectory.probability[trajectory.known])
         early = ~flat & (np.nan_to_num(rho) < config.evaluation.premature)
         values |= {"premature": early.mean(), "flat": flat.mean()}
+        first, *_, last = trajectory.probability[trajectory.known].mean(axis=0)
+        values |= {"c_0": first, "c_end": last}
     if config.task.name == "countdown":
         right_steps, wrong_steps = np.sum(
             [step_errors(text) for text in batch.texts], axis=0
         )
         values["step_errors"] = wrong_steps / max(right_steps + wrong_steps, 1)
     return values
+
+
+def _stepless(batch: RewardBatch) -> float:
+    """Share of the rows with an answer that state no step `a op b = c`."""
+    first, end = batch.answer.T
+    answered = [text for text, has in zip(batch.texts, end > first) if has]
+    return sum(not find_steps(text) for text in answered) / max(len(answered), 1)
 
 
 def held_out_metrics(groups: Sequence[Group]) -> dict[str, float]:
@@ -136,6 +150,7 @@ def alarms(
         "kl": lambda line: line.get("kl", 0.0) > config.alarm_kl,
         "repetition": lambda line: line["repetition"] > config.alarm_repetition,
         "gap": lambda line: line.get("logp_gap_p99", 0.0) > config.alarm_gap,
+        "fall": lambda line: line.get("c_end", 0.0) < line.get("c_0", 0.0) - _FALL,
     }
     texts = {
         "entropy": f"entropy has collapsed from {first:.3f} to {{entropy:.3f}} nats "
@@ -147,6 +162,9 @@ def alarms(
         "repetition": "{repetition:.0%} of its text repeats itself: give "
         "config.rewards.terms a "
         "('repetition', 0.5)",
+        "fall": "confidence falls along the reasoning, from {c_0:.3f} to {c_end:.3f}: "
+        "a term that pays for its rise (pcs) then pays for less reasoning; train the "
+        "start on longer traces first",
         "gap": "a hundredth of the sampler's log-probs are {logp_gap_p99:.3f} nats or "
         "more from the trainer's: set "
         "config.policy.importance to token, or compute both in float32",

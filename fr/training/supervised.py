@@ -262,6 +262,7 @@ def train_supervised(
         at = cursors.pop(i) if i in cursors else int(extra.get("cursor", 0))
         batch, cursors[i + 1] = data.batch(i, at)
         state, metrics = update(state, place_batch(batch, mesh), frozen)
+        metrics |= {"update_tokens": int((batch.segments > 0).sum())}
         if state.extra:
             place = state.extra["cursor"].sharding
             cursor = sharding.device_put_global(np.int32(cursors[i + 1]), place)
