@@ -159,6 +159,11 @@ class EvaluationConfig:
     by: tuple[str, ...] = setting(
         (), "properties of problems by which accuracy and measures are split"
     )
+    unsolved: str = setting(
+        "",
+        "workdir of an evaluation with another seed: only problems that it never "
+        "solved are asked; '': all",
+    )
     temperature: float = setting(0.7, "of the attempts", NOT_NEGATIVE)
     top_p: float = setting(0.98, "of the attempts; 1: off", POSITIVE_SHARE)
     samples: int = setting(128, "attempts at each problem", POSITIVE)

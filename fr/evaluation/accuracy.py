@@ -10,6 +10,9 @@ from fr import distributed, store
 from fr.config import Config
 from fr.diagnosis.junction import NO_FAILURES
 from fr.errors import UserError
+
+# Importing these files registers their measures.
+from fr.evaluation import trace_measures  # noqa: F401
 from fr.evaluation.eval_metrics import (
     EvalMetrics,
     interval_of,
@@ -18,6 +21,7 @@ from fr.evaluation.eval_metrics import (
 )
 from fr.evaluation.measures import MEASURES
 from fr.evaluation.sampled_answers import compare_signals
+from fr.evaluation.unsolved import only_unsolved
 from fr.interventions import OPERATORS, Operator, OperatorContext, select
 from fr.registry import suggest
 from fr.runs.attempts import Planned, make_attempts, plan_attempt, plan_change
@@ -49,6 +53,7 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     Raises:
         UserError: `against` holds no evaluation, or one of other problems.
     """
+    run = only_unsolved(run)
     c, folder = run.config.evaluation, run.workdir / _FOLDER
     other = _other(run, against) if against else None
     sets = ANSWER_SETS if c.sampled else ANSWER_SETS[:1]
