@@ -27,6 +27,7 @@ CASES = {
     "1 x 4": ("auto", 4),
 }
 DIVIDED = ("2 x 2", "1 x 4")
+STEERED = ("one", "pmap", "2 x 2")
 ROWS, VOCAB, WIDTH = 3, 40, 16
 
 
@@ -83,7 +84,38 @@ def work(out: str) -> None:
                 decode.lower(*arguments).compile().as_text()
             ).items():
                 arrays[f"{case} {kind}"] = sizes
+    for case in STEERED:
+        devices = Devices(CASES[case][0], model=CASES[case][1])
+        for name, value in steered(model, params, devices).items():
+            arrays[f"steered {case}/{name}"] = value
     np.savez(out, **arrays)
+
+
+def steered(model, params, devices) -> dict:
+    """Tokens and confidence of rows that different vectors steer, in one engine."""
+    from conftest import row
+
+    from fr.sampling.engine import Engine
+    from fr.types import Probe
+
+    shape = (model.config.layers, 3, WIDTH)
+    table = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    table[:, 0] = 0.0
+    engine = Engine(
+        model, params, slots=ROWS, chunk=4, prefill=2, devices=devices, vectors=table
+    )
+    todo = [
+        row(str(i), range(1, 6), budget=3 + i, vector=i % 3, vector_strength=0.3 * i)
+        for i in range(12)
+    ]
+    plan = lambda row, tokens: Probe((0, len(tokens)), (7,), {"own": ((8, 9),)})
+    rollouts = engine.sample(todo, 64, probe_plan=plan)
+    confidence = [r.confidence.logp["own"].ravel() for r in rollouts]
+    return {
+        "tokens": np.concatenate([r.tokens for r in rollouts]),
+        "logp": np.concatenate([r.stats["logp"] for r in rollouts]),
+        "confidence": np.concatenate(confidence),
+    }
 
 
 def watch(engine) -> list:
@@ -169,6 +201,13 @@ def test_several_devices_are_one(arrays, case):
         np.testing.assert_allclose(given, wanted, atol=atol, rtol=1e-5, err_msg=field)
         if case not in DIVIDED:
             np.testing.assert_array_equal(given, arrays[f"pmap/{field}"], err_msg=field)
+
+
+@pytest.mark.parametrize("case", STEERED[1:])
+def test_rows_that_vectors_steer_are_the_same_on_several_devices(arrays, case):
+    for field in ("tokens", "logp", "confidence"):
+        given, wanted = (arrays[f"steered {c}/{field}"] for c in (case, "one"))
+        np.testing.assert_allclose(given, wanted, atol=1e-5, rtol=1e-5, err_msg=field)
 
 
 def test_the_rows_that_were_compared_do_something(arrays):

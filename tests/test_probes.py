@@ -180,7 +180,7 @@ def exchanges(kind: str, count: int) -> list:
     devices, model = Devices(kind), Transformer(config)
     assert devices.count == count
     program = devices.jit_sharded(
-        lambda p, *args: probe_trees.score_trees(model, p, *args)
+        lambda p, *args: probe_trees.score_trees(model, {"params": p}, *args)
     )
     draw = np.random.default_rng(0)
     cache = jax.tree.map(

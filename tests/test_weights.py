@@ -48,7 +48,14 @@ def _refusal(source) -> str:
 
 
 @pytest.mark.parametrize(
-    "traits", [{}, {"tied": False}, {"qkv_bias": True}, {"qk_norm": True}]
+    "traits",
+    [
+        {},
+        {"tied": False},
+        {"qkv_bias": True},
+        {"qk_norm": True},
+        {"residual_bias": True},
+    ],
 )
 def test_save_then_load_is_bitwise(tmp_path, tiny_config, char_tokenizer, traits):
     config = dataclasses.replace(tiny_config, **traits)

@@ -17,9 +17,11 @@ from fr.config.trainings import (
     OF_A_RUN,
     PREFERENCES,
     SOURCES,
+    VECTOR,
     ArchitectureConfig,
     LoraConfig,
     PreferenceConfig,
+    SteeringConfig,
     TrainingConfig,
 )
 
@@ -41,6 +43,7 @@ __all__ = [
     "RoutingConfig",
     "SOURCES",
     "SamplingConfig",
+    "SteeringConfig",
     "StudyConfig",
     "TaskConfig",
     "TrainingConfig",
@@ -50,4 +53,5 @@ __all__ = [
     "default",
     "freeze",
     "renamed",
+    "VECTOR",
 ]

@@ -82,6 +82,10 @@ class DiagnosisConfig:
     outside: bool = setting(
         False, "also write columns of the game's checker, which no router may read"
     )
+    states: bool = setting(
+        False,
+        "also read hidden states of all rollouts: signal probe_correct, states.npz",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +175,17 @@ class InterventionConfig:
         "tip: first tokens of a thought that it covers; below 1: a share of the "
         "median failure",
         POSITIVE,
+    )
+    vector: str = setting(
+        "", "steer_vector: file of steering vectors, one per layer (docs/steering.md)"
+    )
+    vector_strength: float = setting(
+        1.0, "steer_vector: factor on the vectors; below 0: away from the behaviour"
+    )
+    vector_layers: tuple[int, ...] = setting(
+        (),
+        "steer_vector: layers that get their vector, from 0 on; (): all",
+        each(NOT_NEGATIVE, "layers from 0 on"),
     )
 
 

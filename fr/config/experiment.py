@@ -21,6 +21,7 @@ from fr.config.trainings import (
     ArchitectureConfig,
     LoraConfig,
     PreferenceConfig,
+    SteeringConfig,
     TrainingConfig,
 )
 from fr.errors import UserError
@@ -56,6 +57,7 @@ class Config:
       clusters: clusters of failures.
       policy: policy optimisation.
       lora: adapters.
+      steering: a steering vector from a model's own states.
       preference: training on pairs.
       evaluation: accuracy, pass@k, calibration.
       rewards: the mix of reward terms.
@@ -82,6 +84,7 @@ class Config:
     clusters: ClustersConfig = ClustersConfig()
     policy: PolicyConfig = PolicyConfig()
     lora: LoraConfig = LoraConfig()
+    steering: SteeringConfig = SteeringConfig()
     preference: PreferenceConfig = PreferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     rewards: RewardsConfig = RewardsConfig()
@@ -131,6 +134,8 @@ def validate(config: Config) -> None:
     """
     check_bounds(config, "config")
     config.rewards.check()
+    config.lora.check()
+    config.steering.check()
     config.study.check()
     check_combinations(config)
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from fr.config.experiment import Config, as_dict, renamed
-from fr.config.trainings import PREFERENCES
+from fr.config.trainings import PREFERENCES, VECTOR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ STAGES = {
 # printed.
 _IDLE = {
     "sampling": ("slots", "chunk", "prefill", "devices", "model_axis", "shard_rows"),
-    "diagnosis": ("failures", "form", "outside"),
+    "diagnosis": ("failures", "form", "outside", "states"),
     "evaluation": (
         "ks",
         "bins",
@@ -255,6 +255,8 @@ def _plain(value):
 def _group(algorithm: str) -> str:
     if algorithm in PREFERENCES:
         return "preference"
+    if algorithm == VECTOR:
+        return "steering"
     return "training" if algorithm == "sft" else "policy"
 
 

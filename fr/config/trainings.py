@@ -8,6 +8,7 @@ from fr.config.fields import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    TWO_OR_MORE,
     Bound,
     at_least,
     one_of,
@@ -16,7 +17,8 @@ from fr.config.fields import (
 )
 
 PREFERENCES = ("dpo", "reward_model")  # algorithms that learn from pairs
-ALGORITHMS = ("sft", *_POLICY, *PREFERENCES)
+VECTOR = "vector"  # finds a steering vector, and trains no parameter of the model
+ALGORITHMS = ("sft", *_POLICY, *PREFERENCES, VECTOR)
 # Values of `training.source` by the kind of algorithm; all but the first three read a
 # run.
 SOURCES = {
@@ -122,7 +124,9 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters in place of all parameters (arXiv 2106.09685)."""
+    """Adapters in place of all parameters: low-rank products (arXiv 2106.09685), or one
+    vector a layer (arXiv 2509.06608).
+    """
 
     rank: int = setting(
         0, "rank; 0: all parameters are trained", at_least(0, "0 (off) or more")
@@ -135,6 +139,85 @@ class LoraConfig:
         "parts of a layer that get adapters",
         Bound("one part of a layer or more", lambda value: len(value) > 0),
     )
+    vectors: bool = setting(
+        False,
+        "train one vector a layer, added to the residual stream, in place of products "
+        "(arXiv 2509.06608); rank is then 0",
+    )
+
+    @property
+    def active(self) -> bool:
+        """True if adapters are trained, and not all parameters."""
+        return self.vectors or self.rank > 0
+
+    def check(self) -> None:
+        """Check that one kind of adapter is asked for.
+
+        Raises:
+          UserError: products and vectors are both on.
+        """
+        alone = Bound("0 with config.lora.vectors = True", lambda rank: not rank)
+        if self.vectors:
+            alone.check("config.lora.rank", self.rank)
+
+
+@dataclasses.dataclass(frozen=True)
+class SteeringConfig:
+    """Algorithm `vector`: a steering vector from states of the model's completions."""
+
+    source: str = setting(
+        "means",
+        "means: a behaviour's mean state less the mean; sae: a feature; random and "
+        "sae_random: their controls (docs/steering.md)",
+        one_of("means", "random", "sae", "sae_random"),
+    )
+    behaviour: str = setting(
+        "backtracking",
+        "means: backtracking, verdict, success, reasoning, or a regular expression",
+    )
+    window: int = setting(10, "means: most tokens of one occurrence", POSITIVE)
+    problems: int = setting(
+        128, "training problems whose completions are read", POSITIVE
+    )
+    rollouts: int = setting(4, "completions of each", POSITIVE)
+    strengths: tuple[float, ...] = setting(
+        (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0),
+        "factors that are tried, below 0 away from the behaviour",
+        Bound("numbers other than 0", lambda value: len(value) > 0 and all(value)),
+    )
+    places: str = setting(
+        "each",
+        "layers that are tried: each one alone and all together, or only all",
+        one_of("each", "all"),
+    )
+    validation: int = setting(
+        64, "validation problems on which layer and factor are chosen", POSITIVE
+    )
+    samples: int = setting(4, "attempts at each of them", POSITIVE)
+    layer: int = setting(
+        -1,
+        "sae: layer whose states it reads, from 0 on; -1: the middle one",
+        at_least(-1),
+    )
+    features: int = setting(512, "sae: features", TWO_OR_MORE)
+    active: int = setting(16, "sae: features that are active at a token", POSITIVE)
+    steps: int = setting(2000, "sae: parameter updates", POSITIVE)
+    batch: int = setting(1024, "sae: states of an update", POSITIVE)
+    learning_rate: float = setting(
+        1e-3, "sae: at the first update; cosine to 0", POSITIVE
+    )
+    entropy_power: float = setting(
+        0.7, "sae: power of the entropy in ReasonScore (arXiv 2503.18878)", NOT_NEGATIVE
+    )
+
+    def check(self) -> None:
+        """Check that no more features are active than there are.
+
+        Raises:
+          UserError: there are fewer.
+        """
+        bound = at_least(self.active, f"config.steering.active = {self.active} or more")
+        bound.check("config.steering.features", self.features)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -173,3 +173,13 @@ def premature_share(failures: Failures, config: Config) -> float:
 def flat_share(failures: Failures, config: Config) -> float:
     """Share of rollouts whose confidence is the same at every cut."""
     return mean(_trends(failures)[1].tolist())
+
+
+@register_signal("probe_correct", "states")
+def probe_correct(failures: Failures, config: Config) -> float:
+    """Mean of sigma(w h + b), h a failure's mean state after the last layer.
+
+    A probability. w and b are a logistic regression's on graded rollouts of other
+    problems (`fr.diagnosis.linear_probe`); NaN unless `diagnosis.states` is set.
+    """
+    return mean(failures.probed or ())

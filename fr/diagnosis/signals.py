@@ -30,7 +30,7 @@ KINDS = (
     "outside",  # truth from a checker of the task: no router may read it
 )
 # Groups whose columns cost forward tokens beyond the rollouts: ancestor scores, probes.
-PAID = ("lineage", "demotion", "confidence")
+PAID = ("lineage", "demotion", "confidence", "states")
 
 # One attempt: the `fr.tasks.countdown_solver.ReplayedStep` of each step. Not imported:
 # tasks import jax, and routing reads the registry of signals without it.
@@ -49,6 +49,9 @@ class Failures:
     # Steps of each attempt as a checker replays them, for columns of kind outside;
     # None: the task has no checker.
     searches: tuple[Search, ...] | None = None
+    # Probability of each attempt being right, by a probe of its states that has learned
+    # from graded rollouts of other problems; None: states were not read.
+    probed: tuple[float, ...] | None = None
 
 
 ReadFailures = Callable[[Failures, Config], float]

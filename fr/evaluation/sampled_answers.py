@@ -11,6 +11,7 @@ from etils import epath
 from jaxtyping import Float
 
 from fr import store
+from fr.interventions.vectors import vector_params
 from fr.runs.attempts import Planned, make_attempts
 from fr.runs.run import Run
 from fr.sampling.probes import forced_requests
@@ -93,9 +94,9 @@ def _case(run: Run, attempt: store.Attempt, problem: Problem) -> _Case:
 def _plan(run: Run, case: _Case) -> list[Planned]:
     """The rows that answer after each cut."""
     a, c = case.attempt, run.config.evaluation
-    row = Request(
-        a.row, tuple(a.prompt.tolist()), a.key, {"stop": run.specialist.stop_tokens}
-    )
+    steer = vector_params(run.config, a.operator, a.attempt)
+    params = {"stop": run.specialist.stop_tokens, **steer}
+    row = Request(a.row, tuple(a.prompt.tolist()), a.key, params)
     rollout = Rollout(
         row,
         a.tokens,

@@ -120,6 +120,7 @@ class Operator:
         uses_oracle: It uses truth that no model gave, such as arithmetic.
         reads_failures: It starts from failed attempts, or from statistics of them.
         words: format -> texts that the tokenizer must be able to write.
+        uses_vectors: Its rows name steering vectors, which the engine must hold.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Operator:
     uses_oracle: bool = False
     reads_failures: bool = False
     words: Callable[[Format], tuple[str, ...]] = lambda form: ()
+    uses_vectors: bool = False
 
     def change(self, context: OperatorContext) -> Intervention:
         """The intervention of one attempt.
@@ -162,8 +164,8 @@ def register(
         needs_ancestor: It cannot run without an ancestor.
         uses_ancestor: It reads an ancestor if there is one; implied by
             `needs_ancestor`.
-        **traits: `deterministic`, `uses_oracle`, `reads_failures` and `words`, fields
-            of `Operator`.
+        **traits: `deterministic`, `uses_oracle`, `reads_failures`, `words` and
+            `uses_vectors`, fields of `Operator`.
 
     Returns:
         The decorator, which returns the function unchanged.

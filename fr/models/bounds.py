@@ -42,7 +42,8 @@ _NUMBERS = {
 }
 _KINDS = {
     bool: (
-        "tie_word_embeddings attention_bias mlp_bias use_sliding_window truncate",
+        "tie_word_embeddings attention_bias mlp_bias residual_bias use_sliding_window "
+        "truncate",
         "true or false",
     ),
     str: ("model_type hidden_act hidden_activation rope_type type", "a text"),

@@ -46,6 +46,8 @@ class ModelConfig:
         local_rope_scaling: Scaling for sliding layers with a base of their own, or
             None.
         masked: Ids of an ancestor that are other tokens for the specialist.
+        residual_bias: A vector is added to the residual stream after every layer, as
+            in an exported steered model.
     """
 
     vocab: int
@@ -74,6 +76,7 @@ class ModelConfig:
     rope_scaling: RopeScaling | None = None
     local_rope_scaling: RopeScaling | None = None
     masked: tuple[int, ...] = ()
+    residual_bias: bool = False
 
     @property
     def context(self) -> int:

@@ -58,6 +58,10 @@ def config_json(config: ModelConfig, stop_tokens: tuple[int, ...]) -> dict:
         "attention_bias": False,
         "eos_token_id": list(stop_tokens) or None,
     }
+    if config.residual_bias:
+        # The Llama class of transformers has such a bias, and takes zeros for the
+        # biases of `gate` and `up`, which the file lacks. Other classes leave it out.
+        out |= {"residual_bias": True, "mlp_bias": name == "llama"}
     return out | (_sliding_json(config) if name in OWN_SCALE else {})
 
 

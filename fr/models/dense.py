@@ -55,20 +55,25 @@ dense_product.defvjp(_forward, _backward)
 
 
 def merge(params: dict, adapters: dict, config: LoraConfig) -> dict:
-    """Parameters with the products of low-rank adapters added to their kernels.
+    """Parameters with their adapters added.
 
-    W + alpha / rank * A B (arXiv 2106.09685).
+    Products: W + alpha / rank * A B (arXiv 2106.09685). Vectors: u + v, where u is the
+    vector that a layer has, if any (arXiv 2509.06608).
 
     Args:
         params: Parameters, layers stacked.
-        adapters: Adapters `a` and `b` beside the paths of kernels.
-        config: Rank and alpha.
+        adapters: Adapters `a` and `b` beside the paths of kernels, or `offset`.
+        config: Kind of adapters, rank and alpha.
 
     Returns:
         Parameters in their own types.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
     low = traverse_util.flatten_dict(adapters, sep="/")
+    if config.vectors:
+        vector = low["layers/offset"]
+        before = flat.get("layers/offset", jnp.zeros_like(vector))
+        flat["layers/offset"] = (before + vector).astype(before.dtype)
     for path in (path for path in low if path.endswith("/a")):
         a, b, name = low[path], low[path[:-1] + "b"], path[:-1] + "kernel"
         kernel, layers, rank = flat[name], a.shape[0], a.shape[-1]

@@ -82,6 +82,7 @@ _KNOWN = frozenset(
     "query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping "
     "sliding_window sliding_window_pattern _sliding_window_pattern use_sliding_window "
     "max_window_layers layer_types hidden_activation attention_bias mlp_bias "
+    "residual_bias "
     "use_bidirectional_attention attention_dropout attn_implementation "
     "_attn_implementation _attn_implementation_internal _attn_implementation_autoset "
     "cross_attention_hidden_size tie_cross_layer tensor_parallel pruned_heads".split()
@@ -151,6 +152,7 @@ def model_config(raw: dict, where: str) -> ModelConfig:
             else 0.0,
             window=window,
             full_every=full_every,
+            residual_bias=bool(raw.get("residual_bias", False)),
             **_rope(raw, name, where),
             **family.traits,
         )
@@ -205,10 +207,11 @@ def _refuse_unknown(raw: dict, name: str, where: str) -> None:
             )
     refused = [
         "attention_bias",
-        "mlp_bias",
         "use_sliding_window",
         "use_bidirectional_attention",
     ]
+    # A steered model of ours has one of the three biases of `mlp_bias`.
+    refused += ["mlp_bias"] * (not raw.get("residual_bias"))
     # The Gemma 3 class of transformers has the first of the two and does not apply it.
     refused += _NULL_IS_OFF[: {"gemma2": 0, "gemma3_text": 1}.get(name, 2)]
     for key in refused:

@@ -86,19 +86,19 @@ def save_outline(
         folder: Folder of the training run.
         model: The model.
         base: The model that adapters are added to, by any name that `load` takes.
-        lora: Settings of the adapters; rank 0: all parameters are trained.
+        lora: Settings of the adapters, if they are active.
     """
     if not distributed.is_first():
         return
     outline = epath.Path(folder) / _OUTLINE
     if model.tokenizer is not None:
         write_tokenizer(outline, model.tokenizer)
-    if lora.rank:
+    if lora.active:
         # An absolute path, so that a folder is found from every working directory.
         base = str(Path(base).absolute()) if Path(base).exists() else base
-        write_json(
-            outline / _ADAPTERS, {"base": base, "rank": lora.rank, "alpha": lora.alpha}
-        )
+        made = {"base": base, "rank": lora.rank, "alpha": lora.alpha}
+        vectors = {"vectors": True} if lora.vectors else {}
+        write_json(outline / _ADAPTERS, made | vectors)
     write_configs(outline, model.config, model.stop_tokens)
 
 
@@ -118,14 +118,15 @@ def read_adapters(outline: Path) -> tuple[str, LoraConfig]:
     found = read_object(path, optional=True)
     if not found:
         return "", LoraConfig()
+    vectors = found.pop("vectors", False) is True
     if found.keys() != {"base", "rank", "alpha"} or not isinstance(found["base"], str):
         raise UserError(
             f"{path}: must have base (a text), rank and alpha, and no other key"
         )
-    rank = whole_number(found["rank"], 1, 1 << 16, f"{path}: rank")
-    return found["base"], LoraConfig(
-        rank=rank, alpha=number(found["alpha"], 0, 1e6, f"{path}: alpha")
-    )
+    low, high = (0, 0) if vectors else (1, 1 << 16)
+    rank = whole_number(found["rank"], low, high, f"{path}: rank")
+    alpha = number(found["alpha"], 0, 1e6, f"{path}: alpha")
+    return found["base"], LoraConfig(rank=rank, alpha=alpha, vectors=vectors)
 
 
 def read_trained(checkpoint: Path) -> dict:

@@ -18,6 +18,10 @@ from fr.models.sharding import replicate_model_axis
 class Block(nn.Module):
     """One layer: attention and gated feed-forward, each after a norm, with residuals.
 
+    h <- h + u after the layer, with u the parameter `offset` (`residual_bias`), the
+    variable "steer" `offset` [D] or [B, D], or their sum (arXiv 2506.18167). A model
+    that has neither compiles to the same program as before there was a hook.
+
     Attributes:
         config: The decoder.
         dtype: Type of compute.
@@ -57,7 +61,14 @@ class Block(nn.Module):
         gate = dense(c.ff, name="gate")(h)
         gate = nn.gelu(gate, approximate=True) if c.gelu else nn.silu(gate)
         h = dense(c.width, name="down")(gate * dense(c.ff, name="up")(h))
-        return x + (norm(name="ff_post_norm")(h) if c.post_norms else h), cache
+        x = x + (norm(name="ff_post_norm")(h) if c.post_norms else h)
+        zero = nn.initializers.zeros_init()
+        if c.residual_bias:
+            x = x + self.param("offset", zero, (c.width,)).astype(x.dtype)
+        if self.has_variable("steer", "offset"):
+            offset = self.get_variable("steer", "offset").astype(x.dtype)
+            x = x + offset.reshape(-1, 1, c.width)  # [1 or B, 1, D]
+        return x, cache
 
 
 class Transformer(nn.Module):
@@ -84,7 +95,7 @@ class Transformer(nn.Module):
         self.embed = nn.Embed(c.vocab, c.width, name="embed")
         stacked = nn.scan(
             nn.remat(Block, prevent_cse=False) if self.remat else Block,
-            variable_axes={"params": 0, "lora": 0},
+            variable_axes={"params": 0, "lora": 0, "steer": 0},
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.layers,
@@ -119,14 +130,7 @@ class Transformer(nn.Module):
         Returns:
             States, and the cache with these tokens in it (unchanged with `tree`).
         """
-        # The host checks ids against the specialist's table; a smaller ancestor reads
-        # its last row for the ids that it lacks.
-        x = jnp.take(self.embed.embedding, tokens, axis=0, mode="clip").astype(
-            self.dtype
-        )
-        if self.config.scaled_embedding:
-            x = x * jnp.asarray(self.config.width**0.5, x.dtype)
-        rope = rotation(positions, rotary(self.config), rotary_gain(self.config))
+        x, rope = self._begin(tokens, positions)
         if cache is None and not isinstance(
             self.variables["params"].get("layers"), tuple
         ):
@@ -135,7 +139,36 @@ class Transformer(nn.Module):
             x, cache = self._inlined(x, rope, positions, segments, cache, tree)
         return self.final_norm(x), cache
 
-    def _inlined(self, x, rope, positions, segments, cache, tree):
+    def residuals(
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
+    ) -> Float[Array, "L B T D"]:
+        """The residual stream after each layer, before the final norm.
+
+        Args:
+            tokens: Token ids.
+            positions: Position of each token; -1 marks a pad.
+
+        Returns:
+            States of all layers, in the type of compute.
+        """
+        x, rope = self._begin(tokens, positions)
+        states: list[jax.Array] = []
+        self._inlined(x, rope, positions, None, None, None, states)
+        return jnp.stack(states)
+
+    def _begin(self, tokens, positions):
+        """Embeddings of tokens, and the rotations of their positions."""
+        # The host checks ids against the specialist's table; a smaller ancestor reads
+        # its last row for the ids that it lacks.
+        x = jnp.take(self.embed.embedding, tokens, axis=0, mode="clip").astype(
+            self.dtype
+        )
+        if self.config.scaled_embedding:
+            x = x * jnp.asarray(self.config.width**0.5, x.dtype)
+        return x, rotation(positions, rotary(self.config), rotary_gain(self.config))
+
+    def _inlined(self, x, rope, positions, segments, cache, tree, states=None):
+        """The layers one by one; `states` receives the residual stream after each."""
         block = Block(self.config, self.dtype, parent=None)
         single = lambda layers: (
             layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
@@ -153,6 +186,8 @@ class Transformer(nn.Module):
             layer = {name: trees[i] for name, trees in each.items()}
             x, new = block.apply(layer, x, own, rope, positions, segments, old, tree)
             caches.append(new)
+            if states is not None:
+                states.append(x)
         return x, None if cache is None else KVCache(tuple(caches))
 
     def head(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:

@@ -118,13 +118,22 @@ TABLE = (
 
 # With norms after attention and feed-forward, `post_attention_layernorm` is not the
 # feed-forward's norm.
-_TWO_NORMS = (_norm("ff_norm", "post_attention_layernorm", "ffn_norm"),)
+_TWO_NORMS = (
+    _norm("ff_norm", "post_attention_layernorm", "ffn_norm"),
+    # transformers adds this bias in the Llama family (`mlp_bias`).
+    Entry(
+        "layers/offset",
+        f"{_LAYER}mlp.down_proj.bias",
+        f"{_BLK}ffn_down.bias",
+    ),
+)
 
 
 _FOUR_NORMS = (
     _norm("attention_post_norm", "post_attention_layernorm", "post_attention_norm"),
     _norm("ff_norm", "pre_feedforward_layernorm", "ffn_norm"),
     _norm("ff_post_norm", "post_feedforward_layernorm", "post_ffw_norm"),
+    Entry("layers/offset", f"{_LAYER}residual_bias", f"{_BLK}residual_bias"),
 )
 
 

@@ -14,6 +14,7 @@ from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.interrupts import check
 from fr.pipeline.profile_tables import write_tables
+from fr.pipeline.state_means import write_states
 from fr.profiles import FEATURES
 from fr.runs.plans import complete
 from fr.runs.run import Run
@@ -64,6 +65,7 @@ def diagnose(run: Run) -> dict:
             f"{rollouts} has no failed rollout; "
             "raise config.task.problems or sampling.rollouts"
         )
+    write_states(run)
     cells = write_tables(run)
     counts = {
         "failed_rollouts": sum(int(cell.n_failed.sum()) for cell in cells),

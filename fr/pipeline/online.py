@@ -280,11 +280,11 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     size = max(1, c.sampling.shard_rows // most)
     blocks = [run.problems[i : i + size] for i in range(0, len(run.problems), size)]
     with_ancestor = run.ancestor is not None and reads_ancestor(router)
+    steered = any(OPERATORS[name].uses_vectors for name in router.tries())
     prompts = (run.specialist.encode(run.task.prompt(p)) for p in run.problems)
     # Room for a whole attempt that is kept, or for a longer prompt.
     longest = 2 * (max(map(len, prompts)) + c.sampling.max_new_tokens)
-    have = store.finished(folder)
-    left = [i for i in range(len(blocks)) if i not in have]
+    left = sorted(set(range(len(blocks))).difference(store.finished(folder)))
     mine, label = (
         distributed.assign_shards(router.name, left),
         distributed.label(router.name),
@@ -293,7 +293,7 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     with tqdm(total=total, desc=label, unit="problem") as bar:
         for i in mine:
             source = OnlineSource(run, router, blocks[i], with_ancestor, bar.update)
-            run.engine(with_ancestor).run(source, longest)
+            run.engine(with_ancestor, steered).run(source, longest)
             attempts = [attempt for case in source.cases for attempt in case.attempts]
             store.write_shard(folder, i, attempts)
     distributed.wait(router.name)

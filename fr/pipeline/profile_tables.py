@@ -24,6 +24,7 @@ from fr.pipeline.attempt_costs import (
     operator_columns,
     recorded_attempts,
 )
+from fr.pipeline.state_means import read_states
 from fr.profiles import FEATURES, MODEL, WEIGHT, Profiles, write_profiles
 from fr.runs.run import Run
 from fr.tasks.canonical import canonical_answers
@@ -44,7 +45,11 @@ _Rows = dict[str, dict[str, list[dict]]]
 
 # ------------------------------------------------------- from failures to a profile
 def profile_problem(
-    failures: Sequence[store.Attempt], problem: Problem, rollouts: int, config: Config
+    failures: Sequence[store.Attempt],
+    problem: Problem,
+    rollouts: int,
+    config: Config,
+    probed: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """Turn a problem's scored failed rollouts into its profile.
 
@@ -54,6 +59,7 @@ def profile_problem(
         rollouts: Rollouts that were drawn at the problem, failed or not.
         config: `diagnosis` (features; `outside` asks for the checker's columns),
             `rewards` and `evaluation` (settings of signals).
+        probed: Probability of each failure being right, by a probe of its states.
 
     Returns:
         The features (`fr.diagnosis.features.problem_features`) and every registered
@@ -72,6 +78,7 @@ def profile_problem(
         rollouts=rollouts,
         switches=format_of(problem.task).switches,
         searches=searches,
+        probed=None if probed is None else tuple(probed),
     )
     return problem_features(traces, config.diagnosis) | read_signals(seen, config)
 
@@ -181,8 +188,16 @@ def _cell(
     rollouts, scores, attempts = (
         rows[name] for name in ("rollouts", "scores", "attempts")
     )
+    states = read_states(run.workdir) if run.config.diagnosis.states else {}
+    probe = dict(zip(states.get("row", ()), states.get("probe", ())))
     profiles = [
-        profile_problem(failures[p], questions[p], len(rollouts[p]), run.config)
+        profile_problem(
+            failures[p],
+            questions[p],
+            len(rollouts[p]),
+            run.config,
+            [float(probe[a.row]) for a in failures[p]] if probe else None,
+        )
         for p in problems
     ]
     operators = [operator.name for operator in run.operators(part)[0]]

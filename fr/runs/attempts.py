@@ -42,6 +42,16 @@ class Planned:
     # Called with the row's tokens at its pause tokens; gives what to insert.
     on_pause: Callable[[np.ndarray], PauseAction] | None = None
 
+    @property
+    def group(self) -> int:
+        """Rows of a group are decoded by one engine, and share shards."""
+        return self.reads_ancestor + 2 * self.steered
+
+    @property
+    def steered(self) -> bool:
+        """The row names steering vectors."""
+        return "vector" in self.row.params
+
 
 def plan_attempt(
     run: Run,
@@ -124,7 +134,7 @@ def make_attempts(
 
     Each process makes its share of the shards; the call returns when the folder is
     whole. A shard holds only rows that read the ancestor, or only rows that do not, so
-    that the latter never pay for it.
+    that the latter never pay for it; and so for rows that are steered by vectors.
 
     Args:
         run: The run.
@@ -135,9 +145,7 @@ def make_attempts(
     folder = run.workdir / name
     run.begin(name)
     wanted = [
-        PlannedRow(
-            p.row.id, np.array(p.row.prompt, np.int32), p.row.key, p.reads_ancestor
-        )
+        PlannedRow(p.row.id, np.array(p.row.prompt, np.int32), p.row.key, p.group)
         for p in plan
     ]
     found: list[list[list[int]]] = []
@@ -166,7 +174,7 @@ def make_attempts(
         for i in mine:
             rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
             engine, on_pause = (
-                run.engine(shards[i][0].reads_ancestor),
+                run.engine(shards[i][0].reads_ancestor, shards[i][0].steered),
                 _on_pause(shards[i]),
             )
             check()

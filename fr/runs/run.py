@@ -13,6 +13,7 @@ from fr import compile_cache, distributed, tasks
 from fr.config import Config, as_dict
 from fr.errors import UserError
 from fr.interventions import Operator, select
+from fr.interventions.vectors import vector_table
 from fr.models import Model, load
 from fr.models.transformer import Transformer
 from fr.runs import stages
@@ -42,8 +43,8 @@ class Run:
     devices: Devices  # local devices of this process, which hold the parameters
     # Hashes and versions by name (`fr.runs.inputs`).
     inputs: dict = dataclasses.field(default_factory=dict)
-    # By whether the ancestor reads along.
-    _engines: dict[bool, Engine] = dataclasses.field(default_factory=dict)
+    # By whether the ancestor reads along, and whether rows are steered.
+    _engines: dict[tuple[bool, bool], Engine] = dataclasses.field(default_factory=dict)
 
     @property
     def ancestor_weight(self) -> float:
@@ -110,21 +111,23 @@ class Run:
         names = self.config.intervention.operators
         return select(names, self.ancestor is not None, self.specialist, part)
 
-    def engine(self, with_ancestor: bool) -> Engine:
+    def engine(self, with_ancestor: bool, steered: bool = False) -> Engine:
         """The decode engine, the same one for all stages.
 
         Args:
             with_ancestor: The ancestor reads along in the loop.
+            steered: Rows may name steering vectors.
 
         Returns:
             The engine, made on first use.
         """
-        if with_ancestor not in self._engines:
-            self._engines[with_ancestor] = self._engine(with_ancestor)
-        return self._engines[with_ancestor]
+        kind = (with_ancestor, steered)
+        if kind not in self._engines:
+            self._engines[kind] = self._engine(*kind)
+        return self._engines[kind]
 
-    def _engine(self, with_ancestor: bool) -> Engine:
-        c = self.config.sampling
+    def _engine(self, with_ancestor: bool, steered: bool) -> Engine:
+        c, model = self.config.sampling, self.specialist.config
         return Engine(
             *_module(self.specialist),
             **(self._second() if with_ancestor else {}),
@@ -133,6 +136,7 @@ class Run:
             prefill=c.prefill,
             tau=self.config.diagnosis.tau,
             devices=self.devices,
+            vectors=vector_table(self.config, model) if steered else None,
         )
 
     def scorer(self) -> Scorer:

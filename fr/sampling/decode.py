@@ -44,12 +44,13 @@ def decode_chunk(
     """
 
     def step(state: DecodeState, _):
-        specialist, cache = _next_logits(model, params.specialist, state, state.cache)
+        own = params.variables(state.rows.vector, state.rows.vector_strength)
+        specialist, cache = _next_logits(model, own, state, state.cache)
         second, ancestor_cache = None, None
         if ancestor is not None:
             second, ancestor_cache = _next_logits(
                 ancestor,
-                cast(dict, params.ancestor),
+                {"params": cast(dict, params.ancestor)},
                 state,
                 cast(KVCache, state.ancestor_cache),
             )
@@ -71,13 +72,13 @@ def decode_chunk(
 
 
 def _next_logits(
-    model: Transformer, params: dict, state: DecodeState, cache: KVCache
+    model: Transformer, read: dict, state: DecodeState, cache: KVCache
 ) -> tuple[Any, Any]:
     """Logits [B, V] after each live row's last token, and the cache with it."""
     live = ~(state.done | state.paused)
     positions = jnp.where(live, state.length, -1)
     found, written = model.apply(
-        {"params": params}, state.last_token[:, None], positions[:, None], cache
+        read, state.last_token[:, None], positions[:, None], cache
     )
     return found[:, 0], written
 

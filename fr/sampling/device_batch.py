@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from fr.models.transformer import Transformer, unstack
 from fr.sampling import decode, probe_trees, state, transitions
@@ -59,6 +59,7 @@ class DeviceBatch:
         tau: float,
         statistics: bool,
         counts: Counts,
+        vectors: Float[np.ndarray, "L K D"] | None = None,
     ):
         """Place the parameters and make the programs; nothing compiles yet.
 
@@ -74,6 +75,8 @@ class DeviceBatch:
             tau: Diagnosis temperature.
             statistics: Emit statistics of every token.
             counts: The engine's counts, to add to.
+            vectors: Steering vectors, see `Engine`; None: programs have no place for
+                them.
         """
         self.devices, self.slots, self.chunk = devices, slots, chunk
         self.counts, self._kept = counts, kept
@@ -84,8 +87,9 @@ class DeviceBatch:
         second = None
         if ancestor is not None and ancestor_params:
             second = self._layered(ancestor, ancestor_params)
+        self._steered = vectors is not None
         self._params = devices.replicate(
-            ModelParams(self._layered(model, params), second)
+            ModelParams(self._layered(model, params), second, vectors)
         )
         self._tau = np.full(devices.count, tau, np.float32)
         self._make_programs(model, ancestor, statistics)
@@ -107,12 +111,13 @@ class DeviceBatch:
         self._insert = program("insert", insert, donate=(1,))
         edit = lambda params, *args: transitions.apply_edit(*args)
         self._apply_edit = program("apply_edit", edit, donate=(1,))
-        self._probe = program(
-            "probe",
-            lambda params, *args: probe_trees.score_trees(
-                model, params.specialist, *args
-            ),
-        )
+
+        def probe(params, cache, trees, vector=None, strength=None):
+            of = lambda x: None if x is None else x[trees.rows]
+            read = params.variables(of(vector), of(strength))
+            return probe_trees.score_trees(model, read, cache, trees)
+
+        self._probe = program("probe", probe)
         # One compiled function per size: a fresh function would compile in every run.
         self._resize_cache = functools.cache(
             lambda size: program(
@@ -168,7 +173,7 @@ class DeviceBatch:
         self._sizes = state.cache_sizes(self.limit)
         self.size, self._prompt_capacity = self._sizes[0], 0
         empty = self.devices.shard_batch(
-            default_params(self.slots * self.devices.count)
+            default_params(self.slots * self.devices.count, self._steered)
         )
         self.state = self._init(self.size)(self._params, empty)
 
@@ -199,13 +204,13 @@ class DeviceBatch:
         Args:
             entering: The round; its prompts fit the prompt cache and the caches.
         """
-        for tokens, into in entering.reads:
-            self.counts.prompts += int((into < self._kept).sum())
-            self.counts.prompt_tokens += int((tokens >= 0).sum())
+        for read in entering.reads:
+            self.counts.prompts += int((read[1] < self._kept).sum())
+            self.counts.prompt_tokens += int((read[0] >= 0).sum())
             self._prompt_cache = self._prefill(
                 self._params,
                 self._prompt_cache,
-                *self.devices.shard_batch((tokens, into)),
+                *self.devices.shard_batch(read),
             )
         insertion = self.devices.shard_batch(entering.insertion)
         self.state = self._insert(
@@ -232,7 +237,7 @@ class DeviceBatch:
         )
 
     def probe(self, *args: Any) -> jax.Array:
-        """Log-probs of forced answers after cached rows.
+        """Log-probs of forced answers after cached rows, steered as the rows are.
 
         Args:
             *args: A cache and a `probe_trees.TreeBatch`, [D, ...].
@@ -240,7 +245,9 @@ class DeviceBatch:
         Returns:
             Log-probs [D, E], not waited for.
         """
-        return self._probe(self._params, *args)
+        rows = cast(DecodeState, self.state).rows if self._steered else None
+        steer = (rows.vector, rows.vector_strength) if rows is not None else ()
+        return self._probe(self._params, *args, *steer)
 
     def fetch_progress(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from fr import distributed
 from fr.models.transformer import Transformer
@@ -56,6 +56,7 @@ class Engine:
         tau: float = 0.6,
         statistics: bool = True,
         devices: Devices | None = None,
+        vectors: Float[np.ndarray, "L K D"] | None = None,
     ):
         """Place the parameters; programs compile when they are first used.
 
@@ -72,6 +73,10 @@ class Engine:
             statistics: Keep statistics of every token. Without them rollouts carry
                 tokens and `sample_logp` only, and rows cannot steer.
             devices: Devices to run on; None: all local devices.
+            vectors: Table of K steering vectors per layer, the first of them zero. A
+                row names one by `vector`; `vector_strength` times it is added to the
+                residual stream after each layer, at the prompt's tokens, at new tokens
+                and in probes. None: programs have no place for vectors.
 
         Raises:
             ValueError: There is an ancestor, but no statistics are kept.
@@ -84,7 +89,10 @@ class Engine:
         self.devices = devices or Devices()
         self.slots, self.counts, self._statistics = slots, Counts(), statistics
         self._has_ancestor = ancestor is not None
-        self._admission = Admission(self.devices.count, slots, prefill)
+        self._vectors = 1 if vectors is None else vectors.shape[1]
+        self._admission = Admission(
+            self.devices.count, slots, prefill, vectors is not None
+        )
         self._batch = DeviceBatch(
             model,
             params,
@@ -97,6 +105,7 @@ class Engine:
             tau=tau,
             statistics=statistics,
             counts=self.counts,
+            vectors=vectors,
         )
         both = [m.config for m in (model, ancestor) if m is not None]
         self._vocab, self._context = model.config.vocab, min(c.context for c in both)
@@ -224,6 +233,7 @@ class Engine:
                 limit=self._batch.limit,
                 statistics=self._statistics,
                 ancestor=self._has_ancestor,
+                vectors=self._vectors,
             )
         return dict(zip(free, new))
 

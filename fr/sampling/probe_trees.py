@@ -37,7 +37,7 @@ class TreeBatch:
 
 
 def score_trees(
-    model: Transformer, params: dict, cache: KVCache, trees: TreeBatch
+    model: Transformer, read: dict, cache: KVCache, trees: TreeBatch
 ) -> Float[Array, "E"]:
     """Log-prob of each target after the path that leads to it.
 
@@ -55,7 +55,7 @@ def score_trees(
 
     Args:
         model: The model.
-        params: Its parameters.
+        read: Its variables; "steer" has vectors of the R sequences.
         cache: Cache of the rows.
         trees: The trees; E is a multiple of CHUNK.
 
@@ -66,7 +66,7 @@ def score_trees(
     sees = (index <= index[:, None]) & (index[:, None] < trees.ends[:, None])
     hidden: Any
     hidden, _ = model.apply(
-        {"params": params},
+        read,
         trees.tokens,
         trees.positions,
         cache,
@@ -80,7 +80,7 @@ def score_trees(
             jax.lax.dynamic_slice(x, (i * CHUNK,), (CHUNK,))
             for x in (trees.at, trees.targets)
         )
-        logits: Any = model.apply({"params": params}, states[at], method="head")
+        logits: Any = model.apply(read, states[at], method="head")
         # The diagnosis temperature does not enter a log-prob.
         moments = token_stats.logit_moments(logits, jnp.float32(1.0))
         value = token_stats.log_prob(moments, jnp.maximum(target, 0))

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from fr.models.attention import KVCache
 from fr.sampling import probe_trees
 from fr.sampling.devices import Devices
-from fr.sampling.sampling_params import row_key
+from fr.sampling.sampling_params import VECTOR, row_key
 from fr.sampling.sources import ProbePlan
 from fr.types import Confidence, Probe, Request, Rollout
 
@@ -193,7 +193,7 @@ def forced_requests(
 ) -> list[Request]:
     """Requests that answer after the cuts of a probe, at temperature 1.
 
-    They stop at the tokens where the rollout's own row does.
+    They stop at the tokens where the rollout's own row does, and are steered as it is.
 
     Args:
         rollout: The rollout to cut.
@@ -206,6 +206,7 @@ def forced_requests(
     """
     row = rollout.row
     params = {"budget": BUDGET, "stop": row.params.get("stop", ())}
+    params |= {name: row.params[name] for name in VECTOR if name in row.params}
     return [
         Request(
             f"{row.id}/cut {c}/{i}",

@@ -50,6 +50,9 @@ _DEFAULTS = {
     "floor_window": np.int32(1),
     "budget": np.int32(64),
 }
+# Only in engines with a table of steering vectors.
+VECTOR = {"vector": np.int32(0), "vector_strength": np.float32(1.0)}
+_SCALARS = _DEFAULTS | VECTOR
 
 
 def row_key(seed: int, *names: object) -> UInt[np.ndarray, "2"]:
@@ -66,17 +69,19 @@ def row_key(seed: int, *names: object) -> UInt[np.ndarray, "2"]:
     return np.frombuffer(digest[:8], "<u4").astype(np.uint32)
 
 
-def default_params(rows: int) -> SamplingParams:
+def default_params(rows: int, steered: bool = False) -> SamplingParams:
     """Parameters of plain rows at temperature 1.
 
     Args:
         rows: Number of rows, B.
+        steered: Add the parameters that only an engine with a table of vectors reads.
 
     Returns:
         Numpy arrays [B] and [B, width].
     """
     values: dict[str, Any] = {
-        name: np.full(rows, value) for name, value in _DEFAULTS.items()
+        name: np.full(rows, value)
+        for name, value in (_SCALARS if steered else _DEFAULTS).items()
     }
     lists: dict[str, Any] = {
         name: np.full((rows, width), -1, np.int32) for name, width in WIDTHS.items()
@@ -94,7 +99,20 @@ def param(request: Request, name: str) -> Any:
     Returns:
         The request's own value, or the default.
     """
-    return request.params.get(name, _DEFAULTS[name])
+    return request.params.get(name, _SCALARS[name])
+
+
+def vector_of(request: Request) -> tuple[int, float]:
+    """Index and strength of a request's steering vectors.
+
+    Args:
+        request: The request.
+
+    Returns:
+        (index in the engine's table, factor); (0, 0) for a row that is not steered.
+    """
+    index = int(param(request, "vector"))
+    return (index, float(param(request, "vector_strength"))) if index else (0, 0.0)
 
 
 def write_params(params: SamplingParams, slot: int, request: Request) -> None:
@@ -115,6 +133,8 @@ def write_params(params: SamplingParams, slot: int, request: Request) -> None:
         )
     for name in _DEFAULTS:
         getattr(params, name)[slot] = param(request, name)
+    if params.vector is not None and params.vector_strength is not None:
+        params.vector[slot], params.vector_strength[slot] = vector_of(request)
     for name in WIDTHS:
         tokens = request.params.get(name, ())
         getattr(params, name)[slot] = pad_tokens(tokens, name, request.id)
@@ -148,6 +168,7 @@ def check_request(
     limit: int,
     statistics: bool,
     ancestor: bool,
+    vectors: int = 1,
 ) -> None:
     """Check that an engine can decode a request; errors name the row.
 
@@ -158,10 +179,12 @@ def check_request(
         limit: Entries of the longest cache.
         statistics: The engine keeps statistics.
         ancestor: The engine has an ancestor.
+        vectors: Entries of the engine's table of vectors; the first one is none.
 
     Raises:
         ValueError: There is no prompt or no budget, the cache is too short, or the
-            operator needs statistics or an ancestor that the engine does not have.
+            operator needs statistics, an ancestor or a vector that the engine does not
+            have.
         UserError: A token id has no embedding, or the models have too few positions.
     """
     row, budget = f"row {request.id}", param(request, "budget")
@@ -178,6 +201,11 @@ def check_request(
     if operator in steering.NEEDS_ANCESTOR and not ancestor:
         raise ValueError(
             f"{row}: its operator mixes with an ancestor, and this engine has none"
+        )
+    if not 0 <= param(request, "vector") < vectors:
+        raise ValueError(
+            f"{row}: it is steered by vector {param(request, 'vector')}, and the "
+            f"engine has {vectors - 1}"
         )
     lists = (request.params.get(name, ()) for name in ("forced", "stop"))
     given = (i for ids in (request.prompt, *lists) for i in ids)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from fr.sampling import sampling_params
 from fr.sampling.state import Insertion, cache_size
@@ -18,12 +17,17 @@ KEPT_PROMPTS = 8
 ROWS_PER_INSERT = 8
 
 
+# Tokens of a prompt without the last one, and the index and strength of its vectors.
+_Prefix = tuple[tuple[int, ...], int, float]
+
+
 @dataclasses.dataclass
 class Round:
     """One insertion: prompts to prefill, and the rows that can then start."""
 
-    # Per call of the prefill program: token ids [D * G, P] and places [D * G].
-    reads: list[tuple[Int[np.ndarray, "_ _"], Int[np.ndarray, "_"]]]
+    # Per call of the prefill program: token ids [D * G, P] and places [D * G]; in an
+    # engine with vectors also their indices and strengths [D * G].
+    reads: list[tuple[np.ndarray, ...]]
     insertion: Insertion  # [D * R]
     requests: dict[int, Request]  # by slot
 
@@ -31,14 +35,17 @@ class Round:
 class Admission:
     """The host's record of the prompts that each device keeps."""
 
-    def __init__(self, devices: int, slots: int, prefill: int):
+    def __init__(self, devices: int, slots: int, prefill: int, steered: bool = False):
         """Start without prompts.
 
         Args:
             devices: Number of data shards, D.
             slots: Rows per shard, B.
             prefill: Largest number of prompts per shard and prefill call.
+            steered: The engine has a table of steering vectors. A prompt is then kept
+                once for each vector that it is read with.
         """
+        self._steered = steered
         self.kept = max(KEPT_PROMPTS, prefill)
         self._devices, self._slots, self._prefill = devices, slots, prefill
         self.forget()
@@ -46,9 +53,7 @@ class Admission:
     def forget(self) -> None:
         """Drop all prompts."""
         # Prompt -> place; the least recently used comes first.
-        self._known: list[dict[tuple[int, ...], int]] = [
-            {} for _ in range(self._devices)
-        ]
+        self._known: list[dict[_Prefix, int]] = [{} for _ in range(self._devices)]
 
     def rounds(self, placed: dict[int, Request]) -> Iterator[Round]:
         """Split new requests into insertions that the programs can hold.
@@ -62,12 +67,11 @@ class Admission:
         while placed:
             now: dict[int, Request] = {}
             places: dict[int, int] = {}
-            wanted: list[dict[tuple[int, ...], bool]] = [
-                {} for _ in range(self._devices)
-            ]
+            wanted: list[dict[_Prefix, bool]] = [{} for _ in range(self._devices)]
             for slot, row in placed.items():
                 device = slot // self._slots
-                place = self._place(device, row.prompt[:-1], wanted[device])
+                prefix = (row.prompt[:-1], *sampling_params.vector_of(row))
+                place = self._place(device, prefix, wanted[device])
                 here = sum(s // self._slots == device for s in now)
                 if place is not None and here < ROWS_PER_INSERT:
                     now[slot], places[slot] = row, place
@@ -75,11 +79,11 @@ class Admission:
             placed = {slot: row for slot, row in placed.items() if slot not in now}
 
     def _place(
-        self, device: int, prefix: tuple[int, ...], wanted: dict[tuple[int, ...], bool]
+        self, device: int, prefix: _Prefix, wanted: dict[_Prefix, bool]
     ) -> int | None:
         """Place of a prompt, marked to prefill; None if this round has none left."""
         known = self._known[device]
-        if not prefix:
+        if not prefix[0]:
             return 0
         if prefix not in wanted:
             if len(wanted) == self.kept:
@@ -95,14 +99,14 @@ class Admission:
             return len(known)
         return known.pop(next(prefix for prefix in known if prefix not in wanted))
 
-    def _reads(self, wanted: list[dict]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _reads(self, wanted: list[dict]) -> Iterator[tuple[np.ndarray, ...]]:
         """Prompts of equal padded length, in groups of a power of two."""
         shapes: dict[int, list[list]] = {}
         for device, prompts in enumerate(wanted):
             for prefix, unread in prompts.items():
                 if unread:
                     queues = shapes.setdefault(
-                        cache_size(len(prefix)), [[] for _ in wanted]
+                        cache_size(len(prefix[0])), [[] for _ in wanted]
                     )
                     queues[device].append(prefix)
         for length, queues in sorted(shapes.items()):
@@ -110,12 +114,15 @@ class Admission:
                 group = min(self._prefill, 1 << (waiting - 1).bit_length())
                 tokens = np.full((len(wanted) * group, length), -1, np.int32)
                 into = np.full(len(wanted) * group, self.kept, np.int32)
+                vectors = np.zeros(len(into), np.int32)
+                strengths = np.zeros(len(into), np.float32)
                 for device, queue in enumerate(queues):
-                    for i, prefix in enumerate(queue[:group]):
-                        tokens[device * group + i, : len(prefix)] = prefix
-                        into[device * group + i] = self._known[device][prefix]
+                    for i, prefix in enumerate(queue[:group], device * group):
+                        tokens[i, : len(prefix[0])] = prefix[0]
+                        into[i] = self._known[device][prefix]
+                        vectors[i], strengths[i] = prefix[1:]
                     del queue[:group]
-                yield tokens, into
+                yield tokens, into, *((vectors, strengths) if self._steered else ())
 
     def _insertion(self, now: dict[int, Request], places: dict[int, int]) -> Insertion:
         width = min(ROWS_PER_INSERT, self._slots)
@@ -127,7 +134,7 @@ class Admission:
             "length": np.zeros(total, np.int32),
             "key": np.zeros((total, 2), np.uint32),
         }
-        rows = sampling_params.default_params(total)
+        rows = sampling_params.default_params(total, self._steered)
         inserted = [0] * self._devices
         for slot, row in now.items():
             device = slot // self._slots

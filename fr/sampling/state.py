@@ -42,6 +42,27 @@ class ModelParams:
 
     specialist: dict  # as `transformer.Transformer` takes them
     ancestor: dict | None  # None: no ancestor
+    # Steering vectors of the specialist's layers; the first of K is zero.
+    vectors: Float[Array, "L K D"] | None = None
+
+    def variables(
+        self, index: Int[Array, "B"] | None, strength: Float[Array, "B"] | None
+    ) -> dict:
+        """Variables that the specialist reads for B rows.
+
+        Args:
+            index: Index of each row's steering vectors; None without a table.
+            strength: Factor on these vectors.
+
+        Returns:
+            Collection "params" and, with a table, "steer": strength * vectors, added to
+            the residual stream after each layer for every token of the row.
+        """
+        own = {"params": self.specialist}
+        if self.vectors is None or index is None or strength is None:
+            return own
+        offset = self.vectors[:, index] * strength[:, None]
+        return own | {"steer": {"layers": {"offset": offset}}}
 
 
 @struct.dataclass

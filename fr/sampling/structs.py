@@ -48,6 +48,9 @@ class SamplingParams:
         pause: Ids that suspend the row until the work source answers.
         stop: Ids that end the row.
         budget: Largest number of tokens that the row may emit.
+        vector: Index of the vectors that are added to the row's residual stream in the
+            engine's table; 0: none. None in an engine without a table.
+        vector_strength: Factor on these vectors.
     """
 
     temperature: Float[Array, "B"]
@@ -79,6 +82,8 @@ class SamplingParams:
     pause: Int[Array, "B P"]
     stop: Int[Array, "B E"]
     budget: Int[Array, "B"]
+    vector: Int[Array, "B"] | None = None
+    vector_strength: Float[Array, "B"] | None = None
 
 
 @struct.dataclass

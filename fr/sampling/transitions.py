@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fr.models.attention import KVCache, LayerCache
 from fr.models.transformer import Transformer
@@ -32,6 +32,8 @@ def prefill(
     prompt_cache: PromptCache,
     prompts: Int[Array, "G P"],
     into: Int[Array, "G"],
+    vector: Int[Array, "G"] | None = None,
+    strength: Float[Array, "G"] | None = None,
 ) -> PromptCache:
     """Read prompts into places of the prompt cache.
 
@@ -42,24 +44,26 @@ def prefill(
         prompt_cache: The cache to write.
         prompts: Token ids; -1 pads on the right.
         into: Place of each prompt; a place beyond the last one is dropped.
+        vector: Index of each prompt's steering vectors; None without a table.
+        strength: Factor on these vectors.
 
     Returns:
         The cache with these prompts in it.
     """
 
-    def fill(m: Transformer, p: dict, kept: KVCache) -> KVCache:
+    def fill(m: Transformer, read: dict, kept: KVCache) -> KVCache:
         # Position -1 marks a pad: nothing attends to its entry of the cache.
         positions = jnp.where(prompts >= 0, jnp.arange(prompts.shape[1]), -1)
         fresh: Any = empty_cache(m, prompts.shape[0], prompts.shape[1])
-        _, fresh = m.apply({"params": p}, prompts, positions, fresh, method="hidden")
+        _, fresh = m.apply(read, prompts, positions, fresh, method="hidden")
         return _copy_rows(kept, into, fresh, jnp.arange(prompts.shape[0]))
 
-    specialist = fill(model, params.specialist, prompt_cache.specialist)
+    own = params.variables(vector, strength)
+    specialist = fill(model, own, prompt_cache.specialist)
     if ancestor is None:
         return PromptCache(specialist, None)
-    second = fill(
-        ancestor, cast(dict, params.ancestor), cast(KVCache, prompt_cache.ancestor)
-    )
+    others = {"params": cast(dict, params.ancestor)}
+    second = fill(ancestor, others, cast(KVCache, prompt_cache.ancestor))
     return PromptCache(specialist, second)
 
 

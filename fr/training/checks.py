@@ -7,7 +7,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from fr import distributed
-from fr.config import PREFERENCES, Config, PolicyConfig, as_dict, check_source
+from fr.config import PREFERENCES, VECTOR, Config, PolicyConfig, as_dict, check_source
 from fr.config.algorithms import ALGORITHMS, with_settings
 from fr.errors import UserError
 from fr.models import Model
@@ -42,7 +42,7 @@ def check_lineage(
         check_names(config, training=True)
     if trains_specialist(config):
         check_start(config, workdir, config.ancestor)
-        if config.algorithm not in ("sft", *PREFERENCES):
+        if config.algorithm in ALGORITHMS:
             # Here, so that an ancestor is not trained for hours before it is refused.
             reward_mix(config)
     if distributed.is_first():
@@ -56,8 +56,10 @@ def trains_specialist(config: Config) -> bool:
         config: The whole configuration.
 
     Returns:
-        True if none is named and its algorithm has steps.
+        True if none is named and its algorithm has steps, or finds a vector.
     """
+    if config.algorithm == VECTOR:
+        return not config.specialist
     pairs = dict.fromkeys(PREFERENCES, config.preference)
     settings = ({"sft": config.training} | pairs).get(config.algorithm, config.policy)
     return not config.specialist and settings.steps > 0
@@ -196,6 +198,29 @@ def check_policy(config: PolicyConfig, mesh: Mesh) -> None:
             f"multiple of {unit}"
         )
     check_rows(rows, config.microbatch, mesh, part, unit)
+
+
+def vector_problems(config: Config, task: Task) -> dict[str, list[Problem]]:
+    """The problems of the algorithm `vector`.
+
+    Args:
+        config: `steering` is read.
+        task: Gives problems.
+
+    Returns:
+        Problems by split: "train", whose completions are read, and "validation", on
+        which layer and factor are chosen.
+
+    Raises:
+        UserError: A split has none.
+    """
+    counts = {"train": config.steering.problems}
+    counts["validation"] = config.steering.validation
+    found = {split: task.problems(split, count) for split, count in counts.items()}
+    for split, problems in found.items():
+        if not problems:
+            raise UserError(f"{config.task.name} has no {split} problems to ask")
+    return found
 
 
 def policy_problems(config: Config, task: Task) -> dict[str, list[Problem]]:

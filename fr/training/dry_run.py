@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from fr import tasks
-from fr.config import PREFERENCES, Config, check_rollouts
+from fr.config import PREFERENCES, VECTOR, Config, check_rollouts
 from fr.errors import UserError
 from fr.models import Model
 from fr.models.loading import read_shape
@@ -11,6 +11,8 @@ from fr.models.model import check_context
 from fr.runs.compatibility import with_template
 from fr.runs.run import check_chat
 from fr.sampling.devices import Devices
+from fr.tasks.behaviours import words_of
+from fr.tasks.formats import format_of
 from fr.training.checks import (
     check_lineage,
     check_policy,
@@ -18,6 +20,7 @@ from fr.training.checks import (
     policy_problems,
     reward_mix,
     start_model,
+    vector_problems,
 )
 from fr.training.examples import examples_of
 from fr.training.memory import (
@@ -77,6 +80,8 @@ def dry_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> st
         start = with_template(read_shape(name), config)
     if config.algorithm == "sft":
         return _supervised(config, start)
+    if config.algorithm == VECTOR:
+        return _vector(config, start)
     return _pairs(config, start) if by_pairs else _policy(config, start)
 
 
@@ -99,6 +104,25 @@ def _policy(config: Config, start: Model) -> str:
     return (
         f"{_heading(config, mesh.shape)}; prompts of {prompt} tokens ({source}), "
         f"completions of {c.max_new_tokens}\n{memory_table(policy_memory(*given))}"
+    )
+
+
+def _vector(config: Config, start: Model) -> str:
+    task, new = tasks.make(config.task), config.sampling.max_new_tokens
+    problems = vector_problems(config, task)
+    words_of(config.steering.behaviour, format_of(config.task.name))
+    devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
+    prompt, source = _PROMPT, _NONE
+    if _answers(start):
+        every = [problem for some in problems.values() for problem in some]
+        prompt = max(len(start.encode(task.prompt(problem))) for problem in every)
+        source = f"the longest of {len(every)}"
+        what, where = "the longest row", "config.sampling.max_new_tokens"
+        check_context([start], prompt + new, what, where)
+    sampling, _ = preference_memory(start.config, config, devices.count, prompt)
+    return (
+        f"a steering vector of {config.ancestor}; prompts of {prompt} tokens "
+        f"({source}), completions of {new}\n{memory_table(sampling)}"
     )
 
 
@@ -154,6 +178,7 @@ def _answers(start: Model) -> bool:
 
 def _heading(config: Config, mesh: dict[str, int]) -> str:
     lora = f", adapters of rank {config.lora.rank}" if config.lora.rank else ""
+    lora = ", one vector a layer" if config.lora.vectors else lora
     if config.algorithm in PREFERENCES:
         pairs = config.preference
         rows = f"{pairs.pairs} pairs per step, {pairs.steps} steps"

@@ -115,7 +115,7 @@ class Learner:
         """
         return (
             self._merge(self._start.params, trained)
-            if self.config.lora.rank
+            if self.config.lora.active
             else trained
         )
 

@@ -8,6 +8,7 @@ from etils import epath
 from fr import compile_cache, distributed, tasks
 from fr.config import (
     PREFERENCES,
+    VECTOR,
     Config,
     LoraConfig,
     check_rollouts,
@@ -15,6 +16,8 @@ from fr.config import (
 from fr.errors import UserError
 from fr.models import load, save
 from fr.models.orbax import save_outline
+from fr.models.sharding import on_host
+from fr.models.vector_files import write_vectors
 from fr.runs import stages
 from fr.runs.compatibility import with_template
 from fr.runs.inputs import begin_training
@@ -29,12 +32,13 @@ from fr.training.checks import (
     trains_specialist,
 )
 from fr.training.learner import Learner
-from fr.training.lora import master_dtype
+from fr.training.lora import master_dtype, with_vectors
 from fr.training.microbatches import (
     training_mesh,
 )
 from fr.training.preferences import train_preferences
 from fr.training.rl_records import ROLLOUTS
+from fr.training.steering_vectors import VECTORS, train_vector
 from fr.training.supervised import random_model, train_supervised
 from fr.training.trainer import Evaluator, fit
 from fr.workdir import PathLike
@@ -64,7 +68,7 @@ def train_policy(
     start = load(
         ancestor, dtype=master_dtype(config.policy.dtype, config.lora), mesh=mesh
     )
-    start = with_template(start, config)
+    start = with_vectors(with_template(start, config), config.lora)
     if start.tokenizer is None or not start.stop_tokens:
         raise UserError(
             f"{ancestor} has no tokenizer or no stop token, so it cannot be asked "
@@ -91,6 +95,11 @@ def train_policy(
         folder,
         evaluator if evaluator.every else None,
     )
+    if config.lora.vectors:
+        offset = on_host(state.params["layers"]["offset"])
+        if distributed.is_first():
+            made = {"source": config.algorithm, "model": start.name}
+            write_vectors(epath.Path(folder) / VECTORS, offset, made)
     save(
         folder,
         start.config,
@@ -180,6 +189,8 @@ def train_specialist(config: Config, workdir: PathLike, ancestor: str) -> str:
     if not _finished(folder):
         if config.algorithm == "sft":
             _tune(config, workdir, ancestor, folder)
+        elif config.algorithm == VECTOR:
+            train_vector(config, workdir, ancestor, folder)
         else:
             train_policy(config, workdir, ancestor, folder)
     distributed.wait(folder.name)
@@ -199,7 +210,8 @@ def _tune(config: Config, workdir: PathLike, name: str, folder: epath.Path) -> N
         dtype=master_dtype(c.dtype, config.lora),
         mesh=training_mesh(c.model_axis),
     )
-    train_supervised(config, c, workdir, with_template(start, config), folder, name)
+    start = with_vectors(with_template(start, config), config.lora)
+    train_supervised(config, c, workdir, start, folder, name)
 
 
 def _finished(folder: epath.Path) -> bool:

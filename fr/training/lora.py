@@ -1,6 +1,12 @@
-"""Low-rank adapters (arXiv 2106.09685), trained beside frozen parameters."""
+"""Adapters trained beside frozen parameters: low-rank products, or vectors.
+
+Low-rank products are of arXiv 2106.09685. A vector a layer is added to the residual
+stream at every token, h <- h + u (arXiv 2509.06608): the hook of
+`fr.models.transformer`, so that sampling and updates read the same sum.
+"""
 
 import contextlib
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -10,6 +16,7 @@ from flax import traverse_util
 
 from fr.config import LoraConfig
 from fr.errors import UserError
+from fr.models import Model
 from fr.models.config import ModelConfig, choose_dtype
 from fr.models.weight_table import shapes
 from fr.registry import suggest
@@ -19,7 +26,8 @@ _INPUTS = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
 
 
 def init_adapters(model: ModelConfig, config: LoraConfig, key) -> dict:
-    """New adapters without effect: `a` [L, in..., r] random, `b` [L, r, out...] zero.
+    """New adapters without effect: `a` [L, in..., r] random, `b` [L, r, out...] zero;
+    or the vectors `offset` [L, D] zero.
 
     Args:
         model: Shape of the decoder.
@@ -32,6 +40,8 @@ def init_adapters(model: ModelConfig, config: LoraConfig, key) -> dict:
     Raises:
         UserError: A target is not a part of a layer.
     """
+    if config.vectors:
+        return {"layers": {"offset": jnp.zeros((model.layers, model.width))}}
     for name in config.targets:
         if name not in _INPUTS:
             raise UserError(
@@ -52,17 +62,36 @@ def init_adapters(model: ModelConfig, config: LoraConfig, key) -> dict:
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
+def with_vectors(start: Model, config: LoraConfig) -> Model:
+    """A model with a vector a layer, zero if it has none, that training adds to.
+
+    Args:
+        start: The model that training starts from, layers stacked.
+        config: Adapters.
+
+    Returns:
+        The model; unchanged unless vectors are trained.
+    """
+    if not config.vectors or start.config.residual_bias:
+        return start
+    shape = dataclasses.replace(start.config, residual_bias=True)
+    layers = start.params["layers"]
+    zero = 0 * layers["attention_norm"]["scale"]  # [L, D], where the layers are
+    params = {**start.params, "layers": {**layers, "offset": zero}}
+    return dataclasses.replace(start, config=shape, params=params)
+
+
 def master_dtype(dtype: str, config: LoraConfig) -> jnp.dtype:
     """Type of the parameters that training starts from.
 
     Args:
         dtype: Type of the computation; "": the one that suits the device.
-        config: Adapters, if their rank is not 0.
+        config: Adapters, if they are active.
 
     Returns:
         float32 for trained parameters; the type of the computation for frozen ones.
     """
-    return choose_dtype(dtype or None) if config.rank else jnp.float32
+    return choose_dtype(dtype or None) if config.active else jnp.float32
 
 
 def partition(
@@ -73,13 +102,13 @@ def partition(
     Args:
         model: Shape of the decoder.
         params: All parameters.
-        config: Adapters, if their rank is not 0.
+        config: Adapters, if they are active.
         seed: Seed of new adapters.
 
     Returns:
         (adapters, parameters), or (parameters, None) without adapters.
     """
-    if not config.rank:
+    if not config.active:
         return params, None
     return init_adapters(model, config, jax.random.key(seed)), params
 
@@ -90,12 +119,14 @@ def variables(trained: dict, frozen: dict | None, config: LoraConfig) -> dict:
     Args:
         trained: All parameters, or adapters.
         frozen: Parameters beside adapters; None without adapters.
-        config: Adapters, if their rank is not 0.
+        config: Adapters, if they are active.
 
     Returns:
-        Collections "params" and, with adapters, "lora".
+        Collections "params" and, with adapters, "lora" or "steer".
     """
-    return {"params": frozen, "lora": trained} if config.rank else {"params": trained}
+    if not config.active:
+        return {"params": trained}
+    return {"params": frozen, "steer" if config.vectors else "lora": trained}
 
 
 def lora_context(config: LoraConfig) -> contextlib.AbstractContextManager:

@@ -174,7 +174,7 @@ def _learning(
     params = jax.eval_shape(functools.partial(init_params, model), key)
     trained = (
         jax.eval_shape(functools.partial(init_adapters, model, lora), key)
-        if lora.rank
+        if lora.active
         else params
     )
     copies = 1 + (part < lines.rows)
@@ -182,10 +182,10 @@ def _learning(
         MemoryItem(
             "trained parameters",
             _bytes(trained, parts),
-            "float32" + ", adapters" * bool(lora.rank),
+            "float32" + ", adapters" * lora.active,
         )
     ]
-    if lora.rank:
+    if lora.active:
         held.append(
             MemoryItem("frozen parameters", _bytes(params, parts, dtype), dtype.name)
         )
@@ -281,14 +281,14 @@ def _residuals(
     params = jax.eval_shape(functools.partial(init_params, model), key)
     adapters = (
         jax.eval_shape(functools.partial(init_adapters, model, lora), key)
-        if lora.rank
+        if lora.active
         else None
     )
     tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     start = jax.ShapeDtypeStruct((rows,), jnp.int32)
 
     def pull(params, adapters, tokens, start):
-        trained, frozen = (adapters, params) if lora.rank else (params, None)
+        trained, frozen = (adapters, params) if lora.active else (params, None)
 
         def read(trained):
             with lora_context(lora):

@@ -160,7 +160,7 @@ class PolicyUpdater:
         c = config.policy
         self.config, self._mesh = config, mesh
         self._update = make_update(start.config, algorithm, c, config.lora, mesh)
-        self._frozen = start.params if config.lora.rank else None
+        self._frozen = start.params if config.lora.active else None
         self.recomputes = recomputes(c)
         self._logps = make_logps(start.config, c, config.lora, mesh)
         self._ancestor = None
@@ -170,7 +170,7 @@ class PolicyUpdater:
             dtype = choose_dtype(c.dtype or None)
             copy = lambda x: jnp.copy(x).astype(dtype)
             self._ancestor = (
-                start.params if config.lora.rank else jax.tree.map(copy, start.params)
+                start.params if config.lora.active else jax.tree.map(copy, start.params)
             )
             self._ancestor_logps = make_logps(start.config, c, LoraConfig(), mesh)
 

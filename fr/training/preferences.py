@@ -20,7 +20,7 @@ from fr.models.orbax import save_outline
 from fr.runs.inputs import begin_training
 from fr.sampling.devices import Devices
 from fr.training.data import visits
-from fr.training.lora import master_dtype, partition
+from fr.training.lora import master_dtype, partition, with_vectors
 from fr.training.microbatches import (
     length_order,
     place_batch,
@@ -78,6 +78,7 @@ def train_preferences(config: Config, workdir: PathLike, start: str) -> str:
     model = load(
         start, dtype=master_dtype(config.preference.dtype, config.lora), mesh=mesh
     )
+    model = with_vectors(model, config.lora)
     pairs, held, inputs = (made, None, {}) if made else _of_a_run(config, model)
     _train(config, start, model, pairs, held, mesh, folder, inputs)
     distributed.wait(folder.name)
@@ -156,7 +157,7 @@ def _train(
     )
     learnt = state.params["model"] if by_head else state.params
     model = dataclasses.replace(
-        start, params=merge(start.params, learnt, lora) if lora.rank else learnt
+        start, params=merge(start.params, learnt, lora) if lora.active else learnt
     )
     if by_head:
         # Attempts of a run are learnt from whole.

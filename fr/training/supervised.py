@@ -290,7 +290,7 @@ def train_supervised(
     distributed.wait(f"{folder.name}/claim")
     save_outline(folder, start, source, lora)
     state = fit(sharding.shard_tree(state, mesh), advance, training, folder, evaluator)
-    params = merge(start.params, state.params, lora) if lora.rank else state.params
+    params = merge(start.params, state.params, lora) if lora.active else state.params
     save(folder, start.config, params, start.tokenizer, start.stop_tokens)
 
 
