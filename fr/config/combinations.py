@@ -155,7 +155,7 @@ def check_source(c) -> None:
                 "set source = 'file' and file to the path of the examples, or none of "
                 "them"
             )
-    if t.start == "scratch" and c.algorithm != "sft":
+    if t.start == "scratch" and c.algorithm in PREFERENCES:
         raise UserError(
             "config.training.start = 'scratch' is for config.algorithm = 'sft': "
             f"{c.algorithm} needs a model that answers; name one"

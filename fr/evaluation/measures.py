@@ -151,7 +151,7 @@ def traces(
     if problem.task not in TRACE_CHECKS:
         raise UserError(
             f"config.evaluation.measures: 'traces' cannot check traces of "
-            f"{problem.task!r}; it can check those of {', '.join(TRACE_CHECKS)}"
+            f"{problem.task!r}; there are checks for {', '.join(TRACE_CHECKS)}"
         )
     checks = [TRACE_CHECKS[problem.task](problem, a.text) for a in attempts]
     plans = [attempt.grade == RIGHT for attempt in attempts]

@@ -5,8 +5,8 @@ One logistic regression per trained model, on the problems of a test:
     logit P(right) = a + b_l · z + b_d · d + b_ld · z · d
 
 z is the standardised logarithm of the length of the search (`LENGTHS`), d the distance
-to the nearest training problem (`DISTANCES`) of the arm that left cells out. The control
-is an arm that trained on those cells, with the same z and d.
+to the nearest training problem (`DISTANCES`) of the arm that left cells out. The
+control is an arm that trained on those cells, with the same z and d.
 """
 
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def covariates(
     if task not in LENGTHS or task not in DISTANCES:
         raise UserError(
             f"config.study.analyses: 'novelty' knows no lengths and distances of "
-            f"{task!r}; it knows those of {', '.join(LENGTHS)}"
+            f"{task!r}; tasks with both are {', '.join(LENGTHS)}"
         )
     logs = np.log([LENGTHS[task](problem) for problem in problems])
     spread = logs.std() or 1.0

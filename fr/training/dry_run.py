@@ -67,7 +67,8 @@ def dry_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> st
     name = config.ancestor
     if config.algorithm == "sft" or by_pairs:
         name = start_model(config, name)
-    made = config.algorithm == "sft" and config.training.start == "scratch"
+    # In a study, policy optimisation goes on from a model that is not made yet.
+    made = config.training.start == "scratch" and name in ("", "scratch")
     if name == "scratch" and not made:
         raise UserError(
             "--dry_run needs a model whose shape it can read: config.ancestor = "
