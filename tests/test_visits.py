@@ -15,6 +15,7 @@ from fr.tasks.countdown_traces import TRACES
 from fr.tasks.countdown_visits import (
     MODES,
     failure_modes,
+    hits_left,
     needed,
     predicted_success,
     tried_children,
@@ -185,7 +186,7 @@ def test_the_formula_of_the_source_on_binary_trees(monkeypatch):
 @pytest.mark.parametrize("kind", ["natural", "abandons"])
 def test_the_planted_defect_is_seen(kind):
     """Only the search that abandons leaves two numbers with no try, or before a hit."""
-    rng, at_once, hits_left = random.Random(3), 0, 0
+    rng, at_once, left, met = random.Random(3), 0, 0, 0
     for problem in TASK.problems("train", 150):
         numbers, target = problem.meta["numbers"], problem.meta["target"]
         text = TRACES[kind](rng, problem)
@@ -194,11 +195,27 @@ def test_the_planted_defect_is_seen(kind):
         right = TASK.grade(problem, text) == RIGHT
         assert "unfaithful_conclusion" not in failure_modes(trace, target, right)
         parents = {v.parent for v in trace.visits}
-        for i, visit in enumerate(trace.visits):
-            if visit.left and len(visit.numbers) == 2:
-                at_once += i not in parents
-                hits_left += (target,) in {
-                    next_state(m) for m in legal_moves(visit.numbers)
-                }
-    assert (at_once > 40 and hits_left > 60) if kind == "abandons" else at_once == 0
-    assert kind == "abandons" or hits_left < 30
+        pairs = [i for i, v in enumerate(trace.visits) if len(v.numbers) == 2]
+        at_once += sum(trace.visits[i].left and i not in parents for i in pairs)
+        counts = hits_left(trace, target)
+        left, met = left + counts[0], met + counts[1]
+        assert counts[1] - counts[0] >= trace.effective
+    if kind == "abandons":
+        assert at_once > 40 and 0.5 < left / met < 0.65
+    else:
+        assert at_once == 0 and left / met < 0.2
+
+
+def test_states_one_move_from_the_target():
+    for text, wanted in (
+        (FOUND, (0, 1)),
+        (GAVE_UP, (1, 1)),
+        ("10 - 3 = 7 , 7 + 7 = 14 no", (1, 1)),
+        ("10 + 3 = 13 , 13 + 7 = 20 up answer 10 + 3 + 7", (0, 0)),
+    ):
+        assert hits_left(visit_trace(text, NUMBERS, TARGET), TARGET) == wanted
+    open_end = visit_trace("10 - 3 = 7 , 7 + 7 = 14 no", NUMBERS, TARGET, True)
+    assert hits_left(open_end, TARGET) == (0, 0)
+    # A move to the target that is surely made leaves the way to its state.
+    informed = predicted_success(NUMBERS, TARGET, {3: 0.5, 2: 0.25}, hit=1.0)
+    assert informed == pytest.approx(0.5)

@@ -71,7 +71,7 @@ STAGES = {
             *_ASKED,
             *(
                 f"evaluation.{name}"
-                for name in ("temperature", "top_p", "cuts", *_MORE)
+                for name in ("temperature", "top_p", "cuts", "cuts_at", *_MORE)
             ),
         ),
         ("task.problems", *(f"evaluation.{name}" for name in _MORE)),

@@ -173,6 +173,12 @@ class EvaluationConfig:
         each(POSITIVE, "positive numbers", empty=False),
     )
     cuts: int = setting(11, "cuts of a chain: 0, 10, ... 100 %", POSITIVE)
+    cuts_at: str = setting(
+        "shares",
+        "places of the cuts: shares of the chain, or the ends of its thoughts, as many "
+        "as it has; then the right answers are probed too",
+        one_of("shares", "thoughts"),
+    )
     premature: float = setting(
         0.4,
         "rank correlation of confidence and cut below which confidence is premature",

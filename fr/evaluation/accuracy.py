@@ -56,9 +56,10 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     run = only_unsolved(run)
     c, folder = run.config.evaluation, run.workdir / _FOLDER
     other = _other(run, against) if against else None
-    sets = ANSWER_SETS if c.sampled else ANSWER_SETS[:1]
+    gold = c.sampled or c.cuts_at == "thoughts"
+    sets = ANSWER_SETS if gold else ANSWER_SETS[:1]
     ask = lambda problem, tokens: build_probe(
-        problem, tokens, run.specialist, c.cuts, sets
+        problem, tokens, run.specialist, c.cuts, sets, c.cuts_at
     )
     make_attempts(run, _plan(run), _FOLDER, ask)
     signals = {"signals": compare_signals(run, folder)} if c.sampled else {}

@@ -11,7 +11,13 @@ from jaxtyping import Float
 from fr import store
 from fr.config import Config
 from fr.errors import UserError
-from fr.evaluation.measures import STATISTICS, MeasureContext, is_share, sums_of
+from fr.evaluation.measures import (
+    STATISTICS,
+    MeasureContext,
+    is_share,
+    prepare_measures,
+    sums_of,
+)
 from fr.runs.run import Run
 from fr.stats.bootstrap import Estimate, Interval, estimate, resample_weights
 from fr.stats.calibration import answer_confidence, bin_sums, error_of, premature
@@ -135,7 +141,8 @@ def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
     Countdown only) of the right ones, and `step_errors` of all steps. The confidences
     are `own`, the probability of the own answer after the whole chain, and `span`, the
     mean margin of the answer's tokens. Then follow the measures of the config, and its
-    groups of problems.
+    groups of problems. With `evaluation.cuts_at` = thoughts there is no `premature` and
+    no `flat`, since the cuts differ in number.
 
     Args:
         run: The run, whose problems and settings are read.
@@ -157,14 +164,15 @@ def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
         [total(counted * among), total(among)], axis=1
     )
     every, right = np.ones(len(at)), seen["right"].astype(float)
-    known = ~np.isnan(seen["own"]).any(axis=1)
-    rho, flat = premature(np.where(known[:, None], seen["own"], 0.0))
     ratios = {"accuracy": ratio(right, every)}
     for k in (k for k in c.ks if 1 < k <= c.samples):  # pass@1 is the accuracy
         share = pass_at_k(total(right).astype(int), c.samples, k)
         ratios[f"pass@{k}"] = np.stack([share, np.ones(len(ids))], axis=1)
-    ratios["premature"] = ratio(~flat & (rho < c.premature), known * 1.0)
-    ratios["flat"] = ratio(flat, known * 1.0)
+    if c.cuts_at == "shares":
+        known = ~np.isnan(seen["own"]).any(axis=1)
+        rho, flat = premature(np.where(known[:, None], seen["own"], 0.0))
+        ratios["premature"] = ratio(~flat & (rho < c.premature), known * 1.0)
+        ratios["flat"] = ratio(flat, known * 1.0)
     if "wrong_steps" in seen:
         ratios["flawed"] = ratio(seen["wrong_steps"] > 0, right)
         ratios["step_errors"] = np.stack(
@@ -191,10 +199,12 @@ def _further(
     own: dict[str, list[store.Attempt]] = {problem.id: [] for problem in run.problems}
     for attempt in attempts:
         own[attempt.problem].append(attempt)
-    context = MeasureContext(run.config, run.specialist)
+    asked = [(problem, own[problem.id]) for problem in run.problems]
+    prepared = prepare_measures(c.measures, asked)
+    context = MeasureContext(run.config, run.specialist, prepared)
     found: dict[str, np.ndarray] = {}
-    for i, problem in enumerate(run.problems):
-        for name, sums in sums_of(problem, own[problem.id], context).items():
+    for i, (problem, made) in enumerate(asked):
+        for name, sums in sums_of(problem, made, context).items():
             found.setdefault(name, np.zeros((len(run.problems), 2)))[i] = sums
     return found
 
@@ -209,7 +219,8 @@ def _columns(run: Run, attempts: Sequence[store.Attempt]) -> dict[str, np.ndarra
 def _seen(run: Run, problem: Problem, attempt: store.Attempt) -> dict:
     """The numbers of one attempt."""
     span = answer_span(problem, attempt.tokens.tolist(), run.specialist)
-    unknown = np.full(run.config.evaluation.cuts, np.nan)
+    c = run.config.evaluation
+    own = attempt.confidence.get("own_probability", np.full(c.cuts, np.nan))
     found = {
         "problem": problem.id,
         "right": attempt.grade == RIGHT,
@@ -217,7 +228,7 @@ def _seen(run: Run, problem: Problem, attempt: store.Attempt) -> dict:
         "truncated": attempt.truncated,
         "answered": span != (0, 0),
         "length": len(attempt.tokens),
-        "own": attempt.confidence.get("own_probability", unknown),
+        "own": own if c.cuts_at == "shares" else own[-1:],
         "span": answer_confidence(attempt.stats["margin"], span),
     }
     if run.parts == ("countdown",):

@@ -3,6 +3,7 @@ are made."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fr.config import Config
 from fr.errors import UserError
@@ -26,16 +27,24 @@ class MeasureContext:
     Attributes:
         config: All settings.
         codec: The model's tokenizer and stop tokens.
+        prepared: What a measure's `prepare` found in all attempts, by its name.
     """
 
     config: Config
     codec: Codec
+    prepared: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 Measure = Callable[[Problem, Sequence[Attempt], MeasureContext], Sums]
+Asked = Sequence[tuple[Problem, Sequence[Attempt]]]  # problems and attempts at them
+_PREPARE: dict[str, Callable[[Asked], Any]] = {}
 
 
-def register_measure(name: str, plain: Sequence[str] = ()) -> Callable:
+def register_measure(
+    name: str,
+    plain: Sequence[str] = (),
+    prepare: Callable[[Asked], Any] | None = None,
+) -> Callable:
     """Decorator that registers a measure, `f(problem, attempts, context) -> Sums`.
 
     The attempts are all of one problem. A metric is the sum of its numerators over the
@@ -50,12 +59,29 @@ def register_measure(name: str, plain: Sequence[str] = ()) -> Callable:
     Args:
         name: Name in `config.evaluation.measures`.
         plain: Its metrics that are not shares and keep their own unit.
+        prepare: Reads all attempts at all problems first; its result is
+            `context.prepared[name]`. Intervals take it as given.
 
     Returns:
         The decorator, which returns the function unchanged.
     """
     _PLAIN.update(plain)
+    if prepare is not None:
+        _PREPARE[name] = prepare
     return MEASURES.register(name)
+
+
+def prepare_measures(names: Sequence[str], asked: Asked) -> dict[str, Any]:
+    """What measures read in all attempts, before they are asked problem by problem.
+
+    Args:
+        names: Names of measures.
+        asked: Problems and all attempts at each.
+
+    Returns:
+        Results of `prepare` by name, of the measures that have one.
+    """
+    return {name: _PREPARE[name](asked) for name in names if name in _PREPARE}
 
 
 # Statistics of tokens that an evaluation's attempts hold.

@@ -83,8 +83,9 @@ def compare_signals(run: Run, folder: epath.Path) -> dict:
 
 
 def _case(run: Run, attempt: store.Attempt, problem: Problem) -> _Case:
+    c = run.config.evaluation
     asked = build_probe(
-        problem, attempt.tokens, run.specialist, run.config.evaluation.cuts
+        problem, attempt.tokens, run.specialist, c.cuts, cuts_at=c.cuts_at
     )
     assert asked is not None  # an attempt with confidence has been probed
     once = dataclasses.replace(asked, cuts=tuple(dict.fromkeys(asked.cuts)))

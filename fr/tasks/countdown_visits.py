@@ -151,6 +151,26 @@ def tried_children(trace: Trace) -> Iterator[tuple[int, int, int]]:
             yield len(visit.numbers), tried, len(there)
 
 
+def hits_left(trace: Trace, target: int) -> tuple[int, int]:
+    """States one move from the target: those that were left, and all of them.
+
+    Args:
+        trace: A replayed trace.
+        target: The number to reach.
+
+    Returns:
+        (left without that move, left or the move was made), over visits that moves of
+        the game led to.
+    """
+    below = {v.parent for v in trace.visits if v.clean and v.numbers == (target,)}
+    left = made = 0
+    for i, visit in enumerate(trace.visits):
+        if visit.clean and (target,) in _children(visit.numbers):
+            left += visit.left and i not in below
+            made += i in below
+    return left, left + made
+
+
 def failure_modes(trace: Trace, target: int, right: bool) -> set[str]:
     """Failure modes of a trace, of `MODES` (arXiv 2505.20296).
 
@@ -207,7 +227,9 @@ def _misplaced(trace: Trace) -> Iterator[str]:
         reached += played.legal
 
 
-def predicted_success(numbers: Sequence[int], target: int, rates: Rates) -> float:
+def predicted_success(
+    numbers: Sequence[int], target: int, rates: Rates, hit: float | None = None
+) -> float:
     """Success of a search that omits children whether or not they lead to the target.
 
     At a state of n numbers each child is tried with probability q_n = 1 - p_n, alone,
@@ -229,23 +251,28 @@ def predicted_success(numbers: Sequence[int], target: int, rates: Rates) -> floa
         numbers: Numbers of the problem.
         target: The number to reach.
         rates: q_n by n, 1 where it is not known.
+        hit: Probability that the target is tried as a child; None: q_n, as any other.
 
     Returns:
         A probability.
     """
     known = tuple(sorted(rates.items()))
-    return _reach(tuple(sorted(numbers, reverse=True)), target, known)
+    return _reach(tuple(sorted(numbers, reverse=True)), target, known, hit)
 
 
 @functools.lru_cache(maxsize=65536)
 def _reach(
-    numbers: Numbers, target: int, rates: tuple[tuple[int, float], ...]
+    numbers: Numbers,
+    target: int,
+    rates: tuple[tuple[int, float], ...],
+    hit: float | None = None,
 ) -> float:
     if len(numbers) == 1:
         return float(numbers[0] == target)
     tried, missed = dict(rates).get(len(numbers), 1.0), 1.0
     for child in _children(numbers):
-        missed *= 1 - tried * _reach(child, target, rates)
+        share = hit if hit is not None and child == (target,) else tried
+        missed *= 1 - share * _reach(child, target, rates, hit)
     return 1 - missed
 
 
