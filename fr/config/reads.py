@@ -133,6 +133,7 @@ _OWN = {
         ("operands", "largest", "target", "solutions", "hold_out"), "countdown"
     ),
     **dict.fromkeys(("terms", "digits", "term_counts"), "sums"),
+    "disks": "hanoi",
     "alphabet": "alphabet",
     "maze": "maze",
     "parts": "mixed",

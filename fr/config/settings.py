@@ -100,6 +100,14 @@ class TaskConfig:
             lambda v: all(n > 0 for n in v) and len(set(v)) == len(v),
         ),
     )
+    disks: tuple[int, ...] = setting(
+        (2, 3, 4, 5, 6),
+        "hanoi: numbers of disks, in equal shares",
+        Bound(
+            "different numbers from 1 to 12",
+            lambda v: 0 < len(v) == len(set(v)) and 1 <= min(v) <= max(v) <= 12,
+        ),
+    )
     alphabet: AlphabetConfig = AlphabetConfig()
 
 

@@ -1,7 +1,7 @@
 """Bounded test-time interventions: how an attempt at a failed problem differs."""
 
 # Each of these files what it defines in OPERATORS.
-from fr.interventions import operators, prompted, traces, vectors  # noqa: F401
+from fr.interventions import operators, prompted, tools, traces, vectors  # noqa: F401
 from fr.interventions.intervention import (
     OPERATORS,
     Failure,

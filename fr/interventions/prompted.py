@@ -12,7 +12,7 @@ from fr.errors import UserError
 from fr.interventions.intervention import Intervention, OperatorContext, register
 from fr.prompts import plain_text
 from fr.sampling.sources import PauseAction
-from fr.tasks.formats import encode_text
+from fr.tasks.formats import Codec, encode_text
 from fr.tasks.steps import complete_step
 from fr.tasks.task import Task
 
@@ -193,11 +193,22 @@ def calculator(context: OperatorContext) -> Intervention:
     """
     codec = context.codec
     assert codec is not None
-    spelled = (encode_text(codec, text) for text in ("=", " =", "1=", "1 ="))
-    signs = {ids[-1] for ids in spelled if ids}
 
     def on_pause(tokens: np.ndarray) -> PauseAction:
         result = complete_step(codec.decode(tokens.tolist()))
         return PauseAction(forced=(result and encode_text(codec, result)) or ())
 
-    return Intervention({"pause": tuple(sorted(signs))}, on_pause=on_pause)
+    return Intervention({"pause": equals_tokens(codec)}, on_pause=on_pause)
+
+
+def equals_tokens(codec: Codec) -> tuple[int, ...]:
+    """Tokens that end with an equals sign.
+
+    Args:
+        codec: The tokenizer.
+
+    Returns:
+        Ids in ascending order.
+    """
+    spelled = (encode_text(codec, text) for text in ("=", " =", "1=", "1 ="))
+    return tuple(sorted({ids[-1] for ids in spelled if ids}))

@@ -88,6 +88,7 @@ def _registered(name: str) -> Callable:
         arithmetic,
         countdown,
         datasets,
+        hanoi,
         maze,
         mixed,
         questions,
