@@ -296,6 +296,13 @@ REFUSED = [
     ),
     ({"algorithm": "grpo", "policy": {"covariance": "kl"}}, "covariance = 'kl'"),
     (
+        {
+            "algorithm": "grpo",
+            "policy": {"covariance": "kl", "minibatches": 2, "ratio_from": "sampler"},
+        },
+        "ratio_from = 'sampler'",
+    ),
+    (
         {"algorithm": "grpo", "policy": {"lag": 1, "ratio_from": "trainer"}},
         "policy.lag = 1",
     ),

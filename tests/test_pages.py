@@ -7,6 +7,7 @@ import pytest
 
 from fr.config.algorithms import ALGORITHMS
 from fr.diagnosis.signals import PAID, SIGNALS
+from fr.evaluation import accuracy  # noqa: F401
 from fr.evaluation.measures import MEASURES
 from fr.interventions import OPERATORS
 from fr.rewards import TERMS

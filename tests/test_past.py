@@ -31,8 +31,8 @@ from fr.training.examples import examples_of
 from fr.training.lineage import train_lineage
 from fr.training.lora import partition
 from fr.training.microbatches import training_mesh
-from fr.training.pairs import failed_and_rescued, pairs_of
-from fr.training.past_runs import PastRun, common_prefix
+from fr.training.pairs import common_prefix, failed_and_rescued, pairs_of
+from fr.training.past_runs import PastRun
 from fr.training.preference_loss import make_preference_update
 from fr.training.trainer import Evaluator, Step, fit
 from fr.training.update import TrainState, init_state

@@ -400,9 +400,9 @@ def test_a_tenth_of_the_rollouts_is_clipped_at_random_and_never_twice_the_same()
 
 def test_remedies_change_the_gradient_of_the_marked_tokens_alone():
     batch = batch_of()
-    logp, entropy = batch.old_logp + 0.01, np.ones_like(batch.old_logp)
+    moved, entropy = batch.old_logp + 0.01, np.ones_like(batch.old_logp)
 
-    def gradient(**more):
+    def gradient(logp=moved, **more):
         config = dataclasses.replace(
             CONFIG, covariance_share=0.1, covariance_bounds=(0.0, 99.0), **more
         )
@@ -414,10 +414,12 @@ def test_remedies_change_the_gradient_of_the_marked_tokens_alone():
     clip, marked = gradient(covariance="clip")
     np.testing.assert_array_equal(clip, np.where(marked.high_covariance, 0, plain))
     kl, marked = gradient(covariance="kl", covariance_kl=2.0)
-    # Half the squared log ratio, which is 0.01 everywhere: it pulls back, and not at
-    # all where nothing has moved.
-    pull = 2 * 0.01 * marked.high_covariance * marked.penalties
+    # The absolute log ratio, which is 0.01 everywhere: it pulls back with one strength,
+    # and not at all where nothing has moved.
+    pull = 2 * marked.high_covariance * marked.penalties
     np.testing.assert_allclose(kl, plain + pull, rtol=1e-4, atol=1e-8)
+    at_rest = gradient(batch.old_logp, covariance="kl", covariance_kl=2.0)[0]
+    np.testing.assert_array_equal(at_rest, gradient(batch.old_logp)[0])
     assert 0 < np.sum(marked.high_covariance) < np.sum(batch.mask)
 
 

@@ -77,6 +77,12 @@ def check_rollouts(c) -> None:
             "config.policy.epochs "
             "or minibatches, or set covariance = 'clip'"
         )
+    if p.covariance == "kl" and p.ratio_from == "sampler":
+        raise UserError(
+            "config.policy.covariance = 'kl' with ratio_from = 'sampler': rounding "
+            "alone would then set the sign of its push; set config.policy.ratio_from = "
+            "'trainer'"
+        )
     if p.lag and p.ratio_from == "trainer" and p.importance == "none":
         raise UserError(
             "config.policy.lag = 1 with ratio_from = 'trainer': nothing corrects for "

@@ -152,13 +152,15 @@ class PolicyConfig:
         one_of("", "clip", "kl"),
     )
     covariance_share: float = setting(
-        2e-4, "share of tokens with the remedy", POSITIVE_SHARE
+        2e-4,
+        "share of tokens with the remedy; the source has 2e-4 (clip), 2e-3 (kl)",
+        POSITIVE_SHARE,
     )
     covariance_bounds: tuple[float, float] = setting(
         (1.0, 5.0), "clip: covariances between which a token is drawn"
     )
     covariance_kl: float = setting(
-        1.0, "kl: weight of half the squared log ratio on those tokens", NOT_NEGATIVE
+        1.0, "kl: weight of the absolute log ratio on those tokens", NOT_NEGATIVE
     )
     max_resample_rounds: int = setting(
         4, "dapo: most rounds of drawing per step, until outcomes vary", POSITIVE

@@ -175,6 +175,16 @@ class EvaluationConfig:
     temperature: float = setting(0.7, "of the attempts", NOT_NEGATIVE)
     top_p: float = setting(0.98, "of the attempts; 1: off", POSITIVE_SHARE)
     samples: int = setting(128, "attempts at each problem", POSITIVE)
+    decoding: str = setting(
+        "sampled",
+        "attempts are sampled, greedy branches of the likeliest first tokens, or "
+        "continued",
+    )
+    continuations: int = setting(
+        1,
+        "continued: times that the answer is cut off and reasoning goes on",
+        NOT_NEGATIVE,
+    )
     ks: tuple[int, ...] = setting(
         (2, 4, 8, 16, 32, 64, 128),
         "of pass@k, at most `samples`; 1 is the accuracy",

@@ -22,7 +22,10 @@ ALGORITHMS = ("sft", *_POLICY, *PREFERENCES, VECTOR)
 # Values of `training.source` by the kind of algorithm; all but the first three read a
 # run.
 SOURCES = {
-    "sft": ("traces", "solutions", "file", "rollouts", "retried", "rescued"),
+    "sft": (
+        *("traces", "solutions", "file", "rollouts", "retried", "rescued"),
+        *("critiques", "critiques_shuffled"),
+    ),
     "pairs": ("pairs", "pairs_parted", "pairs_shuffled"),
 }
 OF_A_RUN = (*SOURCES["sft"][3:], *SOURCES["pairs"])

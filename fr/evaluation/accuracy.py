@@ -12,7 +12,8 @@ from fr.diagnosis.junction import NO_FAILURES
 from fr.errors import UserError
 
 # Importing these files registers their measures.
-from fr.evaluation import trace_measures  # noqa: F401
+from fr.evaluation import measures_branches, measures_votes, trace_measures  # noqa: F401
+from fr.evaluation.decodings import DECODINGS, loop_alarm
 from fr.evaluation.eval_metrics import (
     EvalMetrics,
     interval_of,
@@ -26,7 +27,7 @@ from fr.interventions import OPERATORS, Operator, OperatorContext, select
 from fr.registry import suggest
 from fr.runs.attempts import Planned, make_attempts, plan_attempt, plan_change
 from fr.runs.run import Run
-from fr.stats.bootstrap import HEADER, percent
+from fr.stats.bootstrap import HEADER, Interval, percent
 from fr.tasks.formats import ANSWER_SETS, build_probe
 from fr.types import GRADES, ROLLOUT
 from fr.workdir import PathLike, write_json
@@ -61,7 +62,7 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     ask = lambda problem, tokens: build_probe(
         problem, tokens, run.specialist, c.cuts, sets, c.cuts_at
     )
-    make_attempts(run, _plan(run), _FOLDER, ask)
+    make_attempts(run, DECODINGS[c.decoding](run, _plan(run)), _FOLDER, ask)
     signals = {"signals": compare_signals(run, folder)} if c.sampled else {}
     found = measure_attempts(run, folder)
     result = _summary(run, found) | signals
@@ -69,6 +70,9 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
         result["against"] = {"workdir": epath.Path(against).name} | _differences(
             found, other, run
         )
+        if line := _loop_alarm(result["against"]["metrics"], run):
+            distributed.print0(line)
+            result["against"]["alarm"] = line
     if distributed.is_first():
         found.write(run.workdir)
         write_json(run.workdir / "evaluation.json", result)
@@ -82,10 +86,15 @@ def check_evaluation(config: Config) -> None:
         config: All settings.
 
     Raises:
-        UserError: An operator or measure is unknown, or the operator starts from a
-            failure, which an evaluation does not have.
+        UserError: An operator, decoding or measure is unknown, or the operator starts
+            from a failure, which an evaluation does not have.
     """
     c = config.evaluation
+    if c.decoding not in DECODINGS:
+        raise UserError(
+            f"config.evaluation.decoding: unknown decoding {c.decoding!r}"
+            f"{suggest(c.decoding, DECODINGS)}"
+        )
     for name in c.measures:
         if name not in MEASURES:
             raise UserError(
@@ -206,3 +215,12 @@ def _differences(ours: EvalMetrics, theirs: EvalMetrics, run: Run) -> dict:
         value = interval_of(name, there[name]).value
         rows[name] = {"there": value, "difference": gap.as_dict(), "p": p}
     return {"metrics": rows}
+
+
+def _loop_alarm(rows: dict, run: Run) -> str:
+    """The alarm of forced continuations against fewer of them; "" without one."""
+    c, names = run.config.evaluation, ("accuracy", "answer_entropy")
+    if c.decoding != "continued" or not all(name in rows for name in names):
+        return ""
+    change = [Interval.from_dict(rows[name]["difference"]) for name in names]
+    return loop_alarm(*change, c.continuations)

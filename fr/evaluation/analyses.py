@@ -17,7 +17,12 @@ def known_analyses() -> Registry:
         `ANALYSES`.
     """
     # these register themselves, and read studies, which ask for them by name
-    from fr.evaluation import novelty  # noqa: F401
+    from fr.evaluation import (  # noqa: F401
+        crossover_analysis,
+        exploration,
+        novelty,
+        trained_parameters,
+    )
 
     return ANALYSES
 

@@ -11,7 +11,7 @@ from fr.registry import Registry, suggest
 from fr.store import Attempt
 from fr.tasks.formats import Codec
 from fr.tasks.trace_checks import TRACE_CHECKS, TraceCheck
-from fr.types import RIGHT, Problem
+from fr.types import RIGHT, Cost, Problem
 
 MEASURES = Registry("measure")
 GROUPS = Registry("group of problems")
@@ -199,6 +199,11 @@ def traces(
 def cost(
     problem: Problem, attempts: Sequence[Attempt], context: MeasureContext
 ) -> Sums:
-    """Mean forward tokens of an attempt: read, drawn, pushed, scored and probed."""
-    total = sum(sum(dataclasses.asdict(a.cost).values()) for a in attempts)
+    """Mean forward tokens of an attempt: read, drawn, cut off, pushed, and scored.
+
+    The ancestor's count, too. Probes, by which the evaluation measures confidence, are
+    left out.
+    """
+    kinds = {kind for kind in dataclasses.asdict(Cost()) if kind != "probe"}
+    total = sum(getattr(a.cost, kind) for a in attempts for kind in kinds)
     return {"cost": (float(total), float(len(attempts)))}

@@ -11,7 +11,7 @@ from fr.interventions.intervention import (
 )
 from fr.interventions.operators import steer
 from fr.sampling import steering
-from fr.tasks.formats import encode_text
+from fr.tasks.formats import Codec, CompletionText, encode_text
 from fr.tasks.steps import format_number
 
 
@@ -23,15 +23,47 @@ def _continue_after(
     None if the tokenizer cannot write it.
     """
     assert context.codec is not None
-    kept, rest = failure.written.within(length)
+    found = cut_and_push(failure.written, context.codec, length, pushed)
+    if found is None:
+        return None
+    kept, forced = found
+    return Intervention({"forced": forced}, kept=tuple(failure.written.tokens[:kept]))
+
+
+def cut_and_push(
+    written: CompletionText, codec: Codec, length: int, pushed: str
+) -> tuple[int, tuple[int, ...]] | None:
+    """Cut a trace after its first characters and write a text there.
+
+    Args:
+        written: The trace.
+        codec: The tokenizer.
+        length: Characters that stay.
+        pushed: Text that follows them.
+
+    Returns:
+        (tokens of the trace that stay, token ids that follow them); None if the
+        tokenizer cannot write the text.
+    """
+    kept, rest = written.within(length)
     # Together: a tokenizer may join what is left of the trace with what follows it.
-    joint = encode_text(context.codec, rest + pushed)
-    forced = encode_text(context.codec, pushed) if joint is None else joint
-    return (
-        None
-        if forced is None
-        else Intervention({"forced": forced}, kept=tuple(failure.written.tokens[:kept]))
-    )
+    joint = encode_text(codec, rest + pushed)
+    forced = encode_text(codec, pushed) if joint is None else joint
+    return None if forced is None else (kept, forced)
+
+
+def unanswered_length(written: CompletionText) -> int:
+    """Characters of a trace without its answer and without the claim before it.
+
+    Args:
+        written: The trace.
+
+    Returns:
+        The length; of a trace that came to no answer, up to the end of its last step.
+    """
+    if not written.concluded:
+        return written.ends[-1]
+    return len(written.reasoning.removesuffix(written.form.claim))
 
 
 @register("prefix_restart", reads_failures=True)
@@ -54,14 +86,10 @@ def wait(context: OperatorContext) -> Intervention:
     A trace that ran to its limit goes on after its last whole step; one without a step
     is a fresh sample.
     """
-    trace, form = context.failure.written, context.format
-    reasoning = trace.reasoning.removesuffix(form.claim)
-    length = len(reasoning) if trace.concluded else trace.ends[-1]
+    length, again = unanswered_length(context.failure.written), context.format.again
     if not length:
         return Intervention()
-    return (
-        _continue_after(context, context.failure, length, form.again) or Intervention()
-    )
+    return _continue_after(context, context.failure, length, again) or Intervention()
 
 
 @register("repair", reads_failures=True, uses_oracle=True)

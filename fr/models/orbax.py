@@ -1,6 +1,7 @@
 """Checkpoints of a training run, by Orbax, and the outline of their model."""
 
 import contextlib
+import math
 from pathlib import Path
 
 import jax
@@ -127,6 +128,23 @@ def read_adapters(outline: Path) -> tuple[str, LoraConfig]:
     rank = whole_number(found["rank"], low, high, f"{path}: rank")
     alpha = number(found["alpha"], 0, 1e6, f"{path}: alpha")
     return found["base"], LoraConfig(rank=rank, alpha=alpha, vectors=vectors)
+
+
+def count_trained(checkpoint: PathLike) -> int:
+    """Number of trained parameters of a checkpoint, from its metadata alone.
+
+    Args:
+        checkpoint: The checkpoint.
+
+    Returns:
+        The number of values.
+    """
+    import orbax.checkpoint as ocp  # here, because the import takes a second
+
+    folder = epath.Path(checkpoint).absolute() / "default"
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        leaves = jax.tree.leaves(handler.metadata(folder).tree["params"])
+    return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
 def read_trained(checkpoint: Path) -> dict:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from fr.models.model import Model
 from fr.models.transformer import Transformer
 
 ROWS = 16  # prompts per forward pass
@@ -40,6 +41,27 @@ def first_tokens(
         for part in np.split(tokens, len(tokens) // ROWS)
     ]
     return np.concatenate(jax.device_get(found))[: len(prompts)]
+
+
+def branch_params(
+    model: Model, prompts: Sequence[Sequence[int]], count: int
+) -> list[list[dict]]:
+    """Sampling parameters of CoT-decoding: greedy after each likeliest first token.
+
+    Args:
+        model: The model, on the devices that it is sampled on.
+        prompts: Token ids of each prompt.
+        count: Branches of a prompt.
+
+    Returns:
+        Fields of `SamplingParams` by prompt and branch, the likeliest token first.
+    """
+    module = Transformer(model.config, model.dtype)
+    found = first_tokens(module, model.params, prompts, count)
+    return [
+        [{"temperature": 0.0, "forced": (token,)} for token in row]
+        for row in found.tolist()
+    ]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -267,14 +267,16 @@ def _advance(
     # host stops the run.
     broken = live & jnp.isnan(output.sample_logp)
     over = (generated >= rows.budget) | steering.gives_up(rows, memory)
-    done = state.done | among(rows.stop) | (live & over) | broken
+    paused = among(rows.pause)
+    # A stop token that is a pause token, too, leaves the end to the work source.
+    done = state.done | (among(rows.stop) & ~paused) | (live & over) | broken
     return dataclasses.replace(
         state,
         last_token=jnp.where(live, token, state.last_token),
         length=state.length + one,
         generated=generated,
         done=done,
-        paused=state.paused | (among(rows.pause) & ~done),
+        paused=state.paused | (paused & ~done),
         forced_index=state.forced_index + output.forced,
         fired=state.fired | output.fired,
         heat_left=jnp.where(

@@ -99,7 +99,7 @@ class Slot:
             )
         values = dict(zip((*FLAGS, *statistics), table))
         tokens = values["token"].astype(np.int32)
-        stop = self.row.params.get("stop", ())
+        stop = _stop(self.row)
         return Rollout(
             row=self.row,
             tokens=tokens,
@@ -110,6 +110,10 @@ class Slot:
             truncated=not (len(tokens) and int(tokens[-1]) in stop),
             generated=self.decoded,
         )
+
+
+def _stop(row: Request) -> tuple[int, ...]:
+    return row.params.get("stop", ())
 
 
 def edit_paused(
@@ -159,6 +163,9 @@ def _edit(slot: Slot, action: PauseAction) -> dict[str, Any]:
                 f"row {row.id}: cannot keep {action.cut} of {len(slot.tokens)} tokens"
             )
         slot.rewind(action.cut)
+    # A stop token at which the row was paused ends it, unless the source goes on.
+    stopped = action.cut is None and not action.forced
+    stopped = stopped and slot.tokens[-1:] and slot.tokens[-1] in _stop(row)
     slot.forced = (*action.forced, *slot.forced)
     sequence = [*row.prompt, *slot.tokens]
     slot.length = len(sequence) - 1
@@ -168,7 +175,7 @@ def _edit(slot: Slot, action: PauseAction) -> dict[str, Any]:
     rekey = lambda: sampling_params.row_key(slot.rewinds, *row.key)
     return {
         "mask": True,
-        "done": action.finish,
+        "done": action.finish or bool(stopped),
         "last_token": sequence[-1],
         "length": slot.length,
         "generated": len(slot.tokens),

@@ -19,6 +19,8 @@ OnPause = Callable[[Request, Int[np.ndarray, "T"]], "PauseAction"]
 class PauseAction:
     """The answer of a work source to a paused row: cut it, push tokens, or end it.
 
+    A row that paused at a stop token ends there, unless it is cut or tokens are pushed.
+
     Attributes:
         forced: Token ids to emit next, before those left in the row's forced queue.
         cut: Number of the row's own tokens to keep; None keeps all. A cut empties the

@@ -46,7 +46,7 @@ class SamplingParams:
         avoid: Ids that the row may not draw first.
         forced: Ids that are emitted in order instead of drawn ones.
         pause: Ids that suspend the row until the work source answers.
-        stop: Ids that end the row.
+        stop: Ids that end the row; one that is in `pause`, too, suspends it first.
         budget: Largest number of tokens that the row may emit.
         vector: Index of the vectors that are added to the row's residual stream in the
             engine's table; 0: none. None in an engine without a table.

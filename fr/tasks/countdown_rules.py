@@ -144,6 +144,24 @@ def grade_expression(expression: str, numbers: list[int], target: int) -> str:
     return RIGHT if fits and value == target else WRONG
 
 
+def expression_value(expression: str) -> Fraction | None:
+    """Value of an expression; of an equation, of its first side with several numbers.
+
+    Args:
+        expression: In the game's own signs or in LaTeX.
+
+    Returns:
+        The exact value; None if it cannot be read or divides by zero.
+    """
+    if len(expression) > MAX_CHARACTERS:
+        return None
+    try:
+        sides = _Parser(_tokens(_normalise_expression(expression))).sides()
+    except (ValueError, ZeroDivisionError):
+        return None
+    return max(sides, key=lambda side: len(side[1]))[0]
+
+
 def _apply(left: Fraction, op: str, right: Fraction) -> Fraction:
     if op == "/":
         return left / right

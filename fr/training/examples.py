@@ -1,6 +1,7 @@
 """Examples as token ids: traces, solutions, files, right and rescued attempts."""
 
 import dataclasses
+import functools
 import hashlib
 import random
 from collections.abc import Callable, Sequence
@@ -10,9 +11,16 @@ from fr.config import OF_A_RUN, Config, TrainingConfig
 from fr.errors import UserError
 from fr.models import Model
 from fr.tasks.task import worked_completion
+from fr.training.critique_examples import critique_examples
 from fr.training.data import Example, Make
 from fr.training.file_examples import read_examples
-from fr.training.past_runs import PastRun, fingerprint, hold_out, print_counts
+from fr.training.past_runs import (
+    Completion,
+    PastRun,
+    fingerprint,
+    hold_out,
+    print_counts,
+)
 from fr.types import Problem
 
 
@@ -192,10 +200,19 @@ def _named(where: str, encode: Callable[[str], list[int]], text: str) -> list[in
         raise UserError(f"{where}: {error}") from error
 
 
+# Examples of a run by source: (run, config, model) -> completions.
+_FOUND: dict[str, Callable[[PastRun, Config, Model], list[Completion]]] = {
+    "rollouts": lambda past, config, model: past.right(),
+    "retried": lambda past, config, model: past.retried(),
+    "rescued": lambda past, config, model: past.rescued(),
+    "critiques": functools.partial(critique_examples, shuffled=False),
+    "critiques_shuffled": functools.partial(critique_examples, shuffled=True),
+}
+
+
 def _of_a_run(config: Config, training: TrainingConfig, model: Model) -> Examples:
     past = PastRun(config, model)
-    chosen = {"rollouts": past.right, "retried": past.retried, "rescued": past.rescued}
-    found = chosen[training.source]()
+    found = _FOUND[training.source](past, config, model)
     if not found:
         raise UserError(
             f"config.training.run = {training.run!r} has no right, finished attempt to "

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from fr.config import Config
 from fr.errors import UserError
-from fr.training.past_runs import Completion, PastRun, common_prefix
+from fr.training.past_runs import Completion, PastRun
 from fr.training.preference_loss import PreferenceBatch
 
 _BUCKET = 32  # lengths are rounded up to it
@@ -213,3 +213,18 @@ def _shuffled(found: Sequence[Pair]) -> list[Pair]:
             left.remove(nearest)
             mixed.append((found[nearest][0], failed))
     return mixed
+
+
+def common_prefix(one: Int[np.ndarray, "A"], other: Int[np.ndarray, "B"]) -> int:
+    """Length of the common beginning of two completions.
+
+    Args:
+        one: Token ids.
+        other: Token ids.
+
+    Returns:
+        Number of tokens.
+    """
+    count = min(len(one), len(other))
+    differ = np.flatnonzero(one[:count] != other[:count])
+    return int(differ[0]) if len(differ) else count

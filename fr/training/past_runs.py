@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import json
 import random
 from collections.abc import Iterable, Sequence
 
@@ -11,15 +12,16 @@ import numpy as np
 from etils import epath
 from jaxtyping import Bool, Int
 
-from fr import distributed, store, tasks
+from fr import distributed, store
 from fr.config import Config
 from fr.errors import UserError
 from fr.models import Model
 from fr.models.model import check_ids
 from fr.registry import suggest
 from fr.tasks.extract import THINK
+from fr.training.disjoint_runs import check_disjoint
 from fr.training.retries import RETRY, rarely_reached
-from fr.types import RIGHT, is_failure
+from fr.types import GRADER_ERROR, RIGHT, Problem, is_failure
 
 _COLUMNS = (
     "problem",
@@ -30,6 +32,9 @@ _COLUMNS = (
     "text",
     "read",
     "truncated",
+    "task",
+    "reference",
+    "meta",
 )
 _LISTS = ("prompt", "tokens", "forced")
 _LOOKED_AT = 64  # attempts whose ids must decode to the text that was stored
@@ -45,6 +50,8 @@ class Completion:
         tokens: Token ids of the completion, the stop token included.
         learnt: Which of its tokens are learnt.
         answer: The stated answer; None: there is none.
+        text: Text of the attempt.
+        grade: Grade of the attempt.
     """
 
     problem: str
@@ -52,6 +59,8 @@ class Completion:
     tokens: Int[np.ndarray, "T"]
     learnt: Bool[np.ndarray, "T"]
     answer: str | None = None
+    text: str = ""
+    grade: str = ""
 
     @property
     def ids(self) -> list[int]:
@@ -74,7 +83,8 @@ class PastRun:
     def __init__(self, config: Config, model: Model):
         self.config, self.folder = config, epath.Path(config.training.run)
         self._rollouts = self._read("rollouts")
-        self._prompts = {row["problem"]: row["prompt"] for row in self._rollouts}
+        self._problems = {row["problem"]: row for row in self._rollouts}
+        self._prompts = {name: row["prompt"] for name, row in self._problems.items()}
         self._failed: dict[str, list[dict]] = {}
         for row in self._rollouts:
             if is_failure(row["grade"]):
@@ -101,6 +111,24 @@ class PastRun:
         plain = (self._plain(row) for row in self._rollouts if _teaches(row))
         again = (self._completed(row) for row in rows if _teaches(row))
         return self._chosen(itertools.chain(plain, again))
+
+    def responses(self) -> list[Completion]:
+        """Rollouts of any grade, at most `max_per_problem` different per problem."""
+        judged = (row for row in self._rollouts if row["grade"] != GRADER_ERROR)
+        return self._chosen(map(self._plain, judged))
+
+    def problem(self, name: str) -> Problem:
+        """A problem of the run, with its reference.
+
+        Args:
+            name: Id of the problem.
+
+        Returns:
+            The problem.
+        """
+        row = self._problems[name]
+        meta, reference = json.loads(row["meta"]), row["reference"]
+        return Problem(name, row["question"], reference, row["task"], meta)
 
     def failed(self) -> dict[str, list[Completion]]:
         """Different failed rollouts by problem, in the order of sampling."""
@@ -198,8 +226,9 @@ class PastRun:
         learns_all = self.config.training.pushed == "learn"
         learnt = np.concatenate([np.ones(len(kept), bool), learns_all | ~row["forced"]])
         tokens = np.concatenate([np.array(kept, np.int32), row["tokens"]])
+        prompt, kept = self._prompts[row["problem"]], ("answer", "text", "grade")
         return Completion(
-            row["problem"], self._prompts[row["problem"]], tokens, learnt, row["answer"]
+            row["problem"], prompt, tokens, learnt, *(row[name] for name in kept)
         )
 
     def _chosen(self, found: Iterable[Completion]) -> list[Completion]:
@@ -228,29 +257,6 @@ class PastRun:
                     f"{read[:40]!r}, and it was {row['text'][:40]!r}; train a model "
                     "that has the run's tokenizer (config.training.start)"
                 )
-
-
-def check_disjoint(config: Config, asked: Iterable[str]) -> None:
-    """Check that the run asked no question of the split that this config evaluates on.
-
-    Questions are compared by their words: a copy under another id is the same question.
-
-    Args:
-        config: The whole configuration.
-        asked: Questions of the run.
-
-    Raises:
-        UserError: There are such questions.
-    """
-    c, words = config.task, lambda text: " ".join(text.split())
-    evaluated = {words(problem.question) for problem in tasks.make(c).problems(c.split)}
-    if shared := {words(question) for question in asked} & evaluated:
-        raise UserError(
-            f"config.training.run = {config.training.run!r} asked {len(shared)} of the "
-            f"questions of config.task.split = {c.split!r} (as {min(shared)[:60]!r}), "
-            "which the trained model would be evaluated on; set config.task.split to "
-            "another split, or make the run with config.task.split = 'train'"
-        )
 
 
 def hold_out(problems: Iterable[str], config: Config, looks: bool) -> set[str]:
@@ -308,21 +314,6 @@ def print_counts(what: str, count: int, problems: Iterable[str], held: int) -> N
     """
     kept = f", {held} problems held out" if held else ""
     distributed.print0(f"  {count} {what} of {len(set(problems))} problems{kept}")
-
-
-def common_prefix(one: Int[np.ndarray, "A"], other: Int[np.ndarray, "B"]) -> int:
-    """Length of the common beginning of two completions.
-
-    Args:
-        one: Token ids.
-        other: Token ids.
-
-    Returns:
-        Number of tokens.
-    """
-    count = min(len(one), len(other))
-    differ = np.flatnonzero(one[:count] != other[:count])
-    return int(differ[0]) if len(differ) else count
 
 
 def _teaches(row: dict) -> bool:

@@ -172,8 +172,9 @@ def policy_loss(
         gain = jnp.where(weighed.high_covariance, 0.0, gain)
     loss = -jnp.sum(weighed.weights * weight * gain) - jnp.sum(weighed.bonus * entropy)
     if config.covariance == "kl":
-        # The source has |d|; its derivative at d = 0 depends on the sign of rounding.
-        held = 0.5 * jnp.square(jnp.where(weighed.high_covariance, change, 0.0))
+        # |d| with a derivative of 0 at d = 0, where JAX has 1 for the absolute value.
+        sign = jnp.sign(jax.lax.stop_gradient(change))
+        held = jnp.where(weighed.high_covariance, sign * change, 0.0)
         loss += config.covariance_kl * jnp.sum(weighed.penalties * held)
     mean = lambda x: jnp.sum(weighed.share * x)
     gap = jnp.abs(live(now - drawn))
@@ -273,12 +274,13 @@ def high_covariance(
     """Tokens whose update costs most entropy (Clip-Cov and KL-Cov, arXiv 2505.22617).
 
     The covariance of a token is (A - mean A)(log p - mean log p). "kl" marks the
-    largest, which `policy_loss` holds to the old policy by half the squared log ratio;
-    that needs several updates per step to act. "clip" marks tokens at random among
-    those within `covariance_bounds`; they lose their gradient. Either marks at least
-    one token if there is a candidate. Log-probs are of the policy that drew [ours; the
-    source takes the current ones, which are equal at the first update], so that
-    microbatches add up.
+    largest, which `policy_loss` holds to the old policy by |log p - log p_old|; that
+    needs several updates per step to act, and old log-probs of the trainer. "clip"
+    marks tokens at random among those within `covariance_bounds`; they lose their
+    gradient. Either marks at least one token if there is a candidate. Log-probs are of
+    the policy that drew, so that microbatches add up [ours; the source takes the
+    current ones, equal at the first update, and draws among tokens that PPO's clip has
+    left a gradient]. PPO's clip stays in "kl" [ours].
 
     Args:
         mask: Sampled tokens.

@@ -14,6 +14,7 @@ from fr.models import Model
 from fr.rewards import text_terms
 from fr.runs.attempts import graded_columns, sampled_columns
 from fr.stats.calibration import premature
+from fr.stats.entropy_line import fit_entropy_line
 from fr.stats.pass_at_k import pass_at_k
 from fr.tasks.countdown_rules import step_errors
 from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
@@ -23,7 +24,6 @@ from fr.training.policy_loss import PolicyBatch
 from fr.training.rollouts import GradedRollout, Group, StepRollouts
 from fr.types import GRADER_ERROR, ROLLOUT, UNPARSED, Cost, RewardBatch
 
-_POINTS = 3  # of a line that is worth fitting
 _FALL = 0.02  # of mean confidence along the reasoning; less is noise of 80 rollouts
 
 
@@ -113,19 +113,9 @@ def entropy_fit(past: Sequence[dict], values: dict[str, float]) -> dict[str, flo
         `fit/a` and `fit/b`; empty for too few steps, or if entropy does not vary.
     """
     lines = [line for line in (*past, values) if "entropy" in line]
-    x, y = (
-        np.array([line[name] for line in lines]) for name in ("entropy", "accuracy")
-    )
-    x = np.exp(x) - np.exp(x).mean()
-    if len(lines) < _POINTS or not x.any():
-        return {}
-    a = -float(x @ y / (x @ x))
-    return {
-        "fit/a": a,
-        "fit/b": float(
-            y.mean() + a * np.exp([line["entropy"] for line in lines]).mean()
-        ),
-    }
+    each = ([line[name] for line in lines] for name in ("entropy", "accuracy"))
+    found = fit_entropy_line(*each)
+    return {f"fit/{name}": found[name] for name in ("a", "b") if found}
 
 
 def alarms(
@@ -153,9 +143,9 @@ def alarms(
         "fall": lambda line: line.get("c_end", 0.0) < line.get("c_0", 0.0) - _FALL,
     }
     texts = {
-        "entropy": f"entropy has collapsed from {first:.3f} to {{entropy:.3f}} nats "
-        "per token: raise "
-        "config.policy.entropy, or set config.policy.covariance to clip or kl",
+        "entropy": "the training loop stops exploring: entropy has collapsed from "
+        f"{first:.3f} to {{entropy:.3f}} nats per token: set config.policy.covariance "
+        "to clip or kl, or raise config.policy.entropy",
         "kl": "the policy is {kl:.3f} nats per token from its ancestor: raise "
         "config.policy.kl or lower "
         "config.policy.learning_rate",

@@ -11,13 +11,12 @@ from fr import compile_cache, distributed, store, tasks
 from fr.config import Config, as_dict
 from fr.errors import UserError
 from fr.models import load
-from fr.models.transformer import Transformer
 from fr.runs import stages
 from fr.runs.attempts import Planned, make_attempts, plan_attempt
 from fr.runs.compatibility import with_template
 from fr.runs.inputs import inputs_of
 from fr.runs.run import Run, check_chat
-from fr.sampling.cot_decoding import first_tokens
+from fr.sampling.cot_decoding import branch_params
 from fr.sampling.devices import Devices
 from fr.stats.calibration import answer_confidence
 from fr.tasks.formats import answer_span, reasoning_tokens
@@ -92,13 +91,7 @@ def _plan(run: Run) -> list[Planned]:
     prompts = [model.encode(run.task.prompt(problem)) for problem in run.problems]
     own: list[list[dict]] = [[{}] * c.candidates] * len(prompts)
     if c.source == "branches":
-        found = first_tokens(
-            Transformer(model.config, model.dtype), model.params, prompts, c.candidates
-        )
-        own = [
-            [{"temperature": 0.0, "forced": (token,)} for token in row]
-            for row in found.tolist()
-        ]
+        own = branch_params(model, prompts, c.candidates)
     return [
         plan_attempt(run, prompt, problem, c.source, i, params, False)
         for problem, prompt, each in zip(run.problems, prompts, own)
