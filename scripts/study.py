@@ -131,7 +131,7 @@ def make_and_test(config: Config, workdir: str, arm: str, seed: int | None) -> N
             make(config, workdir, arm, seed)
         model = changes.get(MODEL) or folder / "specialist"
         for each in left:
-            evaluate(each, model, placed(tests[each], workdir))
+            evaluate(each, model, placed(tests[each], workdir, seed))
 
 
 def make(config: Config, workdir: str, arm: str, seed: int) -> None:
@@ -176,7 +176,8 @@ def dry_run(config: Config) -> None:
         with tempfile.TemporaryDirectory() as folder:
             own = config_changes(config, folder, arm, config.study.seeds[0])
             # What it starts from does not exist yet, and has the ancestor's shape.
-            own.pop("training.run", None)
+            for name in ("training.run", "training.source"):
+                own.pop(name, None)
             if own.get("ancestor", "").startswith(folder):
                 own["ancestor"] = config.ancestor
             settings = [*as_flags(own), "--dry_run", f"--workdir={folder}"]

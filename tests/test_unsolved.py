@@ -10,7 +10,7 @@ from fr import tasks
 from fr.config import Config, EvaluationConfig, TaskConfig
 from fr.errors import UserError
 from fr.evaluation.eval_metrics import EvalMetrics
-from fr.evaluation.unsolved import only_unsolved
+from fr.evaluation.unsolved import only_unsolved, spread
 from fr.runs.run import Run
 from fr.workdir import write_json
 
@@ -53,3 +53,17 @@ def test_other_draws_are_asked_for(tmp_path):
     _start(folder, [0, 1], problems[:2])
     with pytest.raises(UserError, match="was not asked 1 of 3 problems"):
         only_unsolved(_run(folder, problems))
+
+
+def test_problems_that_are_not_asked_count_for_nothing(tmp_path):
+    problems = tasks.make(TaskConfig(name="countdown")).problems("test", 4)
+    ids = (problems[1].id, problems[3].id)
+    sums = np.array([[1.0, 4.0], [3.0, 4.0]])
+    bins = np.arange(12.0).reshape(2, 2, 3)
+    found = spread(
+        EvalMetrics(ids, {"accuracy": sums}, {"own": bins}), _run("", problems)
+    )
+    assert found.problems == tuple(problem.id for problem in problems)
+    assert found.ratios["accuracy"].tolist() == [[0, 0], [1, 4], [0, 0], [3, 4]]
+    assert found.bins["own"][[0, 2]].sum() == 0 and found.bins["own"].sum() == 66
+    assert found.values()["accuracy"] == 0.5

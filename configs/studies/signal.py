@@ -1,18 +1,17 @@
 """Study: what a run's failures and rescues teach, against sampling and learning again.
 
-One start, equal tokens: `collect` asks it training problems and tries operators where
-it failed, `retries` spends the same on plain attempts, and GRPO's rollouts are as many
-tokens. Steps and learning rates were chosen on validation problems with seed 0
-(the form "choose").
+`start` mostly answers after one step. `collect` asks it training problems and tries
+operators where it failed; `retries` spends as many tokens on plain attempts, and so do
+GRPO's rollouts. Steps and rates were chosen on validation problems with seed 0.
 """
 
 from fr.config import default
 
-_OPERATORS = "('retry','hot','prefix_restart','fork_restart')"
+_ARMS = "dpo_whole,dpo_parted,shuffled,sft_rescued,sft_hard,rft,grpo"
 
 
 def get_config(form: str = ""):
-    """Forms: "" (the tiny lineage), "choose", "short", "pod" and "pod_base" (Qwen3)."""
+    """Forms: "" (the tiny lineage), "short", "pod" and "pod_base" (Qwen3-0.6B)."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "countdown"
@@ -27,41 +26,55 @@ def get_config(form: str = ""):
     c.policy.schedule = "cosine"
     c.policy.max_new_tokens = 128
     c.policy.eval_every = 0
+    c.policy.rollouts_every = 0
     c.sampling.max_new_tokens = 128
     c.sampling.slots = 128
     c.sampling.rollouts = 4
     c.intervention.attempts = 12
+    c.intervention.operators = ("retry", "wait", "fork_restart", "hot")
     c.diagnosis.warmup = 0.1  # lengths as shares of the median failure
     c.diagnosis.window = 0.05
+    c.training.steps = 40
     c.training.batch = 8
     c.training.sequence = 320  # a kept prefix and a new attempt
-    c.training.steps = 40
     c.training.learning_rate = 3e-4
     c.training.warmup_steps = 4
-    c.training.log_every = 1  # so that tokens of all updates are written
+    c.training.pushed = "learn"  # the forced `up` is what rescued
+    c.training.log_every = 1  # so that the tokens of all updates are written
     c.preference.steps = 40
     c.preference.learning_rate = 3e-5
+    c.preference.likelihood = 1.0
     c.preference.microbatch = 16
-    c.study.seeds = tuple(range(1, 9))  # seed 0 chose
-    asked, again, first, many = 192, 48, 16, 64
+    c.study.seeds = tuple(range(1, 9))
+    asked, again, first, many = 192, 48, 12, 64
     if form == "short":
-        c.task.problems, c.evaluation.samples, c.study.seeds = 24, 2, (1,)
+        c.task.problems, c.evaluation.samples, c.study.seeds = 16, 2, (1,)
         c.policy.steps = c.training.steps = c.preference.steps = 2
         c.policy.prompts = c.policy.rollouts = c.preference.pairs = 4
         c.training.warmup_steps, c.preference.microbatch = 0, 0
         c.intervention.attempts = c.sampling.rollouts = 2
         asked, again, first, many = 16, 8, 1, 4
-    elif form.startswith("pod"):
+    # Where the start is made, every seed makes its own.
+    made = (_start(c, form),)
+    of_start, start = (("from", "start"),), "start/seed-{seed}"
+    if form.startswith("pod"):
         _qwen(c, "-Base" if form == "pod_base" else "")
-        asked, again = 2048, 48
-    run = (("makes", "run"), ("specialist", c.ancestor), ("ancestor", ""))
-    run += (("task.split", "train"), ("task.problems", str(asked)))
+        made, of_start, start, asked = (
+            (),
+            (("specialist", c.ancestor),),
+            "ancestor",
+            2048,
+        )
+    run = (("makes", "run"), *of_start, ("ancestor", ""), ("task.split", "train"))
+    run += (("task.problems", str(asked)),)
     plain = (
         ("intervention.operators", "('retry',)"),
         _set("intervention.attempts", again),
     )
+    c.study.ancestor = not made
     c.study.arms = (
-        ("collect", (*run, ("intervention.operators", _OPERATORS))),
+        *made,
+        ("collect", run),
         ("retries", (*run, *plain)),
         ("dpo_whole", _dpo("pairs")),
         ("dpo_parted", _dpo("pairs_parted")),
@@ -69,40 +82,50 @@ def get_config(form: str = ""):
         ("sft_rescued", _sft("collect", "rescued")),
         ("sft_hard", (*_sft("collect", "rescued"), ("training.most_retries", "1"))),
         ("rft", _sft("retries", "retried")),
-        ("grpo", ()),
+        ("grpo", of_start if made else ()),
     )
-    # `first` says which problems the start does not reach, by attempts of its own.
+    # `first`: attempts of the start's own that say which problems it does not reach.
+    asks = start.partition("/")[0]
     c.study.tests = (
         ("held_out", ()),
         (
             "first",
-            (("seed", "1000"), _set("evaluation.samples", first), ("arms", "ancestor")),
+            (("seed", "1000"), _set("evaluation.samples", first), ("arms", asks)),
         ),
         (
             "unreached",
             (
-                ("evaluation.unsolved", "{workdir}/ancestor/evaluated-first"),
+                ("evaluation.unsolved", "{workdir}/" + start + "/evaluated-first"),
                 _set("evaluation.samples", many),
+                ("arms", f"{asks},{_ARMS}"),
             ),
         ),
     )
     c.study.primary = ("dpo_parted", "rft", "held_out:accuracy")
-    c.study.declared = tuple(
-        (arm, other, metric)
-        for arm, other in (
-            ("dpo_parted", "rft"),
-            ("dpo_parted", "shuffled"),
-            ("dpo_parted", "grpo"),
-            ("sft_hard", "rft"),
-        )
-        for metric in ("held_out:accuracy", f"unreached:pass@{many}")
-        if (arm, other, metric) != c.study.primary
+    versus = (("dpo_parted", "shuffled"), ("dpo_parted", "grpo"), ("sft_hard", "rft"))
+    c.study.declared = (
+        *((arm, other, "held_out:accuracy") for arm, other in versus),
+        ("dpo_parted", "rft", f"unreached:pass@{many}"),
+        ("sft_rescued", "rft", f"unreached:pass@{many}"),
     )
     return c
 
 
 def _set(name, value):
     return (name, str(value))
+
+
+def _start(c, form):
+    """Three traces of four commit after one step (fr/tasks/countdown_traces.py)."""
+    return (
+        "start",
+        (
+            ("algorithm", "sft"),
+            ("training.traces", "(('premature', 0.75), ('natural', 0.25))"),
+            ("training.steps", "2" if form == "short" else "200"),
+            ("training.learning_rate", "1e-3"),
+        ),
+    )
 
 
 def _sft(run, source):
@@ -114,7 +137,7 @@ def _dpo(source):
 
 
 def _qwen(c, kind):
-    """GSM8K on four chips of 16 GB or more; `--dry_run` has the bytes."""
+    """GSM8K; the start is the model as it is."""
     c.ancestor = f"Qwen/Qwen3-0.6B{kind}"
     c.task.name = "gsm8k"
     c.task.problems, c.evaluation.samples = 1319, 4

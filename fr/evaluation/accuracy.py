@@ -22,7 +22,7 @@ from fr.evaluation.eval_metrics import (
 )
 from fr.evaluation.measures import MEASURES
 from fr.evaluation.sampled_answers import compare_signals
-from fr.evaluation.unsolved import only_unsolved
+from fr.evaluation.unsolved import only_unsolved, spread
 from fr.interventions import OPERATORS, Operator, OperatorContext, select
 from fr.registry import suggest
 from fr.runs.attempts import Planned, make_attempts, plan_attempt, plan_change
@@ -54,7 +54,7 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     Raises:
         UserError: `against` holds no evaluation, or one of other problems.
     """
-    run = only_unsolved(run)
+    whole, run = run, only_unsolved(run)
     c, folder = run.config.evaluation, run.workdir / _FOLDER
     other = _other(run, against) if against else None
     gold = c.sampled or c.cuts_at == "thoughts"
@@ -64,7 +64,7 @@ def evaluate(run: Run, against: PathLike | None = None) -> dict:
     )
     make_attempts(run, DECODINGS[c.decoding](run, _plan(run)), _FOLDER, ask)
     signals = {"signals": compare_signals(run, folder)} if c.sampled else {}
-    found = measure_attempts(run, folder)
+    found = spread(measure_attempts(run, folder), whole)
     result = _summary(run, found) | signals
     if other:
         result["against"] = {"workdir": epath.Path(against).name} | _differences(

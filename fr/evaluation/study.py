@@ -166,21 +166,25 @@ def config_changes(
             else:
                 made = arm_folder(workdir, given[key], seed)
                 found[setting] = str(made / folder if folder else made)
-    return placed(found, workdir) | {"seed": str(seed)}
+    return placed(found, workdir, seed) | {"seed": str(seed)}
 
 
-def placed(changes: dict[str, str], workdir: PathLike) -> dict[str, str]:
+def placed(
+    changes: dict[str, str], workdir: PathLike, seed: int | None = None
+) -> dict[str, str]:
     """Changes of an arm or a test with the study's folder in place of `{workdir}`.
 
     Args:
         changes: Values by name of the setting.
         workdir: Folder of the study.
+        seed: Of the arm, in place of `{seed}`.
 
     Returns:
         The changes as the scripts take them.
     """
     here = str(epath.Path(workdir))
-    return {name: text.replace("{workdir}", here) for name, text in changes.items()}
+    fill = lambda text: text.replace("{workdir}", here).replace("{seed}", str(seed))
+    return {name: fill(text) for name, text in changes.items()}
 
 
 def claim_study(config: Config, workdir: PathLike) -> None:

@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 from etils import epath
 
 from fr.errors import UserError
-from fr.evaluation.eval_metrics import read_metrics
+from fr.evaluation.eval_metrics import EvalMetrics, read_metrics
 from fr.runs.run import Run
 from fr.workdir import read_object
 
@@ -52,3 +53,30 @@ def only_unsolved(run: Run) -> Run:
             "ask harder ones, or make it with fewer config.evaluation.samples"
         )
     return dataclasses.replace(run, problems=left)
+
+
+def spread(found: EvalMetrics, run: Run) -> EvalMetrics:
+    """Sums over the problems that were asked as sums over all problems of a run.
+
+    A problem that was not asked has numerators and denominators of 0. Evaluations that
+    ask other problems for every seed can then be compared, and a resample of problems
+    is one of all problems.
+
+    Args:
+        found: Sums over some of the problems, in their order.
+        run: The run with all problems.
+
+    Returns:
+        The sums over all of them.
+    """
+    asked = set(found.problems)
+    at = np.array([problem.id in asked for problem in run.problems])
+
+    def wide(sums: np.ndarray) -> np.ndarray:
+        table = np.zeros((len(at), *sums.shape[1:]))
+        table[at] = sums
+        return table
+
+    every = lambda group: {name: wide(sums) for name, sums in group.items()}
+    ids = tuple(problem.id for problem in run.problems)
+    return EvalMetrics(ids, every(found.ratios), every(found.bins))
