@@ -4,6 +4,7 @@ signal, clustered variances.
 
 import dataclasses
 import importlib.util
+import json
 import pathlib
 
 import numpy as np
@@ -196,12 +197,35 @@ def test_runs_are_a_unit_only_where_cells_mix_them():
     assert len(set(training_runs(routing_data(*named, routing=QUICK)))) == 2
 
 
-@pytest.mark.slow
-def test_false_positives_and_power_of_a_certified_lift_in_short():
+def power_study():
     path = pathlib.Path(__file__).parents[1] / "benchmarks" / "routing_power.py"
     spec = importlib.util.spec_from_file_location("routing_power", path)
     study = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(study)
+    return study
+
+
+def test_the_study_of_power_draws_the_streams_of_its_stored_results():
+    """Lifts of four tables, as the code that wrote the results computed them."""
+    study = power_study()
+    landscape = dataclasses.replace(study.LIFTS["no lift, 60 problems"][0], effect=0.0)
+    lifts = [study.one_lift(landscape, seed)["lift"] for seed in range(4)]
+    assert lifts == [0.25, -0.541667, -1.125, -0.25]
+
+
+@pytest.mark.slow
+def test_a_row_of_the_study_of_power_is_the_stored_one():
+    study, name = power_study(), "no lift, 60 problems"
+    path = pathlib.Path(__file__).parents[1] / "docs/results/data/routing_power.json"
+    stored = json.loads(path.read_text())["simulated"]["lift"][name]
+    landscape = dataclasses.replace(study.LIFTS[name][0], effect=stored["effect"])
+    rows = [study.one_lift(landscape, seed) for seed in range(stored["tables"])]
+    assert all(np.mean([row[key] for row in rows]) == stored[key] for key in rows[0])
+
+
+@pytest.mark.slow
+def test_false_positives_and_power_of_a_certified_lift_in_short():
+    study = power_study()
 
     def certified(name: str, tables: int, effect: float) -> float:
         landscape = dataclasses.replace(study.LIFTS[name][0], effect=effect)
