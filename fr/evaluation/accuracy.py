@@ -12,7 +12,14 @@ from fr.diagnosis.junction import NO_FAILURES
 from fr.errors import UserError
 
 # Importing these files registers their measures.
-from fr.evaluation import measures_branches, measures_votes, trace_measures  # noqa: F401
+from fr.evaluation import (  # noqa: F401
+    measures_branches,
+    measures_plans,
+    measures_underthinking,
+    measures_votes,
+    measures_wandering,
+    trace_measures,
+)
 from fr.evaluation.decodings import DECODINGS, loop_alarm
 from fr.evaluation.eval_metrics import (
     EvalMetrics,

@@ -149,7 +149,7 @@ def play(problem: Problem, moves: Sequence[Move]) -> Played:
     tower = tuple(range(disks, 0, -1))
     state: list[tuple[int, ...]] = [tower, (), ()]
     legal, reached = 0, False
-    for place, move in enumerate(moves[: _SLACK * (2**disks - 1)]):
+    for place, move in enumerate(moves[: _limit(problem)]):
         if is_legal(tuple(state), pegs, move):
             source, target = pegs.index(move.source), pegs.index(move.target)
             state[source] = state[source][:-1]
@@ -157,6 +157,24 @@ def play(problem: Problem, moves: Sequence[Move]) -> Played:
             legal += 1
         reached = reached or (legal == place + 1 and state[2] == tower)
     return Played(tuple(state), legal, reached)
+
+
+def count_legal(problem: Problem, completion: str) -> tuple[int, int]:
+    """Legal moves of a completion, each in the state after the legal ones before it.
+
+    Args:
+        problem: Gives `disks` and `pegs`.
+        completion: New text of the attempt.
+
+    Returns:
+        (legal moves, all moves), of those that `play` makes.
+    """
+    moves = find_moves(own_part(completion))[: _limit(problem)]
+    return play(problem, moves).legal, len(moves)
+
+
+def _limit(problem: Problem) -> int:
+    return _SLACK * (2 ** problem.meta["disks"] - 1)
 
 
 def is_legal(state: State, pegs: str, move: Move) -> bool:
