@@ -45,7 +45,7 @@ def get_config(form: str = ""):
         c.policy.steps, c.policy.prompts, c.policy.microbatch = 2, 4, 4
         c.training.steps, c.training.warmup_steps = 2, 0
         c.sampling.slots = 16
-        sizes, deep, branches = {"many": (4, 4), "one": (1, 16)}, 8, 4
+        sizes, deep, branches = {"many": (4, 4)}, 8, 4
     if form == "pod":
         _qwen(c)
     arms = {"rlvr": {}}
@@ -83,16 +83,19 @@ def get_config(form: str = ""):
             (
                 ("arms", "ancestor,rlvr"),
                 ("evaluation.samples", str(deep)),
-                ("evaluation.ks", "(2, 4, 8)"),
+                (
+                    "evaluation.ks",
+                    str(tuple(2**i for i in range(1, deep.bit_length()))),
+                ),
                 ("evaluation.measures", "()"),
             ),
         ),
     )
-    _declare(c, c.evaluation.ks[-1])
+    _declare(c, deep, sizes)
     return c
 
 
-def _declare(c, k):
+def _declare(c, deep, sizes):
     base = lambda metric: (-1, "ancestor", metric)
     c.study.contrasts = (
         ("prompting", ((1, "ancestor", "prompted:accuracy"), base("plain:accuracy"))),
@@ -108,12 +111,14 @@ def _declare(c, k):
             ((1, "ancestor", "branches:branch_summed"), base("branches:branch_vote")),
         ),
     )
-    c.study.primary = ("critiques_many", "traces_many", "plain:accuracy")
+    c.study.primary = ("rlvr", "ancestor", f"deep:pass@{deep}")
     c.study.declared = (
-        ("critiques_many", "shuffled_many", "plain:accuracy"),
-        ("critiques_one", "traces_one", "plain:accuracy"),
-        ("critiques_one", "shuffled_one", "plain:accuracy"),
-        ("rlvr", "ancestor", f"plain:pass@{k}"),
+        ("rlvr", "ancestor", "deep:accuracy"),
+        *(
+            (f"critiques_{size}", f"{control}_{size}", "plain:accuracy")
+            for size in sizes
+            for control in ("shuffled", "traces")
+        ),
         ("contrast", "margin", ""),
         ("contrast", "prompting", ""),
     )

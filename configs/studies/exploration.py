@@ -55,13 +55,14 @@ def get_config(form: str = ""):
         c.sampling.slots, c.evaluation.ks = 16, (2, 4)
         c.sampling.max_new_tokens = c.policy.max_new_tokens = 48
         responses = {"task.problems": "4", "sampling.rollouts": "4"}
+        remedies = {name: remedies[name] for name in ("plain", "kl_cov")}
     if form == "pod":
         _qwen(c)
         responses = {"task.problems": "2048", "sampling.rollouts": "4"}
         remedies["entropy"] = {"policy.entropy": "0.001"}
         remedies["clip_cov"]["policy.covariance_share"] = "2e-4"
         remedies["kl_cov"]["policy.covariance_share"] = "2e-3"
-    times = _TIMES if form != "short" else (1, 2)
+    times = _TIMES if form != "short" else (2,)
     arms = {
         "responses": {
             **{"makes": "run", "specialist": c.ancestor, "ancestor": ""},
@@ -82,7 +83,7 @@ def get_config(form: str = ""):
         ("sampled", ()),
         *((f"continued_{i}", _continued(i, tested)) for i in times),
     )
-    _declare(c, f"continued_{times[-1]}:accuracy", c.evaluation.ks[-1])
+    _declare(c, f"continued_{times[-1]}:accuracy", c.evaluation.ks[-1], set(arms))
     return c
 
 
@@ -94,10 +95,11 @@ def _continued(times, arms):
     )
 
 
-def _declare(c, continued, k):
+def _declare(c, continued, k, arms):
     """The four cells and their interaction; a vote of four costs less than the
     continuations of an attempt."""
     vote, deep = "sampled:vote@4", f"sampled:pass@{k}"
+    remedies = ("kl_cov", "clip_cov", "entropy", "critiqued")
     ahead = lambda arm, sign=1: ((sign, arm, vote), (-sign, arm, continued))
     c.study.contrasts = (
         ("vote_after_kl_cov", ahead("kl_cov")),
@@ -109,7 +111,7 @@ def _declare(c, continued, k):
     c.study.declared = (
         ("contrast", "interaction", ""),
         ("contrast", "continuing", ""),
-        *((arm, "plain", deep) for arm in ("kl_cov", "clip_cov", "critiqued")),
+        *((arm, "plain", deep) for arm in remedies if arm in arms),
     )
     c.study.analyses = ("exploration",)
 
