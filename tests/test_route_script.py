@@ -265,12 +265,13 @@ def test_the_power_is_told_before_anything_is_judged(profiles, tmp_path):
 def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path, capsys):
     path = tmp_path / "profiles.csv"
     costs = {f"{name}_cost": 50.0 for name in ("retry", "hot", "diagnosis")}
-    more = {"entropy_mean": 1.5, "entropy_mena": 2.5, "note": "by hand", "empty": ""}
+    more = {"entropy_mean": 1.5, "entropy_mena": 2.5, "spread_1e-2": 0.1}
+    more |= {"note": "by hand", "empty": ""}
     write_profiles(
         path, [make(problems=30, operators=("retry", "hot"), **costs, **more)]
     )
     result = route([path], Config(routing=SHORT), tmp_path)
-    # One further column is a signal, one is misspelt, two hold texts.
+    # A signal, a misspelt name, a spread (a feature by tolerance) and two texts.
     warned = [line for line in capsys.readouterr().err.splitlines() if "warn" in line]
     assert len(warned) == 1 and "no router reads entropy_mena: not" in warned[0]
     assert "the rule has no line and retries every failure" in " ".join(

@@ -13,6 +13,7 @@ from fr.comparison.cell_summary import describe_interaction
 from fr.comparison.summary import measure_powers, summarise
 from fr.comparison.transfer import unknown_operators
 from fr.config import Config
+from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.evaluation.failure_clusters import describe_clusters
 from fr.evaluation.method_audit import audit
@@ -35,6 +36,7 @@ from fr.workdir import PathLike, to_json, write_json, write_whole
 # Columns that are read by their names, and ends of names that belong to an operator.
 _NAMED = {
     *("family", "task", "run", "method", "rollouts", MODEL, QUESTION, WEIGHT),
+    *SPREADS,
     *(
         f"{when}_{axis}"
         for when in ("failures", "diagnosis")
