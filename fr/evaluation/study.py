@@ -177,7 +177,7 @@ def placed(
     Args:
         changes: Values by name of the setting.
         workdir: Folder of the study.
-        seed: Of the arm, in place of `{seed}`.
+        seed: The seed of the arm, in place of `{seed}`.
 
     Returns:
         The changes as the scripts take them.

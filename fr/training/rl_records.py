@@ -113,7 +113,7 @@ def entropy_fit(past: Sequence[dict], values: dict[str, float]) -> dict[str, flo
         `fit/a` and `fit/b`; empty for too few steps, or if entropy does not vary.
     """
     lines = [line for line in (*past, values) if "entropy" in line]
-    each = ([line[name] for line in lines] for name in ("entropy", "accuracy"))
+    each = ([float(line[n]) for line in lines] for n in ("entropy", "accuracy"))
     found = fit_entropy_line(*each)
     return {f"fit/{name}": found[name] for name in ("a", "b") if found}
 
