@@ -179,7 +179,7 @@ def dry_run(config: Config) -> None:
             for name in ("training.run", "training.source"):
                 own.pop(name, None)
             if own.get("ancestor", "").startswith(folder):
-                own["ancestor"] = config.ancestor
+                own["ancestor"] = config.ancestor or "scratch"
             settings = [*as_flags(own), "--dry_run", f"--workdir={folder}"]
             where = epath.Path(folder) / "dry"
             children.run_script(HERE / "train.py", settings, where)

@@ -47,6 +47,8 @@ def get_config(form: str = ""):
     c.evaluation.cuts = 2
     c.evaluation.measures = ("traces",)
     c.study.ancestor = False
+    # No arm has an ancestor to pretrain; --dry_run checks the names all the same.
+    c.pretraining.traces = (("natural", 1.0),)
     kinds, rewarded = KINDS, True
     if form == "short":
         c.task.problems, c.evaluation.samples, c.study.seeds = 4, 2, (0,)
@@ -103,8 +105,9 @@ def _large(c):
     c.task.maze.size = 7
     c.task.operands, c.task.problems = 4, 512
     c.training.steps, c.training.batch, c.training.sequence = 10_000, 256, 320
+    c.training.microbatch = 64
     c.training.learning_rate = 6e-4
     c.policy.steps, c.policy.prompts, c.policy.rollouts = 100, 128, 8
-    c.policy.microbatch, c.policy.learning_rate = 256, 3e-5
+    c.policy.microbatch, c.policy.learning_rate = 64, 3e-5
     c.policy.max_new_tokens = c.sampling.max_new_tokens = 288
     c.evaluation.samples = 16

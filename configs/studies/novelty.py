@@ -42,6 +42,7 @@ def get_config(form: str = ""):
         c.architecture.heads, c.architecture.ff = 12, 2048
         c.task.operands, c.task.problems, c.task.target = 4, 1024, 100
         c.training.steps, c.training.batch, c.training.sequence = 10_000, 256, 256
+        c.training.microbatch = 64
         c.training.learning_rate = 6e-4
         c.sampling.max_new_tokens, c.evaluation.samples = 192, 16
         long = "candidates 100"
