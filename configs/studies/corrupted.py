@@ -12,6 +12,7 @@ from fr.config import default
 # Kinds of traces; a search of Countdown that is swapped or left out is a correct one.
 KINDS = ("own", "swapped", "none")
 OWN = {"countdown": "correct", "maze": "natural"}
+STEPS = {"countdown": 1000, "maze": 1600}  # of the training from random numbers
 TESTS = {
     "countdown": {"within": {}, "larger": {"largest": "15"}, "four": {"operands": "4"}},
     "maze": {
@@ -27,7 +28,6 @@ def get_config(form: str = ""):
     c = default()
     c.task.problems = 128
     c.training.start = "scratch"
-    c.training.steps = 1200
     c.training.sequence = 144
     c.training.learning_rate = 3e-3
     c.training.warmup_steps = 100
@@ -49,26 +49,30 @@ def get_config(form: str = ""):
     c.study.ancestor = False
     # No arm has an ancestor to pretrain; --dry_run checks the names all the same.
     c.pretraining.traces = (("natural", 1.0),)
-    kinds, rewarded = KINDS, True
+    kinds, steps, rewarded = KINDS, STEPS, True
     if form == "short":
         c.task.problems, c.evaluation.samples, c.study.seeds = 4, 2, (0,)
-        c.training.steps, c.training.batch, c.training.warmup_steps = 4, 4, 1
+        c.training.batch, c.training.warmup_steps = 4, 1
         c.sampling.slots = 8
-        kinds, rewarded = KINDS[:2], False
+        kinds, steps, rewarded = KINDS[:2], dict.fromkeys(TESTS, 4), False
     if form == "pod":
         _large(c)
+        steps = dict.fromkeys(TESTS, 10_000)
     arms, tests = [], []
     for task, shifts in TESTS.items():
         for kind in kinds:
             trace = OWN[task] if kind == "own" else kind
             learns = (("task.name", task), ("training.traces", f"(('{trace}', 1.0),)"))
+            learns += (("training.steps", str(steps[task])),)
             arms.append((f"{task}_{kind}", learns))
             pays = (("from", f"{task}_{kind}"), ("algorithm", "grpo"))
             if rewarded:
                 arms.append((f"{task}_{kind}_rl", (("task.name", task), *pays)))
-        own = ",".join(name for name, _ in arms if name.startswith(task))
+        own = [name for name, _ in arms if name.startswith(task)]
         for name, changes in shifts.items():
-            asked = (("task.name", task), ("arms", own))
+            # After policy optimisation only the problems that it was paid for.
+            some = [arm for arm in own if name == "within" or not arm.endswith("_rl")]
+            asked = (("task.name", task), ("arms", ",".join(some)))
             asked += tuple((f"task.{key}", value) for key, value in changes.items())
             tests.append((f"{task}_{name}", asked))
     c.study.arms, c.study.tests = tuple(arms), tuple(tests)
@@ -99,12 +103,12 @@ def get_config(form: str = ""):
 
 
 def _large(c):
-    """85 million parameters and mazes of 7 cells a side, as a pod trains them."""
+    """85 million parameters and larger mazes, as a pod trains them."""
     c.architecture.width, c.architecture.layers = 768, 12
     c.architecture.heads, c.architecture.ff = 12, 2048
     c.task.maze.size = 7
     c.task.operands, c.task.problems = 4, 512
-    c.training.steps, c.training.batch, c.training.sequence = 10_000, 256, 320
+    c.training.batch, c.training.sequence = 256, 320
     c.training.microbatch = 64
     c.training.learning_rate = 6e-4
     c.policy.steps, c.policy.prompts, c.policy.rollouts = 100, 128, 8

@@ -1,8 +1,8 @@
 """Study: is it the length of a search or its novelty that makes reasoning fail?
 
-Three lineages from random numbers, for equal tokens: one never trained on problems with
-two numbers above 6 (`family`), one never on those of long searches (`length`), and the
-control trained on all. One regression per model, right ~ length + distance + both, on
+Three lineages from random numbers, for equal tokens. `family` never learns from
+problems with two numbers above 6, `length` never from problems with long searches, and
+`control` learns from all. One regression per model, right ~ length + distance + both, on
 test problems: the lengths are candidates of a search, the distances numbers that change
 to the nearest training problem of `family`. Predicted: distance lowers accuracy where
 the family was left out, and length does not lower it within families that were there.
@@ -23,7 +23,7 @@ def get_config(form: str = ""):
     c.training.steps = 1600
     c.training.learning_rate = 3e-3
     c.training.warmup_steps = 100
-    # Of the searches that a training problem may have, the short ones that hit.
+    # Half of the traces are short searches that hit, the others may give up.
     c.training.traces = (("correct", 0.5), ("natural", 0.5))
     c.sampling.max_new_tokens = 96
     c.sampling.slots = 128

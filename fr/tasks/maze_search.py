@@ -88,7 +88,7 @@ def cell_of(word: str, size: int) -> int | None:
 def search(maze: Maze) -> tuple[list[Event], list[int]]:
     """Search by A*: expand the candidate with the least cost + estimate.
 
-    Among equal candidates, the largest cost decides, then the latest creation.
+    Among equal candidates, the newest comes first.
 
     Args:
         maze: A maze whose goal can be reached.
@@ -102,11 +102,7 @@ def search(maze: Maze) -> tuple[list[Event], list[int]]:
     while candidates:
         place = max(
             range(len(candidates)),
-            key=lambda i: (
-                -costs[candidates[i]] - maze.estimate(candidates[i]),
-                costs[candidates[i]],
-                i,
-            ),
+            key=lambda i: (-costs[candidates[i]] - maze.estimate(candidates[i]), i),
         )
         here = candidates.pop(place)
         events.append(Event(CLOSE, here))
