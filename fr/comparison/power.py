@@ -47,11 +47,13 @@ def measure_power(
         The power; None if attempts are unknown.
     """
     attempts, drawn = profiles.tried, ~profiles.repeats_itself
+    # 0 stands for an unknown number: true rates are not drawn around a guess.
     if (attempts[:, drawn] == 0).any():
         return None
     correct, draws = profiles.successes, routing.posterior
     counts = correct[:, drawn], attempts[:, drawn]
     model = fit_hierarchy(*counts)
+    # Only what is drawn again has a true rate apart from the seen one.
     rates = np.repeat(profiles.rates[None], draws, axis=0)
     rates[..., drawn] = draw_rates(model, *counts, draws, rng)
     rule = profiles.operators, routing.margin, routing.hard

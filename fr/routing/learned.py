@@ -228,6 +228,7 @@ class LearnedRouter:
 
     def _scores(self, inputs: Float[np.ndarray, "N F"]) -> Float[np.ndarray, "N O"]:
         """Scores of `OperatorScores`, averaged over the seeds."""
+        # In numpy, by flax's names of the layers: a saved router routes without jax.
         layers, units = self.params["params"], inputs
         if self.hidden:
             first, last = layers["Dense_0"], layers["Dense_1"]

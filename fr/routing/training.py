@@ -144,6 +144,7 @@ def train_router(
     inputs = np.column_stack([*columns.values(), *place]).astype(np.float32)
     attempts = np.where(data.available, data.attempts, 0)
     target = data.population_rates
+    # The last fit, on all training rows, is the router; the others calibrate it.
     weights = np.stack([data.mass * some for some in (*kept, train)])
     params, scores = _fit(inputs, target, attempts, prices, weights, 0, routing)
     scores = np.asarray(scores, np.float64)
