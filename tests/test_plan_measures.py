@@ -23,7 +23,7 @@ LETTERS = Problem(
 
 
 def measured(name, problem, *texts):
-    attempts = [SimpleNamespace(text=text) for text in texts]
+    attempts = [SimpleNamespace(text=text, read=None) for text in texts]
     return MEASURES[name](problem, attempts, None)
 
 
@@ -162,5 +162,9 @@ def test_legal_moves_by_hand():
         "legal_moves": (3 + 2 + 1, 7),
         "all_legal": (2, 3),
     }
+    # a template began the thought, which never ends
+    cut = SimpleNamespace(text=right, read=f"<think>{right}")
+    found = MEASURES["legal_moves"](problem, [cut], None)
+    assert found == {"legal_moves": (0, 0), "all_legal": (0, 0)}
     with pytest.raises(UserError, match="moves of hanoi, not of 'sums'"):
         measured("legal_moves", SUM, "")

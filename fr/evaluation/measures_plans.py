@@ -79,7 +79,7 @@ def legal_moves(
             "config.evaluation.measures: 'legal_moves' plays the moves of hanoi, not "
             f"of {problem.task!r}; leave it out"
         )
-    counts = [count_legal(problem, attempt.text) for attempt in attempts]
+    counts = [count_legal(problem, a.read or a.text) for a in attempts]
     made = [(legal, moves) for legal, moves in counts if moves]
     return {
         "legal_moves": (sum(legal for legal, _ in made), sum(m for _, m in made)),
