@@ -166,8 +166,8 @@ class InterventionConfig:
     )
     switch_penalty: float = setting(
         3.0,
-        "tip: penalty on the logits of switch words (arXiv 2501.18585); tip_random: "
-        "on those of random tokens",
+        "penalty on logits of switch words (tip, arXiv 2501.18585), or of random "
+        "tokens (tip_random)",
         NOT_NEGATIVE,
     )
     switch_window: float = setting(

@@ -72,7 +72,7 @@ def register_measure(
 
 
 def prepare_measures(names: Sequence[str], asked: Asked) -> dict[str, Any]:
-    """What measures read in all attempts, before they are asked problem by problem.
+    """Results of what measures read in all attempts, before each problem's own.
 
     Args:
         names: Names of measures.

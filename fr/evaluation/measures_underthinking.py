@@ -17,15 +17,15 @@ CORRECT = 0.5
 def underthinking(
     problem: Problem, attempts: Sequence[Attempt], context: MeasureContext
 ) -> Sums:
-    """How much of a wrong response follows its first correct thought.
+    """Share of a wrong response that follows its first correct thought.
 
         xi_UT = mean over wrong responses of (1 - T' / T)
 
     T are the tokens of a response without its stop token, T' those up to the end of its
     first correct thought; without one the response adds 0 [ours]. A thought ends where
     a switch word begins, the last one where the reasoning ends. It is correct if an
-    answer that is forced behind it is right with probability 1/2 or more, as scored by
-    the probe. Responses without such a probe (a problem without a reference) are left
+    answer that is forced after its end is right with probability 1/2 or more, as scored
+    by the probe. Responses without such a probe (a problem without a reference) are left
     out.
 
     Args:
@@ -34,16 +34,15 @@ def underthinking(
         context: `evaluation.cuts_at` must be thoughts.
 
     Returns:
-        `underthinking`, a share; `left_correct`, share of the wrong responses with a
-        correct thought; `thoughts` per response; `thought_tokens`, mean tokens of a
-        thought.
+        `underthinking`, a share, and `left_correct`, the share of the wrong responses
+        with a correct thought. `thoughts` per response, and mean `thought_tokens`.
 
     Raises:
         UserError: The probes are not at the ends of thoughts.
     """
     if context.config.evaluation.cuts_at != "thoughts":
         raise UserError(
-            "config.evaluation.measures: 'underthinking' forces an answer behind every "
+            "config.evaluation.measures: 'underthinking' forces an answer after every "
             "thought; set config.evaluation.cuts_at = 'thoughts'"
         )
     form = format_of(problem.task)

@@ -52,7 +52,7 @@ class Tried(NamedTuple):
 
 
 def tried_shares(asked: Asked) -> Tried:
-    """What searches tried of the children that there were.
+    """Shares of children that searches tried, over all attempts.
 
     Args:
         asked: Problems and all attempts at them.
@@ -78,10 +78,22 @@ def tried_shares(asked: Asked) -> Tried:
 def wandering(
     problem: Problem, attempts: Sequence[Attempt], context: MeasureContext
 ) -> Sums:
-    """How the searches of attempts explore a Countdown problem (arXiv 2505.20296).
+    """Validity, needless visits, omissions and failure modes of Countdown searches.
 
-    The definitions are in `fr.tasks.countdown_visits`. All metrics are shares; of the
-    attempts with a step where nothing else is said.
+    Definitions are in `fr.tasks.countdown_visits` (arXiv 2505.20296). All metrics are
+    shares, `valid` to `systematic`, the failure modes and the predictions of the
+    attempts with a step.
+
+    - `valid`, `effective`, `necessary`, and `systematic`, which is all three
+    - `omission`: children not tried over children, at states that were left; also by
+      numbers of the state
+    - `hits_left`: of the states one move from the target that were left or used, those
+      that were left
+    - each of `MODES`
+    - `predicted`: the success that the omission rates alone predict for this problem,
+      to be held against `effective` and the accuracy
+    - `predicted_informed`: the same with 1 - `hits_left` for moves to the target, since
+      a search that looks at the target is not blind
 
     Args:
         problem: The problem.
@@ -89,14 +101,7 @@ def wandering(
         context: Its `prepared` has what `tried_shares` found in all attempts.
 
     Returns:
-        `valid`, `effective`, `necessary` and `systematic` (all three); `omission`, the
-        children not tried over the children that there are at states that were left,
-        also by numbers of the state; `hits_left`, states one move from the target that
-        were left, of all such states that were left or used; each of `MODES`.
-        `predicted` is the success that the omission rates alone predict for this
-        problem, to be held against `effective` and the accuracy; `predicted_informed`
-        takes 1 - `hits_left` for moves to the target, so that it does not hold a search
-        for blind that looks at the target.
+        Sums by metric.
     """
     known: Tried = context.prepared["wandering"]
     numbers, target = problem.meta["numbers"], problem.meta["target"]

@@ -225,7 +225,7 @@ class _Search:
         return options if top else options[: self.rng.randint(*_CHILDREN)]
 
     def _before_hit(self, options: list[Move]) -> list[Move]:
-        """The moves before the first that hits, with probability `abandon`; else all."""
+        """With probability `abandon` the moves before the first that hits, else all."""
         hits = [i for i, move in enumerate(options) if move.result == self.target]
         leaves = hits and self.rng.random() < self.abandon
         return options[: hits[0]] if leaves else options

@@ -48,7 +48,7 @@ class Visit(NamedTuple):
 class Trace(NamedTuple):
     """A replayed trace."""
 
-    steps: tuple[ReplayedStep, ...]
+    steps: tuple[ReplayedStep, ...]  # in order, illegal ones too
     visits: tuple[Visit, ...]  # the start, and one per legal step
     truncated: bool  # it has no end: the states that are open were not given up
 
@@ -176,8 +176,8 @@ def failure_modes(trace: Trace, target: int, right: bool) -> set[str]:
 
     A step is played on the numbers where the marks before it say that the search is, or
     else on others. `boundary_violation`: a step whose numbers were never there
-    together, or whose result is no positive whole number. `wrong_backtracking`: after
-    `no` or `up`, a step on other numbers than those that it went back to.
+    together, or whose result is not a positive whole number. `wrong_backtracking`:
+    after `no` or `up`, a step on other numbers than those that it went back to.
     `staleness`: the same without a mark to go back. `procedure_omission`: a state was
     left with a child untried. `self_loop`: the state before, again at once.
     `revisiting`: another state again. `execution_error`: false arithmetic.
