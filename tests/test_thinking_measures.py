@@ -8,6 +8,7 @@ import pytest
 
 from fr.config import Config
 from fr.errors import UserError
+from fr.evaluation import accuracy  # noqa: F401  registers all measures
 from fr.evaluation.measures import (
     MEASURES,
     MeasureContext,
