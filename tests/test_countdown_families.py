@@ -68,15 +68,23 @@ def test_any_cell_is_enough():
     assert not held_out(())((3, 7, 10), 49)
 
 
+def divides(problem: Problem) -> bool:
+    """True if every solution divides."""
+    found = solutions(tuple(problem.meta["numbers"]), problem.meta["target"])
+    return all("/" in solution for solution in found)
+
+
 def test_training_alone_leaves_them_out():
     plain, less = Countdown(TaskConfig()), Countdown(TaskConfig(hold_out=("sign /",)))
     for split in ("validation", "test"):
-        assert plain.problems(split) == less.problems(split)
+        pairs = list(zip(plain.problems(split), less.problems(split), strict=True))
+        assert all(one.id == other.id for one, other in pairs)
+        away = [other.meta["held_out"] == "yes" for _, other in pairs]
+        assert away == [divides(one) for one, _ in pairs]
+        assert all("held_out" not in one.meta for one, _ in pairs)
     kept = less.problems("train")
-    divides = lambda p: all(
-        "/" in s for s in solutions(tuple(p.meta["numbers"]), p.meta["target"])
-    )
-    assert kept == [p for p in plain.problems("train") if not divides(p)]
+    left = [p.id for p in plain.problems("train") if not divides(p)]
+    assert [p.id for p in kept] == left
     assert 0 < len(kept) < len(plain.problems("train"))
     assert less.problems("train", 5) == kept[:5]
 

@@ -69,7 +69,7 @@ def get_config(form: str = ""):
             if rewarded:
                 arms.append((f"{task}_{kind}_rl", (("task.name", task), *pays)))
         own = [name for name, _ in arms if name.startswith(task)]
-        for name, changes in shifts.items():
+        for name, changes in list(shifts.items())[: 1 if form == "short" else None]:
             # After policy optimisation only the problems that it was paid for.
             some = [arm for arm in own if name == "within" or not arm.endswith("_rl")]
             asked = (("task.name", task), ("arms", ",".join(some)))

@@ -6,6 +6,7 @@ problems with two numbers above 6, `length` never from problems with long search
 test problems: the lengths are candidates of a search, the distances numbers that change
 to the nearest training problem of `family`. Predicted: distance lowers accuracy where
 the family was left out, and length does not lower it within families that were there.
+The primary contrast is the first half of it, by problems of the family and others.
 """
 
 from fr.config import default
@@ -31,7 +32,10 @@ def get_config(form: str = ""):
     c.evaluation.ks = (2, 4, 8)
     c.evaluation.cuts = 2
     c.evaluation.measures = ("traces",)
-    family, long = FAMILY, LONG
+    # In evaluations it only says which problems are of the family.
+    c.task.hold_out = (FAMILY,)
+    c.evaluation.by = ("held_out",)
+    long = LONG
     if form == "short":
         c.task.problems, c.evaluation.samples, c.evaluation.ks = 12, 2, (2,)
         c.training.steps, c.training.batch, c.training.warmup_steps = 4, 4, 1
@@ -48,11 +52,22 @@ def get_config(form: str = ""):
         long = "candidates 100"
     c.study.ancestor = False
     c.study.arms = (
-        ("family", (("task.hold_out", repr((family,))),)),
+        ("family", ()),
         ("length", (("task.hold_out", repr((long,))),)),
-        ("control", ()),
+        ("control", (("task.hold_out", "()"),)),
     )
     c.study.analyses = ("novelty",)
-    c.study.primary = ("family", "control", "accuracy")
+    c.study.contrasts = (
+        (
+            "loss_in_family_less_loss_elsewhere",
+            (
+                (1.0, "control", "accuracy[held_out=yes]"),
+                (-1.0, "family", "accuracy[held_out=yes]"),
+                (-1.0, "control", "accuracy[held_out=no]"),
+                (1.0, "family", "accuracy[held_out=no]"),
+            ),
+        ),
+    )
+    c.study.primary = ("contrast", "loss_in_family_less_loss_elsewhere", "")
     c.study.declared = (("length", "control", "accuracy"),)
     return c

@@ -75,7 +75,13 @@ class Countdown:
         found = table[split]
         if split == "train" and c.hold_out:
             found = [row for row in found if not self._held_out(*row)]
-        return [_problem(numbers, target) for numbers, target in found[:count]]
+        return [self._problem(*row) for row in found[:count]]
+
+    def _problem(self, numbers: tuple[int, ...], target: int) -> Problem:
+        more = {}
+        if self.config.hold_out:
+            more["held_out"] = "yes" if self._held_out(numbers, target) else "no"
+        return _problem(numbers, target, more)
 
     def prompt(self, problem: Problem) -> str:
         """Prompt of a problem: `config.shots` worked training problems, then it.
@@ -114,13 +120,13 @@ class Countdown:
             return GRADER_ERROR
 
 
-def _problem(numbers: tuple[int, ...], target: int) -> Problem:
+def _problem(numbers: tuple[int, ...], target: int, more: dict) -> Problem:
     return Problem(
         id=problem_id(numbers, target),
         question=f"{' '.join(map(str, numbers))} -> {target} :",
         answer=solutions(numbers, target)[0],
         task="countdown",
-        meta={"numbers": list(numbers), "target": target},
+        meta={"numbers": list(numbers), "target": target, **more},
     )
 
 
