@@ -66,8 +66,8 @@ class Block(nn.Module):
         if c.residual_bias:
             x = x + self.param("offset", zero, (c.width,)).astype(x.dtype)
         if self.has_variable("steer", "offset"):
-            offset = self.get_variable("steer", "offset").astype(x.dtype)
-            x = x + offset.reshape(-1, 1, c.width)  # [1 or B, 1, D]
+            offset: jax.Array = self.get_variable("steer", "offset")
+            x = x + offset.astype(x.dtype).reshape(-1, 1, c.width)  # [1 or B, 1, D]
         return x, cache
 
 

@@ -87,9 +87,10 @@ class DeviceBatch:
         second = None
         if ancestor is not None and ancestor_params:
             second = self._layered(ancestor, ancestor_params)
+        table: Any = vectors
         self._steered = vectors is not None
         self._params = devices.replicate(
-            ModelParams(self._layered(model, params), second, vectors)
+            ModelParams(self._layered(model, params), second, table)
         )
         self._tau = np.full(devices.count, tau, np.float32)
         self._make_programs(model, ancestor, statistics)

@@ -128,8 +128,7 @@ def reason_scores(
         Scores; at most 1, above 0 for features of reasoning.
     """
     share = lambda x: x / max(float(x.sum()), 1e-30)
-    mean = lambda mask: activations[mask].mean(axis=0) if mask.any() else _none
-    _none = np.zeros(activations.shape[1])
+    mean = lambda mask: activations[mask].sum(axis=0) / max(int(mask.sum()), 1)
     by_word = np.stack([mean(mask) for mask in near])
     p = by_word / np.maximum(by_word.sum(axis=0), 1e-30)
     entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(axis=0)
