@@ -187,6 +187,7 @@ def test_vectors_as_adapters_are_the_bias_and_its_gradient(tiny_config):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_update_of_vectors_leaves_the_base_alone(tiny_config):
     config = PolicyConfig(steps=2, max_new_tokens=8, learning_rate=1e-2)
     start = with_vectors(Model(tiny_config, random_params(tiny_config), None), VECTORS)
@@ -224,6 +225,7 @@ def steering(**changes):
     return freeze(c)
 
 
+@pytest.mark.slow
 def test_the_algorithm_leaves_a_model_with_the_chosen_vector(tmp_path):
     train_lineage(steering(), tmp_path)
     record = json.loads((tmp_path / "specialist" / "steering.json").read_text())
