@@ -46,6 +46,12 @@ def get_config(form: str = ""):
         c.task.problems, c.evaluation.samples, c.study.seeds = 8, 2, (0,)
         c.training.steps, c.training.batch, c.training.warmup_steps = 2, 4, 1
         c.sampling.slots = 16
+        c.study.arms = c.study.arms[:1]
+        c.study.contrasts = (
+            ("tip_on_abandons", _less("abandons", "tip", "random", "accuracy")),
+        )
+        c.study.primary = ("contrast", "tip_on_abandons", "")
+        return c
     ours, other = "abandons", "control"
     if form == "pod":
         _r1(c)

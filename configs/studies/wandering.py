@@ -40,8 +40,8 @@ def get_config(form: str = ""):
     if form == "short":
         c.task.problems, c.evaluation.samples, c.study.seeds = 8, 2, (0,)
         c.training.steps, c.training.batch, c.training.warmup_steps = 2, 4, 1
-        c.policy.steps, c.policy.prompts, c.policy.rollouts = 2, 4, 4
         c.sampling.slots = 16
+        c.study.arms, c.study.ancestor, names = c.study.arms[:1], False, ARMS[:1]
         c.study.tests = (("three", ()), ("four", (*_four(96), ("task.problems", "8"))))
     if form == "pod":
         names = _qwen(c)
