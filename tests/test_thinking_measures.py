@@ -101,6 +101,15 @@ def test_underthinking_leaves_out_what_was_not_probed(codec, problem):
         measured(codec, problem, [], "underthinking", cuts_at="shares")
 
 
+def test_confidence_before_the_reasoning_needs_cuts_at_shares(codec, problem):
+    with pytest.raises(UserError, match="cuts_at = 'shares'"):
+        measured(codec, problem, [], "confidence")
+    assert measured(codec, problem, [], "confidence", cuts_at="shares") == {
+        "c_0": (0, 0),
+        "c_end": (0, 0),
+    }
+
+
 def test_a_truncated_response_has_no_stop_token(codec, problem):
     cut = attempt(codec, problem, "10 - 3 = 7 up 10 + 3 = 13 ,", WRONG, [1, 0], False)
     found = measured(codec, problem, [cut], "underthinking")

@@ -24,8 +24,8 @@ def underthinking(
     T are the tokens of a response without its stop token, T' those up to the end of its
     first correct thought; without one the response adds 0 [ours]. A thought ends where
     a switch word begins, the last one where the reasoning ends. It is correct if an
-    answer that is forced after its end is right with probability 1/2 or more, as scored
-    by the probe. Responses without such a probe (a problem without a reference) are left
+    answer that is forced after its end is right with probability 1/2 or more, by the
+    probe's score. Responses without such a probe (a problem without a reference) are left
     out.
 
     Args:

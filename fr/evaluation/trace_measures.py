@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fr.diagnosis.trace_regimes import REGIMES, regime_of
+from fr.errors import UserError
 from fr.evaluation.measures import MeasureContext, Sums, register_measure
 from fr.store import Attempt
 from fr.tasks.formats import format_of
@@ -31,8 +32,14 @@ def confidence(
 
     Probabilities, means over the attempts with an own answer, at the first and the last
     of `evaluation.cuts`. E[c_end - c_0] is their difference: where it is negative,
-    reasoning lowers confidence (arXiv 2605.24396).
+    reasoning lowers confidence (arXiv 2605.24396). Raises UserError where
+    `evaluation.cuts_at` has no cut before the reasoning.
     """
+    if context.config.evaluation.cuts_at != "shares":
+        raise UserError(
+            "config.evaluation.measures: 'confidence' needs a cut before the reasoning; "
+            "set config.evaluation.cuts_at = 'shares'"
+        )
     curves = [a.confidence["own_probability"] for a in attempts if _asked(a)]
     total = lambda at: float(sum(curve[at] for curve in curves))
     return {"c_0": (total(0), len(curves)), "c_end": (total(-1), len(curves))}
