@@ -25,7 +25,7 @@ def underthinking(
     first correct thought; without one the response adds 0 [ours]. A thought ends where
     a switch word begins, the last one where the reasoning ends. It is correct if an
     answer that is forced after its end is right with probability 1/2 or more, by the
-    probe's score. Responses without such a probe (a problem without a reference) are left
+    probe's score. Responses without such a probe, which needs a reference, are left
     out.
 
     Args:

@@ -37,8 +37,8 @@ def confidence(
     """
     if context.config.evaluation.cuts_at != "shares":
         raise UserError(
-            "config.evaluation.measures: 'confidence' needs a cut before the reasoning; "
-            "set config.evaluation.cuts_at = 'shares'"
+            "config.evaluation.measures: 'confidence' needs a cut before the "
+            "reasoning; set config.evaluation.cuts_at = 'shares'"
         )
     curves = [a.confidence["own_probability"] for a in attempts if _asked(a)]
     total = lambda at: float(sum(curve[at] for curve in curves))
