@@ -132,7 +132,7 @@ def test_wandering_by_hand(codec, problem):
     assert found["omission"] == (12, 15)
     assert found["omission[numbers=2]"] == (5, 6)
     assert found["omission[numbers=3]"] == (7, 9)
-    # One way leads to 49. Of its two visits FOUND made the move, LEFT did not.
+    # One way leads to 49, with two visits: FOUND made the move, LEFT did not.
     assert found["hits_left"] == (1, 2)
     assert found["predicted"] == (pytest.approx(2 * 2 / 9 * 1 / 6), 2)
     assert found["predicted_informed"] == (pytest.approx(2 * 2 / 9 * 1 / 2), 2)

@@ -366,7 +366,7 @@ def test_the_control_of_tip_lowers_other_words_in_the_same_windows(countdown, le
         (token,) = own["penalised"]
         assert token not in (*tip["switch_tokens"], *countdown.stop_tokens)
         assert countdown.encode(countdown.decode((token,))) == (token,)
-    # Every attempt draws its own words, the same ones whenever it is planned again.
+    # Every attempt draws words of its own, and draws them again in another plan.
     assert len({own["penalised"] for own in drawn}) > 30
     assert drawn[7] == change("tip_random", countdown, "countdown", 7)
 

@@ -146,7 +146,7 @@ def test_abandons_leaves_every_second_place_that_hits():
         taken += trace.effective
         left += len(hits) - trace.effective
         assert text.split(" answer ")[0].split()[-1] in ("yes", "no", "up")
-    # Some of the places left are those whose hit is no move that the search would try.
+    # At some of the places left the search would not have tried the hit.
     assert 0.45 < left / (left + taken) < 0.65
 
 

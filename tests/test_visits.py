@@ -78,7 +78,7 @@ def test_each_failure_mode_by_hand():
             assert "boundary_violation" not in found
     assert modes(cases["self_loop"]) == {"self_loop", "procedure_omission"}
     assert {*cases, "procedure_omission"} == set(MODES)
-    # A number that another level had, not this one; a result that is no number of it.
+    # A number that another level had but not this one, then a result off its board.
     assert "boundary_violation" in modes("7 - 7 = 0 ,")
     assert "boundary_violation" in modes("7 / 10 = 0.7 ,", truncated=True)
     # The target was reached and another expression is answered, or none was.
