@@ -30,7 +30,7 @@ def get_config(form: str = ""):
     c.task.digits = 2
     c.task.shots = 2
     c.task.problems = 240  # 40 of each number of terms
-    c.sampling.max_new_tokens = 192
+    c.sampling.max_new_tokens = 256
     c.sampling.slots = 48
     c.evaluation.samples = 2
     c.evaluation.cuts = 2
@@ -42,6 +42,7 @@ def get_config(form: str = ""):
     groups, plan, tests = [f"[terms={n}]" for n in TERMS], "plan_validity", CALCULATORS
     if form == "short":  # Countdown's numbers, which the small model can write
         c.task.name, c.task.shots, c.task.problems = "countdown", 0, 8
+        c.sampling.max_new_tokens, c.sampling.slots = 64, 8
         c.evaluation.by = ("operands",)
         c.study.arms = (("tiny", (("model", "countdown"),)),)
         groups = ["[operands=3]"]
