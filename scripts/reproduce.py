@@ -46,10 +46,10 @@ def main() -> None:
     # -------------------------------------------------------------- failures
     stage(2, 5, "rollouts")
     rollouts = sample(run)
-    distributed.print0(render("rollouts", rollouts))
+    distributed.print0(render("rollouts", rollouts) + "\n")
     stage(3, 5, "scores of failures")
     failures = diagnose(run)
-    distributed.print0(render("failures", failures))
+    distributed.print0(render("failures", failures) + "\n")
     stage(4, 5, "attempts of operators")
     attempts = intervene(run)
     distributed.print0(render("attempts", attempts))
