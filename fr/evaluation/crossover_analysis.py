@@ -30,8 +30,8 @@ def crossover(config: Config, workdir: PathLike) -> dict:
     """k* of every trained arm against the ancestor, and perplexities of right answers.
 
     One entry per test of sampled attempts and arm. k* = min {k: pass@k of the ancestor
-    > pass@k of the arm}, with an interval over seeds and problems. Perplexity is exp of the mean
-    negative log-prob per token of one right attempt per problem and seed, at
+    > pass@k of the arm}, with an interval over seeds and problems. Perplexity is exp of
+    the mean negative log-prob per token of one right attempt per problem and seed, at
     temperature 1: `new_to_base` of the arm's attempts under the ancestor, `own` under
     the arm, and `base` of the ancestor's attempts under itself.
     """

@@ -72,7 +72,7 @@ def load(
 
 
 def read_shape(source: PathLike) -> Model:
-    """A model without its weights: those of a folder or hub id are not read.
+    """A model without its weights, which are not read from its folder or hub id.
 
     Args:
         source: As in `load`.

@@ -88,7 +88,7 @@ def route(
         cells = read_cells(files, without)
     data = RoutingData.build(cells, config)
     if unread := unread_columns(cells):
-        # Once, on stderr: a name that is misspelt, or a signal whose file was not given.
+        # A name may be misspelt, or its signal's file was not given.
         names = ", ".join(unread)
         print(
             f"warning: no router reads {names}: not registered as a signal in the file "

@@ -272,7 +272,7 @@ class RoutingData:
         Returns:
             The stream.
         """
-        # Not hash(): that of a text differs between processes.
+        # Not hash(), which gives a text another value in every process.
         marks = zlib.crc32(cell.encode()), zlib.crc32(purpose.encode())
         return np.random.default_rng([self.seed, *marks])
 

@@ -100,7 +100,7 @@ def insert(
         cache=nothing,
         ancestor_cache=None,
     )
-    # Insertions are padded to one size; a pad's slot lies beyond the last and is dropped.
+    # Insertions are padded to one size; a pad's slot lies beyond the last, unused.
     put = lambda old, new: old.at[insertion.slot].set(new, mode="drop")
     # Without the caches, whose rows begin with the prompt and not with zeros.
     old = dataclasses.replace(state, cache=nothing, ancestor_cache=None)

@@ -229,7 +229,7 @@ def _gain(logp, change, batch: PolicyBatch, algorithm: Algorithm, config: Policy
     gain = jnp.minimum(ratio * advantage, within * advantage)
     clipped = jnp.where(advantage > 0, ratio > high, (advantage < 0) & (ratio < low))
     if config.dual_clip:
-        # For A < 0 the minimum above has no lower bound in the ratio (arXiv 1912.09729).
+        # For A < 0 the minimum has no lower bound in the ratio (arXiv 1912.09729).
         gain = jnp.where(
             advantage < 0, jnp.maximum(gain, config.dual_clip * advantage), gain
         )
