@@ -57,15 +57,13 @@ def main() -> None:
     # --------------------------------------------------------------- routing
     if not distributed.is_first():
         return
-    stage(5, 5, "routing")
-    routing = route(profiles, config, workdir)
-    print("\n" + "\n\n".join(routing["tables"]))
-    stages = {
-        "rollouts": rollouts,
-        "failures": failures,
-        "attempts": attempts,
-        "routing": routing["summary"],
-    }
+    stages = {"rollouts": rollouts, "failures": failures, "attempts": attempts}
+    compares = len(config.intervention.operators) > 1
+    stage(5, 5, "routing" if compares else "no routing: there is one operator")
+    if compares:
+        routing = route(profiles, config, workdir)
+        print("\n" + "\n\n".join(routing["tables"]))
+        stages["routing"] = routing["summary"]
     specialist, ancestor = run.names
     names = {
         "specialist": specialist,
@@ -74,8 +72,10 @@ def main() -> None:
         "seed": config.seed,
     }
     write_json(workdir / "summary.json", {**HEADER, **names, **stages})
-    write_page(workdir, config)
-    left = "report.html, summary.json, routing.json, profiles.csv, plots/, rollouts/"
+    left = "summary.json, profiles.csv, rollouts/"
+    if compares:
+        write_page(workdir, config)
+        left = f"report.html, routing.json, plots/, {left}"
     print(f"\n  {left}, attempts/ are in {workdir}")
 
 
