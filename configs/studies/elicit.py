@@ -30,6 +30,7 @@ def get_config(form: str = ""):
     c.training.sequence = 256
     c.training.steps = 150
     c.training.learning_rate = 3e-4
+    c.training.warmup_steps = 10
     c.training.max_per_problem = 0
     c.sampling.max_new_tokens = 128
     c.sampling.slots = 128

@@ -31,14 +31,16 @@ def get_config(form: str = ""):
     c.training.sequence = 256  # of critiques
     c.training.steps = 100
     c.training.learning_rate = 3e-4
+    c.training.warmup_steps = 10
     c.training.max_per_problem = 0
     c.sampling.max_new_tokens = 256  # so that continuations are not cut by length
     c.sampling.slots = 128
-    c.evaluation.samples = 16
+    c.policy.eval_rollouts = 2
+    c.evaluation.samples = 8  # in all tests of answers' entropy, which grows with it
     c.evaluation.cuts = 2
-    c.evaluation.ks = (2, 3, 4, 5, 6, 8, 16)
+    c.evaluation.ks = (2, 3, 4, 5, 6, 8)
     c.evaluation.measures = ("votes", "answer_entropy", "cost")
-    responses = {"task.problems": "256", "sampling.rollouts": "8"}
+    responses, deep = {"task.problems": "256", "sampling.rollouts": "8"}, 16
     remedies = {
         "plain": {},
         "entropy": {"policy.entropy": "0.01"},
@@ -54,7 +56,7 @@ def get_config(form: str = ""):
         c.training.steps, c.training.warmup_steps = 2, 0
         c.sampling.slots, c.evaluation.ks = 16, (2, 4)
         c.sampling.max_new_tokens = c.policy.max_new_tokens = 48
-        responses = {"task.problems": "4", "sampling.rollouts": "4"}
+        responses, deep = {"task.problems": "4", "sampling.rollouts": "4"}, 4
         remedies = {name: remedies[name] for name in ("plain", "kl_cov")}
     if form == "pod":
         _qwen(c)
@@ -82,8 +84,17 @@ def get_config(form: str = ""):
     c.study.tests = (
         ("sampled", ()),
         *((f"continued_{i}", _continued(i, tested)) for i in times),
+        (
+            "deep",
+            (
+                ("arms", tested),
+                ("evaluation.samples", str(deep)),
+                ("evaluation.ks", f"({deep},)"),
+                ("evaluation.measures", "()"),
+            ),
+        ),
     )
-    _declare(c, f"continued_{times[-1]}:accuracy", c.evaluation.ks[-1], set(arms))
+    _declare(c, f"continued_{times[-1]}:accuracy", deep, set(arms))
     return c
 
 
@@ -95,10 +106,10 @@ def _continued(times, arms):
     )
 
 
-def _declare(c, continued, k, arms):
+def _declare(c, continued, deep, arms):
     """The four cells and their interaction; a vote of four costs less than the
     continuations of an attempt."""
-    vote, deep = "sampled:vote@4", f"sampled:pass@{k}"
+    vote = "sampled:vote@4"
     remedies = ("kl_cov", "clip_cov", "entropy", "critiqued")
     ahead = lambda arm, sign=1: ((sign, arm, vote), (-sign, arm, continued))
     c.study.contrasts = (
@@ -111,7 +122,7 @@ def _declare(c, continued, k, arms):
     c.study.declared = (
         ("contrast", "interaction", ""),
         ("contrast", "continuing", ""),
-        *((arm, "plain", deep) for arm in remedies if arm in arms),
+        *((arm, "plain", f"deep:pass@{deep}") for arm in remedies if arm in arms),
     )
     c.study.analyses = ("exploration",)
 
