@@ -14,8 +14,8 @@ def get_config(form: str = ""):
     c = default()
     c.ancestor = "countdown"
     c.task.problems = 160
-    c.steering.problems, c.steering.rollouts = 512, 16
-    c.steering.validation, c.steering.samples = 128, 4
+    c.steering.problems, c.steering.rollouts = 512, 4
+    c.steering.validation, c.steering.samples = 128, 2
     c.policy.steps, c.policy.prompts, c.policy.rollouts = 24, 32, 8
     c.policy.microbatch, c.policy.length_buckets = 16, 8
     c.policy.learning_rate, c.policy.schedule = 3e-2, "cosine"
@@ -37,12 +37,14 @@ def get_config(form: str = ""):
     elif form == "pod":
         _pod(c)
     found = lambda source: (("algorithm", "vector"), ("steering.source", source))
+    # Features take more states than two means do: half a million of them.
+    more = (("steering.rollouts", "16"),) if form == "" else ()
     c.study.arms = (
         ("means", found("means")),
         ("random", found("random")),
         ("trained", (("algorithm", "grpo"), ("lora.vectors", "True"))),
-        ("feature", found("sae")),
-        ("random_feature", found("sae_random")),
+        ("feature", (*found("sae"), *more)),
+        ("random_feature", (*found("sae_random"), *more)),
     )
     metric = "accuracy"
     if form in ("smollm2", "pod"):
