@@ -251,7 +251,7 @@ def solve(disks: int, pegs: str) -> list[Move]:
     """
     if disks == 0:
         return []
-    first, spare, last = pegs
+    first, spare, last = tuple(pegs)
     return [
         *solve(disks - 1, f"{first}{last}{spare}"),
         Move(disks, first, last),
@@ -266,7 +266,7 @@ def _solution(disks: int) -> str:
 
 
 def _item(disks: int, pegs: str) -> Item:
-    first, spare, last = pegs
+    first, spare, last = tuple(pegs)
     many = f"{disks} disks, from 1 (the smallest) to {disks}, are"
     return Item(
         id=f"hanoi-{disks}-{pegs}",
