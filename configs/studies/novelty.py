@@ -3,10 +3,11 @@
 Three lineages from random numbers, for equal tokens. `family` never learns from
 problems with two numbers above 6, `length` never from problems with long searches, and
 `control` learns from all. One regression per model, right ~ length + distance + both,
-on test problems: the lengths are candidates of a search, the distances numbers that change
-to the nearest training problem of `family`. Predicted: distance lowers accuracy where
-the family was left out, and length does not lower it within families that were there.
-The primary contrast is the first half of it, by problems of the family and others.
+on test problems: the lengths are candidates of a search, the distances numbers that
+change to the nearest training problem of `family`. Predicted: distance lowers accuracy
+where the family was left out, and length does not lower it within families that were
+there. The primary contrast is the first half of it, by problems of the family and
+others.
 """
 
 from fr.config import default
