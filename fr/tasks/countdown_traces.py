@@ -188,6 +188,8 @@ class _Search:
             options = self._before_hit(options)
             if not options:
                 self.steps[-1] = self.steps[-1].removesuffix(",") + "up"
+                self.leaves -= 1  # as many places as another search has candidates
+                return self.leaves == 0
         for planned in options:
             move = self._misread(planned)
             value, text, rest = _apply(parts, move)
