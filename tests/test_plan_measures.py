@@ -13,7 +13,7 @@ from fr.errors import UserError
 from fr.evaluation.measures import MEASURES
 from fr.evaluation.measures_plans import edit_distance
 from fr.tasks.alphabet import transform
-from fr.tasks.plan_checks import check_plan
+from fr.tasks.plan_checks import check_sum
 from fr.types import Problem
 
 SUM = Problem("s", "What is 3 + 4 + 4 + 9?", "20", "sums", {"chain": ""})
@@ -54,7 +54,7 @@ def values(name, problem, *texts):
     ],
 )
 def test_plans_by_hand(text, counts):
-    assert check_plan([3, 4, 4, 9], text, sums=True) == counts
+    assert check_sum([3, 4, 4, 9], text) == counts
 
 
 def test_shares_of_plans():
@@ -90,10 +90,19 @@ def test_worked_solutions_are_whole_plans_and_exact(terms):
         }
 
 
-def test_countdown_plans_may_use_every_operation():
+def test_a_plan_of_countdown_may_go_back_and_use_every_operation():
     problem = Problem("c", "", "", "countdown", {"numbers": [3, 7, 10], "target": 49})
-    text = "10 - 3 = 7 , 7 * 7 = 49 yes answer ( 10 - 3 ) * 7"
-    assert values("plan_validity", problem, text)["whole_plan"] == 1
+    found = lambda text: measured("plan_validity", problem, f"{text} answer 10")
+    search = "10 + 3 = 13 , 13 + 7 = 20 up 10 - 3 = 7 , 7 * 7 = 49 yes"
+    assert found(search) == {
+        "plan_validity": (4, 4),
+        "whole_plan": (1, 1),
+        "steps_true": (4, 4),
+    }
+    # a false result is used as it was stated; 8 is not there in the second search
+    assert found("10 - 3 = 8 , 8 * 7 = 56 no")["plan_validity"] == (2, 2)
+    assert found("10 - 3 = 7 , 8 * 7 = 56 no")["plan_validity"] == (1, 2)
+    assert found("10 - 3 = 7 ,")["whole_plan"] == (0, 1)
 
 
 def test_imitation_by_hand():

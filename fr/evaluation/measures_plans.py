@@ -7,7 +7,7 @@ from fr.evaluation.measures import MeasureContext, Sums, register_measure
 from fr.store import Attempt
 from fr.tasks.extract import CUE, find_answer, kind_of
 from fr.tasks.hanoi import count_legal
-from fr.tasks.plan_checks import check_plan, numbers_of
+from fr.tasks.plan_checks import check_plan
 from fr.types import Problem
 
 _WORDS = 512  # of a completion that are compared
@@ -29,24 +29,25 @@ def plan_validity(
 
     Returns:
         `plan_validity`, share of the steps with a right left side. `whole_plan`, share
-        of the attempts with right left sides alone that use every number. `steps_true`,
-        share of the steps whose result is the value of their left side.
+        of the attempts with right left sides alone that end with one number.
+        `steps_true`, share of the steps whose result is the value of their left side.
 
     Raises:
         UserError: The task has no numbers to plan with.
     """
-    numbers = numbers_of(problem)
-    if numbers is None:
-        raise UserError(
-            "config.evaluation.measures: 'plan_validity' follows the numbers of sums "
-            f"and countdown, not of {problem.task!r}; leave it out"
+    kind = kind_of(problem.task)
+    checks = []
+    for attempt in attempts:
+        found = find_answer(attempt.text, kind)
+        check = check_plan(
+            problem, attempt.text[: found.start] if found else attempt.text
         )
-    sums, kind = problem.task == "sums", kind_of(problem.task)
-    answers = [find_answer(attempt.text, kind) for attempt in attempts]
-    checks = [
-        check_plan(numbers, a.text[: found.start] if found else a.text, sums)
-        for a, found in zip(attempts, answers)
-    ]
+        if check is None:
+            raise UserError(
+                "config.evaluation.measures: 'plan_validity' follows the numbers of "
+                f"sums and countdown, not of {problem.task!r}; leave it out"
+            )
+        checks.append(check)
     steps = float(sum(check.steps for check in checks))
     return {
         "plan_validity": (float(sum(check.planned for check in checks)), steps),

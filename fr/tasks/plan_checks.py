@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from fr.tasks.countdown_solver import replay
 from fr.tasks.steps import find_steps
 from fr.types import Problem
 
@@ -20,47 +21,52 @@ class PlanCheck(NamedTuple):
     steps: int  # steps `a op b = c` before the answer
     planned: int  # steps whose left side is right
     true: int  # steps whose result is the value of their left side
-    whole: bool  # there is a step, all are planned, and one number is left
+    whole: bool  # there is a step, all are planned, and the last leaves one number
 
 
-def check_plan(numbers: Sequence[int], text: str, sums: bool) -> PlanCheck:
-    """Follow the steps of a text through the numbers that are left.
-
-    A left side is right if each of its numbers is one of the problem that no step has
-    used yet, or an earlier result that no step has used yet, as it was stated. A step
-    takes away what it used and adds its stated result, so that a false result counts
-    against execution and not against the plan.
+def check_plan(problem: Problem, text: str) -> PlanCheck | None:
+    """Follow the steps of a reasoning through the numbers that the problem has.
 
     Args:
-        numbers: Numbers of the problem.
+        problem: A problem of `sums` or `countdown`.
+        text: The reasoning; for `countdown` the completion, whose search goes back.
+
+    Returns:
+        The numbers of steps; None for other tasks.
+    """
+    if problem.task == "sums":
+        return check_sum([int(n) for n in re.findall(r"\d+", problem.question)], text)
+    if problem.task != "countdown":
+        return None
+    steps = replay(text, problem.meta["numbers"], problem.meta["target"])
+    legal = [step.legal for step in steps]
+    whole = bool(steps) and all(legal) and steps[-1].candidate
+    return PlanCheck(len(steps), sum(legal), sum(step.true for step in steps), whole)
+
+
+def check_sum(terms: Sequence[int], text: str) -> PlanCheck:
+    """Follow the steps of a sum through the terms that are left.
+
+    A left side is right if it only adds and each of its numbers is a term that no step
+    has used yet, or an earlier result that no step has used yet, as it was stated. A
+    step takes away what it used and adds its stated result, so that a false result
+    counts against execution and not against the plan.
+
+    Args:
+        terms: Terms of the sum.
         text: The reasoning.
-        sums: Left sides may only add.
 
     Returns:
         The numbers of steps.
     """
-    left = Counter(map(Fraction, numbers))
+    left = Counter(map(Fraction, terms))
     steps = find_steps(text)
     planned = 0
     for step in steps:
         needed = Counter(step.terms)
-        adds = not sums or step.value == sum(step.terms)
+        adds = step.value == sum(step.terms)
         planned += adds and all(left[n] >= count for n, count in needed.items())
         left = left - needed  # keeps what is positive
         left[step.result] += 1
     whole = bool(steps) and planned == len(steps) and left.total() == 1
     return PlanCheck(len(steps), planned, sum(step.true for step in steps), whole)
-
-
-def numbers_of(problem: Problem) -> list[int] | None:
-    """The numbers that a problem's plan may use, each once.
-
-    Args:
-        problem: A problem.
-
-    Returns:
-        The numbers of `sums` and `countdown`; None for other tasks.
-    """
-    if problem.task == "sums":
-        return list(map(int, re.findall(r"\d+", problem.question)))
-    return problem.meta["numbers"] if problem.task == "countdown" else None
