@@ -184,7 +184,7 @@ def test_every_setting_of_sampling_a_run_is_read_by_a_stage_or_known_to_be_idle(
     }
     read = {
         name.partition(".")[0]
-        for algorithm in ("sft", "grpo", "dpo")
+        for algorithm in ("sft", "grpo", "dpo", "vector")
         for stage in STAGES
         for name in flat(BASE)
         if reads_setting(stage, name, flat(changed(algorithm=algorithm)))

@@ -13,12 +13,13 @@ from test_interventions import fill
 from test_probes import ANSWERS, CUE, check
 
 from fr.config import Config
-from fr.config.experiment import default, freeze
+from fr.config.experiment import as_dict, default, freeze
 from fr.errors import UserError
 from fr.interventions.vectors import vector_table
 from fr.models import Model, load, save
 from fr.models.transformer import Transformer, unstack
 from fr.models.vector_files import read_vectors, write_vectors
+from fr.runs import stages
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.scoring import Scorer
@@ -220,3 +221,12 @@ def test_a_folded_model_names_its_bias_as_llama_does(
         {**again.params, "layers": {**again.params["layers"], "offset": 0}},
         {**tiny_params, "layers": {**tiny_params["layers"], "offset": 0}},
     )
+
+
+def test_other_vectors_than_a_stage_was_made_with_are_noticed(tmp_path):
+    settings = as_dict(Config())
+    for stage in ("attempts", "evaluation", "online"):
+        stages.begin(tmp_path / stage, stage, settings, {"vector": "one"})
+        stages.check(tmp_path / stage, settings, {"vector": "one"})
+        with pytest.raises(UserError, match="config.intervention.vector have changed"):
+            stages.check(tmp_path / stage, settings, {"vector": "other"})

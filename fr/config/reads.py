@@ -57,13 +57,13 @@ STAGES = {
             "intervention.operators",
             "intervention.attempts",
         ),
-        (*_WHOLE, "ancestor"),
+        (*_WHOLE, "ancestor", "vector"),
         ("scores",),
     ),
     "evaluation": Reads(
         (*_ASKED, "evaluation", "intervention"),
         ("task.problems", "evaluation.samples"),
-        _WHOLE,
+        (*_WHOLE, "vector"),
         _MODELS,
     ),
     "answers": Reads(
@@ -80,7 +80,7 @@ STAGES = {
     ),
     "online": Reads(
         (*_ASKED, "sampling.shard_rows", "diagnosis", "intervention"),
-        inputs=(*_WHOLE, "ancestor"),
+        inputs=(*_WHOLE, "ancestor", "vector"),
         after=_MODELS,
     ),
 }

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 from fr.config import Config, as_dict
 from fr.distributed.job import OWN_FLAG
@@ -40,6 +41,7 @@ def inputs_of(
     specialist: Model,
     source: str,
     ancestor: str | None = None,
+    vectors: np.ndarray | None = None,
 ) -> dict:
     """Collect the inputs of a run that its settings do not hold.
 
@@ -49,6 +51,7 @@ def inputs_of(
         specialist: The loaded model.
         source: Folder or name that the specialist was loaded from.
         ancestor: Source of the ancestor, if there is one.
+        vectors: Table of steering vectors, if the settings name some.
 
     Returns:
         Hashes and versions by the names that `fr.config.reads` lists.
@@ -59,6 +62,8 @@ def inputs_of(
         "grader": grader(),
         "surroundings": surroundings(),
     }
+    if vectors is not None:
+        found["vector"] = hashlib.sha256(vectors.tobytes()).hexdigest()[:32]
     return found | ({"ancestor": weights_of(ancestor)} if ancestor else {})
 
 

@@ -194,9 +194,12 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     )
     if warning:
         distributed.print0(warning)
+    # Here, so that a file that does not fit is refused before anything is sampled.
+    steers = config.intervention.vector
+    table = vector_table(config, specialist.config) if steers else None
     found = {}
     if distributed.is_first():  # one process hashes the weights
-        found = inputs_of(task, problems, specialist, source, second)
+        found = inputs_of(task, problems, specialist, source, second, table)
         stages.open_folder(workdir, as_dict(config), found, redo)
     distributed.wait("workdir")
     own = f"-{jax.process_index()}" if jax.process_index() else ""

@@ -31,6 +31,7 @@ FILE = "stages.json"
 _CHANGED = {
     "specialist": "the weights of config.specialist have",
     "ancestor": "the weights of config.ancestor have",
+    "vector": "the vectors of config.intervention.vector have",
     "start": "the weights of the model that training starts from have",
     "examples": "the examples that training learns from have",
     "ancestor_examples": "the examples of config.pretraining.file have",
