@@ -72,8 +72,8 @@ def get_config(form: str = ""):
 
 def _choose(c):
     """Every penalty and window on validation problems; no penalty is `plain`."""
-    c.task.split, c.task.problems = "validation", 288
-    c.study.seeds = (0, 1)
+    c.task.split, c.task.problems, c.evaluation.samples = "validation", 288, 8
+    c.study.seeds, c.study.arms = (0, 1), c.study.arms[:1]
     grid = [(alpha, beta) for alpha in PENALTIES for beta in WINDOWS]
     c.study.tests = (
         ("plain", ()),
