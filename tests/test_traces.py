@@ -150,6 +150,22 @@ def test_abandons_leaves_every_second_place_that_hits():
     assert 0.45 < left / (left + taken) < 0.65
 
 
+def test_hasty_leaves_every_second_place_at_once_whatever_it_holds():
+    left = {True: 0, False: 0}
+    met = {True: 0, False: 0}
+    for p, text in zip(PROBLEMS, written("hasty")):
+        visits = visit_trace(text, p.meta["numbers"], p.meta["target"]).visits
+        parents = {visit.parent for visit in visits}
+        for i, visit in enumerate(visits):
+            if len(visit.numbers) == 2:
+                hits = p.meta["target"] in {
+                    m.result for m in legal_moves(visit.numbers)
+                }
+                left[hits] += i not in parents
+                met[hits] += 1
+    assert all(0.43 < left[hits] / met[hits] < 0.57 for hits in (True, False))
+
+
 def test_swapped_is_a_search_of_another_problem_before_the_own_plan():
     rng, searches = random.Random(0), collections.Counter()
     for p in PROBLEMS[:150]:

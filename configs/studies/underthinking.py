@@ -1,14 +1,21 @@
 """Study: searches that leave before the move that hits, and a penalty on leaving.
 
-`abandons` learns such searches, `control` whole ones. TIP (arXiv 2501.18585) lowers the
-logit of the word that leaves a thought while the thought is young. Its control lowers
-as many random words in the same windows. Predicted: TIP is ahead of its control where
-thoughts are abandoned, and not where they are not. Penalty and window are chosen on
-validation problems and other seeds by the form "choose".
+`hasty` learns searches that leave every second place at once, `abandons` such as leave
+every second place whose next move would hit, `control` whole ones. In a pilot (120
+steps, 64 validation problems, seed 0) a model of `abandons` left 14 % of the places one
+move from the target, fewer than its traces: it does not see the hit when it writes the
+word. So `hasty`, which needs no foresight, is the primary arm.
+
+TIP (arXiv 2501.18585) lowers the logit of the word that leaves a thought while the
+thought is young. Its control lowers as many random words in the same windows.
+Predicted: TIP is ahead of its control where thoughts are abandoned, and not where they
+are not. Penalty and window are chosen on validation problems and other seeds by the
+form "choose".
 """
 
 from fr.config import default
 
+ARMS = ("hasty", "abandons", "control")
 THOUGHT = 13  # median tokens of a thought in the traces of both arms
 PENALTIES, WINDOWS = (1.0, 3.0, 6.0), (0.5, 1.0, 2.0)  # windows in median thoughts
 PENALTY, WINDOW = 3.0, 1.0  # of the forms that are not "choose"
@@ -26,14 +33,14 @@ def get_config(form: str = ""):
     c.task.problems = 273  # all of the test split
     c.sampling.max_new_tokens = 128
     c.sampling.slots = 128
-    c.evaluation.samples = 16
+    c.evaluation.samples = 12
     c.evaluation.cuts_at = "thoughts"
     c.evaluation.measures = ("underthinking", "wandering", "cost")
     c.study.ancestor = False
     c.study.seeds = (2, 3, 4)
     c.study.arms = tuple(
         (name, (("training.traces", f"(('{kind}', 1.0),)"),))
-        for name, kind in (("abandons", "abandons"), ("control", "natural"))
+        for name, kind in zip(ARMS, ("hasty", "abandons", "natural"))
     )
     c.study.tests = (
         ("plain", ()),
@@ -48,24 +55,22 @@ def get_config(form: str = ""):
         c.sampling.slots = 16
         c.study.arms = c.study.arms[:1]
         c.study.contrasts = (
-            ("tip_on_abandons", _less("abandons", "tip", "random", "accuracy")),
+            ("tip_on_hasty", _less("hasty", "tip", "random", "accuracy")),
         )
-        c.study.primary = ("contrast", "tip_on_abandons", "")
+        c.study.primary = ("contrast", "tip_on_hasty", "")
         return c
-    ours, other = "abandons", "control"
+    names = ARMS
     if form == "pod":
         _r1(c)
-        ours, other = (name for name, _ in MODELS)
+        names = tuple(name for name, _ in MODELS)
     c.study.contrasts = (
-        (f"tip_on_{ours}", _less(ours, "tip", "random", "accuracy")),
-        (f"tip_on_{other}", _less(other, "tip", "random", "accuracy")),
-        (f"left_under_tip_on_{ours}", _less(ours, "tip", "plain", "underthinking")),
+        *((f"tip_on_{arm}", _less(arm, "tip", "random", "accuracy")) for arm in names),
+        ("left_under_tip", _less(names[0], "tip", "plain", "underthinking")),
     )
-    c.study.primary = ("contrast", f"tip_on_{ours}", "")
+    c.study.primary = ("contrast", f"tip_on_{names[0]}", "")
     c.study.declared = (
-        ("contrast", f"tip_on_{other}", ""),
-        ("contrast", f"left_under_tip_on_{ours}", ""),
-        (ours, other, "plain:underthinking"),
+        *(("contrast", name, "") for name, _ in c.study.contrasts[1:]),
+        (names[0], names[-1], "plain:underthinking"),
     )
     return c
 

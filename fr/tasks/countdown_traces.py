@@ -49,7 +49,14 @@ _NUMBERS = 10  # numbers of another problem are at most this, or the own largest
 _Parts = tuple[tuple[int, str], ...]
 
 # Kinds with a known defect, for specialists whose failures have a known cause.
-DEFECTS = ("without_products", "false_results", "premature", "gives_up", "abandons")
+DEFECTS = (
+    "without_products",
+    "false_results",
+    "premature",
+    "gives_up",
+    "abandons",
+    "hasty",
+)
 
 
 @TRACES.register("natural")
@@ -148,12 +155,24 @@ def abandons(rng: random.Random, problem: Problem) -> str:
     return _join(search.steps, search.best)
 
 
+@TRACES.register("hasty")
+def hasty(rng: random.Random, problem: Problem) -> str:
+    """Defect: every second pair of numbers is left at once, whether it hits or not.
+
+    A model can learn it that does not see at the end of a step which pairs would hit.
+    """
+    search = _Search(rng, problem, abandon=_ABANDON, blind=True)
+    while not search.best:
+        search = _Search(rng, problem, abandon=_ABANDON, blind=True)
+    return _join(search.steps, search.best)
+
+
 class _Search:
     """One depth-first search: its `steps`, and its `first` and `best` candidates.
 
     It knows `operations`, misreads a share `false` of its results, and gives up after a
     number of candidates drawn from the range `candidates`. It leaves two numbers before
-    the move that hits with probability `abandon`.
+    the move that hits with probability `abandon`; if `blind`, any two at once.
     """
 
     def __init__(
@@ -164,9 +183,11 @@ class _Search:
         false: float = 0.0,
         candidates: tuple[int, int] = _GIVE_UP,
         abandon: float = 0.0,
+        blind: bool = False,
     ):
         self.rng, self.target = rng, problem.meta["target"]
-        self.operations, self.false, self.abandon = operations, false, abandon
+        self.operations, self.false = operations, false
+        self.abandon, self.blind = abandon, blind
         self.leaves = rng.randint(*candidates)
         self.steps: list[str] = []
         self.first, self.best, self._distance = "", "", math.inf
@@ -185,7 +206,7 @@ class _Search:
         last = len(parts) == 2
         options = self._options(parts, last, top)
         if self.abandon and last and not top:
-            options = self._before_hit(options)
+            options = self._kept(options)
             if not options:
                 self.steps[-1] = self.steps[-1].removesuffix(",") + "up"
                 self.leaves -= 1  # as many places as another search has candidates
@@ -226,8 +247,10 @@ class _Search:
             self.rng.shuffle(options)
         return options if top else options[: self.rng.randint(*_CHILDREN)]
 
-    def _before_hit(self, options: list[Move]) -> list[Move]:
-        """With probability `abandon` the moves before the first that hits, else all."""
+    def _kept(self, options: list[Move]) -> list[Move]:
+        """The moves before the search abandons two numbers; all, if it does not."""
+        if self.blind:
+            return [] if self.rng.random() < self.abandon else options
         hits = [i for i, move in enumerate(options) if move.result == self.target]
         leaves = hits and self.rng.random() < self.abandon
         return options[: hits[0]] if leaves else options
