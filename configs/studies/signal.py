@@ -46,7 +46,7 @@ def get_config(form: str = ""):
     c.preference.likelihood = 1.0
     c.preference.microbatch = 16
     c.study.seeds = tuple(range(1, 9))
-    asked, again, first, many = 192, 66, 12, 64
+    asked, again, first, many = 192, 70, 12, 64
     if form == "short":
         c.task.problems, c.evaluation.samples, c.study.seeds = 16, 2, (1,)
         c.policy.steps = c.training.steps = c.preference.steps = 2
