@@ -39,7 +39,7 @@ def get_config(form: str = ""):
         c.task.problems, c.evaluation.samples, c.study.seeds = 8, 2, (1,)
         c.policy.steps, c.policy.prompts, c.policy.rollouts = 2, 4, 4
         c.preference.steps, c.preference.pairs, c.preference.problems = 2, 4, 24
-        c.preference.confident = 0.3
+        c.preference.confident, c.preference.microbatch = 0.3, 0
     elif form == "pod":
         _qwen(c)
     dpo = ("algorithm", "dpo")
