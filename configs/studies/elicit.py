@@ -46,6 +46,7 @@ def get_config(form: str = ""):
         c.policy.steps, c.policy.prompts, c.policy.microbatch = 2, 4, 4
         c.training.steps, c.training.warmup_steps = 2, 0
         c.sampling.slots = 16
+        c.sampling.max_new_tokens = c.policy.max_new_tokens = 48
         sizes, deep, branches = {"many": (4, 4)}, 8, 4
     if form == "pod":
         _qwen(c)

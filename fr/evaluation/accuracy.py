@@ -229,5 +229,5 @@ def _loop_alarm(rows: dict, run: Run) -> str:
     c, names = run.config.evaluation, ("accuracy", "answer_entropy")
     if c.decoding != "continued" or not all(name in rows for name in names):
         return ""
-    change = [Interval.from_dict(rows[name]["difference"]) for name in names]
-    return loop_alarm(*change, c.continuations)
+    falls, rises = (Interval.from_dict(rows[name]["difference"]) for name in names)
+    return loop_alarm(falls, rises, c.continuations)

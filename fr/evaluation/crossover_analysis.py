@@ -76,7 +76,8 @@ class _Base:
     """The ancestor as a scorer, loaded when it is first asked."""
 
     def __init__(self, config: Config):
-        self._config, self._scorer = config, None
+        self._config = config
+        self._scorer: Scorer | None = None
 
     def nats(self, attempts: list[store.Attempt]) -> list[float]:
         """Negative log-prob of each attempt's tokens, summed."""

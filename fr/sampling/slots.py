@@ -164,8 +164,8 @@ def _edit(slot: Slot, action: PauseAction) -> dict[str, Any]:
             )
         slot.rewind(action.cut)
     # A stop token at which the row was paused ends it, unless the source goes on.
-    stopped = action.cut is None and not action.forced
-    stopped = stopped and slot.tokens[-1:] and slot.tokens[-1] in _stop(row)
+    goes_on = action.cut is not None or bool(action.forced)
+    stopped = not goes_on and any(token in _stop(row) for token in slot.tokens[-1:])
     slot.forced = (*action.forced, *slot.forced)
     sequence = [*row.prompt, *slot.tokens]
     slot.length = len(sequence) - 1
@@ -175,7 +175,7 @@ def _edit(slot: Slot, action: PauseAction) -> dict[str, Any]:
     rekey = lambda: sampling_params.row_key(slot.rewinds, *row.key)
     return {
         "mask": True,
-        "done": action.finish or bool(stopped),
+        "done": action.finish or stopped,
         "last_token": sequence[-1],
         "length": slot.length,
         "generated": len(slot.tokens),

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 
 def vote_rate(
-    counts: Mapping[Hashable, int], right: Collection, abstained: int, k: int
+    counts: Mapping[str, int], right: Collection, abstained: int, k: int
 ) -> float:
     """Probability that a plurality of k attempts chooses a right answer.
 
@@ -39,7 +39,7 @@ def vote_rate(
 
 
 def _won(
-    counts: Mapping[Hashable, int], right: Collection, total: int, k: int, most: int
+    counts: Mapping[str, int], right: Collection, total: int, k: int, most: int
 ) -> float:
     """Draws of k attempts, weighed by r / t, whose largest number of votes is `most`.
 

@@ -226,9 +226,9 @@ class PastRun:
         learns_all = self.config.training.pushed == "learn"
         learnt = np.concatenate([np.ones(len(kept), bool), learns_all | ~row["forced"]])
         tokens = np.concatenate([np.array(kept, np.int32), row["tokens"]])
-        prompt, kept = self._prompts[row["problem"]], ("answer", "text", "grade")
+        prompt, stated = self._prompts[row["problem"]], ("answer", "text", "grade")
         return Completion(
-            row["problem"], prompt, tokens, learnt, *(row[name] for name in kept)
+            row["problem"], prompt, tokens, learnt, *(row[name] for name in stated)
         )
 
     def _chosen(self, found: Iterable[Completion]) -> list[Completion]:
