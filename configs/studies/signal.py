@@ -17,6 +17,7 @@ def get_config(form: str = ""):
     c.ancestor = "countdown"
     c.task.problems = 273  # all of the test split
     c.evaluation.samples = 8
+    c.evaluation.cuts = 2  # its confidence is not what is asked
     c.policy.steps = 32  # about as many tokens as a run
     c.policy.prompts = 32
     c.policy.rollouts = 8
@@ -46,7 +47,7 @@ def get_config(form: str = ""):
     c.preference.likelihood = 1.0
     c.preference.microbatch = 16
     c.study.seeds = tuple(range(1, 9))
-    asked, again, first, many = 192, 70, 12, 64
+    asked, again, first, many = 192, 70, 32, 64
     if form == "short":
         c.task.problems, c.evaluation.samples, c.study.seeds = 16, 2, (1,)
         c.policy.steps = c.training.steps = c.preference.steps = 2
