@@ -120,7 +120,8 @@ def _of_test(
     training: Sequence[Problem],
 ) -> dict:
     settings = _task(evaluated_folder(_first(config, workdir, arms[0]), test))
-    sums, names = {}, ()
+    sums: dict[str, _Sums] = {}
+    names: tuple[str, ...] = ()
     for arm in arms:
         each = [
             read_metrics(evaluated_folder(arm_folder(workdir, arm, seed), test))
@@ -137,17 +138,22 @@ def _of_test(
     problems = resample_weights(len(names), resamples, draw)
     fits = {arm: _coefficients(sums[arm], z, d, seeds, problems) for arm in arms}
     others = [arm for arm in arms if control and arm != control]
-    plain = lambda found: {name: value.plain().as_dict() for name, value in found}
     return {
         "problems": len(names),
         "control": control,
-        "coefficients": {arm: plain(fits[arm].items()) for arm in arms},
+        "coefficients": {arm: _intervals(fits[arm]) for arm in arms},
         "differences": {
-            arm: plain((n, fits[arm][n] - fits[control][n]) for n in COEFFICIENTS)
+            arm: _intervals(
+                {name: fits[arm][name] - fits[control][name] for name in COEFFICIENTS}
+            )
             for arm in others
         },
         "cells": {arm: _cells(sums[arm], z, d, seeds, problems) for arm in arms},
     }
+
+
+def _intervals(found: dict[str, Estimate]) -> dict[str, dict]:
+    return {name: value.plain().as_dict() for name, value in found.items()}
 
 
 def _coefficients(
@@ -159,7 +165,9 @@ def _coefficients(
 ) -> dict[str, Estimate]:
     """Means over seeds of the coefficients that are fitted for each."""
     design = np.column_stack([np.ones(len(z)), z, d, z * d])
-    fits = np.stack([fit_logistic(design, *one.T, problems) for one in sums], axis=1)
+    fits = np.stack(
+        [fit_logistic(design, one[:, 0], one[:, 1], problems) for one in sums], axis=1
+    )
     means = (seeds[:, :, None] * fits).sum(axis=1) / seeds.sum(axis=1)[:, None]
     return {
         name: estimate(means[:, place], len(sums))

@@ -129,13 +129,10 @@ def maze_of(problem: Problem) -> Maze:
         The maze.
     """
     size = problem.meta["size"]
-    walls, (start, goal) = problem.meta["walls"], problem.meta["ends"]
-    return Maze(
-        size,
-        frozenset(cell_of(word, size) for word in walls),
-        cell_of(start, size),
-        cell_of(goal, size),
-    )
+    words = (*problem.meta["ends"], *problem.meta["walls"])
+    cells = [cell for word in words if (cell := cell_of(word, size)) is not None]
+    start, goal, *walls = cells
+    return Maze(size, frozenset(walls), start, goal)
 
 
 def beside(cell: int, size: int) -> list[int]:

@@ -159,7 +159,8 @@ def _replay(maze: Maze, events: Sequence[Event]) -> TraceCheck:
             least = min(map(_total, candidates.values()), default=-1)
             allowed &= known is not None and _total(known) == least
             # a cell beside the one that was closed last must not be left out
-            for near in maze.neighbours(here) if here is not None else ():
+            beside = [] if here is None else maze.neighbours(here)
+            for near in beside:
                 cheap = near in candidates and candidates[near].cost <= cost
                 allowed &= near in closed or near in made or cheap
             if known is not None:

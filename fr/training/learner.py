@@ -169,8 +169,8 @@ class Learner:
         values = learnt | rewarded.mixed.metrics
         values |= rollout_metrics(batch, drawn.cost, self.config)
         made = values.get("updates", c.epochs * c.minibatches) / c.minibatches
-        read = (rows.tokens >= 0) & rows.mask.any(axis=1)[:, None]
-        values["update_tokens"] = round(made * read.sum())
+        read = (rows.tokens >= 0) & jnp.any(rows.mask, axis=1, keepdims=True)
+        values["update_tokens"] = float(round(made * float(jnp.sum(read))))
         if gated:
             values |= gated.metrics
         if resample:
