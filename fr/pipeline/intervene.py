@@ -31,7 +31,8 @@ def intervene(run: Run) -> dict:
     Returns:
         `operators` (a rate with its interval, the share of attempts whose detector
         fired, and `uses_oracle`: the operator uses truth that no model gave),
-        `left_out` (reason by operator) and `without_verifier` (rates of votes over all rollouts).
+        `left_out` (reason by operator) and `without_verifier` (rates of votes over all
+        rollouts).
 
     Raises:
         UserError: There are no failures, or rollouts that are not scored.
