@@ -5,7 +5,8 @@ shares alone, with no parameter fitted, follows the success of a search that omi
 children blindly, `predicted` (arXiv 2505.20296). It is held against the searches that
 reach the target, `effective`, by number of solutions and with 3 and 4 numbers. The
 primary comparison is at one solution, where no plateau hides a fall: their difference
-is 0 if omissions are all that there is to it.
+is 0 if omissions are all that there is to it. `sft_four` learns four numbers, of which
+the others know nothing.
 """
 
 from fr.config import default
@@ -34,18 +35,26 @@ def get_config(form: str = ""):
     c.evaluation.measures = ("wandering", "cost")
     c.evaluation.by = ("solutions",)
     c.study.seeds = (2, 3, 4)
-    c.study.arms = (("sft", ()), ("grpo", (("algorithm", "grpo"),)))
-    c.study.tests = (("three", ()), ("four", _four(160)))
-    names = ARMS
+    longer = (("task.operands", "4"), ("training.sequence", "256"))
+    c.study.arms = (
+        ("sft", ()),
+        ("grpo", (("algorithm", "grpo"),)),
+        ("sft_four", (*longer, ("training.steps", "400"))),
+    )
+    c.study.tests = (
+        ("three", (("arms", ",".join(ARMS)),)),
+        ("four", (*_four(192), ("arms", "sft_four"))),
+    )
+    names, of_four = ARMS, ("sft_four",)
     if form == "short":
         c.task.problems, c.evaluation.samples, c.study.seeds = 8, 2, (0,)
         c.training.steps, c.training.batch, c.training.warmup_steps = 2, 4, 1
         c.sampling.slots = 16
-        c.study.arms, c.study.ancestor, names = c.study.arms[:1], False, ARMS[:1]
+        c.study.arms, c.study.ancestor = c.study.arms[:1], False
+        names = of_four = ARMS[:1]
         c.study.tests = (("three", ()), ("four", (*_four(96), ("task.problems", "8"))))
     if form == "pod":
-        names = _qwen(c)
-    tests = ("three", "four")
+        names = of_four = _qwen(c)
     c.study.contrasts = tuple(
         (
             f"{arm}_{test}",
@@ -54,8 +63,8 @@ def get_config(form: str = ""):
                 (-1.0, arm, f"{test}:effective[solutions=1]"),
             ),
         )
-        for test in tests
-        for arm in names
+        for test, arms in (("three", names), ("four", of_four))
+        for arm in arms
     )
     c.study.primary = ("contrast", f"{names[0]}_three", "")
     c.study.declared = tuple(
