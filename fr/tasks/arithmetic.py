@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 
 from fr.config import TaskConfig
@@ -19,8 +20,8 @@ class Sums(GeneratedTask):
     """Sums of `config.terms` terms of `config.digits` digits each.
 
     Sums of the same terms in another order share a split. With `config.term_counts` the
-    sums of each number of terms stand in turn, until there are no more of one; their
-    meta has `terms`, and their worked examples have as many terms.
+    sums of each number of terms stand in turn, as long as there are some; their meta
+    has `terms`, and their worked examples have as many terms.
     """
 
     name = "sums"
@@ -57,11 +58,13 @@ class Sums(GeneratedTask):
             return self.build()
         table = {}
         for split in SPLITS:
-            rows = zip(*(part.problems(split) for part in self._parts.values()))
+            parts = (part.problems(split) for part in self._parts.values())
+            rows = itertools.zip_longest(*parts)
             table[split] = [
                 dataclasses.replace(problem, meta={**problem.meta, "terms": terms})
                 for row in rows
                 for terms, problem in zip(self._parts, row)
+                if problem is not None
             ]
         return table
 
