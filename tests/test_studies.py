@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -36,6 +37,11 @@ def test_a_study_is_valid_and_declares_what_it_compares(path, form, tmp_path):
             found = study.config_changes(config, tmp_path, arm, seed)
             assert found["seed"] == str(seed)
     assert study.arms_of(config) and study.tests_of(config)
+
+
+def test_the_overview_has_every_study():
+    words = ROOT / "docs" / "results" / "data" / "failure_modes.toml"
+    assert set(tomllib.loads(words.read_text())) == set(NAMES)
 
 
 @pytest.mark.slow

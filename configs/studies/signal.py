@@ -2,17 +2,23 @@
 
 `start` mostly answers after one step. `collect` asks it training problems and tries
 operators where it failed; `retries` spends as many tokens on plain attempts, and so do
-GRPO's rollouts. DPO's rate was chosen on validation problems with seed 0; the other
-rates and all steps are first guesses.
+GRPO's rollouts. The form "choose" tries as many learning rates of each kind of
+training, on validation problems with a seed of its own.
 """
 
 from fr.config import default
 
+_RATES = {
+    "dpo_parted": ("preference.learning_rate", ("3e-5", "1e-4", "3e-4")),
+    "sft_rescued": ("training.learning_rate", ("1e-4", "3e-4", "1e-3")),
+    "rft": ("training.learning_rate", ("1e-4", "3e-4", "1e-3")),
+    "grpo": ("policy.learning_rate", ("1e-4", "3e-4", "1e-3")),
+}
 _ARMS = "dpo_whole,dpo_parted,shuffled,sft_rescued,sft_hard,rft,grpo"
 
 
 def get_config(form: str = ""):
-    """Forms: "" (the tiny lineage), "short", "pod" and "pod_base" (Qwen3-0.6B)."""
+    """Forms: "" (the tiny lineage), "choose", "short", "pod", "pod_base" (Qwen3-0.6B)."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "countdown"
@@ -86,6 +92,8 @@ def get_config(form: str = ""):
         ("rft", _sft("retries", "retried")),
         ("grpo", of_start if made else ()),
     )
+    if form == "choose":
+        return _choose(c)
     # `first`: attempts of the start's own that say which problems it does not reach.
     asks = start.partition("/")[0]
     c.study.tests = (
@@ -110,6 +118,21 @@ def get_config(form: str = ""):
         ("dpo_parted", "rft", f"unreached:pass@{many}"),
         ("sft_rescued", "rft", f"unreached:pass@{many}"),
     )
+    return c
+
+
+def _choose(c):
+    """Three rates each of the arms that the comparisons are about, on validation."""
+    c.task.split, c.task.problems, c.evaluation.samples = "validation", 128, 8
+    c.study.seeds = (0,)
+    arms, rates = dict(c.study.arms), {}
+    for name, (setting, tried) in _RATES.items():
+        for rate in tried:
+            rates[f"{name}_{rate}"] = (*arms[name], (setting, rate))
+    made = ("start", "collect", "retries")
+    c.study.arms = (*((name, arms[name]) for name in made), *rates.items())
+    c.study.tests = ()
+    c.study.primary = c.study.declared = ()
     return c
 
 
