@@ -1,7 +1,6 @@
 """Completion of tables of an earlier run from its stored attempts."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pyarrow as pa
@@ -9,13 +8,13 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from fr import store, tasks
-from fr.config import TaskConfig
+from fr.config import freeze
 from fr.errors import UserError
 from fr.interventions import OPERATORS
 from fr.pipeline.attempt_costs import recorded_attempts
 from fr.pipeline.profile_tables import deployment_weight, question_columns
 from fr.profiles import WEIGHT, Profiles, read_profiles, write_profiles
-from fr.workdir import PathLike
+from fr.workdir import PathLike, read_object
 
 
 def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
@@ -38,10 +37,7 @@ def retrofit(workdir: PathLike, into: PathLike) -> list[str]:
     workdir, into = epath.Path(workdir), epath.Path(into)
     if not (workdir / "config.json").exists():
         raise UserError(f"{workdir}: holds no run (config.json is missing)")
-    config = json.loads((workdir / "config.json").read_text())["task"]
-    task_config = TaskConfig(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-    )
+    task_config = freeze(read_object(workdir / "config.json")).task
     task = tasks.make(task_config)
     asked = task.problems(task_config.split, task_config.problems)
     prompts = {problem.id: task.prompt(problem) for problem in asked}

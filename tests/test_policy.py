@@ -194,7 +194,8 @@ def test_an_update_has_the_gradient_of_the_definition():
 
 
 def test_the_names_of_the_config_are_those_of_the_registry():
-    assert {"sft", *settings.PREFERENCES, *ALGORITHMS} == set(settings.ALGORITHMS)
+    others = {"sft", "vector", *settings.PREFERENCES}
+    assert others | set(ALGORITHMS) == set(settings.ALGORITHMS)
     with pytest.raises(
         UserError,
         match="unknown algorithm 'ppo'; there are: grpo, dr_grpo, dapo, gspo, cispo, r",

@@ -332,6 +332,7 @@ def test_what_nothing_is_known_of_says_nothing():
                 "answer_entropy",
                 "length_sd",
                 "common_prefix",
+                "probe_correct",
             )
         ), name
 

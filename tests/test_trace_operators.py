@@ -324,6 +324,9 @@ def test_what_a_vocabulary_cannot_say_is_left_out(countdown, letters):
         OPERATORS["tip"].change(setting(letters, "sums", []))
     assert [n for n in OPERATORS if OPERATORS[n].uses_oracle] == [
         "calculator",
+        "calculator_wrong",
+        "state_keeper",
+        "state_keeper_wrong",
         "repair",
     ]
 

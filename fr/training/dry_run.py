@@ -47,8 +47,8 @@ def dry_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> st
     What the training would refuse before its first step is refused with the same line:
     names, settings, problems, prompts, examples of a run and the folder. The model's
     config.json and tokenizer are read, but no weights. A folder without tokenizer is
-    sized too; the table says that a training needs one. Types follow the training's `dtype`,
-    else the machine.
+    sized too; the table says that a training needs one. Types follow the training's
+    `dtype`, else the machine.
 
     Args:
         config: The whole configuration.
