@@ -162,7 +162,7 @@ def _sft(run, source):
 
 
 def _rate(form):
-    """Of plain right attempts; on a pod, all supervised arms have one."""
+    """The rate of RFT; on a pod, all supervised arms have one rate."""
     return () if form.startswith("pod") else (("training.learning_rate", "1e-4"),)
 
 
