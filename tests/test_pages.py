@@ -55,7 +55,9 @@ def test_every_signal_is_on_its_page():
 
 def test_every_measure_is_on_its_page():
     found = table("measures.md")
-    assert found.keys() == set(MEASURES)
+    # Without measures that examples of the pages have registered in this process.
+    own = {name for name in MEASURES if MEASURES[name].__module__.startswith("fr.")}
+    assert found.keys() == own
     for name, (_, tasks, metrics, unit, source) in found.items():
         assert tasks and metrics and unit, name
         assert re.fullmatch(r"–|\d{4}\.\d{5}", source), name
