@@ -18,7 +18,7 @@ _ARMS = "dpo_whole,dpo_parted,shuffled,sft_rescued,sft_hard,rft,grpo"
 
 
 def get_config(form: str = ""):
-    """Forms: "" (the tiny lineage), "choose", "short", and "pod", "pod_base" (Qwen3)."""
+    """Forms: "" (the tiny lineage), "choose", "short", "pod" and "pod_base" (Qwen3)."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "countdown"
