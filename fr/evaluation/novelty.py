@@ -19,7 +19,6 @@ from fr import tasks
 from fr.config import Config, TaskConfig, freeze
 from fr.errors import UserError
 from fr.evaluation.analyses import register_analysis
-from fr.evaluation.eval_metrics import read_metrics
 from fr.evaluation.study import (
     arm_folder,
     arms_of,
@@ -28,7 +27,8 @@ from fr.evaluation.study import (
     takes_test,
     tests_of,
 )
-from fr.stats.bootstrap import Estimate, estimate, resample_weights
+from fr.evaluation.tested_sums import TestedSums
+from fr.stats.bootstrap import Estimate, estimate
 from fr.stats.logistic import fit_logistic
 from fr.tasks.countdown_families import DISTANCES, LENGTHS
 from fr.types import Problem
@@ -120,22 +120,13 @@ def _of_test(
     training: Sequence[Problem],
 ) -> dict:
     settings = _task(evaluated_folder(_first(config, workdir, arms[0]), test))
-    sums: dict[str, _Sums] = {}
-    names: tuple[str, ...] = ()
-    for arm in arms:
-        each = [
-            read_metrics(evaluated_folder(arm_folder(workdir, arm, seed), test))
-            for seed in config.study.seeds
-        ]
-        sums[arm] = np.stack([one.ratios["accuracy"] for one in each])
-        names = each[0].problems
+    tested = TestedSums(config, workdir)
+    sums = {arm: tested.sums(arm, test, "accuracy") for arm in arms}
+    names = tested.read(arms[-1], test)[0].problems
     found = tasks.make(settings).problems(settings.split, settings.problems)
     by_id = {problem.id: problem for problem in found}
     z, d = covariates([by_id[name] for name in names], training)
-    draw = np.random.default_rng(config.seed)
-    resamples, count = config.routing.bootstrap, len(config.study.seeds)
-    seeds = resample_weights(count, resamples, draw)
-    problems = resample_weights(len(names), resamples, draw)
+    seeds, problems = tested.seeds, tested.problems(arms[-1], test)
     fits = {arm: _coefficients(sums[arm], z, d, seeds, problems) for arm in arms}
     others = [arm for arm in arms if control and arm != control]
     return {

@@ -1,30 +1,19 @@
 """Arms of a study compared, with seeds and problems resampled."""
 
 import itertools
-from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float
 
 from fr import store
 from fr.config import Config
 from fr.config.studies import CONTRAST, MAKES
 from fr.errors import UserError
 from fr.evaluation.analyses import known_analyses
-from fr.evaluation.eval_metrics import EvalMetrics, interval_of, read_metrics
-from fr.evaluation.study import (
-    arm_folder,
-    arms_of,
-    chain,
-    evaluated_folder,
-    is_made,
-    made_with,
-    takes_test,
-    tests_of,
-)
+from fr.evaluation.eval_metrics import interval_of
+from fr.evaluation.study import arm_folder, arms_of, chain, is_made
+from fr.evaluation.tested_sums import TestedSums
 from fr.metrics import read_lines
-from fr.stats.bootstrap import HEADER, Estimate, estimate, holm, resample_weights
-from fr.stats.calibration import error_of
+from fr.stats.bootstrap import HEADER, Estimate, holm
 from fr.training.rlsf import CANDIDATES
 from fr.workdir import PathLike, read_object
 
@@ -36,7 +25,6 @@ SPENT = {
     "scored_tokens": "scored",
     "update_tokens": "",
 }
-_Weights = Float[np.ndarray, "R N"]
 
 
 def summarise(config: Config, workdir: PathLike) -> dict:
@@ -54,14 +42,14 @@ def summarise(config: Config, workdir: PathLike) -> dict:
         The content of study.json: metrics and tokens by arm, comparisons, contrasts and
         the results of the analyses.
     """
-    study, arms = config.study, arms_of(config)
-    tested = {arm: c for arm, c in arms.items() if MAKES not in c}
-    found = {arm: _read(config, workdir, arm) for arm in tested}
-    _check(found)
-    metrics = _estimates(found, config, [arm for arm in arms if is_made(arms[arm])])
-    rows = _comparisons(config, metrics)
+    study, tested = config.study, TestedSums(config, workdir)
+    arms = tested.arms
+    _check(tested)
+    metrics = {arm: _metrics(tested, arm) for arm in arms}
     counts = {
-        test: len(each[0].problems) for f in found.values() for test, each in f.items()
+        test: len(tested.read(arm, test)[0].problems)
+        for arm in arms
+        for test in tested.tests(arm)
     }
     return {
         **HEADER,
@@ -75,93 +63,42 @@ def summarise(config: Config, workdir: PathLike) -> dict:
                     name: interval_of(name, value).as_dict()
                     for name, value in metrics[arm].items()
                 },
-                "by_seed": _by_seed(found[arm]),
+                "by_seed": _by_seed(tested, arm),
                 "tokens": spent(config, workdir, arm),
-                "tested": _tested(config, workdir, arm),
+                "tested": _costs(tested, arm),
             }
-            for arm in tested
+            for arm in arms
         },
-        "differences": rows,
+        "differences": _comparisons(config, metrics),
         "analyses": {
             name: known_analyses()[name](config, workdir) for name in study.analyses
         },
     }
 
 
-def _read(config: Config, workdir: PathLike, arm: str) -> dict[str, list[EvalMetrics]]:
-    """The sums of each test of an arm, by seed; the same for all if it is not made."""
-    changes, found = arms_of(config)[arm], {}
-    for test, own in tests_of(config).items():
-        if takes_test(arm, changes, own):
-            each = [
-                read_metrics(evaluated_folder(arm_folder(workdir, arm, seed), test))
-                for seed in made_with(config, arm)
-            ]
-            found[test] = each if is_made(changes) else each * len(config.study.seeds)
-    return found
-
-
-def _check(found: dict[str, dict[str, list[EvalMetrics]]]) -> None:
-    first: dict[str, EvalMetrics] = {}
-    for arm, tests in found.items():
-        for test, each in tests.items():
-            for measures in each:
-                same = first.setdefault(test, measures)
-                if measures.problems != same.problems:
+def _check(tested: TestedSums) -> None:
+    first: dict[str, tuple[str, ...]] = {}
+    for arm in tested.arms:
+        for test in tested.tests(arm):
+            for measures in tested.read(arm, test):
+                same = first.setdefault(test, measures.problems)
+                if measures.problems != same:
                     raise UserError(
                         f"arm {arm!r} was not asked the same problems with every seed"
                         + (f" in test {test!r}" if test else "")
                     )
 
 
-def _estimates(
-    found: dict[str, dict[str, list[EvalMetrics]]], config: Config, made: Iterable[str]
-) -> dict[str, dict[str, Estimate]]:
-    """Every metric of every arm, under the same resamples of seeds and problems."""
-    draw, trained = np.random.default_rng(config.seed), set(made)
-    resamples, count = config.routing.bootstrap, len(config.study.seeds)
-    seeds = resample_weights(count, resamples, draw)
-    problems: dict[tuple[str, ...], _Weights] = {}
-
-    def weights(ids: tuple[str, ...]) -> _Weights:
-        if ids not in problems:
-            problems[ids] = resample_weights(len(ids), resamples, draw)
-        return problems[ids]
-
-    # Few seeds carry the tails, which are read at the number of seeds, not of problems.
-    def share(each: list[EvalMetrics], name: str, made: bool) -> Estimate:
-        own = [m.ratios.get(name, np.zeros((len(m.problems), 2))) for m in each]
-        sums: Float[np.ndarray, "S N 2"] = np.stack(own)
-        at = weights(each[0].problems)
-        counted, among = np.einsum("rs,rn,snk->kr", seeds, at, sums, optimize=True)
-        carried = count if made else int(np.count_nonzero(sums[0, :, 1]))
-        with np.errstate(invalid="ignore"):
-            return estimate(counted / among, carried)
-
-    def error(each: list[EvalMetrics], name: str, made: bool) -> Estimate:
-        # Per model: two that err on opposite sides would seem calibrated together.
-        sums: Float[np.ndarray, "S N K 3"] = np.stack([m.bins[name] for m in each])
-        at = weights(each[0].problems)
-        errors = error_of(np.einsum("rn,snkc->rskc", at, sums, optimize=True))
-        mean = (seeds * errors).sum(axis=1) / seeds.sum(axis=1)
-        return estimate(mean, count if made else len(each[0].problems))
-
-    return {
-        arm: {
-            full_name(test, name): make(each, part, arm in trained)
-            for test, each in tests.items()
-            for name, part, make in (
-                *((name, name, share) for name in _names(each)),
-                *((f"ece_{name}", name, error) for name in each[0].bins),
-            )
-        }
-        for arm, tests in found.items()
-    }
-
-
-def _names(each: list[EvalMetrics]) -> list[str]:
-    """Metrics of any seed: a group or a kind of failure may be missing in some."""
-    return list(dict.fromkeys(name for measures in each for name in measures.ratios))
+def _metrics(tested: TestedSums, arm: str) -> dict[str, Estimate]:
+    """Every metric of an arm, under the same resamples of seeds and problems."""
+    found = {}
+    for test in tested.tests(arm):
+        each = tested.read(arm, test)
+        for name in dict.fromkeys(n for measures in each for n in measures.ratios):
+            found[full_name(test, name)] = tested.estimate(arm, test, name)
+        for name in each[0].bins:
+            found[full_name(test, f"ece_{name}")] = tested.error(arm, test, name)
+    return found
 
 
 def full_name(test: str, metric: str) -> str:
@@ -237,9 +174,10 @@ def _weighted(terms: list[tuple[float, Estimate]]) -> Estimate:
     return Estimate(value, samples, min(each.problems for _, each in terms))
 
 
-def _by_seed(tests: dict[str, list[EvalMetrics]]) -> dict[str, list[float | None]]:
+def _by_seed(tested: TestedSums, arm: str) -> dict[str, list[float | None]]:
     found: dict[str, list] = {}
-    for test, each in tests.items():
+    for test in tested.tests(arm):
+        each = tested.read(arm, test)
         for place, measures in enumerate(each):
             for metric, value in measures.values().items():
                 name = full_name(test, metric)
@@ -249,23 +187,18 @@ def _by_seed(tests: dict[str, list[EvalMetrics]]) -> dict[str, list[float | None
     return found
 
 
-def _tested(config: Config, workdir: PathLike, arm: str) -> dict[str, float]:
+def _costs(tested: TestedSums, arm: str) -> dict[str, float]:
     """Mean forward tokens of one attempt, of every kind, by test."""
-    changes, found = arms_of(config)[arm], {}
-    for test, own in tests_of(config).items():
-        if takes_test(arm, changes, own):
-            made = [
-                evaluated_folder(arm_folder(workdir, arm, seed), test)
-                / "evaluation.json"
-                for seed in made_with(config, arm)
-            ]
-            files = [read_object(path) for path in made if path.exists()]
-            costs = [
-                sum(each["tokens"].values()) / max(1, sum(each["grades"].values()))
-                for each in files
-            ]
-            if costs:
-                found[test or "all"] = sum(costs) / len(costs)
+    found = {}
+    for test in tested.tests(arm):
+        made = [path / "evaluation.json" for path in tested.folders(arm, test)]
+        files = [read_object(path) for path in made if path.exists()]
+        costs = [
+            sum(each["tokens"].values()) / max(1, sum(each["grades"].values()))
+            for each in files
+        ]
+        if costs:
+            found[test or "all"] = sum(costs) / len(costs)
     return found
 
 

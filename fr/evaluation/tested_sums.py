@@ -19,6 +19,7 @@ from fr.evaluation.study import (
     tests_of,
 )
 from fr.stats.bootstrap import Estimate, estimate, resample_weights
+from fr.stats.calibration import error_of
 from fr.workdir import PathLike
 
 
@@ -71,6 +72,17 @@ class TestedSums:
             True or False.
         """
         return takes_test(arm, arms_of(self.config)[arm], tests_of(self.config)[test])
+
+    def tests(self, arm: str) -> list[str]:
+        """Names of the tests that are made of an arm.
+
+        Args:
+            arm: Name of the arm.
+
+        Returns:
+            Names, in the order of the settings.
+        """
+        return [test for test in tests_of(self.config) if self.taken(arm, test)]
 
     def folders(self, arm: str, test: str) -> list[epath.Path]:
         """Folders of a test of an arm.
@@ -127,9 +139,18 @@ class TestedSums:
             metric: Name of the metric.
 
         Returns:
-            Sums by seed and problem.
+            Sums by seed and problem; 0 of a seed that has no such metric, since a group
+            or a kind of failure may be missing there.
         """
-        return np.stack([found.ratios[metric] for found in self.read(arm, test)])
+        each, nothing = self.read(arm, test), np.zeros((1, 2))
+        return np.stack(
+            [
+                np.broadcast_to(
+                    found.ratios.get(metric, nothing), (len(found.problems), 2)
+                )
+                for found in each
+            ]
+        )
 
     def has(self, arm: str, test: str, metric: str) -> bool:
         """True if every seed of an arm has a metric of a test.
@@ -162,3 +183,23 @@ class TestedSums:
         carried = len(sums) if self.made(arm) else np.count_nonzero(sums[0, :, 1])
         with np.errstate(invalid="ignore"):
             return estimate(counted / among, int(carried))
+
+    def error(self, arm: str, test: str, kind: str) -> Estimate:
+        """A calibration error with its resamples, the mean of each model's own.
+
+        Two models that err on opposite sides would seem calibrated together.
+
+        Args:
+            arm: Name of the arm.
+            test: Name of the test.
+            kind: Kind of confidence, of `EvalMetrics.bins`.
+
+        Returns:
+            The estimate.
+        """
+        each, at = self.read(arm, test), self.problems(arm, test)
+        sums: Float[np.ndarray, "S N K 3"] = np.stack([m.bins[kind] for m in each])
+        errors = error_of(np.einsum("rn,snkc->rskc", at, sums, optimize=True))
+        mean = (self.seeds * errors).sum(axis=1) / self.seeds.sum(axis=1)
+        carried = len(each) if self.made(arm) else len(each[0].problems)
+        return estimate(mean, carried)
