@@ -123,6 +123,7 @@ def _plan(run: Run) -> list[Planned]:
     """The attempts: plain ones, or as the config's operator changes them."""
     c = run.config.evaluation
     own, plan = {"temperature": c.temperature, "top_p": c.top_p}, []
+    able = {part: _able(run, part) for part in run.parts} if c.operator else {}
     for problem in run.problems:
         asked = run.task.prompt(problem)
         prompt = run.specialist.encode(asked)
@@ -132,7 +133,7 @@ def _plan(run: Run) -> list[Planned]:
                 for i in range(c.samples)
             ]
             continue
-        operator = _able(run, problem.task)
+        operator = able[problem.task]
         for i in range(1 if operator.deterministic else c.samples):
             change = operator.change(
                 OperatorContext(

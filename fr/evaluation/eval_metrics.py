@@ -152,12 +152,14 @@ def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
         The sums, in the order of the run's problems.
     """
     c, ids = run.config.evaluation, [problem.id for problem in run.problems]
-    attempts = [
-        attempt
-        for shard in sorted(store.finished(folder))
-        for attempt in store.read(folder, [shard], STATISTICS)
-    ]
-    seen = _columns(run, attempts)
+    # One shard at a time, since tokens fill the memory; measures need all of a problem.
+    rows, attempts = [], []
+    problems = {problem.id: problem for problem in run.problems}
+    for shard in sorted(store.finished(folder)):
+        some = store.read(folder, [shard], STATISTICS)
+        rows += [_seen(run, problems[attempt.problem], attempt) for attempt in some]
+        attempts += some * bool(c.measures or c.by)
+    seen = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     at = np.array([ids.index(problem) for problem in seen["problem"]])
     total = lambda values: np.bincount(at, values, minlength=len(ids))
     ratio = lambda counted, among: np.stack(
@@ -181,7 +183,7 @@ def measure_attempts(run: Run, folder: epath.Path) -> EvalMetrics:
     ratios |= {
         name: ratio(seen[name], every) for name in ("answered", "truncated", "length")
     }
-    ratios |= _further(run, attempts)
+    ratios |= _further(run, attempts) if attempts else {}
     bins = {}
     for name, confidence in (("own", seen["own"][:, -1]), ("span", seen["span"])):
         use = ~np.isnan(confidence) & seen["judged"]
@@ -193,27 +195,17 @@ def _further(
     run: Run, attempts: Sequence[store.Attempt]
 ) -> dict[str, Float[np.ndarray, "N 2"]]:
     """Sums of the config's measures and groups, by problem."""
-    c = run.config.evaluation
-    if not (c.measures or c.by):
-        return {}
     own: dict[str, list[store.Attempt]] = {problem.id: [] for problem in run.problems}
     for attempt in attempts:
         own[attempt.problem].append(attempt)
     asked = [(problem, own[problem.id]) for problem in run.problems]
-    prepared = prepare_measures(c.measures, asked)
+    prepared = prepare_measures(run.config.evaluation.measures, asked)
     context = MeasureContext(run.config, run.specialist, prepared)
     found: dict[str, np.ndarray] = {}
     for i, (problem, made) in enumerate(asked):
         for name, sums in sums_of(problem, made, context).items():
             found.setdefault(name, np.zeros((len(run.problems), 2)))[i] = sums
     return found
-
-
-def _columns(run: Run, attempts: Sequence[store.Attempt]) -> dict[str, np.ndarray]:
-    """The numbers of the attempts, by name."""
-    problems = {problem.id: problem for problem in run.problems}
-    seen = [_seen(run, problems[attempt.problem], attempt) for attempt in attempts]
-    return {name: np.array([row[name] for row in seen]) for name in seen[0]}
 
 
 def _seen(run: Run, problem: Problem, attempt: store.Attempt) -> dict:

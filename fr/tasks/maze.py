@@ -5,6 +5,7 @@ and, after `answer`, the cells of the plan. An event is `create 2a 1 7`, a new c
 with its cost and its estimate, or `close 2a`, a candidate that is expanded.
 """
 
+import functools
 import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -92,9 +93,7 @@ class MazeTask:
         Returns:
             One line per worked problem, and the question on the last line.
         """
-        shots = self.problems("train", self.config.shots)
-        lines = [f"{one.question} {natural(random.Random(), one)}" for one in shots]
-        return "\n".join([*lines, problem.question])
+        return "\n".join([*self._shots, problem.question])
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
         """Words of a model made from scratch: the cells and the costs of any size."""
@@ -134,6 +133,11 @@ class MazeTask:
             return RIGHT if here == maze.goal else WRONG
         except Exception:  # a failed grader must not count as a wrong answer
             return GRADER_ERROR
+
+    @functools.cached_property
+    def _shots(self) -> list[str]:
+        shots = self.problems("train", self.config.shots) if self.config.shots else []
+        return [f"{one.question} {natural(random.Random(), one)}" for one in shots]
 
     def _drawn(self) -> Iterator[Problem]:
         c, seen = self.config.maze, set()
