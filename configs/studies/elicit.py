@@ -50,24 +50,9 @@ def get_config(form: str = ""):
         sizes, deep, branches = {"many": (4, 4)}, 8, 4
     if form == "pod":
         _qwen(c)
-    arms = {"rlvr": {}}
-    for size, (problems, rollouts) in sizes.items():
-        arms[f"responses_{size}"] = {
-            **{"makes": "run", "specialist": c.ancestor, "ancestor": ""},
-            **{"task.split": "train", "task.problems": str(problems)},
-            **{"sampling.rollouts": str(rollouts), "sampling.temperature": "1.0"},
-            **{"intervention.operators": "('retry',)", "intervention.attempts": "1"},
-        }
-        for name, source in (
-            ("critiques", "critiques"),
-            ("shuffled", "critiques_shuffled"),
-            ("traces", "rollouts"),
-        ):
-            arms[f"{name}_{size}"] = {
-                **{"run": f"responses_{size}", "algorithm": "sft"},
-                "training.source": source,
-            }
-    c.study.arms = tuple((name, tuple(own.items())) for name, own in arms.items())
+    c.study.arms = tuple(
+        (name, tuple(own.items())) for name, own in _arms(c, sizes).items()
+    )
     c.study.tests = (
         ("plain", ()),
         ("prompted", (("arms", "ancestor"), ("task.shots", str(shots)))),
@@ -95,6 +80,28 @@ def get_config(form: str = ""):
     )
     _declare(c, deep, sizes)
     return c
+
+
+def _arms(c, sizes):
+    """RLVR, and what a run of responses teaches with its two controls, by size."""
+    arms = {"rlvr": {}}
+    for size, (problems, rollouts) in sizes.items():
+        arms[f"responses_{size}"] = {
+            **{"makes": "run", "specialist": c.ancestor, "ancestor": ""},
+            **{"task.split": "train", "task.problems": str(problems)},
+            **{"sampling.rollouts": str(rollouts), "sampling.temperature": "1.0"},
+            **{"intervention.operators": "('retry',)", "intervention.attempts": "1"},
+        }
+        for name, source in (
+            ("critiques", "critiques"),
+            ("shuffled", "critiques_shuffled"),
+            ("traces", "rollouts"),
+        ):
+            arms[f"{name}_{size}"] = {
+                **{"run": f"responses_{size}", "algorithm": "sft"},
+                "training.source": source,
+            }
+    return arms
 
 
 def _declare(c, deep, sizes):

@@ -65,20 +65,7 @@ def get_config(form: str = ""):
         remedies["clip_cov"]["policy.covariance_share"] = "2e-4"
         remedies["kl_cov"]["policy.covariance_share"] = "2e-3"
     times = _TIMES if form != "short" else (2,)
-    arms = {
-        "responses": {
-            **{"makes": "run", "specialist": c.ancestor, "ancestor": ""},
-            **{"task.split": "train", "intervention.operators": "('retry',)"},
-            **{"intervention.attempts": "1", "sampling.temperature": "1.0"},
-            **responses,
-        },
-        "critic": {
-            **{"run": "responses", "algorithm": "sft"},
-            "training.source": "critiques",
-        },
-        **remedies,
-        "critiqued": {"from": "critic"},
-    }
+    arms = _arms(c, responses, remedies)
     c.study.arms = tuple((name, tuple(own.items())) for name, own in arms.items())
     tested = ",".join(["ancestor", *remedies, "critiqued"])
     c.study.tests = (
@@ -96,6 +83,24 @@ def get_config(form: str = ""):
     )
     _declare(c, f"continued_{times[-1]}:accuracy", deep, set(arms))
     return c
+
+
+def _arms(c, responses, remedies):
+    """The remedies, and a critic of varied responses that is trained on."""
+    return {
+        "responses": {
+            **{"makes": "run", "specialist": c.ancestor, "ancestor": ""},
+            **{"task.split": "train", "intervention.operators": "('retry',)"},
+            **{"intervention.attempts": "1", "sampling.temperature": "1.0"},
+            **responses,
+        },
+        "critic": {
+            **{"run": "responses", "algorithm": "sft"},
+            "training.source": "critiques",
+        },
+        **remedies,
+        "critiqued": {"from": "critic"},
+    }
 
 
 def _continued(times, arms):

@@ -94,7 +94,13 @@ def get_config(form: str = ""):
     )
     if form == "choose":
         return _choose(c)
-    # `first`: attempts of the start's own that say which problems it does not reach.
+    _test(c, start, first, many)
+    _declare(c, many)
+    return c
+
+
+def _test(c, start, first, many):
+    """Held-out problems, and those that the start never solves in `first` attempts."""
     asks = start.partition("/")[0]
     c.study.tests = (
         ("held_out", ()),
@@ -111,6 +117,9 @@ def get_config(form: str = ""):
             ),
         ),
     )
+
+
+def _declare(c, many):
     c.study.primary = ("dpo_parted", "rft", "held_out:accuracy")
     versus = (("dpo_parted", "shuffled"), ("dpo_parted", "grpo"), ("sft_hard", "rft"))
     c.study.declared = (
@@ -118,7 +127,6 @@ def get_config(form: str = ""):
         ("dpo_parted", "rft", f"unreached:pass@{many}"),
         ("sft_rescued", "rft", f"unreached:pass@{many}"),
     )
-    return c
 
 
 def _choose(c):
