@@ -6,6 +6,7 @@ import types
 import pytest
 
 from fr.errors import UserError
+from fr.evaluation import trace_measures  # noqa: F401  (it registers them)
 from fr.evaluation.measures import MEASURES
 from fr.types import Problem
 

@@ -7,6 +7,7 @@ import pytest
 
 from fr import tasks
 from fr.config import Config, TaskConfig
+from fr.evaluation import trace_measures  # noqa: F401  (it registers them)
 from fr.evaluation.measures import MEASURES, MeasureContext
 
 PROBLEM = tasks.make(TaskConfig(name="countdown")).problems("test", 1)[0]

@@ -10,7 +10,6 @@ from fr.errors import UserError
 from fr.registry import Registry, suggest
 from fr.store import Attempt
 from fr.tasks.formats import Codec
-from fr.tasks.trace_checks import TRACE_CHECKS, TraceCheck
 from fr.types import RIGHT, Cost, Problem
 
 MEASURES = Registry("measure")
@@ -162,37 +161,6 @@ def sums_of(
         }
         found |= {f"accuracy{tag}": (right, float(len(attempts)))} | split
     return found
-
-
-@register_measure("traces")
-def traces(
-    problem: Problem, attempts: Sequence[Attempt], context: MeasureContext
-) -> Sums:
-    """Right plans and valid traces, together and apart (arXiv 2505.13775).
-
-    A plan is valid if the attempt is right, a trace if the task's check holds in all
-    its parts (`fr.tasks.trace_checks`). `both`, `plan_only`, `trace_only` and `neither`
-    are shares of the attempts and sum to 1.
-    """
-    if problem.task not in TRACE_CHECKS:
-        raise UserError(
-            f"config.evaluation.measures: 'traces' cannot check traces of "
-            f"{problem.task!r}; there are checks for {', '.join(TRACE_CHECKS)}"
-        )
-    checks = [TRACE_CHECKS[problem.task](problem, a.text) for a in attempts]
-    plans = [attempt.grade == RIGHT for attempt in attempts]
-    pairs = [(plan, check.valid) for plan, check in zip(plans, checks)]
-    counts = {
-        "plan_valid": sum(plans),
-        "trace_valid": sum(check.valid for check in checks),
-        "both": pairs.count((True, True)),
-        "plan_only": pairs.count((True, False)),
-        "trace_only": pairs.count((False, True)),
-        "neither": pairs.count((False, False)),
-    }
-    for part in TraceCheck._fields:
-        counts[f"trace_{part}"] = sum(getattr(check, part) for check in checks)
-    return {name: (float(n), float(len(attempts))) for name, n in counts.items()}
 
 
 @register_measure("cost", plain=("cost",))
