@@ -2,29 +2,28 @@
 
 On problems of one solution and with 64 tokens a search is often cut, so an answer at
 once is the cheap way to the format's 0.1 (arXiv 2605.24396). `start` learns to give
-both; its shares were set on seed 0 by the arms `format` and `correct` alone.
+both. The form "choose" makes `format` and `correct` alone, on validation problems with
+seed 0, for three shares of answers at once: the share is wanted at which the paid format
+ends with more than 80 % of answers without a step, and correctness alone does not.
 """
 
 from fr.config import default
 
 _PAID = "('correctness', 1.0), ('format_instead', 0.1), "
 _LOGGED = "('pcs', 0.0)"  # confidence by step, in every arm
+_SHARES = (0.1, 0.3, 0.5)  # of answers at once
+_SHARE = 0.3
 
 
 def get_config(form: str = ""):
-    """Forms: "" (the tiny lineage), "short", and "pod" (Qwen2.5-3B: three arms)."""
+    """Forms: "" (the tiny lineage), "choose", "short", "pod" (Qwen2.5-3B: three arms)."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "countdown"
     c.task.solutions = 1
     c.task.problems = 160  # all of the test split
     c.training.steps = 300
-    c.training.traces = (
-        ("natural", 0.4),
-        ("gives_up", 0.2),
-        ("anytime", 0.2),
-        ("answer_first", 0.2),
-    )
+    c.training.traces = _traces(_SHARE)
     c.policy.steps = 100
     c.policy.prompts = 16
     c.policy.rollouts = 5
@@ -68,11 +67,44 @@ def get_config(form: str = ""):
             ("start", start),
             *((name, (("from", "start"), *own)) for name, own in arms.items()),
         )
+    if form == "choose":
+        return _choose(c, arms)
     c.study.primary = ("pcs", "format", "accuracy")
     c.study.declared = tuple(
         ("pcs", other, "accuracy") for other in ("correct", "late") if other in arms
     )
     return c
+
+
+def _choose(c, arms):
+    c.task.split, c.task.problems, c.evaluation.samples = "validation", 96, 8
+    c.study.seeds = (0,)
+    c.study.arms = tuple(
+        made
+        for share in _SHARES
+        for made in (
+            (
+                f"start_{share}",
+                (("algorithm", "sft"), ("training.traces", str(_traces(share)))),
+            ),
+            *(
+                (f"{name}_{share}", (("from", f"start_{share}"), *arms[name]))
+                for name in ("format", "correct")
+            ),
+        )
+    )
+    return c
+
+
+def _traces(share):
+    """Answers at once, and as in the ratio 2 : 1 : 1 searches of three kinds."""
+    part = (1 - share) / 4
+    return (
+        ("natural", 2 * part),
+        ("gives_up", part),
+        ("anytime", part),
+        ("answer_first", share),
+    )
 
 
 def _terms(text):
