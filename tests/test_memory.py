@@ -99,12 +99,13 @@ def test_devices_share():
     )
     # All but norms is divided, and what flows between the layers.
     assert 0.5 < four["optimiser"] / one["optimiser"] < 0.51
-    assert 0.5 < four["activations"] / one["activations"] < 0.75
-    assert held(remat=True)["activations"] < 0.2 * one["activations"]
+    kept = held(remat=False)["activations"]
+    assert 0.5 < held(remat=False, model_axis=2)["activations"] / kept < 0.75
+    assert one["activations"] < 0.2 * kept
 
 
 @pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)])
-@pytest.mark.parametrize("more", [{}, {"microbatch": 4}, {"remat": True}])
+@pytest.mark.parametrize("more", [{}, {"microbatch": 4}, {"remat": False}])
 def test_what_the_compiler_takes(lora, more):
     policy = dataclasses.replace(POLICY, **more)
     config = dataclasses.replace(CONFIG, policy=policy, lora=lora)

@@ -10,7 +10,8 @@ import pytest
 from conftest import random_params
 
 from fr.models import Model
-from fr.models.attention import attention_mask, init_cache
+from fr.models.attention import init_cache
+from fr.models.blockwise_attention import attention_mask
 from fr.models.dense import dense_product
 from fr.models.model import positions_of
 from fr.models.transformer import Transformer, unstack

@@ -139,7 +139,11 @@ _SHARED = {
     "moments": ("type of the optimiser's moments; '': float32", _DTYPES),
     "dtype": ("type of the computation; '': the best that the device has", _DTYPES),
     "model_axis": ("devices that share one copy of the parameters", POSITIVE),
-    "remat": ("recompute layers in the backward pass instead of keeping them", None),
+    "remat": (
+        "recompute layers in the backward pass instead of keeping them: less memory, "
+        "and on a CPU less time",
+        None,
+    ),
     "microbatch": ("", NOT_NEGATIVE),
     "length_buckets": (
         "row lengths with a program each; a microbatch has the shortest that holds it",

@@ -40,7 +40,7 @@ class PolicyConfig:
     shared_prompts: bool = setting(
         False, "an update reads a problem's prompt once, not once per rollout"
     )
-    remat: bool = shared("remat", False)
+    remat: bool = shared("remat", True)
     dtype: str = shared("dtype", "")
     model_axis: int = shared("model_axis", 1)
     learning_rate: float = shared("learning_rate", 1.5e-4)

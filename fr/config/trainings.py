@@ -92,7 +92,7 @@ class TrainingConfig:
     sequence: int = setting(128, "tokens of a packed sequence", POSITIVE)
     order: str = shared("order", "permuted")
     microbatch: int = shared("microbatch", 0, "sequences of one backward pass; 0: all")
-    remat: bool = shared("remat", False)
+    remat: bool = shared("remat", True)
     dtype: str = shared("dtype", "")
     model_axis: int = shared("model_axis", 1)
     learning_rate: float = shared("learning_rate", 3e-3)
@@ -265,7 +265,7 @@ class PreferenceConfig:
         "microbatch", 0, "rows (two per pair) of one backward pass; 0: all"
     )
     length_buckets: int = shared("length_buckets", 4)
-    remat: bool = shared("remat", False)
+    remat: bool = shared("remat", True)
     dtype: str = shared("dtype", "")
     model_axis: int = shared("model_axis", 1)
     learning_rate: float = shared("learning_rate", 5e-5)

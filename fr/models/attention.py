@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from fr.models.blockwise_attention import Sight, attend_blockwise, attention_mask
 from fr.models.config import LayerData, ModelConfig
 from fr.models.dense import dense_product
 from fr.models.rope import Rotation, apply_rope
@@ -108,30 +109,6 @@ class RMSNorm(nn.Module):
         return (wide * (scale + 1.0 if self.unit_offset else scale)).astype(x.dtype)
 
 
-def attention_mask(
-    query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""] | int
-) -> Bool[Array, "B T S"]:
-    """Keys that a query sees: not the future, not beyond the window, not pads.
-
-    Four tokens after one pad, window 3:   key  -1 0 1 2 3
-                                     query -1   0 0 0 0 0
-                                            0   0 1 0 0 0
-                                            1   0 1 1 0 0
-                                            2   0 1 1 1 0
-                                            3   0 0 1 1 1
-
-    Args:
-        query: Positions of the queries; -1 marks a pad.
-        key: Positions of the keys; -1 marks a pad.
-        window: Tokens in sight, the own one included.
-
-    Returns:
-        True where a query sees a key.
-    """
-    query, key = query[:, :, None], key[:, None, :]
-    return (key >= 0) & (key <= query) & (key > query - window)
-
-
 def _attend(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B K H S"],
@@ -194,21 +171,19 @@ class Attention(nn.Module):
         sin, cos = rope.sin[layer.rope], rope.cos[layer.rope]
         q = apply_rope(q, sin, cos) * jnp.asarray(c.scale, q.dtype)
         k = apply_rope(k, sin, cos)
-        if tree is not None:
-            own, mask = _with_cached_prefix(cache, tree, layer.window, positions, k, v)
-        elif cache is not None:
-            own = cache = _write(cache, positions, k, v)
-            mask = attention_mask(
-                positions, _entries(x.shape[0], own.k.shape[-1]), layer.window
-            )
+        if tree is None and cache is None:
+            sight = Sight(positions, segments, layer.window)
+            out = attend_blockwise(q, k, v, sight, c.attention_softcap)
         else:
-            own = LayerCache(k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3))
-            mask = attention_mask(positions, positions, layer.window)
-            if segments is not None:
-                mask &= (segments[:, :, None] == segments[:, None, :]) | (
-                    segments[:, None] < 0
+            if tree is not None:
+                own, mask = _with_cached_prefix(
+                    cache, tree, layer.window, positions, k, v
                 )
-        out = _attend(q, own.k, own.v, mask, c.attention_softcap)
+            else:
+                own = cache = _write(cache, positions, k, v)
+                entries = _entries(x.shape[0], own.k.shape[-1])
+                mask = attention_mask(positions, entries, layer.window)
+            out = _attend(q, own.k, own.v, mask, c.attention_softcap)
         return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
 
 

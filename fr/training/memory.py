@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fr.config import Config, LoraConfig
 from fr.models import sharding
 from fr.models.attention import init_cache
+from fr.models.blockwise_attention import work_space
 from fr.models.config import ModelConfig, choose_dtype
 from fr.models.transformer import Transformer, init_params
 from fr.sampling.chunked_lm_head import chunk_tokens
@@ -208,6 +209,7 @@ def _learning(
     note = f"{local} rows x {lines.length} tokens" + ", recomputed" * settings.remat
     held.append(MemoryItem("activations", kept, note))
     layer = _residuals(dataclasses.replace(own, layers=1), lora, compute, False, *shape)
+    layer += work_space(local, own.heads, lines.length)
     piece = 0 if by_head else min(chunk_tokens(model.vocab), local * lines.width)
     note = "a layer's gradient" + f", or logits of {piece} tokens" * bool(piece)
     # Logits have been read when the first layer's gradient is taken.

@@ -1,0 +1,189 @@
+"""Attention among the tokens of whole sequences, in blocks of queries."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+_BLOCK, _BLOCKS = 64, 8  # queries in a block at least, blocks of a sequence at most
+_UNSEEN = -1e30  # finite: a pad sees no key, and its row must be finite, not NaN
+
+
+class Sight(NamedTuple):
+    """What decides which tokens see each other.
+
+    Attributes:
+        positions: Position of each token; -1 marks a pad.
+        segments: A token sees its own segment and negative ones; None: one segment.
+        window: Tokens in sight, the own one included.
+    """
+
+    positions: Int[Array, "B T"]
+    segments: Int[Array, "B T"] | None
+    window: Int[Array, ""] | int
+
+    def mask(self, begin: int, end: int) -> Bool[Array, "B Q E"]:
+        """Keys before `end` that the queries from `begin` to `end` see.
+
+        Args:
+            begin: Index of the first query.
+            end: Index behind the last query, and behind the last key.
+
+        Returns:
+            True where a query sees a key.
+        """
+        query, key = self.positions[:, begin:end], self.positions[:, :end]
+        seen = attention_mask(query, key, self.window)
+        if self.segments is None:
+            return seen
+        of_query = self.segments[:, begin:end, None]
+        of_key = self.segments[:, None, :end]
+        return seen & ((of_query == of_key) | (of_key < 0))
+
+
+def attention_mask(
+    query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""] | int
+) -> Bool[Array, "B T S"]:
+    """Keys that a query sees: not the future, not beyond the window, not pads.
+
+    Four tokens after one pad, window 3:   key  -1 0 1 2 3
+                                     query -1   0 0 0 0 0
+                                            0   0 1 0 0 0
+                                            1   0 1 1 0 0
+                                            2   0 1 1 1 0
+                                            3   0 0 1 1 1
+
+    Args:
+        query: Positions of the queries; -1 marks a pad.
+        key: Positions of the keys; -1 marks a pad.
+        window: Tokens in sight, the own one included.
+
+    Returns:
+        True where a query sees a key.
+    """
+    query, key = query[:, :, None], key[:, None, :]
+    return (key >= 0) & (key <= query) & (key > query - window)
+
+
+def attend_blockwise(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    sight: Sight,
+    softcap: float,
+) -> Float[Array, "B T N H"]:
+    """Grouped-query attention in which a token sees tokens of its row before it only.
+
+    o_t = sum_s softmax_s(q_t k_s) v_s. A block of queries meets the keys up to its own
+    end, so that about half of the scores are never made. A gradient makes the scores of
+    a block again from the sum that normalises them (arXiv 2205.14135): what is kept
+    grows with the tokens, not with their square.
+
+    Args:
+        q: Scaled queries.
+        k: Keys, rotated; K divides N.
+        v: Values.
+        sight: What each token sees, among tokens of smaller or equal index.
+        softcap: Scores s become softcap * tanh(s / softcap); 0: they stay.
+
+    Returns:
+        Weighted values; scores and their sums are float32.
+    """
+    b, t, n, h = q.shape
+    groups = k.shape[2]
+    # The queries of a key's head together: [B K G T H].
+    q = q.reshape(b, t, groups, n // groups, h).transpose(0, 2, 3, 1, 4)
+    k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+    out = _attend(q, k, v, sight, softcap)
+    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+
+
+def _blocks(tokens: int) -> list[tuple[int, int]]:
+    """Where the blocks of queries begin and end."""
+    size = max(_BLOCK, -(-tokens // (_BLOCKS * _BLOCK)) * _BLOCK)
+    return [(begin, min(begin + size, tokens)) for begin in range(0, tokens, size)]
+
+
+def work_space(rows: int, heads: int, tokens: int) -> int:
+    """Bytes that the gradient of one layer's attention holds at one time.
+
+    Args:
+        rows: Sequences, B.
+        heads: Heads of queries, N.
+        tokens: Tokens of a sequence, T.
+
+    Returns:
+        Bytes: scores of a block, their weights and their gradient.
+    """
+    begin, end = _blocks(tokens)[0]
+    return 3 * 4 * rows * heads * (end - begin) * tokens
+
+
+def _product(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> jax.Array:
+    """Sum over one axis of [B K X H] or [B K X S] by [B K S H], in float32."""
+    return jax.lax.dot_general(
+        x, y, (((of_x,), (of_y,)), ((0, 1), (0, 1))), preferred_element_type=jnp.float32
+    )
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    """[B K G T ...] with the queries of a head in one axis."""
+    return x.reshape(*x.shape[:2], -1, x.shape[-1])
+
+
+def _scores(q, k, softcap):
+    """Scores [B K G T S], and what tanh makes of them."""
+    raw = _product(_flat(q), k, 3, 3).reshape(*q.shape[:4], k.shape[2])
+    return softcap * jnp.tanh(raw / softcap) if softcap else raw
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q, k, v, sight, softcap):
+    return _forward(q, k, v, sight, softcap)[0]
+
+
+def _forward(q, k, v, sight, softcap):
+    outs, norms = [], []
+    for begin, end in _blocks(k.shape[2]):
+        mask = sight.mask(begin, end)[:, None, None]
+        scores = _scores(q[:, :, :, begin:end], k[:, :, :end], softcap)
+        scores = jnp.where(mask, scores, _UNSEEN)
+        top = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - top)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        out = _product(_flat(weights).astype(v.dtype), v[:, :, :end], 3, 2)
+        outs.append(out.reshape(*total.shape[:-1], -1) / total)
+        norms.append(top + jnp.log(total))
+    out, norm = (jnp.concatenate(parts, axis=3) for parts in (outs, norms))
+    return out.astype(v.dtype), (q, k, v, sight, out, norm)
+
+
+def _backward(softcap, kept, above):
+    """dS = P (dP - sum_s dP P), with P made again from scores and their sum."""
+    q, k, v, sight, out, norm = kept
+    above = above.astype(jnp.float32)
+    along = jnp.sum(above * out, axis=-1, keepdims=True)
+    of_q = []
+    of_k, of_v = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+    for begin, end in _blocks(k.shape[2]):
+        here = lambda x, begin=begin, end=end: x[:, :, :, begin:end]
+        scores = _scores(here(q), k[:, :, :end], softcap)
+        mask = sight.mask(begin, end)[:, None, None]
+        probs = jnp.where(mask, jnp.exp(scores - here(norm)), 0.0)
+        narrow = _flat(here(above)).astype(v.dtype)
+        of_probs = _product(narrow, v[:, :, :end], 3, 3).reshape(scores.shape)
+        of_scores = probs * (of_probs - here(along))
+        if softcap:
+            of_scores *= 1.0 - jnp.square(scores / softcap)
+        flat = _flat(of_scores).astype(k.dtype)
+        of_q.append(_product(flat, k[:, :, :end], 3, 2).reshape(here(q).shape))
+        of_k = of_k.at[:, :, :end].add(_product(flat, _flat(here(q)), 2, 2))
+        probs = _flat(probs).astype(v.dtype)
+        of_v = of_v.at[:, :, :end].add(_product(probs, narrow, 2, 2))
+    whole = jnp.concatenate(of_q, axis=3).astype(q.dtype)
+    return whole, of_k.astype(k.dtype), of_v.astype(v.dtype), None
+
+
+_attend.defvjp(_forward, _backward)
