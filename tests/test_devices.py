@@ -124,7 +124,7 @@ def watch(engine) -> list:
     Arrays of the same shapes have the same shardings at every call: others would
     compile the program again.
     """
-    seen, known = [engine._batch._decode], {}
+    seen, known = [engine._batch._programs.decode], {}
     place = lambda x: jax.ShapeDtypeStruct(
         x.shape, x.dtype, sharding=getattr(x, "sharding", None)
     )
@@ -136,14 +136,15 @@ def watch(engine) -> list:
             assert (
                 known.setdefault((name, *(x.shape for x in leaves)), leaves) == leaves
             )
-            if name == "_decode":
+            if name == "decode":
                 seen[1:] = [placed]
             return program(*arguments)
 
         return call
 
-    for name in ("_prefill", "_insert", "_decode"):
-        setattr(engine._batch, name, spied(name, getattr(engine._batch, name)))
+    programs = engine._batch._programs
+    for name in ("prefill", "insert", "decode"):
+        setattr(programs, name, spied(name, getattr(programs, name)))
     return seen
 
 

@@ -24,7 +24,7 @@ STEPS = [
     {"runs"},
     {"report", "training"},
     {"evaluation"},
-    {"pipeline"},
+    {"pipeline", "compiling"},
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.

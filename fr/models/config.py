@@ -1,5 +1,6 @@
 """The shape and traits of a decoder: numbers and booleans, never a family's name."""
 
+import contextvars
 import dataclasses
 from typing import Any
 
@@ -170,6 +171,8 @@ def _ropes(config: ModelConfig) -> list[tuple[float, RopeScaling | None]]:
 
 
 KNOWN = ("float32", "bfloat16")
+# Platform that programs are compiled for; "": this machine's.
+PLATFORM = contextvars.ContextVar("platform", default="")
 
 
 def choose_dtype(dtype=None) -> jnp.dtype:
@@ -190,9 +193,8 @@ def choose_dtype(dtype=None) -> jnp.dtype:
     """
     if dtype is None:
         # A CPU without bfloat16 units is slower in it than in float32.
-        return jnp.dtype(
-            jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-        )
+        platform = PLATFORM.get() or jax.default_backend()
+        return jnp.dtype(jnp.float32 if platform == "cpu" else jnp.bfloat16)
     name = jnp.dtype(dtype).name
     if name not in KNOWN:
         raise UserError(

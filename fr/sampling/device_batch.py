@@ -1,7 +1,6 @@
 """The device side of an engine: one batch, its compiled programs and its cache size."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -9,9 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fr.models.transformer import Transformer, unstack
-from fr.sampling import decode, probe_trees, state, transitions
+from fr.models.transformer import Transformer
+from fr.sampling import state
 from fr.sampling.devices import Devices
+from fr.sampling.programs import Programs, layered
 from fr.sampling.sampling_params import default_params
 from fr.sampling.scheduler import Round
 from fr.sampling.state import DecodeState, Edit, ModelParams, PromptCache
@@ -86,63 +86,17 @@ class DeviceBatch:
         self._prompt_capacity = self._largest = 0
         second = None
         if ancestor is not None and ancestor_params:
-            second = self._layered(ancestor, ancestor_params)
+            second = layered(ancestor, ancestor_params, devices)
         table: Any = vectors
         self._steered = vectors is not None
         self._params = devices.replicate(
-            ModelParams(self._layered(model, params), second, table)
+            ModelParams(layered(model, params, devices), second, table)
         )
         self._tau = np.full(devices.count, tau, np.float32)
-        self._make_programs(model, ancestor, statistics)
+        self._programs = Programs(
+            model, ancestor, devices, chunk=chunk, kept=kept, statistics=statistics
+        )
         self._reshard = self._make_reshard(model)
-
-    def _make_programs(
-        self, model: Transformer, ancestor: Transformer | None, statistics: bool
-    ) -> None:
-        def program(name: str, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
-            fn.__name__ = name  # for the compile log
-            return self.devices.jit_sharded(fn, donate)
-
-        both, kept, steps = (model, ancestor), self._kept, self.chunk
-        chunk = lambda *args: decode.decode_chunk(*both, steps, statistics, *args)
-        self._decode = program("decode", chunk, donate=(1,))
-        prefill = lambda *args: transitions.prefill(*both, *args)
-        self._prefill = program("prefill", prefill, donate=(1,))
-        insert = lambda params, *args: transitions.insert(*args)
-        self._insert = program("insert", insert, donate=(1,))
-        edit = lambda params, *args: transitions.apply_edit(*args)
-        self._apply_edit = program("apply_edit", edit, donate=(1,))
-
-        def probe(params, cache, trees, vector=None, strength=None):
-            of = lambda x: None if x is None else x[trees.rows]
-            read = params.variables(of(vector), of(strength))
-            return probe_trees.score_trees(model, read, cache, trees)
-
-        self._probe = program("probe", probe)
-        # One compiled function per size: a fresh function would compile in every run.
-        self._resize_cache = functools.cache(
-            lambda size: program(
-                "resize_cache",
-                lambda params, batch: transitions.resize_cache(batch, size),
-            )
-        )
-        self._init = functools.cache(
-            lambda size: program(
-                "init", lambda params, empty: state.init_state(*both, empty, size)
-            )
-        )
-        self._init_prompt_cache = functools.cache(
-            lambda size: program(
-                "init_prompt_cache",
-                lambda params, tau: state.init_prompt_cache(*both, kept, size),
-            )
-        )
-
-    def _layered(self, model: Transformer, params: dict) -> dict:
-        """Parameters in the layout that decoding reads."""
-        if self.devices.stacked or isinstance(params["layers"], tuple):
-            return params
-        return {**params, "layers": unstack(params["layers"], model.config.layers)}
 
     def _make_reshard(self, model: Transformer) -> Callable[[dict], dict]:
         """The program that brings parameters to the layout, types and places in use."""
@@ -150,7 +104,7 @@ class DeviceBatch:
         places = jax.tree.map(lambda leaf: leaf.sharding, self._params.specialist)
         cast_leaf = lambda leaf, kind: leaf.astype(kind)
         bring = lambda params: jax.tree.map(
-            cast_leaf, self._layered(model, params), types
+            cast_leaf, layered(model, params, self.devices), types
         )
         return self.devices.make_reshard(bring, places)
 
@@ -176,7 +130,7 @@ class DeviceBatch:
         empty = self.devices.shard_batch(
             default_params(self.slots * self.devices.count, self._steered)
         )
-        self.state = self._init(self.size)(self._params, empty)
+        self.state = self._programs.init(self.size)(self._params, empty)
 
     def stop(self) -> None:
         """Free the batch."""
@@ -194,7 +148,7 @@ class DeviceBatch:
         if entries <= self._prompt_capacity:
             return False
         self._prompt_capacity = entries
-        self._prompt_cache: PromptCache = self._init_prompt_cache(entries)(
+        self._prompt_cache: PromptCache = self._programs.init_prompt_cache(entries)(
             self._params, self._tau
         )
         return True
@@ -208,13 +162,13 @@ class DeviceBatch:
         for read in entering.reads:
             self.counts.prompts += int((read[1] < self._kept).sum())
             self.counts.prompt_tokens += int((read[0] >= 0).sum())
-            self._prompt_cache = self._prefill(
+            self._prompt_cache = self._programs.prefill(
                 self._params,
                 self._prompt_cache,
                 *self.devices.shard_batch(read),
             )
         insertion = self.devices.shard_batch(entering.insertion)
-        self.state = self._insert(
+        self.state = self._programs.insert(
             self._params, self.state, self._prompt_cache, insertion
         )
 
@@ -224,7 +178,7 @@ class DeviceBatch:
         Returns:
             Fields of `StepOutput`, [D, steps, F, B], not waited for.
         """
-        self.state, block = self._decode(self._params, self.state, self._tau)
+        self.state, block = self._programs.decode(self._params, self.state, self._tau)
         return block
 
     def apply_edit(self, edit: Edit) -> None:
@@ -233,7 +187,7 @@ class DeviceBatch:
         Args:
             edit: Arrays [D * B].
         """
-        self.state = self._apply_edit(
+        self.state = self._programs.apply_edit(
             self._params, self.state, self.devices.shard_batch(edit)
         )
 
@@ -248,7 +202,7 @@ class DeviceBatch:
         """
         rows = cast(DecodeState, self.state).rows if self._steered else None
         steer = (rows.vector, rows.vector_strength) if rows is not None else ()
-        return self._probe(self._params, *args, *steer)
+        return self._programs.probe(self._params, *args, *steer)
 
     def fetch_progress(
         self,
@@ -273,9 +227,11 @@ class DeviceBatch:
             last, at = at, at + (1 if at < to else -1)
             self.counts.resized += 1
             self.size = self._sizes[at]
-            self.state = self._resize_cache(self.size)(self._params, self.state)
+            self.state = self._programs.resize_cache(self.size)(
+                self._params, self.state
+            )
             if self.size > self._largest:
                 # Compile the way back now: it is wanted at an unforeseeable time, and
                 # the run would stop for it.
                 self._largest = self.size
-                self._resize_cache(self._sizes[last])(self._params, self.state)
+                self._programs.resize_cache(self._sizes[last])(self._params, self.state)

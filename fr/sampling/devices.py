@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -174,17 +175,15 @@ class Devices:
 
         return jax.jit(shard, donate_argnums=donate)
 
-    def _pmap(self, fn: Callable, donate: tuple[int, ...]) -> Callable:
+    def _pmap(self, fn: Callable, donate: tuple[int, ...]) -> "_Mapped":
         # One pmap per number of arguments: a new one would compile again.
-        program = functools.cache(
-            lambda count: jax.pmap(
-                fn,
-                in_axes=(None, *[0] * count),
-                devices=self.devices,
-                donate_argnums=donate,
-            )
+        program = lambda count: jax.pmap(
+            fn,
+            in_axes=(None, *[0] * count),
+            devices=self.devices,
+            donate_argnums=donate,
         )
-        return lambda params, *arrays: program(len(arrays))(params, *arrays)
+        return _Mapped(functools.cache(program))
 
     def shard_batch(self, tree):
         """Reshape host arrays [D * B, ...] to [D, B, ...].
@@ -198,3 +197,16 @@ class Devices:
         return jax.tree.map(
             lambda x: np.reshape(x, (self.count, -1, *np.shape(x)[1:])), tree
         )
+
+
+class _Mapped:
+    """A program under pmap, called and lowered as one under jit."""
+
+    def __init__(self, program: Callable[[int], Any]):
+        self._program = program
+
+    def __call__(self, params, *arrays):
+        return self._program(len(arrays))(params, *arrays)
+
+    def lower(self, params, *arrays):
+        return self._program(len(arrays)).lower(params, *arrays)

@@ -225,9 +225,7 @@ class Scorer:
         self._params = self.devices.replicate(ModelParams(params, ancestor_params))
         # One compiled function per width: it is a shape, so it cannot be traced.
         self._score = functools.cache(
-            lambda width: self.devices.jit_sharded(
-                lambda *args: _score_tokens(model, ancestor, width, *args)
-            )
+            lambda width: make_score(model, ancestor, self.devices, width)
         )
 
     def score(
@@ -309,9 +307,42 @@ class Scorer:
         return out
 
     def _rows(self, size: int) -> int:
-        """Sequences per pass over all devices; where memory decides, a power of two."""
-        fit = max(1, SCORES // (self._heads * size**2))
-        return min(self._most, 1 << (fit.bit_length() - 1)) * self.devices.count
+        """Sequences per pass over all devices."""
+        return rows_per_pass(self._heads, size, self._most) * self.devices.count
+
+
+def make_score(
+    model: Transformer, ancestor: Transformer | None, devices: Devices, width: int
+) -> Callable:
+    """Compile (params, tokens, start, tau) -> `TokenScores` of one pass.
+
+    Args:
+        model: The specialist.
+        ancestor: The ancestor, or None.
+        devices: Devices to run on.
+        width: Number of tokens to score per row.
+
+    Returns:
+        The compiled function.
+    """
+    return devices.jit_sharded(
+        lambda *args: _score_tokens(model, ancestor, width, *args)
+    )
+
+
+def rows_per_pass(heads: int, size: int, most: int) -> int:
+    """Sequences of a pass on one data shard; where memory decides, a power of two.
+
+    Args:
+        heads: Query heads.
+        size: Tokens of a sequence.
+        most: Largest number.
+
+    Returns:
+        The number.
+    """
+    fit = max(1, SCORES // (heads * size**2))
+    return min(most, 1 << (fit.bit_length() - 1))
 
 
 def _bucket(length: int) -> int:

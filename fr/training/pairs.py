@@ -12,7 +12,7 @@ from fr.errors import UserError
 from fr.training.past_runs import Completion, PastRun
 from fr.training.preference_loss import PreferenceBatch
 
-_BUCKET = 32  # lengths are rounded up to it
+BUCKET = 32  # lengths are rounded up to it
 
 Pair = tuple[Completion, Completion]  # the better one and the worse
 
@@ -94,7 +94,7 @@ def padded_rows(
     """
     start = np.array([len(prompt) for prompt in prompts], np.int32)
     length = np.array([len(completion) for completion in completions], np.int32)
-    bucket = lambda count: -(-int(count) // _BUCKET) * _BUCKET
+    bucket = lambda count: -(-int(count) // BUCKET) * BUCKET
     tokens = np.full((len(start), bucket((start + length).max())), -1, np.int32)
     mask = np.zeros((len(start), bucket(length.max())), bool)
     for row, marks, prompt, completion, own in zip(

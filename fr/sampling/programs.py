@@ -1,0 +1,103 @@
+"""The compiled functions of an engine, one per function and array shape."""
+
+import functools
+from collections.abc import Callable
+
+from fr.models.transformer import Transformer, unstack
+from fr.sampling import decode, probe_trees, state, transitions
+from fr.sampling.devices import Devices
+
+
+class Programs:
+    """The programs that make and change a `state.DecodeState`.
+
+    A program compiles when it is first called. Those with one size per program are
+    functions of this size. All of them take `state.ModelParams` and arrays [D, ...].
+
+    Attributes:
+        decode: (params, batch, tau) -> (batch, fields of `StepOutput`).
+        prefill: (params, prompt cache, tokens, places, ...) -> prompt cache.
+        insert: (params, batch, prompt cache, insertion) -> batch.
+        apply_edit: (params, batch, edit) -> batch.
+        probe: (params, cache, trees, ...) -> log-probs.
+        resize_cache: entries -> (params, batch) -> batch.
+        init: entries -> (params, rows) -> batch.
+        init_prompt_cache: entries -> (params, tau) -> prompt cache.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        ancestor: Transformer | None,
+        devices: Devices,
+        *,
+        chunk: int,
+        kept: int,
+        statistics: bool,
+    ):
+        """Make the programs; nothing compiles yet.
+
+        Args:
+            model: The specialist.
+            ancestor: The ancestor, or None.
+            devices: Devices to run on.
+            chunk: Steps per call of the decoding program.
+            kept: Prompts per data shard in the prompt cache.
+            statistics: Emit statistics of every token.
+        """
+
+        def program(name: str, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
+            fn.__name__ = name  # for the compile log
+            return devices.jit_sharded(fn, donate)
+
+        both = (model, ancestor)
+        step = lambda *args: decode.decode_chunk(*both, chunk, statistics, *args)
+        self.decode = program("decode", step, donate=(1,))
+        prefill = lambda *args: transitions.prefill(*both, *args)
+        self.prefill = program("prefill", prefill, donate=(1,))
+        insert = lambda params, *args: transitions.insert(*args)
+        self.insert = program("insert", insert, donate=(1,))
+        edit = lambda params, *args: transitions.apply_edit(*args)
+        self.apply_edit = program("apply_edit", edit, donate=(1,))
+
+        def probe(params, cache, trees, vector=None, strength=None):
+            of = lambda x: None if x is None else x[trees.rows]
+            read = params.variables(of(vector), of(strength))
+            return probe_trees.score_trees(model, read, cache, trees)
+
+        self.probe = program("probe", probe)
+        # One compiled function per size: a fresh function would compile in every run.
+        self.resize_cache = functools.cache(
+            lambda size: program(
+                "resize_cache",
+                lambda params, batch: transitions.resize_cache(batch, size),
+            )
+        )
+        self.init = functools.cache(
+            lambda size: program(
+                "init", lambda params, empty: state.init_state(*both, empty, size)
+            )
+        )
+        self.init_prompt_cache = functools.cache(
+            lambda size: program(
+                "init_prompt_cache",
+                lambda params, tau: state.init_prompt_cache(*both, kept, size),
+            )
+        )
+
+
+def layered(model: Transformer, params: dict, devices: Devices) -> dict:
+    """Parameters in the layout that decoding reads.
+
+    Args:
+        model: The model.
+        params: Its parameters; layers are stacked or a tuple.
+        devices: Devices to run on.
+
+    Returns:
+        The parameters; layers are a tuple where the devices would copy each slice of a
+        stack.
+    """
+    if devices.stacked or isinstance(params["layers"], tuple):
+        return params
+    return {**params, "layers": unstack(params["layers"], model.config.layers)}
