@@ -94,7 +94,7 @@ def parameters(model: ModelConfig, dtype) -> Any:
     return jax.tree.map(lambda x: array(x.shape, kind), _parameters(model))
 
 
-def array(shape: tuple[int, ...], dtype, place=None) -> jax.ShapeDtypeStruct:
+def array(shape: tuple[int, ...], dtype, place=None) -> Any:
     """The shape of one array.
 
     Args:
@@ -168,7 +168,7 @@ def bytes_of(tree) -> int:
     return sum(size(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def lowering(devices: Devices, program: Callable, *args) -> Callable[[], Any]:
+def lowering(devices: Devices, program: Any, *args) -> Callable[[], Any]:
     """A function that lowers a program of a sampler.
 
     Args:

@@ -146,7 +146,9 @@ def parse(text: str) -> tuple[dict[str, Computation], str]:
     Returns:
         Computations by name, and the name of the first one that runs.
     """
-    found, entry, lines, name = {}, "", {}, ""
+    found: dict[str, Computation] = {}
+    lines: dict[str, Instruction] = {}
+    entry = name = ""
     root: Instruction | None = None
     for line in text.splitlines():
         if head := _HEAD.match(line):

@@ -4,7 +4,7 @@ import ast
 import dataclasses
 from collections.abc import Iterator
 
-from fr.compiling.abstract import Stage
+from fr.compiling.abstract import Program, Stage
 from fr.compiling.sampler_programs import Asked, engine_programs, score_program
 from fr.compiling.slices import Slice
 from fr.compiling.training_programs import (
@@ -81,9 +81,9 @@ class Planner:
                         yield arm, stage
             for name, test in tests_of(config).items():
                 if takes_test(arm, changes, test):
-                    own = {key: text for key, text in test.items() if key != ARMS}
-                    own |= {"ancestor": "", "algorithm": "sft"}
-                    tested = with_changes(config, own)
+                    asked = {key: text for key, text in test.items() if key != ARMS}
+                    asked |= {"ancestor": "", "algorithm": "sft"}
+                    tested = with_changes(config, asked)
                     yield arm, self._test(tested, shapes[arm], name)
 
     def _read(self, name: str) -> ModelConfig:
@@ -134,7 +134,8 @@ class Planner:
             kinds.append(dataclasses.replace(asked, ancestor=ancestor))
         if steered:
             kinds.append(dataclasses.replace(asked, vectors=2))
-        programs, held = [], {}
+        programs: list[Program] = []
+        held: dict[str, int] = {}
         for kind in kinds:
             some, own = engine_programs(kind, c, devices)
             programs += some

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,7 @@ class Asked:
     @property
     def models(self) -> list[ModelConfig]:
         """The model, and the ancestor if there is one."""
-        return [self.model] + [self.ancestor] * (self.ancestor is not None)
+        return [self.model] + ([self.ancestor] if self.ancestor is not None else [])
 
 
 def engine_programs(
@@ -211,7 +212,7 @@ class _Engine:
         return self._program("probe", shape, fn, self._batch.cache, trees, *steer)
 
 
-_NOTHING: object = None  # no row is paused, so there is no question
+_NOTHING: Any = None  # no row is paused, so there is no question
 
 
 def sampler_params(asked: Asked, devices: Devices):
@@ -230,7 +231,7 @@ def sampler_params(asked: Asked, devices: Devices):
         parameters(model, dtype),
     )
     trees = [layer(model) for model in asked.models]
-    table = asked.vectors and array(
+    table: Any = asked.vectors and array(
         (asked.model.layers, asked.vectors, asked.model.width), jnp.float32
     )
     second = trees[1] if len(trees) > 1 else None

@@ -277,7 +277,7 @@ class _Learner:
         return self._logps(config, LoraConfig(), *given)
 
     def _logps(self, config, lora, name, rows, length, width, params, frozen, uses):
-        fn = make_logps(self.model, config, lora, self._mesh)
+        fn: Any = make_logps(self.model, config, lora, self._mesh)
         batch = array((rows, length), jnp.int32), array((rows,), jnp.int32)
         tokens, start = by_rows(batch, self._mesh)
         lower = lambda: fn.lower(params, tokens, start, width, frozen=frozen)
