@@ -129,9 +129,10 @@ def make_and_test(config: Config, workdir: str, arm: str, seed: int | None) -> N
     if left or MAKES in changes:
         if seed is not None:
             make(config, workdir, arm, seed)
+    if left:
         model = changes.get(MODEL) or folder / "specialist"
-        for each in left:
-            evaluate(each, model, placed(tests[each], workdir, seed))
+        asked = {each.name: placed(tests[each], workdir, seed) for each in left}
+        evaluate(folder, model, asked)
 
 
 def make(config: Config, workdir: str, arm: str, seed: int) -> None:
@@ -149,14 +150,21 @@ def make(config: Config, workdir: str, arm: str, seed: int) -> None:
         children.run_script(HERE / "reproduce.py", settings, folder)
 
 
-def evaluate(folder: epath.Path, model: PathLike, changes: dict[str, str]) -> None:
-    """Test a model by the config and the changes of the test: only models differ."""
+def evaluate(
+    folder: epath.Path, model: PathLike, tests: dict[str, dict[str, str]]
+) -> None:
+    """Test a model by the config and the changes of each test: only models differ."""
     from fr.config.studies import ARMS
 
     # Nothing is asked of an ancestor here, and it need not be loaded.
-    own = {"ancestor": "", "algorithm": "sft"} | changes
-    own.pop(ARMS, None)
-    settings = [*as_flags(own), f"--workdir={folder}", f"--model={model}"]
+    own = [
+        {"folder": name, "ancestor": "", "algorithm": "sft"}
+        | {setting: text for setting, text in changes.items() if setting != ARMS}
+        for name, changes in tests.items()
+    ]
+    write_json(folder / "tests.json", {"tests": own})
+    settings = [f"--workdir={folder}", f"--model={model}"]
+    settings.append(f"--tests={folder / 'tests.json'}")
     children.run_script(HERE / "evaluate.py", settings, folder)
 
 

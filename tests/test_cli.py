@@ -10,6 +10,9 @@ import sys
 
 import pytest
 
+from fr.config import Config, with_texts
+from fr.errors import UserError
+
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = sorted(
     path
@@ -285,3 +288,51 @@ def test_a_child_that_fails_ends_the_parent_with_its_line(folder):
     assert done.returncode == 2
     line = done.stderr.splitlines()[-1]
     assert "unknown task 'gdc'" in line and "log.txt" in line
+
+
+def test_texts_change_settings_as_flags_do():
+    changed = with_texts(
+        Config(),
+        {
+            "seed": "3",
+            "task.name": "maze",
+            "evaluation.temperature": "1",
+            "lora.vectors": "True",
+            "evaluation.measures": "('stepless', 'cost')",
+            "training.traces": "(('natural', 1),)",
+        },
+    )
+    assert (changed.seed, changed.task.name) == (3, "maze")
+    assert changed.evaluation.temperature == 1.0 and changed.lora.vectors is True
+    assert changed.evaluation.measures == ("stepless", "cost")
+    assert changed.training.traces == (("natural", 1.0),)
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("task.prblems", "3", "config.task.prblems is not a setting"),
+        ("tsak.problems", "3", "config.tsak.problems is not a setting"),
+        ("task.problems", "many", "config.task.problems = 'many' must be of type int"),
+        ("lora.vectors", "maybe", "config.lora.vectors = 'maybe' must be of type bool"),
+        ("evaluation.ks", "(1,", "config.evaluation.ks = '(1,' must be of type tuple"),
+        ("task.problems", "0", "config.task.problems = 0 must be positive"),
+    ],
+)
+def test_texts_that_are_no_values_are_refused(name, text, said):
+    with pytest.raises(UserError) as error:
+        with_texts(Config(), {name: text})
+    assert str(error.value).startswith(said)
+
+
+def test_tests_of_an_evaluation_need_folders_and_texts(folder):
+    (folder / "tests.json").write_text('{"tests": [{"folder": "a", "seed": 3}]}')
+    line = refused(
+        folder,
+        "--config=good.py",
+        "--workdir=run",
+        "--model=countdown",
+        "--tests=tests.json",
+        script=ROOT / "scripts" / "evaluate.py",
+    )
+    assert '{"tests": [{"folder": NAME, SETTING: TEXT}]}' in line

@@ -12,6 +12,7 @@ from fr.models.transformer import Transformer
 from fr.sampling import steering
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
+from fr.sampling.programs import shared_programs
 from fr.sampling.sources import ListSource, PauseAction
 from fr.types import Request
 
@@ -245,3 +246,18 @@ def test_logits_that_are_no_numbers_end_the_run_in_one_line(tiny_config, tiny_pa
         )  # not all of their budget
         engine.update(tiny_params)
         assert len(engine.sample(todo[:1], 32)) == 1
+
+
+def test_engines_that_are_made_alike_share_their_programs(tiny_config):
+    of = lambda **other: shared_programs(
+        Transformer(tiny_config),
+        None,
+        Devices("one"),
+        **{"chunk": 4, "kept": 2, "statistics": True} | other,
+    )
+    assert of() is of()
+    assert of(chunk=8) is not of() and of(statistics=False) is not of()
+    assert Devices("one") == Devices("one")
+    if len(jax.local_devices()) > 1:
+        first, second = jax.local_devices()[:2]
+        assert Devices("one", [first]) != Devices("one", [second])

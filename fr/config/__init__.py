@@ -8,7 +8,7 @@ from fr.config.analysis import (
     RoutingConfig,
 )
 from fr.config.combinations import check_rollouts, check_source
-from fr.config.experiment import Config, as_dict, default, freeze, renamed
+from fr.config.experiment import Config, as_dict, default, freeze, renamed, with_texts
 from fr.config.reinforcement import PLACEMENTS, PolicyConfig, RewardsConfig
 from fr.config.settings import EvaluationConfig, SamplingConfig, TaskConfig
 from fr.config.studies import StudyConfig
@@ -54,4 +54,5 @@ __all__ = [
     "freeze",
     "renamed",
     "VECTOR",
+    "with_texts",
 ]

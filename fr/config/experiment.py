@@ -1,5 +1,6 @@
 """The settings of one run: as a ConfigDict that flags change, and frozen."""
 
+import ast
 import dataclasses
 import typing
 
@@ -121,6 +122,49 @@ def freeze(given: ml_collections.ConfigDict) -> Config:
     config = _build(Config, values, "config")
     validate(config)
     return config
+
+
+def with_texts(config: Config, changes: dict[str, str]) -> Config:
+    """A config with some settings as a command line gives them.
+
+    Args:
+      config: the whole config.
+      changes: texts by dotted name of the setting, as in `--config.NAME=TEXT`.
+
+    Returns:
+      The changed Config.
+
+    Raises:
+      UserError: a setting is unknown, its text is not of its type, or it cannot be.
+    """
+    values = _plain(config)
+    for name, text in changes.items():
+        *groups, last = name.split(".")
+        kind, group = Config, values
+        for part in groups:
+            kind, group = typing.get_type_hints(kind).get(part), group.get(part)
+            if not isinstance(group, dict):
+                raise UserError(f"config.{name} is not a setting")
+        if last not in group:
+            raise UserError(f"config.{name} is not a setting{suggest(last, group)}")
+        group[last] = _read(typing.get_type_hints(kind).get(last), text, name)
+    return freeze(values)
+
+
+def _read(kind, text: str, name: str):
+    """The value of a text; names that are no settings are refused by `freeze`."""
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float):
+            return kind(text)
+        if typing.get_origin(kind) is tuple:
+            value = ast.literal_eval(text)
+            return value if isinstance(value, tuple) else (value,)
+    except (KeyError, SyntaxError, ValueError):
+        wanted = getattr(kind, "__name__", "tuple")
+        raise UserError(f"config.{name} = {text!r} must be of type {wanted}") from None
+    return text
 
 
 def validate(config: Config) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from fr.models.transformer import Transformer
 from fr.sampling import state
 from fr.sampling.devices import Devices
-from fr.sampling.programs import Programs, layered
+from fr.sampling.programs import layered, shared_programs
 from fr.sampling.sampling_params import default_params
 from fr.sampling.scheduler import Round
 from fr.sampling.state import DecodeState, Edit, ModelParams, PromptCache
@@ -93,7 +93,7 @@ class DeviceBatch:
             ModelParams(layered(model, params, devices), second, table)
         )
         self._tau = np.full(devices.count, tau, np.float32)
-        self._programs = Programs(
+        self._programs = shared_programs(
             model, ancestor, devices, chunk=chunk, kept=kept, statistics=statistics
         )
         self._reshard = self._make_reshard(model)

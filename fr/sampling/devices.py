@@ -61,6 +61,17 @@ class Devices:
         self.devices = local[:1] if kind == "one" else local
         self.mesh = Mesh(np.array(self.devices).reshape(-1, model), sharding.AXES)
 
+    def __eq__(self, other) -> bool:
+        """True if programs for one are programs for the other."""
+        return isinstance(other, Devices) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple:
+        return self.kind, self.mesh
+
     @property
     def count(self) -> int:
         """Number of data shards, D; each has a batch of its own."""

@@ -86,6 +86,34 @@ class Programs:
         )
 
 
+@functools.lru_cache(maxsize=8)
+def shared_programs(
+    model: Transformer,
+    ancestor: Transformer | None,
+    devices: Devices,
+    *,
+    chunk: int,
+    kept: int,
+    statistics: bool,
+) -> Programs:
+    """The programs of all engines of this process that are made alike.
+
+    Args:
+        model: The specialist.
+        ancestor: The ancestor, or None.
+        devices: Devices to run on.
+        chunk: Steps per call of the decoding program.
+        kept: Prompts per data shard in the prompt cache.
+        statistics: Emit statistics of every token.
+
+    Returns:
+        The programs; what one engine compiled is compiled for the next.
+    """
+    return Programs(
+        model, ancestor, devices, chunk=chunk, kept=kept, statistics=statistics
+    )
+
+
 def layered(model: Transformer, params: dict, devices: Devices) -> dict:
     """Parameters in the layout that decoding reads.
 
