@@ -25,6 +25,7 @@ def get_config():
     c.policy.remat = True
     c.policy.dtype = "bfloat16"
     c.policy.model_axis = 4
+    c.policy.length_buckets = 2  # each is a program of its own in every update
     c.policy.learning_rate = 1e-6
     c.policy.kl = 1e-3
     c.policy.entropy = 1e-3

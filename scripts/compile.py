@@ -45,6 +45,9 @@ flags.DEFINE_float(
     upper_bound=1.0,
 )
 flags.DEFINE_list("only", [], "Arms of a study, or training or run; all if empty.")
+flags.DEFINE_list(
+    "programs", [], "Programs by the start of the name: decode, update; all if empty."
+)
 
 
 def main() -> None:
@@ -78,6 +81,10 @@ def main() -> None:
             if name not in owners:
                 raise UserError(f"--only={name}: there is {', '.join(sorted(owners))}")
         some = [each for each in stages if not given.only or each[0] in given.only]
+        begins = tuple(given.programs)
+        for _, stage in some:
+            kept = [one for one in stage.programs if one.name.startswith(begins or "")]
+            stage.programs[:] = kept
         found = compile_all(some, place, given.effort, known, keep)
     record = record_of(found, place, given.prompt, given.effort)
     write_json(folder / "compile.json", record)

@@ -103,10 +103,15 @@ def test_loops_count_as_often_as_they_run_and_updates_what_they_write():
     assert work.open_loops == 0
 
 
-def test_a_loop_whose_length_is_data_counts_once():
-    text = TEXT.replace("constant(LAST)", "get-tuple-element(%arg.1), index=1")
-    work = read_work(text)
-    assert (work.open_loops, work.flops) == (1, 2 * 8 * 256 * 256)
+def test_a_loop_whose_length_is_data_is_marked():
+    """Data give the end, then the start: as for rows of full length."""
+    work = read_work(
+        TEXT.replace("constant(LAST)", "get-tuple-element(%arg.1), index=1")
+    )
+    assert (work.open_loops, work.flops) == (1, 0)
+    text = TEXT.replace("%start = s32[] constant(0)", "%start = s32[] negate(%x.1)")
+    work = read_work(text.replace("LAST", "3"))
+    assert (work.open_loops, work.flops) == (1, 3 * 2 * 8 * 256 * 256)
 
 
 def test_tiles_round_up_and_the_chip_is_not_memory():

@@ -113,5 +113,6 @@ def _large(c):
     c.training.learning_rate = 6e-4
     c.policy.steps, c.policy.prompts, c.policy.rollouts = 100, 128, 8
     c.policy.microbatch, c.policy.learning_rate = 64, 3e-5
+    c.policy.length_buckets = 2  # each is a program of its own in every update
     c.policy.max_new_tokens = c.sampling.max_new_tokens = 288
     c.evaluation.samples = 16

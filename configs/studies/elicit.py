@@ -141,6 +141,7 @@ def _qwen(c):
     c.policy.steps, c.policy.prompts, c.policy.minibatches = 200, 128, 2
     c.policy.microbatch, c.policy.remat, c.policy.dtype = 32, True, "bfloat16"
     c.policy.model_axis, c.policy.learning_rate = 4, 1e-6
+    c.policy.length_buckets = 2  # each is a program of its own in every update
     c.policy.schedule = "constant"
     c.policy.max_new_tokens = c.sampling.max_new_tokens = 1024
     c.training.sequence, c.training.batch, c.training.learning_rate = 4096, 64, 5e-6

@@ -139,10 +139,12 @@ def _qwen(c):
     c.policy.steps, c.policy.prompts, c.policy.minibatches = 200, 256, 8
     c.policy.microbatch, c.policy.remat, c.policy.dtype = 32, True, "bfloat16"
     c.policy.model_axis, c.policy.mean = 4, "token"
+    c.policy.length_buckets = 2  # each is a program of its own in every update
     c.policy.learning_rate = 5e-7
     c.policy.max_new_tokens, c.sampling.max_new_tokens = 2048, 4096
     c.policy.eval_every = c.policy.checkpoint_every = 20
     c.training.sequence, c.training.batch, c.training.learning_rate = 4096, 64, 5e-6
     c.training.microbatch, c.training.remat, c.training.dtype = 8, True, "bfloat16"
     c.training.model_axis = 4
-    c.sampling.slots, c.sampling.chunk = 128, 32
+    # 128 rows of 4,352 entries are 64 GB, and a chunk takes as much again.
+    c.sampling.slots, c.sampling.chunk = 64, 32

@@ -123,6 +123,7 @@ def _qwen(c):
     c.policy.steps, c.policy.prompts, c.policy.minibatches = 402, 128, 2
     c.policy.microbatch, c.policy.remat, c.policy.dtype = 32, True, "bfloat16"
     c.policy.model_axis = 4
+    c.policy.length_buckets = 2  # each is a program of its own in every update
     c.policy.learning_rate, c.policy.kl, c.policy.entropy = 1e-6, 1e-3, 1e-3
     c.policy.max_new_tokens = c.sampling.max_new_tokens = 1024
     c.sampling.slots, c.sampling.chunk = 128, 32

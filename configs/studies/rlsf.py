@@ -85,6 +85,7 @@ def _qwen(c):
     for part in (c.policy, c.preference):
         part.remat, part.dtype, part.model_axis = True, "bfloat16", 4
         part.learning_rate = 1e-6
+        part.length_buckets = 2  # each is a program of its own in every update
     c.policy.steps, c.policy.prompts, c.policy.microbatch = 200, 64, 32
     c.policy.schedule = "constant"
     c.policy.max_new_tokens = c.sampling.max_new_tokens = 1024

@@ -187,6 +187,8 @@ def _qwen(c, kind):
     c.task.shots = 4 if kind else 0
     for part in (c.policy, c.training, c.preference):
         part.dtype, part.remat, part.learning_rate = "bfloat16", True, 1e-6
+    # Each width of rows is a program of its own in every update.
+    c.policy.length_buckets = c.preference.length_buckets = 2
     c.training.learning_rate = 1e-5
     c.policy.max_new_tokens = c.sampling.max_new_tokens = 512
     c.policy.steps, c.policy.prompts, c.policy.microbatch = 100, 128, 32

@@ -88,6 +88,7 @@ def _pod(c):
     c.policy.prompts, c.policy.rollouts, c.policy.steps = 64, 8, 100
     c.policy.microbatch, c.policy.remat, c.policy.dtype = 16, True, "bfloat16"
     c.policy.learning_rate = 1e-3
+    c.policy.length_buckets = 2  # each is a program of its own in every update
     c.policy.max_new_tokens = c.sampling.max_new_tokens = 4096
     c.sampling.slots, c.sampling.chunk = 128, 32
     c.evaluation.samples = 64

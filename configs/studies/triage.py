@@ -70,6 +70,7 @@ def _qwen(c):
     c.task.template_kwargs = '{"enable_thinking": false}'
     c.policy.steps, c.policy.prompts, c.policy.microbatch = 200, 64, 32
     c.policy.remat, c.policy.dtype, c.policy.model_axis = True, "bfloat16", 4
+    c.policy.length_buckets = 2  # each is a program of its own in every update
     c.policy.learning_rate, c.policy.schedule = 1e-6, "constant"
     c.policy.max_new_tokens = c.sampling.max_new_tokens = 1024
     c.sampling.chunk = 32

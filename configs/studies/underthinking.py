@@ -99,6 +99,7 @@ def _r1(c):
     c.evaluation.samples, c.evaluation.temperature, c.evaluation.top_p = 4, 0.6, 0.95
     c.evaluation.measures = ("underthinking", "cost")
     c.sampling.max_new_tokens, c.sampling.chunk = 16384, 64
+    c.sampling.slots = 32  # of the 7B: 31 GB of keys and values, twice in a chunk
     c.study.seeds = (0,)
     c.study.arms = tuple(
         (name, (("model", f"deepseek-ai/{model}"),)) for name, model in MODELS

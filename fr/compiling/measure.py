@@ -35,7 +35,7 @@ class Measured:
         counted: The compiler's own counts, in which a loop's body counts once.
         roofline: Seconds that operations or bytes take at least; 0: not known.
         bound: What the roofline is: compute or memory.
-        open_loops: Loops whose length is data, each counted as one pass.
+        open_loops: Loops whose length is data, see `traffic.Work`.
         copies: The largest copies.
         fault: Why it cannot run; "": it can.
     """

@@ -71,8 +71,7 @@ def _numbers(record: dict) -> Table:
     columns = [
         Column("program", left=True),
         Column("compiled\ns"),
-        Column("arguments\nGB", digits=2),
-        Column("results\nGB", digits=2),
+        Column("in and\nout GB", digits=2),
         Column("temporary\nGB", digits=2),
         Column("beside\nGB", digits=2),
         Column("in all\nGB", digits=2),
@@ -84,14 +83,14 @@ def _numbers(record: dict) -> Table:
 
 
 def _row(row: dict) -> list:
-    sizes = ("argument", "output", "temporary", "beside", "held")
     if row["fault"]:
-        return [row["program"], row["seconds"], *[None] * 8]
+        return [row["program"], row["seconds"], *[None] * 7]
     least = 1e3 * row["roofline"] if row["bound"] else None
     return [
         row["program"],
         row["seconds"],
-        *(row[name] / 1e9 for name in sizes),
+        (row["argument"] + row["output"]) / 1e9,
+        *(row[name] / 1e9 for name in ("temporary", "beside", "held")),
         row["flops"] / 1e12,
         row["moved"] / 1e9,
         least,
@@ -104,8 +103,8 @@ def _shapes(rows: Sequence[dict]) -> Table:
     ]
     note = (
         "in all: arguments, results, temporaries and what lies beside the program. "
-        "Loops count as often as they run; * has loops whose length is data, each "
-        "counted once."
+        "Loops count as often as they run; * has loops whose length is data, counted "
+        "as for rows of full length."
     )
     cells = [
         [

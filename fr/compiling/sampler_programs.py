@@ -86,13 +86,16 @@ def engine_programs(
         devices: Devices of one process.
 
     Returns:
-        The programs, and bytes per device of parameters ("sampler") and kept prompts.
+        The programs, and bytes per device of the model's parameters ("sampler"), the
+        ancestor's ("second") and kept prompts.
     """
     made = _Engine(asked, settings, devices)
     programs = [made.read(), made.enter(), made.decode(), made.edit(), made.resize()]
     programs += [made.probe()] if asked.probes else []
-    held = {"sampler": bytes_of(made.params), "prompts": bytes_of(made.prompts)}
-    return programs, held
+    held = {"sampler": bytes_of(made.params.specialist)}
+    if asked.ancestor is not None:
+        held["second"] = bytes_of(made.params.ancestor)
+    return programs, held | {"prompts": bytes_of(made.prompts)}
 
 
 class _Engine:
@@ -132,7 +135,8 @@ class _Engine:
     def _program(self, name, shape, fn, *args) -> Program:
         note = " + ancestor" * (self._asked.ancestor is not None)
         note += " + vectors" * (self._asked.vectors > 0)
-        uses = ("sampler", "prompts")[: 1 + (name in ("read", "enter"))]
+        uses = ("sampler", "second")[: len(self._asked.models)]
+        uses += ("prompts",) * (name in ("read", "enter"))
         lower = lowering(self._devices, fn, self.params, *args)
         return Program(name + note, shape, lower, uses, self._dtype.name)
 
@@ -258,6 +262,5 @@ def score_program(asked: Asked, devices: Devices) -> Program:
     tau = array((devices.count,), jnp.float32)
     lower = lowering(devices, fn, params, lead(rows, size), lead(rows), tau)
     name = "score" + " + ancestor" * (asked.ancestor is not None)
-    return Program(
-        name, f"{rows} rows x {size} tokens", lower, ("sampler",), dtype.name
-    )
+    uses = ("sampler", "second")[: len(both)]
+    return Program(name, f"{rows} rows x {size} tokens", lower, uses, dtype.name)

@@ -64,6 +64,16 @@ device_description_str: "{name}"
 """
 
 
+# Without them the TPU library looks for a machine of Google Cloud and for other
+# processes that hold a TPU, and says on stderr that it finds none.
+_QUIET = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5e-4",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Slice:
     """Devices of a slice, which need not exist.
@@ -135,10 +145,8 @@ def _tpu(name: str) -> list:
             f"--topology={name}: the TPU compiler is not installed; "
             f"pip install 'jax[tpu]=={jax.__version__}'"
         ) from error
-    # Without them the library looks for a machine of Google Cloud, and for other
-    # processes that hold a TPU.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    for variable, value in _QUIET.items():
+        os.environ.setdefault(variable, value)
     from jax.experimental import topologies
 
     try:

@@ -29,7 +29,9 @@ class Work:
         flops: Operations of matrix products, a multiplication and an addition each.
         bytes: Bytes read from and written to the device's memory.
         copies: Calls and bytes of each kind of copy, by shape and name in the source.
-        open_loops: Loops whose length is data; each counts one pass.
+        open_loops: Loops whose length is data. One whose start is data counts from 0,
+            one whose end is data is left out: of loops over widths of rows the widest
+            runs for all rows.
     """
 
     flops: float = 0.0
@@ -91,10 +93,10 @@ class _Reader:
         total, here = Work(), self._all[name]
         for one in here.instructions.values():
             if one.kind == "while":
-                times = self._passes(one, here, callers)
+                times, is_open = self._passes(one, here, callers)
                 body = self.work(one.called("body")[0], (*callers, (here, one)))
-                total.add(body, 1 if times is None else times)
-                total.open_loops += times is None
+                total.add(body, times)
+                total.open_loops += is_open
             elif one.kind == "conditional":
                 names = one.called("branch_computations")
                 if names == [""]:
@@ -214,22 +216,16 @@ class _Reader:
 
     def _passes(
         self, loop: Instruction, here: Computation, callers: tuple
-    ) -> int | None:
-        """Passes of a loop; None if data decide."""
+    ) -> tuple[int, bool]:
+        """Passes of a loop, and whether data decide."""
         if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
-            return int(known[1])
+            return int(known[1]), False
         condition = self._all[loop.called("condition")[0]]
-        test = condition.root
-        if test.kind == "fusion":  # compared inside
-            return None
+        test, around = condition.root, (*callers, (here, loop))
         if test.kind != "compare" or test.attribute("direction") != "LT":
-            return None
-        around = (*callers, (here, loop))
+            return 0, True
         first, last = (self._value(condition, name, around) for name in test.operands)
-        index = condition.get(test.operands[0])
-        if last is None or index is None or index.kind != "get-tuple-element":
-            return None
-        return max(0, last - (first or 0))
+        return max(0, (last or 0) - (first or 0)), first is None or last is None
 
     def _value(self, where: Computation, name: str, callers: tuple) -> int | None:
         """A whole number that is known before the program runs."""
