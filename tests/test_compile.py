@@ -325,6 +325,8 @@ def test_a_training_compiles_for_a_slice_of_tpus():
         given = [("training", stage)], place, -1.0, lambda key: None, lambda one: None
         rows = {row.program: row for row in compile_all(*given)}
     assert len(place.devices) == 4 and place.chip == CHIPS["v5e"]
+    hosts = open_slice("v5e:4x4")  # 16 chips, 4 of a host
+    assert (len(hosts.devices), len(hosts.host)) == (16, 4)
     for row in rows.values():
         assert row.argument > 0 and row.roofline > 0 and not row.problem(place.chip)
     # Keys and values in bfloat16, heads divided over two devices, tiles of 128.

@@ -133,8 +133,17 @@ def open_slice(name: str) -> Slice:
             "its shape (v5e:4x4), or cpu"
         )
     devices = _tpu(name) if kind in _TPU else _gpu(kind, shape or "1")
-    first = [device for device in devices if device.process_index == 0]
-    return Slice(name, CHIPS[kind], tuple(devices), tuple(first))
+    host = [device for device in devices if device.process_index == 0]
+    if len(host) < len(devices):
+        # Its own slice: the compiler takes no collective over a part of a larger one.
+        host = _tpu(f"{kind}:{_bounds(host, shape.count('x') + 1)}")
+    return Slice(name, CHIPS[kind], tuple(devices), tuple(host))
+
+
+def _bounds(devices: list, axes: int) -> str:
+    """Shape of the box that devices fill, such as 2x2."""
+    places = list(zip(*(device.coords for device in devices)))[:axes]
+    return "x".join(str(max(at) - min(at) + 1) for at in places)
 
 
 def _tpu(name: str) -> list:
