@@ -4,8 +4,8 @@ from fr.config import default
 
 
 def get_config():
-    """402 steps of 128 x 5 rollouts; docs/devices.md has the memory that a device
-    needs."""
+    """402 steps of 128 x 5 rollouts, for a v5p-8 (v5p:2x2x1); docs/results/pods.md has
+    the memory that a device needs."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "Qwen/Qwen2.5-3B"

@@ -4,7 +4,11 @@ from fr.config import default
 
 
 def get_config():
-    """`--config.task.path` names the question file (.jsonl or .parquet)."""
+    """`--config.task.path` names the question file (.jsonl or .parquet).
+
+    For a v5p-8 (v5p:2x2x1). On a v5e-16 (v5e:4x4) four chips share a sampler:
+    `--config.sampling.model_axis=4 --config.sampling.slots=64`.
+    """
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "Qwen/Qwen3-1.7B"

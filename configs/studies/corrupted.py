@@ -103,7 +103,7 @@ def get_config(form: str = ""):
 
 
 def _large(c):
-    """85 million parameters and larger mazes, as a pod trains them."""
+    """85 million parameters and larger mazes, for a v5p-8 (v5p:2x2x1)."""
     c.architecture.width, c.architecture.layers = 768, 12
     c.architecture.heads, c.architecture.ff = 12, 2048
     c.task.maze.size = 7

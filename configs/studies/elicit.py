@@ -135,7 +135,10 @@ def _declare(c, deep, sizes):
 
 
 def _qwen(c):
-    """As arXiv 2506.03295 in its base, with GSM8K and an exact checker of its steps."""
+    """As arXiv 2506.03295 in its base, with GSM8K and an exact checker of its steps.
+
+    For a v5p-8 (v5p:2x2x1).
+    """
     c.ancestor = "Qwen/Qwen2.5-Math-1.5B"
     c.task.name, c.task.problems = "gsm8k", 512
     c.policy.steps, c.policy.prompts, c.policy.minibatches = 200, 128, 2

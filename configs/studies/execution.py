@@ -86,7 +86,7 @@ def _hanoi(c):
     """Qwen3-4B on towers, as text and with states that are kept for it.
 
     A move has 8 tokens. Three times the moves of 12 disks fit, so that no limit on the
-    length decides. The model reads 262,144 tokens.
+    length decides. The model reads 262,144 tokens. For a v5p-8 (v5p:2x2x1).
     """
     c.task.name = "hanoi"
     c.task.disks = DISKS

@@ -133,7 +133,8 @@ def _declare(c, continued, deep, arms):
 
 
 def _qwen(c):
-    """As in arXiv 2505.22617 as far as a slice allows: 256 x 8, eight minibatches."""
+    """As in arXiv 2505.22617 as far as a v5p-8 (v5p:2x2x1) allows: 256 x 8, eight
+    minibatches."""
     c.ancestor = "Qwen/Qwen3-1.7B"
     c.task.name, c.task.problems = "gsm8k", 512
     c.policy.steps, c.policy.prompts, c.policy.minibatches = 200, 256, 8

@@ -49,7 +49,7 @@ def get_config(form: str = ""):
         c.training.steps, c.training.batch, c.training.warmup_steps = 4, 4, 1
         c.sampling.slots = 4
         shifts = {name: shifts[name] for name in ("composition", "more", "insert_10")}
-    if form == "pod":
+    if form == "pod":  # for a v5p-8 (v5p:2x2x1)
         c.architecture.width, c.architecture.layers = 768, 12
         c.architecture.heads, c.architecture.ff = 12, 2048
         c.training.batch, c.training.steps = 256, 3000

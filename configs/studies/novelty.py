@@ -42,7 +42,7 @@ def get_config(form: str = ""):
         c.training.steps, c.training.batch, c.training.warmup_steps = 4, 4, 1
         c.sampling.slots = 8
         c.study.seeds = (0,)
-    if form == "pod":
+    if form == "pod":  # for a v5p-8 (v5p:2x2x1)
         c.architecture.width, c.architecture.layers = 768, 12
         c.architecture.heads, c.architecture.ff = 12, 2048
         c.task.operands, c.task.problems, c.task.target = 4, 1024, 100

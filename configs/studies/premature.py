@@ -3,8 +3,9 @@
 On problems of one solution and with 64 tokens a search is often cut, so an answer at
 once is the cheap way to the format's 0.1 (arXiv 2605.24396). `start` learns to give
 both. The form "choose" makes `format` and `correct` alone, on validation problems with
-seed 0, for three shares of answers at once: the share is wanted at which the paid format
-ends with more than 80 % of answers without a step, and correctness alone does not.
+seed 0, for three shares of answers at once: the share is wanted at which the paid
+format ends with more than 80 % of answers without a step, and correctness alone does
+not.
 """
 
 from fr.config import default
@@ -16,7 +17,7 @@ _SHARE = 0.3
 
 
 def get_config(form: str = ""):
-    """Forms: "" (the tiny lineage), "choose", "short", "pod" (Qwen2.5-3B: three arms)."""
+    """Forms: "" (the tiny lineage), "choose", "short", "pod" (Qwen2.5-3B, 3 arms)."""
     c = default()
     c.algorithm = "grpo"
     c.ancestor = "countdown"
@@ -116,7 +117,8 @@ def _at(place):
 
 
 def _qwen(c):
-    """As configs/countdown_3b_pcs_pod.py: 402 steps of 128 x 5, answers sampled."""
+    """As configs/countdown_3b_pcs_pod.py, for a v5p-8: 402 steps of 128 x 5, answers
+    sampled."""
     c.ancestor = "Qwen/Qwen2.5-3B"
     c.task.solutions, c.task.shots, c.task.operands, c.task.largest = 0, 3, 4, 30
     c.rewards.confidence = "sampled"

@@ -78,7 +78,7 @@ def get_config(form: str = ""):
 
 
 def _qwen(c):
-    """GSM8K; RLSF by 256 questions of ten candidates."""
+    """GSM8K; RLSF by 256 questions of ten candidates. For a v5p-8 (v5p:2x2x1)."""
     c.ancestor = "Qwen/Qwen3-1.7B"
     c.task.name, c.task.problems = "gsm8k", 1319
     c.task.template_kwargs = '{"enable_thinking": false}'

@@ -179,7 +179,7 @@ def _dpo(source):
 
 
 def _qwen(c, kind):
-    """GSM8K; the start is the model as it is."""
+    """GSM8K; the start is the model as it is. For a v5p-8 (v5p:2x2x1)."""
     c.ancestor = f"Qwen/Qwen3-0.6B{kind}"
     c.task.name = "gsm8k"
     c.task.problems, c.evaluation.samples = 1319, 4

@@ -78,7 +78,10 @@ def _smollm2(c):
 
 
 def _pod(c):
-    """R1-Distill-Qwen-1.5B on GSM8K; sentences that leave a thought are compared."""
+    """R1-Distill-Qwen-1.5B on GSM8K; sentences that leave a thought are compared.
+
+    For a v5p-8 (v5p:2x2x1).
+    """
     c.ancestor = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
     c.task.name = "gsm8k"
     c.task.problems = 256

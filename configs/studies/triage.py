@@ -64,7 +64,7 @@ def get_config(form: str = ""):
 
 
 def _qwen(c):
-    """The model's own failures; three seeds, 200 steps of 64 x 8."""
+    """The model's own failures; three seeds, 200 steps of 64 x 8. For a v5p-8."""
     c.ancestor = "Qwen/Qwen3-1.7B"
     c.task.name, c.task.problems = "gsm8k", 1319
     c.task.template_kwargs = '{"enable_thinking": false}'

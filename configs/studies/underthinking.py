@@ -91,7 +91,8 @@ def _choose(c):
 
 
 def _r1(c):
-    """R1-Distill-Qwen on MATH-500, with the penalty and window of the source.
+    """R1-Distill-Qwen on MATH-500, with the penalty and window of the source, for a
+    v5p-8 (v5p:2x2x1).
 
     For AIME: `--config.task.name=questions --config.task.path=FILE`.
     """

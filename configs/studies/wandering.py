@@ -74,7 +74,10 @@ def get_config(form: str = ""):
 
 
 def _qwen(c):
-    """Qwen3 base models, which continue worked searches in the game's fixed steps."""
+    """Qwen3 base models, which continue worked searches in the game's fixed steps.
+
+    For a v5p-8 (v5p:2x2x1).
+    """
     models = (("qwen3_4b", "Qwen/Qwen3-4B-Base"), ("qwen3_8b", "Qwen/Qwen3-8B-Base"))
     c.ancestor, c.task.shots, c.task.chat = "", 8, "plain"
     c.sampling.max_new_tokens, c.sampling.chunk = 512, 32

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -27,6 +27,8 @@ class Program:
         lower: Gives it as the compiler takes it.
         uses: Names of what lies in memory and is among its arguments.
         dtype: Type of its products.
+        made_of: All that decides its text, so that it is traced once; None: its text
+            decides.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Program:
     lower: Callable[[], Any]
     uses: tuple[str, ...]
     dtype: str
+    made_of: Hashable = None
 
 
 @dataclasses.dataclass

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 import jax
 
@@ -101,12 +101,17 @@ def compile_all(
         What was measured, with the stages that use it, in their order.
     """
     found: dict[str, Measured] = {}
+    keys: dict[Hashable, str] = {}
     for owner, stage in stages:
         for program in stage.programs:
-            begun = time.perf_counter()
-            lowered = program.lower()
-            traced = time.perf_counter() - begun
-            key = _key(lowered, place, effort)
+            key = keys.get(program.made_of, "")
+            if not key:
+                begun = time.perf_counter()
+                lowered = program.lower()
+                traced = time.perf_counter() - begun
+                key = _key(lowered, place, effort)
+                if program.made_of is not None:
+                    keys[program.made_of] = key
             if key not in found:
                 if record := known(key):
                     one = Measured(**record)

@@ -138,7 +138,10 @@ class _Engine:
         uses = ("sampler", "second")[: len(self._asked.models)]
         uses += ("prompts",) * (name in ("read", "enter"))
         lower = lowering(self._devices, fn, self.params, *args)
-        return Program(name + note, shape, lower, uses, self._dtype.name)
+        c, mesh = self._settings, self._devices.mesh
+        sizes = c.slots, c.chunk, c.prefill, self._devices.kind, *mesh.shape.values()
+        made_of = name, self._asked, sizes
+        return Program(name + note, shape, lower, uses, self._dtype.name, made_of)
 
     def _host(self, tree):
         """Shapes of host arrays, as the engine hands them over."""
