@@ -2,17 +2,21 @@
 folder."""
 
 import concurrent.futures
+import contextlib
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
 from tqdm import tqdm
 
+from fr.buckets import is_local, upload
 from fr.errors import UserError
 from fr.interrupts import Stopped
 
@@ -42,20 +46,36 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
         for name, value in given.items()
         if not name.startswith("study.")
     ]
-    with log.open("a") as out:
+    with _appending(log) as out:
         command = [sys.executable, str(script), f"--config={config}"]
         command += [*overrides, *arguments]
         child = subprocess.Popen(command, stdout=out, stderr=out)
-    with _children_lock:
-        _children.add(child)
-    try:
-        code = child.wait()
-    finally:
         with _children_lock:
-            _children.discard(child)
+            _children.add(child)
+        try:
+            code = child.wait()
+        finally:
+            with _children_lock:
+                _children.discard(child)
     if code:
         last = (log.read_text().strip().splitlines() or ["it wrote nothing"])[-1]
         raise UserError(f"{folder}: {last} (the whole log is {log})")
+
+
+@contextlib.contextmanager
+def _appending(log: epath.Path) -> Iterator[IO[str]]:
+    """An open log; a bucket's log is on the local disk and goes up at the end."""
+    if is_local(log):
+        with log.open("a") as out:
+            yield out
+        return
+    with tempfile.NamedTemporaryFile("w+") as out:
+        out.write(log.read_text() if log.exists() else "")
+        out.flush()
+        try:
+            yield out
+        finally:
+            upload(log, out.name)
 
 
 def run_jobs(

@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from fr import interrupts, locks
+from fr.buckets import bucket_error
 from fr.config import Config, default, freeze, renamed
 from fr.config.experiment import RENAMED
 from fr.errors import UserError, disk_error
@@ -155,7 +156,7 @@ def run(main: Callable[[], None]) -> None:
         except Stopped as error:
             _refuse(error, error.code)
         except Exception as error:
-            if not (line := disk_error(error)):
+            if not (line := disk_error(error) or bucket_error(error)):
                 raise
             _refuse(line)
 

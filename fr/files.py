@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from etils import epath
 
+from fr.buckets import is_local
 from fr.errors import UserError, first_line
 
 _PIECE = 1 << 20  # bytes of one read
@@ -41,7 +42,7 @@ def open_regular(path: str | os.PathLike, limit: int, name: str = "") -> BinaryI
     """
     name = name or os.fspath(path)
     try:
-        if "://" in os.fspath(path):
+        if not is_local(path):
             return _open_remote(epath.Path(path), limit, name)
         # O_NONBLOCK: opening a pipe without a writer would wait for one.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -156,6 +157,8 @@ def _check_size(size: int, limit: int, name: str) -> None:
 def _reason(error: OSError | ValueError) -> str:
     if getattr(error, "errno", None) == errno.ENXIO:
         return "is a socket or a device; give a regular file"
+    if isinstance(error, FileNotFoundError):
+        return os.strerror(errno.ENOENT)
     return getattr(error, "strerror", None) or first_line(error)
 
 

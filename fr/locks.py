@@ -2,7 +2,7 @@
 
 On a local or network file system the kernel holds the lock (flock) and releases it with
 its process, in every case. A bucket or a file system without locks has a marker file
-instead, which its owner renews.
+instead, which only one process can make and which its owner renews.
 """
 
 import contextlib
@@ -20,8 +20,9 @@ from collections.abc import Iterator
 
 from etils import epath
 
+from fr import buckets
 from fr.errors import UserError, cannot_write
-from fr.workdir import PathLike, is_local
+from fr.workdir import PathLike, is_local, write_whole
 
 NAME = ".lock"
 BEAT = 20.0  # seconds between two renewals of a marker
@@ -31,6 +32,7 @@ _WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 _held: set[tuple[str, int]] = set()  # folder and thread
+_tokens: set[str] = set()  # of the markers of this process
 
 
 @contextlib.contextmanager
@@ -75,6 +77,7 @@ def hold(folder: PathLike) -> Iterator[None]:
 def _make(folder: epath.Path) -> list[epath.Path]:
     """Make a folder; returns the missing folders, the outermost first."""
     if not is_local(folder):
+        buckets.check(folder)
         return []
     made: list[epath.Path] = []
     try:
@@ -165,8 +168,8 @@ class _File:
 
 
 class _Marker:
-    """A file that its owner renews. The last of two writers wins, and the other sees
-    it."""
+    """A file that its owner renews. One process can make it; of two that replace a dead
+    owner's, the last one wins and the other sees it."""
 
     def __init__(self, folder: epath.Path, settle: float = _SETTLE, beat: float = BEAT):
         self._path, self._token, self._beat = (
@@ -175,15 +178,18 @@ class _Marker:
             beat,
         )
         self._folder, self._given = folder, _owner()
-        if self._taken(_read(self._path)):
-            raise _refusal(folder, _read(self._path))
         try:
-            self._write()
+            made = buckets.create(self._path, self._record())
         except OSError as error:
             raise cannot_write(folder, error) from error
-        time.sleep(settle)
-        if not self._ours():
-            raise _refusal(folder, _read(self._path))
+        if not made:
+            if self._taken(found := _read(self._path)):
+                raise _refusal(folder, found)
+            self._write()
+            time.sleep(settle)
+            if not self._ours():
+                raise _refusal(folder, _read(self._path))
+        _tokens.add(self._token)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
@@ -192,14 +198,17 @@ class _Marker:
         """Release the folder."""
         self._over.set()
         self._thread.join()
+        _tokens.discard(self._token)
         if self._ours():
             with contextlib.suppress(OSError):
                 self._path.unlink()
 
+    def _record(self) -> bytes:
+        now = {"token": self._token, "beat": time.time()}
+        return json.dumps(self._given | now).encode()
+
     def _write(self) -> None:
-        self._path.write_text(
-            json.dumps(self._given | {"token": self._token, "beat": time.time()})
-        )
+        write_whole(self._path, self._record())
 
     def _ours(self) -> bool:
         return _read(self._path).get("token") == self._token
@@ -208,8 +217,13 @@ class _Marker:
         """True if the marker belongs to a live run."""
         if not found:
             return False
-        if found.get("host") == self._given["host"] and not _alive(found.get("pid")):
-            return False
+        if found.get("host") == self._given["host"]:
+            # A container that is started again has the same name and number.
+            again = found.get("pid") == os.getpid()
+            if again and found.get("token") not in _tokens:
+                return False
+            if not _alive(found.get("pid")):
+                return False
         beat = found.get("beat")
         return not isinstance(beat, (int, float)) or time.time() - beat < STALE
 
@@ -221,7 +235,7 @@ class _Marker:
                 line = f"{self._folder}: was taken over by process {pid} on {host}"
                 print(f"\n{line}, so this run ends", file=sys.stderr, flush=True)
                 os._exit(2)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(UserError):
                 self._write()
 
 

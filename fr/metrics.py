@@ -1,10 +1,17 @@
-"""Metrics of a run as lines of JSON; clocks and memory are kept apart from them."""
+"""Metrics of a run as lines of JSON; clocks and memory are kept apart from them.
+
+A local file grows line by line. An object of a bucket cannot: there each new line is an
+object in `FILE.parts/`, named by the line's number. They become one file after every
+`_PARTS` lines and at the end.
+"""
 
 import contextlib
 import importlib.util
 import json
+import pathlib
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -13,9 +20,10 @@ from etils import epath
 from fr.errors import UserError, cannot_write
 from fr.files import parse_json, read_regular
 from fr.interrupts import check
-from fr.workdir import PathLike, sync, write_whole
+from fr.workdir import PathLike, is_local, sync, write_whole
 
 _LARGEST = 1 << 32  # bytes of a file of metrics
+_PARTS = 64  # lines of a bucket between two whole files
 _REMEDY = "remove the lines from there on, or the folder of this training"
 
 
@@ -33,8 +41,9 @@ class MetricsWriter:
         self.path = epath.Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lines = [line for line in read_lines(self.path) if line["step"] <= after]
-        write_whole(self.path, "".join(map(_text, self.lines)).encode())
-        self._file = self.path.open("a")
+        self._whole = -1  # lines of the file; the others are parts
+        self._join()
+        self._file = self.path.open("a") if is_local(self.path) else None
 
     def write(self, step: int, **values: float) -> None:
         """Append one line.
@@ -49,18 +58,36 @@ class MetricsWriter:
         """
         check()
         line = {"step": step, **values}
-        try:
-            self._file.write(_text(line))
-            sync(self._file)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+        text = _text(line)
+        if self._file is None:
+            write_whole(_part(self.path, len(self.lines)), text.encode())
+        else:
+            try:
+                self._file.write(text)
+                sync(self._file)
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
         self.lines.append(line)
+        if self._file is None and len(self.lines) - self._whole >= _PARTS:
+            self._join()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; in a bucket it is made of its parts."""
+        if self._file is None:
+            self._join()
+            return
         # `write` has reported a full disk.
         with contextlib.suppress(OSError):
             self._file.close()
+
+    def _join(self) -> None:
+        """Write all lines to the file, then remove the parts."""
+        if self._whole == len(self.lines):
+            return
+        write_whole(self.path, "".join(map(_text, self.lines)).encode())
+        self._whole = len(self.lines)
+        if not is_local(self.path) and (parts := _part(self.path, 0).parent).exists():
+            parts.rmtree(missing_ok=True)
 
 
 class Board:
@@ -69,15 +96,20 @@ class Board:
     def __init__(self, folder: PathLike, after: int):
         """Open the folder; later steps of a killed run are hidden.
 
+        The events for a bucket are on the local disk, and go up every minute.
+
         Args:
           folder: of the event files.
           after: steps after this one are hidden.
         """
-        self._writer = None
+        self._writer, self._folder, self._local = None, epath.Path(folder), None
         if importlib.util.find_spec("tensorboardX"):
             from tensorboardX import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder), purge_step=after + 1)
+            if not is_local(folder):
+                self._local, self._next = tempfile.TemporaryDirectory(), 0.0
+            place = self._local.name if self._local else str(folder)
+            self._writer = SummaryWriter(place, purge_step=after + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add the values of a step.
@@ -89,11 +121,23 @@ class Board:
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
+            if self._local and time.monotonic() >= self._next:
+                self._writer.flush()
+                self._upload()
 
     def close(self) -> None:
         """Write all buffered values."""
         if self._writer:
             self._writer.close()
+        if self._local:
+            self._upload()
+            self._local.cleanup()
+
+    def _upload(self) -> None:
+        place = self._local.name if self._local else ""
+        for file in pathlib.Path(place).iterdir():
+            write_whole(self._folder / file.name, file.read_bytes())
+        self._next = time.monotonic() + 60.0
 
 
 class Clock:
@@ -146,6 +190,11 @@ class Stages:
         )
 
 
+def _part(path: epath.Path, number: int) -> epath.Path:
+    """The object of one line, numbered from 0."""
+    return path.parent / f"{path.name}.parts" / f"{number:08d}"
+
+
 def _text(values: dict) -> str:
     return json.dumps(values, allow_nan=False) + "\n"
 
@@ -154,7 +203,7 @@ def read_lines(path: PathLike) -> list[dict]:
     """The whole lines of a file of metrics; a kill may have cut the last one.
 
     Args:
-      path: of the file; a missing file has no lines.
+      path: of the file; a missing file has no lines. Parts beside it follow.
 
     Returns:
       One dict per line.
@@ -163,11 +212,10 @@ def read_lines(path: PathLike) -> list[dict]:
       UserError: a line is not a JSON object or its step precedes the last one.
     """
     path = epath.Path(path)
-    if not path.exists():
-        return []
     found, last = [], 0
     try:
-        text = read_regular(path, _LARGEST).decode()
+        data = read_regular(path, _LARGEST) if path.exists() else b""
+        text = (data if is_local(path) else data + _parts(path, data)).decode()
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: is not UTF-8 text (byte {error.start}); {_REMEDY}"
@@ -183,3 +231,14 @@ def read_lines(path: PathLike) -> list[dict]:
         found.append(value)
         last = step
     return found
+
+
+def _parts(path: epath.Path, whole: bytes) -> bytes:
+    """The lines that follow a file of a bucket; parts from before it are in it."""
+    folder = _part(path, 0).parent
+    there = {part.name for part in folder.iterdir()} if folder.exists() else set()
+    lines, number = b"", whole.count(b"\n")
+    while (part := _part(path, number)).name in there:
+        lines += read_regular(part, _LARGEST)
+        number += 1
+    return lines

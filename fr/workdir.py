@@ -4,12 +4,15 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from etils import epath
 
+from fr import buckets
+from fr.buckets import is_local
 from fr.errors import UserError, cannot_write
 from fr.files import read_json
 
@@ -29,8 +32,9 @@ def cache_folder() -> Path:
 def write_whole(path: PathLike, data: bytes) -> None:
     """Write a file under a temporary name, flush it, then rename it.
 
-    Readers see the old file or the new one. The temporary name is a function of `path`,
-    so a killed run's file is replaced by the next write.
+    Readers see the old file or the new one; an object of a bucket is written at once.
+    The temporary name is a function of `path`, so a killed run's file is replaced by
+    the next write.
 
     Args:
       path: of the file; its folder is made.
@@ -39,12 +43,46 @@ def write_whole(path: PathLike, data: bytes) -> None:
     Raises:
       UserError: the disk is full or cannot be written; the temporary file is removed.
     """
+    if is_local(path):
+        with replacing(path) as file:
+            file.write(data)
+        return
+    try:
+        buckets.write(path, data)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def replacing(path: PathLike) -> Iterator[typing.BinaryIO]:
+    """A file that takes the place of `path` when the block ends without an error.
+
+    A bucket's file is on the local disk until then.
+
+    Args:
+      path: of the file; its folder is made.
+
+    Yields:
+      The open file.
+
+    Raises:
+      UserError: the disk is full or cannot be written; the temporary file is removed.
+    """
     path = epath.Path(path)
+    if not is_local(path):
+        try:
+            with tempfile.NamedTemporaryFile() as file:
+                yield typing.cast(typing.BinaryIO, file)
+                file.flush()
+                buckets.upload(path, file.name)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        return
     temporary = path.parent / f".{path.name}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            yield typing.cast(typing.BinaryIO, file)
             sync(file)
         temporary.replace(path)
         _sync_folder(path.parent)
@@ -81,16 +119,16 @@ def _sync_folder(folder: epath.Path) -> None:
             os.close(number)
 
 
-def is_local(path: PathLike) -> bool:
-    """True for a path of this machine's file systems, False for a bucket.
+def absolute(path: PathLike) -> epath.Path:
+    """The path from the root; a URL is one already.
 
     Args:
       path: a path or URL.
 
     Returns:
-      True or False.
+      The path.
     """
-    return "://" not in os.fspath(path)
+    return epath.Path(path).resolve() if is_local(path) else epath.Path(path)
 
 
 def write_json(path: PathLike, value) -> None:

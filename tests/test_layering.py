@@ -6,7 +6,17 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = [
     {"errors"},
-    {"bounded", "files", "interrupts", "progress", "prompts", "registry", "worker"},
+    {"buckets"},
+    {
+        "bounded",
+        "files",
+        "interrupts",
+        "local_copies",
+        "progress",
+        "prompts",
+        "registry",
+        "worker",
+    },
     {"layout", "stats"},
     {"foreign"},
     {"foreign_worker"},
@@ -30,9 +40,10 @@ STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.
 MAY = {
     "__main__": set(),
-    "children": {"errors", "interrupts"},
+    "children": {"buckets", "errors", "interrupts"},
     "help": {"config"},
     "cli": {
+        "buckets",
         "cli",
         "config",
         "errors",

@@ -1,6 +1,6 @@
 """Analysis `parameters`: the number of parameters that each arm trains."""
 
-from pathlib import Path
+from etils import epath
 
 from fr.config import Config
 from fr.evaluation.analyses import register_analysis
@@ -22,6 +22,6 @@ def _trained(config: Config, workdir: PathLike, arm: str) -> int:
     if not is_made(arms_of(config)[arm]):
         return 0
     folder = arm_folder(workdir, arm, config.study.seeds[0])
-    checkpoints = Path(folder) / "specialist" / "checkpoints"
+    checkpoints = epath.Path(folder) / "specialist" / "checkpoints"
     steps = checkpoints_in(checkpoints)
     return count_trained(checkpoints / steps[-1]) if steps else 0

@@ -5,10 +5,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from etils import epath
 from jax.sharding import Mesh
 
 from fr import distributed
+from fr.buckets import is_local
 from fr.errors import UserError, first_line
+from fr.local_copies import local_copy
 from fr.models.chat_template import end_of_turn
 from fr.models.config import ModelConfig, choose_dtype
 from fr.models.dense import merge
@@ -17,6 +20,7 @@ from fr.models.gguf import GGUFFile
 from fr.models.gguf_tokenizer import gguf_tokenizer, special_id
 from fr.models.model import Model, check_ids
 from fr.models.orbax import (
+    OUTLINE,
     InMemoryTensors,
     checkpoints_in,
     is_checkpoint,
@@ -130,12 +134,16 @@ def locate(source: str, weights: bool = True) -> Path:
     Raises:
         UserError: There is no such model.
     """
-    path = NAMED[source]() if source in NAMED else Path(source).expanduser()
-    if steps := checkpoints_in(path):
+    if is_local(source):
+        place = NAMED[source]() if source in NAMED else Path(source).expanduser()
+    else:
+        place = epath.Path(source)
+    if steps := checkpoints_in(place):
         raise UserError(
             f"model {source!r} is a folder of checkpoints; name one of: "
             f"{', '.join(steps)}"
         )
+    path = place if is_local(source) else _from_bucket(place, weights)
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():
@@ -148,6 +156,21 @@ def locate(source: str, weights: bool = True) -> Path:
     raise UserError(
         f"model {source!r} is not there; give a folder of safetensors, a .gguf file, a "
         f"hub id (owner/name), or one of: {', '.join(NAMED)}"
+    )
+
+
+def _from_bucket(place: epath.Path, weights: bool) -> Path:
+    """The model's files on the local disk: its folder, file or checkpoint."""
+    if is_checkpoint(place):
+        local_copy(place.parent.parent / OUTLINE)
+        return local_copy(place, inner=True)
+    if place.suffix == ".gguf":
+        # A large file may be in parts.
+        start = re.sub(r"-\d{5}-of-\d{5}\.gguf$", "", place.name)
+        near = local_copy(place.parent, wanted=lambda name: name.startswith(start))
+        return near / place.name
+    return local_copy(
+        place, wanted=lambda name: weights or not name.endswith(".safetensors")
     )
 
 

@@ -17,13 +17,14 @@ from fr.models.model import Model
 from fr.models.safetensors import read_object, write_configs
 from fr.models.tokenizer import write_tokenizer
 from fr.models.weights import disassemble
-from fr.workdir import PathLike, write_json
+from fr.workdir import PathLike, absolute, is_local, write_json
 
-_OUTLINE, _ADAPTERS = "outline", "adapters.json"
-_MARK = "_CHECKPOINT_METADATA"  # the file that Orbax writes last
+OUTLINE, _ADAPTERS = "outline", "adapters.json"
+# The file that Orbax writes last, on a file system and in a bucket.
+_MARK, _BUCKET_MARK = "_CHECKPOINT_METADATA", "commit_success.txt"
 
 
-def is_checkpoint(folder: Path) -> bool:
+def is_checkpoint(folder: Path | epath.Path) -> bool:
     """True if a folder is one whole step of a training run, for example
     `checkpoints/40`.
 
@@ -33,10 +34,10 @@ def is_checkpoint(folder: Path) -> bool:
     Returns:
         Whether it is.
     """
-    return (folder / _MARK).exists()
+    return (folder / (_MARK if is_local(folder) else _BUCKET_MARK)).exists()
 
 
-def checkpoints_in(folder: Path) -> list[str]:
+def checkpoints_in(folder: Path | epath.Path) -> list[str]:
     """Names of the steps in a folder `checkpoints`.
 
     Args:
@@ -67,7 +68,7 @@ def outline_of(checkpoint: Path) -> Path:
     Raises:
         UserError: It is missing.
     """
-    outline = checkpoint.absolute().parent.parent / _OUTLINE
+    outline = checkpoint.absolute().parent.parent / OUTLINE
     if not outline.is_dir():
         raise UserError(
             f"{checkpoint} is a checkpoint, but {outline}, which describes its model, "
@@ -91,7 +92,7 @@ def save_outline(
     """
     if not distributed.is_first():
         return
-    outline = epath.Path(folder) / _OUTLINE
+    outline = epath.Path(folder) / OUTLINE
     if model.tokenizer is not None:
         write_tokenizer(outline, model.tokenizer)
     if lora.active:
@@ -141,7 +142,7 @@ def count_trained(checkpoint: PathLike) -> int:
     """
     import orbax.checkpoint as ocp  # here, because the import takes a second
 
-    folder = epath.Path(checkpoint).absolute() / "default"
+    folder = absolute(checkpoint) / "default"
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         leaves = jax.tree.leaves(handler.metadata(folder).tree["params"])
     return sum(math.prod(leaf.shape) for leaf in leaves)

@@ -17,7 +17,7 @@ from fr.models.config import ModelConfig
 from fr.models.config_json import config_json
 from fr.models.safetensors_header import read_header, write_sealed
 from fr.models.weights import disassemble
-from fr.workdir import PathLike, write_json
+from fr.workdir import PathLike, replacing, write_json
 
 FLOATS = ("F32", "BF16", "F16", "F64")
 _LARGEST_INDEX = 1 << 25  # bytes
@@ -310,8 +310,5 @@ def _write_tensors(path: epath.Path, tensors) -> None:
     pieces = lambda: (
         read().astype("<f4", copy=False).tobytes() for _, _, read in tensors
     )
-    temporary = path.parent / f".{path.name}.tmp"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         write_sealed(file, header, pieces)
-    temporary.replace(path)

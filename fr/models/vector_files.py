@@ -1,13 +1,12 @@
 """Files of steering vectors: one vector per layer, and how they were made."""
 
-from pathlib import Path
-
 import numpy as np
 import safetensors
 import safetensors.numpy
 from jaxtyping import Float
 
 from fr.errors import UserError, first_line
+from fr.local_copies import local_copy
 from fr.models.config import ModelConfig
 from fr.models.safetensors_header import read_header
 from fr.workdir import PathLike, write_whole
@@ -43,7 +42,7 @@ def read_vectors(path: PathLike, model: ModelConfig) -> Float[np.ndarray, "L D"]
         UserError: The file is missing or broken, holds no vectors, or is of another
             shape.
     """
-    path, shape = Path(path), (model.layers, model.width)
+    path, shape = local_copy(path), (model.layers, model.width)
     if not path.is_file():
         raise UserError(
             f"{path} is not a file of steering vectors; scripts/train.py with "

@@ -5,12 +5,11 @@ import contextlib
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
-from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from fr.errors import UserError
 from fr.training.update import TrainState
-from fr.workdir import PathLike
+from fr.workdir import PathLike, absolute
 
 _SCORE, _UNSCORED = "score", -1e300  # below every score; JSON has no infinity
 
@@ -29,7 +28,7 @@ class Checkpoints:
     def __init__(self, folder: PathLike, keep: int):
         # Orbax takes absolute paths only, and does not make folders if only some
         # processes take part.
-        self._folder = epath.Path(folder).resolve()
+        self._folder = absolute(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         score = lambda metrics: metrics[_SCORE]
         best = BestN(get_metric_fn=score, n=1)

@@ -20,7 +20,7 @@ from fr.tasks.task import Task
 from fr.training.microbatches import check_rows
 from fr.training.policy_update import shared_rows
 from fr.types import Problem
-from fr.workdir import PathLike, read_object
+from fr.workdir import PathLike, absolute, read_object
 
 
 def check_lineage(
@@ -90,7 +90,7 @@ def check_start(config: Config, workdir: PathLike, ancestor: str) -> str:
             'ancestor "scratch"'
         )
     run = config.training.run
-    if run and epath.Path(workdir).resolve() == epath.Path(run).resolve():
+    if run and absolute(workdir) == absolute(run):
         raise UserError(
             f"--workdir={workdir} is config.training.run itself, whose specialist "
             "stays; use another --workdir"

@@ -1,7 +1,6 @@
 """A reward model on disk: a decoder, and a scalar head on the last token's state."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import safetensors
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 from fr import distributed
 from fr.config import Config
 from fr.errors import UserError
+from fr.local_copies import local_copy
 from fr.models import Model, load, save, sharding
 from fr.models.loading import read_shape
 from fr.runs.compatibility import check_vocabularies
@@ -97,7 +97,7 @@ def check_reward_model(folder: PathLike, policy: Model) -> None:
 
 def _read_head(folder: PathLike, width: int) -> tuple[Float[np.ndarray, "D"], bool]:
     """The head's weights, and whether it reads completions cut at their answer."""
-    path = Path(folder) / _HEAD
+    path = local_copy(epath.Path(folder) / _HEAD)
     try:
         kernel = safetensors.numpy.load(path.read_bytes())[_KERNEL]
         with safetensors.safe_open(path, "np") as file:
