@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fr.compiling.abstract import Program, Stage
 from fr.compiling.hlo import Shape, parse
 from fr.compiling.measure import compile_all
 from fr.compiling.planner import Planner, with_changes
@@ -284,6 +285,27 @@ def test_what_does_not_fit_has_a_line_and_the_table_has_100_columns():
     assert "does not fit: update, " in text and "needs 1000000." in text
     (row,) = record["programs"]
     assert row["flops"] > 0 and row["held"] > 10**15
+
+
+class Refused:
+    """A program that a compiler refuses."""
+
+    def as_text(self) -> str:
+        """Its text."""
+        return "too much"
+
+    def compile(self, options):
+        """Refuse, in two lines."""
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 20.0G of 15.7G\nmore")
+
+
+def test_what_a_compiler_refuses_has_its_words():
+    stage = Stage("run", [Program("decode", "8 rows", Refused, (), "float32")], {})
+    place = open_slice("cpu")
+    given = [("run", stage)], place, 0.0, lambda key: None, lambda one: None
+    text = to_text(blocks(record_of(compile_all(*given), place, 32)))
+    line = "the compiler refuses: decode, 8 rows: RESOURCE_EXHAUSTED: 20.0G of 15.7G"
+    assert line in text.splitlines()
 
 
 def test_types_are_those_of_the_slice():

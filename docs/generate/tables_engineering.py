@@ -211,3 +211,61 @@ def learning() -> Table:
         )
     columns = ["model", "right, %", "95 % interval over problems"]
     return Table([*columns, "against before, points"], rows)
+
+
+@register("pods")
+def pods() -> Table:
+    """Every pod config: what it needs per device on its slice, and whether it fits."""
+    rows = []
+    for one in load("pods"):
+        programs = one["programs"]
+        largest = max(programs, key=lambda row: row["held"])
+        short = f"{largest['program']}, {largest['shape']}"
+        rows.append(
+            [
+                f"`{one['config'].removeprefix('configs/')}`",
+                one["model"],
+                one["topology"],
+                str(len(programs)),
+                number(one["seconds"], 0),
+                _held(programs, "decode"),
+                _held(programs, "update"),
+                f"{number(largest['held'] / 1e9)} ({short})",
+                "no" if any(row["problem"] for row in programs) else "yes",
+            ]
+        )
+    columns = ["config", "model", "slice", "programs", "compiled in s"]
+    more = ["decode, GB", "update, GB", "largest, GB", "fits"]
+    return Table([*columns, *more], rows)
+
+
+def _held(programs: list[dict], name: str) -> str:
+    """Bytes per device of the largest program of a name; a dash if there is none."""
+    sizes = [row["held"] for row in programs if row["program"].startswith(name)]
+    return number(max(sizes) / 1e9) if sizes else "-"
+
+
+@register("pod_programs")
+def pod_programs() -> Table:
+    """The programs of the pod config of configs/qwen3_pcs_pod.py on a v5p-8."""
+    found = load("pods")
+    named = lambda o: "qwen3_pcs" in o["config"] and "v5p" in o["topology"]
+    one = next(filter(named, found))
+    rows = []
+    for row in one["programs"]:
+        sizes = ("argument", "output", "temporary", "beside", "held")
+        copies = sum(copy["bytes"] for copy in row["copies"])
+        rows.append(
+            [
+                f"{row['program']}, {row['shape']}",
+                number(row["seconds"], 0),
+                *(number(row[size] / 1e9, 2) for size in sizes),
+                number(row["flops"] / 1e12, 2),
+                number(row["moved"] / 1e9),
+                number(copies / 1e9, 2),
+                number(1e3 * row["roofline"]),
+            ]
+        )
+    columns = ["program", "compiled in s", "arguments", "results", "temporary"]
+    more = ["beside", "in all", "TFLOP", "moved, GB", "three largest copies, GB"]
+    return Table([*columns, *more, "at least, ms"], rows)

@@ -131,4 +131,5 @@ def _copies(row: dict) -> str:
 
 
 def _problem(row: dict) -> str:
-    return f"does not fit: {row['program']}, {row['shape']}: {row['problem']}"
+    what = "the compiler refuses" if row["fault"] else "does not fit"
+    return f"{what}: {row['program']}, {row['shape']}: {row['problem']}"
