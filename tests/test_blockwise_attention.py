@@ -13,7 +13,7 @@ ROWS, HEADS, SIZE = 2, 4, 8
 
 
 def given(tokens, groups, seed=0):
-    """Queries, keys, values; positions with pads; segments with one that all see."""
+    """Queries, keys and values, positions with pads, segments with one that all see."""
     rng = np.random.default_rng(seed)
     draw = lambda heads: rng.normal(size=(ROWS, tokens, heads, SIZE)).astype(np.float32)
     # A prefix that all see, then sides that go on from it; the last three are pads.
@@ -37,7 +37,7 @@ def every_score(q, k, v, sees, softcap):
 
 
 def seen(positions, segments, window):
-    """What each token sees, by loops."""
+    """Table of what each token sees, by loops."""
     table = np.zeros((*positions.shape, positions.shape[1]), bool)
     for row, t, s in itertools.product(*map(range, table.shape)):
         (p, o), (a, b) = positions[row, [t, s]], segments[row, [t, s]]

@@ -152,7 +152,7 @@ def with_texts(config: Config, changes: dict[str, str]) -> Config:
 
 
 def _read(kind, text: str, name: str):
-    """The value of a text; names that are no settings are refused by `freeze`."""
+    """The value of a text, by the type of the setting."""
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]

@@ -12,7 +12,7 @@ _UNSEEN = -1e30  # finite: a pad sees no key, and its row must be finite, not Na
 
 
 class Sight(NamedTuple):
-    """What decides which tokens see each other.
+    """Positions, segments and window: they say which tokens a token sees.
 
     Attributes:
         positions: Position of each token; -1 marks a pad.
@@ -29,7 +29,7 @@ class Sight(NamedTuple):
 
         Args:
             begin: Index of the first query.
-            end: Index behind the last query, and behind the last key.
+            end: Index after the last query, and after the last key.
 
         Returns:
             True where a query sees a key.
@@ -101,7 +101,7 @@ def attend_blockwise(
 
 
 def _blocks(tokens: int) -> list[tuple[int, int]]:
-    """Where the blocks of queries begin and end."""
+    """Begin and end of each block of queries."""
     size = max(_BLOCK, -(-tokens // (_BLOCKS * _BLOCK)) * _BLOCK)
     return [(begin, min(begin + size, tokens)) for begin in range(0, tokens, size)]
 
