@@ -183,8 +183,7 @@ class _Marker:
         except OSError as error:
             raise cannot_write(folder, error) from error
         if not made:
-            if self._taken(found := _read(self._path)):
-                raise _refusal(folder, found)
+            self._wait()
             self._write()
             time.sleep(settle)
             if not self._ours():
@@ -213,8 +212,30 @@ class _Marker:
     def _ours(self) -> bool:
         return _read(self._path).get("token") == self._token
 
+    def _wait(self) -> None:
+        """Return once the owner is gone.
+
+        The clocks of two hosts may differ: another host's owner is alive if it renews
+        its marker meanwhile.
+        """
+        found, told = _read(self._path), False
+        if found.get("host") == self._given["host"] and self._taken(found):
+            raise _refusal(self._folder, found)
+        end = time.monotonic() + 6 * self._beat
+        while self._taken(found) and time.monotonic() < end:
+            if not told:
+                pid, host = found.get("pid"), found.get("host")
+                line = f"{self._folder}: is process {pid} on {host} still at work?"
+                print(line, file=sys.stderr, flush=True)
+            told = True
+            time.sleep(self._beat / 10)
+            now = _read(self._path)
+            if now and now != found:
+                raise _refusal(self._folder, now)
+            found = now
+
     def _taken(self, found: dict) -> bool:
-        """True if the marker belongs to a live run."""
+        """True if the marker belongs to a run that may be alive."""
         if not found:
             return False
         if found.get("host") == self._given["host"]:

@@ -119,6 +119,9 @@ def fault_of(words: list[str]) -> str:
         return _fault_of_pip(words[1:])
     if program in ("venv", "git", "cd", "mkdocs", "pre-commit", "ruff", "mypy"):
         return ""
+    if program in ("docker", "kubectl", "sbatch"):
+        files = [word for word in words[1:] if word.startswith("docs/")]
+        return "" if all((ROOT / f).is_file() for f in files) else "no such template"
     if (ROOT / words[0]).is_file():
         return ""
     return "no check knows this command"

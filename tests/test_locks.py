@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from etils import epath
 
 from fr import locks
 from fr.errors import UserError
+from fr.workdir import write_json
 
 HOLDER = """
 import sys, time
@@ -124,10 +126,26 @@ def test_a_marker_of_a_dead_owner_is_taken_over(tmp_path, change):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_live_marker_of_another_host_is_respected(tmp_path):
-    first = marker(tmp_path)
-    left = json.loads((tmp_path / ".lock.json").read_text())
+def left_by(folder, **changes) -> dict:
+    first = marker(folder)
+    left = json.loads((folder / ".lock.json").read_text()) | changes
     first.release()
-    (tmp_path / ".lock.json").write_text(json.dumps(left | {"host": "elsewhere"}))
+    write_json(folder / ".lock.json", left)
+    return left
+
+
+def test_a_live_marker_of_another_host_is_respected(tmp_path):
+    left = left_by(tmp_path, host="elsewhere")
+    renew = lambda: write_json(tmp_path / ".lock.json", left | {"beat": time.time()})
+    alive = threading.Timer(0.3, renew)
+    alive.start()
     with pytest.raises(UserError, match="on elsewhere"):
-        marker(tmp_path)
+        locks._Marker(epath.Path(tmp_path), settle=0.0, beat=0.2)
+    alive.join()
+
+
+def test_a_silent_marker_of_another_host_is_taken_over(tmp_path, capsys):
+    left_by(tmp_path, host="elsewhere")
+    marker(tmp_path).release()
+    assert os.listdir(tmp_path) == []
+    assert "on elsewhere still at work?" in capsys.readouterr().err
