@@ -32,7 +32,7 @@ from fr.models.loading import read_shape
 from fr.models.transformer import init_params
 from fr.tasks.countdown import countdown_tokenizer
 from fr.training.lineage import train_ancestor
-from fr.workdir import absolute, read_object, seal, unseal, write_json
+from fr.workdir import absolute, seal, unseal, write_json
 from tests import test_resume, test_training
 from tests.bucket_server import BUCKET, BucketServer, killed_twice, short_run, start
 
@@ -307,29 +307,3 @@ def test_a_reproduction_in_a_bucket_equals_a_local_one(folder, tmp_path):
     there = test_resume._results(local_copy(folder, inner=True))
     assert there.keys() == here.keys()
     assert [name for name in here if here[name] != there[name]] == []
-
-
-@pytest.mark.slow
-def test_a_policy_training_in_a_bucket_equals_a_local_one(folder, tmp_path):
-    small = {
-        "steps": 4,
-        "prompts": 4,
-        "group": 4,
-        "checkpoint_every": 1,
-        "log_every": 1,
-    }
-    small |= {"eval_every": 2, "eval_problems": 4, "warmup_steps": 0}
-    settings = {"": "configs/countdown_grpo.py", ".sampling.slots": 16}
-    settings |= {f".policy.{name}": value for name, value in small.items()}
-    settings |= {".policy.length_buckets": 1, ".policy.minibatches": 1}
-    log = tmp_path / "log"
-    assert start("train", tmp_path / "local", settings, log).wait(900) == 0
-    watched = ["specialist/checkpoints/1/commit_success.txt"]
-    killed_twice("train", folder, settings, watched, log)
-    for name in (*MODEL, "export.json", "rollouts-train/shard-000003.parquet"):
-        here = tmp_path / "local" / "specialist" / name
-        made = (folder / "specialist" / name).read_bytes()
-        assert made == here.read_bytes(), name
-    assert read_object(folder / "config.json") == read_object(
-        tmp_path / "local" / "config.json"
-    )
