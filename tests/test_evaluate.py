@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from scipy.special import stdtr
 from synthetic_profiles import make, routing_data, rows_of, summary_of
 
 from fr.comparison.in_sample import in_sample_means, rule_routes
@@ -439,3 +440,13 @@ def test_an_order_per_model_is_what_orders_by_the_model_give():
         assert interval["value"] == pytest.approx(0, abs=1e-4)
     for interval in gap("one_order_per_model", "one_order")[:4]:
         assert interval["low"] > 0
+
+
+def test_p_beyond_the_resamples_follows_their_spread():
+    draws = np.random.default_rng(0).normal(size=2000)
+    of = lambda distance: Estimate(distance, distance + draws, 1000).p_value()
+    # By counts alone the last three would be one p.
+    near, *far = of(2.0), of(4.5), of(6.0), of(8.0)
+    assert near == pytest.approx(0.0455, rel=0.25)
+    for found, distance in zip(far, (4.5, 6.0, 8.0)):
+        assert found == pytest.approx(2 * stdtr(999, -distance / draws.std()), rel=0.05)

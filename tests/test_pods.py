@@ -1,7 +1,8 @@
 """Templates of docs/pods: they run with programs that only record their arguments.
 
 The commands of `fr` in them are read by the scripts themselves. The job of Kubernetes
-is checked against a schema, and against that of Kubernetes if its package is there.
+is checked against a schema, and against the own schema of Kubernetes if its package is
+there.
 """
 
 import json

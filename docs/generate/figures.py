@@ -7,12 +7,16 @@ Each figure carries the SHA-256 of its data, so that a test sees when it is stal
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from tables_studies import primaries  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent.parent
 DATA = DOCS / "results" / "data"
@@ -57,7 +61,37 @@ def draw_orders(path: Path) -> None:
     plt.close(figure)
 
 
-DRAWINGS = {"orders.svg": (orders, draw_orders)}
+def draw_failure_modes(path: Path) -> None:
+    """The primary comparison of every measured study, with its interval."""
+    rows = primaries()[::-1]
+    height = 0.9 + 0.46 * len(rows)
+    figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
+    axes.axvline(0, color="#7a7a7a", linewidth=0.8)
+    for place, row in enumerate(rows):
+        value, low, high = row["value"], row["low"], row["high"]
+        sure = low > 0 or high < 0
+        colour = "#1b6ca8" if sure else "#7a7a7a"
+        axes.plot([low, high], [place, place], color=colour, linewidth=1.8)
+        axes.plot(value, place, "o", color=colour, markersize=5)
+        axes.annotate(
+            row["primary"], (0, place), (0, 7), color="#555555", fontsize=7.5,
+            xycoords=("axes fraction", "data"), textcoords="offset points",
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.2)
+    axes.set_xlabel("difference, percentage points, with its 95 % interval")
+    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    found = {"Description": f"sha256:{digest(primaries())}", "Date": None}
+    figure.savefig(path, metadata=found)
+    plt.close(figure)
+
+
+DRAWINGS = {
+    "orders.svg": (orders, draw_orders),
+    "failure_modes.svg": (primaries, draw_failure_modes),
+}
 
 
 def main() -> None:

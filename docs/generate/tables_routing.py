@@ -10,11 +10,15 @@ def glance() -> Table:
     released = load("routing_power")["released"]["certified"][0]
     planted = load("routing")["planted"]
     rescued = planted["attempt"]["found"][0]
-    curve = planted["orders"]["found"]["curves"]["forward"]
-    budget = next(row for row in curve if round(row["budget"]) == 263)
     value, low, high = rescued["head minus best_fixed_per_model"]
-    grpo, pcs = load("grpo"), load("committed")
+    grpo, pcs, study = load("grpo"), load("committed"), load("study_signal")
     rows = [
+        (
+            "Do failures and their rescues teach more than right retries?",
+            f"tiny Countdown model, {len(study['seeds'])} seeds, equal tokens",
+            _signal(study["differences"]),
+            "signal",
+        ),
         (
             "Does a learned router beat the best fixed operator?",
             f"released profiles: 4 models, {_released_problems()} failed problems",
@@ -25,12 +29,6 @@ def glance() -> Table:
             "… the best operator of each model?",
             f"planted causes: {rescued['problems']} failed problems of 6 models",
             points({"mean": value, "low": low, "high": high}),
-            "planted",
-        ),
-        (
-            "… one order of operators per model, at equal cost?",
-            f"the same, {round(budget['budget'])} forward tokens per problem",
-            points(budget["head_free"]["minus_one_order_per_model"]),
             "planted",
         ),
         (
@@ -55,6 +53,17 @@ def glance() -> Table:
     where = "docs/results"
     linked = [[*cells, f"[page]({where}/{page}.md)"] for *cells, page in rows]
     return Table(["question", "data", "answer [95 %]", ""], linked)
+
+
+def _signal(differences: list[dict]) -> str:
+    """The study's primary comparison, and the control that explains it."""
+    of = lambda arm: next(
+        row["difference"]
+        for row in differences
+        if (row["arm"], row["reference"], row["metric"])
+        == ("dpo_parted", arm, "held_out:accuracy")
+    )
+    return f"{points(of('rft'))}; {points(of('shuffled'))} over shuffled pairs"
 
 
 def _released_problems() -> int:

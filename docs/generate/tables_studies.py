@@ -25,9 +25,21 @@ def failure_modes() -> Table:
         else:
             result, cost = "not measured yet", "–"
         title = f"[{words['title']}]({name}.md)" if found else words["title"]
-        rows.append([title, words["claim"], words["primary"], result, cost])
-    columns = ["failure mode", "claim", "primary comparison", "points [95 %]", "cost"]
-    return Table(columns, rows)
+        reading = words["reading"] if found else "–"
+        rows.append([title, words["claim"], words["primary"], result, reading, cost])
+    columns = ["failure mode", "claim", "primary comparison", "points [95 %]"]
+    return Table([*columns, "the claim was", "cost"], rows)
+
+
+def primaries() -> list[dict]:
+    """The measured studies: title, and the primary comparison with its interval."""
+    rows = []
+    for name, words in _WORDS.items():
+        if found := _studied(name):
+            gap = next(r for r in found["differences"] if r["primary"])["difference"]
+            title = words["title"].partition(" (")[0]
+            rows.append({"title": title, "primary": words["primary"], **gap})
+    return rows
 
 
 def _difference(row: dict, bold: bool = False) -> str:

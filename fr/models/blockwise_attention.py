@@ -12,7 +12,7 @@ _UNSEEN = -1e30  # finite: a pad sees no key, and its row must be finite, not Na
 
 
 class Sight(NamedTuple):
-    """Positions, segments and window: they say which tokens a token sees.
+    """Data of a mask: positions, segments and the window.
 
     Attributes:
         positions: Position of each token; -1 marks a pad.

@@ -115,13 +115,23 @@ class Estimate:
         return Interval(*map(rounded, (self.value, *self.interval())))
 
     def p_value(self) -> float:
-        """Two-sided p of "the value is 0", from the interval that just reaches 0."""
+        """Two-sided p of "the value is 0", from the interval that just reaches 0.
+
+        Where no resample reaches 0, the tail follows from the distance of the value to
+        0, in standard deviations of the resamples. A count alone would give one p for
+        all such values, and Holm's adjustment would take it above any level.
+
+        Returns:
+            p, above 0.
+        """
         found = self._known()
         tail = min((found <= 0).sum(), (found >= 0).sum())
         # The sample counts as one of its resamples, so that p is never 0.
-        tail = min(0.5, (1 + tail) / (1 + len(found)))
+        reach = ndtri(min(0.5, (1 + tail) / (1 + len(found))))
+        if not tail and found.std():
+            reach = min(reach, -abs(self.value) / found.std())
         degrees = self._degrees()
-        return float(2 * stdtr(degrees, ndtri(tail) / np.sqrt(1 + 1 / degrees)))
+        return float(2 * stdtr(degrees, reach / np.sqrt(1 + 1 / degrees)))
 
     def detectable(self, power: float = 0.8, level: float = LEVEL) -> float:
         """Compute the true value that a two-sided test finds, from the resamples' sd.
