@@ -140,7 +140,8 @@ def with_texts(config: Config, changes: dict[str, str]) -> Config:
     values = _plain(config)
     for name, text in changes.items():
         *groups, last = name.split(".")
-        kind, group = Config, values
+        kind: typing.Any = Config
+        group = values
         for part in groups:
             kind, group = typing.get_type_hints(kind).get(part), group.get(part)
             if not isinstance(group, dict):
