@@ -78,7 +78,10 @@ def declared(name: str) -> Table:
 
 
 def arms(name: str) -> Table:
-    """Every arm's accuracies and other named metrics, and the tokens of its making."""
+    """Every arm's accuracies and other named metrics, and the tokens of its making.
+
+    Arms are rows, or columns where there are more metrics than fit beside each other.
+    """
     found = load(f"study_{name}")
     metrics = dict.fromkeys(k for arm in found["arms"].values() for k in arm["metrics"])
     rows = []
@@ -86,7 +89,10 @@ def arms(name: str) -> Table:
         cells = [_share(own["metrics"].get(metric)) for metric in metrics]
         total = sum(own["tokens"].values())
         rows.append([arm, *cells, f"{total / 1e3:,.0f}" if total else "–"])
-    return Table(["arm", *metrics, "tokens of its making (thousands)"], rows)
+    columns = ["arm", *metrics, "tokens of its making (thousands)"]
+    if len(columns) > 8:
+        columns, *rows = map(list, zip(columns, *rows))
+    return Table(columns, rows)
 
 
 def _share(found: dict | None) -> str:
