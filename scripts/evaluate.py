@@ -17,7 +17,7 @@ from absl import flags
 from etils import epath
 
 from fr import cli
-from fr.config import Config
+from fr.config import Config, with_texts
 from fr.errors import UserError
 from fr.workdir import PathLike, read_object
 
@@ -38,7 +38,6 @@ flags.DEFINE_string(
 def main() -> None:
     """Evaluate, print and write; several tests one after the other."""
     given, config = flags.FLAGS, cli.frozen_config()
-    from fr.config import with_texts
     from fr.evaluation.accuracy import check_evaluation
 
     tests = {given.workdir: config}

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from fr.models.blockwise_attention import Sight, attend_blockwise, attention_mask
+from fr.models.blockwise_attention import (
+    UNSEEN,
+    Sight,
+    attend_blockwise,
+    attention_mask,
+)
 from fr.models.config import LayerData, ModelConfig
 from fr.models.dense import dense_product
 from fr.models.rope import Rotation, apply_rope
@@ -136,8 +141,7 @@ def _attend(
     )
     if softcap:
         scores = softcap * jnp.tanh(scores / softcap)
-    # A finite floor: a pad sees no key, and its row must be finite, not NaN.
-    scores = jnp.where(mask[:, None, None], scores, -1e30)
+    scores = jnp.where(mask[:, None, None], scores, UNSEEN)
     probs = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     out = product(probs.reshape(b, groups, -1, k.shape[-1]), v)
     return out.reshape(b, groups, -1, t, h).transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)

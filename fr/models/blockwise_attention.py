@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 _BLOCK, _BLOCKS = 64, 8  # queries in a block at least, blocks of a sequence at most
-_UNSEEN = -1e30  # finite: a pad sees no key, and its row must be finite, not NaN
+UNSEEN = -1e30  # score; finite: a pad sees no key, and its row must be finite, not NaN
 
 
 class Sight(NamedTuple):
@@ -149,7 +149,7 @@ def _forward(q, k, v, sight, softcap):
     for begin, end in _blocks(k.shape[2]):
         mask = sight.mask(begin, end)[:, None, None]
         scores = _scores(q[:, :, :, begin:end], k[:, :, :end], softcap)
-        scores = jnp.where(mask, scores, _UNSEEN)
+        scores = jnp.where(mask, scores, UNSEEN)
         top = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
         total = jnp.sum(weights, axis=-1, keepdims=True)

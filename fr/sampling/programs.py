@@ -86,32 +86,8 @@ class Programs:
         )
 
 
-@functools.lru_cache(maxsize=8)
-def shared_programs(
-    model: Transformer,
-    ancestor: Transformer | None,
-    devices: Devices,
-    *,
-    chunk: int,
-    kept: int,
-    statistics: bool,
-) -> Programs:
-    """The programs of all engines of this process that are made alike.
-
-    Args:
-        model: The specialist.
-        ancestor: The ancestor, or None.
-        devices: Devices to run on.
-        chunk: Steps per call of the decoding program.
-        kept: Prompts per data shard in the prompt cache.
-        statistics: Emit statistics of every token.
-
-    Returns:
-        The programs; what one engine compiled is compiled for the next.
-    """
-    return Programs(
-        model, ancestor, devices, chunk=chunk, kept=kept, statistics=statistics
-    )
+# Engines of one process that are made alike have the same programs, compiled once.
+shared_programs = functools.lru_cache(maxsize=8)(Programs)
 
 
 def layered(model: Transformer, params: dict, devices: Devices) -> dict:
