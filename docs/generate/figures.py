@@ -5,6 +5,7 @@
 Each figure carries the SHA-256 of its data, so that a test sees when it is stale.
 """
 
+import functools
 import hashlib
 import json
 import sys
@@ -16,7 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from tables_studies import primaries  # noqa: E402
+from tables_studies import by_group, grouped, primaries  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent.parent
 DATA = DOCS / "results" / "data"
@@ -29,6 +30,15 @@ _CURVES = {
     "one_order": ("one order for all models", "#7a7a7a", ":"),
     "retry": ("retry", "#b5b5b5", "-"),
 }
+
+# Colour and line style of the metrics of a study by group; told apart without colour.
+_PALETTE = (
+    ("#1b6ca8", "o-"),
+    ("#c44536", "s--"),
+    ("#4a7c59", "^:"),
+    ("#7a7a7a", "d-."),
+    ("#8a5a9e", "v-"),
+)
 
 
 def orders() -> dict:
@@ -88,9 +98,50 @@ def draw_failure_modes(path: Path) -> None:
     plt.close(figure)
 
 
-DRAWINGS = {
+def draw_groups(name: str, path: Path) -> None:
+    """The metrics of a study by group, one panel per arm."""
+    rows = by_group(name)
+    arms = list(dict.fromkeys(arm for arm, *_ in rows))
+    figure, panels = plt.subplots(
+        1, len(arms), figsize=(max(4.2, 2.6 * len(arms)), 3.0), sharey=True,
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    metrics = list(dict.fromkeys(metric for _, metric, _ in rows))
+    for axes, arm in zip(panels[0], arms):
+        of_arm = [(metric, values) for own, metric, values in rows if own == arm]
+        for metric, values in of_arm:
+            colour, mark = _PALETTE[metrics.index(metric) % len(_PALETTE)]
+            y = [v["value"] for v in values.values()]
+            low, high = ([v[end] for v in values.values()] for end in ("low", "high"))
+            axes.fill_between(range(len(y)), low, high, color=colour, alpha=0.15)
+            axes.plot(y, mark, color=colour, label=metric, linewidth=1.6, markersize=4)
+        keys = list(of_arm[0][1])
+        axes.set_xticks(range(len(keys)), [key.partition("=")[2] for key in keys])
+        axes.set_xlabel(keys[0].partition("=")[0])
+        axes.set_title(arm, fontsize=9.5)
+        axes.set_ylim(0, 100)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("%, with 95 % intervals")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, frameon=False, fontsize=8.5, ncols=min(3, len(labels)),
+        loc="outside lower center",
+    )  # fmt: skip
+    found = {"Description": f"sha256:{digest(rows)}", "Date": None}
+    figure.savefig(path, metadata=found)
+    plt.close(figure)
+
+
+DRAWINGS: dict = {
     "orders.svg": (orders, draw_orders),
     "failure_modes.svg": (primaries, draw_failure_modes),
+} | {
+    f"study_{name}.svg": (
+        functools.partial(by_group, name),
+        functools.partial(draw_groups, name),
+    )
+    for name in grouped()
 }
 
 

@@ -81,9 +81,12 @@ def arms(name: str) -> Table:
     """Every arm's accuracies and other named metrics, and the tokens of its making.
 
     Arms are rows, or columns where there are more metrics than fit beside each other.
+    Metrics by group are left to `groups` where it has some.
     """
     found = load(f"study_{name}")
     metrics = dict.fromkeys(k for arm in found["arms"].values() for k in arm["metrics"])
+    if _WORDS[name].get("groups"):
+        metrics = {metric: None for metric in metrics if "[" not in metric}
     rows = []
     for arm, own in found["arms"].items():
         cells = [_share(own["metrics"].get(metric)) for metric in metrics]
@@ -93,6 +96,37 @@ def arms(name: str) -> Table:
     if len(columns) > 8:
         columns, *rows = map(list, zip(columns, *rows))
     return Table(columns, rows)
+
+
+def groups(name: str) -> Table:
+    """The metrics of a study that its words list under `groups`, by group."""
+    found = by_group(name)
+    columns = dict.fromkeys(k for _, _, values in found for k in values)
+    rows = [
+        [arm, metric, *(_share(values.get(group)) for group in columns)]
+        for arm, metric, values in found
+    ]
+    return Table(["arm", "metric", *columns], rows)
+
+
+def by_group(name: str) -> list[tuple[str, str, dict]]:
+    """Arm, metric, and the metric's estimates by group, where the arm has them."""
+    rows = []
+    for arm, own in load(f"study_{name}")["arms"].items():
+        for metric in _WORDS[name]["groups"]:
+            values = {
+                key.removeprefix(metric)[1:-1]: value
+                for key, value in own["metrics"].items()
+                if key.startswith(f"{metric}[") and value["value"] is not None
+            }
+            if values:
+                rows.append((arm, metric, values))
+    return rows
+
+
+def grouped() -> list[str]:
+    """Names of the measured studies that have metrics by group."""
+    return [name for name, own in _WORDS.items() if "groups" in own and _studied(name)]
 
 
 def _share(found: dict | None) -> str:
@@ -106,3 +140,4 @@ def _share(found: dict | None) -> str:
 for _name in _WORDS:
     register(f"study_{_name}.declared")(functools.partial(declared, _name))
     register(f"study_{_name}.arms")(functools.partial(arms, _name))
+    register(f"study_{_name}.groups")(functools.partial(groups, _name))
