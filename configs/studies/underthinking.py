@@ -18,7 +18,7 @@ from fr.config import default
 ARMS = ("hasty", "abandons", "control")
 THOUGHT = 13  # median tokens of a thought in the traces of both arms
 PENALTIES, WINDOWS = (1.0, 3.0, 6.0), (0.5, 1.0, 2.0)  # windows in median thoughts
-PENALTY, WINDOW = 3.0, 1.0  # of the forms that are not "choose"
+PENALTY, WINDOW = 3.0, 0.5  # chosen: +7.9 points on validation, the largest of nine
 MODELS = (
     ("r1_1b", "DeepSeek-R1-Distill-Qwen-1.5B"),
     ("r1_7b", "DeepSeek-R1-Distill-Qwen-7B"),
