@@ -156,7 +156,7 @@ def _join_attempts(parts: Sequence[Recorded]) -> Recorded:
     made, right = (
         stack(lambda p, n=name: getattr(p, n), False) for name in ("made", "right")
     )
-    return Recorded(made, right, costs)
+    return Recorded(made, right, costs, all(part.paired for part in parts))
 
 
 def summarise_causes(cells: Sequence[Profiles], config: Config) -> dict:

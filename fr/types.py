@@ -61,12 +61,15 @@ class Request:
       prompt: token ids.
       key: the row's own random key, from `fr.sampling.sampling_params.row_key`.
       params: fields of SamplingParams that differ from their defaults.
+      rest: token ids that followed the prompt in the trace that it is cut from. They
+        change no number: they are read along, for rows that are cut later.
     """
 
     id: str
     prompt: tuple[int, ...]
     key: UInt[np.ndarray, "2"]
     params: dict
+    rest: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ from fr.models.config import ModelConfig, choose_dtype
 from fr.models.transformer import Transformer, init_params
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
-from fr.sampling.state import cache_size
+from fr.sampling.state import prompt_entries
 from fr.training.data import PackedBatch
 from fr.training.microbatches import place_batch, training_mesh
 from fr.training.policy_loss import PolicyBatch
@@ -166,16 +166,17 @@ def test_programs_from_shapes_are_those_of_an_engine():
     )  # fmt: skip
     batch, own = engine._batch, engine._batch._programs
     batch.start(prompt + new)
-    batch.reserve_prompts(cache_size(prompt - 1))
+    batch.reserve_prompts(prompt_entries(prompt))
     batch.resize(prompt + new)
     key = np.zeros(2, np.uint32)
     asked = {i: Request(str(i), (i, *range(prompt - 1)), key, {}) for i in range(2)}
     entering = next(engine._admission.rounds(asked))
     given, kept = batch._params, batch._prompt_cache
-    read = devices.shard_batch(entering.reads[0])
+    size, reading = entering.reads[-1]
+    read = devices.shard_batch(reading)
     rows = devices.shard_batch(entering.insertion)
     wanted = {
-        "read": own.prefill.lower(given, kept, *read),
+        "read": own.prefill(size).lower(given, kept, read),
         "enter": own.insert.lower(given, batch.state, kept, rows),
         "decode": own.decode.lower(given, batch.state, batch._tau),
     }

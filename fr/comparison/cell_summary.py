@@ -225,7 +225,12 @@ def _null(
         return None
     rows, rule = np.ix_(known, drawn), (operators, routing.margin, routing.hard)
     correct = profiles.successes[rows]
-    null = permutation_null(correct, attempts[rows], *rule, routing.permutations, rng)
+    own, paired = profiles.paired, None
+    if own is not None:
+        paired = own.right[rows], own.made[rows]
+    null = permutation_null(
+        correct, attempts[rows], *rule, routing.permutations, rng, paired
+    )
     ends = (percent(null[name]) for name in ("mean", "low", "high"))
     return {
         "seen": percent(null["seen"]),
@@ -238,7 +243,13 @@ def _null(
 
 def _unreached(profiles: Profiles) -> dict:
     attempts = profiles.tried
-    never, bound = unreached(profiles.rates, np.maximum(attempts, 1))
+    counted = np.maximum(attempts, 1)
+    if profiles.paired is not None:
+        # Attempts of one index are one draw; a deterministic operator's has no key.
+        same = profiles.repeats_itself
+        draws = counted[:, ~same].max(axis=1, keepdims=True, initial=0)
+        counted = np.hstack([draws, counted[:, same]])
+    never, bound = unreached(profiles.rates, counted)
     known = never & (attempts > 0).all(axis=1)
     limit = percent(np.median(bound[known])) if known.any() else None
     return {"n": int(never.sum()), "upper_bound": limit}

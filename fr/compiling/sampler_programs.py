@@ -106,7 +106,11 @@ class _Engine:
         self._both = (Transformer(asked.model, self._dtype), second or None)
         rows = settings.slots * devices.count
         self._admission = Admission(
-            devices.count, settings.slots, settings.prefill, asked.vectors > 0
+            devices.count,
+            settings.slots,
+            settings.prefill,
+            asked.vectors > 0,
+            devices.reads_together,
         )
         self._programs = Programs(
             *self._both,
@@ -127,7 +131,7 @@ class _Engine:
         self._sizes = state.cache_sizes(asked.entries)
         self._batch = batch(self._sizes[-1])
         self._shorter = batch(self._sizes[-2:][0])
-        size = state.cache_size(asked.longest - 1)
+        size = state.prompt_entries(asked.longest)
         init = functools.partial(state.init_prompt_cache, *self._both)
         kept = self._admission.kept
         self.prompts = by_shard(shapes_of(lambda: init(kept, size)), devices)
@@ -157,14 +161,14 @@ class _Engine:
         return next(self._admission.rounds(requests))
 
     def read(self) -> Program:
-        """Reads prompts."""
+        """Reads the last part of prompts."""
         self._admission.forget()
-        read = self._round().reads[0]
-        count, length = np.shape(self._devices.shard_batch(read[0]))[1:]
-        shape = f"{count} prompts x {length} tokens"
-        given = self._host(read)
+        size, reading = self._round().reads[-1]
+        given = self._host(reading)
+        count, length = given.tokens.shape[1:]
+        shape = f"{count} prompts x {length} tokens, {size} entries"
         return self._program(
-            "read", shape, self._programs.prefill, self.prompts, *given
+            "read", shape, self._programs.prefill(size), self.prompts, given
         )
 
     def enter(self) -> Program:

@@ -107,6 +107,12 @@ class InterventionConfig:
     attempts: int = setting(
         16, "attempts of each operator; online, of the operator routed to", POSITIVE
     )
+    keys: str = setting(
+        "shared",
+        "shared: attempt i at a problem draws the same random numbers with every "
+        "operator; own: each operator has its own",
+        one_of("shared", "own"),
+    )
     online_after: int = setting(
         4, "online: failed attempts before a problem is routed", POSITIVE
     )

@@ -116,6 +116,8 @@ _IDLE = {
 # Settings with another default than the code before them had. An older folder that does
 # not hold them says nothing about them.
 _CHANGED_DEFAULT = {"training.order", "pretraining.order", "policy.order"}
+# Settings that stand for what code without them did.
+_BEFORE = {"intervention.keys": "own"}
 # Fields of `training` that choose the examples of every algorithm.
 _EXAMPLES = (
     "source",
@@ -156,8 +158,8 @@ def difference(
 ) -> tuple[str, object, object] | None:
     """The first setting that a stage reads and that differs.
 
-    A setting that `there` does not hold has its default: it did not exist when the
-    folder was made. A setting that may grow differs only where it has become smaller.
+    A setting that `there` does not hold did not exist when the folder was made: it has
+    its default, or the value of what was done then. A setting that may grow differs only where it has become smaller.
 
     Args:
       stage: one of STAGES.
@@ -169,7 +171,7 @@ def difference(
     """
     usual, reads = flat(as_dict(Config())), STAGES[stage]
     unknown = _CHANGED_DEFAULT - flat(there).keys()
-    there, here = usual | flat(there), usual | flat(here)
+    there, here = usual | _BEFORE | flat(there), usual | flat(here)
     for name in sorted(usual.keys() - unknown):
         if there[name] != here[name] and reads_setting(stage, name, here):
             if name not in reads.grows or not _grown(there[name], here[name]):

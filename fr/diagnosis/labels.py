@@ -18,6 +18,8 @@ noisy, so every count is shown with the count that chance alone gives
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from fr.stats.paired import permute_within
+
 LABELS = ("steerable", "resample", "beyond")
 STEERABLE, RESAMPLE, BEYOND = range(3)
 # sparse_steer_random is a control too, but the source counts it among the rescuers.
@@ -132,6 +134,7 @@ def permutation_null(
     hard: float,
     draws: int,
     rng: np.random.Generator,
+    paired: tuple[Bool[np.ndarray, "N O A"], Bool[np.ndarray, "N O A"]] | None = None,
 ) -> dict[str, float]:
     """Share of steerable problems, as seen and where operators do not differ.
 
@@ -144,6 +147,8 @@ def permutation_null(
         hard: See `label`.
         draws: Number of shuffles.
         rng: Source of the draws.
+        paired: Where operators share random keys, the right attempts and the attempts
+            made by index: those of an index are shuffled among themselves.
 
     Returns:
         `seen`, and over the shuffles `mean`, `low`, `high` (95 %) and the one-sided
@@ -155,7 +160,11 @@ def permutation_null(
         return (labels == STEERABLE).mean(axis=-1)
 
     seen = float(share(correct))
-    null = share(permute_attempts(correct, attempts, draws, rng))
+    if paired is None:
+        shuffled = permute_attempts(correct, attempts, draws, rng)
+    else:
+        shuffled = permute_within(*paired, draws, rng)
+    null = share(shuffled)
     low, high = np.quantile(null, (0.025, 0.975))
     p = (1 + int((null >= seen).sum())) / (1 + draws)
     return {

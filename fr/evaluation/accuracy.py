@@ -149,7 +149,9 @@ def _plan(run: Run) -> list[Planned]:
             change = dataclasses.replace(change, params=own | change.params)
             reads = operator.uses_ancestor and run.ancestor is not None
             plan.append(
-                plan_change(run, prompt, problem, operator.name, i, change, reads)
+                plan_change(
+                    run, prompt, problem, operator.name, i, change, reads, ROLLOUT
+                )
             )
     return plan
 

@@ -98,12 +98,14 @@ class Intervention:
         params: Fields of `SamplingParams`.
         prompt: Read in place of the task's prompt; None: the task's.
         kept: Tokens that follow the prompt and are read, not decoded.
+        rest: Tokens that followed them in their trace; see `Request`.
         on_pause: Called at the row's pause tokens with its tokens; gives the action.
     """
 
     params: dict = dataclasses.field(default_factory=dict)
     prompt: Prompt | None = None
     kept: tuple[int, ...] = ()
+    rest: tuple[int, ...] = ()
     on_pause: Callable[[np.ndarray], PauseAction] | None = None
 
 

@@ -27,7 +27,13 @@ def _continue_after(
     if found is None:
         return None
     kept, forced = found
-    return Intervention({"forced": forced}, kept=tuple(failure.written.tokens[:kept]))
+    return _from_cut(failure, kept, {"forced": forced})
+
+
+def _from_cut(failure: Failure, cut: int, params: dict) -> Intervention:
+    """Go on after the first tokens of a failed trace."""
+    tokens = tuple(failure.written.tokens)
+    return Intervention(params, kept=tokens[:cut], rest=tokens[cut:])
 
 
 def cut_and_push(
@@ -119,7 +125,7 @@ def fork_restart(context: OperatorContext) -> Intervention:
     entropy = np.where(failure.trace.sampled, failure.trace.scores["entropy"], -np.inf)
     at = int(np.argmax(entropy))
     tokens = failure.written.tokens
-    return Intervention({"avoid": (tokens[at],)}, kept=tuple(tokens[:at]))
+    return _from_cut(failure, at, {"avoid": (tokens[at],)})
 
 
 def _at_offset(offset: int):
@@ -131,11 +137,9 @@ def _at_offset(offset: int):
         if not fired:
             return Intervention()
         failure, at = fired[context.attempt % len(fired)]
-        tokens = failure.written.tokens
-        kept = tokens[: min(max(at + offset, 0), len(tokens) - 1)]
-        return Intervention(
-            {**steer(context, steering.CHOSEN), "fire_position": 0}, kept=tuple(kept)
-        )
+        cut = min(max(at + offset, 0), len(failure.written.tokens) - 1)
+        own = {**steer(context, steering.CHOSEN), "fire_position": 0}
+        return _from_cut(failure, cut, own)
 
     side = "before" if offset < 0 else "after"
     where = f"{abs(offset)} tokens {side}" if offset else "the token of"

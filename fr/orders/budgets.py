@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
+from fr.orders.indexing import index_attempts
 from fr.profiles.profile import AXES, FORWARD, Profiles
 from fr.routing.dataset import RoutingData
 from fr.routing.policies import Policy
@@ -53,7 +54,9 @@ def outcomes_of(data: RoutingData, axis: str = FORWARD) -> Outcomes | None:
     drawn = _costs(data, axis, prices, int(most.max()))
     retry = data.operators.index("retry") if "retry" in data.operators else None
     recorded = all(_records(profiles, axis) for profiles in data.cells)
-    return Outcomes(unsolved, most, prices, *drawn, data.weight, once, retry, recorded)
+    indexed = index_attempts(data, axis, prices, once)
+    known = data.weight, once, retry, recorded, indexed
+    return Outcomes(unsolved, most, prices, *drawn, *known)
 
 
 def diagnosis_cost(

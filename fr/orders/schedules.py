@@ -14,6 +14,7 @@ from fr.routing.posterior import ANYWHERE
 from fr.stats.bootstrap import effective
 from fr.stats.budget_curves import BEST, PERMUTED, Plan, Solved, budget_curves, run_plan
 from fr.stats.outcomes import Outcomes
+from fr.stats.paired import Walk
 
 Order = tuple[int, ...]
 Orders = dict[str, dict[str, Order]]  # by family and ANYWHERE, then by choice
@@ -40,20 +41,29 @@ def greedy(outcomes: Outcomes, rows: Bool[np.ndarray, "N"]) -> Order:
         Operators, until none solves any.
     """
     unsolved, prices = outcomes.unsolved[rows], outcomes.next_price[rows]
+    walk = Walk(outcomes.indexed.of(rows)) if outcomes.indexed is not None else None
     counts, still = np.zeros(prices.shape[1], int), outcomes.weight[rows].copy()
     order: list[int] = []
+
+    def again(o: int) -> Float[np.ndarray, "M"]:
+        return walk.again(o) if walk else _again(unsolved, o, int(counts[o]))
+
     while True:
         gains = np.full(len(counts), -1.0)
         open_ = (prices > 0).any(axis=(0, 2)) & (counts < outcomes.most)
         for o in map(int, np.flatnonzero(open_)):
+            if walk is not None and not walk.can(o):
+                continue
             spent = (still * prices[:, o, counts[o]]).sum()
-            won = (still * (1 - _again(unsolved, o, int(counts[o])))).sum()
+            won = (still * (1 - again(o))).sum()
             gains[o] = won / max(spent, _GAIN)
         best = int(gains.argmax())
         if gains[best] <= _GAIN:
             return tuple(order)
-        still = still * _again(unsolved, best, int(counts[best]))
+        still = still * again(best)
         counts[best] += 1
+        if walk is not None:
+            walk.take(best)
         order.append(best)
 
 

@@ -39,7 +39,7 @@ def recorded_attempts(
 
     Returns:
         The record, in forward tokens and generated tokens; None if a problem lacks an
-        operator's attempts.
+        operator's attempts. Operators are paired if their attempts have the same keys.
     """
     if not all(group for own in tried for group in own):
         return None
@@ -48,7 +48,12 @@ def recorded_attempts(
         "generated": float(row["cost_generated"]),
     }
     each = lambda group: [(row["grade"] == RIGHT, costs(row)) for row in group]
-    return Recorded.of([[each(group) for group in problem] for problem in zip(*tried)])
+    keys: dict[tuple, set] = {}
+    for row in (row for own in tried for group in own for row in group):
+        keys.setdefault((row["problem"], row["attempt"]), set()).add(tuple(row["key"]))
+    paired = len(tried) > 1 and all(len(same) == 1 for same in keys.values())
+    attempts = [[each(group) for group in problem] for problem in zip(*tried)]
+    return Recorded.of(attempts, paired)
 
 
 def operator_columns(

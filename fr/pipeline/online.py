@@ -143,8 +143,10 @@ class OnlineSource:
         return build_probe(case.problem, tokens, self._run.specialist, cuts, ("own",))
 
     def _plan(self, case: Case) -> Planned:
-        """The next attempt, with the key that it has among an operator's offline."""
-        index = sum(attempt.operator == case.operator for attempt in case.attempts)
+        """The next attempt; where operators share keys, with one not used before."""
+        shared = self._run.config.intervention.keys == "shared" and case.setting
+        names = set(OPERATORS) if shared else {case.operator}
+        index = sum(attempt.operator in names for attempt in case.attempts)
         who = self._run, case.prompt, case.problem, case.operator, index
         if case.setting is None:
             return plan_attempt(*who, {}, self._with_ancestor)
@@ -285,10 +287,8 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     # Room for a whole attempt that is kept, or for a longer prompt.
     longest = 2 * (max(map(len, prompts)) + c.sampling.max_new_tokens)
     left = sorted(set(range(len(blocks))).difference(store.finished(folder)))
-    mine, label = (
-        distributed.assign_shards(router.name, left),
-        distributed.label(router.name),
-    )
+    mine = distributed.assign_shards(router.name, left)
+    label = distributed.label(router.name)
     total = sum(len(blocks[i]) for i in mine)
     with tqdm(total=total, desc=label, unit="problem") as bar:
         for i in mine:

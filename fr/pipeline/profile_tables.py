@@ -35,6 +35,8 @@ from fr.types import RIGHT, UNPARSED, Problem, is_failure
 _COLUMNS = [
     "problem",
     "operator",
+    "attempt",
+    "key",
     "grade",
     "fire_position",
     *(f"cost_{c}" for c in store.COSTS),

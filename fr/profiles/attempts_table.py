@@ -1,6 +1,7 @@
 """Recorded attempts beside a profile table: `NAME.attempts.parquet`, one per line."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from fr.errors import UserError
 from fr.profiles.profile import AXES, Profiles, Recorded
 from fr.workdir import write_whole
 
+_PAIRED = b"paired"  # metadata: names of the cells whose operators share their keys
 _SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("cell", "problem_id", "operator")),
@@ -46,7 +48,10 @@ def write_attempts(table: epath.Path, cells: Sequence[Profiles]) -> None:
         attempts_path(table).unlink(missing_ok=True)
         return
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.concat_tables(parts), sink, compression="zstd")
+    lines = pa.concat_tables(parts)
+    if paired := [cell.cell for cell in cells if cell.paired is not None]:
+        lines = lines.replace_schema_metadata({_PAIRED: json.dumps(paired)})
+    pq.write_table(lines, sink, compression="zstd")
     write_whole(attempts_path(table), sink.getvalue().to_pybytes())
 
 
@@ -83,6 +88,7 @@ def read_attempts(table: epath.Path, cells: Sequence[Profiles]) -> list[Profiles
     try:
         with path.open("rb") as source:
             lines = pq.ParquetFile(source).read()
+        paired = json.loads((lines.schema.metadata or {}).get(_PAIRED, b"[]"))
         lines = lines.select(_SCHEMA.names).cast(_SCHEMA)
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise UserError(
@@ -93,6 +99,7 @@ def read_attempts(table: epath.Path, cells: Sequence[Profiles]) -> list[Profiles
     for cell in cells:
         if (names == cell.cell).any():
             own = _recorded(lines.filter(pa.array(names == cell.cell)), cell, str(path))
+            own = dataclasses.replace(own, paired=cell.cell in paired)
             cell = dataclasses.replace(cell, recorded=own)
         found.append(cell)
     return found

@@ -39,20 +39,25 @@ class Recorded:
         made: [N, O, A] whether there is such an attempt.
         right: [N, O, A] whether it is right.
         costs: per axis of AXES, [N, O, A] its cost; NaN if it was not measured.
+        paired: attempts of the same index have the same random key for all operators.
     """
 
     made: Bool[np.ndarray, "N O A"]
     right: Bool[np.ndarray, "N O A"]
     costs: Mapping[str, Float[np.ndarray, "N O A"]]
+    paired: bool = False
 
     @classmethod
     def of(
-        cls, attempts: Sequence[Sequence[Sequence[tuple[bool, Mapping[str, float]]]]]
+        cls,
+        attempts: Sequence[Sequence[Sequence[tuple[bool, Mapping[str, float]]]]],
+        paired: bool = False,
     ) -> "Recorded":
         """Collect attempts.
 
         Args:
             attempts: (right, cost per axis) of each attempt, per problem and operator.
+            paired: attempts of the same index have the same random key.
 
         Returns:
             The attempts as arrays.
@@ -68,7 +73,7 @@ class Recorded:
                 for axis in AXES:
                     known = [cost.get(axis, np.nan) for _, cost in group]
                     costs[axis][i, o, : len(group)] = known
-        return cls(made, right, costs)
+        return cls(made, right, costs, paired)
 
     def knows(self, axis: str) -> bool:
         """Say whether every attempt has a cost.
@@ -226,6 +231,12 @@ class Profiles:
         )
 
     @property
+    def paired(self) -> Recorded | None:
+        """The attempts one by one, if operators share their random keys."""
+        own = self.recorded
+        return own if own is not None and own.paired else None
+
+    @property
     def successes(self) -> Int[np.ndarray, "N O"]:
         """Right attempts of each rate."""
         return np.round(self.rates * self.tried).astype(np.int64)
@@ -292,7 +303,8 @@ class Profiles:
         recorded = self.recorded
         if recorded is not None:
             costs = {axis: values[:, kept] for axis, values in recorded.costs.items()}
-            recorded = Recorded(recorded.made[:, kept], recorded.right[:, kept], costs)
+            made, right = recorded.made[:, kept], recorded.right[:, kept]
+            recorded = Recorded(made, right, costs, recorded.paired)
         return dataclasses.replace(
             self,
             operators=tuple(self.operators[o] for o in kept),

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import STEERABLE, label
 from fr.profiles.profile import Profiles
+from fr.stats.paired import halve_within
 
 POPULATIONS = ("all", "all_unweighted", "steerable", "steerable_halves")
 _FEWEST = 4  # attempts that can be halved without a half of one
@@ -97,7 +98,8 @@ def halves_view(
 ) -> View | None:
     """Halve the attempts of a cell at random, each halving used both ways.
 
-    Hypergeometric thinning: n // 2 attempts against the rest. Halvings [0, S) decide by
+    Hypergeometric thinning: n // 2 attempts against the rest; the same indices for all
+    operators where they share random keys. Halvings [0, S) decide by
     the first half, [S, 2S) by the second. Half the attempts means noisier labels than
     the source's: different sets of problems.
 
@@ -116,7 +118,11 @@ def halves_view(
     kept = np.flatnonzero(((attempts >= _FEWEST) | fixed).all(axis=1))
     if not len(kept):
         return None
-    halves = halve(profiles.successes[kept], attempts[kept], fixed, routing.splits, rng)
+    own, more = profiles.paired, (fixed, routing.splits, rng)
+    if own is not None:
+        halves = halve_within(own.right[kept], own.made[kept], *more)
+    else:
+        halves = halve(profiles.successes[kept], attempts[kept], *more)
     deciding, scoring = np.concatenate(halves), np.concatenate(halves[::-1])
     # A deterministic operator has its rate, for any number of printed attempts.
     deciding[..., fixed] = scoring[..., fixed] = profiles.rates[kept][:, fixed]

@@ -24,6 +24,9 @@ from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all, grader_version
 from fr.types import Confidence, Cost, Probe, Problem, Request, Rollout
 
+# Operator whose keys the attempts of all operators have where they share them.
+SHARED = "retry"
+
 # The probe of a finished attempt, from its problem and token ids; None: no probe.
 Ask = Callable[[Problem, np.ndarray], Probe | None]
 
@@ -103,8 +106,12 @@ def plan_change(
     attempt: int,
     change: Intervention,
     reads: bool,
+    shared: str = SHARED,
 ) -> Planned:
     """Plan an attempt as an operator changes it.
+
+    With `intervention.keys = "shared"` its key depends on seed, problem and index
+    alone: until their first different token, two operators draw the same numbers.
 
     Args:
         run: The run.
@@ -115,6 +122,7 @@ def plan_change(
         change: The operator's edit. Tokens that it keeps of a failed attempt follow the
             prompt, and the grader reads them.
         reads: The ancestor reads along in the decode loop.
+        shared: Operator whose keys it has where operators share them.
 
     Returns:
         The planned attempt.
@@ -124,7 +132,13 @@ def plan_change(
     planned = plan_attempt(
         run, (*prompt, *change.kept), problem, operator, attempt, change.params, reads
     )
-    return dataclasses.replace(planned, cue=len(change.kept), on_pause=change.on_pause)
+    key = planned.row.key
+    if run.config.intervention.keys == "shared":
+        key = row_key(run.config.seed, problem.id, shared, attempt)
+    row = dataclasses.replace(planned.row, key=key, rest=change.rest)
+    return dataclasses.replace(
+        planned, row=row, cue=len(change.kept), on_pause=change.on_pause
+    )
 
 
 def make_attempts(

@@ -25,9 +25,10 @@ class Counts:
     full_live: int = 0  # live rows in them, summed over steps
     drain_steps: int = 0  # steps of chunks that began with a free slot: no row was left
     drain_live: int = 0  # live rows in them, summed over steps
-    prompts: int = 0  # prompts prefilled
-    prompt_tokens: int = 0  # their tokens, without pads
+    prompts: int = 0  # prompts prefilled, whole or from a kept beginning on
+    prompt_tokens: int = 0  # tokens that were read for them, without pads
     inserted: int = 0  # rows started
+    inserted_tokens: int = 0  # tokens of their prompts, each without its last
     resized: int = 0  # changes of the cache's size
     probe_tokens: int = 0  # tokens of forced answers that were scored
     probe_padded: int = 0  # the same with pads
@@ -159,13 +160,11 @@ class DeviceBatch:
         Args:
             entering: The round; its prompts fit the prompt cache and the caches.
         """
-        for read in entering.reads:
-            self.counts.prompts += int((read[1] < self._kept).sum())
-            self.counts.prompt_tokens += int((read[0] >= 0).sum())
-            self._prompt_cache = self._programs.prefill(
-                self._params,
-                self._prompt_cache,
-                *self.devices.shard_batch(read),
+        self.counts.prompts += entering.prompts
+        for size, reading in entering.reads:
+            self.counts.prompt_tokens += int((reading.tokens >= 0).sum())
+            self._prompt_cache = self._programs.prefill(size)(
+                self._params, self._prompt_cache, self.devices.shard_batch(reading)
             )
         insertion = self.devices.shard_batch(entering.insertion)
         self.state = self._programs.insert(

@@ -84,6 +84,13 @@ class Devices:
         """
         return self.devices[0].platform != "cpu"
 
+    @property
+    def reads_together(self) -> bool:
+        """True if prompts of one call are in one product. On a CPU the last bits of a
+        product depend on its rows, so that prompts are read in turn.
+        """
+        return self.devices[0].platform != "cpu"
+
     @functools.cached_property
     def all_devices(self) -> list:
         """The devices of all processes, in the order of the processes."""

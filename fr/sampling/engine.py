@@ -17,10 +17,10 @@ from fr.sampling.device_batch import Counts, DeviceBatch
 from fr.sampling.devices import Devices
 from fr.sampling.probes import Prober
 from fr.sampling.sampling_params import check_request, param
-from fr.sampling.scheduler import Admission
+from fr.sampling.scheduler import HORIZON, Admission
 from fr.sampling.slots import Slot, edit_paused
 from fr.sampling.sources import ListSource, OnPause, ProbePlan, WorkSource
-from fr.sampling.state import cache_size
+from fr.sampling.state import cache_size, prompt_entries
 from fr.sampling.structs import LineageStats, TokenStats
 from fr.types import Request, Rollout
 
@@ -91,7 +91,11 @@ class Engine:
         self._has_ancestor = ancestor is not None
         self._vectors = 1 if vectors is None else vectors.shape[1]
         self._admission = Admission(
-            self.devices.count, slots, prefill, vectors is not None
+            self.devices.count,
+            slots,
+            prefill,
+            vectors is not None,
+            self.devices.reads_together,
         )
         self._batch = DeviceBatch(
             model,
@@ -156,7 +160,8 @@ class Engine:
         last: _Chunk | None = None
         while True:
             distributed.beat()
-            self._admit(slots, self._pull_requests(source, finished, slots))
+            placed = self._pull_requests(source, finished, slots)
+            self._admit(slots, placed, source)
             chunk = None
             if any(slots):
                 self._resize(slots)
@@ -237,24 +242,29 @@ class Engine:
             )
         return dict(zip(free, new))
 
-    def _admit(self, slots: list[Slot | None], placed: dict[int, Request]) -> None:
-        """Prefill the prompts that are not kept, then start the rows."""
+    def _admit(
+        self,
+        slots: list[Slot | None],
+        placed: dict[int, Request],
+        source: WorkSource,
+    ) -> None:
+        """Prefill what is not kept of the prompts, then start the rows."""
         if not placed:
             return
-        if self._batch.reserve_prompts(self._prompt_capacity(placed)):
+        known = getattr(source, "coming", None)
+        coming = known(HORIZON) if known else ()
+        lengths = (len(row.prompt) for row in (*placed.values(), *coming))
+        if self._batch.reserve_prompts(max(map(prompt_entries, lengths))):
             self._admission.forget()
         # The caches first: a prompt that does not fit would be cut when it is copied.
         self._batch.resize(max(len(row.prompt) for row in placed.values()))
-        for entering in self._admission.rounds(placed):
+        for entering in self._admission.rounds(placed, coming):
             self._batch.insert(entering)
             for slot, row in entering.requests.items():
                 forced = tuple(row.params.get("forced", ()))
                 slots[slot] = Slot(row, forced, len(row.prompt) - 1)
+                self.counts.inserted_tokens += len(row.prompt) - 1
         self.counts.inserted += len(placed)
-
-    def _prompt_capacity(self, placed: dict[int, Request]) -> int:
-        """Cache entries that the longest of these prompts needs."""
-        return max(cache_size(len(row.prompt) - 1) for row in placed.values())
 
     def _resize(self, slots: list[Slot | None]) -> None:
         """Fit the cache to the next chunk: a step's time grows with the cache."""

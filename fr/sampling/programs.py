@@ -16,7 +16,7 @@ class Programs:
 
     Attributes:
         decode: (params, batch, tau) -> (batch, fields of `StepOutput`).
-        prefill: (params, prompt cache, tokens, places, ...) -> prompt cache.
+        prefill: entries -> (params, prompt cache, reading) -> prompt cache.
         insert: (params, batch, prompt cache, insertion) -> batch.
         apply_edit: (params, batch, edit) -> batch.
         probe: (params, cache, trees, ...) -> log-probs.
@@ -53,8 +53,6 @@ class Programs:
         both = (model, ancestor)
         step = lambda *args: decode.decode_chunk(*both, chunk, statistics, *args)
         self.decode = program("decode", step, donate=(1,))
-        prefill = lambda *args: transitions.prefill(*both, *args)
-        self.prefill = program("prefill", prefill, donate=(1,))
         insert = lambda params, *args: transitions.insert(*args)
         self.insert = program("insert", insert, donate=(1,))
         edit = lambda params, *args: transitions.apply_edit(*args)
@@ -67,6 +65,14 @@ class Programs:
 
         self.probe = program("probe", probe)
         # One compiled function per size: a fresh function would compile in every run.
+        together = devices.reads_together
+        self.prefill = functools.cache(
+            lambda size: program(
+                "prefill",
+                lambda *args: transitions.prefill(*both, together, size, *args),
+                donate=(1,),
+            )
+        )
         self.resize_cache = functools.cache(
             lambda size: program(
                 "resize_cache",

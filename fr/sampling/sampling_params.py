@@ -208,7 +208,7 @@ def check_request(
             f"engine has {vectors - 1}"
         )
     lists = (request.params.get(name, ()) for name in ("forced", "stop"))
-    given = (i for ids in (request.prompt, *lists) for i in ids)
+    given = (i for ids in (request.prompt, request.rest, *lists) for i in ids)
     check_ids((i for i in given if i != -1), vocab, row)
     need = len(request.prompt) - 1 + int(budget)
     if need >= context:

@@ -1,33 +1,33 @@
 """Admission of requests: prompts are prefilled once and kept while rows need them."""
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from fr.sampling import sampling_params
-from fr.sampling.state import Insertion, cache_size
+from fr.sampling.prefixes import Part, Prefixes
+from fr.sampling.state import Insertion, Reading, cache_size, part_of
+from fr.sampling.transitions import rows_in_turn
 from fr.types import Request
 
-# Prompts kept per device. Requests come problem by problem, so only the latest recur.
+# Prompts kept per device: one problem's prompt and its traces.
 KEPT_PROMPTS = 8
 # Rows per device and insertion: few enter at once in the steady state, and the program
 # costs in proportion to this number.
 ROWS_PER_INSERT = 8
-
-
-# Tokens of a prompt without the last one, and the index and strength of its vectors.
-_Prefix = tuple[tuple[int, ...], int, float]
+# Requests after those that enter whose prompts are looked at before one is dropped.
+HORIZON = 64
 
 
 @dataclasses.dataclass
 class Round:
-    """One insertion: prompts to prefill, and the rows that can then start."""
+    """One insertion: parts of prompts to read, and the rows that can then start."""
 
-    # Per call of the prefill program: token ids [D * G, P] and places [D * G]; in an
-    # engine with vectors also their indices and strengths [D * G].
-    reads: list[tuple[np.ndarray, ...]]
+    reads: list[tuple[int, Reading]]  # entries that are seen, and parts [D * G]
+    prompts: int  # prompts that the parts are of
     insertion: Insertion  # [D * R]
     requests: dict[int, Request]  # by slot
 
@@ -35,7 +35,14 @@ class Round:
 class Admission:
     """The host's record of the prompts that each device keeps."""
 
-    def __init__(self, devices: int, slots: int, prefill: int, steered: bool = False):
+    def __init__(
+        self,
+        devices: int,
+        slots: int,
+        prefill: int,
+        steered: bool = False,
+        together: bool = False,
+    ):
         """Start without prompts.
 
         Args:
@@ -44,85 +51,101 @@ class Admission:
             prefill: Largest number of prompts per shard and prefill call.
             steered: The engine has a table of steering vectors. A prompt is then kept
                 once for each vector that it is read with.
+            together: The prompts of a call are in one product.
         """
-        self._steered = steered
+        self._steered, self._together = steered, together
         self.kept = max(KEPT_PROMPTS, prefill)
         self._devices, self._slots, self._prefill = devices, slots, prefill
         self.forget()
 
     def forget(self) -> None:
         """Drop all prompts."""
-        # Prompt -> place; the least recently used comes first.
-        self._known: list[dict[_Prefix, int]] = [{} for _ in range(self._devices)]
+        self._known = [Prefixes(self.kept) for _ in range(self._devices)]
 
-    def rounds(self, placed: dict[int, Request]) -> Iterator[Round]:
+    def rounds(
+        self, placed: dict[int, Request], coming: Sequence[Request] = ()
+    ) -> Iterator[Round]:
         """Split new requests into insertions that the programs can hold.
 
         Args:
             placed: Requests by slot, in [0, D * B).
+            coming: Requests that follow, as far as they are known: prompts that they
+                begin with are kept.
 
         Yields:
             Rounds, in order.
         """
+        # The longest first: it has the entries of those that it begins with.
+        placed = dict(sorted(placed.items(), key=lambda item: -len(item[1].prompt)))
         while placed:
             now: dict[int, Request] = {}
             places: dict[int, int] = {}
-            wanted: list[dict[_Prefix, bool]] = [{} for _ in range(self._devices)]
+            parts: list[list[Part]] = [[] for _ in range(self._devices)]
+            here, prompts = [0] * self._devices, 0
+            for known in self._known:
+                known.begin_round()
+
+            def later(placed=placed, now=now) -> Iterator[Request]:
+                waiting = (row for slot, row in placed.items() if slot not in now)
+                return itertools.islice(itertools.chain(waiting, coming), HORIZON)
+
             for slot, row in placed.items():
                 device = slot // self._slots
-                prefix = (row.prompt[:-1], *sampling_params.vector_of(row))
-                place = self._place(device, prefix, wanted[device])
-                here = sum(s // self._slots == device for s in now)
-                if place is not None and here < ROWS_PER_INSERT:
-                    now[slot], places[slot] = row, place
-            yield Round(list(self._reads(wanted)), self._insertion(now, places), now)
+                if here[device] == ROWS_PER_INSERT:
+                    continue
+                found: tuple[int, list[Part]] | None = (0, [])
+                if len(row.prompt) > 1:
+                    found = self._known[device].place(row, later)
+                if found is not None:
+                    now[slot], places[slot] = row, found[0]
+                    here[device] += 1
+                    prompts += bool(found[1])
+                    parts[device] += found[1]
+            reads = list(self._reads(parts))
+            yield Round(reads, prompts, self._insertion(now, places), now)
             placed = {slot: row for slot, row in placed.items() if slot not in now}
 
-    def _place(
-        self, device: int, prefix: _Prefix, wanted: dict[_Prefix, bool]
-    ) -> int | None:
-        """Place of a prompt, marked to prefill; None if this round has none left."""
-        known = self._known[device]
-        if not prefix[0]:
-            return 0
-        if prefix not in wanted:
-            if len(wanted) == self.kept:
-                return None
-            wanted[prefix] = prefix not in known
-            if prefix not in known:
-                known[prefix] = self._free(known, wanted)
-        known[prefix] = known.pop(prefix)
-        return known[prefix]
-
-    def _free(self, known: dict, wanted: dict) -> int:
-        if len(known) < self.kept:
-            return len(known)
-        return known.pop(next(prefix for prefix in known if prefix not in wanted))
-
-    def _reads(self, wanted: list[dict]) -> Iterator[tuple[np.ndarray, ...]]:
-        """Prompts of equal padded length, in groups of a power of two."""
-        shapes: dict[int, list[list]] = {}
-        for device, prompts in enumerate(wanted):
-            for prefix, unread in prompts.items():
-                if unread:
-                    queues = shapes.setdefault(
-                        cache_size(len(prefix[0])), [[] for _ in wanted]
-                    )
-                    queues[device].append(prefix)
-        for length, queues in sorted(shapes.items()):
+    def _reads(self, parts: list[list[Part]]) -> Iterator[tuple[int, Reading]]:
+        """Parts with the same begin; a part comes after those that it goes on from."""
+        for begin in sorted({part.begin for own in parts for part in own}):
+            end = part_of(begin)[1]
+            queues = [[p for p in own if p.begin == begin] for own in parts]
             while waiting := max(map(len, queues)):
-                group = min(self._prefill, 1 << (waiting - 1).bit_length())
-                tokens = np.full((len(wanted) * group, length), -1, np.int32)
-                into = np.full(len(wanted) * group, self.kept, np.int32)
-                vectors = np.zeros(len(into), np.int32)
-                strengths = np.zeros(len(into), np.float32)
-                for device, queue in enumerate(queues):
-                    for i, prefix in enumerate(queue[:group], device * group):
-                        tokens[i, : len(prefix[0])] = prefix[0]
-                        into[i] = self._known[device][prefix]
-                        vectors[i], strengths[i] = prefix[1:]
-                    del queue[:group]
-                yield tokens, into, *((vectors, strengths) if self._steered else ())
+                group = self._group(waiting, end - begin)
+                yield (
+                    cache_size(end),
+                    self._reading(
+                        [queue[:group] for queue in queues], group, end - begin
+                    ),
+                )
+                queues = [queue[group:] for queue in queues]
+
+    def _group(self, waiting: int, width: int) -> int:
+        """Prompts per call. A call that reads in turn costs nothing for unused ones."""
+        if self._together:
+            return min(self._prefill, 1 << (waiting - 1).bit_length())
+        rows = rows_in_turn(width)
+        return -(-self._prefill // rows) * rows
+
+    def _reading(self, parts: list[list[Part]], group: int, width: int) -> Reading:
+        total = self._devices * group
+        arrays: dict[str, Any] = {
+            "tokens": np.full((total, width), -1, np.int32),
+            "begin": np.full(total, -1, np.int32),
+            "source": np.zeros(total, np.int32),
+            "into": np.full(total, self.kept, np.int32),
+        }
+        if self._steered:
+            arrays["vector"] = np.zeros(total, np.int32)
+            arrays["strength"] = np.zeros(total, np.float32)
+        for device, own in enumerate(parts):
+            for i, part in enumerate(own, device * group):
+                arrays["tokens"][i, : len(part.tokens)] = part.tokens
+                arrays["begin"][i] = part.begin
+                arrays["source"][i], arrays["into"][i] = part.source, part.into
+                if self._steered:
+                    arrays["vector"][i], arrays["strength"][i] = part.vector
+        return Reading(**arrays)
 
     def _insertion(self, now: dict[int, Request], places: dict[int, int]) -> Insertion:
         width = min(ROWS_PER_INSERT, self._slots)

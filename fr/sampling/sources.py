@@ -38,7 +38,9 @@ class WorkSource(Protocol):
     """The origin of requests; the engine calls it between chunks.
 
     A source may also have a method `probe_plan` (see `ProbePlan`): its rollouts then
-    carry the `confidence` that the probes measured.
+    carry the `confidence` that the probes measured. And a method `coming(count)`, which
+    gives at most `count` requests that will follow: the engine keeps what they begin
+    with.
     """
 
     def next(self, finished: Sequence[Rollout], free: int) -> list[Request]:
@@ -100,6 +102,17 @@ class ListSource:
         given = self._todo[self._given : self._given + free]
         self._given += len(given)
         return given
+
+    def coming(self, count: int) -> list[Request]:
+        """The requests of the list that will be given next.
+
+        Args:
+            count: Largest number of them.
+
+        Returns:
+            The requests.
+        """
+        return self._todo[self._given : self._given + count]
 
     def on_pause(self, row: Request, tokens: Int[np.ndarray, "T"]) -> PauseAction:
         """Call the function given for pauses; without one the row continues.

@@ -74,6 +74,18 @@ class PromptCache:
 
 
 @struct.dataclass
+class Reading:
+    """Parts of G prompts to read, each after entries [0, begin) of a kept prompt."""
+
+    tokens: Int[Array, "G T"]  # token ids of the part; -1 pads on the right
+    begin: Int[Array, "G"]  # entry of its first token; -1: an unused place, at the end
+    source: Int[Array, "G"]  # index of the kept prompt that it goes on from
+    into: Int[Array, "G"]  # index of its own; beyond the last one: dropped
+    vector: Int[Array, "G"] | None = None  # as in `SamplingParams`; None without table
+    strength: Float[Array, "G"] | None = None  # factor on these vectors
+
+
+@struct.dataclass
 class Insertion:
     """R rows to start; a slot of B marks an unused place."""
 
@@ -114,6 +126,35 @@ def cache_size(need: int) -> int:
     """
     power = max(32, 1 << max(need - 1, 0).bit_length())
     return power * 3 // 4 if power >= 128 and need <= power * 3 // 4 else power
+
+
+def part_of(entry: int) -> tuple[int, int]:
+    """The part of a prompt that is read together with one of its entries.
+
+    Parts are 32 entries wide up to 64, then 64 up to 256, 128 up to 512, and 256.
+
+    Args:
+        entry: Index of a cache entry.
+
+    Returns:
+        Entry at which the part begins, and the one after its last.
+    """
+    bounds = ((64, 32), (256, 64), (512, 128))
+    width = next((width for end, width in bounds if entry < end), 256)
+    begin = entry - entry % width
+    return begin, begin + width
+
+
+def prompt_entries(tokens: int) -> int:
+    """Entries of a prompt cache that holds a prompt.
+
+    Args:
+        tokens: Tokens of the prompt; a row reads the last one itself.
+
+    Returns:
+        Entries that its last part sees.
+    """
+    return cache_size(part_of(max(tokens - 2, 0))[1])
 
 
 def cache_sizes(limit: int) -> tuple[int, ...]:

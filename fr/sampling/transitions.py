@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from fr.models.attention import KVCache, LayerCache
 from fr.models.transformer import Transformer
@@ -21,50 +21,74 @@ from fr.sampling.state import (
     Insertion,
     ModelParams,
     PromptCache,
-    empty_cache,
+    Reading,
 )
+
+_ALONE = 64  # tokens that are read together at least where prompts are read in turn
 
 
 def prefill(
     model: Transformer,
     ancestor: Transformer | None,
+    together: bool,
+    size: int,
     params: ModelParams,
     prompt_cache: PromptCache,
-    prompts: Int[Array, "G P"],
-    into: Int[Array, "G"],
-    vector: Int[Array, "G"] | None = None,
-    strength: Float[Array, "G"] | None = None,
+    reading: Reading,
 ) -> PromptCache:
-    """Read prompts into places of the prompt cache.
+    """Read a part of prompts into places of the prompt cache, after what is kept there.
 
     Args:
         model: The specialist.
         ancestor: The ancestor, or None.
+        together: All prompts are in one product. Otherwise they are read in turn, by
+            products of one shape: the bytes of an entry then depend on the tokens up to
+            it alone, and not on the other prompts of a call.
+        size: Entries that the part's last token may see; a function of its begin.
         params: Parameters of both.
         prompt_cache: The cache to write.
-        prompts: Token ids; -1 pads on the right.
-        into: Place of each prompt; a place beyond the last one is dropped.
-        vector: Index of each prompt's steering vectors; None without a table.
-        strength: Factor on these vectors.
+        reading: The parts.
 
     Returns:
-        The cache with these prompts in it.
+        The cache with these parts in it.
     """
 
-    def fill(m: Transformer, read: dict, kept: KVCache) -> KVCache:
+    def fill(m: Transformer, read: dict, kept: KVCache, r: Reading) -> KVCache:
         # Position -1 marks a pad: nothing attends to its entry of the cache.
-        positions = jnp.where(prompts >= 0, jnp.arange(prompts.shape[1]), -1)
-        fresh: Any = empty_cache(m, prompts.shape[0], prompts.shape[1])
-        _, fresh = m.apply(read, prompts, positions, fresh, method="hidden")
-        return _copy_rows(kept, into, fresh, jnp.arange(prompts.shape[0]))
+        places = r.begin[:, None] + jnp.arange(r.tokens.shape[1])
+        positions = jnp.where(r.tokens >= 0, places, -1)
+        before: Any = _rows(kept, r.source, size)
+        _, after = m.apply(read, r.tokens, positions, before, method="hidden")
+        return _copy_rows(kept, r.into, after, jnp.arange(r.into.size))
 
-    own = params.variables(vector, strength)
-    specialist = fill(model, own, prompt_cache.specialist)
-    if ancestor is None:
-        return PromptCache(specialist, None)
-    others = {"params": cast(dict, params.ancestor)}
-    second = fill(ancestor, others, cast(KVCache, prompt_cache.ancestor))
-    return PromptCache(specialist, second)
+    def both(kept: PromptCache, r: Reading) -> PromptCache:
+        own = params.variables(r.vector, r.strength)
+        specialist = fill(model, own, kept.specialist, r)
+        if ancestor is None:
+            return PromptCache(specialist, None)
+        others = {"params": cast(dict, params.ancestor)}
+        second = fill(ancestor, others, cast(KVCache, kept.ancestor), r)
+        return PromptCache(specialist, second)
+
+    if together:
+        return both(prompt_cache, reading)
+    rows = rows_in_turn(reading.tokens.shape[1])
+    of_turn = lambda i: lambda x: jax.lax.dynamic_slice_in_dim(x, i * rows, rows)
+    turn = lambda i, kept: both(kept, jax.tree.map(of_turn(i), reading))
+    turns = -(-jnp.sum(reading.begin >= 0) // rows)
+    return jax.lax.fori_loop(0, turns, turn, prompt_cache)
+
+
+def rows_in_turn(tokens: int) -> int:
+    """Prompts of one product where prompts are read in turn.
+
+    Args:
+        tokens: Tokens of a part.
+
+    Returns:
+        Rows: products of few tokens would read the weights for little.
+    """
+    return max(1, _ALONE // tokens)
 
 
 def insert(
@@ -127,13 +151,22 @@ def _copy_rows(
     size = min(into.size, source.size)
 
     def layer(to: LayerCache, given: LayerCache) -> LayerCache:
-        k, v = given.k[which, :, :, :size], given.v[which, :, :size]
         return LayerCache(
-            k=to.k.at[rows, :, :, :size].set(k, mode="drop"),
-            v=to.v.at[rows, :, :size].set(v, mode="drop"),
+            k=to.k.at[rows, :, :, :size].set(given.k, mode="drop"),
+            v=to.v.at[rows, :, :size].set(given.v, mode="drop"),
         )
 
-    return KVCache(tuple(map(layer, into.layers, source.layers)))
+    return KVCache(tuple(map(layer, into.layers, _rows(source, which, size).layers)))
+
+
+def _rows(source: KVCache, which: Int[Array, "R"], size: int) -> KVCache:
+    """The first entries of rows `which`."""
+    return KVCache(
+        tuple(
+            LayerCache(k=c.k[which, :, :, :size], v=c.v[which, :, :size])
+            for c in source.layers
+        )
+    )
 
 
 def resize_cache(state: DecodeState, size: int) -> DecodeState:

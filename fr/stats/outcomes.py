@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from fr.stats.paired import Indexed, Walk
+
 POINTS = 8  # of a curve
 _DRAWS = 60_000  # orders of the failed attempts, over all problems ...
 _FEWEST, _MOST = 32, 2048  # ... and of each of them
@@ -32,6 +34,8 @@ class Outcomes:
         once: [O] deterministic operators: retries follow their one attempt.
         retry: index of retry; None without it.
         recorded: whether every attempt has its own cost; else all have their mean.
+        indexed: where operators share random keys, their attempts along orders of the
+            indices. What mixes operators is read from these, as a mean over orders.
     """
 
     unsolved: Float[np.ndarray, "N O A"]
@@ -44,6 +48,7 @@ class Outcomes:
     once: Bool[np.ndarray, "O"]
     retry: int | None
     recorded: bool
+    indexed: Indexed | None = None
 
     def of(self, rows: Int[np.ndarray, "M"] | Bool[np.ndarray, "N"]) -> "Outcomes":
         """Select problems.
@@ -56,7 +61,8 @@ class Outcomes:
         """
         names = ("unsolved", "prices", "lost", "won", "next_price", "weight")
         cut = {name: getattr(self, name)[rows] for name in names}
-        return dataclasses.replace(self, **cut)
+        indexed = self.indexed and self.indexed.of(rows)
+        return dataclasses.replace(self, **cut, indexed=indexed)
 
     def draws(
         self, order: Sequence[int], budgets: Float[np.ndarray, "N P"]
@@ -77,6 +83,8 @@ class Outcomes:
         spent, still = np.zeros((count, draws), np.float32), np.ones(count)
         # Sums of costs: the last digit must not decide.
         limits = (np.asarray(budgets, np.float64) * (1 + 1e-6)).astype(np.float32)
+        if self.indexed is not None and len({o for o in order if not self.once[o]}) > 1:
+            return _walked(self.indexed, order, limits)
         found = np.zeros((count, limits.shape[1], draws), np.float32)
         for o in order:
             k = made[o]
@@ -161,6 +169,19 @@ class Outcomes:
         ends = (self.prices * (self.most + 1))[there & (self.most > 1)]
         last = np.nextafter(min(ends, default=2 * max(means)), 0)
         return np.geomspace(min(max(means), last), last, POINTS)
+
+
+def _walked(
+    attempts: Indexed, order: Sequence[int], limits: Float[np.ndarray, "N P"]
+) -> Float[np.ndarray, "N P D"]:
+    walk = Walk(attempts)
+    found = np.zeros((*limits.shape, walk.still.shape[1]), np.float32)
+    for o in order:
+        if not walk.can(o):
+            break
+        won = walk.take(o)
+        found += won[:, None] & (walk.spent[:, None] <= limits[..., None])
+    return found
 
 
 def number_of_draws(problems: int) -> int:
