@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 
 from benchmarks import (
+    fork,  # noqa: F401 (they register their parts)
     occupancy,  # noqa: F401 (they register their parts)
     probes,  # noqa: F401 (they register their parts)
     scoring,  # noqa: F401 (they register their parts)

@@ -24,6 +24,8 @@ class Sizes:
     update: PolicyConfig = PolicyConfig(
         prompts=2, rollouts=8, max_new_tokens=64, microbatch=4
     )
+    prefixes: tuple[int, ...] = (128, 512, 1024)  # tokens before a branch
+    branch: int = 64  # tokens of a branch
     scored: tuple[int, int] = (64, 1024)  # rollouts and tokens of the scoring run
     # A vocabulary and width of Qwen 2.5 0.5B; two layers, because only the head's share
     # of memory is in question.
@@ -52,6 +54,8 @@ SHORT = Sizes(
     update=PolicyConfig(
         prompts=2, rollouts=4, max_new_tokens=16, microbatch=4, length_buckets=2
     ),
+    prefixes=(40,),
+    branch=8,
     scored=(4, 64),
     scored_model=ModelConfig(
         vocab=4096, width=64, layers=2, heads=2, kv_heads=2, head_dim=32, ff=128

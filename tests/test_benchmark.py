@@ -300,6 +300,7 @@ def test_the_short_form_measures_everything():
         "statistics",
         "ancestor",
         "context",
+        "fork",
         "occupancy",
         "probes",
         "scoring",

@@ -159,7 +159,8 @@ def difference(
     """The first setting that a stage reads and that differs.
 
     A setting that `there` does not hold did not exist when the folder was made: it has
-    its default, or the value of what was done then. A setting that may grow differs only where it has become smaller.
+    its default, or the value of what was done then. A setting that may grow differs
+    only where it has become smaller.
 
     Args:
       stage: one of STAGES.

@@ -148,7 +148,7 @@ def permutation_null(
         draws: Number of shuffles.
         rng: Source of the draws.
         paired: Where operators share random keys, the right attempts and the attempts
-            made by index: those of an index are shuffled among themselves.
+            made by index: they are shuffled within each index.
 
     Returns:
         `seen`, and over the shuffles `mean`, `low`, `high` (95 %) and the one-sided

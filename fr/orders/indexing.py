@@ -1,4 +1,4 @@
-"""Recorded attempts of all cells along drawn orders of the indices of their attempts."""
+"""Recorded attempts of all cells along drawn orders of their indices."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,7 +17,7 @@ def index_attempts(
     """Lay the attempts of operators that share random keys along orders of indices.
 
     Along an order every attempt has an index of its own, so that attempts of several
-    operators are independent given the problem, as those of a live run are. In a cell
+    operators are independent given the problem, as in a live run. In a cell
     whose operators have their own keys, each operator has orders of its own.
 
     Args:

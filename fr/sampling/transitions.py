@@ -57,7 +57,7 @@ def prefill(
         # Position -1 marks a pad: nothing attends to its entry of the cache.
         places = r.begin[:, None] + jnp.arange(r.tokens.shape[1])
         positions = jnp.where(r.tokens >= 0, places, -1)
-        before: Any = _rows(kept, r.source, size)
+        before: Any = _first_entries(jax.tree.map(lambda x: x[r.source], kept), size)
         _, after = m.apply(read, r.tokens, positions, before, method="hidden")
         return _copy_rows(kept, r.into, after, jnp.arange(r.into.size))
 
@@ -145,27 +145,29 @@ def _copy_rows(
 ) -> KVCache:
     """Copy rows `which` of `source` over the start of rows `rows` of `into`.
 
-    Rows beyond the last are dropped. Entries that do not fit are pads: a row is
-    inserted only where its prompt fits.
+    Rows beyond the last, at the end, are not copied. Entries that do not fit are pads:
+    a row is inserted only where its prompt fits. One row after the other: a scatter
+    would write all rows to a buffer first, those that are not used, too.
     """
     size = min(into.size, source.size)
 
-    def layer(to: LayerCache, given: LayerCache) -> LayerCache:
-        return LayerCache(
-            k=to.k.at[rows, :, :, :size].set(given.k, mode="drop"),
-            v=to.v.at[rows, :, :size].set(given.v, mode="drop"),
-        )
+    def put(i, into: KVCache) -> KVCache:
+        one = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=which[i])
+        row = _first_entries(jax.tree.map(lambda x: one(x, slice_size=1), source), size)
+        place = lambda x, new: jax.lax.dynamic_update_slice(x, new, (rows[i], 0, 0, 0))
+        return jax.tree.map(place, into, row)
 
-    return KVCache(tuple(map(layer, into.layers, _rows(source, which, size).layers)))
+    return jax.lax.fori_loop(0, jnp.sum(rows < _row_count(into)), put, into)
 
 
-def _rows(source: KVCache, which: Int[Array, "R"], size: int) -> KVCache:
-    """The first entries of rows `which`."""
+def _row_count(cache: KVCache) -> int:
+    return cache.layers[0].k.shape[0]
+
+
+def _first_entries(cache: KVCache, size: int) -> KVCache:
+    """The cache cut to its first entries."""
     return KVCache(
-        tuple(
-            LayerCache(k=c.k[which, :, :, :size], v=c.v[which, :, :size])
-            for c in source.layers
-        )
+        tuple(LayerCache(k=c.k[..., :size], v=c.v[:, :, :size]) for c in cache.layers)
     )
 
 

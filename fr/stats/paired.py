@@ -1,8 +1,8 @@
 """Attempts of several operators that share random keys: an index is used once.
 
 Attempts with the same index have the same key for all operators, and so are dependent.
-Whatever mixes operators as if their attempts were independent takes them from distinct
-indices, or keeps those of an index together.
+Every statistic that mixes operators takes them from distinct indices, or keeps all
+attempts of an index together.
 """
 
 import dataclasses
