@@ -112,7 +112,7 @@ def frozen_config() -> Config:
     return freeze(given.config)
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], alone: bool = True) -> None:
     """Run a script's main function under absl, alone in `--workdir`.
 
     Bad input, a full disk and a folder in use end with one line on stderr and exit code
@@ -120,6 +120,7 @@ def run(main: Callable[[], None]) -> None:
 
     Args:
       main: the script.
+      alone: lock `--workdir`; False: the script only reads it.
     """
     interrupts.install()
     _plain_surroundings()
@@ -149,7 +150,7 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(_) -> None:
         try:
-            with _job(), _alone():
+            with _job(), _alone() if alone else contextlib.nullcontext():
                 main()
         except UserError as error:
             _refuse(error)

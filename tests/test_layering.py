@@ -32,7 +32,7 @@ STEPS = [
     {"orders"},
     {"comparison"},
     {"runs"},
-    {"report", "training"},
+    {"report", "training", "viewer"},
     {"evaluation"},
     {"pipeline", "compiling"},
 ]
@@ -133,6 +133,7 @@ def test_routing_and_the_store_need_no_jax():
         "workdir",
         "config",
         "cli",
+        "viewer",
     )
     files = [path for path, room in rooms().items() if room in light]
     files += [path for path in [ROOT / "scripts" / "route.py"] if path.exists()]

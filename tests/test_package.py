@@ -81,7 +81,7 @@ def test_its_files_are_the_package_the_commands_and_their_configs(wheel):
 def test_its_files_import_what_it_depends_on(wheel):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"]]
-    for extra in ("board", "gcs", "tasks"):
+    for extra in ("board", "gcs", "tasks", "view"):
         declared += project["optional-dependencies"][extra]
     plain = lambda name: re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", name)[0]).lower()
     allowed = {plain(name) for name in declared} | {"jaxlib"}  # jax's own
