@@ -354,7 +354,7 @@ def test_hostile_texts_stay_texts(browser, hostile, width):
 
 def test_an_exported_file_needs_no_server(browser, run, hostile, tmp_path):
     for name, viewer in (("run", run[0]), ("hostile", hostile[0])):
-        export_page(viewer, str(tmp_path / f"{name}.html"), (), 20, 3)
+        export_page(viewer, str(tmp_path / f"{name}.html"), (), 20, 4)
         browser.said.clear()
         browser.requests.clear()
         browser.size(1280, 800)

@@ -158,6 +158,7 @@ export class TraceView {
       this.#traces.some((t) => t.junction !== null) ? "▼ junction" : "",
       any("fired") ? "◆ fired" : "",
       any("forced") ? "⏸ pause, then forced tokens" : "",
+      this.#fork() === null ? "" : "≠ first difference",
     ].filter(Boolean).join("   ");
     byId("legend").replaceChildren(
       scale ? el("span", { class: "scale" }, short(first), el("span", { class: "steps" }, steps), short(last)) : el("span", { class: "note", text: `This attempt has no ${titled(this.by)}.` }),
