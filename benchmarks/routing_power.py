@@ -93,8 +93,17 @@ class _Streams(RoutingData):
         return np.random.default_rng([self.seed, zlib.crc32(purpose.encode())])
 
 
-def _effect_of(landscape: Landscape, lift: float, problems: int = 100_000) -> float:
-    """The effect, in logits, that gives a reader this lift in points; by bisection."""
+def effect_of(landscape: Landscape, lift: float, problems: int = 100_000) -> float:
+    """Find the effect that gives a reader a lift, by bisection.
+
+    Args:
+        landscape: settings of the table.
+        lift: of the reader, in points.
+        problems: of the simulated table.
+
+    Returns:
+        The effect, in logits.
+    """
     low, high = 0.0, 6.0 if lift else 0.0
     for _ in range(14):
         middle = (low + high) / 2
@@ -184,7 +193,7 @@ def study(tables: int, jobs: int, keep, parts=("interaction", "lift")) -> dict:
             count = max(2, round(tables * share))
             if lift is not None:
                 landscape = dataclasses.replace(
-                    landscape, effect=_effect_of(landscape, lift)
+                    landscape, effect=effect_of(landscape, lift)
                 )
             rows = workers.starmap(one_lift, [(landscape, s) for s in range(count)], 4)
             means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

@@ -8,7 +8,7 @@ from scipy.special import stdtr, stdtrit
 
 from fr.comparison.evaluate import choose_out_of_fold
 from fr.routing.baselines import look_up, values_of
-from fr.routing.dataset import RoutingData
+from fr.routing.dataset import Fold, RoutingData
 from fr.routing.policies import LOOK_UPS, Policy
 from fr.routing.posterior import column_scores
 from fr.stats.bootstrap import Interval, fold_correction, holm, percent, rounded
@@ -49,31 +49,17 @@ def certify(policies: Sequence[Policy], data: RoutingData) -> list[dict]:
     Returns:
         One record per policy; none without k folds.
     """
-    splittings = data.config.splittings
-    names = ["kfold", *(f"kfold {r}" for r in range(1, splittings))]
-    found = [data.folds("kfold", name) for name in names]
-    splits = [folds for folds in found if not isinstance(folds, str)]
+    splits = k_fold_splits(data)
     if not splits:
         return []
     records: list[dict] = []
     for policy in policies:
-        gave, looked = np.zeros((2, len(splits), len(data)))
-        kept, by = [], LOOK_UPS[policy.basis or "best_fixed_per_model"]
-        for r, folds in enumerate(splits):
-            stream = data.stream(f"certify {r}")
-            chosen = choose_out_of_fold([policy], data, folds, stream)[policy].operator
-            for fold in folds:
-                fixed = look_up(data, fold.train, by)
-                gave[r, fold.test] = values_of(data.values, chosen)[fold.test]
-                looked[r, fold.test] = values_of(data.values, fixed)[fold.test]
-                counted = fold.test & (data.mass > 0)
-                kept.append(bool((chosen[counted] == fixed[counted]).all()))
+        gave, looked, kept = out_of_fold(policy, data, splits)
         told = columns_p(
             data.reading(policy.feature_groups), data.stream(f"told {policy.name}")
         )
-        judged = judge(data, gave.mean(axis=0), looked.mean(axis=0), len(splits[0]))
-        p, ahead = judged.get("p"), (judged["interval"]["value"] or 0) > 0
-        certain = told <= _LEVEL and p is not None and ahead and p / 2 <= _LEVEL
+        judged = judge(data, gave, looked, len(splits[0]))
+        certain = told <= _LEVEL and ahead(judged)
         records.append(
             {
                 "policy": policy.name,
@@ -91,6 +77,61 @@ def certify(policies: Sequence[Policy], data: RoutingData) -> list[dict]:
     for record, p in zip(tested, holm([record["p"] for record in tested])):
         record["p_holm"] = rounded(p)
     return records
+
+
+def k_fold_splits(data: RoutingData) -> list[list[Fold]]:
+    """Divide the problems into k folds, several times.
+
+    Args:
+        data: failed problems of a population.
+
+    Returns:
+        The folds of each splitting; none where problems are too few.
+    """
+    names = ["kfold", *(f"kfold {r}" for r in range(1, data.config.splittings))]
+    found = [data.folds("kfold", name) for name in names]
+    return [folds for folds in found if not isinstance(folds, str)]
+
+
+def out_of_fold(
+    policy: Policy, data: RoutingData, splits: Sequence[Sequence[Fold]]
+) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"], list[bool]]:
+    """Values of a router's choices and of its look-up's, both learned in other folds.
+
+    Args:
+        policy: a router.
+        data: failed problems of a population.
+        splits: of `k_fold_splits`.
+
+    Returns:
+        The two values of each row, averaged over the splittings, and for each fold
+        whether the router kept the look-up's choices.
+    """
+    gave, looked = np.zeros((2, len(splits), len(data)))
+    kept, by = [], LOOK_UPS[policy.basis or "best_fixed_per_model"]
+    for r, folds in enumerate(splits):
+        stream = data.stream(f"certify {r}")
+        chosen = choose_out_of_fold([policy], data, folds, stream)[policy].operator
+        for fold in folds:
+            fixed = look_up(data, fold.train, by)
+            gave[r, fold.test] = values_of(data.values, chosen)[fold.test]
+            looked[r, fold.test] = values_of(data.values, fixed)[fold.test]
+            counted = fold.test & (data.mass > 0)
+            kept.append(bool((chosen[counted] == fixed[counted]).all()))
+    return gave.mean(axis=0), looked.mean(axis=0), kept
+
+
+def ahead(judged: dict) -> bool:
+    """Say whether a lift is above 0, one-sided at 5 %.
+
+    Args:
+        judged: of `judge`.
+
+    Returns:
+        True if it is.
+    """
+    p, value = judged.get("p"), judged["interval"]["value"] or 0
+    return p is not None and value > 0 and p / 2 <= _LEVEL
 
 
 def columns_p(data: RoutingData, rng: np.random.Generator) -> float:

@@ -22,6 +22,7 @@ from fr.registry import suggest
 from fr.workdir import PathLike, write_whole
 
 _REQUIRED = ("cell", "problem_id", "n_failed_rollouts", *FEATURES, *OPERATORS)
+_FEWEST = ("cell", "problem_id", "n_failed_rollouts", "retry")  # of any table
 _LARGEST = 1 << 30  # bytes of a table
 _EXCLUDED = "excluded_problems"  # of the cell, the same number on every line
 # Operators whose attempts at a problem are all the same one, joined by +.
@@ -30,11 +31,13 @@ _DETERMINISTIC = "deterministic_operators"
 _RELEASED_DETERMINISTIC = ("dense_steer",)
 
 
-def read_profiles(path: PathLike) -> list[Profiles]:
+def read_profiles(path: PathLike, others: bool = False) -> list[Profiles]:
     """Read the cells of one CSV file and their recorded attempts.
 
     Args:
         path: the CSV file.
+        others: the table may come from elsewhere, without the features and with
+            operators of its own only.
 
     Returns:
         The cells in order of appearance.
@@ -59,7 +62,7 @@ def read_profiles(path: PathLike) -> list[Profiles]:
         raise UserError(
             f"{path}, line {reader.line_num}: is not CSV ({error})"
         ) from error
-    _check_header(path, header)
+    _check_header(path, header, _FEWEST if others else _REQUIRED)
     if not rows:
         raise UserError(
             f"{path}: has no rows; a profile table holds one failed problem per line"
@@ -71,18 +74,19 @@ def read_profiles(path: PathLike) -> list[Profiles]:
                 f"{row['_where']}: has not the {len(header)} fields of the header"
             )
         cells.setdefault(row["cell"], []).append(row)
-    found = [_cell(path, name, rows, header) for name, rows in cells.items()]
+    found = [_cell(path, name, rows, header, others) for name, rows in cells.items()]
     return read_attempts(path, found)
 
 
 def read_cells(
-    paths: Sequence[PathLike], without: Sequence[str] = ()
+    paths: Sequence[PathLike], without: Sequence[str] = (), others: bool = False
 ) -> list[Profiles]:
     """Read the cells of several files.
 
     Args:
         paths: CSV files.
         without: operators to leave out, such as those that use truth from outside.
+        others: as of `read_profiles`.
 
     Returns:
         The cells in order.
@@ -94,7 +98,7 @@ def read_cells(
     found: dict[str, PathLike] = {}
     cells = []
     for path in paths:
-        for profiles in read_profiles(path):
+        for profiles in read_profiles(path, others):
             if profiles.cell in found:
                 there = found[profiles.cell]
                 raise UserError(f"{path}: cell {profiles.cell!r} is in {there} already")
@@ -166,12 +170,12 @@ def _rows(cell: Profiles) -> Iterable[dict]:
         yield row | {name: values[i] for name, values in cell.extras.items()}
 
 
-def _check_header(path: epath.Path, header: list[str]) -> None:
+def _check_header(path: epath.Path, header: list[str], required: Sequence[str]) -> None:
     if not header:
         raise UserError(
             f"{path}: is empty; a profile table starts with a line of column names"
         )
-    for name in _REQUIRED:
+    for name in required:
         if name not in header:
             raise UserError(
                 f"{path}: column {name!r} is missing (empty fields stand for what a "
@@ -185,7 +189,9 @@ def _twice(names: Sequence[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> Profiles:
+def _cell(
+    path: epath.Path, name: str, rows: list[dict], header: list[str], others: bool
+) -> Profiles:
     failed = [_count(row, "n_failed_rollouts") for row in rows]
     excluded = sum(n == 0 for n in failed)
     excluded += _count(rows[0], _EXCLUDED) if rows[0].get(_EXCLUDED) else 0
@@ -206,7 +212,7 @@ def _cell(path: epath.Path, name: str, rows: list[dict], header: list[str]) -> P
     operators = tuple(c for c in known if not np.isnan(rates[c]).all())
     _check_operators(path, name, operators, header)
     features = np.stack([_column(rows, c) for c in FEATURES], axis=1)
-    if np.isnan(features).all():
+    if np.isnan(features).all() and not others:
         names = ", ".join(FEATURES)
         raise UserError(f"{path}: cell {name!r} has none of the features {names}")
     values = np.stack([rates[c] for c in operators], axis=1)
@@ -273,7 +279,7 @@ def _check_rates(
 
 def _column(rows: list[dict], name: str) -> Float[np.ndarray, "N"]:
     """Numbers of a column; NaN if the cell leaves it empty (all problems or none)."""
-    if all(row[name] == "" for row in rows):
+    if all(row.get(name, "") == "" for row in rows):
         return np.full(len(rows), np.nan)
     return np.array(
         [parse_number(row[name], f"{row['_where']}, column {name!r}") for row in rows]

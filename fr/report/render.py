@@ -5,7 +5,7 @@ from typing import Any
 from fr.layout.html import to_html
 from fr.layout.tables import REPORTS
 from fr.layout.text import to_text
-from fr.report import stage_tables  # noqa: F401
+from fr.report import certificate_tables, stage_tables  # noqa: F401
 
 
 def render(name: str, found: Any, html: bool = False) -> str:

@@ -90,13 +90,14 @@ def fit_hierarchy(
         np.stack([correct, attempts], -1), axis=0, return_counts=True
     )
     correct, attempts = counts[..., 0], counts[..., 1]
+    cells = _distinct(correct, attempts)
     share = (correct.sum(0) + 0.5) / (attempts.sum(0) + 1)
 
     def model(values: np.ndarray) -> Hierarchy:
         return Hierarchy(values[:-2], *np.exp(values[-2:]))
 
     def loss(values: np.ndarray) -> float:
-        joint = _given_problem(model(values), correct, attempts).sum(axis=1)  # [N, Q]
+        joint = _given_problem(model(values), cells).sum(axis=1)  # [N, Q]
         return -float(repeated @ _log_mean(joint, _weights(_PROBLEM)))
 
     start = np.concatenate(
@@ -127,7 +128,7 @@ def draw_rates(
     Returns:
         Rates, as shares.
     """
-    table = _given_problem(model, correct, attempts)  # [N, O, Q]
+    table = _given_problem(model, _distinct(correct, attempts))  # [N, O, Q]
     problem = table.sum(axis=1) + np.log(_weights(_PROBLEM))
     u = _sample(problem, draws, rng)  # [D, N]
     logits = _grid(model)  # [O, Q, K]
@@ -194,8 +195,20 @@ def _log_likelihood(
     return counts[0] * logits - counts[1] * np.logaddexp(0, logits)
 
 
-def _given_problem(model: Hierarchy, correct, attempts) -> Float[np.ndarray, "N O Q"]:
-    return _log_mean(_log_likelihood(_grid(model), correct, attempts), _weights(_PAIR))
+def _distinct(
+    correct: Int[np.ndarray, "N O"], attempts: Int[np.ndarray, "N O"]
+) -> tuple[Int[np.ndarray, "U 3"], Int[np.ndarray, "N O"]]:
+    """Distinct (operator, right, attempts), and where each pair of the table is."""
+    which = np.broadcast_to(np.arange(correct.shape[1]), correct.shape)
+    triples = np.stack([which, correct, attempts], axis=-1).reshape(-1, 3)
+    found, index = np.unique(triples, axis=0, return_inverse=True)
+    return found, index.reshape(correct.shape)
+
+
+def _given_problem(model: Hierarchy, cells) -> Float[np.ndarray, "N O Q"]:
+    (which, correct, attempts), index = cells[0].T, cells[1]
+    logs = _log_likelihood(_grid(model)[which], correct, attempts)
+    return _log_mean(logs, _weights(_PAIR))[index]
 
 
 def _log_mean(logs: np.ndarray, weights: np.ndarray) -> np.ndarray:

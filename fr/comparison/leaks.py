@@ -1,0 +1,130 @@
+"""Signs that a table's columns or routes know the attempts that they are judged on."""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtr
+
+from fr.profiles.profile import Profiles
+from fr.stats.bootstrap import rounded
+
+_LEVEL = 0.002  # of all columns and measures of a cell together
+_FEWEST = 20  # problems of a test
+_GROUPS = 10  # that a column of many values is cut into, at most
+_MEMBERS = 15  # problems of a group, at least
+
+
+def leaking_columns(
+    profiles: Profiles, columns: dict[str, Float[np.ndarray, "N"]]
+) -> list[dict]:
+    """Find columns that explain a part of the noise of the attempts.
+
+    What is known before the attempts says something of the true rates, and nothing of
+    the attempts' binomial noise: what a column leaves unexplained of the seen rates
+    varies at least as much as that noise. Measured on each operator's rate, on the mean
+    over the operators, and on the differences from that mean, each and all together.
+    The explanation is a mean per value of the column, or per part of equal size where
+    there are many. The unexplained variance and the noise, k (n - k) / (n^2 (n - 1))
+    for k of n attempts, are compared by the logarithm of their ratio, one-sided, by
+    Student's t over problems. Real differences beyond the column hide a leak. Operators
+    that are deterministic or were tried once are left out.
+
+    Args:
+        profiles: the cell.
+        columns: values by name; NaN where unknown.
+
+    Returns:
+        {"cell", "column", "measure", "left", "noise", "p"} of each such column at its
+        clearest measure: unexplained and binomial variance in points squared, and
+        Bonferroni's p over the columns and measures.
+    """
+    attempts = profiles.tried
+    kept = ~profiles.repeats_itself & (attempts.min(axis=0) > 1)
+    if kept.sum() < 2 or len(profiles) < _FEWEST:
+        return []
+    names = [name for name, one in zip(profiles.operators, kept) if one]
+    n, rates = attempts[:, kept], profiles.rates[:, kept]
+    noise = rates * (1 - rates) / (n - 1)
+    measures = _measures(rates, noise, names)
+    records = []
+    for name, values in columns.items():
+        known = ~np.isnan(values)
+        if known.sum() < _FEWEST or np.ptp(values[known]) == 0:
+            continue
+        groups = _grouped(values[known])
+        found = []
+        for measure, (seen, expected) in measures.items():
+            left, p = _unexplained(seen[known], expected[known], groups)
+            p = min(1.0, p * len(columns) * len(measures))
+            found.append((p, measure, left, float(expected[known].mean())))
+        p, measure, left, expected_mean = min(found)
+        if p <= _LEVEL:
+            records.append(
+                {
+                    "cell": profiles.cell,
+                    "column": name,
+                    "measure": measure,
+                    "left": rounded(1e4 * left),
+                    "noise": rounded(1e4 * expected_mean),
+                    "p": rounded(p),
+                }
+            )
+    return records
+
+
+def _measures(
+    rates: Float[np.ndarray, "N O"], noise: Float[np.ndarray, "N O"], names: list[str]
+) -> dict[str, tuple[Float[np.ndarray, "N M"], Float[np.ndarray, "N"]]]:
+    """Seen values of each measure, and the noise of their squares by problem."""
+    count = rates.shape[1]
+    mean = rates.mean(axis=1, keepdims=True)
+    total = noise.sum(axis=1)
+    return {
+        # E sum_o (e_o - mean e)^2 = (1 - 1 / O) sum_o var e_o
+        "differences between operators": (rates - mean, (1 - 1 / count) * total),
+        "the mean of the operators": (mean, total / count**2),
+        **{
+            f"the rate of {name}": (rates[:, [o]], noise[:, o])
+            for o, name in enumerate(names)
+        },
+        **{
+            f"{name} less the mean": (
+                rates[:, [o]] - mean,
+                (1 - 2 / count) * noise[:, o] + total / count**2,
+            )
+            for o, name in enumerate(names)
+        },
+    }
+
+
+def _grouped(values: Float[np.ndarray, "M"]) -> np.ndarray:
+    """Group of each value: the value itself where there are few, else its part."""
+    distinct, member = np.unique(values, return_inverse=True)
+    count = int(np.clip(len(values) // _MEMBERS, 2, _GROUPS))
+    if len(distinct) <= count:
+        return member
+    ends = np.quantile(values, np.arange(1, count) / count)
+    return np.unique(np.searchsorted(ends, values), return_inverse=True)[1]
+
+
+def _unexplained(
+    seen: Float[np.ndarray, "M D"], noise: Float[np.ndarray, "M"], groups: np.ndarray
+) -> tuple[float, float]:
+    """Variance within groups, and p that it is less than the noise by chance."""
+    counts = np.bincount(groups)
+    means = np.stack([np.bincount(groups, column) for column in seen.T], axis=1)
+    means /= counts[:, None]
+    # A group of one explains itself: it says nothing of the rest.
+    some = counts[groups] > 1
+    if some.sum() < _FEWEST:
+        return float(noise.mean()), 1.0
+    scale = (counts / np.maximum(counts - 1, 1))[groups]
+    left = (((seen - means[groups]) ** 2).sum(axis=1) * scale)[some]
+    total, expected = float(left.mean()), float(noise[some].mean())
+    if expected == 0:
+        return total, 1.0
+    if total <= 1e-12 * expected:  # a copy
+        return total, 0.0
+    # The logarithm: the ratio itself has a long right tail.
+    apart = (left / total - noise[some] / expected) * np.sqrt(scale[some])
+    error = apart.std(ddof=1) / np.sqrt(len(apart))
+    return total, float(stdtr(len(apart) - 1, np.log(total / expected) / error))

@@ -1,0 +1,193 @@
+"""One verdict on a table: is there a lift over the best fixed operator?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fr.comparison.certify import (
+    INCLUDED,
+    ahead,
+    columns_p,
+    judge,
+    k_fold_splits,
+    out_of_fold,
+)
+from fr.comparison.leaks import leaking_columns
+from fr.comparison.power import Power
+from fr.routing.baselines import look_up, values_of
+from fr.routing.dataset import RoutingData
+from fr.routing.policies import posterior_policies
+from fr.stats.bootstrap import rounded
+from fr.stats.sequential import sequential_p
+
+# Exit code of each verdict; 2 is bad input.
+VERDICTS = {"lift": 0, "none": 1, "too little data": 3, "leaked": 4}
+_LEVEL = 0.05
+_MOST = 19_999  # draws of permuted routes
+
+
+def verdict_of(
+    data: RoutingData,
+    headrooms: Sequence[float | None],
+    smallest: float,
+    routes: Int[np.ndarray, "N"] | None = None,
+    outcomes: Float[np.ndarray, "N"] | None = None,
+) -> dict:
+    """Judge the router in closed form, or a router from elsewhere.
+
+    The reference is the best fixed operator of each model on each task, chosen in other
+    folds. In this order:
+
+    - leaked: a column (of a router from elsewhere, its routes) explains a part of the
+      noise of the attempts;
+    - lift: the columns tell operators apart (the routes are better than the same
+      routes on other failures of their model), and the lift is above 0, one-sided, both
+      at 5 %;
+    - none: the lift that is left, the smaller of the upper ends of the lift's 95 %
+      interval and of a perfect router's headroom, is at most `smallest`;
+    - too little data: otherwise.
+
+    Args:
+        data: failed problems of a population.
+        headrooms: the most that a perfect router can be above the best fixed operator
+            of each cell, in points; None where it is not known.
+        smallest: the smallest lift that matters, in points.
+        routes: the operator that another router chose for each row; it has learned from
+            other data.
+        outcomes: the share of that router's own attempts that were right, by row.
+
+    Returns:
+        {"verdict", "exit", "left", "lift", "null_p", "null", "headroom", "leaks", ...};
+        rates and lifts in percent.
+    """
+    splits = k_fold_splits(data)
+    told = dict(data.columns)
+    if routes is not None:
+        told = {"routes": routes.astype(float)}
+    leaks = [
+        leak
+        for c, profiles in enumerate(data.cells)
+        for leak in leaking_columns(
+            profiles, {name: own[data.cell == c] for name, own in told.items()}
+        )
+    ]
+    headroom = _pooled(data, headrooms)
+    found: dict = {
+        "smallest": smallest,
+        "headroom": headroom,
+        "router": "posterior" if routes is None and outcomes is None else "given",
+    }
+    if not splits:
+        why = data.folds("kfold")
+        kind = "leaked" if leaks else "too little data"
+        more = {"leaks": leaks, "left": None, "why": why, "lift": None}
+        return found | more | {"verdict": kind, "exit": VERDICTS[kind]}
+    if routes is None and outcomes is None:
+        (policy, *_) = posterior_policies()
+        gave, looked, kept = out_of_fold(policy, data, splits)
+        null = "columns tell operators apart"
+        readable = data.reading(policy.feature_groups)
+        p: float | None = columns_p(readable, data.stream(f"told {policy.name}"))
+        found |= {"kept": sum(kept), "folds": len(kept)}
+    else:
+        looked = np.zeros(len(data))
+        for folds in splits:
+            for fold in folds:
+                fixed = values_of(data.values, look_up(data, fold.train, "model"))
+                looked[fold.test] += fixed[fold.test] / len(splits)
+        if outcomes is not None:
+            gave, p, null = outcomes * data.mass, None, "no routes to permute"
+        else:
+            assert routes is not None
+            gave, null = values_of(data.values, routes), "routes permuted within models"
+            p = routes_p(data, routes, data.stream("permuted routes"))
+    judged = judge(data, gave, looked, len(splits[0]))
+    certain = ahead(judged) and (p is None or p <= _LEVEL)
+    high = judged["interval"]["high"]
+    ends = [end for end in (high, headroom) if end is not None]
+    left = max(0.0, min(ends)) if ends else None
+    if leaks:
+        kind = "leaked"
+    elif certain:
+        kind = "lift"
+    elif left is not None and left <= smallest:
+        kind = "none"
+    else:
+        kind = "too little data"
+    return found | {
+        "verdict": kind,
+        "exit": VERDICTS[kind],
+        "left": left,
+        "why": None,
+        "lift": judged,
+        "null": null,
+        "null_p": None if p is None else rounded(p),
+        "leaks": leaks,
+        "splits": len(splits),
+        "included": INCLUDED,
+    }
+
+
+def largest_headrooms(
+    interactions: Sequence[dict], powers: Sequence[Power | None]
+) -> list[float | None]:
+    """Upper ends of a perfect router's headroom, by cell.
+
+    Of the operators whose attempts are draws it is the end of the interval of the test
+    of operator × problem; what deterministic operators add is known but for the others'
+    rates.
+
+    Args:
+        interactions: of `describe_interaction`.
+        powers: of each cell.
+
+    Returns:
+        Points; None where one of both is not known.
+    """
+    found: list[float | None] = []
+    for record, power in zip(interactions, powers):
+        if record["why"] is not None or power is None:
+            found.append(None)
+            continue
+        fixed = power.record["headroom"]["of_deterministic"]["high"]
+        found.append(record["headroom"]["high"] + max(0.0, fixed))
+    return found
+
+
+def routes_p(
+    data: RoutingData, routes: Int[np.ndarray, "N"], rng: np.random.Generator
+) -> float:
+    """Test whether routes are better than the same routes on other failures.
+
+    Under the null the routes of a model's failures are exchangeable; the statistic is
+    the mean rescue rate.
+
+    Args:
+        data: failed problems of a population.
+        routes: the operator of each row.
+        rng: random stream of at most 19,999 permutations.
+
+    Returns:
+        p, one-sided.
+    """
+    place, firsts = data.places("model")
+    groups = [np.flatnonzero(place == g) for g in range(len(firsts))]
+    seen = float(values_of(data.values, routes).sum())
+
+    def draw(tables: int) -> Float[np.ndarray, "B"]:
+        totals = np.zeros(tables)
+        for rows in groups:
+            moved = rng.permuted(np.tile(routes[rows], (tables, 1)), axis=1)
+            totals += data.values[rows, moved].sum(axis=1)
+        return totals
+
+    return sequential_p(draw, seen - 1e-9, _MOST, enough=20, batch=200)[0]
+
+
+def _pooled(data: RoutingData, highs: Sequence[float | None]) -> float | None:
+    """Largest headroom of all cells together: the mean of their upper ends."""
+    if any(high is None for high in highs):
+        return None
+    shares = [data.mass[data.cell == c].sum() for c in range(len(highs))]
+    return rounded(np.average([high or 0.0 for high in highs], weights=shares))

@@ -1,0 +1,182 @@
+"""Certificates: verdicts on tables with a known truth, and the script as people run
+it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from synthetic_profiles import make
+
+from fr.comparison.cell_summary import describe_interaction
+from fr.comparison.leaks import leaking_columns
+from fr.comparison.summary import measure_powers
+from fr.comparison.verdict import (
+    VERDICTS,
+    largest_headrooms,
+    routes_p,
+    verdict_of,
+)
+from fr.config import Config, RoutingConfig
+from fr.errors import UserError
+from fr.pipeline.certificate import read_routes
+from fr.profiles import read_cells, write_profiles
+from fr.routing.dataset import RoutingData
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHORT = RoutingConfig(splittings=1, folds=4, posterior=100, nulls=19)
+
+
+def verdict(profiles, smallest=3.0, **given):
+    config = Config(routing=SHORT)
+    data = RoutingData.build([profiles], config, compared=False)
+    powers, interactions = measure_powers(data), describe_interaction(data)
+    headrooms = largest_headrooms(interactions, powers)
+    return verdict_of(data, headrooms, smallest, **given)
+
+
+def test_a_table_without_an_effect_has_no_lift_beyond_a_bound():
+    found = verdict(make(problems=200, attempts=20))
+    assert found["verdict"] == "none" and found["exit"] == 1
+    assert 0 <= found["left"] <= 3
+
+
+def test_a_planted_effect_is_a_lift():
+    found = verdict(make(problems=200, attempts=20, effect=0.4))
+    assert found["verdict"] == "lift" and found["exit"] == 0
+    assert found["lift"]["interval"]["low"] > 3
+
+
+def test_few_problems_are_too_little_data():
+    found = verdict(make(problems=6))
+    assert found["verdict"] == "too little data" and found["exit"] == 3
+    assert "problems" in found["why"]
+    found = verdict(make(problems=40, attempts=4, effect=0.1), smallest=0.01)
+    assert found["verdict"] == "too little data" and found["left"] > 0.01
+
+
+LEAKS = {
+    "best": lambda rates: rates.argmax(axis=1),
+    "copy": lambda rates: rates[:, 0],
+    "gain": lambda rates: rates.max(axis=1) - rates[:, 0],
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_column_made_from_the_attempts_is_found(name):
+    profiles = make(problems=200)
+    made = LEAKS[name](profiles.rates).astype(float)
+    columns = {"harmless": profiles.features[:, 0], name: made}
+    (found,) = leaking_columns(profiles, columns)
+    assert found["column"] == name and found["left"] < found["noise"]
+
+
+def test_true_rates_and_columns_of_failures_are_no_leak():
+    rng = np.random.default_rng(0)
+    true = rng.uniform(0.1, 0.9, size=(300, 1)) * rng.uniform(0.5, 1, size=(300, 5))
+    profiles = make(problems=300)
+    seen = rng.binomial(10, true) / 10
+    profiles = dataclasses.replace(profiles, rates=seen)
+    columns = {f"true {o}": true[:, o] for o in range(5)}
+    assert leaking_columns(profiles, columns) == []
+    assert leaking_columns(profiles, {"index": true.argmax(axis=1).astype(float)}) == []
+
+
+def test_routes_by_the_attempts_leak_and_by_the_cause_lift():
+    profiles = make(problems=200)
+    by_rates = profiles.rates.argmax(axis=1)
+    assert verdict(profiles, routes=by_rates)["verdict"] == "leaked"
+    profiles = make(problems=200, effect=0.3)
+    told = [profiles.operators.index(name) for name in ("dense_steer", "sparse_steer")]
+    told.append(profiles.operators.index("local_temp"))
+    by_features = np.array(told)[profiles.features.argmax(axis=1)]
+    found = verdict(profiles, routes=by_features)
+    assert found["verdict"] == "lift" and found["null_p"] < 0.01
+    at_random = np.random.default_rng(1).permutation(by_features)
+    assert verdict(profiles, routes=at_random)["verdict"] in ("none", "too little data")
+
+
+def test_the_null_of_routes_permutes_within_models():
+    rng, profiles = np.random.default_rng(2), make(problems=60)
+    data = RoutingData.build([profiles], Config(routing=SHORT), compared=False)
+    same = np.zeros(60, int)
+    assert routes_p(data, same, rng) == 1.0  # every permutation is equal
+
+
+def test_outcomes_of_a_router_are_judged_as_they_are():
+    profiles = make(problems=200, attempts=20)
+    best = profiles.rates.mean(axis=0).max()
+    found = verdict(profiles, outcomes=np.full(200, best + 0.2))
+    assert found["verdict"] == "lift"
+    assert found["lift"]["interval"]["value"] == pytest.approx(20, abs=4)
+    assert found["null_p"] is None
+
+
+def run(*given):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "scripts/certify.py", *given]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def table(tmp_path):
+    write_profiles(tmp_path / "p.csv", [make(problems=60)])
+    return tmp_path / "p.csv"
+
+
+def test_the_script_declares_judges_and_exits_with_the_verdict(table, tmp_path):
+    asked = f"--profiles={table}", f"--workdir={tmp_path / 'out'}"
+    first = run(*asked, "--declare")
+    assert first.returncode == 0 and "declared" in first.stdout + first.stderr
+    assert not (tmp_path / "out" / "certificate.json").exists()
+    done = run(*asked)
+    found = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert done.returncode == VERDICTS[found["verdict"]], done.stderr
+    assert f"verdict: {found['verdict']}" in done.stdout
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 100
+    changed = run(*asked, "--smallest=1")
+    assert "it changes the declaration" in " ".join(changed.stdout.split())
+    listed = (
+        "import sys; import fr.pipeline.certificate; assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", listed], cwd=ROOT, check=True)
+
+
+def test_a_table_of_others_needs_no_feature(tmp_path):
+    lines = ["cell,problem_id,n_failed_rollouts,retry,retry_n,mine,mine_n,score"]
+    rng = np.random.default_rng(3)
+    for i in range(40):
+        a, b = rng.binomial(8, 0.4, size=2) / 8
+        lines.append(f"m|t,q{i},4,{a},8,{b},8,{rng.normal():.3f}")
+    path = tmp_path / "theirs.csv"
+    path.write_text("\n".join(lines) + "\n")
+    done = run(f"--profiles={path}", f"--workdir={tmp_path / 'out'}")
+    assert done.returncode in (1, 3), done.stderr
+    assert "score" in done.stdout
+    with pytest.raises(UserError, match="'spread' is missing"):
+        read_cells([path])
+
+
+BAD = {
+    "cell,problem_id\nmodel|task,p0": "one of operator and rate",
+    "cell,problem_id,operator\nmodel|task,p0,rety": "did you mean 'retry'|retry",
+    "cell,problem_id,operator\nmodel|task,p0,retry": "'p1' of cell",
+    "cell,problem_id,rate\nmodel|task,p0,1.5": "not in",
+    "cell,problem_id,rate\nmodel|task,p0,x": "rate",
+    "cell,problem_id,rate\nmodel|task,p0,1\nmodel|task,p0,1": "twice",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_bad_routes_are_refused_by_line(text, tmp_path):
+    (tmp_path / "routes.csv").write_text(text + "\n")
+    data = RoutingData.build([make(problems=60)], Config(routing=SHORT), compared=False)
+    with pytest.raises(UserError, match=BAD[text]):
+        read_routes(tmp_path / "routes.csv", data)
