@@ -1,5 +1,16 @@
-"""Branches that start from a kept prefix, against branches that read theirs."""
+r"""Branches that start from a kept prefix, against branches that read theirs.
 
+    python -m benchmarks --workdir=runs/fork --parts=fork --rows=64
+    python -m benchmarks.fork --layers=4 --rows=64 --out=runs/fork.json
+
+The second measures random weights of SmolLM2's shape with some of its 30 layers and as
+large a share of its vocabulary, so that the head weighs what it does in the whole.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
 import time
 from collections.abc import Callable
 
@@ -7,7 +18,10 @@ import jax
 import numpy as np
 
 from benchmarks.parts import PARTS, Bench, Figure, Part
+from benchmarks.sizes import STATED
 from benchmarks.timing import Times, in_turn
+from fr.models import Model, ModelConfig
+from fr.models.transformer import init_params
 from fr.sampling import steering
 from fr.sampling.engine import Engine
 from fr.sampling.sampling_params import row_key
@@ -126,3 +140,45 @@ def _copy(
             found.append((time.process_time() - start) / rows)
     batch.stop()
     return found
+
+
+def main() -> None:
+    """Measure a part of SmolLM2, print and write."""
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--layers", type=int, default=4, help="of 30")
+    flags.add_argument("--rows", type=int, default=64)
+    flags.add_argument("--prefixes", type=int, nargs="+", default=[128, 512, 1024])
+    flags.add_argument("--repeats", type=int, default=3)
+    flags.add_argument("--out", help="JSON file to write")
+    given = flags.parse_args()
+    config = ModelConfig(
+        vocab=49_152 * given.layers // 30,
+        width=576,
+        layers=given.layers,
+        heads=9,
+        kv_heads=3,
+        head_dim=64,
+        ff=1536,
+        tied=True,
+        max_positions=2048,
+    )
+    params = init_params(config, jax.random.key(0))
+    bench = Bench(
+        model=Model(config, params, None, (0,), "part of SmolLM2"),
+        prompts=[[1, 2, 3]],
+        rows=given.rows,
+        repeats=given.repeats,
+        sizes=dataclasses.replace(STATED, prefixes=tuple(given.prefixes)),
+        torch=None,
+        options={"chunk": 16, "prefill": 8, "tau": 0.6},
+    )
+    found = fork_part(bench)
+    figures = [dataclasses.asdict(figure) for figure in found.figures]
+    text = json.dumps(vars(given) | found.record | {"figures": figures}, indent=1)
+    print(text)
+    if given.out:
+        pathlib.Path(given.out).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
