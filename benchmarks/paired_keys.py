@@ -22,14 +22,14 @@ from fr.types import RIGHT
 RETRY = "retry"
 
 
-def outcomes(workdir: str) -> dict[str, Float[np.ndarray, "N A"]]:
-    """Read which attempts were right, by operator.
+def outcomes(workdir: str) -> dict[str, dict[str, Float[np.ndarray, "A"]]]:
+    """Read which attempts were right, by operator and problem.
 
     Args:
         workdir: folder of the run.
 
     Returns:
-        By operator with as many attempts as retry: right attempts by problem and index.
+        Right attempts by index, where an operator has as many as retry.
     """
     columns = ["problem", "operator", "attempt", "grade"]
     table = store.read_table(pathlib.Path(workdir) / "attempts", columns)
@@ -38,10 +38,10 @@ def outcomes(workdir: str) -> dict[str, Float[np.ndarray, "N A"]]:
         own = found.setdefault(row["operator"], {}).setdefault(row["problem"], {})
         own[row["attempt"]] = row["grade"] == RIGHT
     most = max(len(own) for own in found[RETRY].values())
+    whole = lambda own: np.array([own[i] for i in range(most)], float)
     return {
-        name: np.array([[own[i] for i in range(most)] for own in problems.values()])
+        name: {p: whole(own) for p, own in problems.items() if len(own) == most}
         for name, problems in found.items()
-        if all(len(own) == most for own in problems.values())
     }
 
 
@@ -58,7 +58,6 @@ def noise(
     Returns:
         The difference in points, and its variance in squared points.
     """
-    one, other = one.astype(float), other.astype(float)
     scale = 1e4 / (one.shape[0] ** 2 * one.shape[1])
     each = lambda values: values.var(axis=1, ddof=1).sum() * scale
     variance = each(one - other) if paired else each(one) + each(other)
@@ -74,19 +73,22 @@ def compare(shared: str, own: str) -> dict[str, dict[str, float]]:
 
     Returns:
         By operator: difference to retry (points) and its standard error in each run,
-        the ratio of the variances, and the share of attempts with retry's outcome.
+        the share of attempts with retry's outcome, and the ratio of the variances.
     """
     tables, found = (outcomes(shared), outcomes(own)), {}
-    for name in tables[0]:
-        if name == RETRY or name not in tables[1]:
+    for name in tables[0].keys() - {RETRY}:
+        sides = [table.get(name, {}).keys() & table[RETRY].keys() for table in tables]
+        problems = sorted(sides[0] & sides[1])
+        if not problems:
             continue
-        record: dict[str, float] = {}
+        record: dict[str, float] = {"problems": len(problems)}
         for keys, table, paired in zip(("shared", "own"), tables, (True, False)):
-            difference, variance = noise(table[name], table[RETRY], paired)
+            both = [np.stack([table[o][p] for p in problems]) for o in (name, RETRY)]
+            difference, variance = noise(both[0], both[1], paired)
             record |= {keys: difference, f"{keys}_error": variance**0.5}
+            record[f"{keys}_same"] = float((both[0] == both[1]).mean())
         ratio = (record["own_error"] / max(record["shared_error"], 1e-9)) ** 2
-        same = float((tables[0][name] == tables[0][RETRY]).mean())
-        found[name] = record | {"variance_ratio": ratio, "same_outcome": same}
+        found[name] = record | {"variance_ratio": ratio}
     return found
 
 

@@ -10,6 +10,8 @@ from fr.sampling import sampling_params
 from fr.sampling.state import part_of
 from fr.types import Request
 
+_REMEMBERED = 256  # prompts of coming requests that are kept as arrays
+
 
 def read_tokens(request: Request) -> Int[np.ndarray, "T"]:
     """Tokens of a request that may be read before its row starts.
@@ -86,6 +88,7 @@ class Prefixes:
         """
         self._places: list[Kept | None] = [None] * places
         self._busy: set[int] = set()
+        self._prompts: dict[str, Int[np.ndarray, "T"]] = {}
         self._clock = 0
 
     def begin_round(self) -> None:
@@ -138,6 +141,14 @@ class Prefixes:
         best = int(np.argmax(each))
         return best, each[best]
 
+    def _prompt(self, request: Request) -> Int[np.ndarray, "T"]:
+        """Tokens of a prompt that are read, as an array that is made once."""
+        if request.id not in self._prompts:
+            if len(self._prompts) == _REMEMBERED:
+                self._prompts.clear()
+            self._prompts[request.id] = np.array(request.prompt[:-1], np.int32)
+        return self._prompts[request.id]
+
     def _use(self, place: int) -> None:
         self._clock += 1
         self._busy.add(place)
@@ -156,7 +167,9 @@ class Prefixes:
             return min(free, default=None)
         wanted: dict[int, int] = {}
         for i, request in enumerate(coming()):
-            given = np.array(request.prompt[:-1], np.int32)
+            if free <= wanted.keys():
+                break
+            given = self._prompt(request)
             best, shared = self._longest(given, sampling_params.vector_of(request))
             if part_of(shared)[0] or shared == len(given):
                 wanted.setdefault(best, i)
