@@ -148,6 +148,7 @@ def main() -> None:
     flags.add_argument("--layers", type=int, default=4, help="of 30")
     flags.add_argument("--rows", type=int, default=64)
     flags.add_argument("--prefixes", type=int, nargs="+", default=[128, 512, 1024])
+    flags.add_argument("--branch", type=int, default=64, help="tokens of a branch")
     flags.add_argument("--repeats", type=int, default=3)
     flags.add_argument("--out", help="JSON file to write")
     given = flags.parse_args()
@@ -168,7 +169,9 @@ def main() -> None:
         prompts=[[1, 2, 3]],
         rows=given.rows,
         repeats=given.repeats,
-        sizes=dataclasses.replace(STATED, prefixes=tuple(given.prefixes)),
+        sizes=dataclasses.replace(
+            STATED, prefixes=tuple(given.prefixes), branch=given.branch
+        ),
         torch=None,
         options={"chunk": 16, "prefill": 8, "tau": 0.6},
     )
