@@ -12,7 +12,7 @@ from benchmarks.matmuls import products
 from benchmarks.parts import PARTS, Bench, Figure, Part
 from benchmarks.timing import clocked, in_turn
 from fr.models import ModelConfig
-from fr.models.attention import init_cache
+from fr.models.kv_cache import init_cache
 from fr.sampling.probes import BUDGET, SAMPLES, forced_requests
 from fr.sampling.sampling_params import row_key
 from fr.sampling.state import cache_size

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import row
 
-from fr.models.attention import init_cache
+from fr.models.kv_cache import init_cache
 from fr.models.transformer import Transformer, unstack
 from fr.sampling import decode, logits, sampling_params, steering
 from fr.sampling.devices import Devices

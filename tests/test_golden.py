@@ -8,7 +8,7 @@ import pytest
 from golden.make import HERE, LENGTH, MODELS, STEP, tokens_of
 
 from fr.models import load
-from fr.models.attention import init_cache
+from fr.models.kv_cache import init_cache
 from fr.models.transformer import Transformer
 
 LOGITS = np.load(Path(HERE) / "logits.npz")

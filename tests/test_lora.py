@@ -16,8 +16,8 @@ from fr.config import LoraConfig, PolicyConfig
 from fr.config.algorithms import DR_GRPO
 from fr.errors import UserError
 from fr.models import ModelConfig
-from fr.models.attention import init_cache
 from fr.models.dense import merge
+from fr.models.kv_cache import init_cache
 from fr.models.transformer import Transformer, unstack
 from fr.training import lora
 from fr.training.lora import init_adapters, lora_context

@@ -10,7 +10,7 @@ import pytest
 from fr.config import Config, LoraConfig, PolicyConfig, PreferenceConfig, SamplingConfig
 from fr.config.algorithms import GRPO
 from fr.models import ModelConfig
-from fr.models.attention import init_cache
+from fr.models.kv_cache import init_cache
 from fr.models.transformer import init_params
 from fr.training.lora import init_adapters
 from fr.training.memory import memory_table, policy_memory, preference_memory

@@ -15,7 +15,7 @@ from test_decode import LONG, same
 from test_engine import Script, again
 
 from fr.models import ModelConfig
-from fr.models.attention import init_cache
+from fr.models.kv_cache import init_cache
 from fr.models.transformer import Transformer
 from fr.sampling import probe_trees, probes
 from fr.sampling.devices import Devices

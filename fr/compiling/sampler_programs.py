@@ -125,7 +125,10 @@ class _Engine:
             lambda x: array((settings.slots, *x.shape[1:]), x.dtype), self._rows
         )
         batch = lambda size: by_shard(
-            shapes_of(lambda rows: state.init_state(*self._both, rows, size), local),
+            shapes_of(
+                lambda rows: state.init_state(*self._both, rows, size, devices.layout),
+                local,
+            ),
             devices,
         )
         self._sizes = state.cache_sizes(asked.entries)
@@ -134,7 +137,8 @@ class _Engine:
         size = state.prompt_entries(asked.longest)
         init = functools.partial(state.init_prompt_cache, *self._both)
         kept = self._admission.kept
-        self.prompts = by_shard(shapes_of(lambda: init(kept, size)), devices)
+        given = kept, size, devices.layout
+        self.prompts = by_shard(shapes_of(lambda: init(*given)), devices)
 
     def _program(self, name, shape, fn, *args) -> Program:
         note = " + ancestor" * (self._asked.ancestor is not None)

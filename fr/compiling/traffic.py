@@ -126,7 +126,7 @@ class _Reader:
         if one.kind == "fusion":
             inner = self._all[one.called("calls")[0]]
             kinds = {each.kind for each in inner.instructions.values()}
-            return inner.root.kind in ("copy", "transpose") and kinds <= {
+            return bool(kinds & {"copy", "transpose"}) and kinds <= {
                 *("parameter", "copy", "transpose", "bitcast", "reshape", "convert")
             }
         if one.kind == "copy-start":  # a fetch into the core does not count
@@ -179,6 +179,8 @@ class _Reader:
         return self._read_of(here, given) if given else 0
 
     def _read_of(self, here: Computation, given: Instruction) -> int:
+        if given.name == here.root.name:  # handed on: who reads it is not followed
+            return _dense(given)
         total = 0
         for one, place in here.users.get(given.name, []):
             if one.kind in _PARTS and place == 0:

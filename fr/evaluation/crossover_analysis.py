@@ -85,7 +85,7 @@ class _Base:
             c = self._config.sampling
             devices = Devices(c.devices, model=c.model_axis)
             model = load(
-                self._config.ancestor, mesh=devices.mesh, stacked=devices.stacked
+                self._config.ancestor, mesh=devices.mesh, stacked=devices.layout.scanned
             )
             module = Transformer(model.config, model.dtype)
             self._scorer = Scorer(module, model.params, devices=devices)

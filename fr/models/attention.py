@@ -16,59 +16,8 @@ from fr.models.blockwise_attention import (
 )
 from fr.models.config import LayerData, ModelConfig
 from fr.models.dense import dense_product
+from fr.models.kv_cache import LayerCache, Recent
 from fr.models.rope import Rotation, apply_rope
-
-
-@struct.dataclass
-class LayerCache:
-    """Keys and values of one layer; entry s of a row belongs to its position s.
-
-    Keys have their entries innermost: the products of a step then read memory in order,
-    which takes a quarter of the time on a CPU.
-
-    Attributes:
-        k: Keys, rotated.
-        v: Values.
-    """
-
-    k: Float[Array, "B K H S"]
-    v: Float[Array, "B K S H"]
-
-
-@struct.dataclass
-class KVCache:
-    """The caches of all layers, each a buffer of its own.
-
-    A stacked buffer would be sliced, and so copied, at every step.
-
-    Attributes:
-        layers: One cache per layer.
-    """
-
-    layers: tuple[LayerCache, ...]
-
-    @property
-    def size(self) -> int:
-        """Entries per row, S."""
-        return self.layers[0].k.shape[-1]
-
-
-def init_cache(config: ModelConfig, rows: int, size: int, dtype=jnp.float32) -> KVCache:
-    """An empty cache.
-
-    Args:
-        config: The decoder.
-        rows: Number of rows, B.
-        size: Entries per row, S.
-        dtype: Type of keys and values.
-
-    Returns:
-        Zeros.
-    """
-    k = config.kv_heads, config.head_dim, size
-    v = config.kv_heads, size, config.head_dim
-    empty = lambda shape: jnp.zeros((rows, *shape), dtype)
-    return KVCache(tuple(LayerCache(empty(k), empty(v)) for _ in range(config.layers)))
 
 
 @struct.dataclass
@@ -116,8 +65,7 @@ class RMSNorm(nn.Module):
 
 def _attend(
     q: Float[Array, "B T N H"],
-    k: Float[Array, "B K H S"],
-    v: Float[Array, "B K S H"],
+    cache: LayerCache,
     mask: Bool[Array, "B T S"],
     softcap: float,
 ) -> Float[Array, "B T N H"]:
@@ -125,26 +73,60 @@ def _attend(
     float32.
     """
     b, t, n, h = q.shape
-    groups = k.shape[1]
-    # Queries first, and the queries of a head together: a product with the cache on
-    # its left takes three times as long on a CPU.
-    q = (
+    groups = cache.v.shape[1]
+    q = _by_group(q, groups)
+    product = lambda x, y, axis, kind=None: jax.lax.dot_general(
+        x, y, (((3,), (axis,)), ((0, 1), (0, 1))), preferred_element_type=kind
+    )
+    scores = product(q, cache.k, 2 if cache.layout.entries_last else 3, jnp.float32)
+    scores = scores.reshape(b, groups, -1, t, cache.size)
+    if softcap:
+        scores = softcap * jnp.tanh(scores / softcap)
+    scores = jnp.where(mask[:, None, None], scores, UNSEEN)
+    probs = jax.nn.softmax(scores, axis=-1).astype(cache.v.dtype)
+    out = product(probs.reshape(b, groups, -1, cache.size), cache.v, 2)
+    return out.reshape(b, groups, -1, t, h).transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+
+
+def _by_group(q: Float[Array, "B T N H"], groups: int) -> Float[Array, "B K M H"]:
+    """Queries first, and the queries of a head together: a product with the cache on
+    its left takes three times as long on a CPU.
+    """
+    b, t, n, h = q.shape
+    return (
         q.reshape(b, t, groups, n // groups, h)
         .transpose(0, 2, 3, 1, 4)
         .reshape(b, groups, -1, h)
     )
-    product = functools.partial(
-        jax.lax.dot_general, dimension_numbers=(((3,), (2,)), ((0, 1), (0, 1)))
+
+
+def _attend_parts(
+    q: Float[Array, "B 1 N H"], parts: list[tuple], softcap: float
+) -> Float[Array, "B 1 N H"]:
+    """`_attend` of one query a row over several arrays of keys, values and masks,
+    [B, K, S, H] and [B, S]: the softmax is over all of them.
+    """
+    groups, kind = parts[0][0].shape[1], jnp.float32
+    product = lambda x, y, axis: jax.lax.dot_general(
+        x, y, (((3,), (axis,)), ((0, 1), (0, 1))), preferred_element_type=kind
     )
-    scores = product(q, k, preferred_element_type=jnp.float32).reshape(
-        b, groups, -1, t, k.shape[-1]
+    by_group = _by_group(q, groups)
+
+    def scores(k, mask):
+        found = product(by_group, k, 3)
+        found = softcap * jnp.tanh(found / softcap) if softcap else found
+        return jnp.where(mask[:, None, None], found, UNSEEN)
+
+    found = [scores(k, mask) for k, _, mask in parts]
+    top = functools.reduce(
+        jnp.maximum, [jnp.max(each, axis=-1, keepdims=True) for each in found]
     )
-    if softcap:
-        scores = softcap * jnp.tanh(scores / softcap)
-    scores = jnp.where(mask[:, None, None], scores, UNSEEN)
-    probs = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = product(probs.reshape(b, groups, -1, k.shape[-1]), v)
-    return out.reshape(b, groups, -1, t, h).transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+    weights = [jnp.exp(each - top) for each in found]
+    total = sum(jnp.sum(each, axis=-1, keepdims=True) for each in weights)
+    out = sum(
+        product(each.astype(v.dtype), v, 2) for each, (_, v, _) in zip(weights, parts)
+    )
+    return (out / total).astype(q.dtype).reshape(q.shape)
 
 
 class Attention(nn.Module):
@@ -160,7 +142,15 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x, layer: LayerData, rope: Rotation, positions, segments, cache, tree
+        self,
+        x,
+        layer: LayerData,
+        rope: Rotation,
+        positions,
+        segments,
+        cache,
+        tree,
+        recent=None,
     ):
         c = self.config
         dense = functools.partial(
@@ -178,27 +168,21 @@ class Attention(nn.Module):
         if tree is None and cache is None:
             sight = Sight(positions, segments, layer.window)
             out = attend_blockwise(q, k, v, sight, c.attention_softcap)
+        elif recent is not None:
+            parts, cache = _with_recent(cache, recent, layer.window, positions, k, v)
+            out = _attend_parts(q, parts, c.attention_softcap)
         else:
             if tree is not None:
                 own, mask = _with_cached_prefix(
                     cache, tree, layer.window, positions, k, v
                 )
+                cache = None
             else:
-                own = cache = _write(cache, positions, k, v)
-                entries = _entries(x.shape[0], own.k.shape[-1])
+                own = cache = cache.write(positions, k, v)
+                entries = _entries(x.shape[0], own.size)
                 mask = attention_mask(positions, entries, layer.window)
-            out = _attend(q, own.k, own.v, mask, c.attention_softcap)
+            out = _attend(q, own, mask, c.attention_softcap)
         return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
-
-
-def _write(cache: LayerCache, positions, k, v) -> LayerCache:
-    """Put new keys and values at their positions; pads (position -1) are dropped."""
-    rows, size = jnp.arange(positions.shape[0])[:, None], cache.k.shape[-1]
-    slots = jnp.where(positions < 0, size, positions)
-    return LayerCache(
-        k=cache.k.at[rows, :, :, slots].set(k.astype(cache.k.dtype), mode="drop"),
-        v=cache.v.at[rows, :, slots].set(v.astype(cache.v.dtype), mode="drop"),
-    )
 
 
 def _entries(rows: int, size: int) -> Int[Array, "B S"]:
@@ -211,18 +195,29 @@ def _entries(rows: int, size: int) -> Int[Array, "B S"]:
 
 def _with_cached_prefix(cache: LayerCache, tree: TreeMask, window, positions, k, v):
     """Cached keys and values followed by the new tokens' own, and the mask."""
-    old = jax.tree.map(lambda x: x[tree.rows], cache)
-    entries = _entries(positions.shape[0], old.k.shape[-1])
+    old = cache.take(tree.rows)
+    entries = _entries(positions.shape[0], old.size)
     before = attention_mask(positions, entries, window) & (
         entries[:, None] < tree.prefix[:, :, None]
     )
     among = attention_mask(positions, positions, window) & tree.sees
-    both = LayerCache(
-        k=jnp.concatenate(
-            [old.k, k.transpose(0, 2, 3, 1).astype(old.k.dtype)], axis=-1
-        ),
-        v=jnp.concatenate(
-            [old.v, v.transpose(0, 2, 1, 3).astype(old.v.dtype)], axis=-2
-        ),
-    )
-    return both, jnp.concatenate([before, among], axis=-1)
+    return old.followed_by(k, v), jnp.concatenate([before, among], axis=-1)
+
+
+def _with_recent(cache: LayerCache, recent: Recent, window, positions, k, v):
+    """Keys, values and masks of all that one token per row sees: the cache before the
+    chunk, the chunk's entries, and itself; and its own key and value [B, K, 1, H].
+    """
+    rows = positions.shape[0]
+    start = positions - recent.step
+    later = start + jnp.arange(recent.k.shape[-2])
+    before = attention_mask(positions, _entries(rows, cache.size), window)[:, 0]
+    before &= _entries(rows, cache.size) < start
+    among = (later < positions) & (later > positions - window)
+    k, v = (x.transpose(0, 2, 1, 3).astype(cache.v.dtype) for x in (k, v))
+    parts = [
+        (cache.k, cache.v, before),
+        (recent.k, recent.v, among),
+        (k, v, jnp.ones((rows, 1), bool)),
+    ]
+    return parts, (k, v)

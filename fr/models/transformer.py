@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fr.models.attention import Attention, KVCache, RMSNorm, TreeMask
+from fr.models.attention import Attention, RMSNorm, TreeMask
 from fr.models.config import LayerData, ModelConfig, layer_data, rotary, rotary_gain
 from fr.models.dense import dense_product
+from fr.models.kv_cache import KVCache
 from fr.models.rope import rotation
 from fr.models.sharding import replicate_model_axis
 
@@ -40,6 +41,7 @@ class Block(nn.Module):
         segments=None,
         cache=None,
         tree=None,
+        recent=None,
     ):
         c = self.config
         norm = functools.partial(RMSNorm, c.norm_eps, c.unit_offset)
@@ -55,6 +57,7 @@ class Block(nn.Module):
             segments,
             cache,
             tree,
+            recent,
         )
         x = x + (norm(name="attention_post_norm")(h) if c.post_norms else h)
         h = norm(name="ff_norm")(x)
@@ -75,8 +78,9 @@ class Transformer(nn.Module):
     """A decoder-only transformer.
 
     Parameters of the layers are stacked, `params["layers"]` one tree of leaves [L,
-    ...], or a tuple of L trees (see `unstack`). Whole sequences scan the stack, which
-    compiles once for all layers; with a cache, or a tuple, the layers are inlined.
+    ...], or a tuple of L trees (see `unstack`). Whole sequences, and caches that have
+    all layers in one array, scan the stack, which compiles once for all layers; with a
+    cache per layer, or a tuple, the layers are inlined.
 
     Attributes:
         config: The decoder.
@@ -97,7 +101,7 @@ class Transformer(nn.Module):
             nn.remat(Block, prevent_cse=False) if self.remat else Block,
             variable_axes={"params": 0, "lora": 0, "steer": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, *[nn.broadcast] * 3, 0, nn.broadcast, 0),
             length=c.layers,
         )
         self.blocks = stacked(c, self.dtype, name="layers")
@@ -131,13 +135,15 @@ class Transformer(nn.Module):
             States, and the cache with these tokens in it (unchanged with `tree`).
         """
         x, rope = self._begin(tokens, positions)
-        if cache is None and not isinstance(
-            self.variables["params"].get("layers"), tuple
-        ):
-            x, _ = self.blocks(x, layer_data(self.config), rope, positions, segments)
+        apart = isinstance(self.variables["params"].get("layers"), tuple)
+        if apart or not (cache is None or cache.layout.scanned):
+            x, new = self._inlined(x, rope, positions, segments, cache, tree)
         else:
-            x, cache = self._inlined(x, rope, positions, segments, cache, tree)
-        return self.final_norm(x), cache
+            (own,), recent = cache.layers if cache else (None,), cache and cache.recent
+            given = x, layer_data(self.config), rope, positions, segments
+            x, new = self.blocks(*given, own, tree, recent)
+            new = cache and cache.written(new)
+        return self.final_norm(x), cache if tree is not None else new
 
     def residuals(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]

@@ -179,7 +179,7 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     task = tasks.make(config.task)
     problems = task.problems(config.task.split, config.task.problems)
     devices = Devices(config.sampling.devices, model=config.sampling.model_axis)
-    at = functools.partial(load, mesh=devices.mesh, stacked=devices.stacked)
+    at = functools.partial(load, mesh=devices.mesh, stacked=devices.layout.scanned)
     source = config.specialist or str(workdir / "specialist")
     specialist = with_template(at(source), config)
     check_chat(config, specialist, task.prompt(problems[0]) if problems else "")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fr.models.attention import KVCache
+from fr.models.kv_cache import KVCache
 from fr.models.transformer import Transformer
 from fr.sampling import logits, steering, token_stats
 from fr.sampling.state import DecodeState, ModelParams
@@ -42,17 +42,22 @@ def decode_chunk(
         The batch after the steps, and the fields of each step's `StepOutput` as one
         float32 block, in their order.
     """
+    whole, others = state.cache, state.ancestor_cache
+    second_part = None if others is None else others.opened(steps)
+    begun = dataclasses.replace(
+        state, cache=whole.opened(steps), ancestor_cache=second_part
+    )
 
     def step(state: DecodeState, _):
         own = params.variables(state.rows.vector, state.rows.vector_strength)
-        specialist, cache = _next_logits(model, own, state, state.cache)
+        specialist, cache = _next_logits(model, own, state, whole.joined(state.cache))
         second, ancestor_cache = None, None
         if ancestor is not None:
             second, ancestor_cache = _next_logits(
                 ancestor,
                 {"params": cast(dict, params.ancestor)},
                 state,
-                cast(KVCache, state.ancestor_cache),
+                cast(KVCache, others).joined(cast(KVCache, state.ancestor_cache)),
             )
             second = token_stats.defer(specialist, second, tau, ancestor.config.masked)
         state, output = (
@@ -68,7 +73,15 @@ def decode_chunk(
         state = dataclasses.replace(state, cache=cache, ancestor_cache=ancestor_cache)
         return state, block
 
-    return jax.lax.scan(step, state, None, length=steps)
+    after, block = jax.lax.scan(step, begun, None, length=steps)
+    entries = state.length, after.length - state.length
+    second_part = after.ancestor_cache
+    after = dataclasses.replace(
+        after,
+        cache=whole.closed(after.cache, *entries),
+        ancestor_cache=others and others.closed(cast(KVCache, second_part), *entries),
+    )
+    return after, block
 
 
 def _next_logits(
@@ -80,7 +93,7 @@ def _next_logits(
     found, written = model.apply(
         read, state.last_token[:, None], positions[:, None], cache
     )
-    return found[:, 0], written
+    return found[:, 0], written.part()
 
 
 def emit(

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from fr.errors import UserError
 from fr.models import sharding
+from fr.models.layouts import Layout, layout_of
 
 
 class Devices:
@@ -70,7 +71,7 @@ class Devices:
 
     @property
     def _key(self) -> tuple:
-        return self.kind, self.mesh
+        return self.kind, self.mesh, self.layout
 
     @property
     def count(self) -> int:
@@ -78,11 +79,9 @@ class Devices:
         return self.mesh.shape["data"]
 
     @property
-    def stacked(self) -> bool:
-        """True if decoding reads layers from a stack; a CPU would copy each slice of
-        it.
-        """
-        return self.devices[0].platform != "cpu"
+    def layout(self) -> Layout:
+        """The layout of caches and layers in the token loop."""
+        return layout_of(self.devices[0].platform)
 
     @property
     def reads_together(self) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from fr.models.attention import KVCache, TreeMask
+from fr.models.attention import TreeMask
+from fr.models.kv_cache import KVCache
 from fr.models.transformer import Transformer
 from fr.sampling import token_stats
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from fr.models.attention import KVCache
+from fr.models.kv_cache import KVCache
 from fr.sampling import probe_trees
 from fr.sampling.devices import Devices
 from fr.sampling.sampling_params import VECTOR, row_key

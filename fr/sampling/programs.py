@@ -3,6 +3,9 @@
 import functools
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+
 from fr.models.transformer import Transformer, unstack
 from fr.sampling import decode, probe_trees, state, transitions
 from fr.sampling.devices import Devices
@@ -50,7 +53,7 @@ class Programs:
             fn.__name__ = name  # for the compile log
             return devices.jit_sharded(fn, donate)
 
-        both = (model, ancestor)
+        both, layout = (model, ancestor), devices.layout
         step = lambda *args: decode.decode_chunk(*both, chunk, statistics, *args)
         self.decode = program("decode", step, donate=(1,))
         insert = lambda params, *args: transitions.insert(*args)
@@ -81,13 +84,14 @@ class Programs:
         )
         self.init = functools.cache(
             lambda size: program(
-                "init", lambda params, empty: state.init_state(*both, empty, size)
+                "init",
+                lambda params, empty: state.init_state(*both, empty, size, layout),
             )
         )
         self.init_prompt_cache = functools.cache(
             lambda size: program(
                 "init_prompt_cache",
-                lambda params, tau: state.init_prompt_cache(*both, kept, size),
+                lambda params, tau: state.init_prompt_cache(*both, kept, size, layout),
             )
         )
 
@@ -105,9 +109,13 @@ def layered(model: Transformer, params: dict, devices: Devices) -> dict:
         devices: Devices to run on.
 
     Returns:
-        The parameters; layers are a tuple where the devices would copy each slice of a
-        stack.
+        The parameters; layers are a stack, or a tuple where the devices would copy
+        each slice of a stack.
     """
-    if devices.stacked or isinstance(params["layers"], tuple):
+    apart = isinstance(params["layers"], tuple)
+    if devices.layout.scanned is not apart:
         return params
+    if apart:
+        stack = lambda *leaves: jnp.stack(leaves)
+        return {**params, "layers": jax.tree.map(stack, *params["layers"])}
     return {**params, "layers": unstack(params["layers"], model.config.layers)}

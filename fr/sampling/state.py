@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from fr.models.attention import KVCache, init_cache
+from fr.models.kv_cache import KVCache, init_cache
+from fr.models.layouts import Layout
 from fr.models.transformer import Transformer
 from fr.sampling import steering
 from fr.sampling.structs import SamplingParams
@@ -173,7 +174,11 @@ def cache_sizes(limit: int) -> tuple[int, ...]:
 
 
 def init_state(
-    model: Transformer, ancestor: Transformer | None, rows: SamplingParams, size: int
+    model: Transformer,
+    ancestor: Transformer | None,
+    rows: SamplingParams,
+    size: int,
+    layout: Layout,
 ) -> DecodeState:
     """An empty batch: every slot is free.
 
@@ -182,10 +187,12 @@ def init_state(
         ancestor: The ancestor, or None.
         rows: Parameters [B]; they give the batch size and the widths of token lists.
         size: Entries of the caches.
+        layout: Their layout.
 
     Returns:
         The state.
     """
+    empty = lambda of: empty_cache(of, b, size, layout)
     b = rows.temperature.shape[0]
     zeros = jnp.zeros(b, jnp.int32)
     return DecodeState(
@@ -202,27 +209,32 @@ def init_state(
         memory=jnp.zeros((b, 4)),
         key=jnp.zeros((b, 2), jnp.uint32),
         rows=rows,
-        cache=empty_cache(model, b, size),
-        ancestor_cache=None if ancestor is None else empty_cache(ancestor, b, size),
+        cache=empty(model),
+        ancestor_cache=None if ancestor is None else empty(ancestor),
     )
 
 
-def empty_cache(model: Transformer, rows: int, size: int) -> KVCache:
+def empty_cache(model: Transformer, rows: int, size: int, layout: Layout) -> KVCache:
     """An empty cache in the compute type of a model.
 
     Args:
         model: The model.
         rows: Number of cache rows.
         size: Entries per row.
+        layout: Its layout.
 
     Returns:
         The cache.
     """
-    return init_cache(model.config, rows, size, model.dtype)
+    return init_cache(model.config, rows, size, model.dtype, layout)
 
 
 def init_prompt_cache(
-    model: Transformer, ancestor: Transformer | None, count: int, size: int
+    model: Transformer,
+    ancestor: Transformer | None,
+    count: int,
+    size: int,
+    layout: Layout,
 ) -> PromptCache:
     """An empty cache of prompts.
 
@@ -231,10 +243,11 @@ def init_prompt_cache(
         ancestor: The ancestor, or None.
         count: Number of prompts.
         size: Entries of each; a prompt of `size` + 1 tokens fits.
+        layout: Its layout, that of the caches that are filled from it.
 
     Returns:
         The cache.
     """
-    specialist = empty_cache(model, count, size)
-    second = None if ancestor is None else empty_cache(ancestor, count, size)
+    specialist = empty_cache(model, count, size, layout)
+    second = None if ancestor is None else empty_cache(ancestor, count, size, layout)
     return PromptCache(specialist, second)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from fr.models.attention import KVCache, LayerCache
+from fr.models.kv_cache import KVCache
 from fr.models.transformer import Transformer
 from fr.sampling import steering
 from fr.sampling.state import (
@@ -57,7 +57,8 @@ def prefill(
         # Position -1 marks a pad: nothing attends to its entry of the cache.
         places = r.begin[:, None] + jnp.arange(r.tokens.shape[1])
         positions = jnp.where(r.tokens >= 0, places, -1)
-        before: Any = _first_entries(jax.tree.map(lambda x: x[r.source], kept), size)
+        take = lambda layer: layer.take(r.source).first(size)
+        before: Any = KVCache(tuple(map(take, kept.layers)))
         _, after = m.apply(read, r.tokens, positions, before, method="hidden")
         return _copy_rows(kept, r.into, after, jnp.arange(r.into.size))
 
@@ -152,23 +153,11 @@ def _copy_rows(
     size = min(into.size, source.size)
 
     def put(i, into: KVCache) -> KVCache:
-        one = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=which[i])
-        row = _first_entries(jax.tree.map(lambda x: one(x, slice_size=1), source), size)
-        place = lambda x, new: jax.lax.dynamic_update_slice(x, new, (rows[i], 0, 0, 0))
-        return jax.tree.map(place, into, row)
+        copy = lambda to, given: to.copy_row(rows[i], given, which[i], size)
+        return KVCache(tuple(map(copy, into.layers, source.layers)))
 
-    return jax.lax.fori_loop(0, jnp.sum(rows < _row_count(into)), put, into)
-
-
-def _row_count(cache: KVCache) -> int:
-    return cache.layers[0].k.shape[0]
-
-
-def _first_entries(cache: KVCache, size: int) -> KVCache:
-    """The cache cut to its first entries."""
-    return KVCache(
-        tuple(LayerCache(k=c.k[..., :size], v=c.v[:, :, :size]) for c in cache.layers)
-    )
+    count = into.layers[0].rows
+    return jax.lax.fori_loop(0, jnp.sum(rows < count), put, into)
 
 
 def resize_cache(state: DecodeState, size: int) -> DecodeState:
@@ -183,15 +172,7 @@ def resize_cache(state: DecodeState, size: int) -> DecodeState:
     """
 
     def change(cache: KVCache) -> KVCache:
-        more = size - cache.size
-        fit = lambda x, axis: (
-            jnp.pad(x, [(0, more * (i == axis)) for i in range(4)])
-            if more > 0
-            else jax.lax.slice_in_dim(x, 0, size, axis=axis)
-        )
-        return KVCache(
-            tuple(LayerCache(fit(c.k, 3), fit(c.v, 2)) for c in cache.layers)
-        )
+        return KVCache(tuple(layer.resized(size) for layer in cache.layers))
 
     second = state.ancestor_cache
     return dataclasses.replace(

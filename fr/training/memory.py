@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from fr.config import Config, LoraConfig
 from fr.models import sharding
-from fr.models.attention import init_cache
 from fr.models.blockwise_attention import work_space
 from fr.models.config import ModelConfig, choose_dtype
+from fr.models.kv_cache import init_cache
 from fr.models.transformer import Transformer, init_params
 from fr.sampling.chunked_lm_head import chunk_tokens
 from fr.sampling.scoring import token_logps

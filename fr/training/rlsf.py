@@ -67,7 +67,7 @@ def candidate_pairs(
     task = tasks.make(config.task)
     problems = task.problems("train", config.preference.problems)
     model = with_template(
-        load(ancestor, mesh=devices.mesh, stacked=devices.stacked), config
+        load(ancestor, mesh=devices.mesh, stacked=devices.layout.scanned), config
     )
     check_chat(config, model, task.prompt(problems[0]))
     found = {}
