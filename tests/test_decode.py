@@ -17,7 +17,6 @@ from fr.sampling.sampling_params import row_key
 from fr.sampling.scoring import Scorer
 from fr.sampling.slots import FLAGS
 from fr.sampling.state import DecodeState, ModelParams
-from fr.sampling.transitions import resize_cache
 
 LONG = tuple(range(3, 20))  # 17 tokens
 PLAIN = [
@@ -316,17 +315,6 @@ def test_dead_rows_stand_still_and_a_stack_is_its_layers(tiny_config, tiny_param
     _, inlined, again = chunk_of(tiny_config, layers)
     assert after.last_token.tolist() == inlined.last_token.tolist()
     np.testing.assert_allclose(block[:, :, 0], again[:, :, 0], atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [16, 9, 30])
-def test_a_cache_of_another_size_has_the_same_entries(tiny_config, tiny_params, size):
-    _, state, _ = chunk_of(tiny_config, tiny_params)
-    resized = jax.jit(resize_cache, static_argnums=1)(state, size)
-    assert resized.cache.size == size
-    for old, new in zip(state.cache.layers, resized.cache.layers):
-        both = min(16, size)
-        np.testing.assert_array_equal(old.k[..., :both], new.k[..., :both])
-        np.testing.assert_array_equal(old.v[:, :, :both], new.v[:, :, :both])
 
 
 def test_without_statistics_rows_are_drawn_alike(

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from fr.models.transformer import Transformer
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.sampling_params import row_key
+from fr.sampling.state import cache_sizes
 from fr.types import Probe, Request
 
 OTHERS = ("gpu", "tpu")
@@ -57,3 +60,65 @@ def test_every_layout_gives_the_same_rows(
             np.testing.assert_allclose(one.stats[name], values, atol=2e-4, err_msg=name)
         for name, logp in other.confidence.logp.items():
             np.testing.assert_allclose(one.confidence.logp[name], logp, atol=1e-4)
+
+
+@pytest.mark.parametrize("platform", ["cpu", *OTHERS])
+def test_growth_of_a_cache_needs_little_more_than_the_new_one(
+    monkeypatch, platform, tiny_config, tiny_params
+):
+    monkeypatch.setitem(layouts.LAYOUTS, "cpu", layouts.LAYOUTS[platform])
+    model, rows = Transformer(tiny_config), 8
+    engine = Engine(model, tiny_params, slots=rows, devices=Devices("one"))
+    batch = engine._batch
+    batch.start(1024)
+    draw = np.random.default_rng(0)
+    drawn = [
+        jnp.asarray(draw.normal(size=x.shape), x.dtype)
+        for x in jax.tree.leaves(batch.state.cache)
+    ]
+    kept = [np.array(x) for x in drawn]
+    axes = batch.state.cache.axes()
+    cache = jax.tree.unflatten(jax.tree.structure(batch.state.cache), drawn)
+    batch.state = dataclasses.replace(batch.state, cache=cache)
+    del cache, drawn
+    live, peaks = lambda: sum(x.nbytes for x in jax.live_arrays()), []
+    make = batch._programs.resize
+
+    def counted(size, axis):
+        program = make(size, axis)
+
+        def call(*args):
+            made = program(*args)
+            peaks.append(live())
+            return made
+
+        call.lower = program.lower
+        return call
+
+    monkeypatch.setattr(batch._programs, "resize", counted)
+    others = live() - sum(x.nbytes for x in jax.tree.leaves(batch.state.cache))
+    for size in batch._sizes[1:]:
+        peaks.clear()
+        batch.resize(size)
+        assert batch.size == size
+        new = sum(x.nbytes for x in jax.tree.leaves(batch.state.cache))
+        # Nothing is executed to compile the way back.
+        assert len(peaks) == len(axes)
+        assert max(peaks) - others <= 1.3 * new
+    for old, new, axis in zip(kept, jax.tree.leaves(batch.state.cache), axes):
+        at = np.arange(old.shape[axis])
+        np.testing.assert_array_equal(np.take(np.asarray(new), at, axis), old)
+        assert np.count_nonzero(np.asarray(new)) == np.count_nonzero(
+            old
+        )  # new entries are zeros
+    batch.resize(1, shrink=True)  # by the programs that were compiled on the way up
+    for old, new in zip(kept, jax.tree.leaves(batch.state.cache)):
+        np.testing.assert_array_equal(new, old)
+    batch.stop()
+
+
+def test_few_sizes_are_far_apart():
+    assert cache_sizes(4352, few=True) == (256, 512, 1024, 2048, 4352)
+    assert cache_sizes(32768, few=True) == tuple(256 << i for i in range(8))
+    assert cache_sizes(96, few=True) == (96,)
+    assert cache_sizes(160) == (32, 64, 96, 128, 160)

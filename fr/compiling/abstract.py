@@ -29,6 +29,7 @@ class Program:
         dtype: Type of its products.
         made_of: All that decides its text, so that it is traced once; None: its text
             decides.
+        apart: Bytes a device of its stage's arrays that it takes no part in.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Program:
     uses: tuple[str, ...]
     dtype: str
     made_of: Hashable = None
+    apart: int = 0
 
 
 @dataclasses.dataclass
@@ -62,7 +64,8 @@ class Stage:
         Returns:
             Bytes.
         """
-        return sum(n for name, n in self.held.items() if name not in program.uses)
+        held = sum(n for name, n in self.held.items() if name not in program.uses)
+        return held + program.apart
 
 
 def shapes_of(fn: Callable, *args) -> Any:
@@ -171,17 +174,18 @@ def bytes_of(tree) -> int:
     return sum(size(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def lowering(devices: Devices, program: Any, *args) -> Callable[[], Any]:
+def lowering(devices: Devices, program: Any, *args, params) -> Callable[[], Any]:
     """A function that lowers a program of a sampler.
 
     Args:
         devices: Its devices.
         program: Made by `devices.jit_sharded`.
-        *args: Shapes of its arguments.
+        *args: Shapes of its arguments after the parameters.
+        params: Shapes of the parameters.
 
     Returns:
         A function that lowers it.
     """
     if devices.kind == "pmap":  # it places its arguments itself
-        args = jax.tree.map(lambda x: array(x.shape, x.dtype), args)
-    return lambda: program.lower(*args)
+        params, args = jax.tree.map(lambda x: array(x.shape, x.dtype), (params, args))
+    return lambda: program.lower(params, *args)

@@ -23,7 +23,7 @@ from fr.models.config import ModelConfig, choose_dtype
 from fr.models.transformer import Transformer
 from fr.sampling import probe_trees, state
 from fr.sampling.devices import Devices
-from fr.sampling.programs import Programs, layered
+from fr.sampling.programs import KEYS, Programs, layered
 from fr.sampling.sampling_params import default_params
 from fr.sampling.scheduler import Admission
 from fr.sampling.scoring import make_score, rows_per_pass
@@ -131,7 +131,7 @@ class _Engine:
             ),
             devices,
         )
-        self._sizes = state.cache_sizes(asked.entries)
+        self._sizes = state.cache_sizes(asked.entries, devices.layout.few_sizes)
         self._batch = batch(self._sizes[-1])
         self._shorter = batch(self._sizes[-2:][0])
         size = state.prompt_entries(asked.longest)
@@ -145,7 +145,7 @@ class _Engine:
         note += " + vectors" * (self._asked.vectors > 0)
         uses = ("sampler", "second")[: len(self._asked.models)]
         uses += ("prompts",) * (name in ("read", "enter"))
-        lower = lowering(self._devices, fn, self.params, *args)
+        lower = lowering(self._devices, fn, *args, params=self.params)
         c, mesh = self._settings, self._devices.mesh
         sizes = c.slots, c.chunk, c.prefill, self._devices.kind, *mesh.shape.values()
         made_of = name, self._asked, sizes
@@ -201,10 +201,20 @@ class _Engine:
         )
 
     def resize(self) -> Program:
-        """Makes the cache longer, to its largest size."""
+        """Makes the last array of the cache longer: the others are longer already."""
         last, first = self._sizes[-1], self._sizes[-2:][0]
-        fn = self._programs.resize_cache(last)
-        return self._program("resize", f"{first} to {last} entries", fn, self._shorter)
+        new, old = (
+            jax.tree.leaves((batch.cache, batch.ancestor_cache))
+            for batch in (self._batch, self._shorter)
+        )
+        fn = self._programs.resize(last, -2)  # values come last
+        shape = f"1 of {len(new)} arrays, {first} to {last} entries"
+        lower = lowering(self._devices, fn, {KEYS: old[-1]}, params=())
+        apart = bytes_of(self._batch) - bytes_of(new[-1])
+        note = " + ancestor" * (self._asked.ancestor is not None)
+        made_of = "resize", self._asked, self._sizes, self._settings.slots
+        dtype = self._dtype.name
+        return Program("resize" + note, shape, lower, (), dtype, made_of, apart)
 
     def probe(self) -> Program:
         """Scores forced answers."""
@@ -271,7 +281,7 @@ def score_program(asked: Asked, devices: Devices) -> Program:
     params = sampler_params(asked, devices)
     lead = lambda *sizes: array((devices.count, *sizes), jnp.int32)
     tau = array((devices.count,), jnp.float32)
-    lower = lowering(devices, fn, params, lead(rows, size), lead(rows), tau)
+    lower = lowering(devices, fn, lead(rows, size), lead(rows), tau, params=params)
     name = "score" + " + ancestor" * (asked.ancestor is not None)
     uses = ("sampler", "second")[: len(both)]
     return Program(name, f"{rows} rows x {size} tokens", lower, uses, dtype.name)

@@ -36,7 +36,7 @@ class LayerCache:
         return self.v.shape[-4]
 
     @property
-    def _axis(self) -> int:
+    def axis(self) -> int:
         """Axis of the entries in keys, from the right."""
         return -1 if self.layout.entries_last else -2
 
@@ -65,7 +65,7 @@ class LayerCache:
         keys = (rows, slice(None), slice(None), slots)
         put = lambda x, at, new: x.at[at].set(new.astype(x.dtype), mode="drop")
         return self._like(
-            put(self.k, keys if self._axis == -1 else place, k), put(self.v, place, v)
+            put(self.k, keys if self.axis == -1 else place, k), put(self.v, place, v)
         )
 
     def take(self, rows: Int[Array, "R"]) -> "LayerCache":
@@ -88,7 +88,7 @@ class LayerCache:
         Returns:
             A shorter cache.
         """
-        k = self.k[..., :size] if self._axis == -1 else self.k[..., :size, :]
+        k = self.k[..., :size] if self.axis == -1 else self.k[..., :size, :]
         return self._like(k, self.v[..., :size, :])
 
     def copy_row(
@@ -123,34 +123,15 @@ class LayerCache:
         Returns:
             A longer cache.
         """
-        keys = (0, 2, 3, 1) if self._axis == -1 else (0, 2, 1, 3)
+        keys = (0, 2, 3, 1) if self.axis == -1 else (0, 2, 1, 3)
         new = self._like(
             k.transpose(keys).astype(self.k.dtype),
             v.transpose(0, 2, 1, 3).astype(self.v.dtype),
         )
         return self._like(
-            jnp.concatenate([self.k, new.k], axis=self._axis),
+            jnp.concatenate([self.k, new.k], axis=self.axis),
             jnp.concatenate([self.v, new.v], axis=-2),
         )
-
-    def resized(self, size: int) -> "LayerCache":
-        """The same rows with another number of entries.
-
-        Args:
-            size: New number; entries beyond it are dropped, new ones are zeros.
-
-        Returns:
-            The cache.
-        """
-        more = size - self.size
-
-        def fit(x, axis):
-            if more <= 0:
-                return jax.lax.slice_in_dim(x, 0, size, axis=axis % x.ndim)
-            width = [(0, more * (i == axis % x.ndim)) for i in range(x.ndim)]
-            return jnp.pad(x, width)
-
-        return self._like(fit(self.k, self._axis), fit(self.v, -2))
 
 
 @struct.dataclass
@@ -208,6 +189,10 @@ class KVCache:
     def layout(self) -> Layout:
         """The layout of all layers."""
         return self.layers[0].layout
+
+    def axes(self) -> list[int]:
+        """Axis of the entries, from the right, of each array in the order of leaves."""
+        return [axis for each in self.layers for axis in (each.axis, -2)]
 
     def written(self, new: Any) -> "KVCache":
         """The cache after a call of a model whose layers are scanned.
@@ -322,3 +307,20 @@ def init_cache(
     empty = lambda shape: jnp.zeros((*depth, rows, *shape), dtype)
     count = 1 if own.scanned else config.layers
     return KVCache(tuple(LayerCache(empty(k), empty(v), own) for _ in range(count)))
+
+
+def resized(x: Float[Array, "*lead X Y"], size: int, axis: int) -> Array:
+    """An array of a cache with another number of entries.
+
+    Args:
+        x: Keys or values.
+        size: New number; entries beyond it are dropped, new ones are zeros.
+        axis: Axis of the entries, from the right.
+
+    Returns:
+        The array.
+    """
+    more = size - x.shape[axis]
+    if more <= 0:
+        return jax.lax.slice_in_dim(x, 0, size, axis=axis % x.ndim)
+    return jnp.pad(x, [(0, more * (i == axis % x.ndim)) for i in range(x.ndim)])

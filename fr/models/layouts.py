@@ -16,10 +16,13 @@ class Layout:
         scanned: Layers and caches are stacked and read in a loop over layers; a chunk
             keeps its own entries beside the cache and writes them at its end. Else
             each layer has arrays of its own, and a step writes where it reads.
+        few_sizes: A cache doubles when it grows. Else it grows by a third or a half:
+            more programs, and shorter steps between.
     """
 
     entries_last: bool
     scanned: bool
+    few_sizes: bool
 
 
 # CPU: products read memory in order if the entries of keys are innermost, which takes a
@@ -30,9 +33,9 @@ class Layout:
 # GPU: a write is one kernel and takes any order; products with slices of a stack copy
 # the slices at every step.
 LAYOUTS = {
-    "cpu": Layout(entries_last=True, scanned=False),
-    "tpu": Layout(entries_last=False, scanned=True),
-    "gpu": Layout(entries_last=False, scanned=False),
+    "cpu": Layout(entries_last=True, scanned=False, few_sizes=False),
+    "tpu": Layout(entries_last=False, scanned=True, few_sizes=True),
+    "gpu": Layout(entries_last=False, scanned=False, few_sizes=True),
 }
 
 

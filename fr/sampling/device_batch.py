@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from fr.models.transformer import Transformer
 from fr.sampling import state
 from fr.sampling.devices import Devices
-from fr.sampling.programs import layered, shared_programs
+from fr.sampling.programs import KEYS, layered, shared_programs
 from fr.sampling.sampling_params import default_params
 from fr.sampling.scheduler import Round
 from fr.sampling.state import DecodeState, Edit, ModelParams, PromptCache
@@ -83,6 +83,7 @@ class DeviceBatch:
         self.counts, self._kept = counts, kept
         self.state: DecodeState | None = None
         self.limit = self.size = 0
+        self._resizes: dict[tuple, Callable] = {}  # compiled before they were wanted
         # Entries of the prompt cache, and of the longest cache so far.
         self._prompt_capacity = self._largest = 0
         second = None
@@ -126,7 +127,7 @@ class DeviceBatch:
             max_length: Largest number of positions of a row.
         """
         self.limit = -(-max_length // 32) * 32
-        self._sizes = state.cache_sizes(self.limit)
+        self._sizes = state.cache_sizes(self.limit, self.devices.layout.few_sizes)
         self.size, self._prompt_capacity = self._sizes[0], 0
         empty = self.devices.shard_batch(
             default_params(self.slots * self.devices.count, self._steered)
@@ -221,16 +222,46 @@ class DeviceBatch:
             shrink: Shorten a cache that is larger than needed.
         """
         at = self._sizes.index(self.size)
-        to = self._sizes.index(min(state.cache_size(need), self.limit))
+        to = next(
+            i for i, size in enumerate(self._sizes) if size >= min(need, self.limit)
+        )
         while at < to or (shrink and at > to):
             last, at = at, at + (1 if at < to else -1)
             self.counts.resized += 1
             self.size = self._sizes[at]
-            self.state = self._programs.resize_cache(self.size)(
-                self._params, self.state
-            )
-            if self.size > self._largest:
-                # Compile the way back now: it is wanted at an unforeseeable time, and
-                # the run would stop for it.
-                self._largest = self.size
-                self._programs.resize_cache(self._sizes[last])(self._params, self.state)
+            self._resize_to(self.size, back=self._sizes[last])
+
+    def _resize_to(self, size: int, back: int) -> None:
+        """Copy the caches array by array: each old one is freed before the next.
+
+        The first time that a size is reached, the program of the way back is compiled,
+        too: it is wanted at an unforeseeable time, and the run would stop for it.
+        """
+        batch = cast(DecodeState, self.state)
+        caches = batch.cache, batch.ancestor_cache
+        axes = [axis for cache in caches if cache for axis in cache.axes()]
+        arrays, tree = jax.tree.flatten(caches)
+        nothing: Any = None
+        # From here on only the list holds the arrays.
+        self.state = dataclasses.replace(batch, cache=nothing, ancestor_cache=None)
+        del batch, caches
+        grows = size > self._largest
+        self._largest = max(size, self._largest)
+        for i, axis in enumerate(axes):
+            arrays[i] = self._resized(arrays[i], size, axis)
+            if grows:
+                self._compile_resize(arrays[i], back, axis)
+        own, second = jax.tree.unflatten(tree, arrays)
+        self.state = dataclasses.replace(self.state, cache=own, ancestor_cache=second)
+
+    def _resized(self, x: jax.Array, size: int, axis: int) -> jax.Array:
+        made = self._resizes.get((x.shape, size, axis))
+        return (made or self._programs.resize(size, axis))((), {KEYS: x})[KEYS]
+
+    def _compile_resize(self, x: jax.Array, size: int, axis: int) -> None:
+        key = x.shape, size, axis
+        if key not in self._resizes:
+            # From the shape alone: to call the program would take its memory.
+            given = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+            lowered = self._programs.resize(size, axis).lower((), {KEYS: given})
+            self._resizes[key] = lowered.compile()

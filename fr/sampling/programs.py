@@ -6,9 +6,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from fr.models import kv_cache
 from fr.models.transformer import Transformer, unstack
 from fr.sampling import decode, probe_trees, state, transitions
 from fr.sampling.devices import Devices
+
+KEYS = "layers/k"  # end of the path of an array of a cache; decides how it is divided
 
 
 class Programs:
@@ -23,7 +26,7 @@ class Programs:
         insert: (params, batch, prompt cache, insertion) -> batch.
         apply_edit: (params, batch, edit) -> batch.
         probe: (params, cache, trees, ...) -> log-probs.
-        resize_cache: entries -> (params, batch) -> batch.
+        resize: (entries, axis) -> ((), {name: array of a cache}) -> the same, resized.
         init: entries -> (params, rows) -> batch.
         init_prompt_cache: entries -> (params, tau) -> prompt cache.
     """
@@ -76,10 +79,12 @@ class Programs:
                 donate=(1,),
             )
         )
-        self.resize_cache = functools.cache(
-            lambda size: program(
-                "resize_cache",
-                lambda params, batch: transitions.resize_cache(batch, size),
+        self.resize = functools.cache(
+            lambda size, axis: program(
+                "resize",
+                lambda params, named: jax.tree.map(
+                    lambda x: kv_cache.resized(x, size, axis), named
+                ),
             )
         )
         self.init = functools.cache(

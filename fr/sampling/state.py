@@ -158,18 +158,24 @@ def prompt_entries(tokens: int) -> int:
     return cache_size(part_of(max(tokens - 2, 0))[1])
 
 
-def cache_sizes(limit: int) -> tuple[int, ...]:
+def cache_sizes(limit: int, few: bool = False) -> tuple[int, ...]:
     """All sizes that a growing cache takes.
 
     Args:
         limit: Largest number of entries.
+        few: Each is 5/3 of the one before or more, and the first is about 256.
 
     Returns:
         Entries in ascending order; `limit` is the last.
     """
-    sizes = [min(cache_size(1), limit)]
+    first = 256 if few else 1
+    sizes = [min(cache_size(first), limit)]
     while sizes[-1] < limit:
-        sizes.append(min(cache_size(sizes[-1] + 1), limit))
+        sizes.append(min(cache_size(sizes[-1] * (1 + few) + (not few)), limit))
+    # While the last of two stacked arrays is copied, the new cache and a part of the
+    # old one are there: 1 + 3 / 10 of the new one at 5/3.
+    while few and len(sizes) > 1 and 3 * sizes[-1] < 5 * sizes[-2]:
+        del sizes[-2]
     return tuple(sizes)
 
 
@@ -243,7 +249,7 @@ def init_prompt_cache(
         ancestor: The ancestor, or None.
         count: Number of prompts.
         size: Entries of each; a prompt of `size` + 1 tokens fits.
-        layout: Its layout, that of the caches that are filled from it.
+        layout: Layout of the caches that are filled from it.
 
     Returns:
         The cache.

@@ -1,7 +1,7 @@
 """Changes of a decoding batch between chunks, as pure functions.
 
 `prefill` reads prompts into a cache of their own, `insert` starts rows from it,
-`apply_edit` releases paused rows, `resize_cache` changes the length of the caches.
+`apply_edit` releases paused rows.
 """
 
 import dataclasses
@@ -158,26 +158,6 @@ def _copy_rows(
 
     count = into.layers[0].rows
     return jax.lax.fori_loop(0, jnp.sum(rows < count), put, into)
-
-
-def resize_cache(state: DecodeState, size: int) -> DecodeState:
-    """The same batch with caches of another length.
-
-    Args:
-        state: The batch.
-        size: New number of entries; those beyond it are dropped.
-
-    Returns:
-        The batch; new entries are zeros.
-    """
-
-    def change(cache: KVCache) -> KVCache:
-        return KVCache(tuple(layer.resized(size) for layer in cache.layers))
-
-    second = state.ancestor_cache
-    return dataclasses.replace(
-        state, cache=change(state.cache), ancestor_cache=second and change(second)
-    )
 
 
 def apply_edit(state: DecodeState, edit: Edit) -> DecodeState:
