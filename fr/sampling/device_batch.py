@@ -83,7 +83,6 @@ class DeviceBatch:
         self.counts, self._kept = counts, kept
         self.state: DecodeState | None = None
         self.limit = self.size = 0
-        self._resizes: dict[tuple, Callable] = {}  # compiled before they were wanted
         # Entries of the prompt cache, and of the longest cache so far.
         self._prompt_capacity = self._largest = 0
         second = None
@@ -255,13 +254,14 @@ class DeviceBatch:
         self.state = dataclasses.replace(self.state, cache=own, ancestor_cache=second)
 
     def _resized(self, x: jax.Array, size: int, axis: int) -> jax.Array:
-        made = self._resizes.get((x.shape, size, axis))
+        made = self._programs.ahead.get((x.shape, size, axis))
         return (made or self._programs.resize(size, axis))((), {KEYS: x})[KEYS]
 
     def _compile_resize(self, x: jax.Array, size: int, axis: int) -> None:
-        key = x.shape, size, axis
-        if key not in self._resizes:
+        key, ahead = (x.shape, size, axis), self._programs.ahead
+        if key not in ahead:
             # From the shape alone: to call the program would take its memory.
-            given = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+            place = None if self.devices.kind == "pmap" else x.sharding
+            given = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
             lowered = self._programs.resize(size, axis).lower((), {KEYS: given})
-            self._resizes[key] = lowered.compile()
+            ahead[key] = lowered.compile()

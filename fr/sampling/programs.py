@@ -27,6 +27,7 @@ class Programs:
         apply_edit: (params, batch, edit) -> batch.
         probe: (params, cache, trees, ...) -> log-probs.
         resize: (entries, axis) -> ((), {name: array of a cache}) -> the same, resized.
+        ahead: Compiled `resize` by shape, entries and axis, before they are wanted.
         init: entries -> (params, rows) -> batch.
         init_prompt_cache: entries -> (params, tau) -> prompt cache.
     """
@@ -79,6 +80,7 @@ class Programs:
                 donate=(1,),
             )
         )
+        self.ahead: dict[tuple, Callable] = {}
         self.resize = functools.cache(
             lambda size, axis: program(
                 "resize",
