@@ -25,7 +25,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the store is written.")
 ROWS = flags.DEFINE_integer("attempts", 1_000_000, "Attempts of both folders.")
 TOKENS = flags.DEFINE_integer("tokens", 200, "Tokens of an attempt.")
 _SHARD = 4096  # rows
-_VARIED = 16  # one shard in so many has real tokens, the others one value
+_VARIED = 16  # one shard of this number has real tokens, each other shard one value
 _OPERATORS = {"retry": 12, "sparse_steer": 12, "local_temp": 10}
 _ROLLOUTS = 16
 
@@ -57,7 +57,7 @@ def main(_) -> None:
 
 
 def _long_rows(folder: epath.Path) -> pa.Table:
-    """Rows of one length that have every statistic, joined from those of a run."""
+    """Rows of one length that have every statistic, joined from the rows of a run."""
     table = pa.concat_tables(pq.read_table(p) for p in sorted(folder.glob("*.parquet")))
     table = table.filter(pa.compute.is_valid(table["demotion"]))
     length = TOKENS.value

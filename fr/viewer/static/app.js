@@ -12,7 +12,9 @@ import { turnTheme } from "./theme.js";
 import { TraceView } from "./trace.js";
 
 const source = openSource() ?? new ServerSource();
-const problems = new ProblemList(source, (row) => choose({ of: row.task, name: row.name, trace: "", versus: "", token: "" }, "problem"));
+const problems = new ProblemList(source, (row) =>
+  choose({ of: row.task, name: row.name, trace: "", versus: "", token: "" }, "problem"),
+);
 const attempts = new AttemptTable(source, (trace) => take(trace));
 const trace = new TraceView(source, (choices) => {
   if (choices.pin) pinned = choices.pin;
@@ -52,7 +54,8 @@ async function show(next) {
   await guarded(async () => {
     const work = [];
     if (differs(...FILTERS)) work.push(problems.filter(filters));
-    if (next.name && differs("name", "of")) problems.mark({ task: next.of, name: next.name });
+    if (next.name && differs("name", "of"))
+      problems.mark({ task: next.of, name: next.name });
     if (next.name && differs("name", "of", "folder")) {
       await attempts.show(next, filters);
       if (!next.trace && attempts.first()) {
@@ -83,8 +86,19 @@ async function guarded(work) {
 }
 
 function keysDialog() {
-  const rows = KEYS.map(([keys, does]) => el("tr", {}, el("th", { scope: "row" }, el("kbd", { text: keys })), el("td", { text: does })));
-  byId("keys").replaceChildren(el("h2", { text: "Keys" }), el("table", {}, el("tbody", {}, rows)), el("form", { method: "dialog" }, el("button", { text: "close" })));
+  const rows = KEYS.map(([keys, does]) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, el("kbd", { text: keys })),
+      el("td", { text: does }),
+    ),
+  );
+  byId("keys").replaceChildren(
+    el("h2", { text: "Keys" }),
+    el("table", {}, el("tbody", {}, rows)),
+    el("form", { method: "dialog" }, el("button", { text: "close" })),
+  );
   byId("keys").showModal();
 }
 
@@ -130,9 +144,15 @@ await guarded(async () => {
   const run = await source.ask("run");
   document.title = `traces of ${plain(run.workdir)}`;
   byId("title").textContent = plain(run.workdir);
-  byId("facts").textContent = [counted(run.problems, "problem"), counted(run.attempts, "attempt"), plain(run.tasks.join(", "))].join(" · ");
+  byId("facts").textContent = [
+    counted(run.problems, "problem"),
+    counted(run.attempts, "attempt"),
+    plain(run.tasks.join(", ")),
+  ].join(" · ");
   buildFilters(run, readLink(), (name, value) => {
-    choose(name ? { [name]: value } : Object.fromEntries(FILTERS.map((filter) => [filter, ""])));
+    choose(
+      name ? { [name]: value } : Object.fromEntries(FILTERS.map((filter) => [filter, ""])),
+    );
   });
 });
 const given = readLink();

@@ -38,7 +38,9 @@ export class AttemptTable {
         (!filters.operator || row.operator === filters.operator) &&
         (!filters.truncated || row.truncated) &&
         (!filters.fired || row.fired) &&
-        (!filters.grade || row.grade === filters.grade || (filters.grade === "failed" && failed(row)));
+        (!filters.grade ||
+          row.grade === filters.grade ||
+          (filters.grade === "failed" && failed(row)));
       this.#cells.get(row.trace).classList.toggle("pale", !passes);
     }
   }
@@ -64,14 +66,38 @@ export class AttemptTable {
   }
 
   #head(problem, answer) {
-    const label = answer.label ? el("span", { class: "tag", text: LABELS[answer.label] }) : null;
+    const label = answer.label
+      ? el("span", { class: "tag", text: LABELS[answer.label] })
+      : null;
     const long = answer.question.length > 600;
-    const question = el("div", { class: "text asked", dir: "auto" }, visible(answer.question));
-    const folded = el("details", {}, el("summary", { text: `question, ${counted(answer.question.length, "character")}` }), question);
+    const question = el(
+      "div",
+      { class: "text asked", dir: "auto" },
+      visible(answer.question),
+    );
+    const folded = el(
+      "details",
+      {},
+      el("summary", { text: `question, ${counted(answer.question.length, "character")}` }),
+      question,
+    );
     return [
-      el("div", { class: "heading" },
-        el("button", { type: "button", class: "back", text: "‹ problems", on: { click: () => { document.body.dataset.shown = "problems"; } } }),
-        el("h2", {}, visible(problem.name)), label),
+      el(
+        "div",
+        { class: "heading" },
+        el("button", {
+          type: "button",
+          class: "back",
+          text: "‹ problems",
+          on: {
+            click: () => {
+              document.body.dataset.shown = "problems";
+            },
+          },
+        }),
+        el("h2", {}, visible(problem.name)),
+        label,
+      ),
       long ? folded : question,
       el("p", { class: "note" }, "reference: ", el("bdi", {}, visible(answer.reference))),
     ];
@@ -81,26 +107,60 @@ export class AttemptTable {
     const longest = Math.max(0, ...this.#columns.map(({ rows }) => rows.length));
     const head = this.#columns.map((column) => {
       const right = column.rows.filter((row) => row.grade === "right").length;
-      const where = USUAL.includes(column.folder) ? null : el("span", { class: "note", text: plain(column.folder) });
-      return el("th", { scope: "col" }, el("span", {}, visible(column.operator)), where, el("span", { class: "note", text: `right ${right} of ${column.rows.length}` }));
+      const where = USUAL.includes(column.folder)
+        ? null
+        : el("span", { class: "note", text: plain(column.folder) });
+      return el(
+        "th",
+        { scope: "col" },
+        el("span", {}, visible(column.operator)),
+        where,
+        el("span", { class: "note", text: `right ${right} of ${column.rows.length}` }),
+      );
     });
     const lines = [];
     for (let i = 0; i < longest; i++) {
-      const cells = this.#columns.map(({ rows }) => el("td", {}, rows[i] ? this.#cell(rows[i]) : null));
+      const cells = this.#columns.map(({ rows }) =>
+        el("td", {}, rows[i] ? this.#cell(rows[i]) : null),
+      );
       lines.push(el("tr", {}, el("th", { scope: "row", text: String(i) }), cells));
     }
-    const table = el("table", {}, el("thead", {}, el("tr", {}, el("th", { text: "#" }), head)), el("tbody", {}, lines));
-    return el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "attempts by operator" }, table);
+    const table = el(
+      "table",
+      {},
+      el("thead", {}, el("tr", {}, el("th", { text: "#" }), head)),
+      el("tbody", {}, lines),
+    );
+    return el(
+      "div",
+      {
+        class: "wide",
+        tabindex: "0",
+        role: "region",
+        "aria-label": "attempts by operator",
+      },
+      table,
+    );
   }
 
   #cell(row) {
     const grade = GRADES[row.grade] ?? { sign: "·", title: plain(row.grade) };
-    const answer = row.answer === null ? visible(row.begin || "(no text)") : visible(row.answer);
-    const marks = [row.fired ? "◆ fired" : "", row.truncated ? "✂ truncated" : ""].filter(Boolean);
+    const answer =
+      row.answer === null ? visible(row.begin || "(no text)") : visible(row.answer);
+    const marks = [row.fired ? "◆ fired" : "", row.truncated ? "✂ truncated" : ""].filter(
+      Boolean,
+    );
     const about = `${grade.title}, ${counted(row.tokens, "token")}${marks.length ? `, ${marks.join(", ")}` : ""}`;
     const cell = el(
       "button",
-      { type: "button", class: "attempt", "data-grade": row.grade, "aria-pressed": "false", title: about, on: { click: () => this.#choose(row.trace) } },
+      {
+        type: "button",
+        class: "attempt",
+        "data-grade": row.grade,
+        "aria-pressed": "false",
+        title: about,
+        on: { click: () => this.#choose(row.trace) },
+      },
       el("span", { class: "grade", "aria-label": grade.title, text: grade.sign }),
       el("bdi", { class: "answer" }, answer),
       el("span", { class: "note" }, `${row.tokens} tokens `, marks.join(" ")),
@@ -133,7 +193,8 @@ function columnsOf(rows) {
   const columns = new Map();
   for (const row of rows) {
     const name = `${row.folder}\n${row.operator}`;
-    if (!columns.has(name)) columns.set(name, { folder: row.folder, operator: row.operator, rows: [] });
+    if (!columns.has(name))
+      columns.set(name, { folder: row.folder, operator: row.operator, rows: [] });
     columns.get(name).rows.push(row);
   }
   return [...columns.values()];

@@ -17,11 +17,27 @@ export function curve({ name, series, length, marks = [], height, point, chosen,
   const most = known.reduce((a, b) => Math.max(a, b));
   const drawn = frame(length, height, marks, point);
   series.forEach((values, i) => {
-    drawn.append(svg("path", { class: `line line-${i}`, d: path(values, length, least, most, height) }));
+    drawn.append(
+      svg("path", {
+        class: `line line-${i}`,
+        d: path(values, length, least, most, height),
+      }),
+    );
   });
-  const title = el("button", { type: "button", class: "pick", "aria-pressed": String(chosen), text: titled(name), on: { click: choose } });
+  const title = el("button", {
+    type: "button",
+    class: "pick",
+    "aria-pressed": String(chosen),
+    text: titled(name),
+    on: { click: choose },
+  });
   const ends = el("span", { class: "note", text: `${short(least)} to ${short(most)}` });
-  return el("figure", { class: chosen ? "curve large" : "curve", "data-name": name }, el("figcaption", {}, title, ends), drawn);
+  return el(
+    "figure",
+    { class: chosen ? "curve large" : "curve", "data-name": name },
+    el("figcaption", {}, title, ends),
+    drawn,
+  );
 }
 
 /** Probability of the own and of the right answer at the cuts; null without a probe. */
@@ -29,21 +45,48 @@ export function confidence(traces, length, marks, height, point) {
   const drawn = frame(length, height, marks, point);
   const names = [];
   traces.forEach((trace, which) => {
-    for (const [answer, title] of [["own", "its own answer"], ["gold", "the right answer"]]) {
+    for (const [answer, title] of [
+      ["own", "its own answer"],
+      ["gold", "the right answer"],
+    ]) {
       const values = trace[`${answer}_probability`];
       if (!values?.length) continue;
       const at = values.map((v, i) => [v, trace.cuts[i]]).filter(([v]) => v !== null);
       const spots = at.map(([v, cut]) => [x(cut, length), y(v, 0, 1, height)]);
-      drawn.append(svg("polyline", { class: `line line-${which} ${answer}`, points: spots.map((s) => s.join(",")).join(" ") }));
+      drawn.append(
+        svg("polyline", {
+          class: `line line-${which} ${answer}`,
+          points: spots.map((s) => s.join(",")).join(" "),
+        }),
+      );
       for (const [left, top] of spots) {
-        drawn.append(svg("circle", { class: `spot spot-${which} ${answer}`, cx: left, cy: top, r: answer === "own" ? 4 : 2.5 }));
+        drawn.append(
+          svg("circle", {
+            class: `spot spot-${which} ${answer}`,
+            cx: left,
+            cy: top,
+            r: answer === "own" ? 4 : 2.5,
+          }),
+        );
       }
-      names.push(`${title}${traces.length > 1 ? ` (${which + 1})` : ""}: ${at.map(([v]) => short(v, 2)).join(", ")}`);
+      names.push(
+        `${title}${traces.length > 1 ? ` (${which + 1})` : ""}: ${at.map(([v]) => short(v, 2)).join(", ")}`,
+      );
     }
   });
   if (!names.length) return null;
   const title = el("strong", { text: "confidence at the cuts: probability of" });
-  return el("figure", { class: "curve large confidence" }, el("figcaption", {}, title, names.map((n) => el("span", { class: "note", text: n }))), drawn);
+  return el(
+    "figure",
+    { class: "curve large confidence" },
+    el(
+      "figcaption",
+      {},
+      title,
+      names.map((n) => el("span", { class: "note", text: n })),
+    ),
+    drawn,
+  );
 }
 
 /** Move the line of the present token in all drawings. */
@@ -55,10 +98,17 @@ export function pointCurves(room, i, length) {
 }
 
 function frame(length, height, marks, point) {
-  const drawn = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": "curve over the tokens" });
+  const drawn = svg("svg", {
+    viewBox: `0 0 ${WIDTH} ${height}`,
+    preserveAspectRatio: "none",
+    role: "img",
+    "aria-label": "curve over the tokens",
+  });
   for (const [i, kind, to = i] of marks) {
     const width = Math.max(2, x(to, length) - x(i, length));
-    drawn.append(svg("rect", { class: `mark ${kind}`, x: x(i, length) - 1, y: 0, width, height }));
+    drawn.append(
+      svg("rect", { class: `mark ${kind}`, x: x(i, length) - 1, y: 0, width, height }),
+    );
   }
   drawn.append(svg("line", { class: "now", x1: -9, x2: -9, y1: 0, y2: height }));
   const hear = (event) => {

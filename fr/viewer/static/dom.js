@@ -1,7 +1,8 @@
 // Elements without markup: every text of a run becomes a text node.
 
 // Characters that are not seen, or that change the order of others on the screen.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
+const HIDDEN =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
 
 /** The sign that stands for a hidden character: ␛ for an escape, ⟨202E⟩ for others. */
 function sign(character) {
@@ -53,7 +54,9 @@ function fill(node, given, children) {
       }
     } else node.setAttribute(name, value === true ? "" : plain(value));
   }
-  node.append(...children.flat(3).filter((c) => c !== null && c !== undefined && c !== false));
+  node.append(
+    ...children.flat(3).filter((c) => c !== null && c !== undefined && c !== false),
+  );
   return node;
 }
 
@@ -65,7 +68,8 @@ export function byId(id) {
 /** A number in few characters. */
 export function short(value, digits = 3) {
   if (value === null || value === undefined) return "–";
-  if (value !== 0 && Math.abs(value) < 1e-3) return value.toExponential(1).replace("-", "−");
+  if (value !== 0 && Math.abs(value) < 1e-3)
+    return value.toExponential(1).replace("-", "−");
   return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
 

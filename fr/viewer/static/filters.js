@@ -21,7 +21,12 @@ export function buildFilters(run, choices, changed) {
     text("text", "search texts", "in questions and completions", changed),
     text("failed", "failed rollouts", "3, 2-5 or 2-", changed),
     choice("task", "task", some(run.tasks), changed),
-    choice("label", "label", Object.fromEntries(run.labels.map((n) => [n, LABELS[n]])), changed),
+    choice(
+      "label",
+      "label",
+      Object.fromEntries(run.labels.map((n) => [n, LABELS[n]])),
+      changed,
+    ),
     choice("grade", "grade", grades, changed),
     choice("operator", "operator", some(run.operators), changed),
     choice("regime", "regime", some(run.regimes), changed),
@@ -30,8 +35,18 @@ export function buildFilters(run, choices, changed) {
     tick("truncated", "truncated", changed),
     tick("fired", "detector fired", changed),
   ];
-  const clear = el("button", { type: "button", id: "clear", text: "clear", on: { click: () => changed(null) } });
-  const more = el("details", {}, el("summary", { text: "filters" }), el("div", { class: "fields" }, rows.slice(1), clear));
+  const clear = el("button", {
+    type: "button",
+    id: "clear",
+    text: "clear",
+    on: { click: () => changed(null) },
+  });
+  const more = el(
+    "details",
+    {},
+    el("summary", { text: "filters" }),
+    el("div", { class: "fields" }, rows.slice(1), clear),
+  );
   more.open = matchMedia("(min-width: 800px)").matches;
   byId("filters").replaceChildren(rows[0], more);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
@@ -43,7 +58,8 @@ export function showFilters(choices) {
   for (const field of byId("filters").elements) {
     if (field.type === "checkbox") field.checked = Boolean(choices[field.name]);
     else if (field.name === "order") field.value = choices.order || "run";
-    else if (field.name && document.activeElement !== field) field.value = choices[field.name] ?? "";
+    else if (field.name && document.activeElement !== field)
+      field.value = choices[field.name] ?? "";
   }
 }
 
@@ -57,7 +73,14 @@ function text(name, title, hint, changed) {
     clearTimeout(timer);
     timer = setTimeout(() => changed(name, event.target.value), PAUSE);
   };
-  const given = { name, type: "search", placeholder: hint, maxlength: 500, autocomplete: "off", spellcheck: "false" };
+  const given = {
+    name,
+    type: "search",
+    placeholder: hint,
+    maxlength: 500,
+    autocomplete: "off",
+    spellcheck: "false",
+  };
   return label(title, el("input", { ...given, on: { input: listen } }));
 }
 
@@ -78,5 +101,10 @@ function option(value, shown) {
 
 function tick(name, title, changed) {
   const listen = (event) => changed(name, event.target.checked ? "1" : "");
-  return el("label", { class: "tick" }, el("input", { name, type: "checkbox", on: { change: listen } }), el("span", { text: title }));
+  return el(
+    "label",
+    { class: "tick" },
+    el("input", { name, type: "checkbox", on: { change: listen } }),
+    el("span", { text: title }),
+  );
 }

@@ -7,13 +7,22 @@ import { STATISTICS, titled } from "./statistics.js";
 export function inspect(traces, i, by) {
   const room = byId("inspector");
   if (!room) return;
-  room.replaceChildren(...traces.map((trace, which) => one(trace, i, by, traces.length > 1 ? which + 1 : 0)));
+  room.replaceChildren(
+    ...traces.map((trace, which) => one(trace, i, by, traces.length > 1 ? which + 1 : 0)),
+  );
 }
 
 function one(trace, i, by, number) {
-  const title = number ? el("strong", { class: `side side-${number - 1}`, text: `${number}` }) : null;
+  const title = number
+    ? el("strong", { class: `side side-${number - 1}`, text: `${number}` })
+    : null;
   if (i >= trace.tokens.length) {
-    return el("div", { class: "numbers" }, title, el("span", { class: "note", text: "has ended before this token" }));
+    return el(
+      "div",
+      { class: "numbers" },
+      title,
+      el("span", { class: "note", text: "has ended before this token" }),
+    );
   }
   const piece = trace.pieces[i];
   const marks = [
@@ -21,15 +30,31 @@ function one(trace, i, by, number) {
     trace.fired[i] ? "◆ the detector fired" : "",
     trace.forced[i] ? "forced: not drawn by the model" : "",
   ].filter(Boolean);
-  const known = Object.keys(STATISTICS).filter((name) => typeof trace.stats[name]?.[i] === "number");
-  const numbers = known.map((name) =>
-    el("span", { class: name === by ? "number by" : "number", title: `${titled(name)}: ${STATISTICS[name].meaning}` },
-      el("span", { class: "note", text: STATISTICS[name].title }), el("b", { text: short(trace.stats[name][i], 4) })),
+  const known = Object.keys(STATISTICS).filter(
+    (name) => typeof trace.stats[name]?.[i] === "number",
   );
-  return el("div", { class: "numbers" },
-    el("span", { class: "which" }, title, `token ${i} of ${trace.tokens.length} `,
+  const numbers = known.map((name) =>
+    el(
+      "span",
+      {
+        class: name === by ? "number by" : "number",
+        title: `${titled(name)}: ${STATISTICS[name].meaning}`,
+      },
+      el("span", { class: "note", text: STATISTICS[name].title }),
+      el("b", { text: short(trace.stats[name][i], 4) }),
+    ),
+  );
+  return el(
+    "div",
+    { class: "numbers" },
+    el(
+      "span",
+      { class: "which" },
+      title,
+      `token ${i} of ${trace.tokens.length} `,
       piece === undefined ? null : el("code", {}, "“", el("bdi", {}, visible(piece)), "”"),
-      el("span", { class: "note", text: ` id ${trace.tokens[i]}` })),
+      el("span", { class: "note", text: ` id ${trace.tokens[i]}` }),
+    ),
     marks.length ? el("span", { class: "marks", text: marks.join(" · ") }) : null,
     numbers,
   );

@@ -40,14 +40,22 @@ export function listen(does) {
     Escape: does.back,
   };
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      document.querySelector("dialog[open]")
+    )
+      return;
     const field = event.target.closest?.("input, select, textarea");
     if (field) {
       if (event.key === "Escape") field.blur();
       return;
     }
     const steps = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const act = steps ? () => does.token(steps * (event.shiftKey ? 10 : 1)) : named[event.key];
+    const act = steps
+      ? () => does.token(steps * (event.shiftKey ? 10 : 1))
+      : named[event.key];
     if (!act || (steps && event.target.closest?.(".wide"))) return;
     event.preventDefault();
     act();

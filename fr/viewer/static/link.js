@@ -1,8 +1,23 @@
 // The permanent link: what is chosen stands in the address, behind the #.
 
 const CHOICES = [
-  "folder", "task", "label", "grade", "operator", "regime", "text", "failed",
-  "truncated", "fired", "order", "of", "name", "trace", "versus", "by", "token",
+  "folder",
+  "task",
+  "label",
+  "grade",
+  "operator",
+  "regime",
+  "text",
+  "failed",
+  "truncated",
+  "fired",
+  "order",
+  "of",
+  "name",
+  "trace",
+  "versus",
+  "by",
+  "token",
 ];
 export const FILTERS = CHOICES.slice(0, 11);
 
@@ -14,7 +29,9 @@ export function readLink() {
 
 /** Write choices to the address; a step of the history if `step`. */
 export function writeLink(choices, step) {
-  const known = CHOICES.filter((name) => choices[name] !== "" && choices[name] !== undefined);
+  const known = CHOICES.filter(
+    (name) => choices[name] !== "" && choices[name] !== undefined,
+  );
   const hash = `#${new URLSearchParams(known.map((name) => [name, choices[name]]))}`;
   if (hash === location.hash) return;
   history[step ? "pushState" : "replaceState"](null, "", hash);

@@ -28,7 +28,13 @@ class FileSource {
     const { run, attempts, traces, regimes } = this.#data;
     if (kind === "run") return run;
     if (kind === "problems") return this.#problems(given);
-    if (kind === "regimes") return Object.fromEntries(given.traces.split(",").filter((t) => regimes[t]).map((t) => [t, regimes[t]]));
+    if (kind === "regimes")
+      return Object.fromEntries(
+        given.traces
+          .split(",")
+          .filter((t) => regimes[t])
+          .map((t) => [t, regimes[t]]),
+      );
     if (kind === "attempts") {
       const found = attempts[`${given.task}\n${given.name}`];
       if (!found) throw new Error("this problem is not in the file");
@@ -71,7 +77,9 @@ class FileSource {
       (!given.regime || this.#data.regimes[row.trace] === given.regime) &&
       (!given.truncated || row.truncated) &&
       (!given.fired || row.fired) &&
-      (!wanted || text.toLowerCase().includes(wanted) || question.toLowerCase().includes(wanted))
+      (!wanted ||
+        text.toLowerCase().includes(wanted) ||
+        question.toLowerCase().includes(wanted))
     );
   }
 }

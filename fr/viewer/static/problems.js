@@ -33,7 +33,11 @@ export class ProblemList {
     const round = ++this.#round;
     this.#filters = filters;
     for (;;) {
-      const answer = await this.#source.ask("problems", { ...filters, offset: 0, limit: PAGE });
+      const answer = await this.#source.ask("problems", {
+        ...filters,
+        offset: 0,
+        limit: PAGE,
+      });
       if (round !== this.#round) return;
       this.#pages = new Map([[0, answer.rows]]);
       this.#total = answer.total;
@@ -56,7 +60,9 @@ export class ProblemList {
   /** Choose the next problem, or the one before. */
   async step(by) {
     if (!this.#total) return;
-    const here = [...this.#pages].flatMap(([page, rows]) => rows.map((row, i) => [page * PAGE + i, row]));
+    const here = [...this.#pages].flatMap(([page, rows]) =>
+      rows.map((row, i) => [page * PAGE + i, row]),
+    );
     const found = here.find(([, row]) => key(row) === this.#chosen);
     const to = found ? Math.min(this.#total - 1, Math.max(0, found[0] + by)) : this.#at;
     const row = await this.#row(to);
@@ -66,7 +72,9 @@ export class ProblemList {
   }
 
   #count({ total, scans }) {
-    const told = Object.entries(scans).map(([name, { done, total: all }]) => `${name}: ${done} of ${all} shards read`);
+    const told = Object.entries(scans).map(
+      ([name, { done, total: all }]) => `${name}: ${done} of ${all} shards read`,
+    );
     byId("count").textContent = [counted(total, "problem"), ...told].join(" · ");
   }
 
@@ -108,7 +116,10 @@ export class ProblemList {
     const first = Math.max(0, Math.floor((this.list.scrollTop * stretch) / height) - 2);
     const count = Math.ceil(this.list.clientHeight / height) + 4;
     const last = Math.min(this.#total, first + count);
-    this.#at = Math.min(this.#total - 1, Math.ceil((this.list.scrollTop * stretch) / height));
+    this.#at = Math.min(
+      this.#total - 1,
+      Math.ceil((this.list.scrollTop * stretch) / height),
+    );
     this.room.style.setProperty("height", `${full}px`);
     const rows = [];
     const shift = this.list.scrollTop - this.list.scrollTop * stretch;
@@ -116,7 +127,10 @@ export class ProblemList {
       const known = this.#pages.get(Math.floor(i / PAGE))?.[i % PAGE];
       if (!known) this.#row(i).catch(() => {});
       const node = known ? this.#entry(known, i) : el("div", { class: "entry" });
-      node.style.setProperty("top", `${Math.round(i * height + (stretch > 1 ? shift : 0))}px`);
+      node.style.setProperty(
+        "top",
+        `${Math.round(i * height + (stretch > 1 ? shift : 0))}px`,
+      );
       rows.push(node);
     }
     this.room.replaceChildren(...rows);
@@ -127,7 +141,9 @@ export class ProblemList {
     const share = row.rollouts ? row.failed / row.rollouts : 0;
     const meter = el("span", { class: "meter", "aria-hidden": "true" }, el("span"));
     meter.firstChild.style.setProperty("width", `${100 * share}%`);
-    const failed = row.rollouts ? `failed ${row.failed} of ${row.rollouts}` : counted(row.attempts, "attempt");
+    const failed = row.rollouts
+      ? `failed ${row.failed} of ${row.rollouts}`
+      : counted(row.attempts, "attempt");
     const rescued = row.tried ? `operators right ${row.rescued} of ${row.tried}` : "";
     return el(
       "div",
@@ -140,10 +156,19 @@ export class ProblemList {
         title: plain(row.name),
         on: { click: () => this.#choose(row) },
       },
-      el("span", { class: "first" },
+      el(
+        "span",
+        { class: "first" },
         el("bdi", { class: "question" }, visible(row.question.replace(/\s+/g, " "))),
-        row.label ? el("span", { class: "tag", text: LABELS[row.label] }) : null),
-      el("span", { class: "facts" }, meter, el("span", { text: failed }), el("span", { text: rescued })),
+        row.label ? el("span", { class: "tag", text: LABELS[row.label] }) : null,
+      ),
+      el(
+        "span",
+        { class: "facts" },
+        meter,
+        el("span", { text: failed }),
+        el("span", { text: rescued }),
+      ),
     );
   }
 }

@@ -8,8 +8,12 @@ export class ServerSource {
     this.#asked.get(slot)?.abort();
     const control = new AbortController();
     this.#asked.set(slot, control);
-    const known = Object.entries(given).filter(([, value]) => value !== "" && value !== null && value !== undefined);
-    const response = await fetch(`api/${kind}?${new URLSearchParams(known)}`, { signal: control.signal });
+    const known = Object.entries(given).filter(
+      ([, value]) => value !== "" && value !== null && value !== undefined,
+    );
+    const response = await fetch(`api/${kind}?${new URLSearchParams(known)}`, {
+      signal: control.signal,
+    });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.error);
     return answer;

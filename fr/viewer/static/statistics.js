@@ -52,7 +52,8 @@ export const STATISTICS = {
   g_cov: {
     title: "g cov",
     unit: "nats",
-    meaning: "log of the mass on the ancestor's 20 likeliest tokens, ancestor over specialist",
+    meaning:
+      "log of the mass on the ancestor's 20 likeliest tokens, ancestor over specialist",
   },
   z_path: { title: "Z path", meaning: "Δ path in standard deviations" },
   path_mean: { title: "path mean", unit: "nats", meaning: "mean of the log-ratio" },
@@ -80,8 +81,12 @@ export function scaleOf(name, lists) {
 
 /** The shade of a value, 0 to LEVELS − 1; the last is worth the most attention. */
 export function levelOf(value, scale) {
-  if (value === null || value === undefined || !scale || scale.most <= scale.least) return 0;
-  const share = Math.min(1, Math.max(0, (value - scale.least) / (scale.most - scale.least)));
+  if (value === null || value === undefined || !scale || scale.most <= scale.least)
+    return 0;
+  const share = Math.min(
+    1,
+    Math.max(0, (value - scale.least) / (scale.most - scale.least)),
+  );
   return Math.round((scale.low ? 1 - share : share) * (LEVELS - 1));
 }
 

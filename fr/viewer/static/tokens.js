@@ -15,14 +15,24 @@ export class TokenText {
 
   constructor(trace, point) {
     this.trace = trace;
-    this.text = el("div", { class: "text", dir: "auto", tabindex: "0", role: "group", "aria-label": "text of the attempt" });
+    this.text = el("div", {
+      class: "text",
+      dir: "auto",
+      tabindex: "0",
+      role: "group",
+      "aria-label": "text of the attempt",
+    });
     const hear = (event) => {
       const place = event.target.closest?.(".t")?.dataset.i;
       if (place !== undefined) point(Number(place));
     };
     this.text.addEventListener("pointerover", hear);
     this.text.addEventListener("click", hear);
-    this.more = el("button", { type: "button", class: "more", on: { click: () => this.#draw() } });
+    this.more = el("button", {
+      type: "button",
+      class: "more",
+      on: { click: () => this.#draw() },
+    });
     this.node = el("div", {}, this.#before(), this.text, this.more);
     if (trace.pieces.length || !trace.tokens.length) this.#draw();
     else this.#whole();
@@ -70,8 +80,20 @@ export class TokenText {
   #token(i) {
     const { forced, fired, junction, pieces } = this.trace;
     const begins = forced[i] && !forced[i - 1];
-    const names = ["t", forced[i] && "forced", begins && "pause", fired[i] && "fired", i === junction && "junction"];
-    const parts = pieces[i].split("\n").flatMap((part, line) => (line ? [el("span", { class: "line-end", text: "↵" }), "\n", ...visible(part)] : visible(part)));
+    const names = [
+      "t",
+      forced[i] && "forced",
+      begins && "pause",
+      fired[i] && "fired",
+      i === junction && "junction",
+    ];
+    const parts = pieces[i]
+      .split("\n")
+      .flatMap((part, line) =>
+        line
+          ? [el("span", { class: "line-end", text: "↵" }), "\n", ...visible(part)]
+          : visible(part),
+      );
     return el("span", { class: names.filter(Boolean).join(" "), "data-i": i }, parts);
   }
 
@@ -98,19 +120,43 @@ export class TokenText {
 
   #before() {
     const { no_pieces, prompt_text, read, text } = this.trace;
-    const kept = read !== null && read.endsWith(text) ? read.slice(0, read.length - text.length) : "";
-    const fold = (title, shown) => el("details", {}, el("summary", { text: title }), el("div", { class: "text", dir: "auto" }, visible(shown)));
+    const kept =
+      read !== null && read.endsWith(text) ? read.slice(0, read.length - text.length) : "";
+    const fold = (title, shown) =>
+      el(
+        "details",
+        {},
+        el("summary", { text: title }),
+        el("div", { class: "text", dir: "auto" }, visible(shown)),
+      );
     return [
-      prompt_text ? fold(`prompt, ${counted(this.trace.prompt.length, "token")}`, prompt_text) : null,
-      no_pieces ? el("p", { class: "note" }, `The text has no colours: ${plain(no_pieces)}. The curves have all tokens.`) : null,
-      kept ? el("div", { class: "text kept", title: "given to the model; the grader reads it, too" }, visible(kept)) : null,
+      prompt_text
+        ? fold(`prompt, ${counted(this.trace.prompt.length, "token")}`, prompt_text)
+        : null,
+      no_pieces
+        ? el(
+            "p",
+            { class: "note" },
+            `The text has no colours: ${plain(no_pieces)}. The curves have all tokens.`,
+          )
+        : null,
+      kept
+        ? el(
+            "div",
+            { class: "text kept", title: "given to the model; the grader reads it, too" },
+            visible(kept),
+          )
+        : null,
     ];
   }
 
   #after() {
     const { truncated, budget } = this.trace;
     const spent = budget ? ` (at most ${budget} tokens)` : "";
-    return el("span", { class: truncated ? "end cut" : "end", text: truncated ? `✂ truncated${spent}` : "■ end" });
+    return el("span", {
+      class: truncated ? "end cut" : "end",
+      text: truncated ? `✂ truncated${spent}` : "■ end",
+    });
   }
 }
 
