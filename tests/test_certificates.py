@@ -24,7 +24,8 @@ from fr.comparison.verdict import (
 from fr.config import Config, RoutingConfig
 from fr.errors import UserError
 from fr.pipeline.certificate import read_routes
-from fr.profiles import read_cells, write_profiles
+from fr.profiles import AXES, read_cells, write_profiles
+from fr.profiles.profile import Recorded
 from fr.routing.dataset import RoutingData
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -84,6 +85,30 @@ def test_true_rates_and_columns_of_failures_are_no_leak():
     columns = {f"true {o}": true[:, o] for o in range(5)}
     assert leaking_columns(profiles, columns) == []
     assert leaking_columns(profiles, {"index": true.argmax(axis=1).astype(float)}) == []
+
+
+def with_shared_keys(problems=200, attempts=12, seed=0):
+    """Operators of equal rates whose attempts of an index are mostly the same."""
+    rng = np.random.default_rng(seed)
+    shape = (problems, 5, attempts)
+    rates = rng.uniform(0.2, 0.8, size=(problems, 1, 1))
+    same = rng.random((problems, 1, attempts)) < rates
+    own = rng.random(shape) < rates
+    right = np.where(rng.random(shape) < 0.9, same, own)
+    costs = {axis: np.full(shape, np.nan) for axis in AXES}
+    recorded = Recorded(np.ones(shape, bool), right, costs, paired=True)
+    profiles = make(problems=problems, attempts=attempts)
+    return dataclasses.replace(profiles, rates=right.mean(axis=2), recorded=recorded)
+
+
+def test_shared_keys_are_no_leak_and_a_leak_among_them_is_found():
+    profiles = with_shared_keys()
+    harmless = {"harmless": np.random.default_rng(1).normal(size=200)}
+    assert leaking_columns(profiles, harmless) == []
+    unpaired = dataclasses.replace(profiles, recorded=None)
+    assert leaking_columns(unpaired, harmless)  # their noise is not binomial
+    index = {"best": profiles.rates.argmax(axis=1).astype(float)}
+    assert leaking_columns(profiles, index)
 
 
 def test_routes_by_the_attempts_leak_and_by_the_cause_lift():

@@ -1,7 +1,7 @@
 """Signs that a table's columns or routes know the attempts that they are judged on."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import stdtr
 
 from fr.profiles.profile import Profiles
@@ -26,7 +26,8 @@ def leaking_columns(
     there are many. The unexplained variance and the noise, k (n - k) / (n^2 (n - 1))
     for k of n attempts, are compared by the logarithm of their ratio, one-sided, by
     Student's t over problems. Real differences beyond the column hide a leak. Operators
-    that are deterministic or were tried once are left out.
+    that are deterministic or were tried once are left out. Where attempts of an index
+    share a random key, noise is taken from the attempts themselves.
 
     Args:
         profiles: the cell.
@@ -42,9 +43,7 @@ def leaking_columns(
     if kept.sum() < 2 or len(profiles) < _FEWEST:
         return []
     names = [name for name, one in zip(profiles.operators, kept) if one]
-    n, rates = attempts[:, kept], profiles.rates[:, kept]
-    noise = rates * (1 - rates) / (n - 1)
-    measures = _measures(rates, noise, names)
+    measures = _measures(profiles, kept, names)
     records = []
     for name, values in columns.items():
         known = ~np.isnan(values)
@@ -72,28 +71,43 @@ def leaking_columns(
 
 
 def _measures(
-    rates: Float[np.ndarray, "N O"], noise: Float[np.ndarray, "N O"], names: list[str]
+    profiles: Profiles, kept: Bool[np.ndarray, "O"], names: list[str]
 ) -> dict[str, tuple[Float[np.ndarray, "N M"], Float[np.ndarray, "N"]]]:
     """Seen values of each measure, and the noise of their squares by problem."""
-    count = rates.shape[1]
+    rates, n = profiles.rates[:, kept], profiles.tried[:, kept]
+    noise, count = rates * (1 - rates) / (n - 1), rates.shape[1]
     mean = rates.mean(axis=1, keepdims=True)
-    total = noise.sum(axis=1)
-    return {
-        # E sum_o (e_o - mean e)^2 = (1 - 1 / O) sum_o var e_o
-        "differences between operators": (rates - mean, (1 - 1 / count) * total),
-        "the mean of the operators": (mean, total / count**2),
-        **{
-            f"the rate of {name}": (rates[:, [o]], noise[:, o])
-            for o, name in enumerate(names)
-        },
-        **{
-            f"{name} less the mean": (
-                rates[:, [o]] - mean,
-                (1 - 2 / count) * noise[:, o] + total / count**2,
-            )
-            for o, name in enumerate(names)
-        },
+    found = {
+        f"the rate of {name}": (rates[:, [o]], noise[:, o])
+        for o, name in enumerate(names)
     }
+    total = noise.sum(axis=1)
+    # E (e_o - mean e)^2 = (1 - 2 / O) var e_o + sum var e / O^2
+    apart = (1 - 2 / count) * noise + total[:, None] / count**2
+    of_mean = total / count**2
+    if (own := profiles.paired) is not None:
+        # Attempts of an index share a key: the noise of their differences is smaller.
+        made, right = own.made[:, kept], own.right[:, kept]
+        if (made != made[:, :1]).any():
+            return found
+        at = right - right.mean(axis=1, keepdims=True)
+        apart = _noise(at, made)
+        of_mean = _noise(right.mean(axis=1, keepdims=True), made[:, :1])[:, 0]
+    found["differences between operators"] = rates - mean, apart.sum(axis=1)
+    found["the mean of the operators"] = mean, of_mean
+    for o, name in enumerate(names):
+        found[f"{name} less the mean"] = rates[:, [o]] - mean, apart[:, o]
+    return found
+
+
+def _noise(
+    values: Float[np.ndarray, "N O A"], made: Bool[np.ndarray, "N O A"]
+) -> Float[np.ndarray, "N O"]:
+    """Variance of a mean over attempts, from the attempts."""
+    count = made.sum(axis=2)
+    mean = (values * made).sum(axis=2) / count
+    squares = ((values - mean[..., None]) ** 2 * made).sum(axis=2)
+    return squares / (count * (count - 1))
 
 
 def _grouped(values: Float[np.ndarray, "M"]) -> np.ndarray:
