@@ -141,3 +141,30 @@ for _name in _WORDS:
     register(f"study_{_name}.declared")(functools.partial(declared, _name))
     register(f"study_{_name}.arms")(functools.partial(arms, _name))
     register(f"study_{_name}.groups")(functools.partial(groups, _name))
+
+
+@register("study_novelty.coefficients")
+def novelty_coefficients() -> Table:
+    """The regression of right answers on length and distance, per arm."""
+    found = load("study_novelty")["analyses"]["novelty"]["test"]["coefficients"]
+    names = list(next(iter(found.values())))
+    rows = [
+        [arm, *(_logits(own[name]) for name in names)] for arm, own in found.items()
+    ]
+    return Table(["arm", *names], rows)
+
+
+def _logits(found: dict) -> str:
+    return estimate(found["value"], found["low"], found["high"], 2, True)
+
+
+@register("study_novelty.cells")
+def novelty_cells() -> Table:
+    """The share right by distance and half of the lengths, per arm."""
+    found = load("study_novelty")["analyses"]["novelty"]["test"]["cells"]
+    rows = []
+    for cells in zip(*found.values()):
+        one = cells[0]
+        where = [number(one["distance"], 0), one["length"], str(one["problems"])]
+        rows.append([*where, *(_share(cell["right"]) for cell in cells)])
+    return Table(["distance", "searches", "problems", *found], rows)

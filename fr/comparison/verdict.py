@@ -132,11 +132,10 @@ def verdict_of(
 def largest_headrooms(
     interactions: Sequence[dict], powers: Sequence[Power | None]
 ) -> list[float | None]:
-    """Upper ends of a perfect router's headroom, by cell.
+    """Take the upper end of a perfect router's headroom in each cell.
 
-    Of the operators whose attempts are draws it is the end of the interval of the test
-    of operator × problem; what deterministic operators add is known but for the others'
-    rates.
+    The test of operator × problem has it for operators whose attempts are draws; what
+    deterministic operators add comes from the model of true rates.
 
     Args:
         interactions: of `describe_interaction`.

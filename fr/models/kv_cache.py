@@ -94,7 +94,7 @@ class LayerCache:
     def copy_row(
         self, row: Int[Array, ""], given: "LayerCache", which: Int[Array, ""], size: int
     ) -> "LayerCache":
-        """Write the first entries of a row of another cache over those of a row.
+        """Write the first entries of another cache's row over a row's.
 
         Args:
             row: Index of the row that is written.

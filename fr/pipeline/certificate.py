@@ -92,7 +92,7 @@ def declared_of(
     routes: PathLike | None = None,
     without: Sequence[str] = (),
 ) -> dict:
-    """What is compared, on what and at which budget; it needs no outcome.
+    """Describe the comparison, its data and its budget; no outcome is needed.
 
     Args:
         files: as of `certify_table`, like all that follow.
