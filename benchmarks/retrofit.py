@@ -64,6 +64,8 @@ def _by_problem(folder: epath.Path) -> dict[str, list[dict]]:
     """Attempts of each problem in the order of the shards, columns of all versions."""
     columns = [
         "problem",
+        "attempt",
+        "key",
         "operator",
         "grade",
         *(f"cost_{name}" for name in store.COSTS),

@@ -37,7 +37,8 @@ def main() -> None:
     given = flags.FLAGS
     cli.require(workdir=given.workdir)
     config = cli.frozen_config() if given.config else Config()
-    from fr.pipeline.certificate import certify_table, declared_of
+    from fr.comparison.verdict import declared_of
+    from fr.pipeline.certificate import certify_table
     from fr.report.render import render
     from fr.runs.declaration import declare, record
 

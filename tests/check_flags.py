@@ -54,7 +54,7 @@ def _check(words: list[str]) -> None:
     sys.path.insert(0, str(pathlib.Path(words[0]).parent))
     real = cli.run
     cli._alone = cli._job = contextlib.nullcontext  # no lock, no other processes
-    cli.run = lambda main: real(lambda: _inspect(words[0]))
+    cli.run = lambda main, **_: real(lambda: _inspect(words[0]))
     runpy.run_path(words[0], run_name="__main__")
 
 

@@ -143,8 +143,10 @@ def watch(engine) -> list:
         return call
 
     programs = engine._batch._programs
-    for name in ("prefill", "insert", "decode"):
+    for name in ("insert", "decode"):
         setattr(programs, name, spied(name, getattr(programs, name)))
+    prefill = programs.prefill
+    programs.prefill = lambda size: spied(f"prefill {size}", prefill(size))
     return seen
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fr.diagnosis.features import running_confidence
+from fr.models.layouts import layout_of
 from fr.models.transformer import Transformer
 from fr.sampling import decode, sampling_params, steering, token_stats
 from fr.sampling.sampling_params import row_key
@@ -42,7 +43,8 @@ def start(tiny_config):
 
     def make(*settings, seed=0):
         settings = [*settings, *[{}] * (B - len(settings))]
-        state = init_state(Transformer(tiny_config), None, params(*settings), 1)
+        rows = params(*settings)
+        state = init_state(Transformer(tiny_config), None, rows, 1, layout_of("cpu"))
         keys = np.stack([row_key(seed, i) for i in range(B)])
         return state.replace(cache=None, key=jnp.asarray(keys), done=jnp.zeros(B, bool))
 

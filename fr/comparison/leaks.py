@@ -125,8 +125,8 @@ def _unexplained(
 ) -> tuple[float, float]:
     """Variance within groups, and p that it is less than the noise by chance."""
     counts = np.bincount(groups)
-    means = np.stack([np.bincount(groups, column) for column in seen.T], axis=1)
-    means /= counts[:, None]
+    sums = np.stack([np.bincount(groups, column) for column in seen.T], axis=1)
+    means = sums / counts[:, None]
     # A group of one explains itself: it says nothing of the rest.
     some = counts[groups] > 1
     if some.sum() < _FEWEST:

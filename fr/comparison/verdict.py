@@ -1,8 +1,11 @@
 """One verdict on a table: is there a lift over the best fixed operator?"""
 
+import dataclasses
+import json
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 from jaxtyping import Float, Int
 
 from fr.comparison.certify import (
@@ -15,16 +18,51 @@ from fr.comparison.certify import (
 )
 from fr.comparison.leaks import leaking_columns
 from fr.comparison.power import Power
+from fr.config import Config
 from fr.routing.baselines import look_up, values_of
 from fr.routing.dataset import RoutingData
 from fr.routing.policies import posterior_policies
 from fr.stats.bootstrap import rounded
 from fr.stats.sequential import sequential_p
+from fr.workdir import PathLike, to_json
 
 # Exit code of each verdict; 2 is bad input.
 VERDICTS = {"lift": 0, "none": 1, "too little data": 3, "leaked": 4}
 _LEVEL = 0.05
 _MOST = 19_999  # draws of permuted routes
+
+
+def declared_of(
+    files: Sequence[PathLike],
+    config: Config,
+    smallest: float,
+    routes: PathLike | None = None,
+    without: Sequence[str] = (),
+) -> dict:
+    """Describe the comparison, its data and its budget; no outcome is needed.
+
+    Args:
+        files: profile tables.
+        config: its `routing` and `seed`.
+        smallest: the smallest lift that matters, in points.
+        routes: file of another router's choices or outcomes.
+        without: operators that are left out.
+
+    Returns:
+        Plain values.
+    """
+    return {
+        "what": "lift of a router over the best fixed operator of each model and task",
+        "profiles": [epath.Path(file).name for file in files],
+        "router": "posterior, out of fold" if routes is None else "given",
+        "routes": None if routes is None else epath.Path(routes).name,
+        "population": "all failed problems",
+        "budget": "one attempt of the chosen operator",
+        "smallest": smallest,
+        "without": list(without),
+        "seed": config.seed,
+        "settings": json.loads(to_json(dataclasses.asdict(config.routing))),
+    }
 
 
 def verdict_of(

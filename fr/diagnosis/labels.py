@@ -78,7 +78,7 @@ def count_labels(labels: Int[np.ndarray, "N"]) -> dict[str, int]:
 
 def unreached(
     rates: Float[np.ndarray, "N O"],
-    attempts: Int[np.ndarray, "N O"],
+    attempts: Int[np.ndarray, "N I"],
     level: float = 0.95,
 ) -> tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N"]]:
     """Problems that no operator solved, retry included, and a bound on their success.
@@ -88,7 +88,8 @@ def unreached(
 
     Args:
         rates: Rescue rates, [N, O].
-        attempts: Number of attempts, [N, O].
+        attempts: Numbers of independent attempts, [N, I]: of each operator, or of those
+            that share keys together.
         level: Confidence level of the bound.
 
     Returns:

@@ -122,9 +122,10 @@ def _attend_parts(
         jnp.maximum, [jnp.max(each, axis=-1, keepdims=True) for each in found]
     )
     weights = [jnp.exp(each - top) for each in found]
-    total = sum(jnp.sum(each, axis=-1, keepdims=True) for each in weights)
-    out = sum(
-        product(each.astype(v.dtype), v, 2) for each, (_, v, _) in zip(weights, parts)
+    add = functools.partial(functools.reduce, jnp.add)
+    total = add([jnp.sum(each, axis=-1, keepdims=True) for each in weights])
+    out = add(
+        [product(w.astype(v.dtype), v, 2) for w, (_, v, _) in zip(weights, parts)]
     )
     return (out / total).astype(q.dtype).reshape(q.shape)
 

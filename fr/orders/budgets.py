@@ -55,8 +55,8 @@ def outcomes_of(data: RoutingData, axis: str = FORWARD) -> Outcomes | None:
     retry = data.operators.index("retry") if "retry" in data.operators else None
     recorded = all(_records(profiles, axis) for profiles in data.cells)
     indexed = index_attempts(data, axis, prices, once)
-    known = data.weight, once, retry, recorded, indexed
-    return Outcomes(unsolved, most, prices, *drawn, *known)
+    rest: tuple = (data.weight, once, retry, recorded, indexed)
+    return Outcomes(unsolved, most, prices, *drawn, *rest)
 
 
 def diagnosis_cost(

@@ -107,9 +107,9 @@ def read_cells(
     known = dict.fromkeys(name for profiles in cells for name in profiles.operators)
     for name in without:
         if name == "retry" or name not in known:
-            others = [other for other in known if other != "retry"]
+            rest = [other for other in known if other != "retry"]
             raise UserError(
-                f"operator {name!r} cannot be left out{suggest(name, others)}"
+                f"operator {name!r} cannot be left out{suggest(name, rest)}"
             )
     cells = [profiles.without(without) for profiles in cells] if without else cells
     if alone := [profiles.cell for profiles in cells if len(profiles.operators) < 2]:

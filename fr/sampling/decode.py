@@ -90,9 +90,10 @@ def _next_logits(
     """Logits [B, V] after each live row's last token, and the cache with it."""
     live = ~(state.done | state.paused)
     positions = jnp.where(live, state.length, -1)
-    found, written = model.apply(
+    applied: Any = model.apply(
         read, state.last_token[:, None], positions[:, None], cache
     )
+    found, written = applied
     return found[:, 0], written.part()
 
 

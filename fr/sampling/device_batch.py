@@ -263,5 +263,5 @@ class DeviceBatch:
             # From the shape alone: to call the program would take its memory.
             place = None if self.devices.kind == "pmap" else x.sharding
             given = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
-            lowered = self._programs.resize(size, axis).lower((), {KEYS: given})
-            ahead[key] = lowered.compile()
+            program: Any = self._programs.resize(size, axis)
+            ahead[key] = program.lower((), {KEYS: given}).compile()

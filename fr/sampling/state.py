@@ -198,8 +198,8 @@ def init_state(
     Returns:
         The state.
     """
-    empty = lambda of: empty_cache(of, b, size, layout)
     b = rows.temperature.shape[0]
+    empty = lambda of: empty_cache(of, b, size, layout)
     zeros = jnp.zeros(b, jnp.int32)
     return DecodeState(
         last_token=zeros,

@@ -59,7 +59,8 @@ def prefill(
         positions = jnp.where(r.tokens >= 0, places, -1)
         take = lambda layer: layer.take(r.source).first(size)
         before: Any = KVCache(tuple(map(take, kept.layers)))
-        _, after = m.apply(read, r.tokens, positions, before, method="hidden")
+        found: Any = m.apply(read, r.tokens, positions, before, method="hidden")
+        _, after = found
         return _copy_rows(kept, r.into, after, jnp.arange(r.into.size))
 
     def both(kept: PromptCache, r: Reading) -> PromptCache:

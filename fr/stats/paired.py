@@ -94,7 +94,7 @@ def index_orders(
     Returns:
         Indices; places after the last index of a problem hold -1.
     """
-    common = (made | ~made.any(axis=2, keepdims=True)).all(axis=1)
+    common = np.asarray((made | ~made.any(axis=2, keepdims=True)).all(axis=1))
     count, size = common.sum(axis=1), common.shape[1]
     groups = max(1, draws // max(size, 1))
     keys = np.where(common[:, None], rng.random((len(made), groups, size)), 2.0)

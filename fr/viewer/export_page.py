@@ -58,7 +58,9 @@ def _problems(viewer: Viewer, names: Sequence[str], count: int) -> list[dict]:
 def _data(viewer: Viewer, problems: list[dict], most: int) -> dict[str, Any]:
     """All that the page would ask the server for."""
     run = viewer.run({})
-    listed, traces, regimes = {}, {}, {}
+    listed: dict[str, Any] = {}
+    traces: dict[str, Any] = {}
+    regimes: dict[str, Any] = {}
     for problem in problems:
         asked = {"task": problem["task"], "name": problem["name"]}
         found = viewer.attempts(asked)

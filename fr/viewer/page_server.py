@@ -84,7 +84,8 @@ class PageServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
     def server_bind(self) -> None:
         """Bind without a look-up of this machine's name, which may ask a network."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        host, port = self.server_address[:2]
+        self.server_name, self.server_port = str(host), port
 
     @property
     def url(self) -> str:

@@ -1,0 +1,82 @@
+"""Routes of a router from elsewhere, from a CSV file."""
+
+import csv
+import io
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, Int
+
+from fr.errors import UserError
+from fr.files import parse_number, read_regular
+from fr.registry import suggest
+from fr.routing.dataset import RoutingData
+from fr.workdir import PathLike
+
+_LARGEST = 1 << 30  # bytes of a file
+
+
+def read_routes(
+    path: PathLike, data: RoutingData
+) -> tuple[Int[np.ndarray, "N"] | None, Float[np.ndarray, "N"] | None]:
+    """Read what a router from elsewhere chose, or what its own attempts gave.
+
+    Args:
+        path: a CSV file with the columns `cell`, `problem_id` and either `operator`,
+            the chosen one, or `rate`, the share of the router's own attempts that were
+            right.
+        data: the failed problems; each has one line.
+
+    Returns:
+        The operator of each row or None, and the rate of each row or None.
+
+    Raises:
+        UserError: names file, line and what is wrong.
+    """
+    try:
+        text = read_regular(epath.Path(path), _LARGEST).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        lines: dict = {}
+        for row in reader:
+            name = row.get("cell"), row.get("problem_id")
+            if name in lines:
+                raise UserError(
+                    f"line {reader.line_num}: problem {name[1]!r} of cell {name[0]!r} "
+                    "appears twice"
+                )
+            lines[name] = reader.line_num, row
+        header = list(reader.fieldnames or ())
+    except (UserError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as routes ({error})") from error
+    kinds = [name for name in ("operator", "rate") if name in header]
+    if len(kinds) != 1 or not {"cell", "problem_id"} <= set(header):
+        raise UserError(
+            f"{path}: routes have the columns cell, problem_id and one of operator and "
+            f"rate; there are {', '.join(header) or 'none'}"
+        )
+    rows = [
+        (profiles, problem) for profiles in data.cells for problem in profiles.problems
+    ]
+    chosen: list = []
+    for profiles, problem in rows:
+        if (profiles.cell, problem) not in lines:
+            raise UserError(
+                f"{path}: problem {problem!r} of cell {profiles.cell!r} has no line"
+            )
+        number, row = lines[profiles.cell, problem]
+        where, value = f"{path}, line {number}", row[kinds[0]] or ""
+        if kinds[0] == "operator":
+            if value not in profiles.operators:
+                raise UserError(
+                    f"{where}: {value!r} is not an operator of cell {profiles.cell!r}"
+                    f"{suggest(value, profiles.operators)}"
+                )
+            chosen.append(data.operators.index(value))
+        else:
+            rate = parse_number(value, f"{where}, column 'rate'")
+            if not 0 <= rate <= 1:
+                raise UserError(f"{where}: rate = {value} is not in [0, 1]")
+            chosen.append(rate)
+    if kinds[0] == "operator":
+        return np.array(chosen), None
+    return None, np.array(chosen, float)
