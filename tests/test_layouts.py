@@ -42,7 +42,9 @@ def _sampled(monkeypatch, platform: str, config, params, **given):
 
 
 @pytest.mark.parametrize("platform", OTHERS)
-@pytest.mark.parametrize("with_ancestor", [False, True])
+@pytest.mark.parametrize(
+    "with_ancestor", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_every_layout_gives_the_same_rows(
     monkeypatch, platform, with_ancestor, tiny_config, tiny_params
 ):
@@ -62,7 +64,9 @@ def test_every_layout_gives_the_same_rows(
             np.testing.assert_allclose(one.confidence.logp[name], logp, atol=1e-4)
 
 
-@pytest.mark.parametrize("platform", ["cpu", *OTHERS])
+@pytest.mark.parametrize(
+    "platform", ["cpu", "tpu", pytest.param("gpu", marks=pytest.mark.slow)]
+)
 def test_growth_of_a_cache_needs_little_more_than_the_new_one(
     monkeypatch, platform, tiny_config, tiny_params
 ):
