@@ -1,19 +1,15 @@
 """Routes of a router from elsewhere, from a CSV file."""
 
-import csv
-import io
-
 import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
 
 from fr.errors import UserError
-from fr.files import parse_number, read_regular
+from fr.files import parse_number
+from fr.profiles.csv_table import read_lines
 from fr.registry import suggest
 from fr.routing.dataset import RoutingData
 from fr.workdir import PathLike
-
-_LARGEST = 1 << 30  # bytes of a file
 
 
 def read_routes(
@@ -33,27 +29,22 @@ def read_routes(
     Raises:
         UserError: names file, line and what is wrong.
     """
-    try:
-        text = read_regular(epath.Path(path), _LARGEST).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        lines: dict = {}
-        for row in reader:
-            name = row.get("cell"), row.get("problem_id")
-            if name in lines:
-                raise UserError(
-                    f"line {reader.line_num}: problem {name[1]!r} of cell {name[0]!r} "
-                    "appears twice"
-                )
-            lines[name] = reader.line_num, row
-        header = list(reader.fieldnames or ())
-    except (UserError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as routes ({error})") from error
+    header, given = read_lines(epath.Path(path), "routes")
     kinds = [name for name in ("operator", "rate") if name in header]
     if len(kinds) != 1 or not {"cell", "problem_id"} <= set(header):
         raise UserError(
             f"{path}: routes have the columns cell, problem_id and one of operator and "
             f"rate; there are {', '.join(header) or 'none'}"
         )
+    lines: dict = {}
+    for row in given:
+        name = row["cell"], row["problem_id"]
+        if name in lines:
+            raise UserError(
+                f"{row['_where']}: problem {name[1]!r} of cell {name[0]!r} appears "
+                "twice"
+            )
+        lines[name] = row
     rows = [
         (profiles, problem) for profiles in data.cells for problem in profiles.problems
     ]
@@ -63,8 +54,8 @@ def read_routes(
             raise UserError(
                 f"{path}: problem {problem!r} of cell {profiles.cell!r} has no line"
             )
-        number, row = lines[profiles.cell, problem]
-        where, value = f"{path}, line {number}", row[kinds[0]] or ""
+        row = lines[profiles.cell, problem]
+        where, value = row["_where"], row[kinds[0]] or ""
         if kinds[0] == "operator":
             if value not in profiles.operators:
                 raise UserError(

@@ -19,9 +19,9 @@ from fr.comparison.certify import (
 from fr.comparison.leaks import leaking_columns
 from fr.comparison.power import Power
 from fr.config import Config
-from fr.routing.baselines import look_up, values_of
-from fr.routing.dataset import RoutingData
-from fr.routing.policies import posterior_policies
+from fr.routing.baselines import values_of
+from fr.routing.dataset import Fold, RoutingData
+from fr.routing.policies import Choice, Policy, posterior_policies
 from fr.stats.bootstrap import rounded
 from fr.stats.sequential import sequential_p
 from fr.workdir import PathLike, to_json
@@ -99,52 +99,26 @@ def verdict_of(
         {"verdict", "exit", "left", "lift", "null_p", "null", "headroom", "leaks", ...};
         rates and lifts in percent.
     """
-    splits = k_fold_splits(data)
-    told = dict(data.columns)
-    if routes is not None:
-        told = {"routes": routes.astype(float)}
-    leaks = [
-        leak
-        for c, profiles in enumerate(data.cells)
-        for leak in leaking_columns(
-            profiles, {name: own[data.cell == c] for name, own in told.items()}
-        )
-    ]
-    headroom = _pooled(data, headrooms)
+    router = "posterior" if routes is None and outcomes is None else "given"
+    leaks, headroom = _leaks(data, routes), _pooled(data, headrooms)
     found: dict = {
         "smallest": smallest,
         "headroom": headroom,
-        "router": "posterior" if routes is None and outcomes is None else "given",
+        "router": router,
+        "leaks": leaks,
     }
-    if not splits:
-        why = data.folds("kfold")
-        kind = "leaked" if leaks else "too little data"
-        more = {"leaks": leaks, "left": None, "why": why, "lift": None}
-        return found | more | {"verdict": kind, "exit": VERDICTS[kind]}
-    if routes is None and outcomes is None:
-        (policy, *_) = posterior_policies()
-        gave, looked, kept = out_of_fold(policy, data, splits)
-        null = "columns tell operators apart"
-        readable = data.reading(policy.feature_groups)
-        p: float | None = columns_p(readable, data.stream(f"told {policy.name}"))
-        found |= {"kept": sum(kept), "folds": len(kept)}
+    splits, certain, left = k_fold_splits(data), False, None
+    if splits:
+        judged, found["null"], p, kept = _judged(data, splits, routes, outcomes)
+        certain = ahead(judged) and (p is None or p <= _LEVEL)
+        ends = [e for e in (judged["interval"]["high"], headroom) if e is not None]
+        left = max(0.0, min(ends)) if ends else None
+        found |= {"lift": judged, "null_p": None if p is None else rounded(p)}
+        found |= {"why": None, "splits": len(splits), "included": INCLUDED}
+        if router == "posterior":
+            found |= {"kept": sum(kept), "folds": len(kept)}
     else:
-        looked = np.zeros(len(data))
-        for folds in splits:
-            for fold in folds:
-                fixed = values_of(data.values, look_up(data, fold.train, "model"))
-                looked[fold.test] += fixed[fold.test] / len(splits)
-        if outcomes is not None:
-            gave, p, null = outcomes * data.mass, None, "no routes to permute"
-        else:
-            assert routes is not None
-            gave, null = values_of(data.values, routes), "routes permuted within models"
-            p = routes_p(data, routes, data.stream("permuted routes"))
-    judged = judge(data, gave, looked, len(splits[0]))
-    certain = ahead(judged) and (p is None or p <= _LEVEL)
-    high = judged["interval"]["high"]
-    ends = [end for end in (high, headroom) if end is not None]
-    left = max(0.0, min(ends)) if ends else None
+        found |= {"lift": None, "why": data.folds("kfold")}
     if leaks:
         kind = "leaked"
     elif certain:
@@ -153,18 +127,44 @@ def verdict_of(
         kind = "none"
     else:
         kind = "too little data"
-    return found | {
-        "verdict": kind,
-        "exit": VERDICTS[kind],
-        "left": left,
-        "why": None,
-        "lift": judged,
-        "null": null,
-        "null_p": None if p is None else rounded(p),
-        "leaks": leaks,
-        "splits": len(splits),
-        "included": INCLUDED,
-    }
+    return found | {"left": left, "verdict": kind, "exit": VERDICTS[kind]}
+
+
+def _leaks(data: RoutingData, routes: Int[np.ndarray, "N"] | None) -> list[dict]:
+    """Leaking columns of all cells; of a given router its routes are the column."""
+    told = data.columns if routes is None else {"routes": routes.astype(float)}
+    return [
+        leak
+        for c, profiles in enumerate(data.cells)
+        for leak in leaking_columns(
+            profiles, {name: own[data.cell == c] for name, own in told.items()}
+        )
+    ]
+
+
+def _judged(
+    data: RoutingData,
+    splits: Sequence[Sequence[Fold]],
+    routes: Int[np.ndarray, "N"] | None,
+    outcomes: Float[np.ndarray, "N"] | None,
+) -> tuple[dict, str, float | None, list[bool]]:
+    """The lift over the look-up, the null, its p, and which folds kept the look-up."""
+    (policy, *_) = posterior_policies()
+    if routes is not None or outcomes is not None:
+        choice = Choice(np.zeros(len(data), int) if routes is None else routes)
+        policy = Policy("given", "given router", lambda *_: lambda _: choice)
+    gave, looked, kept = out_of_fold(policy, data, splits)
+    p: float | None = None
+    if outcomes is not None:
+        gave, null = outcomes * data.mass, "no routes to permute"
+    elif routes is not None:
+        null = "routes permuted within models"
+        p = routes_p(data, routes, data.stream("permuted routes"))
+    else:
+        null = "columns tell operators apart"
+        readable = data.reading(policy.feature_groups)
+        p = columns_p(readable, data.stream(f"told {policy.name}"))
+    return judge(data, gave, looked, len(splits[0])), null, p, kept
 
 
 def largest_headrooms(
@@ -219,7 +219,7 @@ def routes_p(
             totals += data.values[rows, moved].sum(axis=1)
         return totals
 
-    return sequential_p(draw, seen - 1e-9, _MOST, enough=20, batch=200)[0]
+    return sequential_p(draw, seen, _MOST, enough=20, batch=200)[0]
 
 
 def _pooled(data: RoutingData, highs: Sequence[float | None]) -> float | None:

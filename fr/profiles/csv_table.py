@@ -46,22 +46,7 @@ def read_profiles(path: PathLike, others: bool = False) -> list[Profiles]:
         UserError: names file, line and column of what is wrong.
     """
     path = epath.Path(path)
-    try:
-        # Bytes: reading text turns a carriage return in a field into a line feed.
-        text = read_regular(path, _LARGEST).decode("utf-8-sig")
-    except (UserError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a profile table ({error})"
-        ) from error
-    # strict: an open quote is an error, not a field that swallows the rest of the file.
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        rows = [{**row, "_where": f"{path}, line {reader.line_num}"} for row in reader]
-        header = list(reader.fieldnames or ())
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, line {reader.line_num}: is not CSV ({error})"
-        ) from error
+    header, rows = read_lines(path, "a profile table")
     _check_header(path, header, _FEWEST if others else _REQUIRED)
     if not rows:
         raise UserError(
@@ -76,6 +61,37 @@ def read_profiles(path: PathLike, others: bool = False) -> list[Profiles]:
         cells.setdefault(row["cell"], []).append(row)
     found = [_cell(path, name, rows, header, others) for name, rows in cells.items()]
     return read_attempts(path, found)
+
+
+def read_lines(path: epath.Path, kind: str) -> tuple[list[str], list[dict]]:
+    """Read the lines of a CSV file.
+
+    Args:
+        path: the file.
+        kind: what it is, for an error.
+
+    Returns:
+        Names of the columns, and for each line its fields by column, with `_where`,
+        which names file and line.
+
+    Raises:
+        UserError: it is not CSV.
+    """
+    try:
+        # Bytes: reading text turns a carriage return in a field into a line feed.
+        text = read_regular(path, _LARGEST).decode("utf-8-sig")
+    except (UserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as {kind} ({error})") from error
+    # strict: an open quote is an error, not a field that swallows the rest of the file.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = [{**row, "_where": f"{path}, line {reader.line_num}"} for row in reader]
+        header = list(reader.fieldnames or ())
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: is not CSV ({error})"
+        ) from error
+    return header, rows
 
 
 def read_cells(

@@ -171,7 +171,8 @@ def cache_sizes(limit: int, few: bool = False) -> tuple[int, ...]:
     first = 256 if few else 1
     sizes = [min(cache_size(first), limit)]
     while sizes[-1] < limit:
-        sizes.append(min(cache_size(sizes[-1] * (1 + few) + (not few)), limit))
+        need = 2 * sizes[-1] if few else sizes[-1] + 1
+        sizes.append(min(cache_size(need), limit))
     # While the last of two stacked arrays is copied, the new cache and a part of the
     # old one are there: 1 + 3 / 10 of the new one at 5/3.
     while few and len(sizes) > 1 and 3 * sizes[-1] < 5 * sizes[-2]:
