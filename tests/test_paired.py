@@ -5,9 +5,11 @@ import types
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from fr import store
-from fr.config import Config
+from fr.comparison.power import measure_power
+from fr.config import Config, RoutingConfig
 from fr.config.experiment import with_texts
 from fr.config.reads import difference
 from fr.interventions import Intervention, OperatorContext
@@ -18,7 +20,13 @@ from fr.pipeline.online import OnlineSource
 from fr.profiles import AXES, Profiles, Recorded, read_profiles, write_profiles
 from fr.routing.dataset import RoutingData
 from fr.runs.attempts import plan_attempt, plan_change
-from fr.stats.paired import halve_within, index_orders, permute_within
+from fr.stats.interaction import interaction, interaction_apart
+from fr.stats.paired import (
+    apart_within,
+    halve_within,
+    index_orders,
+    permute_within,
+)
 from fr.types import RIGHT, ROLLOUT, WRONG, Problem
 
 NAMES = ("retry", "one", "other")
@@ -210,3 +218,65 @@ def test_attempts_are_paired_where_their_keys_are(shared):
 
     tried = [[[row(name, i) for i in range(3)]] for name in NAMES]
     assert recorded_attempts(tried, 1.0).paired == shared
+
+
+def paired_table(seed, problems=150, operators=3, attempts=24, pair_sd=0.8, common=0.9):
+    """True rates, and attempts that share most of their noise within an index."""
+    rng = np.random.default_rng(seed)
+    pair = pair_sd * rng.normal(size=(problems, operators))
+    rates = 1 / (1 + np.exp(-(pair + 1.2 * rng.normal(size=(problems, 1)))))
+    shared, own = rng.normal(size=(2, problems, operators, attempts))
+    noise = np.sqrt(common) * shared[:, :1] + np.sqrt(1 - common) * own
+    return rates, ndtr(noise) < rates[..., None]
+
+
+def test_an_index_goes_to_one_operator():
+    rng = np.random.default_rng(5)
+    right, _ = outcomes(rng, problems=7, operators=3, attempts=8)
+    made = np.ones_like(right)
+    made[:, 2, 6:] = False
+    correct, attempts = apart_within(right, made, rng)
+    assert (attempts.sum(axis=1) <= 8).all() and (attempts[:, :2] > 0).all()
+    assert (correct <= attempts).all()
+    # The same right attempts under each name: an index is counted once.
+    first = np.zeros_like(right)
+    first[:, :, 0] = True
+    correct, _ = apart_within(first, np.ones_like(first), rng)
+    assert (correct.sum(axis=1) == 1).all()
+    many = [apart_within(first, np.ones_like(first), rng)[1] for _ in range(300)]
+    np.testing.assert_allclose(np.mean(many, axis=(0, 1)), 8 / 3, atol=0.1)
+
+
+def test_true_rates_are_not_pulled_together_by_shared_keys():
+    truth, told = [], {True: [], False: []}
+    for seed in range(3):
+        rates, right = paired_table(seed, pair_sd=0.5, common=0.95)
+        truth.append(100 * (rates.max(axis=1).mean() - rates.mean(axis=0).max()))
+        for paired in told:
+            profiles = profiles_of(right, np.ones(right.shape), paired)
+            given = RoutingConfig(posterior=40), np.random.default_rng(seed)
+            told[paired].append(measure_power(profiles, *given).record["headroom"])
+    found = {key: [row["all"]["value"] for row in rows] for key, rows in told.items()}
+    assert np.mean(found[True]) == pytest.approx(np.mean(truth), abs=1.5)
+    assert np.mean(found[False]) < 0.6 * np.mean(truth)
+    inside = [
+        r["all"]["low"] <= t <= r["all"]["high"] for r, t in zip(told[True], truth)
+    ]
+    assert sum(inside) >= 2
+
+
+def test_shared_keys_hide_no_interaction_and_make_none():
+    def p(seed, paired=True, **table):
+        _, right = paired_table(seed, problems=80, attempts=12, **table)
+        made, rest = np.ones_like(right), (99, np.random.default_rng(seed), False)
+        if paired:
+            return interaction_apart(right, made, *rest).p
+        return interaction(right.sum(axis=2), made.sum(axis=2), *rest).p
+
+    assert [p(seed, pair_sd=1.2) for seed in range(2)] == pytest.approx([0.02] * 2)
+    weak = {"pair_sd": 0.5, "common": 0.95}
+    assert np.median([p(seed, paired=False, **weak) for seed in range(5)]) > 0.4
+    none = [p(seed, pair_sd=0.0) for seed in range(8)]
+    assert sum(value <= 0.05 for value in none) <= 1
+    few = np.ones((9, 3, 2), bool)  # two indices for three operators
+    assert interaction_apart(few, few, 9, np.random.default_rng(0)) is None

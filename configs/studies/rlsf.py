@@ -59,7 +59,7 @@ def get_config(form: str = ""):
         c.task.split, c.task.problems, c.study.seeds = "validation", 128, (0,)
         c.study.declared = ()
         tried = (
-            (steps, rate) for rate in ("3e-5", "1e-4") for steps in ("5", "10", "20")
+            (steps, rate) for rate in ("1e-4", "3e-4") for steps in ("10", "20", "40")
         )
         own = lambda steps, rate: (
             dpo,

@@ -12,7 +12,7 @@ from fr.profiles.profile import FEATURES, OPERATORS, WEIGHT, Profiles
 from fr.routing.dataset import IN_SAMPLE, RoutingData
 from fr.routing.rule import FALLBACK, RULE
 from fr.stats.bootstrap import Interval, holm, percent
-from fr.stats.interaction import interaction
+from fr.stats.interaction import interaction, interaction_apart
 
 _FEWEST = 5  # problems of a test
 
@@ -75,7 +75,9 @@ def describe_interaction(
 
     Deterministic operators and those without a second attempt anywhere are left out:
     all that they do differently on a problem would be called an interaction. So are
-    problems with unknown attempts.
+    problems with unknown attempts. Where operators share random keys and are too many
+    for each to have an index of its own, all attempts are tested together, which is
+    conservative.
 
     Args:
         data: the failed problems.
@@ -105,10 +107,13 @@ def describe_interaction(
         if known.sum() < _FEWEST:
             record["why"] = f"needs {_FEWEST} problems of known attempts"
             continue
-        correct = np.round(profiles.rates * attempts).astype(np.int64)
         rows = np.ix_(known, kept)
-        rng = data.stream("interaction", profiles.cell)
-        found = interaction(correct[rows], attempts[rows], data.config.nulls, rng)
+        rest = data.config.nulls, data.stream("interaction", profiles.cell)
+        found, own = None, profiles.paired
+        if own is not None:
+            found = interaction_apart(own.right[rows], own.made[rows], *rest)
+        if found is None:
+            found = interaction(profiles.successes[rows], attempts[rows], *rest)
         excess = found.statistic / found.null - 1 if found.null else np.nan
         record |= {"excess": percent(excess), "p": round(found.p, 6)}
         record["sd"] = {k: round(v, 6) for k, v in vars(found.sd).items()}

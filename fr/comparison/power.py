@@ -10,9 +10,11 @@ from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
 from fr.profiles.profile import Profiles
 from fr.stats.binomial import draw_rates, fit_beta_binomial, fit_hierarchy, power
 from fr.stats.bootstrap import Interval, percent, rounded
+from fr.stats.paired import apart_within
 
 _STABILITY = (5, 10, 30, 100, 300)  # attempts per operator
 _SURE = 0.9
+_SPLITS = 20  # of the indices over the operators, where they share random keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,9 @@ def measure_power(
     """Fit the hierarchical binomial model and read rates, labels and power from it.
 
     Attempts of a deterministic operator are not draws: its rates stay as observed,
-    outside of the model.
+    outside of the model. Where operators share random keys, each index is given to one
+    operator: the model is fitted to all of several splits together, and each split has
+    a part of the draws.
 
     Args:
         profiles: the cell.
@@ -51,11 +55,17 @@ def measure_power(
     if (attempts[:, drawn] == 0).any():
         return None
     correct, draws = profiles.successes, routing.posterior
-    counts = correct[:, drawn], attempts[:, drawn]
-    model = fit_hierarchy(*counts)
+    splits = [(correct[:, drawn], attempts[:, drawn])]
+    if (own := profiles.paired) is not None:
+        pair = own.right[:, drawn], own.made[:, drawn]
+        splits = [apart_within(*pair, rng) for _ in range(min(_SPLITS, draws))]
+    model = fit_hierarchy(*map(np.concatenate, zip(*splits)))
     # Only what is drawn again has a true rate apart from the seen one.
     rates = np.repeat(profiles.rates[None], draws, axis=0)
-    rates[..., drawn] = draw_rates(model, *counts, draws, rng)
+    shares = np.array_split(np.arange(draws), len(splits))
+    for share, counts in zip(shares, splits):
+        found = draw_rates(model, *counts, len(share), rng)
+        rates[share[0] : share[-1] + 1, :, drawn] = found
     rule = profiles.operators, routing.margin, routing.hard
     posterior = label_posterior(rates, *rule)
     given = label(profiles.rates, *rule)

@@ -1,15 +1,18 @@
 """Test of operator × problem variance: without it there is nothing to route."""
 
 import dataclasses
+import functools
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import gammaln
 
 from fr.stats.bootstrap import Interval
+from fr.stats.paired import apart_within
 
 # sd of the interaction, in logits
 _SDS = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
+_SPLITS = 5  # of the indices over operators that share random keys
 _TABLES = 200  # simulated at each of them
 _STEPS = 20  # of Newton, for the operators' effects
 _LARGEST = 4.0  # logits between an operator and the mean operator
@@ -50,8 +53,8 @@ def interaction(
     the problem's effect: p does not depend on the spread of those effects. Operators'
     effects are fitted by conditional maximum likelihood, and again, in one step, in
     each drawn table. The interval of the sd holds all sds under which T is in neither
-    2.5 % tail; the headroom's follows from it. Attempts with the same random numbers
-    for all operators make the test conservative.
+    2.5 % tail; the headroom's follows from it. Attempts must be independent: where
+    operators share random keys, see `interaction_apart`.
 
     Args:
         correct: right attempts of each problem and operator.
@@ -73,6 +76,45 @@ def interaction(
     if headroom:
         sd, points = _invert(null, correct, attempts, seen, float(drawn.mean()), rng)
     return Interaction(seen, float(drawn.mean()), p, sd, points)
+
+
+def interaction_apart(
+    right: Bool[np.ndarray, "N O A"],
+    made: Bool[np.ndarray, "N O A"],
+    draws: int,
+    rng: np.random.Generator,
+    headroom: bool = True,
+) -> Interaction | None:
+    """Test operators that share random keys, each index given to one of them.
+
+    The test is made with several splits of the indices. p is twice their median, which
+    is valid whatever the dependence between splits; the rest are medians.
+
+    Args:
+        right: right attempts of each problem, operator and index.
+        made: whether there is such an attempt.
+        draws: tables of the null of each split.
+        rng: random stream.
+        headroom: also compute the intervals of the sd and the headroom.
+
+    Returns:
+        The result; None where an operator's part of the indices is empty.
+    """
+    found = []
+    for _ in range(_SPLITS):
+        correct, attempts = apart_within(right, made, rng)
+        if (attempts == 0).any():
+            return None
+        found.append(interaction(correct, attempts, draws, rng, headroom))
+    middle = lambda *path: float(
+        np.median([functools.reduce(getattr, path, each) for each in found])
+    )
+    spans = (
+        Interval(*(middle(name, end) for end in ("value", "low", "high")))
+        for name in ("sd", "headroom")
+    )
+    p = min(1.0, 2 * middle("p"))
+    return Interaction(middle("statistic"), middle("null"), p, *spans)
 
 
 @dataclasses.dataclass(frozen=True)

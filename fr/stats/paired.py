@@ -42,6 +42,33 @@ def permute_within(
     return found
 
 
+def apart_within(
+    right: Bool[np.ndarray, "N O A"],
+    made: Bool[np.ndarray, "N O A"],
+    rng: np.random.Generator,
+) -> tuple[Int[np.ndarray, "N O"], Int[np.ndarray, "N O"]]:
+    """Give each index to one operator, at random, so that attempts are independent.
+
+    Each operator has about A / O of its attempts; their order is drawn anew for each
+    problem, so that none has more than the others on average.
+
+    Args:
+        right: right attempts of each problem, operator and index.
+        made: whether there is such an attempt; others are lost to their operator.
+        rng: random stream.
+
+    Returns:
+        Right attempts and all attempts of each problem and operator; 0 attempts are
+        possible.
+    """
+    problems, operators, size = made.shape
+    turns = rng.random((problems, operators)).argsort(axis=1)
+    place = rng.random((problems, size)).argsort(axis=1) % operators
+    owner = np.take_along_axis(turns, place, axis=1)
+    own = made & (owner[:, None] == np.arange(operators)[:, None])
+    return (right & own).sum(axis=2), own.sum(axis=2)
+
+
 def halve_within(
     right: Bool[np.ndarray, "N O A"],
     made: Bool[np.ndarray, "N O A"],
