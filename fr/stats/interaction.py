@@ -88,7 +88,7 @@ def interaction_apart(
     """Test operators that share random keys, each index given to one of them.
 
     The test is made with several splits of the indices. p is twice their median, which
-    is valid whatever the dependence between splits; the rest are medians.
+    stays valid for dependent splits; the rest are medians.
 
     Args:
         right: right attempts of each problem, operator and index.

@@ -49,7 +49,7 @@ def apart_within(
 ) -> tuple[Int[np.ndarray, "N O"], Int[np.ndarray, "N O"]]:
     """Give each index to one operator, at random, so that attempts are independent.
 
-    Each operator has about A / O of its attempts; their order is drawn anew for each
+    Each operator has about A / O of its attempts; a new order is drawn for each
     problem, so that none has more than the others on average.
 
     Args:
