@@ -70,6 +70,8 @@ def check_rollouts(c) -> None:
             "or config.algorithm = reinforce"
         )
     _check_ratio(c)
+    if c.sampling.strict:
+        _check_strict(c)
     if p.covariance == "kl" and p.epochs * p.minibatches == 1:
         raise UserError(
             "config.policy.covariance = 'kl' with one update per step: a KL to the old "
@@ -102,6 +104,23 @@ def check_rollouts(c) -> None:
             f"config.policy.kl; set kl (it is {p.kl}) and reference_every (it is "
             f"{p.reference_every}), or none of them"
         )
+
+
+def _check_strict(c) -> None:
+    others = {
+        "policy.ratio_distribution": ("raw", c.policy.ratio_distribution != "raw"),
+        "policy.shared_prompts": (False, c.policy.shared_prompts),
+        "policy.dtype": ("float32", c.policy.dtype == "bfloat16"),
+        "lora.rank": (0, c.lora.rank),
+        "lora.vectors": (False, c.lora.vectors),
+    }
+    for name, (value, wrong) in others.items():
+        if wrong:
+            raise UserError(
+                f"config.sampling.strict with another config.{name} than {value!r}: "
+                "updates would not make the sampler's sums; set it to "
+                f"{value!r}, or config.sampling.strict = False"
+            )
 
 
 def _check_ratio(c) -> None:

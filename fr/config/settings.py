@@ -115,7 +115,8 @@ class TaskConfig:
 class SamplingConfig:
     """The drawing of rollouts.
 
-    Only `slots`, `chunk`, `prefill`, `devices` and `model_axis` shape the programs.
+    Only `slots`, `chunk`, `prefill`, `strict`, `devices` and `model_axis` shape the
+    programs.
     """
 
     rollouts: int = setting(16, "G, rollouts of one problem", POSITIVE)
@@ -140,6 +141,11 @@ class SamplingConfig:
     )
     chunk: int = setting(16, "decode steps between two host synchronisations", POSITIVE)
     prefill: int = setting(8, "prompts that a device reads at one time", POSITIVE)
+    strict: bool = setting(
+        False,
+        "log-probs of loop, scorer and updates are equal to the bit, on one CPU in "
+        "float32 (docs/algorithms.md)",
+    )
     devices: str = setting(
         "auto",
         "one, pmap, shard_map, or auto: pmap where there are several",

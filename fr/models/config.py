@@ -49,6 +49,7 @@ class ModelConfig:
         masked: Ids of an ancestor that are other tokens for the specialist.
         residual_bias: A vector is added to the residual stream after every layer, as
             in an exported steered model.
+        by_rows: A token's numbers do not depend on its batch (`row_products`).
     """
 
     vocab: int
@@ -78,6 +79,7 @@ class ModelConfig:
     local_rope_scaling: RopeScaling | None = None
     masked: tuple[int, ...] = ()
     residual_bias: bool = False
+    by_rows: bool = False
 
     @property
     def context(self) -> int:

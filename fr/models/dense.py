@@ -54,6 +54,21 @@ def _backward(dimensions, precision, kept, above):
 dense_product.defvjp(_forward, _backward)
 
 
+def head_product(
+    x: Float[Array, "... D"], table: Float[Array, "V D"]
+) -> Float[Array, "... V"]:
+    """Product of states with the head, accumulated in float32.
+
+    Args:
+        x: States after the final norm.
+        table: The head.
+
+    Returns:
+        Logits.
+    """
+    return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
+
+
 def merge(params: dict, adapters: dict, config: LoraConfig) -> dict:
     """Parameters with their adapters added.
 

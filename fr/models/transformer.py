@@ -10,9 +10,11 @@ from jaxtyping import Array, Float, Int
 
 from fr.models.attention import Attention, RMSNorm, TreeMask
 from fr.models.config import LayerData, ModelConfig, layer_data, rotary, rotary_gain
-from fr.models.dense import dense_product
+from fr.models.dense import dense_product, head_product
 from fr.models.kv_cache import KVCache
 from fr.models.rope import rotation
+from fr.models.row_attention import RowAttention
+from fr.models.row_products import RowNorm, row_logits, row_product
 from fr.models.sharding import replicate_model_axis
 
 
@@ -44,11 +46,15 @@ class Block(nn.Module):
         recent=None,
     ):
         c = self.config
-        norm = functools.partial(RMSNorm, c.norm_eps, c.unit_offset)
-        dense = functools.partial(
-            nn.Dense, use_bias=False, dtype=self.dtype, dot_general=dense_product
+        norm = functools.partial(
+            RowNorm if c.by_rows else RMSNorm, c.norm_eps, c.unit_offset
         )
-        attention = Attention(c, self.dtype, name="attention")
+        product = row_product if c.by_rows else dense_product
+        dense = functools.partial(
+            nn.Dense, use_bias=False, dtype=self.dtype, dot_general=product
+        )
+        attend = RowAttention if c.by_rows else Attention
+        attention = attend(c, self.dtype, name="attention")
         h, cache = attention(
             norm(name="attention_norm")(x),
             layer,
@@ -105,7 +111,8 @@ class Transformer(nn.Module):
             length=c.layers,
         )
         self.blocks = stacked(c, self.dtype, name="layers")
-        self.final_norm = RMSNorm(c.norm_eps, c.unit_offset, name="final_norm")
+        norm = RowNorm if c.by_rows else RMSNorm
+        self.final_norm = norm(c.norm_eps, c.unit_offset, name="final_norm")
         if not c.tied:
             self.unembed = self.param(
                 "head", nn.initializers.lecun_normal(), (c.vocab, c.width)
@@ -206,12 +213,8 @@ class Transformer(nn.Module):
             Logits, accumulated and returned in float32.
         """
         table = self.embed.embedding if self.config.tied else self.unembed
-        logits = jnp.einsum(
-            "...d,vd->...v",
-            x,
-            table.astype(x.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        product = row_logits if self.config.by_rows else head_product
+        logits = product(x, table.astype(x.dtype))
         logits = replicate_model_axis(logits)
         cap = self.config.logit_softcap
         return cap * jnp.tanh(logits / cap) if cap else logits

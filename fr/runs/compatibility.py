@@ -1,14 +1,17 @@
-"""Compatibility checks: vocabularies of two models, row lengths, chat templates."""
+"""Compatibility checks: vocabularies, row lengths, chat templates, strict sums."""
 
 import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from fr.config import Config
 from fr.errors import UserError
 from fr.models import Model
 from fr.models.model import check_context
+from fr.sampling.devices import Devices
 from fr.tasks.task import Task
 from fr.types import Problem
 
@@ -71,6 +74,33 @@ def with_template(model: Model, config: Config) -> Model:
             f"{model.name} has no chat template for config.task.template_kwargs"
         )
     return dataclasses.replace(model, template_kwargs=tuple(values.items()))
+
+
+def with_strict(model: Model, config: Config, devices: Devices) -> Model:
+    """Give a model the arithmetic of `config.sampling.strict`.
+
+    Args:
+        model: The model.
+        config: The whole configuration.
+        devices: Devices that it is sampled on.
+
+    Returns:
+        The model; unchanged unless the setting is on.
+
+    Raises:
+        UserError: There is more than one device, or it is not a CPU, or the model is
+            not in float32.
+    """
+    if not config.sampling.strict:
+        return model
+    given = f"{len(devices.all_devices)} x {devices.devices[0].platform}"
+    if given != "1 x cpu" or model.dtype != jnp.float32:
+        raise UserError(
+            f"config.sampling.strict is for one CPU in float32, and this is {given} in "
+            f"{model.dtype.name}; set config.sampling.strict = False"
+        )
+    shape = dataclasses.replace(model.config, by_rows=True)
+    return dataclasses.replace(model, config=shape)
 
 
 def pair_ancestor(specialist: Model, ancestor: Model) -> tuple[Model, str]:

@@ -17,7 +17,12 @@ from fr.interventions.vectors import vector_table
 from fr.models import Model, load
 from fr.models.transformer import Transformer
 from fr.runs import stages
-from fr.runs.compatibility import check_lengths, pair_ancestor, with_template
+from fr.runs.compatibility import (
+    check_lengths,
+    pair_ancestor,
+    with_strict,
+    with_template,
+)
 from fr.runs.inputs import inputs_of
 from fr.runs.names import check_names
 from fr.sampling.devices import Devices
@@ -182,9 +187,10 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     at = functools.partial(load, mesh=devices.mesh, stacked=devices.layout.scanned)
     source = config.specialist or str(workdir / "specialist")
     specialist = with_template(at(source), config)
+    specialist = with_strict(specialist, config, devices)
     check_chat(config, specialist, task.prompt(problems[0]) if problems else "")
     second = _ancestor_source(config, workdir) if config.ancestor else None
-    ancestor = at(second) if second else None
+    ancestor = with_strict(at(second), config, devices) if second else None
     if ancestor is not None:
         ancestor, message = pair_ancestor(specialist, ancestor)
         if message:

@@ -19,7 +19,7 @@ from fr.models.orbax import save_outline
 from fr.models.sharding import on_host
 from fr.models.vector_files import write_vectors
 from fr.runs import stages
-from fr.runs.compatibility import with_template
+from fr.runs.compatibility import with_strict, with_template
 from fr.runs.inputs import begin_training
 from fr.runs.run import check_chat
 from fr.sampling.devices import Devices
@@ -68,7 +68,8 @@ def train_policy(
     start = load(
         ancestor, dtype=master_dtype(config.policy.dtype, config.lora), mesh=mesh
     )
-    start = with_vectors(with_template(start, config), config.lora)
+    start = with_strict(with_template(start, config), config, devices)
+    start = with_vectors(start, config.lora)
     if start.tokenizer is None or not start.stop_tokens:
         raise UserError(
             f"{ancestor} has no tokenizer or no stop token, so it cannot be asked "

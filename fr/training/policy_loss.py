@@ -186,7 +186,9 @@ def policy_loss(
         "logp_gap_mean": mean(gap),
         "logp_gap_above": jnp.sum(
             jnp.where(
-                gap[:, :, None] > jnp.array(GAPS), weighed.share[:, :, None], 0.0
+                gap[:, :, None] > jnp.array((*GAPS, WIDE)),
+                weighed.share[:, :, None],
+                0.0,
             ),
             axis=(0, 1),
         ),
@@ -320,6 +322,7 @@ def high_covariance(
 # Edges, in nats, of the histogram of differences between two log-probs; a quarter of
 # an octave apart.
 GAPS = tuple(1e-6 * 2 ** (k / 4) for k in range(97))
+WIDE = 0.1  # nats: a ratio that is a tenth off
 
 
 def gap_percentile(above: Float[np.ndarray, "K"], share: float) -> float:

@@ -53,7 +53,7 @@ def make_update(
     - `kl`: k3 to the ancestor, if the batch has it; `moved`: k3 to the old policy
     - `clip_share`: tokens whose gradient the clip took; `ratio_max`: the largest ratio
     - `logp_gap`, `logp_gap_mean`: largest and mean |log-prob - drawn_logp|
-    - `logp_gap_above`: share of tokens above each of `policy_loss.GAPS`
+    - `logp_gap_above`: share of tokens above each of `policy_loss.GAPS`, and above WIDE
     - `importance`, `importance_cut`: mean weight, share that the bound cut
     - `grad_norm` (before the clip), `learning_rate`
 
@@ -233,9 +233,10 @@ class PolicyUpdater:
         """Make all updates of a step.
 
         Metrics are means over the updates, of `ratio_max` the largest. `logp_gap`, its
-        mean and its 99th percentile are of the first update: before any update they
-        compare the sampler's log-probs with the trainer's. With recomputed old
-        log-probs the first update's are its own, so its ratio is 1 in every type.
+        mean, its 99th percentile and the share of tokens above 0.1 nats
+        (`logp_gap_wide`) are of the first update: before any update they compare the
+        sampler's log-probs with the trainer's. With recomputed old log-probs the first
+        update's are its own, so its ratio is 1 in every type.
 
         Args:
             state: The state before the step's updates; its buffers are reused.
@@ -266,7 +267,8 @@ class PolicyUpdater:
         values["ratio_max"] = float(max(metrics["ratio_max"] for metrics in seen))
         del values["logp_gap_above"]
         values |= {name: float(seen[0][name]) for name in ("logp_gap", "logp_gap_mean")}
-        values["logp_gap_p99"] = gap_percentile(above, 0.99)
+        values["logp_gap_p99"] = gap_percentile(above[:-1], 0.99)
+        values["logp_gap_wide"] = float(above[-1])
         if c.stop_kl:
             values["updates"] = len(seen)
         return state, values

@@ -156,7 +156,7 @@ def alarms(
         "a term that pays for its rise (pcs) then pays for less reasoning; train the "
         "start on longer traces first",
         "gap": "a hundredth of the sampler's log-probs are {logp_gap_p99:.3f} nats or "
-        "more from the trainer's: set "
+        "more from the trainer's, {logp_gap_wide:.1%} more than 0.1: set "
         "config.policy.importance to token, or compute both in float32",
     }
     return tuple(
