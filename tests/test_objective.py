@@ -22,7 +22,7 @@ from fr.config.algorithms import ALGORITHMS, CISPO, GRPO, GSPO, MEANS, RLOO, SCA
 from fr.errors import UserError
 from fr.rewards.mix import centred_by_group
 from fr.training.advantages import advantages
-from fr.training.policy_loss import GAPS, PolicyBatch, policy_loss, weigh
+from fr.training.policy_loss import GAPS, WIDE, PolicyBatch, policy_loss, weigh
 from fr.training.policy_update import recomputes
 
 GROUP, ROWS, WIDTH, LONGEST = 3, 6, 5, 7
@@ -229,7 +229,7 @@ def test_log_probs_of_this_update_are_a_ratio_of_one_in_bfloat16():
     )
     np.testing.assert_allclose(fresh.maxima["logp_gap"], gap.max(), rtol=1e-4)
     np.testing.assert_allclose(fresh.sums["logp_gap_mean"], gap.mean(), rtol=1e-4)
-    above = [(gap > edge).mean() for edge in GAPS]
+    above = [(gap > edge).mean() for edge in (*GAPS, WIDE)]
     np.testing.assert_allclose(fresh.sums["logp_gap_above"], above, atol=1e-6)
 
 

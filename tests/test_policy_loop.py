@@ -164,7 +164,7 @@ def test_a_line_says_all_of_a_step(trained):
 
 def test_a_log_prob_of_the_loop_is_that_of_the_update(trained):
     for line in lines(trained[1])[1:]:
-        assert line["logp_gap"] < 1e-4
+        assert line["logp_gap"] < 1e-4 and line["logp_gap_wide"] == 0
         assert line["rollout_tokens"] == 16 * line["length"]
         # A prompt has six tokens; both minibatches together read every row once.
         assert line["update_tokens"] == line["rollout_tokens"] + 16 * 6
@@ -236,6 +236,16 @@ def test_gspo_in_bfloat16_clips_nothing_at_equal_parameters(ancestor, tmp_path):
             <= line["logp_gap_p99"]
             <= 1.2 * line["logp_gap"]
         )
+
+
+@pytest.mark.slow
+def test_strict_sums_leave_no_gap_between_sampler_and_trainer(ancestor, tmp_path):
+    config = change(settings(ancestor), steps=2, eval_every=0, minibatches=1)
+    sampling = dataclasses.replace(config.sampling, strict=True)
+    train_lineage(dataclasses.replace(config, sampling=sampling), tmp_path)
+    for line in lines(tmp_path / "specialist"):
+        assert line["logp_gap"] == line["logp_gap_mean"] == line["moved"] == 0
+        assert line["ratio_max"] == 1 and line["grad_norm"] > 0
 
 
 def test_weights_older_rollouts_refreshed_references_and_other_optimisers(
@@ -672,11 +682,13 @@ def test_an_alarm_says_once_what_to_do():
     config = PolicyConfig(alarm_entropy=0.5, alarm_kl=0.1, alarm_repetition=0.2)
     well = {"entropy": 1.0, "kl": 0.0, "repetition": 0.0, "logp_gap_p99": 0.01}
     bad = {"entropy": 0.4, "kl": 0.2, "repetition": 0.25, "logp_gap_p99": 0.2}
+    bad["logp_gap_wide"] = 0.03
     lines = alarms([{"step": 0}, well], bad, config)
     # Without a step before, no entropy can have fallen.
     assert (
         len(lines) == 4
         and "policy.importance" in lines[3]
+        and "3.0% more than 0.1" in lines[3]
         and alarms([], bad, config) == lines[1:]
     )
     assert (
