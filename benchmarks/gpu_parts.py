@@ -3,6 +3,7 @@
 `python -m benchmarks.gpu_parts PART full|small` prints the result as JSON.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -33,11 +34,12 @@ from fr.sampling.scoring import Scorer
 from fr.types import Request
 
 ROOT = Path(__file__).parents[1]
+_TESTING = 140  # seconds of the tests; what has run until then counts
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """Sizes of all parts; the defaults are those of a GPU.
+    """Sizes of all parts; the defaults are for a GPU.
 
     Attributes:
         model: Shape of the model with random weights.
@@ -90,7 +92,7 @@ SMALL = Form(
 )
 
 
-def device(form: Form) -> dict:
+def _device(form: Form) -> dict:
     """The machine, and the bandwidth of its memory by a large read."""
     values = jnp.ones(form.read // 4, jnp.float32)
     total = jax.jit(jnp.sum)
@@ -110,10 +112,10 @@ def _bandwidth() -> float | None:
     return next((chip.bandwidth for chip in known), None)
 
 
-def decode(form: Form, rows: int, statistics: bool) -> dict:
+def _decode(form: Form, rows: int, statistics: bool) -> dict:
     """A decode step of random weights, and the share of the bandwidth that it reaches.
 
-    Weights and live entries are read once per step; nothing else is counted.
+    Only weights and live entries are counted, each read once per step.
     """
     config, dtype, memory = form.model, choose_dtype(), PeakMemory()
     engine = Engine(
@@ -173,18 +175,18 @@ def _leaf(key, shape, norm, dtype):
     )
 
 
-def drift(form: Form) -> dict:
+def _drift(form: Form) -> dict:
     """Gaps of log-probs between the loop in bfloat16 and the scorer in both types.
 
-    Of random weights in the shape of the benchmark, and of the bundled model.
+    The models are random weights in the benchmark's shape, and the bundled one.
     """
     made = load("countdown", dtype=jnp.float32)
     given = {"random": (form.model, random_weights(form.model, jnp.dtype("float32")))}
     given["countdown"] = (made.config, made.params)
-    return {name: _drift(form, *model) for name, model in given.items()}
+    return {name: _drift_of(form, *model) for name, model in given.items()}
 
 
-def _drift(form: Form, config: ModelConfig, params: dict) -> dict:
+def _drift_of(form: Form, config: ModelConfig, params: dict) -> dict:
     rows, tokens = form.drift
     draw, one = np.random.default_rng(0), Devices("one")
     cast = lambda kind: jax.tree.map(lambda x: x.astype(kind), params)
@@ -238,7 +240,7 @@ def gaps(one: list[np.ndarray], other: list[np.ndarray]) -> dict:
     }
 
 
-def grpo(form: Form) -> dict:
+def _grpo(form: Form) -> dict:
     """A short GRPO of the bundled model: metrics and seconds of its steps."""
     with tempfile.TemporaryDirectory() as folder:
         _checked(
@@ -274,24 +276,27 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
-def tests(form: Form) -> dict:
+def _tests(form: Form) -> dict:
     """Tests of sampling and scoring on this device, float32 products exact."""
-    words = ["-m", "pytest", *form.tests, "-p", "no:cacheprovider", "--tb=line"]
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=ROOT,
-        env=_environment() | {"JAX_DEFAULT_MATMUL_PRECISION": "highest"},
-        capture_output=True,
-        text=True,
-    )
-    last = (done.stdout.strip().splitlines() or [""])[-1]
-    counts = {
-        kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|error)", last)
-    }
-    if not counts:
-        raise SystemExit(f"pytest: {last or done.stderr.strip()[-200:]}")
-    failed = re.findall(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
-    return {**counts, "names of failed": failed}
+    words = ["-m", "pytest", "-vv", "-p", "no:cacheprovider", "--tb=line", *form.tests]
+    exact = {"JAX_DEFAULT_MATMUL_PRECISION": "highest", "PYTHONUNBUFFERED": "1"}
+    run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True)
+    try:
+        env = _environment() | exact
+        printed = run([sys.executable, *words], env=env, timeout=_TESTING).stdout
+        whole = True
+    except subprocess.TimeoutExpired as error:
+        printed, whole = error.stdout or b"", False
+    line = re.compile(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED)\b", re.MULTILINE)
+    found = line.findall(printed.decode())
+    if not found:
+        raise SystemExit(f"pytest has run no test: {printed.decode()[-200:]!r}")
+    counts = collections.Counter(result.lower() for _, result in found)
+    wrong = [name for name, result in found if result in ("FAILED", "ERROR")]
+    return {**counts, "names of failed": wrong, "all were run": whole}
+
+
+_PARTS = {"device": _device, "drift": _drift, "grpo": _grpo, "tests": _tests}
 
 
 def main(part: str, form: str) -> None:
@@ -305,11 +310,9 @@ def main(part: str, form: str) -> None:
     # What a library prints is not the result.
     with contextlib.redirect_stdout(sys.stderr):
         if part.startswith("decode"):
-            found = decode(sizes, int(part.split("_")[1]), part.endswith("statistics"))
+            found = _decode(sizes, int(part.split("_")[1]), part.endswith("statistics"))
         else:
-            found = {"device": device, "drift": drift, "grpo": grpo, "tests": tests}[
-                part
-            ](sizes)
+            found = _PARTS[part](sizes)
     print(json.dumps(found))
 
 

@@ -28,7 +28,8 @@ def test_a_part_that_fails_or_hangs_takes_nothing_from_the_others(tmp_path):
     # A child of the part that hangs would outlive it.
     hangs = (
         "import subprocess, sys, time\n"
-        "subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'])\n"
+        "sleeps = [sys.executable, '-S', '-c', 'import time; time.sleep(60)']\n"
+        "subprocess.Popen(sleeps)\n"
         "time.sleep(60)"
     )
     todo = [

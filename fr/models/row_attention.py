@@ -18,7 +18,7 @@ from fr.models.config import LayerData
 from fr.models.rope import Rotation, apply_rope
 from fr.models.row_products import RowNorm, row_product
 
-# Of a block. Caches of the token loop have multiples of 32 entries.
+# Sizes of a block. A cache of the token loop has a multiple of 32 entries.
 _QUERIES, _KEYS = 8, 32
 
 
