@@ -131,10 +131,12 @@ def _run(job: Job, limit: float) -> tuple[dict, str]:
         )
         try:
             code = process.wait(limit)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return {}, f"ended after {limit:.0f} s"
+            if isinstance(error, subprocess.TimeoutExpired):
+                return {}, f"ended after {limit:.0f} s"
+            raise
         out.seek(0)
         err.seek(0)
         printed, errors = out.read().splitlines(), err.read().strip().splitlines()
@@ -196,4 +198,6 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Ended by a scheduler, it takes its part with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
