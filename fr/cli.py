@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from fr import interrupts, locks
 from fr.buckets import bucket_error
-from fr.config import Config, default, freeze, renamed
+from fr.config import ATTENTION, Config, default, freeze, renamed
 from fr.config.experiment import RENAMED
 from fr.errors import UserError, disk_error
 from fr.interrupts import Stopped
@@ -99,6 +99,8 @@ def require(**given) -> None:
 def frozen_config() -> Config:
     """The parsed, validated and frozen config of `--config`.
 
+    Models that are made afterwards attend as it says.
+
     Returns:
       The Config.
 
@@ -109,7 +111,9 @@ def frozen_config() -> Config:
     require(config=given.config, workdir=given.workdir)
     if "model" in given and given.model:
         given.config.specialist = given.model
-    return freeze(given.config)
+    config = freeze(given.config)
+    ATTENTION.set(config.models.attention)
+    return config
 
 
 def run(main: Callable[[], None], alone: bool = True) -> None:

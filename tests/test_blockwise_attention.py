@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fr.models.blockwise_attention import Sight, attend_blockwise
+from fr.models.attention_scores import Sight
+from fr.models.blockwise_attention import attend_blockwise
 
 ROWS, HEADS, SIZE = 2, 4, 8
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import random_params
 
 from fr.models import Model
-from fr.models.blockwise_attention import attention_mask
+from fr.models.attention_scores import attention_mask
 from fr.models.dense import dense_product
 from fr.models.kv_cache import init_cache
 from fr.models.model import positions_of

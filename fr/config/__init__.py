@@ -10,7 +10,13 @@ from fr.config.analysis import (
 from fr.config.combinations import check_rollouts, check_source
 from fr.config.experiment import Config, as_dict, default, freeze, renamed, with_texts
 from fr.config.reinforcement import PLACEMENTS, PolicyConfig, RewardsConfig
-from fr.config.settings import EvaluationConfig, SamplingConfig, TaskConfig
+from fr.config.settings import (
+    ATTENTION,
+    EvaluationConfig,
+    ModelsConfig,
+    SamplingConfig,
+    TaskConfig,
+)
 from fr.config.studies import StudyConfig
 from fr.config.trainings import (
     ALGORITHMS,
@@ -27,6 +33,7 @@ from fr.config.trainings import (
 
 __all__ = [
     "ALGORITHMS",
+    "ATTENTION",
     "OF_A_RUN",
     "PLACEMENTS",
     "PREFERENCES",
@@ -36,6 +43,7 @@ __all__ = [
     "EvaluationConfig",
     "InterventionConfig",
     "LoraConfig",
+    "ModelsConfig",
     "PolicyConfig",
     "PreferenceConfig",
     "ClustersConfig",

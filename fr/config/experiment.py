@@ -15,7 +15,12 @@ from fr.config.analysis import (
 from fr.config.combinations import check_combinations
 from fr.config.fields import check_bounds, one_of, setting
 from fr.config.reinforcement import PolicyConfig, RewardsConfig
-from fr.config.settings import EvaluationConfig, SamplingConfig, TaskConfig
+from fr.config.settings import (
+    EvaluationConfig,
+    ModelsConfig,
+    SamplingConfig,
+    TaskConfig,
+)
 from fr.config.studies import StudyConfig
 from fr.config.trainings import (
     ALGORITHMS,
@@ -50,6 +55,7 @@ class Config:
     """One run: its models, its task and the settings of every stage.
 
     Attributes:
+      models: how models compute.
       task: the problems and their prompts.
       sampling: how rollouts are drawn.
       diagnosis: constants of the failure signals.
@@ -77,6 +83,7 @@ class Config:
         "",
         "'': none; 'scratch': trained by `pretraining`; 'countdown': the bundled one",
     )
+    models: ModelsConfig = ModelsConfig()
     task: TaskConfig = TaskConfig()
     sampling: SamplingConfig = SamplingConfig()
     diagnosis: DiagnosisConfig = DiagnosisConfig()

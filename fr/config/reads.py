@@ -16,19 +16,29 @@ class Reads:
     after: tuple[str, ...] = ()  # stages whose results it reads
 
 
-_ASKED = ("seed", "task", "sampling", "diagnosis.tau", "diagnosis.statistics")
+_ASKED = ("seed", "models", "task", "sampling", "diagnosis.tau", "diagnosis.statistics")
 _WHOLE = ("specialist", "questions", "grader")
 _MODELS = ("ancestor", "specialist")
 _MORE = (
     "sampled_attempts",
     "answers",
 )  # of an evaluation: answers that are sampled after its cuts
-_TRAINED = ("seed", "algorithm", "task", "lora", "sampling", "diagnosis.tau", "rewards")
+_TRAINED = (
+    "seed",
+    "models",
+    "algorithm",
+    "task",
+    "lora",
+    "sampling",
+    "diagnosis.tau",
+    "rewards",
+)
 
 # By stage, which is also the name of its folder.
 STAGES = {
     "ancestor": Reads(
-        ("seed", "architecture", "pretraining", "task"), inputs=("ancestor_examples",)
+        ("seed", "models", "architecture", "pretraining", "task"),
+        inputs=("ancestor_examples",),
     ),
     "candidates": Reads(
         (*_ASKED, "preference.problems", "preference.candidates", "preference.source"),

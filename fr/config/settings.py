@@ -1,5 +1,6 @@
 """Settings of a given model: its task, its sampling, its evaluation."""
 
+import contextvars
 import dataclasses
 
 from fr.config.fields import (
@@ -13,6 +14,21 @@ from fr.config.fields import (
     setting,
 )
 from fr.config.puzzles import AlphabetConfig, MazeConfig
+
+# `models.attention` of this run, for models as they are made.
+ATTENTION = contextvars.ContextVar("attention", default="")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelsConfig:
+    """The computation of every model of a run (docs/models.md)."""
+
+    attention: str = setting(
+        "",
+        "xla: scores of whole blocks; chunked: keys in turn; splash (TPU) or cudnn "
+        "(GPU): a kernel; '': chunked above 4,096 tokens",
+        one_of("", "xla", "chunked", "splash", "cudnn"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,18 +6,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from fr.models.blockwise_attention import (
-    UNSEEN,
-    Sight,
-    attend_blockwise,
-    attention_mask,
-)
+from fr.models.attention_kernels import KERNELS, attend_by_kernel, check_kernel
+from fr.models.attention_scores import UNSEEN, Sight, attention_mask
+from fr.models.blockwise_attention import attend_blockwise
+from fr.models.chunked_attention import attend_chunked, attend_entries
 from fr.models.config import LayerData, ModelConfig
 from fr.models.dense import dense_product
 from fr.models.kv_cache import LayerCache, Recent
 from fr.models.rope import Rotation, apply_rope
+
+SHORT = 4096  # tokens or entries whose scores may exist at one time
 
 
 @struct.dataclass
@@ -28,11 +29,14 @@ class TreeMask:
         rows: Cached row of each sequence of new tokens.
         prefix: Cache entries that a token sees: those before this one.
         sees: New tokens that a token sees.
+        gives: In place of a cache the layers give keys and values [R, K, T, H] of the
+            new tokens.
     """
 
     rows: Int[Array, "R"]
     prefix: Int[Array, "R T"]
     sees: Bool[Array, "R T T"]
+    gives: bool = struct.field(pytree_node=False, default=False)
 
 
 class RMSNorm(nn.Module):
@@ -136,10 +140,14 @@ class Attention(nn.Module):
     Attributes:
         config: The decoder.
         dtype: Type of compute.
+        attention: As in `Transformer`, like `mesh`.
+        mesh: Devices of a training.
     """
 
     config: ModelConfig
     dtype: jnp.dtype
+    attention: str = ""
+    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(
@@ -166,24 +174,43 @@ class Attention(nn.Module):
         sin, cos = rope.sin[layer.rope], rope.cos[layer.rope]
         q = apply_rope(q, sin, cos) * jnp.asarray(c.scale, q.dtype)
         k = apply_rope(k, sin, cos)
+        window, cap = layer.window if c.window else None, c.attention_softcap
         if tree is None and cache is None:
-            sight = Sight(positions, segments, layer.window)
-            out = attend_blockwise(q, k, v, sight, c.attention_softcap)
+            out = self._whole(q, k, v, Sight(positions, segments, window))
         elif recent is not None:
-            parts, cache = _with_recent(cache, recent, layer.window, positions, k, v)
-            out = _attend_parts(q, parts, c.attention_softcap)
+            parts, cache = _with_recent(cache, recent, window, positions, k, v)
+            out = _attend_parts(q, parts, cap)
+        elif x.shape[1] > 1 and self._by_chunks(cache.size, tree):
+            given = cache, tree, window, positions, k, v
+            out, cache = _attend_long(q, *given, cap)
         else:
             if tree is not None:
-                own, mask = _with_cached_prefix(
-                    cache, tree, layer.window, positions, k, v
-                )
+                own, mask = _with_cached_prefix(cache, tree, window, positions, k, v)
                 cache = None
             else:
                 own = cache = cache.write(positions, k, v)
                 entries = _entries(x.shape[0], own.size)
-                mask = attention_mask(positions, entries, layer.window)
-            out = _attend(q, own, mask, c.attention_softcap)
+                mask = attention_mask(positions, entries, window)
+            out = _attend(q, own, mask, cap)
         return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
+
+    def _by_chunks(self, length: int, tree: TreeMask | None = None) -> bool:
+        """True if `length` keys come in turn."""
+        if self.attention == "chunked" or tree is not None and tree.gives:
+            return True
+        return self.attention != "xla" and length > SHORT
+
+    def _whole(self, q, k, v, sight: Sight):
+        """Attention among the tokens of whole sequences."""
+        c = self.config
+        if self.attention in KERNELS:
+            check_kernel(self.attention, c, self.dtype)
+            if sight.segments is None:
+                return attend_by_kernel(
+                    self.attention, q, k, v, *sight[::2], config=c, mesh=self.mesh
+                )
+        whole = attend_chunked if self._by_chunks(q.shape[1]) else attend_blockwise
+        return whole(q, k, v, sight, c.attention_softcap)
 
 
 def _entries(rows: int, size: int) -> Int[Array, "B S"]:
@@ -205,6 +232,19 @@ def _with_cached_prefix(cache: LayerCache, tree: TreeMask, window, positions, k,
     return old.followed_by(k, v), jnp.concatenate([before, among], axis=-1)
 
 
+def _attend_long(q, cache: LayerCache, tree, window, positions, k, v, softcap):
+    """Attention to a long cache by blocks of entries, and what becomes of the cache."""
+    seen = lambda entries: attention_mask(positions, entries, window)
+    if tree is None:
+        cache = cache.write(positions, k, v)
+        return attend_entries(q, cache, None, seen, None, softcap), cache
+    before = lambda entries: seen(entries) & (entries[:, None] < tree.prefix[..., None])
+    among = attention_mask(positions, positions, window) & tree.sees
+    out = attend_entries(q, cache, tree.rows, before, (k, v, among), softcap)
+    new = tuple(x.transpose(0, 2, 1, 3).astype(cache.v.dtype) for x in (k, v))
+    return out, new if tree.gives else None
+
+
 def _with_recent(cache: LayerCache, recent: Recent, window, positions, k, v):
     """Keys, values and masks of all that one token per row sees: the cache before the
     chunk, the chunk's entries, and itself; and its own key and value [B, K, 1, H].
@@ -214,7 +254,9 @@ def _with_recent(cache: LayerCache, recent: Recent, window, positions, k, v):
     later = start + jnp.arange(recent.k.shape[-2])
     before = attention_mask(positions, _entries(rows, cache.size), window)[:, 0]
     before &= _entries(rows, cache.size) < start
-    among = (later < positions) & (later > positions - window)
+    among = later < positions
+    if window is not None:
+        among &= later > positions - window
     k, v = (x.transpose(0, 2, 1, 3).astype(cache.v.dtype) for x in (k, v))
     parts = [
         (cache.k, cache.v, before),

@@ -1,70 +1,14 @@
 """Attention among the tokens of whole sequences, in blocks of queries."""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
+
+from fr.models.attention_scores import UNSEEN, Sight, flat, product, scores_of
 
 _BLOCK, _BLOCKS = 64, 8  # queries in a block at least, blocks of a sequence at most
-UNSEEN = -1e30  # score; finite: a pad sees no key, and its row must be finite, not NaN
-
-
-class Sight(NamedTuple):
-    """Data of a mask: positions, segments and the window.
-
-    Attributes:
-        positions: Position of each token; -1 marks a pad.
-        segments: A token sees its own segment and negative ones; None: one segment.
-        window: Tokens in sight, the own one included.
-    """
-
-    positions: Int[Array, "B T"]
-    segments: Int[Array, "B T"] | None
-    window: Int[Array, ""] | int
-
-    def mask(self, begin: int, end: int) -> Bool[Array, "B Q E"]:
-        """Keys before `end` that the queries from `begin` to `end` see.
-
-        Args:
-            begin: Index of the first query.
-            end: Index after the last query, and after the last key.
-
-        Returns:
-            True where a query sees a key.
-        """
-        query, key = self.positions[:, begin:end], self.positions[:, :end]
-        seen = attention_mask(query, key, self.window)
-        if self.segments is None:
-            return seen
-        of_query = self.segments[:, begin:end, None]
-        of_key = self.segments[:, None, :end]
-        return seen & ((of_query == of_key) | (of_key < 0))
-
-
-def attention_mask(
-    query: Int[Array, "B T"], key: Int[Array, "B S"], window: Int[Array, ""] | int
-) -> Bool[Array, "B T S"]:
-    """Keys that a query sees: not the future, not beyond the window, not pads.
-
-    Four tokens after one pad, window 3:   key  -1 0 1 2 3
-                                     query -1   0 0 0 0 0
-                                            0   0 1 0 0 0
-                                            1   0 1 1 0 0
-                                            2   0 1 1 1 0
-                                            3   0 0 1 1 1
-
-    Args:
-        query: Positions of the queries; -1 marks a pad.
-        key: Positions of the keys; -1 marks a pad.
-        window: Tokens in sight, the own one included.
-
-    Returns:
-        True where a query sees a key.
-    """
-    query, key = query[:, :, None], key[:, None, :]
-    return (key >= 0) & (key <= query) & (key > query - window)
 
 
 def attend_blockwise(
@@ -121,24 +65,6 @@ def work_space(rows: int, heads: int, tokens: int) -> int:
     return 3 * 4 * rows * heads * (end - begin) * tokens
 
 
-def _product(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> jax.Array:
-    """Sum over one axis of [B K X H] or [B K X S] by [B K S H], in float32."""
-    return jax.lax.dot_general(
-        x, y, (((of_x,), (of_y,)), ((0, 1), (0, 1))), preferred_element_type=jnp.float32
-    )
-
-
-def _flat(x: jax.Array) -> jax.Array:
-    """[B K G T ...] with the queries of a head in one axis."""
-    return x.reshape(*x.shape[:2], -1, x.shape[-1])
-
-
-def _scores(q, k, softcap):
-    """Scores [B K G T S], and what tanh makes of them."""
-    raw = _product(_flat(q), k, 3, 3).reshape(*q.shape[:4], k.shape[2])
-    return softcap * jnp.tanh(raw / softcap) if softcap else raw
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _attend(q, k, v, sight, softcap):
     return _forward(q, k, v, sight, softcap)[0]
@@ -148,12 +74,12 @@ def _forward(q, k, v, sight, softcap):
     outs, norms = [], []
     for begin, end in _blocks(k.shape[2]):
         mask = sight.mask(begin, end)[:, None, None]
-        scores = _scores(q[:, :, :, begin:end], k[:, :, :end], softcap)
+        scores = scores_of(q[:, :, :, begin:end], k[:, :, :end], softcap)
         scores = jnp.where(mask, scores, UNSEEN)
         top = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        out = _product(_flat(weights).astype(v.dtype), v[:, :, :end], 3, 2)
+        out = product(flat(weights).astype(v.dtype), v[:, :, :end], 3, 2)
         outs.append(out.reshape(*total.shape[:-1], -1) / total)
         norms.append(top + jnp.log(total))
     out, norm = (jnp.concatenate(parts, axis=3) for parts in (outs, norms))
@@ -169,19 +95,19 @@ def _backward(softcap, kept, above):
     of_k, of_v = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
     for begin, end in _blocks(k.shape[2]):
         here = lambda x, begin=begin, end=end: x[:, :, :, begin:end]
-        scores = _scores(here(q), k[:, :, :end], softcap)
+        scores = scores_of(here(q), k[:, :, :end], softcap)
         mask = sight.mask(begin, end)[:, None, None]
         probs = jnp.where(mask, jnp.exp(scores - here(norm)), 0.0)
-        narrow = _flat(here(above)).astype(v.dtype)
-        of_probs = _product(narrow, v[:, :, :end], 3, 3).reshape(scores.shape)
+        narrow = flat(here(above)).astype(v.dtype)
+        of_probs = product(narrow, v[:, :, :end], 3, 3).reshape(scores.shape)
         of_scores = probs * (of_probs - here(along))
         if softcap:
             of_scores *= 1.0 - jnp.square(scores / softcap)
-        flat = _flat(of_scores).astype(k.dtype)
-        of_q.append(_product(flat, k[:, :, :end], 3, 2).reshape(here(q).shape))
-        of_k = of_k.at[:, :, :end].add(_product(flat, _flat(here(q)), 2, 2))
-        probs = _flat(probs).astype(v.dtype)
-        of_v = of_v.at[:, :, :end].add(_product(probs, narrow, 2, 2))
+        sums = flat(of_scores).astype(k.dtype)
+        of_q.append(product(sums, k[:, :, :end], 3, 2).reshape(here(q).shape))
+        of_k = of_k.at[:, :, :end].add(product(sums, flat(here(q)), 2, 2))
+        probs = flat(probs).astype(v.dtype)
+        of_v = of_v.at[:, :, :end].add(product(probs, narrow, 2, 2))
     whole = jnp.concatenate(of_q, axis=3).astype(q.dtype)
     return whole, of_k.astype(k.dtype), of_v.astype(v.dtype), None
 

@@ -91,6 +91,25 @@ class LayerCache:
         k = self.k[..., :size] if self.axis == -1 else self.k[..., :size, :]
         return self._like(k, self.v[..., :size, :])
 
+    def part(
+        self, begin: Int[Array, ""], size: int, rows: Int[Array, "R"] | None = None
+    ) -> "LayerCache":
+        """Some entries.
+
+        Args:
+            begin: The first one.
+            size: Number of entries.
+            rows: Indices of rows; None: all.
+
+        Returns:
+            The entries.
+        """
+        cut = lambda x, axis: jax.lax.dynamic_slice_in_dim(
+            x, begin, size, axis % x.ndim
+        )
+        some = self._like(cut(self.k, self.axis), cut(self.v, -2))
+        return some if rows is None else some.take(rows)
+
     def copy_row(
         self, row: Int[Array, ""], given: "LayerCache", which: Int[Array, ""], size: int
     ) -> "LayerCache":
@@ -110,6 +129,29 @@ class LayerCache:
         new = self._like(one(given.k), one(given.v)).first(size)
         put = lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, row, axis)
         return self._like(put(self.k, new.k), put(self.v, new.v))
+
+    def put(
+        self,
+        row: Int[Array, ""],
+        begin: Int[Array, ""],
+        k: Float[Array, "*one K T H"],
+        v: Float[Array, "*one K T H"],
+    ) -> "LayerCache":
+        """Write consecutive entries of one row; keys are [B, K, S, H].
+
+        Args:
+            row: Index of the row.
+            begin: The first entry.
+            k: Keys, rotated, with all layers if the cache has them.
+            v: Their values.
+
+        Returns:
+            The cache.
+        """
+        one = lambda x, new: jax.lax.dynamic_update_slice(
+            x, new.astype(x.dtype), (*[0] * (x.ndim - 4), row, 0, begin, 0)
+        )
+        return self._like(one(self.k, k), one(self.v, v))
 
     def followed_by(
         self, k: Float[Array, "B T K H"], v: Float[Array, "B T K H"]
@@ -162,9 +204,8 @@ class Recent:
         Returns:
             The entries.
         """
-        put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(
-            x, new, self.step[0], axis=3
-        )
+        at = self.step[0]
+        put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, at, axis=3)
         return Recent(put(self.k, k), put(self.v, v), self.step + 1)
 
 
@@ -305,22 +346,5 @@ def init_cache(
     k = (v[0], v[2], v[1]) if own.entries_last else v
     depth = (config.layers,) * own.scanned
     empty = lambda shape: jnp.zeros((*depth, rows, *shape), dtype)
-    count = 1 if own.scanned else config.layers
-    return KVCache(tuple(LayerCache(empty(k), empty(v), own) for _ in range(count)))
-
-
-def resized(x: Float[Array, "*lead X Y"], size: int, axis: int) -> Array:
-    """An array of a cache with another number of entries.
-
-    Args:
-        x: Keys or values.
-        size: New number; entries beyond it are dropped, new ones are zeros.
-        axis: Axis of the entries, from the right.
-
-    Returns:
-        The array.
-    """
-    more = size - x.shape[axis]
-    if more <= 0:
-        return jax.lax.slice_in_dim(x, 0, size, axis=axis % x.ndim)
-    return jnp.pad(x, [(0, more * (i == axis % x.ndim)) for i in range(x.ndim)])
+    each = range(1 if own.scanned else config.layers)
+    return KVCache(tuple(LayerCache(empty(k), empty(v), own) for _ in each))

@@ -208,6 +208,7 @@ def positions_of(mask: Bool[Array, "B T"]) -> Int[Array, "B T"]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _forward(config: ModelConfig, dtype, params, tokens, mask) -> Float[Array, "B T V"]:
-    return Transformer(config, dtype).apply(
+    # Pads may come first, which a kernel would not know.
+    return Transformer(config, dtype, attention="").apply(
         {"params": params}, tokens, positions_of(mask)
     )[0]

@@ -8,12 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fr.models.attention import Attention
-from fr.models.blockwise_attention import (
-    UNSEEN,
-    Sight,
-    attend_blockwise,
-    attention_mask,
-)
+from fr.models.attention_scores import UNSEEN, Sight, attention_mask
+from fr.models.blockwise_attention import attend_blockwise
 from fr.models.config import LayerData
 from fr.models.rope import Rotation, apply_rope
 from fr.models.row_products import RowNorm, row_product

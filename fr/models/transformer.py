@@ -1,15 +1,24 @@
 """The decoder: one Linen module for every family, with or without a KV cache."""
 
+import dataclasses
 import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from fr.config import ATTENTION
 from fr.models.attention import Attention, RMSNorm, TreeMask
-from fr.models.config import LayerData, ModelConfig, layer_data, rotary, rotary_gain
+from fr.models.config import (
+    LayerData,
+    ModelConfig,
+    layer_data,
+    rotary,
+    rotary_gain,
+)
 from fr.models.dense import dense_product, head_product
 from fr.models.kv_cache import KVCache
 from fr.models.rope import rotation
@@ -28,10 +37,14 @@ class Block(nn.Module):
     Attributes:
         config: The decoder.
         dtype: Type of compute.
+        attention: As in `Transformer`, like `mesh`.
+        mesh: Devices of a training.
     """
 
     config: ModelConfig
     dtype: jnp.dtype
+    attention: str = ""
+    mesh: Mesh | None = None
 
     @nn.compact
     def __call__(
@@ -54,7 +67,7 @@ class Block(nn.Module):
             nn.Dense, use_bias=False, dtype=self.dtype, dot_general=product
         )
         attend = RowAttention if c.by_rows else Attention
-        attention = attend(c, self.dtype, name="attention")
+        attention = attend(c, self.dtype, self.attention, self.mesh, name="attention")
         h, cache = attention(
             norm(name="attention_norm")(x),
             layer,
@@ -93,11 +106,16 @@ class Transformer(nn.Module):
         dtype: Type of compute.
         remat: Compute the layers of a stack again in a backward pass instead of keeping
             them.
+        attention: Setting `models.attention`; by default as the run has it.
+        mesh: Devices (data, model) of a training, for kernels that are not divided by
+            the compiler; None: the program around it decides.
     """
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
+    attention: str = dataclasses.field(default_factory=ATTENTION.get)
+    mesh: Mesh | None = None
 
     def setup(self):
         """Define the parameters."""
@@ -110,7 +128,7 @@ class Transformer(nn.Module):
             in_axes=(0, *[nn.broadcast] * 3, 0, nn.broadcast, 0),
             length=c.layers,
         )
-        self.blocks = stacked(c, self.dtype, name="layers")
+        self.blocks = stacked(c, self.dtype, self.attention, self.mesh, name="layers")
         norm = RowNorm if c.by_rows else RMSNorm
         self.final_norm = norm(c.norm_eps, c.unit_offset, name="final_norm")
         if not c.tied:
@@ -125,7 +143,7 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         segments: Int[Array, "B T"] | None = None,
         tree: TreeMask | None = None,
-    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+    ) -> tuple[Float[Array, "B T D"], Any]:
         """States after the final norm, and the cache.
 
         Args:
@@ -139,7 +157,8 @@ class Transformer(nn.Module):
             tree: Read the cache after a `TreeMask` instead of writing it.
 
         Returns:
-            States, and the cache with these tokens in it (unchanged with `tree`).
+            States, and the cache with these tokens in it (unchanged with `tree`, or
+            what `tree.gives` says).
         """
         x, rope = self._begin(tokens, positions)
         apart = isinstance(self.variables["params"].get("layers"), tuple)
@@ -149,8 +168,11 @@ class Transformer(nn.Module):
             (own,), recent = cache.layers if cache else (None,), cache and cache.recent
             given = x, layer_data(self.config), rope, positions, segments
             x, new = self.blocks(*given, own, tree, recent)
-            new = cache and cache.written(new)
-        return self.final_norm(x), cache if tree is not None else new
+            gives = tree is not None and tree.gives
+            new = (new,) if gives else cache and cache.written(new)
+        if tree is not None and not tree.gives:
+            new = cache
+        return self.final_norm(x), new
 
     def residuals(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
@@ -182,7 +204,7 @@ class Transformer(nn.Module):
 
     def _inlined(self, x, rope, positions, segments, cache, tree, states=None):
         """The layers one by one; `states` receives the residual stream after each."""
-        block = Block(self.config, self.dtype, parent=None)
+        block = Block(self.config, self.dtype, self.attention, self.mesh, parent=None)
         single = lambda layers: (
             layers if isinstance(layers, tuple) else unstack(layers, self.config.layers)
         )
@@ -201,6 +223,8 @@ class Transformer(nn.Module):
             caches.append(new)
             if states is not None:
                 states.append(x)
+        if tree is not None and tree.gives:
+            return x, tuple(caches)
         return x, None if cache is None else KVCache(tuple(caches))
 
     def head(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fr.models import kv_cache
 from fr.models.transformer import Transformer, unstack
 from fr.sampling import decode, probe_trees, state, transitions
 from fr.sampling.devices import Devices
@@ -85,7 +84,7 @@ class Programs:
             lambda size, axis: program(
                 "resize",
                 lambda params, named: jax.tree.map(
-                    lambda x: kv_cache.resized(x, size, axis), named
+                    lambda x: _resized(x, size, axis), named
                 ),
             )
         )
@@ -126,3 +125,14 @@ def layered(model: Transformer, params: dict, devices: Devices) -> dict:
         stack = lambda *leaves: jnp.stack(leaves)
         return {**params, "layers": jax.tree.map(stack, *params["layers"])}
     return {**params, "layers": unstack(params["layers"], model.config.layers)}
+
+
+def _resized(x: jax.Array, size: int, axis: int) -> jax.Array:
+    """An array of a cache with another number of entries; new ones are zeros.
+
+    Entries are along `axis`, counted from the right.
+    """
+    more = size - x.shape[axis]
+    if more <= 0:
+        return jax.lax.slice_in_dim(x, 0, size, axis=axis % x.ndim)
+    return jnp.pad(x, [(0, more * (i == axis % x.ndim)) for i in range(x.ndim)])

@@ -9,7 +9,7 @@ import numpy as np
 
 from fr.sampling import sampling_params
 from fr.sampling.prefixes import Part, Prefixes
-from fr.sampling.state import Insertion, Reading, cache_size, part_of
+from fr.sampling.state import Insertion, Reading, part_of, seen_entries
 from fr.sampling.transitions import rows_in_turn
 from fr.types import Request
 
@@ -110,21 +110,22 @@ class Admission:
         for begin in sorted({part.begin for own in parts for part in own}):
             end = part_of(begin)[1]
             queues = [[p for p in own if p.begin == begin] for own in parts]
+            size = seen_entries(end, self._together)
             while waiting := max(map(len, queues)):
-                group = self._group(waiting, end - begin)
+                group = self._group(waiting, end - begin, size)
                 yield (
-                    cache_size(end),
+                    size,
                     self._reading(
                         [queue[:group] for queue in queues], group, end - begin
                     ),
                 )
                 queues = [queue[group:] for queue in queues]
 
-    def _group(self, waiting: int, width: int) -> int:
+    def _group(self, waiting: int, width: int, size: int) -> int:
         """Prompts per call. A call that reads in turn costs nothing for unused ones."""
-        if self._together:
+        rows = rows_in_turn(self._together, width, size)
+        if self._together and rows >= self._prefill:
             return min(self._prefill, 1 << (waiting - 1).bit_length())
-        rows = rows_in_turn(width)
         return -(-self._prefill // rows) * rows
 
     def _reading(self, parts: list[list[Part]], group: int, width: int) -> Reading:

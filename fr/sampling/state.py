@@ -146,6 +146,19 @@ def part_of(entry: int) -> tuple[int, int]:
     return begin, begin + width
 
 
+def seen_entries(end: int, few: bool) -> int:
+    """Entries that the program which reads a part of a prompt works with.
+
+    Args:
+        end: The entry after the part's last.
+        few: Powers of two from 256 on: fewer programs, more masked entries.
+
+    Returns:
+        Entries.
+    """
+    return max(256, 1 << (end - 1).bit_length()) if few else cache_size(end)
+
+
 def prompt_entries(tokens: int) -> int:
     """Entries of a prompt cache that holds a prompt.
 

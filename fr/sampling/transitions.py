@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from fr.models.attention import TreeMask
 from fr.models.kv_cache import KVCache
 from fr.models.transformer import Transformer
 from fr.sampling import steering
@@ -25,6 +26,7 @@ from fr.sampling.state import (
 )
 
 _ALONE = 64  # tokens that are read together at least where prompts are read in turn
+_SEEN = 2**15  # entries whose copies and scores may exist at one time elsewhere
 
 
 def prefill(
@@ -41,9 +43,10 @@ def prefill(
     Args:
         model: The specialist.
         ancestor: The ancestor, or None.
-        together: All prompts are in one product. Otherwise they are read in turn, by
-            products of one shape: the bytes of an entry then depend on the tokens up to
-            it alone, and not on the other prompts of a call.
+        together: All prompts are in one product, unless they see many entries.
+            Otherwise they are read in turn, by products of one shape: the bytes of an
+            entry then depend on the tokens up to it alone, and not on the other prompts
+            of a call.
         size: Entries that the part's last token may see; a function of its begin.
         params: Parameters of both.
         prompt_cache: The cache to write.
@@ -63,34 +66,54 @@ def prefill(
         _, after = found
         return _copy_rows(kept, r.into, after, jnp.arange(r.into.size))
 
+    def extend(m: Transformer, read: dict, kept: KVCache, r: Reading) -> KVCache:
+        # What is kept is read only, and the new entries are written where they belong.
+        width = r.tokens.shape[1]
+        places = r.begin[:, None] + jnp.arange(width)
+        positions = jnp.where(r.tokens >= 0, places, -1)
+        take = lambda layer: layer.take(r.source).first(size)
+        before = KVCache(tuple(map(take, kept.layers)))
+        rows = jnp.arange(r.into.size)
+        prefix = jnp.broadcast_to(r.begin[:, None], places.shape)
+        every = jnp.ones((rows.size, width, width), bool)
+        tree = TreeMask(rows, prefix, every, gives=True)
+        found: Any = m.apply(
+            read, r.tokens, positions, before, tree=tree, method="hidden"
+        )
+        return _extended(kept, r, before, found[1])
+
     def both(kept: PromptCache, r: Reading) -> PromptCache:
         own = params.variables(r.vector, r.strength)
-        specialist = fill(model, own, kept.specialist, r)
+        reader = extend if together and r.begin.size < reading.begin.size else fill
+        specialist = reader(model, own, kept.specialist, r)
         if ancestor is None:
             return PromptCache(specialist, None)
         others = {"params": cast(dict, params.ancestor)}
-        second = fill(ancestor, others, cast(KVCache, kept.ancestor), r)
+        second = reader(ancestor, others, cast(KVCache, kept.ancestor), r)
         return PromptCache(specialist, second)
 
-    if together:
+    rows = rows_in_turn(together, reading.tokens.shape[1], size)
+    if together and rows >= reading.begin.size:
         return both(prompt_cache, reading)
-    rows = rows_in_turn(reading.tokens.shape[1])
     of_turn = lambda i: lambda x: jax.lax.dynamic_slice_in_dim(x, i * rows, rows)
     turn = lambda i, kept: both(kept, jax.tree.map(of_turn(i), reading))
     turns = -(-jnp.sum(reading.begin >= 0) // rows)
     return jax.lax.fori_loop(0, turns, turn, prompt_cache)
 
 
-def rows_in_turn(tokens: int) -> int:
-    """Prompts of one product where prompts are read in turn.
+def rows_in_turn(together: bool, tokens: int, size: int) -> int:
+    """Prompts of one product; a call with more of them reads in turn.
 
     Args:
+        together: All prompts of a call may be in one product.
         tokens: Tokens of a part.
+        size: Entries that the part may see.
 
     Returns:
-        Rows: products of few tokens would read the weights for little.
+        Rows. Products of few tokens would read the weights for little; rows that see
+        many entries would copy much, and 256 tokens are enough for a product.
     """
-    return max(1, _ALONE // tokens)
+    return max(1, _SEEN // size if together else _ALONE // tokens)
 
 
 def insert(
@@ -159,6 +182,31 @@ def _copy_rows(
 
     count = into.layers[0].rows
     return jax.lax.fori_loop(0, jnp.sum(rows < count), put, into)
+
+
+def _extended(
+    kept: KVCache, r: Reading, before: KVCache, new: tuple[tuple[Array, Array], ...]
+) -> KVCache:
+    """Prompts with the entries of parts, after those that they go on from.
+
+    `new` has keys and values of each array of the cache. A loop that runs once or not
+    at all leaves the cache where it lies; a branch would copy it.
+    """
+    count = kept.layers[0].rows
+    axis = kept.layers[0].v.ndim - 4
+
+    def put(i, kept: KVCache) -> KVCache:
+        row = r.into[i]
+        copy = lambda to, given: to.copy_row(row, given, i, before.size)
+        whole = lambda _, kept: KVCache(tuple(map(copy, kept.layers, before.layers)))
+        other = (r.source[i] != row).astype(jnp.int32)
+        kept = jax.lax.fori_loop(0, other, whole, kept)
+        one = lambda x: jax.lax.dynamic_slice_in_dim(x, i, 1, axis)
+        write = lambda to, k, v: to.put(row, r.begin[i], one(k), one(v))
+        pairs = zip(kept.layers, new)
+        return KVCache(tuple(write(to, *given) for to, given in pairs))
+
+    return jax.lax.fori_loop(0, jnp.sum(r.into < count), put, kept)
 
 
 def apply_edit(state: DecodeState, edit: Edit) -> DecodeState:
