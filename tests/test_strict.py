@@ -13,7 +13,8 @@ from fr.config import Config, LoraConfig, PolicyConfig, SamplingConfig
 from fr.config.experiment import validate
 from fr.errors import UserError
 from fr.models import ModelConfig
-from fr.models.blockwise_attention import Sight, attend_blockwise
+from fr.models.attention_scores import Sight
+from fr.models.blockwise_attention import attend_blockwise
 from fr.models.kv_cache import init_cache
 from fr.models.row_attention import attend_rows
 from fr.models.row_products import by_rows
