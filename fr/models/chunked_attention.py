@@ -37,7 +37,7 @@ class _Partial(NamedTuple):
 
 
 def _nothing(q: Array) -> _Partial:
-    # Zeros that wait for the queries: else a GPU makes those of all layers at once.
+    # Zeros that wait for the queries: else a GPU makes zeros for all layers at once.
     zero = (q[..., :1] < -jnp.inf).astype(jnp.float32)
     return _Partial(jnp.broadcast_to(zero, q.shape), zero + UNSEEN, zero)
 
