@@ -3,10 +3,12 @@
 import functools
 import importlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
@@ -186,12 +188,15 @@ def _splash(tokens: int, block: int, window: int, softcap: float, interpret: boo
         block_q_dq=half,
         block_kv_dq=block,
     )
-    # Once for all programs: its tables are constants, not values of one trace.
-    with jax.ensure_compile_time_eval():
-        made = kernel.make_splash_mqa_single_device(
-            masks.MultiHeadMask([mask]),
-            block_sizes=sizes,
-            attn_logits_soft_cap=softcap or None,
-            interpret=interpret,
-        )
+    make = functools.partial(
+        kernel.make_splash_mqa_single_device,
+        masks.MultiHeadMask([mask]),
+        block_sizes=sizes,
+        attn_logits_soft_cap=softcap or None,
+        interpret=interpret,
+    )
+    # Once for all programs: its tables must be no values of the trace around it, which
+    # another thread does not see.
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(lambda: jax.tree.map(np.asarray, make())).result()
     return made, kernel.SegmentIds
