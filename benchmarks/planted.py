@@ -55,6 +55,7 @@ def main() -> None:
     from fr.pipeline.route import route
     from fr.profiles import write_profiles
     from fr.report.page import write_page
+    from fr.report.render import render
 
     workdir = epath.Path(given.workdir)
     claim_study(config, workdir)
@@ -82,8 +83,8 @@ def main() -> None:
     print(to_text(cause_tables(causes)), end="\n\n", flush=True)
 
     # --------------------------------------------------------------- routing
-    routing = route([workdir / "profiles.csv"], config, workdir, given.learned, print)
-    print("\n" + "\n\n".join(routing["tables"]))
+    routing = route([workdir / "profiles.csv"], config, workdir, given.learned)
+    print(render("routing", routing))
     found = Section("Exploratory: planted causes", cause_tables(causes))
     write_page(workdir, config, [found])
     print(

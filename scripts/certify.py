@@ -20,13 +20,14 @@ from absl import flags
 from etils import epath
 
 from fr import cli
+from fr.comparison.verdict import SMALLEST, declared_of
 from fr.config import Config
 
 cli.define_flags(model=False)
 flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: of --workdir.")
 flags.DEFINE_string("routes", None, "A router's choices or outcomes (CSV).")
 flags.DEFINE_float(
-    "smallest", 3.0, "The smallest lift that matters, in points.", lower_bound=0.0
+    "smallest", SMALLEST, "The smallest lift that matters, in points.", lower_bound=0.0
 )
 flags.DEFINE_list("without", [], "Operators to leave out.")
 flags.DEFINE_bool("declare", False, "Write declaration.json and stop.")
@@ -37,7 +38,6 @@ def main() -> None:
     given = flags.FLAGS
     cli.require(workdir=given.workdir)
     config = cli.frozen_config() if given.config else Config()
-    from fr.comparison.verdict import declared_of
     from fr.pipeline.certificate import certify_table
     from fr.report.render import render
     from fr.runs.declaration import declare, record

@@ -4,8 +4,7 @@
 
 After a kill the same command continues and ends with the same results. It leaves
 rollouts/, scores/, attempts/, profiles.csv, routing.json, plots/, summary.json and
-report.html in
---workdir.
+report.html in --workdir. It prints what was found; --full prints every table.
 """
 
 from absl import flags
@@ -14,6 +13,7 @@ from etils import epath
 from fr import cli
 
 cli.define_flags()
+flags.DEFINE_bool("full", False, "Print every table.")
 
 
 def main() -> None:
@@ -61,9 +61,8 @@ def main() -> None:
     compares = len(config.intervention.operators) > 1
     stage(5, 5, "routing" if compares else "no routing: there is one operator")
     if compares:
-        routing = route(profiles, config, workdir)
-        print("\n" + "\n\n".join(routing["tables"]))
-        stages["routing"] = routing["summary"]
+        stages["routing"] = route(profiles, config, workdir)
+        print("\n" + render("routing", stages["routing"], full=flags.FLAGS.full))
     specialist, ancestor = run.names
     names = {
         "specialist": specialist,

@@ -13,14 +13,24 @@ from synthetic_profiles import make
 from fr.config import ClustersConfig, Config, RoutingConfig, as_dict
 from fr.errors import UserError
 from fr.layout.html import to_html
-from fr.layout.tables import REPORTS, Column, Section, Table, number
+from fr.layout.tables import (
+    REPORTS,
+    Column,
+    Forest,
+    Section,
+    Table,
+    number,
+    table,
+)
 from fr.layout.text import WIDTH, to_text
 from fr.pipeline.route import route
 from fr.profiles import write_profiles
+from fr.report.findings import merged
 from fr.report.limits import limits
+from fr.report.naming import select, titled
 from fr.report.page import plot_name, write_page
 from fr.report.render import render
-from fr.report.routing_tables import routing_sections, select, titled
+from fr.report.routing_tables import routing_sections
 from fr.runs.provenance import changed, revision, versions
 from fr.workdir import to_json
 
@@ -122,6 +132,10 @@ class Reader(html.parser.HTMLParser):
             self.row[-1:] = [(self.row or [""])[-1] + data]
 
 
+def section(summary: dict, title: str) -> list:
+    return next(s.blocks for s in routing_sections(summary) if s.title == title)
+
+
 def read(workdir) -> Reader:
     return Reader((workdir / "report.html").read_text())
 
@@ -133,7 +147,7 @@ def run(tmp_path_factory):
     operators = ("retry", "local_temp")
     cheap = make(problems=30, seed=1, operators=operators, cell="lonely|task", **cost)
     write_profiles(workdir / "profiles.csv", [make(problems=40, cell=HOSTILE), cheap])
-    summary = route([workdir / "profiles.csv"], CONFIG, workdir)["summary"]
+    summary = route([workdir / "profiles.csv"], CONFIG, workdir)
     write_page(workdir, CONFIG)
     return workdir, summary
 
@@ -146,8 +160,9 @@ def test_every_policy_has_its_line(run):
     shown = select(rows, **EVERYWHERE, reference=None)
     assert len({row["policy"] for row in shown}) == 14
     for row in shown:
-        wanted = {row["title"], show(row["interval"])}
-        assert any(wanted <= set(line) for line in lines), row
+        named = lambda line, row=row: row["title"] in line[0].split("; ")
+        value = show(row["interval"])
+        assert any(named(line) and value in line for line in lines if line), row
     gaps = [row for row in select(rows, **EVERYWHERE) if "p_holm" in row]
     assert len(gaps) > 5
     for row in gaps:
@@ -159,8 +174,9 @@ def test_every_policy_has_its_line(run):
     assert len(inside) > 20
     for row in inside:
         value = (signed if row["minus"] else show)(row["interval"])
-        wanted = {row["minus"] or row["title"], value}
-        assert any(wanted <= set(line) for line in cells), row
+        name = row["minus"] or row["title"]
+        held = [line for line in cells if line and name in line[0].split("; ")]
+        assert any(value in line for line in held), row
 
 
 def test_every_policy_says_how_far_it_is_from_the_best_fixed_operator(run):
@@ -181,7 +197,7 @@ def test_costs_entropies_and_choices_are_shown(run):
     dear = {"cost": 123.0, "cost_per_rescue": 456.0, "route_entropy": 0.25}
     dear |= {"departures": 12.0, "routes": {"retry": 3, "local_temp": 7, "hint": 0}}
     rows = [r if r.get("reference") else r | dear for r in summary["rows"]]
-    blocks = routing_sections({**summary, "rows": rows})[2].blocks
+    blocks = section({**summary, "rows": rows}, "Policies")
     inner = next(block for block in blocks if block.title.endswith("k-fold by problem"))
     rates, choices = inner.blocks[:2]
     at = lambda table, row: dict(zip([c.title for c in table.columns], row))
@@ -199,7 +215,7 @@ def test_one_comparison_is_primary_and_all_others_are_exploratory(run):
     workdir, summary = run
     page = (workdir / "report.html").read_text()
     text = page.split("<h2>Policies</h2>")[1].split("<h2>")[0]
-    titles = re.findall(r"<(?:h3|summary)>(.*?)<", text)
+    titles = re.findall(r"<h3>(.*?)<", text)
     assert titles[0].startswith("Primary") and len(titles) > 2
     assert all(title.startswith("Exploratory") for title in titles[1:])
     first, *others = read(workdir).rows["Policies"]
@@ -210,7 +226,7 @@ def test_one_comparison_is_primary_and_all_others_are_exploratory(run):
     assert dict(first)["problems"] == str(claim["n"])
     assert signed(claim["interval"]) in dict(first).values()
     # Without a row of the primary router the rule is judged, else the page says why.
-    policies = lambda **changed: routing_sections({**summary, **changed})[2].blocks[0]
+    policies = lambda **changed: section({**summary, **changed}, "Policies")[0]
     rest = [row for row in summary["rows"] if row["policy"] != "posterior"]
     assert policies(rows=rest).blocks[0].rows[0][0] == "rule"
     why = [{"protocol": "kfold", "cell": "all cells", "why": "too few"}]
@@ -233,15 +249,16 @@ def test_text_is_escaped(run):
 def test_sections_and_what_would_fill_them(run, tmp_path):
     workdir, summary = run
     page = read(workdir)
-    order = ["Run", "Data", "Labels", "Policies", "Power", "Cost", "Limits"]
+    order = ["What was found", "Is there anything to route", "What it costs", "Words"]
+    order += ["Limits", "Run", "Data", "Labels", "Policies", "Power", "Cost"]
     assert [heading for heading in page.sections if heading in order] == order
-    assert "scripts/reproduce.py" in page.sections["Data"]
-    assert "--frozen=" in page.sections["Exploratory: transfer"]
+    # Nothing to say about these: no such section.
+    assert "Exploratory: transfer" not in page.sections
     assert "seed 3, 2 folds, 50 resamples" in page.sections["Run"]
     assert "routing.splits = 5" in page.sections["Run"]
     assert versions()["jax"] in page.sections["Run"]
-    # One cell knows its costs: its curve is there, beside two plots of each cell.
-    assert "lonely|task" in page.sections["Cost"] and len(page.links) == 5
+    # One cell knows its costs: its curve is there, beside a plot of each cell.
+    assert "lonely|task" in page.sections["Cost"] and len(page.links) == 3
 
     for name, value in {"routing": summary, "summary": SUMMARY}.items():
         (tmp_path / f"{name}.json").write_text(to_json(value))
@@ -251,7 +268,6 @@ def test_sections_and_what_would_fill_them(run, tmp_path):
     more = [Section("Planted", [Table(columns, [["noise <5 %", 87]])])]
     write_page(tmp_path, CONFIG, more)
     page = read(tmp_path)
-    assert "scripts/reproduce.py" not in page.sections["Data"]
     assert "16 rollouts" in page.sections["Data"]
     assert "our-model" in page.sections["Run"]
     assert 'specialist = "a & b"' in page.sections["Run"]
@@ -260,8 +276,6 @@ def test_sections_and_what_would_fill_them(run, tmp_path):
     assert outside in page.sections["Limits"]
     assert "Operator hint left out: needs a prompt." in page.sections["Limits"]
     assert not page.links  # no plots were left here
-    free = {"cells": [cell | {"cost": None} for cell in summary["cells"]]}
-    assert "scripts/intervene.py" in render("routing", {**summary, **free})
 
 
 def test_limits_carry_every_plain_word(run):
@@ -325,7 +339,7 @@ def test_a_table_is_the_same_in_text_and_in_html():
     drawn = next(line for line in text.splitlines() if "●" in line)[-31:]
     assert (drawn.index("├"), drawn.index("●"), drawn.index("┤")) == (8, 22, 30)
     assert "+1.0 [−1.0, +2.0]  " + drawn in text
-    assert "1,234" in text and "n/a n/a" in " ".join(text.split())
+    assert "1,234" in text and "y          2   n/a" in text
     assert markup.count("<tbody>") == 2 and "a &lt;b&gt;" in markup
     assert "so &amp; so" in markup and "+1.0 [−1.0, +2.0]" in markup
     # 150 pixels, 4 at each end: −1 is a quarter of the way, 1 three quarters.
@@ -366,3 +380,71 @@ def test_cells_whose_names_look_alike_have_plots_of_their_own():
     assert (
         len(set(names)) == 3 and names[2] == plot_name("cost", "d|e") == "cost_d_e.png"
     )
+
+
+def test_the_page_begins_with_a_verdict_and_a_forest_plot(run):
+    workdir, summary = run
+    found = summary["verdict"]
+    assert found["verdict"] in ("lift", "none", "too little data", "leaked")
+    first, second = (s.blocks for s in routing_sections(summary)[:2])
+    (forest,) = [block for block in first if isinstance(block, Forest)]
+    assert [name for name, _ in forest.panels] == ["all cells", HOSTILE, "lonely|task"]
+    gap = lambda cell, policy, minus: select(
+        summary["rows"], protocol="kfold", population="all", cell=cell, policy=policy,
+        reference=minus,
+    )[0]["interval"]  # fmt: skip
+    at = {(p, m): i for i, (p, m) in enumerate(forest.rows)}
+    cell = dict(forest.panels)
+    assert cell[HOSTILE][at["dense_steer", "retry"]] == gap(
+        HOSTILE, "always_dense_steer", "retry"
+    )
+    assert cell["lonely|task"][at["dense_steer", "retry"]] is None
+    pair = "posterior mean", "best fixed, per model and task"
+    wanted = gap("all cells", "posterior", "best_fixed_per_model")
+    assert cell["all cells"][at[pair]] == wanted
+    page = (workdir / "report.html").read_text()
+    assert page.index("verdict: ") < page.index('class="forest"') < page.index("<h2>Is")
+    assert [row[0] for row in second[0].rows] == [HOSTILE, "lonely|task"]
+    text = render("routing", summary, full=False)
+    assert text.startswith("── What was found") and len(text.splitlines()) <= 60
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_a_forest_plot_draws_each_interval_where_it_lies():
+    clear, none = (
+        {"value": 10.0, "low": 5.0, "high": 20.0},
+        dict.fromkeys(("value", "low", "high")),
+    )
+    same = none | {"value": 0.0}
+    rows = [("a <b>", "retry"), ("b", "retry"), ("router", "best")]
+    forest = Forest(rows, [("x", [clear, same, None]), ("y", [None, clear, clear])])
+    drawn = to_html([forest])
+    # Two panels of 485 pixels after 190 for names, 20 at each edge, from -20 to 20: in
+    # the first 5 is 5/8 of 445 pixels after 210, 20 its end, and 10 3/4.
+    assert "M488.1 49H655.0" in drawn and 'cx="543.8"' in drawn
+    assert drawn.count("<circle") == 4
+    assert drawn.count('class="clear"') == 3 and drawn.count('class="unclear"') == 1
+    assert "a &lt;b&gt;" in drawn and "minus best" in drawn
+    text = to_text([forest])
+    assert "a <b>" in text and "+10.0 [+5.0, +20.0]" in text and "router" not in text
+
+
+def test_policies_that_choose_the_same_share_a_row():
+    row = {"interval": {"value": 1.0, "low": 0.0, "high": 2.0}, "routes": {"retry": 3}}
+    other = row | {"routes": {"retry": 2, "hot": 1}}
+    rows = [row | {"title": "a", "cost": 9.0}, other | {"title": "b"}]
+    rows += [row | {"title": "c", "cost": 5.0}]
+    found = merged(rows)
+    assert [r["title"] for r in found] == ["a; c", "b"] and found[0]["cost"] == 5.0
+    bare = {"interval": row["interval"], "title": "d"}
+    assert len(merged([bare, bare | {"title": "e"}])) == 2
+
+
+def test_folded_sections_are_shown_on_request_and_empty_columns_never():
+    blocks = [Section("open", ["a"]), Section("closed", ["b"], folded=True)]
+    assert to_text(blocks) == "── open\n\na\n\n── closed\n\nb"
+    assert to_text(blocks, full=False) == "── open\n\na"
+    (found,) = table("attempts", [{"name": "retry", "n": 3, "fired": None}])
+    assert [c.title for c in found.columns] == ["operator", "attempts"]
+    lone = {"value": 0.0, "low": None, "high": None}
+    assert signed(lone) == "+0.0"

@@ -4,6 +4,7 @@ input."""
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from synthetic_profiles import make, rows_of
 from fr.config import Config, RoutingConfig
 from fr.pipeline.route import route
 from fr.profiles import OPERATORS, write_profiles
+from fr.report.render import render
 from fr.routing.learned import LearnedRouter
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -97,14 +99,22 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     assert names == sorted(
         [*plots, "declaration.json", "profiles.csv", "report.html", "routing.json"]
     )
-    assert result.stdout.index("Power: lift") < result.stdout.index("── Data")
-    assert "learned router" in result.stdout and "leave one family out" in result.stdout
+    heads = re.findall(r"── (.*)", result.stdout)
+    assert heads[:3] == [
+        "What was found",
+        *("Is there anything to route", "What it costs"),
+    ]
+    assert "verdict: " in result.stdout and "learned router" in result.stdout
+    assert len(result.stdout.splitlines()) <= 60
+    assert "leave one family out" not in result.stdout and "Labels" not in heads
     assert LearnedRouter.restore(tmp_path / "router").operators == OPERATORS
 
     # Again, by another process from another folder: the same bytes.
     again = tmp_path / "again"
-    result_again = route([profiles], Config(routing=SHORT), again, learned=True)
-    assert "\n\n".join(result_again["tables"]) in result.stdout
+    summary = route([profiles], Config(routing=SHORT), again, learned=True)
+    assert render("routing", summary, full=False) in result.stdout
+    every = render("routing", summary)
+    assert "leave one family out" in every and "── Labels" in every
     for name in ("routing.json", *(f"plots/{plot}" for plot in plots)):
         assert (again / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
@@ -152,7 +162,7 @@ def test_without_learned_routers_nothing_waits_for_jax(profiles, tmp_path):
 
 
 def test_every_comparison_is_a_row(profiles, tmp_path):
-    summary = route([profiles], Config(routing=SHORT), tmp_path)["summary"]
+    summary = route([profiles], Config(routing=SHORT), tmp_path)
     rates = [row for row in summary["rows"] if "reference" not in row]
     comparisons = [row for row in summary["rows"] if "reference" in row]
     always = {"protocol", "population", "cell", "policy", "interval", "n"}
@@ -229,9 +239,7 @@ def intervals(value, path="") -> list[str]:
 
 
 def test_an_interval_has_one_spelling(profiles, tmp_path):
-    summary = route([profiles], Config(routing=SHORT), tmp_path, learned=True)[
-        "summary"
-    ]
+    summary = route([profiles], Config(routing=SHORT), tmp_path, learned=True)
     assert intervals({"a": [{"low": 1, "high": 2}]}) == [".a[0]"]
     assert intervals({"a": {"value": 1, "low": 1, "high": 2}}) == []
     mine = {
@@ -247,21 +255,6 @@ def test_an_old_flag_is_refused_with_the_new_one(tmp_path):
     assert result.returncode == 2 and "--head is now --learned" in result.stderr
 
 
-def test_the_power_is_told_before_anything_is_judged(profiles, tmp_path):
-    told = []
-    with pytest.raises(RuntimeError):
-
-        def announce(text):
-            told.append(text)
-            raise RuntimeError
-
-        route([profiles], Config(), tmp_path, announce=announce)
-    assert (
-        "not declared beforehand" in " ".join(told[0].split())
-        and not (tmp_path / "routing.json").exists()
-    )
-
-
 def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path, capsys):
     path = tmp_path / "profiles.csv"
     costs = {f"{name}_cost": 50.0 for name in ("retry", "hot", "diagnosis")}
@@ -270,14 +263,12 @@ def test_a_table_without_a_line_of_the_rule_is_judged_without_it(tmp_path, capsy
     write_profiles(
         path, [make(problems=30, operators=("retry", "hot"), **costs, **more)]
     )
-    result = route([path], Config(routing=SHORT), tmp_path)
+    summary = route([path], Config(routing=SHORT), tmp_path)
     # A signal, a misspelt name, a spread (a feature by tolerance) and two texts.
     warned = [line for line in capsys.readouterr().err.splitlines() if "warn" in line]
     assert len(warned) == 1 and "no router reads entropy_mena: not" in warned[0]
     assert "the rule has no line and retries every failure" in " ".join(
-        " ".join(result["tables"]).split()
+        render("routing", summary).split()
     )
-    policies = {
-        row["policy"] for row in rows_of(result["summary"]["rows"], protocol="kfold")
-    }
+    policies = {row["policy"] for row in rows_of(summary["rows"], protocol="kfold")}
     assert "rule" not in policies and "best_fixed_per_cell" in policies

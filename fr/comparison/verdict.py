@@ -28,7 +28,9 @@ from fr.workdir import PathLike, to_json
 
 # Exit code of each verdict; 2 is bad input.
 VERDICTS = {"lift": 0, "none": 1, "too little data": 3, "leaked": 4}
+SMALLEST = 3.0  # the smallest lift that matters, in points, unless another is given
 _LEVEL = 0.05
+_TOLD = "columns tell operators apart"
 _MOST = 19_999  # draws of permuted routes
 
 
@@ -71,6 +73,7 @@ def verdict_of(
     smallest: float,
     routes: Int[np.ndarray, "N"] | None = None,
     outcomes: Float[np.ndarray, "N"] | None = None,
+    certified: dict | None = None,
 ) -> dict:
     """Judge the router in closed form, or a router from elsewhere.
 
@@ -94,6 +97,7 @@ def verdict_of(
         routes: the operator that another router chose for each row; it has learned from
             other data.
         outcomes: the share of that router's own attempts that were right, by row.
+        certified: what `certify` found of the router in closed form, if it was asked.
 
     Returns:
         {"verdict", "exit", "left", "lift", "null_p", "null", "headroom", "leaks", ...};
@@ -109,14 +113,12 @@ def verdict_of(
     }
     splits, certain, left = k_fold_splits(data), False, None
     if splits:
-        judged, found["null"], p, kept = _judged(data, splits, routes, outcomes)
-        certain = ahead(judged) and (p is None or p <= _LEVEL)
-        ends = [e for e in (judged["interval"]["high"], headroom) if e is not None]
+        judged = _certified(certified) or _judged(data, splits, routes, outcomes)
+        lift, p = judged["lift"], judged["null_p"]
+        certain = ahead(lift) and (p is None or p <= _LEVEL)
+        ends = [e for e in (lift["interval"]["high"], headroom) if e is not None]
         left = max(0.0, min(ends)) if ends else None
-        found |= {"lift": judged, "null_p": None if p is None else rounded(p)}
-        found |= {"why": None, "splits": len(splits), "included": INCLUDED}
-        if router == "posterior":
-            found |= {"kept": sum(kept), "folds": len(kept)}
+        found |= {**judged, "why": None, "splits": len(splits), "included": INCLUDED}
     else:
         found |= {"lift": None, "why": data.folds("kfold")}
     if leaks:
@@ -142,15 +144,30 @@ def _leaks(data: RoutingData, routes: Int[np.ndarray, "N"] | None) -> list[dict]
     ]
 
 
+def _certified(record: dict | None) -> dict:
+    """A record of `certify` as `_judged` would write it; nothing without one."""
+    if record is None:
+        return {}
+    kept = ("interval", "p", "every", "questions", "runs")
+    return {
+        "lift": {key: record[key] for key in kept if key in record},
+        "null": _TOLD,
+        "null_p": record["columns_p"],
+        "kept": record["kept"],
+        "folds": record["folds"],
+    }
+
+
 def _judged(
     data: RoutingData,
     splits: Sequence[Sequence[Fold]],
     routes: Int[np.ndarray, "N"] | None,
     outcomes: Float[np.ndarray, "N"] | None,
-) -> tuple[dict, str, float | None, list[bool]]:
-    """The lift over the look-up, the null, its p, and which folds kept the look-up."""
+) -> dict:
+    """The lift over the look-up, the null and its p, folds that kept the look-up."""
     (policy, *_) = posterior_policies()
-    if routes is not None or outcomes is not None:
+    given = routes is not None or outcomes is not None
+    if given:
         choice = Choice(np.zeros(len(data), int) if routes is None else routes)
         policy = Policy("given", "given router", lambda *_: lambda _: choice)
     gave, looked, kept = out_of_fold(policy, data, splits)
@@ -161,10 +178,12 @@ def _judged(
         null = "routes permuted within models"
         p = routes_p(data, routes, data.stream("permuted routes"))
     else:
-        null = "columns tell operators apart"
+        null = _TOLD
         readable = data.reading(policy.feature_groups)
         p = columns_p(readable, data.stream(f"told {policy.name}"))
-    return judge(data, gave, looked, len(splits[0])), null, p, kept
+    lift = judge(data, gave, looked, len(splits[0]))
+    found = {"lift": lift, "null": null, "null_p": None if p is None else rounded(p)}
+    return found if given else found | {"kept": sum(kept), "folds": len(kept)}
 
 
 def largest_headrooms(

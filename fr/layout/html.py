@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from fr.layout.tables import Block, Images, Section, Table, number, place
+from fr.layout.forest import draw_forest
+from fr.layout.tables import Block, Forest, Images, Section, Table, number, place
 
 _WIDTH, _HEIGHT, _EDGE = 150, 12, 4  # of a drawn interval, in pixels
 
@@ -66,13 +67,15 @@ def _block(block: Block, level: int) -> str:
             return f"<p>{escape(block.strip())}</p>\n" if block.strip() else ""
         case Section(title, blocks, folded):
             inner = to_html(blocks, level + 1)
-            if folded:
-                head = f"<summary>{escape(title)}</summary>"
-                return f"<details>\n{head}\n{inner}</details>\n"
             head = f"<h{level}>{escape(title)}</h{level}>"
+            if folded:
+                head = f"<summary>{head}</summary>"
+                return f"<details>\n{head}\n{inner}</details>\n"
             return f"<section>\n{head}\n{inner}</section>\n"
         case Images(images):
             return f'<div class="figures">\n{"".join(map(_figure, images))}</div>\n'
+        case Forest():
+            return draw_forest(block)
         case Table():
             return _table(block)
     raise TypeError(f"{type(block).__name__} is not a block of a report")

@@ -29,7 +29,6 @@ class Column:
         left: Flush left, as text.
         bar: Draw the intervals beside their numbers, on one scale for the column.
         missing: Text in place of None.
-        optional: Leave the column out where no row has a value.
     """
 
     title: str
@@ -39,7 +38,6 @@ class Column:
     left: bool = False
     bar: bool = False
     missing: str = "n/a"
-    optional: bool = False
 
     def value(self, record: Any) -> Cell:
         """Read the value of a row.
@@ -65,7 +63,7 @@ class Column:
             Text without padding; intervals as `value [low, high]`.
         """
         if isinstance(cell, Mapping):
-            return " ".join(self.parts(cell))
+            return " ".join(filter(None, self.parts(cell)))
         if cell is None or isinstance(cell, str):
             return self.missing if cell is None else cell
         return number(cell, 0 if isinstance(cell, int) else self.digits, self.sign)
@@ -77,13 +75,11 @@ class Column:
             interval: Record with `value`, `low` and `high`.
 
         Returns:
-            Its value and its ends.
+            Its value and its ends; no ends where they are not known.
         """
         ends = ("value", "low", "high")
         texts = [number(interval[end], self.digits, self.sign) for end in ends]
-        return texts[0], "n/a" if interval["low"] is None else "[{1}, {2}]".format(
-            *texts
-        )
+        return texts[0], "[{1}, {2}]".format(*texts) * (interval["low"] is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +122,8 @@ class Section:
     Attributes:
         title: The heading.
         blocks: What stands below it.
-        folded: A page hides the blocks until the reader opens them.
+        folded: A page hides the blocks until the reader opens them; a terminal shows
+            them on request.
     """
 
     title: str
@@ -145,7 +142,36 @@ class Images:
     images: Sequence[tuple[str, bytes]]
 
 
-Block = Table | Section | Images | str
+@dataclasses.dataclass(frozen=True)
+class Forest:
+    """Differences with intervals in several places, drawn on one scale.
+
+    Attributes:
+        rows: Per row the policy and what is subtracted from it.
+        panels: Per place its name and, by row, an interval record in points; None
+            where there is none. A terminal shows the first panel.
+        unit: What the scale measures.
+    """
+
+    rows: Sequence[tuple[str, str]]
+    panels: Sequence[tuple[str, Sequence[Mapping | None]]]
+    unit: str = "points"
+
+    @property
+    def first(self) -> Table:
+        """The first panel as a table."""
+        name, intervals = self.panels[0]
+        columns = [
+            Column(name, left=True),
+            Column("minus", left=True),
+            Column(self.unit, sign=True, bar=True),
+        ]
+        shown = list(zip(self.rows, intervals))
+        rows = [[*names, one] for names, one in shown if one is not None]
+        return Table(columns, rows)
+
+
+Block = Table | Section | Images | Forest | str
 
 
 def register_report(name: str) -> Callable:
@@ -166,6 +192,18 @@ def _described() -> dict[str, dict[str, str]]:
     return tomllib.loads(file.read_text())
 
 
+def described(name: str) -> dict[str, str]:
+    """Read what `tables.toml` describes.
+
+    Args:
+        name: Of a table, or of a group of words.
+
+    Returns:
+        Texts by key.
+    """
+    return dict(_described()[name])
+
+
 def _column(line: str, first: bool, words: Mapping) -> Column:
     """A line `title | key | format` of the file."""
     title, key, form = (part.strip() for part in f"{line}||".split("|")[:3])
@@ -178,7 +216,6 @@ def _column(line: str, first: bool, words: Mapping) -> Column:
         left=first or "<" in flags,
         bar="bar" in flags,
         missing="" if "-" in flags or "<" in flags else "n/a",
-        optional="?" in flags,
     )
 
 
@@ -194,17 +231,16 @@ def table(
         **words: What its braces are filled with.
 
     Returns:
-        The table. Without records: what the description prints in its place, if at all.
+        The table, without columns that have no value; nothing without records.
     """
-    described = _described()[name]
     if not records:
-        absent = described.get("absent", "").strip()
-        return [absent] if absent else []
+        return []
+    described = _described()[name]
     lines = described["columns"].strip().splitlines()
     columns = [
         column
         for column in (*(_column(x, x == lines[0], words) for x in lines), *more)
-        if not column.optional or any(column.value(r) is not None for r in records)
+        if any(column.value(r) is not None for r in records)
     ]
     rows = [[column.value(r) for column in columns] if r else [] for r in records]
     texts = (described.get(part, "").strip() for part in ("title", "note"))

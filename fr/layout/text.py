@@ -4,14 +4,14 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
-from fr.layout.tables import Block, Images, Section, Table, number, place
+from fr.layout.tables import Block, Forest, Images, Section, Table, number, place
 
 WIDTH = 100  # characters of a line
 _BARS = (31, 21, 13, 0)  # characters of a drawn interval: the first that fits
 _WRAPPED = 26  # characters that a column of text has at least where it is wrapped
 
 
-def to_text(blocks: Iterable[Block]) -> str:
+def to_text(blocks: Iterable[Block], full: bool = True) -> str:
     """Blocks for a terminal.
 
     A table that is too wide loses its drawn intervals first; then columns of text are
@@ -19,6 +19,7 @@ def to_text(blocks: Iterable[Block]) -> str:
 
     Args:
         blocks: Tables, sections, images and sentences.
+        full: Also show sections that a page folds.
 
     Returns:
         Text of at most `WIDTH` columns, with an empty line between blocks.
@@ -26,18 +27,20 @@ def to_text(blocks: Iterable[Block]) -> str:
     Raises:
         TypeError: An element is not a block.
     """
-    return "\n\n".join(filter(None, map(_block, blocks)))
+    return "\n\n".join(filter(None, (_block(block, full) for block in blocks)))
 
 
-def _block(block: Block) -> str:
+def _block(block: Block, full: bool = True) -> str:
     match block:
         case str():
             return "\n".join(map(_fill, block.splitlines()))
-        case Section(title, blocks):
-            inner = to_text(blocks)
+        case Section(title, blocks, folded):
+            inner = to_text(blocks, full) if full or not folded else ""
             return f"── {title}\n\n{inner}" if inner else ""
         case Images():
             return ""
+        case Forest():
+            return _table(block.first)
         case Table():
             return _table(block)
     raise TypeError(f"{type(block).__name__} is not a block of a report")

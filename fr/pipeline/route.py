@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
@@ -12,20 +12,18 @@ from tqdm import tqdm
 from fr.comparison.cell_summary import describe_interaction
 from fr.comparison.summary import measure_powers, summarise
 from fr.comparison.transfer import unknown_operators
+from fr.comparison.verdict import SMALLEST, largest_headrooms, verdict_of
 from fr.config import Config
 from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.evaluation.failure_clusters import describe_clusters
 from fr.evaluation.method_audit import audit
-from fr.layout.text import to_text
 from fr.orders.budgets import outcomes_of
 from fr.orders.routers import write_orders
 from fr.orders.schedules import READERS, budget_target, learn_orders, named_orders
 from fr.profiles import AXES, MODEL, QUESTION, WEIGHT, Profiles, read_cells
 from fr.progress import stage
 from fr.report.page import SCHEDULES_PLOT, plot_name
-from fr.report.render import render
-from fr.report.routing_tables import routing_sections
 from fr.routing.columns import COLUMNS
 from fr.routing.dataset import EVERYWHERE, OUT_OF_FOLD, RoutingData
 from fr.routing.learned import LearnedRouter
@@ -51,7 +49,6 @@ def route(
     config: Config,
     workdir: PathLike,
     learned: bool = False,
-    announce: Callable[[str], None] | None = None,
     without: Sequence[str] = (),
     frozen: PathLike | None = None,
 ) -> dict:
@@ -67,14 +64,12 @@ def route(
         learned: also judge the learned routers. Trained on all problems, the one that
             chooses an operator is left in `router/`, and the one that chooses an order
             of them, by what comes with the rollouts, in `schedule/`.
-        announce: is told whether there is anything to route, and the power of the data,
-            before anything is judged.
         without: operators to leave out, as if they had never been tried.
         frozen: workdir of another such run, whose learned router, rule and fixed choice
             are judged here as they are, on the operators that it knows.
 
     Returns:
-        {"summary": the content of routing.json, "tables": printed reports}.
+        The content of routing.json.
 
     Raises:
         UserError: on a bad file, before anything is written.
@@ -99,19 +94,17 @@ def route(
     record(workdir, declaration)
     stage(1, 5, "routing: is there anything to route")
     first = describe_interaction(data)
-    if announce:
-        announce(to_text([f"  {declaration}"]))
-        announce(render("interaction", first))
     stage(2, 5, "routing: power of the data")
     few = len(cells) < 8
     powers = measure_powers(data, tqdm(cells, desc="power", unit="cell", disable=few))
-    if announce:
-        records = [power and power.record for power in powers]
-        announce(render("power", list(zip((p.cell for p in cells), records))))
     stage(3, 5, "routing: policies" + ", learned routers" * learned)
     policies = all_policies(data, learned)
     summary = summarise(data, policies, powers, source, config.evaluation.bins)
     summary |= {"without": list(without), "interaction": first}
+    certified = {record["policy"]: record for record in summary["certified"]}
+    headrooms = largest_headrooms(first, powers)
+    closed = certified.get("posterior")
+    summary["verdict"] = verdict_of(data, headrooms, SMALLEST, certified=closed)
     stage(4, 5, "routing: clusters and audit")
     summary |= {
         "clusters": describe_clusters(cells, config),
@@ -128,10 +121,7 @@ def route(
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"--workdir={workdir}: cannot be written ({reason})") from error
-    # Power was announced before anything was judged.
-    sections = [s for s in routing_sections(summary) if s.title != "Power"]
-    tables = [to_text([section]) for section in sections]
-    return {"summary": summary, "tables": [text for text in tables if text]}
+    return summary
 
 
 def unread_columns(cells: Sequence[Profiles]) -> list[str]:
@@ -196,14 +186,13 @@ def _plots(
     cells: Sequence[Profiles], config: Config, summary: dict
 ) -> dict[str, bytes]:
     # Here, so that bad input is refused before matplotlib is imported.
-    from fr.report.plots import draw_curves, draw_landscape, draw_rescue
+    from fr.report.plots import draw_curves, draw_landscape
 
     plots, names = {}, [profiles.cell for profiles in cells]
     drawn = {row["cell"] for row in summary["curves"]}
     for p in tqdm(cells, desc="plots", unit="cell", disable=len(cells) < 8):
         name = lambda kind, cell=p.cell: plot_name(kind, cell, names)
         plots[name("landscape")] = draw_landscape(p, config.routing)
-        plots[name("rescue")] = draw_rescue(summary, p.cell)
         if p.cell in drawn:
             title = f"Solved within a budget: {p.cell}"
             plots[name("cost")] = draw_curves(summary, p.cell, title)

@@ -1,5 +1,7 @@
 """The report of a certificate: the verdict first, then what it rests on."""
 
+from collections.abc import Sequence
+
 from fr.layout.tables import Block, Record, number, register_report, table, words
 
 _ROUTERS = {
@@ -11,20 +13,43 @@ _ROUTERS = {
 @register_report("certificate")
 def _certificate(found: Record) -> list[Block]:
     """Content of certificate.json."""
-    interaction = {record["cell"]: record for record in found["interaction"]}
-    cells = [
-        cell | {"interaction": interaction[cell["cell"]]} for cell in found["cells"]
-    ]
     return [
-        f"  {_verdict(found)}",
-        "\n".join(f"  {line}" for line in _lines(found)),
-        *table("certificate", cells),
+        *verdict(found),
+        *to_route(found["cells"], found["interaction"]),
         *table("leaks", found["leaks"]),
         f"  {found['declared']}",
     ]
 
 
-def _verdict(found: Record) -> str:
+def verdict(found: Record) -> list[Block]:
+    """Say the verdict in words, and what it rests on.
+
+    Args:
+        found: Record of `verdict_of`; the columns read may be among it.
+
+    Returns:
+        Two blocks of sentences.
+    """
+    return [f"  {_sentence(found)}", "\n".join(f"  {line}" for line in _lines(found))]
+
+
+def to_route(cells: Sequence[Record], interactions: Sequence[Record]) -> list[Block]:
+    """Say whether there is anything to route, before any policy.
+
+    Args:
+        cells: Records of `describe_cells`.
+        interactions: Records of `describe_interaction`, of the same cells.
+
+    Returns:
+        A table with a row per cell, and why a test was not made.
+    """
+    by_cell = {record["cell"]: record for record in interactions}
+    rows = [cell | {"interaction": by_cell[cell["cell"]]} for cell in cells]
+    why = [f"{r['cell']}: {r['why']}" for r in interactions if r["why"]]
+    return [*table("certificate", rows), "\n".join(why)]
+
+
+def _sentence(found: Record) -> str:
     kind, left = found["verdict"], found["left"]
     if kind == "lift":
         return words("verdict_lift", value=found["lift"]["interval"])
@@ -50,13 +75,16 @@ def _lines(found: Record) -> list[str]:
                 gap=judged["interval"],
                 p="n/a" if p is None else number(p / 2, 3),
                 questions=judged["questions"],
-                included=found["included"],
             )
         )
         null_p = found["null_p"]
         shown = "n/a" if null_p is None else number(null_p, 3)
         lines.append(words("certificate_null", null=found["null"], p=shown))
+        if "kept" in found:
+            lines.append(words("certificate_kept", **found))
     if found["headroom"] is not None:
         lines.append(words("certificate_perfect", headroom=found["headroom"]))
-    names = ", ".join(found["columns"]) or "none"
-    return [*lines, words("certificate_reads", columns=names)]
+    if "columns" in found:
+        names = ", ".join(found["columns"]) or "none"
+        lines.append(words("certificate_reads", columns=names))
+    return lines

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fr.layout.tables import Record, number, words
-from fr.report.routing_tables import select, titled
+from fr.report.naming import select, titled
 
 _CHANCE = 0.05  # p above which labels are called what chance makes
 

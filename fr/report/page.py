@@ -1,6 +1,7 @@
 """The page of a run, `report.html`, made of the files that the run left."""
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 
 from etils import epath
@@ -17,10 +18,10 @@ from fr.stats.bootstrap import HEADER
 from fr.workdir import PathLike, read_object, write_whole
 
 NAME = "report.html"
+_WIDEST, _COLOURS = 800, 16  # pixels and colours of a picture on the page
 SCHEDULES_PLOT = "schedules.png"  # all cells together
 _PLOTS = {
     "cost": "problems solved within a cost",
-    "rescue": "rescue rates",
     "landscape": "failure landscape",
 }
 
@@ -44,7 +45,9 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
         raise UserError(
             f"{workdir}: routing.json is missing; scripts/route.py writes it"
         )
-    found = {s.title: list(s.blocks) for s in routing_sections(routing)}
+    sections = routing_sections(routing)
+    found = {s.title: list(s.blocks) for s in sections}
+    open_ones = {s.title for s in sections if not s.folded}
     names = [cell["cell"] for cell in routing["cells"]]
     drawn = [
         ("Cost" if kind == "cost" else f"Cell {name}", f"{name}: {caption}", plot)
@@ -55,27 +58,29 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
     if (plot := workdir / "plots" / SCHEDULES_PLOT).exists():
         drawn.append(("Cost", "problems solved by one operator after another", plot))
     for where in dict.fromkeys(where for where, *_ in drawn):
-        images = [(said, plot.read_bytes()) for at, said, plot in drawn if at == where]
-        found[where].append(Images(images))
+        images = [(said, _small(plot)) for at, said, plot in drawn if at == where]
+        found.setdefault(where, []).append(Images(images))
     stages = [
         block
         for stage in ("rollouts", "failures", "attempts")
         for block in (REPORTS[stage](summary[stage]) if summary else ())
     ]
-    found["Data"][:0] = stages or [words("data")]
-    declaration = restore(workdir)
-    found["Policies"][:0] = [str(declaration)] if declaration else []
+    found["Data"][:0] = stages
+    if declaration := restore(workdir):
+        found["What was found"].append(str(declaration))
     cells = [Section(name, found.pop(f"Cell {name}"), folded=True) for name in names]
-    sections = [
-        Section("Run", _run(routing, summary, settings, config)),
-        *(Section(title, blocks) for title, blocks in found.items()),
+    said = "\n".join(f"– {line}" for line in limits(routing, summary))
+    details = [Section(k, own, True) for k, own in found.items() if k not in open_ones]
+    page_sections = [
+        *(Section(title, found[title]) for title in found if title in open_ones),
         *more,
-        Section(
-            "Limits", ["\n".join(f"– {line}" for line in limits(routing, summary))]
-        ),
-        Section("Cell by cell", cells),
+        Section("Limits", [said]),
+        Section("Run", _run(routing, summary, settings, config), folded=True),
+        *details,
+        Section("Cell by cell", cells, folded=True),
     ]
-    html = page(words("title", cells=", ".join(names)), words("subtitle"), sections)
+    subtitle = words("subtitle", cells=", ".join(names))
+    html = page(words("title"), subtitle, page_sections)
     write_whole(workdir / NAME, html.encode())
 
 
@@ -105,6 +110,16 @@ def plot_name(kind: str, cell: str, cells: Sequence[str] = ()) -> str:
     if any(other != cell and clean(other) == name for other in cells):
         name = f"{name}_{hashlib.sha256(cell.encode()).hexdigest()[:6]}"
     return f"{kind}_{name}.png"
+
+
+def _small(plot: epath.Path) -> bytes:
+    """A picture as a page needs it: narrower, of few colours, a sixth of the file."""
+    from PIL import Image  # here, because a page without plots needs none
+
+    buffer, picture = io.BytesIO(), Image.open(io.BytesIO(plot.read_bytes()))
+    picture.thumbnail((_WIDEST, _WIDEST))
+    picture.convert("RGB").quantize(_COLOURS).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
 
 
 def _run(

@@ -14,7 +14,7 @@ from fr.config import RoutingConfig
 from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
 from fr.layout.tables import Record
 from fr.profiles import FEATURES, Profiles
-from fr.report.routing_tables import in_order, select, titled
+from fr.report.naming import select, titled
 
 _GREY, _INK, _RED = "#c9ced6", "#2b2f36", "#d1495b"
 _LABELS = {
@@ -88,61 +88,6 @@ def draw_landscape(profiles: Profiles, routing: RoutingConfig) -> bytes:
         above, below = figure.subfigures(2, 1, hspace=0.04, squeeze=False)[:, 0]
         _panels(above, by_label, axes, pairs, "Label")
         _panels(below, by_best, axes, pairs, "Best operator of the steerable ones")
-        return _png(figure)
-
-
-def draw_rescue(routing: Record, cell: str) -> bytes:
-    """Draw rescue rates with 95 % intervals on the steerable problems of a cell.
-
-    Args:
-        routing: Content of `routing.json`.
-        cell: Name of the cell.
-
-    Returns:
-        A PNG file.
-    """
-    rows = select(routing["rows"], cell=cell, population="steerable", reference=None)
-    protocols = {
-        "source": ("source's protocol (same attempts label and score)", "#8d95a1", "o"),
-        "split_halves": ("split halves (one labels, the other scores)", _RED, "D"),
-    }
-    rows = [row for row in in_order(rows, routing) if row["protocol"] in protocols]
-    titles = dict.fromkeys(row["title"] for row in rows)
-    place = {title: y for y, title in enumerate(titles)}
-    with matplotlib.rc_context(_STYLE):
-        size = (8.2, 0.42 * len(place) + 1.9)
-        figure = Figure(figsize=size, layout="constrained")
-        axis = figure.subplots()
-        for offset, name in zip((-0.14, 0.14), protocols):
-            here = select(rows, protocol=name)
-            title, colour, marker = protocols[name]
-            for row in here:
-                value, low, high = row["interval"].values()
-                if value is None:
-                    continue
-                y = place[row["title"]] + offset
-                if low is not None:
-                    axis.plot([low, high], [y, y], c=colour, lw=2)
-                axis.plot(
-                    value, y, marker, c=colour, ms=6, mec="white", mew=0.7, zorder=3
-                )
-                axis.annotate(
-                    f"{value:.1f}", (value if high is None else high, y), (4, 0),
-                    textcoords="offset points", va="center", size=7, color=colour,
-                )  # fmt: skip
-            n = f"{title}, {here[0]['n']:.0f} problems" if here else title
-            axis.plot([], [], marker, c=colour, ls="-", lw=2, label=n)
-        axis.set_yticks(range(len(place)), list(place))
-        axis.tick_params(axis="y", length=0)
-        axis.spines["left"].set_visible(False)
-        axis.grid(axis="x")
-        axis.set_ylim(len(place) - 0.5, -0.5)
-        axis.set_xlim(0, axis.get_xlim()[1] * 1.03)
-        axis.set_xlabel(
-            "rescued attempts on steerable-hard problems, %; 95 % intervals"
-        )
-        axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), alignment="left")
-        figure.suptitle(f"Rescue rates of {cell}", x=0.01, ha="left", size=12)
         return _png(figure)
 
 

@@ -16,82 +16,16 @@ from fr.layout.tables import (
 )
 from fr.report import failure_tables  # noqa: F401
 from fr.report.cell_tables import attempts, labels, oracle
+from fr.report.findings import BASE, choices, findings, merged
+from fr.report.naming import ALL, PROTOCOLS, TITLES, in_order, select, titled
 
-ALL = "all cells"
-PROTOCOLS = {
-    "kfold": "k-fold by problem",
-    "leave_cell_out": "leave one cell out",
-    "leave_family_out": "leave one family out",
-    "transfer": "transfer",
-    "source": "source's protocol",
-    "split_halves": "split halves",
-}
 _POPULATIONS = {
     "all": "failed",
     "all_unweighted": "failed, unweighted",
     "steerable": "steerable",
     "steerable_halves": "steerable by halves",
 }
-_TITLES = {  # of policies that are not routers
-    "permuted": "its choices shuffled",
-    "oracle": "oracle",
-    "best_in_hindsight": "best operator in hindsight",
-    "one_order": "one order",
-    "one_order_per_model": "one order per model",
-    "schedule": "learned orders",
-    "schedule_free": "learned orders, free signals",
-}
 _AXES = {"forward": "forward tokens", "generated": "generated tokens"}
-
-
-def titled(rows: Iterable[Record], routing: Record) -> list[dict]:
-    """Rows with the names that people read.
-
-    Args:
-        rows: Records with `policy`, and perhaps `protocol` and `reference`.
-        routing: Content of the file, for the titles of its policies.
-
-    Returns:
-        Copies with `title`, `minus` (the reference) and `by` (the protocol).
-    """
-    titles = _TITLES | {p["name"]: p["title"] for p in routing.get("policies", ())}
-    named = lambda names, name: names.get(name, name)
-    return [
-        row
-        | {"title": named(titles, row.get("policy"))}
-        | {"minus": named(titles, row.get("reference"))}
-        | {"by": named(PROTOCOLS, row.get("protocol"))}
-        for row in map(dict, rows)
-    ]
-
-
-def in_order(rows: Iterable[Record], routing: Record) -> list[dict]:
-    """Rates with the names that people read, in the order of the tables.
-
-    Args:
-        rows: Rows of `routing.json`.
-        routing: Content of the file, for the order of its policies.
-
-    Returns:
-        What `titled` gives of the rows without a reference.
-    """
-    order = [p["name"] for p in routing["policies"]] + ["permuted", "oracle"]
-    place = {name: i for i, name in enumerate(order)}
-    rates = select(titled(rows, routing), reference=None)
-    return sorted(rates, key=lambda row: place.get(row["policy"], len(order)))
-
-
-def select(rows: Iterable[Record], **where) -> list:
-    """Rows with the given values.
-
-    Args:
-        rows: Records.
-        **where: Value by key; None where the key must be absent or null.
-
-    Returns:
-        The rows, in their order.
-    """
-    return [row for row in rows if all(row.get(k) == v for k, v in where.items())]
 
 
 def routing_sections(found: Record) -> list[Section]:
@@ -101,7 +35,7 @@ def routing_sections(found: Record) -> list[Section]:
         found: Content of `routing.json`.
 
     Returns:
-        Sections; single cells come last.
+        Sections: what was found, then details, folded; single cells come last.
     """
     names = ("rows", "certified", "calibration", "unsupported")
     routing = {**found, **{name: titled(found[name], found) for name in names}}
@@ -109,19 +43,20 @@ def routing_sections(found: Record) -> list[Section]:
     learned += table("calibration", select(routing["calibration"], cell=ALL))
     power = [(cell["cell"], cell["power"]) for cell in cells]
     first = REPORTS["interaction"](routing["interaction"])
-    return [
-        Section("Data", attempts(cells)),
-        Section("Labels", labels(cells)),
-        Section("Policies", _policies(routing)),
-        Section("Perfect router", oracle(routing["oracle"], PROTOCOLS)),
-        Section("Power", [*first, *REPORTS["power"](power)]),
-        Section("Cost", [*_costs(routing), *REPORTS["schedules"](routing)]),
-        Section("Exploratory: learned routers", learned),
-        Section("Exploratory: transfer", _transfer(routing)),
-        Section("Exploratory: clusters", REPORTS["clusters"](routing["clusters"])),
-        Section("Exploratory: audit", REPORTS["audit"](routing["audit"])),
-        *(Section(f"Cell {c['cell']}", _cell(routing, c), folded=True) for c in cells),
-    ]
+    folded = {
+        "Data": attempts(cells),
+        "Labels": labels(cells),
+        "Policies": _policies(routing),
+        "Perfect router": oracle(routing["oracle"], PROTOCOLS),
+        "Power": [*first, *REPORTS["power"](power)],
+        "Cost": [*_costs(routing), *REPORTS["schedules"](routing)],
+        "Exploratory: learned routers": learned,
+        "Exploratory: transfer": _transfer(routing),
+        "Exploratory: clusters": REPORTS["clusters"](routing["clusters"]),
+        "Exploratory: audit": REPORTS["audit"](routing["audit"]),
+    } | {f"Cell {cell['cell']}": _cell(routing, cell) for cell in cells}
+    details = [Section(title, own, True) for title, own in folded.items() if any(own)]
+    return [*findings(routing), *details]
 
 
 register_report("routing")(routing_sections)
@@ -131,8 +66,8 @@ def _policies(routing: Record) -> list[Block]:
     """The declared comparison, certified lifts, then everything under each protocol."""
     missing = select(routing["unsupported"], cell=ALL, policy=None)
     why = {row["protocol"]: f"{row['by']}: n/a ({row['why']})" for row in missing}
-    base, everywhere = "best_fixed_per_model", {"population": "all", "cell": ALL}
-    pooled = select(routing["rows"], protocol="kfold", reference=base, **everywhere)
+    everywhere = {"population": "all", "cell": ALL}
+    pooled = select(routing["rows"], protocol="kfold", reference=BASE, **everywhere)
     claims = [select(pooled, policy=name) for name in ("posterior", "rule")]
     claim = _gaps(claims[0] or claims[1])
     claim = claim or [words("impossible", why="; ".join(why.values()))]
@@ -149,7 +84,7 @@ def _policies(routing: Record) -> list[Block]:
         elif rows:
             inner = [*_rates(routing, rows, "population"), *_gaps(gaps)]
             blocks.append(Section(f"Exploratory: {title}", inner))
-    rows = select(routing["rows"], protocol="kfold", population="all", reference=base)
+    rows = select(routing["rows"], protocol="kfold", population="all", reference=BASE)
     cells = [row for row in rows if row["policy"] in main and row["cell"] != ALL]
     return [*blocks, Section("Exploratory: by cell", _gaps(cells, cells=True))]
 
@@ -157,7 +92,7 @@ def _policies(routing: Record) -> list[Block]:
 def _shown(row: Record, main: dict[str, str]) -> bool:
     """The declared family, distances from the best fixed operator, and controls."""
     control = row["policy"] in main and row["reference"].endswith("_permuted")
-    return "p_holm" in row or row["reference"] == "best_fixed_per_model" or control
+    return "p_holm" in row or row["reference"] == BASE or control
 
 
 def _certified(records: Sequence[Record]) -> list[Block]:
@@ -190,23 +125,22 @@ def _gaps(rows: Sequence[Record], cells: bool = False) -> list[Block]:
 def _rates(routing: Record, rows: Iterable[Record], key: str) -> list[Block]:
     """Rates of every policy by population or protocol, its costs, and its choices."""
     blocks = {policy["name"]: policy["block"] for policy in routing["policies"]}
-    rows, choices = in_order(rows, routing), []
+    rows = in_order(rows, routing)
     rates = _pivot(rows, lambda row: row["policy"], lambda row: row[key])
     records: list = []
     for _, group in itertools.groupby(rates, lambda row: blocks.get(row["policy"])):
-        records += [{}, *group] if records else group
+        records += [{}, *merged(group)] if records else merged(group)
     titles = _POPULATIONS | PROTOCOLS
     counts = {titles[row[key]]: number(row["n"], 0) for row in rows}
     sizes = ", ".join(f"{n} {title}" for title, n in counts.items())
+    chosen = []
     for row in rows:
-        taken = sorted((row.get("routes") or {}).items(), key=lambda route: -route[1])
-        chosen = ", ".join(f"{operator} {n}" for operator, n in taken if n)
         by = row["by"] if key == "protocol" else None
-        if "," in chosen and (by or row["population"] == "all"):
-            choices.append(row | {"choices": chosen, "by": by})
+        if "," in (told := choices(row)) and (by or row["population"] == "all"):
+            chosen.append(row | {"choices": told, "by": by})
     costs = f"\n{words('costs')}" * any(row.get("cost") for row in rates)
     shown = table("rates", records, sizes=sizes, costs=costs)
-    return [*shown, *table("choices", choices)]
+    return [*shown, *table("choices", chosen)]
 
 
 def _pivot(rows: Iterable[Record], by: Callable, over: Callable) -> list[dict]:
@@ -267,7 +201,7 @@ def _costs(routing: Record) -> list[Block]:
         rows = [row for row in rows if row["policy"] not in operators]
         blocks += curves({**routing, "curves": rows}, title)
         blocks.append(price_words(cell["cost"]))
-    return blocks or [words("no_costs")]
+    return blocks
 
 
 def price_words(found: Record) -> str:
@@ -297,11 +231,11 @@ def _schedules(routing: Record) -> list[Block]:
         return []
     orders = []
     for policy, families in found["orders"].items():
-        for family, choices in families.items():
-            for choice, order in choices.items():
+        for family, own in families.items():
+            for choice, order in own.items():
                 runs = [f"{k} {len(list(run))}" for k, run in itertools.groupby(order)]
                 said = ", ".join(runs[:8]) + ", …" * (len(runs) > 8)
-                name = f"{_TITLES.get(policy, policy)}: {choice}"
+                name = f"{TITLES.get(policy, policy)}: {choice}"
                 orders.append({"task": family, "order": name, "runs": said})
     pooled = {**routing, "curves": select(routing["curves"], cell=ALL)}
     inner = [*curves(pooled, words("schedules", **found)), price_words(found)]
@@ -311,7 +245,7 @@ def _schedules(routing: Record) -> list[Block]:
 
 def _transfer(routing: Record) -> list[Block]:
     if not (found := routing["transfer"]):
-        return [words("no_transfer")]
+        return []
     cells = ", ".join(found["source"]["cells"])
     lines = [words("transfer", cells=cells, **found["questions"])]
     lines += [words("stays")] * (not found["source"]["departs"])

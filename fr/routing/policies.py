@@ -309,16 +309,19 @@ def operator_policies(operators: Sequence[str]) -> list[Policy]:
 
         return learn
 
-    common: dict[str, Any] = {"cost": "none", "references": (), "main": False}
+    known = "retry" in operators
+    common: dict[str, Any] = {"cost": "none", "main": False}
+    kind: dict[str, Any] = {"block": "operator", "references": ("retry",) * known}
     always = [
-        Policy(f"always_{o}", f"always {o}", fit(i), block="operator", **common)
+        Policy(f"always_{o}", f"always {o}", fit(i), **kind, **common)
         for i, o in enumerate(operators)
         if o != "retry"
     ]
-    if "retry" not in operators:
+    if not known:
         return always
+    kind = {"block": "baseline", "references": ()}
     retry = fit(operators.index("retry"))
-    return [Policy("retry", "retry", retry, block="baseline", **common), *always]
+    return [Policy("retry", "retry", retry, **kind, **common), *always]
 
 
 def _rule_choice(
