@@ -10,6 +10,7 @@ import shutil
 import pytest
 from synthetic_profiles import make
 
+from fr.comparison.titles import select, titled
 from fr.config import ClustersConfig, Config, RoutingConfig, as_dict
 from fr.errors import UserError
 from fr.layout.html import to_html
@@ -27,7 +28,6 @@ from fr.pipeline.route import route
 from fr.profiles import write_profiles
 from fr.report.findings import merged
 from fr.report.limits import limits
-from fr.report.naming import select, titled
 from fr.report.page import plot_name, write_page
 from fr.report.render import render
 from fr.report.routing_tables import routing_sections

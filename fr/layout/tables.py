@@ -193,10 +193,10 @@ def _described() -> dict[str, dict[str, str]]:
 
 
 def described(name: str) -> dict[str, str]:
-    """Read what `tables.toml` describes.
+    """Read one part of `tables.toml`.
 
     Args:
-        name: Of a table, or of a group of words.
+        name: A table, or a group of words.
 
     Returns:
         Texts by key.

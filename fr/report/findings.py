@@ -1,17 +1,17 @@
-"""What an evaluation of routing found: verdict, forest plot, what it costs, words."""
+"""First sections of an evaluation of routing: verdict, forest plot, costs, words."""
 
 from collections.abc import Iterable, Sequence
 
+from fr.comparison.titles import ALL, in_order, select, titled
 from fr.layout.tables import Block, Forest, Record, Section, described, table, words
 from fr.report.certificate_tables import to_route, verdict
-from fr.report.naming import ALL, in_order, select, titled
 
 BASE = "best_fixed_per_model"
 _POOLED = {"protocol": "kfold", "population": "all"}
 
 
 def findings(routing: Record) -> list[Section]:
-    """What was found, before any table of details.
+    """Say the result, before any table of details.
 
     Args:
         routing: Content of `routing.json`.

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from fr.comparison.titles import select, titled
 from fr.layout.tables import Record, number, words
-from fr.report.naming import select, titled
 
 _CHANCE = 0.05  # p above which labels are called what chance makes
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from fr.comparison.titles import select, titled
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
 from fr.layout.tables import Record
 from fr.profiles import FEATURES, Profiles
-from fr.report.naming import select, titled
 
 _GREY, _INK, _RED = "#c9ced6", "#2b2f36", "#d1495b"
 _LABELS = {

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
+from fr.comparison.titles import ALL, PROTOCOLS, TITLES, in_order, select, titled
 from fr.layout.tables import (
     REPORTS,
     Block,
@@ -17,7 +18,6 @@ from fr.layout.tables import (
 from fr.report import failure_tables  # noqa: F401
 from fr.report.cell_tables import attempts, labels, oracle
 from fr.report.findings import BASE, choices, findings, merged
-from fr.report.naming import ALL, PROTOCOLS, TITLES, in_order, select, titled
 
 _POPULATIONS = {
     "all": "failed",

@@ -304,24 +304,22 @@ def operator_policies(operators: Sequence[str]) -> list[Policy]:
     """
 
     def fit(o: int) -> Fit:
-        def learn(data: RoutingData, rows: Bool[np.ndarray, "N"], rng):
-            return lambda data: Choice(np.where(data.available[:, o], o, -1))
+        here = lambda data: Choice(np.where(data.available[:, o], o, -1))
+        return lambda data, rows, rng: here
 
-        return learn
-
-    known = "retry" in operators
     common: dict[str, Any] = {"cost": "none", "main": False}
-    kind: dict[str, Any] = {"block": "operator", "references": ("retry",) * known}
+    minus = ("retry",) if "retry" in operators else ()
+    kind: dict[str, Any] = {"block": "operator", "references": minus}
     always = [
         Policy(f"always_{o}", f"always {o}", fit(i), **kind, **common)
         for i, o in enumerate(operators)
         if o != "retry"
     ]
-    if not known:
+    if not minus:
         return always
-    kind = {"block": "baseline", "references": ()}
-    retry = fit(operators.index("retry"))
-    return [Policy("retry", "retry", retry, **kind, **common), *always]
+    retry, kind = fit(operators.index("retry")), kind | {"block": "baseline"}
+    own = Policy("retry", "retry", retry, **kind | {"references": ()}, **common)
+    return [own, *always]
 
 
 def _rule_choice(
