@@ -3,7 +3,9 @@
 import numpy as np
 from synthetic_profiles import make, routing_data, rows_of
 
+from fr.comparison.cell_summary import describe_interaction
 from fr.comparison.summary import summarise
+from fr.comparison.verdict import verdict_of
 from fr.config import RoutingConfig
 from fr.profiles import OPERATORS
 from fr.report.render import render
@@ -54,7 +56,9 @@ def summary():
         cell.extras["mean_length"] = tuple(map(str, lengths))
     data = routing_data(*cells, routing=QUICK)
     found = summarise(data, [*all_policies(data, learned=False), MINE])
-    return found | {"without": [], "interaction": [], "clusters": [], "audit": []}
+    found |= {"without": [], "clusters": [], "audit": []}
+    found["verdict"] = verdict_of(data, [None, None], 3.0)
+    return found | {"interaction": describe_interaction(data)}
 
 
 def test_a_router_is_one_policy_and_stands_in_every_table():

@@ -28,7 +28,7 @@ def run(*flags, code="scripts/route.py"):
         *flags,
     ]
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
     )
 
 

@@ -9,19 +9,7 @@ from fr.layout.tables import (
     number,
     register_report,
     table,
-    words,
 )
-
-
-@register_report("interaction")
-def _interaction(records: Sequence[Record]) -> list[Block]:
-    """The test of whether operators differ between problems: record `interaction`."""
-    rows = [record | {"count": len(record["operators"])} for record in records]
-    notes = [f"{r['cell']}: {r['why']}" for r in records if r["why"]]
-    if left := sorted({name for record in records for name in record["left_out"]}):
-        why = "deterministic or tried once"
-        notes.append(words("left_out", why=why, names=", ".join(left)))
-    return [*table("interaction", rows), "\n".join(notes)]
 
 
 @register_report("power")

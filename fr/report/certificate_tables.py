@@ -41,12 +41,15 @@ def to_route(cells: Sequence[Record], interactions: Sequence[Record]) -> list[Bl
         interactions: Records of `describe_interaction`, of the same cells.
 
     Returns:
-        A table with a row per cell, and why a test was not made.
+        A table with a row per cell, why a test was not made, and operators without one.
     """
     by_cell = {record["cell"]: record for record in interactions}
     rows = [cell | {"interaction": by_cell[cell["cell"]]} for cell in cells]
-    why = [f"{r['cell']}: {r['why']}" for r in interactions if r["why"]]
-    return [*table("certificate", rows), "\n".join(why)]
+    notes = [f"{r['cell']}: {r['why']}" for r in interactions if r["why"]]
+    if left := sorted({name for r in interactions for name in r["left_out"]}):
+        why = "deterministic or tried once"
+        notes.append(words("left_out", why=why, names=", ".join(left)))
+    return [*table("certificate", rows), "\n".join(f"  {note}" for note in notes)]
 
 
 def _sentence(found: Record) -> str:

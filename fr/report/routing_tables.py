@@ -42,13 +42,12 @@ def routing_sections(found: Record) -> list[Section]:
     cells, learned = routing["cells"], REPORTS["ablation"](routing["ablation"])
     learned += table("calibration", select(routing["calibration"], cell=ALL))
     power = [(cell["cell"], cell["power"]) for cell in cells]
-    first = REPORTS["interaction"](routing["interaction"])
     folded = {
         "Data": attempts(cells),
         "Labels": labels(cells),
         "Policies": _policies(routing),
         "Perfect router": oracle(routing["oracle"], PROTOCOLS),
-        "Power": [*first, *REPORTS["power"](power)],
+        "Power": REPORTS["power"](power),
         "Cost": [*_costs(routing), *REPORTS["schedules"](routing)],
         "Exploratory: learned routers": learned,
         "Exploratory: transfer": _transfer(routing),
