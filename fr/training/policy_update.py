@@ -67,7 +67,9 @@ def make_update(
     Returns:
         The compiled function; one program per shape of the batch.
     """
-    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
+    transformer = Transformer(
+        model, choose_dtype(config.dtype or None), config.remat, mesh=mesh
+    )
     temperature, shards = ratio_temperature(config), mesh.shape["data"]
 
     def loss(trained: dict, frozen: dict | None, weighed: WeightedBatch):
@@ -133,7 +135,7 @@ def make_logps(
     Returns:
         The compiled function.
     """
-    transformer = Transformer(model, choose_dtype(config.dtype or None))
+    transformer = Transformer(model, choose_dtype(config.dtype or None), mesh=mesh)
     temperature, shards = ratio_temperature(config), mesh.shape["data"]
 
     def logps(trained, tokens, start, width, frozen=None):
