@@ -1,8 +1,9 @@
 """Names that people read, and the choice of rows of `routing.json`."""
 
 from collections.abc import Iterable
+from typing import Any
 
-from fr.layout.tables import Record
+Record = dict[str, Any]  # a row of the file
 
 ALL = "all cells"
 PROTOCOLS = {
