@@ -185,7 +185,7 @@ def test_a_task_of_one_method_is_called_confounded():
 
 def test_what_cannot_be_audited_says_so():
     assert audit(cells(("countdown",)), CONFIG) == []
-    assert "needs failures of two methods" in render("audit", [])
+    assert render("audit", []) == ""
     (few,) = audit(cells(("sft1p7b", "grpo1p7b"), problems=3), CONFIG)
     assert few["folds"] is None and "needs 4 failed problems" in render("audit", [few])
 

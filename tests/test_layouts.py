@@ -15,8 +15,6 @@ from fr.sampling.sampling_params import row_key
 from fr.sampling.state import cache_sizes
 from fr.types import Probe, Request
 
-OTHERS = ("gpu", "tpu")
-
 
 def _requests(count: int = 7) -> list[Request]:
     """More rows than slots, of different lengths; two share a prompt."""
@@ -41,7 +39,9 @@ def _sampled(monkeypatch, platform: str, config, params, **given):
     return engine.sample(_requests(), 64, probe_plan=plan)
 
 
-@pytest.mark.parametrize("platform", OTHERS)
+@pytest.mark.parametrize(
+    "platform", [pytest.param("gpu", marks=pytest.mark.slow), "tpu"]
+)
 @pytest.mark.parametrize(
     "with_ancestor", [pytest.param(False, marks=pytest.mark.slow), True]
 )

@@ -104,7 +104,9 @@ def test_devices_share():
     assert one["activations"] < 0.2 * kept
 
 
-@pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)])
+@pytest.mark.parametrize(
+    "lora", [LoraConfig(), pytest.param(LoraConfig(rank=4), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("more", [{}, {"microbatch": 4}, {"remat": False}])
 def test_what_the_compiler_takes(lora, more):
     policy = dataclasses.replace(POLICY, **more)
@@ -149,7 +151,9 @@ def test_what_the_compiler_takes(lora, more):
 
 
 @pytest.mark.parametrize("algorithm", ["dpo", "reward_model"])
-@pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(rank=4)])
+@pytest.mark.parametrize(
+    "lora", [LoraConfig(), pytest.param(LoraConfig(rank=4), marks=pytest.mark.slow)]
+)
 def test_what_the_compiler_takes_for_pairs(algorithm, lora):
     c = PreferenceConfig(pairs=8)
     config = dataclasses.replace(CONFIG, algorithm=algorithm, preference=c, lora=lora)

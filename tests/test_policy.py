@@ -288,7 +288,7 @@ def in_groups(batch, group):
     return make_batch(prompts, tokens, *rest)
 
 
-@pytest.mark.parametrize("lora", [FULL, ADAPTERS])
+@pytest.mark.parametrize("lora", [FULL, pytest.param(ADAPTERS, marks=pytest.mark.slow)])
 def test_rollouts_behind_one_prompt_are_those_behind_a_prompt_each(lora):
     batch = in_groups(batch_of(rows=12, width=24), 3)
     assert (

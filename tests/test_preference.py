@@ -132,7 +132,9 @@ def test_dpo_learns_the_better_ones():
     )
 
 
-@pytest.mark.parametrize("lora", [FULL, LoraConfig(rank=2)])
+@pytest.mark.parametrize(
+    "lora", [FULL, pytest.param(LoraConfig(rank=2), marks=pytest.mark.slow)]
+)
 def test_a_reward_learns_the_better_ones(lora):
     config = dataclasses.replace(CONFIG, learning_rate=1e-2, margin=1.0)
     params = jax.tree.map(jnp.asarray, random_params(TINY))

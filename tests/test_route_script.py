@@ -68,17 +68,12 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     )
     result = run(f"--config={config}", f"--workdir={tmp_path}")
     assert result.returncode == 0 and "warning" not in result.stderr, result.stderr
-    assert (
-        "model|task" in result.stdout
-        and "split halves" in result.stdout
-        and "Holm p" in result.stdout
-    )
+    assert "model|task" in result.stdout
     text = (tmp_path / "routing.json").read_text()
     found = json.loads(text, parse_constant=pytest.fail)
     cells = found["cells"]
     assert [cell["cell"] for cell in cells] == ["model|task", "lonely"]
     assert str(tmp_path) not in text and str(profiles) not in text
-    assert "without sparse_steer, sparse_steer_random, dense_steer" in result.stdout
     assert not rows_of(found["rows"], cell="lonely", policy="always_dense_steer")
     assert cells[0]["cost"] is None
     ruled = rows_of(
@@ -90,12 +85,7 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
         for path in tmp_path.rglob("*")
         if path.is_file() and not {"router", "schedule"} & {*path.parts}
     )
-    plots = [
-        f"{kind}_{cell}.png"
-        for kind in ("landscape", "rescue")
-        for cell in ("lonely", "model_task")
-    ]
-    plots.append("cost_lonely.png")
+    plots = ["landscape_lonely.png", "landscape_model_task.png", "cost_lonely.png"]
     assert names == sorted(
         [*plots, "declaration.json", "profiles.csv", "report.html", "routing.json"]
     )
@@ -115,6 +105,8 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     assert render("routing", summary, full=False) in result.stdout
     every = render("routing", summary)
     assert "leave one family out" in every and "── Labels" in every
+    assert "split halves" in every and "Holm p" in every
+    assert "without sparse_steer, sparse_steer_random, dense_steer" in every
     for name in ("routing.json", *(f"plots/{plot}" for plot in plots)):
         assert (again / name).read_bytes() == (tmp_path / name).read_bytes(), name
 

@@ -167,7 +167,7 @@ class Forest:
             Column(self.unit, sign=True, bar=True),
         ]
         shown = list(zip(self.rows, intervals))
-        rows = [[*names, one] for names, one in shown if one is not None]
+        rows: list[list[Cell]] = [[*n, one] for n, one in shown if one is not None]
         return Table(columns, rows)
 
 

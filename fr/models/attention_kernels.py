@@ -59,7 +59,7 @@ def attend_by_kernel(
     k: Float[Array, "B T K H"],
     v: Float[Array, "B T K H"],
     positions: Int[Array, "B T"],
-    window: Int[Array, ""] | None,
+    window: Int[Array, ""] | int | None,
     config: ModelConfig,
     mesh: Mesh | None,
 ) -> Float[Array, "B T N H"]:

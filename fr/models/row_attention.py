@@ -80,7 +80,7 @@ def _forward(q, k, v, positions, window, softcap):
 def _backward(softcap, kept, above):
     q, k, v, positions, window = kept
     sight = Sight(positions, None, window)
-    attend = lambda *given: attend_blockwise(*given, sight, softcap)
+    attend = lambda q, k, v: attend_blockwise(q, k, v, sight, softcap)
     return *jax.vjp(attend, q, k, v)[1](above), None, None
 
 
