@@ -246,7 +246,9 @@ def last_states(
 def _head_reward(
     model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
 ) -> Callable:
-    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
+    transformer = Transformer(
+        model, choose_dtype(config.dtype or None), config.remat, mesh=mesh
+    )
 
     def reward(
         trained: dict, frozen: dict | None, batch: PreferenceBatch
@@ -263,7 +265,9 @@ def _head_reward(
 def _dpo_reward(
     model: ModelConfig, config: PreferenceConfig, lora: LoraConfig, mesh: Mesh
 ) -> Callable:
-    transformer = Transformer(model, choose_dtype(config.dtype or None), config.remat)
+    transformer = Transformer(
+        model, choose_dtype(config.dtype or None), config.remat, mesh=mesh
+    )
 
     def reward(
         trained: dict, frozen: dict | None, batch: PreferenceBatch
