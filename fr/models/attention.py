@@ -1,6 +1,7 @@
 """Attention of one layer: caches, masks, and the three ways to attend."""
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -10,7 +11,15 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from fr.models.attention_kernels import KERNELS, attend_by_kernel, check_kernel
-from fr.models.attention_scores import UNSEEN, Sight, attention_mask
+from fr.models.attention_scores import (
+    UNSEEN,
+    Sight,
+    attention_mask,
+    by_group,
+    by_token,
+    capped,
+    flat,
+)
 from fr.models.blockwise_attention import attend_blockwise
 from fr.models.chunked_attention import attend_chunked, attend_entries
 from fr.models.config import LayerData, ModelConfig
@@ -60,11 +69,28 @@ class RMSNorm(nn.Module):
             else nn.initializers.ones_init()
         )
         scale = self.param("scale", ones_or_zeros, (x.shape[-1],)).astype(jnp.float32)
-        wide = x.astype(jnp.float32)
-        wide = wide * jax.lax.rsqrt(
-            jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps
-        )
-        return (wide * (scale + 1.0 if self.unit_offset else scale)).astype(x.dtype)
+        scale = scale + 1.0 if self.unit_offset else scale
+        return self._normed(scale, x.astype(jnp.float32)).astype(x.dtype)
+
+    def _normed(self, scale: Array, x: Array) -> Array:
+        return rms_normed(self.eps, scale, x)
+
+
+def rms_normed(
+    eps: float, scale: Float[Array, "D"], x: Float[Array, "... D"]
+) -> Float[Array, "... D"]:
+    """Values over their root mean square, times a scale.
+
+    Args:
+        eps: Added to the mean square.
+        scale: Scale of each value.
+        x: Values.
+
+    Returns:
+        x / sqrt(mean(x^2) + eps) * scale.
+    """
+    mean = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(mean + eps) * scale
 
 
 def _attend(
@@ -76,32 +102,24 @@ def _attend(
     """Grouped-query attention of scaled queries [B, T, N, H]; scores and softmax are
     float32.
     """
-    b, t, n, h = q.shape
-    groups = cache.v.shape[1]
-    q = _by_group(q, groups)
+    (b, t, _, h), groups = q.shape, cache.v.shape[1]
+    q = _queries_first(q, groups)
     product = lambda x, y, axis, kind=None: jax.lax.dot_general(
         x, y, (((3,), (axis,)), ((0, 1), (0, 1))), preferred_element_type=kind
     )
     scores = product(q, cache.k, 2 if cache.layout.entries_last else 3, jnp.float32)
-    scores = scores.reshape(b, groups, -1, t, cache.size)
-    if softcap:
-        scores = softcap * jnp.tanh(scores / softcap)
+    scores = capped(scores.reshape(b, groups, -1, t, cache.size), softcap)
     scores = jnp.where(mask[:, None, None], scores, UNSEEN)
     probs = jax.nn.softmax(scores, axis=-1).astype(cache.v.dtype)
     out = product(probs.reshape(b, groups, -1, cache.size), cache.v, 2)
-    return out.reshape(b, groups, -1, t, h).transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+    return by_token(out.reshape(b, groups, -1, t, h))
 
 
-def _by_group(q: Float[Array, "B T N H"], groups: int) -> Float[Array, "B K M H"]:
+def _queries_first(q: Float[Array, "B T N H"], groups: int) -> Float[Array, "B K M H"]:
     """Queries first, and the queries of a head together: a product with the cache on
     its left takes three times as long on a CPU.
     """
-    b, t, n, h = q.shape
-    return (
-        q.reshape(b, t, groups, n // groups, h)
-        .transpose(0, 2, 3, 1, 4)
-        .reshape(b, groups, -1, h)
-    )
+    return flat(by_group(q, groups))
 
 
 def _attend_parts(
@@ -114,11 +132,10 @@ def _attend_parts(
     product = lambda x, y, axis: jax.lax.dot_general(
         x, y, (((3,), (axis,)), ((0, 1), (0, 1))), preferred_element_type=kind
     )
-    by_group = _by_group(q, groups)
+    queries = _queries_first(q, groups)
 
     def scores(k, mask):
-        found = product(by_group, k, 3)
-        found = softcap * jnp.tanh(found / softcap) if softcap else found
+        found = capped(product(queries, k, 3), softcap)
         return jnp.where(mask[:, None, None], found, UNSEEN)
 
     found = [scores(k, mask) for k, _, mask in parts]
@@ -162,25 +179,37 @@ class Attention(nn.Module):
         recent=None,
     ):
         c = self.config
+        product, norm = self._parts(tree)
         dense = functools.partial(
-            nn.DenseGeneral, dtype=self.dtype, dot_general=dense_product
+            nn.DenseGeneral, dtype=self.dtype, dot_general=product
         )
         q = dense((c.heads, c.head_dim), use_bias=c.qkv_bias, name="q")(x)
         k = dense((c.kv_heads, c.head_dim), use_bias=c.qkv_bias, name="k")(x)
         v = dense((c.kv_heads, c.head_dim), use_bias=c.qkv_bias, name="v")(x)
         if c.qk_norm:
-            q = RMSNorm(c.norm_eps, c.unit_offset, name="q_norm")(q)
-            k = RMSNorm(c.norm_eps, c.unit_offset, name="k_norm")(k)
+            q = norm(c.norm_eps, c.unit_offset, name="q_norm")(q)
+            k = norm(c.norm_eps, c.unit_offset, name="k_norm")(k)
         sin, cos = rope.sin[layer.rope], rope.cos[layer.rope]
         q = apply_rope(q, sin, cos) * jnp.asarray(c.scale, q.dtype)
         k = apply_rope(k, sin, cos)
+        given = layer, positions, segments, cache, tree, recent
+        out, cache = self._attended(q, k, v, *given)
+        return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
+
+    def _parts(self, tree: TreeMask | None) -> tuple[Callable, type[RMSNorm]]:
+        """The product and the norm of the layer."""
+        return dense_product, RMSNorm
+
+    def _attended(self, q, k, v, layer, positions, segments, cache, tree, recent):
+        """Weighted values, and what becomes of the cache."""
+        c = self.config
         window, cap = layer.window if c.window else None, c.attention_softcap
         if tree is None and cache is None:
             out = self._whole(q, k, v, Sight(positions, segments, window))
         elif recent is not None:
             parts, cache = _with_recent(cache, recent, window, positions, k, v)
             out = _attend_parts(q, parts, cap)
-        elif x.shape[1] > 1 and self._by_chunks(cache.size, tree):
+        elif q.shape[1] > 1 and self._by_chunks(cache.size, tree):
             given = cache, tree, window, positions, k, v
             out, cache = _attend_long(q, *given, cap)
         else:
@@ -189,10 +218,10 @@ class Attention(nn.Module):
                 cache = None
             else:
                 own = cache = cache.write(positions, k, v)
-                entries = _entries(x.shape[0], own.size)
+                entries = _entries(len(q), own.size)
                 mask = attention_mask(positions, entries, window)
             out = _attend(q, own, mask, cap)
-        return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
+        return out, cache
 
     def _by_chunks(self, length: int, tree: TreeMask | None = None) -> bool:
         """True if `length` keys come in turn."""

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from fr.errors import UserError
+from fr.models.attention_scores import by_group, by_token
 from fr.models.config import PLATFORM, ModelConfig
 
 KERNELS = ("splash", "cudnn")
@@ -157,12 +158,9 @@ def splash_attention(
         # One head at a time: the mask of a kernel is made for each of its heads.
         one = jax.vmap(one, (0, None, None, None))  # queries of a key's head
         one = jax.vmap(jax.vmap(one, (0, 0, 0, None)))  # heads of keys, rows
-        b, _, n, h = q.shape
-        groups = k.shape[2]
-        queries = longer(q).reshape(b, -1, groups, n // groups, h)
+        queries = by_group(longer(q), k.shape[2])
         k, v = (longer(x).transpose(0, 2, 1, 3) for x in (k, v))
-        out = one(queries.transpose(0, 2, 3, 1, 4), k, v, pads)
-        out = out.transpose(0, 3, 1, 2, 4).reshape(b, tokens + more, n, h)
+        out = by_token(one(queries, k, v, pads))
         return out[:, :tokens].astype(v.dtype)
 
     return attend

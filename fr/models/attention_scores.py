@@ -111,6 +111,46 @@ def flat(x: Float[Array, "B K G T X"]) -> Float[Array, "B K M X"]:
     return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
+def by_group(q: Float[Array, "B T N H"], groups: int) -> Float[Array, "B K G T H"]:
+    """Put the queries of a key's head together.
+
+    Args:
+        q: Queries.
+        groups: Heads of keys, K, which divides N.
+
+    Returns:
+        The queries by head of keys, G = N / K.
+    """
+    b, t, n, h = q.shape
+    return q.reshape(b, t, groups, n // groups, h).transpose(0, 2, 3, 1, 4)
+
+
+def by_token(out: Float[Array, "B K G T H"]) -> Float[Array, "B T N H"]:
+    """Undo `by_group`.
+
+    Args:
+        out: Values by head of keys.
+
+    Returns:
+        Values by token.
+    """
+    b, _, _, t, h = out.shape
+    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, -1, h)
+
+
+def capped(scores: Float[Array, "..."], softcap: float) -> Float[Array, "..."]:
+    """Scores s with their soft cap c: c * tanh(s / c).
+
+    Args:
+        scores: Scores.
+        softcap: The cap; 0: scores stay.
+
+    Returns:
+        Scores between -c and c.
+    """
+    return softcap * jnp.tanh(scores / softcap) if softcap else scores
+
+
 def scores_of(
     q: Float[Array, "B K G T H"], k: Float[Array, "B K S H"], softcap: float
 ) -> Float[Array, "B K G T S"]:
@@ -125,4 +165,4 @@ def scores_of(
         Scores, in float32.
     """
     raw = product(flat(q), k, 3, 3).reshape(*q.shape[:4], k.shape[2])
-    return softcap * jnp.tanh(raw / softcap) if softcap else raw
+    return capped(raw, softcap)

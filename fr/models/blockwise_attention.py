@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fr.models.attention_scores import UNSEEN, Sight, flat, product, scores_of
+from fr.models.attention_scores import (
+    UNSEEN,
+    Sight,
+    by_group,
+    by_token,
+    flat,
+    product,
+    scores_of,
+)
 
 _BLOCK, _BLOCKS = 64, 8  # queries in a block at least, blocks of a sequence at most
 
@@ -35,13 +43,9 @@ def attend_blockwise(
     Returns:
         Weighted values; scores and their sums are float32.
     """
-    b, t, n, h = q.shape
-    groups = k.shape[2]
-    # The queries of a key's head together: [B K G T H].
-    q = q.reshape(b, t, groups, n // groups, h).transpose(0, 2, 3, 1, 4)
+    q = by_group(q, k.shape[2])
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-    out = _attend(q, k, v, sight, softcap)
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+    return by_token(_attend(q, k, v, sight, softcap))
 
 
 def _blocks(tokens: int) -> list[tuple[int, int]]:

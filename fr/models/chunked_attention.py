@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from fr.models.attention_scores import UNSEEN, Sight, flat, product, scores_of
+from fr.models.attention_scores import (
+    UNSEEN,
+    Sight,
+    by_group,
+    by_token,
+    capped,
+    flat,
+    product,
+    scores_of,
+)
 from fr.models.kv_cache import LayerCache
 
 BLOCK = 1024  # queries and keys whose scores exist at one time
@@ -66,20 +75,18 @@ def attend_chunked(
     Returns:
         Weighted values; scores and their sums are float32.
     """
-    b, t, n, h = q.shape
+    t = q.shape[1]
     block = min(block, -(-t // 32) * 32)
-    groups, more = k.shape[2], -t % block
+    more = -t % block
     longer = lambda x, value=0: jnp.pad(
         x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2), constant_values=value
     )
     q, k, v = map(longer, (q, k, v))
     segments = None if sight.segments is None else longer(sight.segments)
     sight = Sight(longer(sight.positions, -1), segments, sight.window)
-    # The queries of a key's head together: [B K G T H].
-    q = q.reshape(b, t + more, groups, n // groups, h).transpose(0, 2, 3, 1, 4)
+    q = by_group(q, k.shape[2])
     k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
-    out = _attend(q, k, v, sight, softcap, block)
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t + more, n, h)[:, :t]
+    return by_token(_attend(q, k, v, sight, softcap, block))[:, :t]
 
 
 def _near(sight: Sight, block: int) -> Bool[Array, "n n"] | None:
@@ -205,10 +212,9 @@ def attend_entries(
     Returns:
         Weighted values.
     """
-    b, t, n, h = q.shape
-    groups, size = cache.v.shape[1], cache.size
+    b, size = len(q), cache.size
     block = min(block, size)
-    queries = q.reshape(b, t, groups, n // groups, h).transpose(0, 2, 3, 1, 4)
+    queries = by_group(q, cache.v.shape[1])
 
     def step(j, found: _Partial) -> _Partial:
         # The last block begins earlier if it would reach beyond the last entry.
@@ -218,8 +224,7 @@ def attend_entries(
         part = cache.part(begin, block, rows)
         if part.layout.entries_last:
             scores = product(flat(queries), part.k, 3, 2)
-            scores = scores.reshape(*queries.shape[:4], block)
-            scores = softcap * jnp.tanh(scores / softcap) if softcap else scores
+            scores = capped(scores.reshape(*queries.shape[:4], block), softcap)
         else:
             scores = scores_of(queries, part.k, softcap)
         return found.add(jnp.where(mask[:, None, None], scores, UNSEEN), part.v)
@@ -229,5 +234,4 @@ def attend_entries(
         k, v = (x.transpose(0, 2, 1, 3).astype(cache.v.dtype) for x in own[:2])
         scores = scores_of(queries, k, softcap)
         found = found.add(jnp.where(own[2][:, None, None], scores, UNSEEN), v)
-    out = (found.out / found.total).astype(cache.v.dtype)
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+    return by_token((found.out / found.total).astype(cache.v.dtype))

@@ -2,16 +2,13 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fr.models.attention import Attention
-from fr.models.attention_scores import UNSEEN, Sight, attention_mask
+from fr.models.attention_scores import UNSEEN, Sight, attention_mask, capped
 from fr.models.blockwise_attention import attend_blockwise
-from fr.models.config import LayerData
-from fr.models.rope import Rotation, apply_rope
 from fr.models.row_products import RowNorm, row_product
 
 # Sizes of a block. A cache of the token loop has a multiple of 32 entries.
@@ -25,45 +22,21 @@ class RowAttention(Attention):
     and in updates; tokens of packed sequences (`segments`) are refused.
     """
 
-    @nn.compact
-    def __call__(
-        self,
-        x,
-        layer: LayerData,
-        rope: Rotation,
-        positions,
-        segments,
-        cache,
-        tree,
-        recent=None,
-    ):
+    def _parts(self, tree):
+        return (row_product, RowNorm) if tree is None else super()._parts(tree)
+
+    def _attended(self, q, k, v, layer, positions, segments, cache, tree, recent):
         if tree is not None:
-            return super().__call__(
-                x, layer, rope, positions, segments, cache, tree, recent
-            )
+            given = layer, positions, segments, cache, tree, recent
+            return super()._attended(q, k, v, *given)
         if segments is not None or recent is not None:
             raise NotImplementedError("rows by blocks are not packed, and on CPUs only")
-        c = self.config
-        dense = functools.partial(
-            nn.DenseGeneral, dtype=self.dtype, dot_general=row_product
-        )
-        q = dense((c.heads, c.head_dim), use_bias=c.qkv_bias, name="q")(x)
-        k = dense((c.kv_heads, c.head_dim), use_bias=c.qkv_bias, name="k")(x)
-        v = dense((c.kv_heads, c.head_dim), use_bias=c.qkv_bias, name="v")(x)
-        if c.qk_norm:
-            q = RowNorm(c.norm_eps, c.unit_offset, name="q_norm")(q)
-            k = RowNorm(c.norm_eps, c.unit_offset, name="k_norm")(k)
-        sin, cos = rope.sin[layer.rope], rope.cos[layer.rope]
-        q = apply_rope(q, sin, cos) * jnp.asarray(c.scale, q.dtype)
-        k = apply_rope(k, sin, cos)
-        sight = positions, layer.window
+        sight = positions, layer.window, self.config.attention_softcap
         if cache is None:
-            out = _attend_own(q, k, v, *sight, c.attention_softcap)
-        else:
-            cache = cache.write(positions, k, v)
-            keys = cache.k if cache.layout.entries_last else cache.k.mT
-            out = attend_rows(q, keys, cache.v, *sight, c.attention_softcap)
-        return dense(c.width, axis=(-2, -1), use_bias=False, name="o")(out), cache
+            return _attend_own(q, k, v, *sight), None
+        cache = cache.write(positions, k, v)
+        keys = cache.k if cache.layout.entries_last else cache.k.mT
+        return attend_rows(q, keys, cache.v, *sight), cache
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -136,8 +109,7 @@ def attend_rows(
             seen = attention_mask(place[None], entries[None], window)
             mask = jnp.broadcast_to(seen, (each, _QUERIES, _KEYS)).reshape(-1, _KEYS)
             scores = product(queries, part(k, (row, 0, 0, begin), (h, _KEYS)))
-            scores = softcap * jnp.tanh(scores / softcap) if softcap else scores
-            scores = jnp.where(mask, scores, UNSEEN)
+            scores = jnp.where(mask, capped(scores, softcap), UNSEEN)
             new = jnp.maximum(top, jnp.max(scores, axis=-1, keepdims=True))
             weights = jnp.where(mask, jnp.exp(scores - new), 0.0)
             kept = jnp.exp(top - new)

@@ -11,12 +11,11 @@ import functools
 import math
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fr.models.attention import RMSNorm
+from fr.models.attention import RMSNorm, rms_normed
 from fr.models.dense import head_product
 
 _ROWS = 32  # of a block
@@ -105,20 +104,6 @@ def _logits(table, x):
 class RowNorm(RMSNorm):
     """`RMSNorm` by rows."""
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        kind = (
-            nn.initializers.zeros_init
-            if self.unit_offset
-            else nn.initializers.ones_init
-        )
-        scale = self.param("scale", kind(), (x.shape[-1],)).astype(jnp.float32)
-        fn = functools.partial(_norm, self.eps)
-        wide = x.astype(jnp.float32).reshape(-1, x.shape[-1])
-        found = by_rows(fn, scale + 1.0 if self.unit_offset else scale, wide)
-        return found.reshape(x.shape).astype(x.dtype)
-
-
-def _norm(eps, scale, x):
-    mean = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(mean + eps) * scale
+    def _normed(self, scale, x):
+        fn = functools.partial(rms_normed, self.eps)
+        return by_rows(fn, scale, x.reshape(-1, x.shape[-1])).reshape(x.shape)

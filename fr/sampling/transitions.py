@@ -56,44 +56,39 @@ def prefill(
         The cache with these parts in it.
     """
 
+    # Read in turn elsewhere, what is kept is read only, and new entries are written
+    # where they belong.
+    rows = rows_in_turn(together, reading.tokens.shape[1], size)
+    extends = together and rows < reading.begin.size
+
     def fill(m: Transformer, read: dict, kept: KVCache, r: Reading) -> KVCache:
         # Position -1 marks a pad: nothing attends to its entry of the cache.
         places = r.begin[:, None] + jnp.arange(r.tokens.shape[1])
         positions = jnp.where(r.tokens >= 0, places, -1)
         take = lambda layer: layer.take(r.source).first(size)
         before: Any = KVCache(tuple(map(take, kept.layers)))
-        found: Any = m.apply(read, r.tokens, positions, before, method="hidden")
-        _, after = found
-        return _copy_rows(kept, r.into, after, jnp.arange(r.into.size))
-
-    def extend(m: Transformer, read: dict, kept: KVCache, r: Reading) -> KVCache:
-        # What is kept is read only, and the new entries are written where they belong.
-        width = r.tokens.shape[1]
-        places = r.begin[:, None] + jnp.arange(width)
-        positions = jnp.where(r.tokens >= 0, places, -1)
-        take = lambda layer: layer.take(r.source).first(size)
-        before = KVCache(tuple(map(take, kept.layers)))
-        rows = jnp.arange(r.into.size)
-        prefix = jnp.broadcast_to(r.begin[:, None], places.shape)
-        every = jnp.ones((rows.size, width, width), bool)
-        tree = TreeMask(rows, prefix, every, gives=True)
+        own, tree = jnp.arange(r.into.size), None
+        if extends:
+            prefix = jnp.broadcast_to(r.begin[:, None], places.shape)
+            every = jnp.ones((*places.shape, places.shape[1]), bool)
+            tree = TreeMask(own, prefix, every, gives=True)
         found: Any = m.apply(
             read, r.tokens, positions, before, tree=tree, method="hidden"
         )
-        return _extended(kept, r, before, found[1])
+        if extends:
+            return _extended(kept, r, before, found[1])
+        return _copy_rows(kept, r.into, found[1], own)
 
     def both(kept: PromptCache, r: Reading) -> PromptCache:
         own = params.variables(r.vector, r.strength)
-        reader = extend if together and r.begin.size < reading.begin.size else fill
-        specialist = reader(model, own, kept.specialist, r)
+        specialist = fill(model, own, kept.specialist, r)
         if ancestor is None:
             return PromptCache(specialist, None)
         others = {"params": cast(dict, params.ancestor)}
-        second = reader(ancestor, others, cast(KVCache, kept.ancestor), r)
+        second = fill(ancestor, others, cast(KVCache, kept.ancestor), r)
         return PromptCache(specialist, second)
 
-    rows = rows_in_turn(together, reading.tokens.shape[1], size)
-    if together and rows >= reading.begin.size:
+    if together and not extends:
         return both(prompt_cache, reading)
     of_turn = lambda i: lambda x: jax.lax.dynamic_slice_in_dim(x, i * rows, rows)
     turn = lambda i, kept: both(kept, jax.tree.map(of_turn(i), reading))
