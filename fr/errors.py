@@ -30,13 +30,24 @@ class UserError(Exception):
         super().__init__(_one_line(str(message)))
 
 
-def _one_line(text: str) -> str:
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+def printable(text: str) -> str:
+    """Escape the characters that a terminal would obey.
+
+    Args:
+        text: Any text, such as the output of a model.
+
+    Returns:
+        The text with escapes in place of unprintable characters.
+    """
     if text.isprintable():
         return text
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def _one_line(text: str) -> str:
+    return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 
 def first_line(error: BaseException) -> str:

@@ -286,9 +286,7 @@ def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
             None if name not in a.params else np.asarray(a.params[name]).item()
             for a in attempts
         ]
-    elif name in TOKEN_STATS:
-        values = [_per_token(a, name, a.stats[name]) for a in attempts]
-    elif name in LINEAGE_STATS:
+    elif name in TOKEN_STATS + LINEAGE_STATS:
         values = [
             _per_token(a, name, a.stats[name]) if name in a.stats else None
             for a in attempts

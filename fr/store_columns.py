@@ -127,7 +127,8 @@ class Attempt:
       forced: bool, from the forced queue.
       fired: bool, the detector fired.
       sample_logp: float32, nats.
-      stats: float32, by TOKEN_STATS, and by LINEAGE_STATS with an ancestor in the loop.
+      stats: float32, by TOKEN_STATS, and by LINEAGE_STATS with an ancestor in the loop;
+        empty where none were kept.
       confidence: int32 `cuts` and float32 of CONFIDENCE, [C]; empty without a probe.
       earlier_grade: before it was graded again.
       earlier_grader: version of that grader.

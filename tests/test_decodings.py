@@ -11,7 +11,8 @@ from fr import store
 from fr.config import Config, EvaluationConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.evaluation.decodings import DECODINGS
-from fr.runs.attempts import make_attempts, plan_attempt
+from fr.runs.attempts import make_attempts
+from fr.runs.planned import plan_attempt
 from fr.runs.run import open_run
 from fr.sampling.sources import PauseAction
 from fr.tasks.formats import CompletionText, format_of

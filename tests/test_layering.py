@@ -35,6 +35,7 @@ STEPS = [
     {"report", "training", "viewer"},
     {"evaluation"},
     {"pipeline", "compiling"},
+    {"atlas"},
 ]
 STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.

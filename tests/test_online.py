@@ -28,7 +28,8 @@ from fr.pipeline.online import attempt_online, reads_ancestor, route_online
 from fr.profiles import FEATURES, Profiles
 from fr.report.render import render
 from fr.routing.rule import ZStatistics, make_rule
-from fr.runs.attempts import make_attempts, plan_attempt
+from fr.runs.attempts import make_attempts
+from fr.runs.planned import plan_attempt
 from fr.runs.run import Run
 from fr.sampling.devices import Devices
 from fr.stats.bootstrap import resample_weights

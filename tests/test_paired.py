@@ -19,7 +19,7 @@ from fr.pipeline.attempt_costs import recorded_attempts
 from fr.pipeline.online import OnlineSource
 from fr.profiles import AXES, Profiles, Recorded, read_profiles, write_profiles
 from fr.routing.dataset import RoutingData
-from fr.runs.attempts import plan_attempt, plan_change
+from fr.runs.planned import plan_attempt, plan_change
 from fr.stats.interaction import interaction, interaction_apart
 from fr.stats.paired import (
     apart_within,

@@ -20,7 +20,13 @@ from fr.help import settings_text  # noqa: E402
 # Groups of each page, the others are on the first one; title and introduction of each.
 _PAGES = {
     "configuration.md": (),
-    "configuration_routing.md": ("diagnosis", "intervention", "routing", "clusters"),
+    "configuration_routing.md": (
+        "diagnosis",
+        "intervention",
+        "routing",
+        "clusters",
+        "atlas",
+    ),  # fmt: skip
     "configuration_policy.md": ("policy", "rewards"),
     "configuration_training.md": (
         "training",

@@ -7,6 +7,7 @@ from fr.config.analysis import (
     InterventionConfig,
     RoutingConfig,
 )
+from fr.config.branching import AtlasConfig
 from fr.config.combinations import check_rollouts, check_source
 from fr.config.experiment import Config, as_dict, default, freeze, renamed, with_texts
 from fr.config.reinforcement import PLACEMENTS, PolicyConfig, RewardsConfig
@@ -38,6 +39,7 @@ __all__ = [
     "PLACEMENTS",
     "PREFERENCES",
     "ArchitectureConfig",
+    "AtlasConfig",
     "Config",
     "DiagnosisConfig",
     "EvaluationConfig",

@@ -12,6 +12,7 @@ from fr.config.analysis import (
     InterventionConfig,
     RoutingConfig,
 )
+from fr.config.branching import AtlasConfig
 from fr.config.combinations import check_combinations
 from fr.config.fields import check_bounds, one_of, setting
 from fr.config.reinforcement import PolicyConfig, RewardsConfig
@@ -62,6 +63,7 @@ class Config:
       intervention: operators and their attempts.
       routing: labels, routers, intervals.
       clusters: clusters of failures.
+      atlas: branches of failed traces.
       policy: policy optimisation.
       lora: adapters.
       steering: a steering vector from a model's own states.
@@ -90,6 +92,7 @@ class Config:
     intervention: InterventionConfig = InterventionConfig()
     routing: RoutingConfig = RoutingConfig()
     clusters: ClustersConfig = ClustersConfig()
+    atlas: AtlasConfig = AtlasConfig()
     policy: PolicyConfig = PolicyConfig()
     lora: LoraConfig = LoraConfig()
     steering: SteeringConfig = SteeringConfig()

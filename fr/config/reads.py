@@ -70,6 +70,18 @@ STAGES = {
         (*_WHOLE, "ancestor", "vector"),
         ("scores",),
     ),
+    "branches": Reads(
+        (*_ASKED, "diagnosis", "intervention", "atlas"),
+        (
+            "task.problems",
+            "sampling.rollouts",
+            "atlas.operators",
+            "atlas.branches",
+            "atlas.more_cuts",
+        ),
+        (*_WHOLE, "ancestor", "vector"),
+        ("scores",),
+    ),
     "evaluation": Reads(
         (*_ASKED, "evaluation", "intervention"),
         ("task.problems", "evaluation.samples"),
@@ -99,6 +111,7 @@ STAGES = {
 _IDLE = {
     "sampling": ("slots", "chunk", "prefill", "devices", "model_axis", "shard_rows"),
     "diagnosis": ("failures", "form", "outside", "states"),
+    "atlas": ("share", "level", "restarts"),
     "evaluation": (
         "ks",
         "bins",
@@ -222,8 +235,14 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
         return bool(config["evaluation.operator"])
     if stage in _TRAINING and name in _UNREAD_WHILE_TRAINING:
         return False
-    online = ("online_after", "online_budget", "verifier")
-    return not (stage == "attempts" and group == "intervention" and field in online)
+    unread = {
+        "attempts": ("online_after", "online_budget", "verifier"),
+        "branches": (
+            *("online_after", "online_budget", "verifier"),
+            *("operators", "attempts", "restart_share"),
+        ),
+    }
+    return not (group == "intervention" and field in unread.get(stage, ()))
 
 
 def following(stage: str) -> list[str]:

@@ -32,7 +32,8 @@ from fr.evaluation.sampled_answers import compare_signals
 from fr.evaluation.unsolved import only_unsolved, spread
 from fr.interventions import OPERATORS, Operator, OperatorContext, select
 from fr.registry import suggest
-from fr.runs.attempts import Planned, make_attempts, plan_attempt, plan_change
+from fr.runs.attempts import make_attempts
+from fr.runs.planned import Planned, plan_attempt, plan_change
 from fr.runs.run import Run
 from fr.stats.bootstrap import HEADER, Interval, percent
 from fr.tasks.formats import ANSWER_SETS, build_probe

@@ -8,7 +8,7 @@ import numpy as np
 from fr.errors import UserError
 from fr.interventions.traces import cut_and_push, unanswered_length
 from fr.registry import Registry
-from fr.runs.attempts import Planned
+from fr.runs.planned import Planned
 from fr.runs.run import Run
 from fr.sampling.cot_decoding import branch_params
 from fr.sampling.sources import PauseAction

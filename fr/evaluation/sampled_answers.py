@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from fr import store
 from fr.interventions.vectors import vector_params
-from fr.runs.attempts import Planned, make_attempts
+from fr.runs.attempts import make_attempts
+from fr.runs.planned import Planned
 from fr.runs.run import Run
 from fr.sampling.probes import forced_requests
 from fr.stats.bootstrap import Interval, estimate, percent, resample_weights, rounded

@@ -3,14 +3,12 @@
 # Each of these files what it defines in OPERATORS.
 from fr.interventions import operators, prompted, tools, traces, vectors  # noqa: F401
 from fr.interventions.intervention import (
-    OPERATORS,
     Failure,
     Intervention,
     Operator,
     OperatorContext,
-    register,
-    select,
 )
+from fr.interventions.operator_registry import OPERATORS, register, select
 
 __all__ = [
     "OPERATORS",

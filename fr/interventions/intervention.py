@@ -1,4 +1,4 @@
-"""The registry of operators: functions that change an attempt at a failed problem."""
+"""Records of operators: what they read, and how they change an attempt."""
 
 import dataclasses
 import functools
@@ -9,14 +9,11 @@ import numpy as np
 from fr.config import Config
 from fr.diagnosis.features import running_confidence
 from fr.diagnosis.junction import Calibration, Trace
-from fr.registry import Registry
 from fr.sampling.sampling_params import row_key
 from fr.sampling.sources import PauseAction
-from fr.tasks.formats import Codec, CompletionText, Format, encode_text, format_of
+from fr.tasks.formats import Codec, CompletionText, Format, format_of
 from fr.tasks.steps import Step, find_steps
 from fr.types import Problem, Prompt
-
-OPERATORS = Registry("operator")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +59,8 @@ class OperatorContext:
         prompt: The prompt of a plain attempt.
         failures: Failed rollouts of the problem.
         codec: Encodes and decodes; None: the operator is asked without a model.
+        cut: First tokens of `failure` that the attempt keeps; 0: it begins at the
+            prompt.
     """
 
     config: Config
@@ -72,6 +71,7 @@ class OperatorContext:
     prompt: Prompt = ""
     failures: tuple[Failure, ...] = ()
     codec: Codec | None = None
+    cut: int = 0
 
     @property
     def failure(self) -> Failure:
@@ -146,66 +146,3 @@ class Operator:
         """
         filled = self.fill(context)
         return filled if isinstance(filled, Intervention) else Intervention(filled)
-
-
-def register(
-    name: str, *, needs_ancestor: bool = False, uses_ancestor: bool = False, **traits
-) -> Callable:
-    """Decorator that registers an operator, `fill(context) -> dict or Intervention`.
-
-    `context` is an `OperatorContext`. A dict holds fields of `fr.types.SamplingParams`
-    for one attempt; an `Intervention` may also change the prompt, keep tokens of a
-    failed trace or react to pauses.
-
-        @register("warm")
-        def warm(context):
-            return {"temperature": 1.2}
-
-    Args:
-        name: Name in `config.intervention.operators`.
-        needs_ancestor: It cannot run without an ancestor.
-        uses_ancestor: It reads an ancestor if there is one; implied by
-            `needs_ancestor`.
-        **traits: `deterministic`, `uses_oracle`, `reads_failures`, `words` and
-            `uses_vectors`, fields of `Operator`.
-
-    Returns:
-        The decorator, which returns the function unchanged.
-    """
-
-    def add(
-        fill: Callable[[OperatorContext], dict | Intervention],
-    ) -> Callable[[OperatorContext], dict | Intervention]:
-        uses = uses_ancestor or needs_ancestor
-        OPERATORS.register(name)(Operator(name, fill, needs_ancestor, uses, **traits))
-        return fill
-
-    return add
-
-
-def select(
-    names: tuple[str, ...], has_ancestor: bool, codec: Codec, task: str
-) -> tuple[list[Operator], dict[str, str]]:
-    """Choose the operators that can run on a task.
-
-    Args:
-        names: Names of operators.
-        has_ancestor: The run has a second model.
-        codec: Encodes and decodes.
-        task: Name of the task.
-
-    Returns:
-        The operators that can run, and the reason for each name that cannot.
-    """
-    operators, why = [OPERATORS[name] for name in names], {}
-    for operator in operators:
-        unwritten = [
-            word
-            for word in operator.words(format_of(task))
-            if encode_text(codec, word) is None
-        ]
-        if operator.needs_ancestor and not has_ancestor:
-            why[operator.name] = "needs an ancestor"
-        elif unwritten:
-            why[operator.name] = f"the tokenizer cannot write {unwritten[0].strip()!r}"
-    return [operator for operator in operators if operator.name not in why], why

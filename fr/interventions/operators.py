@@ -3,9 +3,11 @@
 import numpy as np
 
 from fr.diagnosis.junction import tokens_of
-from fr.interventions.intervention import OperatorContext, register
+from fr.interventions.intervention import OperatorContext
+from fr.interventions.operator_registry import register
 from fr.sampling import steering
 from fr.sampling.sampling_params import WIDTHS
+from fr.tasks.formats import encode_text
 
 
 @register("retry")
@@ -103,14 +105,16 @@ def dense_sampled(context: OperatorContext) -> dict:
 @register("local_temp", reads_failures=True, uses_ancestor=True)
 def local_temp(context: OperatorContext) -> dict:
     """Heat the firing token and the next few; attempts rotate the temperatures."""
+    return {**_heat(context), **_detector(context)}
+
+
+def _heat(context: OperatorContext) -> dict:
     c = context.config.intervention
+    hot = c.local_temperatures
     return {
         "operator": steering.HEAT,
-        "local_temperature": c.local_temperatures[
-            context.attempt % len(c.local_temperatures)
-        ],
+        "local_temperature": hot[context.attempt % len(hot)],
         "local_span": c.local_span,
-        **_detector(context),
     }
 
 
@@ -166,14 +170,34 @@ def other_first(context: OperatorContext) -> dict:
     """Begin with another token than the failures (see CoT-decoding, 2402.10200).
 
     Drawn from the rest of the first distribution; the source takes the most likely
-    tokens in turn.
+    tokens in turn. From a cut: another token than the trace's own there.
     """
-    begun = (failure.written.tokens[:1] for failure in context.failures)
+    cut = context.cut
+    begun = (failure.written.tokens[cut : cut + 1] for failure in context.failures)
     return {
         "avoid": tuple(dict.fromkeys(token for first in begun for token in first))[
             : WIDTHS["avoid"]
         ]
     }
+
+
+@register("steer_here", reads_failures=True, needs_ancestor=True)
+def steer_here(context: OperatorContext) -> dict:
+    """One token of steering at the place where the attempt begins [ours]."""
+    return {**steer(context, steering.CHOSEN), "fire_position": context.cut}
+
+
+@register("heat_here")
+def heat_here(context: OperatorContext) -> dict:
+    """Heat the first tokens of the attempt, as `local_temp` after its fire [ours]."""
+    return {**_heat(context), "fire_position": context.cut}
+
+
+@register("wait_here", words=lambda form: (form.again,))
+def wait_here(context: OperatorContext) -> dict:
+    """Begin with the word that goes on reasoning, as `wait` after a trace [ours]."""
+    assert context.codec is not None
+    return {"forced": encode_text(context.codec, context.format.again) or ()}
 
 
 @register("early_stop", reads_failures=True)

@@ -9,7 +9,8 @@ from fr import tasks
 from fr.config import TaskConfig
 from fr.diagnosis.junction import tokens_of
 from fr.errors import UserError
-from fr.interventions.intervention import Intervention, OperatorContext, register
+from fr.interventions.intervention import Intervention, OperatorContext
+from fr.interventions.operator_registry import register
 from fr.prompts import plain_text
 from fr.sampling.sources import PauseAction
 from fr.tasks.formats import Codec, encode_text

@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 
 from fr.errors import UserError
-from fr.interventions.intervention import Intervention, OperatorContext, register
+from fr.interventions.intervention import Intervention, OperatorContext
+from fr.interventions.operator_registry import register
 from fr.interventions.prompted import equals_tokens
 from fr.sampling.sampling_params import WIDTHS, row_key
 from fr.sampling.sources import PauseAction

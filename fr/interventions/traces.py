@@ -7,8 +7,8 @@ from fr.interventions.intervention import (
     Failure,
     Intervention,
     OperatorContext,
-    register,
 )
+from fr.interventions.operator_registry import register
 from fr.interventions.operators import steer
 from fr.sampling import steering
 from fr.tasks.formats import Codec, CompletionText, encode_text

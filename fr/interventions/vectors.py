@@ -10,7 +10,8 @@ from jaxtyping import Float
 
 from fr.config import Config
 from fr.errors import UserError
-from fr.interventions.intervention import OperatorContext, register
+from fr.interventions.intervention import OperatorContext
+from fr.interventions.operator_registry import register
 from fr.models.config import ModelConfig
 from fr.models.vector_files import read_vectors
 from fr.sampling.sampling_params import row_key

@@ -7,7 +7,16 @@ from html import escape
 from importlib import resources
 
 from fr.layout.forest import draw_forest
-from fr.layout.tables import Block, Forest, Images, Section, Table, number, place
+from fr.layout.tables import (
+    Block,
+    Forest,
+    Images,
+    Passage,
+    Section,
+    Table,
+    number,
+    place,
+)
 
 _WIDTH, _HEIGHT, _EDGE = 150, 12, 4  # of a drawn interval, in pixels
 
@@ -76,6 +85,8 @@ def _block(block: Block, level: int) -> str:
             return f'<div class="figures">\n{"".join(map(_figure, images))}</div>\n'
         case Forest():
             return draw_forest(block)
+        case Passage():
+            return _passage(block)
         case Table():
             return _table(block)
     raise TypeError(f"{type(block).__name__} is not a block of a report")
@@ -85,6 +96,17 @@ def _figure(image: tuple[str, bytes]) -> str:
     caption, data = escape(image[0]), base64.b64encode(image[1]).decode()
     drawn = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
     return f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>\n"
+
+
+def _passage(passage: Passage) -> str:
+    spans = []
+    for text, share, mark in passage.parts:
+        shade = "" if share is None else f' style="--share:{round(100 * share)}%"'
+        said = "" if share is None else f' title="{round(100 * share)} %"'
+        spans.append(f"<span{shade}{said}>{escape(text)}</span>")
+        spans.append(f" <mark>{escape(mark)}</mark> " if mark else "")
+    note = f'<p class="note">{escape(passage.meaning)}</p>\n'
+    return f'<p class="passage">{"".join(spans)}</p>\n{note}'
 
 
 def _table(table: Table) -> str:

@@ -171,7 +171,20 @@ class Forest:
         return Table(columns, rows)
 
 
-Block = Table | Section | Images | Forest | str
+@dataclasses.dataclass(frozen=True)
+class Passage:
+    """A text in parts, each on a ground as dark as its share.
+
+    Attributes:
+        parts: Per part its text, a share in [0, 1] or None, and words of its mark.
+        meaning: What the shares are.
+    """
+
+    parts: Sequence[tuple[str, float | None, str]]
+    meaning: str
+
+
+Block = Table | Section | Images | Forest | Passage | str
 
 
 def register_report(name: str) -> Callable:

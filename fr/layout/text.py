@@ -4,7 +4,17 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
-from fr.layout.tables import Block, Forest, Images, Section, Table, number, place
+from fr.errors import printable
+from fr.layout.tables import (
+    Block,
+    Forest,
+    Images,
+    Passage,
+    Section,
+    Table,
+    number,
+    place,
+)
 
 WIDTH = 100  # characters of a line
 _BARS = (31, 21, 13, 0)  # characters of a drawn interval: the first that fits
@@ -41,9 +51,22 @@ def _block(block: Block, full: bool = True) -> str:
             return ""
         case Forest():
             return _table(block.first)
+        case Passage():
+            return _passage(block)
         case Table():
             return _table(block)
     raise TypeError(f"{type(block).__name__} is not a block of a report")
+
+
+def _passage(passage: Passage) -> str:
+    """A part to a line, with its share before it and its mark after it."""
+    lines = []
+    for text, share, mark in passage.parts:
+        head = "" if share is None else f"{round(100 * share)} %"
+        said = printable(" ".join(text.split())) + f"  ◂ {mark}" * bool(mark)
+        first, *rest = textwrap.wrap(said, WIDTH - 8) or [""]
+        lines += [f"{head:>6}  {first}", *(f"{'':8}{line}" for line in rest)]
+    return "\n".join([*lines, _fill(f"  {passage.meaning}")])
 
 
 def _table(table: Table) -> str:

@@ -12,7 +12,8 @@ from fr.diagnosis.junction import Trace, calibrate
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Failure, OperatorContext
 from fr.pipeline.profile_tables import failures_by_problem, write_tables
-from fr.runs.attempts import make_attempts, plan_change
+from fr.runs.attempts import make_attempts
+from fr.runs.planned import plan_change
 from fr.runs.run import Run
 from fr.sampling.sampling_params import row_key
 from fr.stats.bootstrap import percent, rate

@@ -21,7 +21,8 @@ from fr.pipeline.profile_tables import profile_problem
 from fr.profiles import FEATURES, FORWARD, read_profiles
 from fr.routing.columns import COLUMNS
 from fr.routing.dataset import EVERYWHERE
-from fr.runs.attempts import Planned, graded, plan_attempt, plan_change
+from fr.runs.attempts import graded
+from fr.runs.planned import Planned, plan_attempt, plan_change
 from fr.runs.run import Run
 from fr.sampling.sources import PauseAction
 from fr.stats.bootstrap import rate, resample_weights
@@ -238,8 +239,7 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
     own = made[router.name]
     later = (group[c.online_after :] for group in own)
     routed = [group[0]["operator"] for group in later if group]
-    names = [group[0]["problem"] for group in own]
-    solved = [_solved(group[:1]) for group in own]
+    names, solved = zip(*((group[0]["problem"], _solved(group[:1])) for group in own))
     right = rate(names, solved, run.config.routing.bootstrap, run.config.seed)
     summary = {
         **UNITS,

@@ -232,7 +232,7 @@ def _cell(
             [[_share_right(group) for group in tried[o]] for o in operators]
         ).T,
         attempts=np.array([[len(group) for group in tried[o]] for o in operators]).T,
-        extras=_texts(columns) | {MODEL: (run.names[0],) * len(problems)},
+        extras=texts(columns) | {MODEL: (run.names[0],) * len(problems)},
         excluded=len(rollouts.keys() & questions.keys()) - len(problems),
         deterministic=tuple(o for o in operators if OPERATORS[o].deterministic),
         recorded=recorded_attempts([tried[o] for o in operators], run.ancestor_weight),
@@ -269,8 +269,15 @@ def question_columns(prompts: Sequence[str | list[dict]]) -> dict[str, list[floa
     return {name: [found[name] for found in read] for name in (read[0] if read else ())}
 
 
-def _texts(columns: dict[str, list[float]]) -> dict[str, tuple[str, ...]]:
-    """Columns as written: an unknown number is empty, a column of them absent."""
+def texts(columns: dict[str, list[float]]) -> dict[str, tuple[str, ...]]:
+    """Columns as written: an unknown number is empty, a column of them absent.
+
+    Args:
+        columns: Numbers by name, [N] each.
+
+    Returns:
+        Texts by name, in the order of the names.
+    """
     known = {
         name: column
         for name, column in sorted(columns.items())

@@ -1,7 +1,8 @@
 """Stage 1, from problems to `rollouts/`: attempts of the specialist at each problem."""
 
 from fr import store
-from fr.runs.attempts import make_attempts, plan_attempt
+from fr.runs.attempts import make_attempts
+from fr.runs.planned import plan_attempt
 from fr.runs.run import Run
 from fr.stats.bootstrap import percent, rate
 from fr.tasks.formats import build_probe

@@ -16,29 +16,29 @@ from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
 from fr.layout.tables import Record
 from fr.profiles import FEATURES, Profiles
 
-_GREY, _INK, _RED = "#c9ced6", "#2b2f36", "#d1495b"
+GREY, INK, _RED = "#c9ced6", "#2b2f36", "#d1495b"
 _LABELS = {
     "steerable": ("steerable-hard", _RED),
     "resample": ("resample", "#9cc3da"),
     "beyond": ("beyond reach", "#3b3f46"),
 }
 # The palette of Okabe and Ito, which colour-blind readers can tell apart.
-_PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#7a6c00")
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#7a6c00")
 _AXES = {
     "spread": "spread:\nshare of tokens with J > 0",
     "concentration": "concentration:\nlog10 of max J / mean J",
     "logit_dispersion": "logit dispersion:\nlog10 of V",
     "lift": "best operator − retry,\nrescue rate",
 }
-_STYLE = {
+STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#8a9099",
-    "axes.labelcolor": _INK,
+    "axes.labelcolor": INK,
     "axes.axisbelow": True,
     "grid.color": "#eceff3",
-    "text.color": _INK,
+    "text.color": INK,
     "xtick.color": "#5b616b",
     "ytick.color": "#5b616b",
     "legend.frameon": False,
@@ -53,8 +53,8 @@ _LINES = {
     "schedule_free": "#009e73",
     "one_order": "#b07d2b",
     "one_order_per_model": "#b07d2b",
-    "best_in_hindsight": _INK,
-    "retry": _INK,
+    "best_in_hindsight": INK,
+    "retry": INK,
 }
 _DASHES = {"done": "--", "best_in_hindsight": ":", "one_order_per_model": "--"}
 
@@ -77,10 +77,10 @@ def draw_landscape(profiles: Profiles, routing: RoutingConfig) -> bytes:
     # The most frequent label first, so that the others lie on top.
     by_label = dict(sorted(by_label.items(), key=lambda group: -group[1][0].sum()))
     steerable = labels == STEERABLE
-    by_best = {"not steerable": (~steerable, _GREY), **_best(profiles, steerable)}
+    by_best = {"not steerable": (~steerable, GREY), **_best(profiles, steerable)}
     axes = _coordinates(profiles)
     pairs = list(itertools.combinations(axes, 2))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         size = (3.7 * max(2, len(pairs)), 7.6)
         figure = Figure(figsize=size, layout="constrained")
         title = f"Failure landscape of {profiles.cell}, {len(profiles)} failed problems"
@@ -88,7 +88,7 @@ def draw_landscape(profiles: Profiles, routing: RoutingConfig) -> bytes:
         above, below = figure.subfigures(2, 1, hspace=0.04, squeeze=False)[:, 0]
         _panels(above, by_label, axes, pairs, "Label")
         _panels(below, by_best, axes, pairs, "Best operator of the steerable ones")
-        return _png(figure)
+        return png(figure)
 
 
 def draw_curves(routing: Record, cell: str, title: str) -> bytes:
@@ -108,32 +108,32 @@ def draw_curves(routing: Record, cell: str, title: str) -> bytes:
         key = (row["policy"], row.get("diagnosis"), row.get("reference"))
         series.setdefault(key, []).append(row)
     base = "best_in_hindsight" if cell != "all cells" else "one_order"
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 3.6), layout="constrained")
         solved, gained = figure.subplots(1, 2)
         for (policy, diagnosis, reference), points in series.items():
             if reference not in (None, base) or (reference and policy == "retry"):
                 continue
-            colour = _LINES.get(policy, _GREY)
+            colour = _LINES.get(policy, GREY)
             dashes = _DASHES.get(diagnosis, _DASHES.get(policy, "-"))
-            style = {"c": colour, "ls": dashes, "zorder": 1 if colour == _GREY else 2}
+            style = {"c": colour, "ls": dashes, "zorder": 1 if colour == GREY else 2}
             x = [point["budget"] for point in points]
             value, low, high = np.array(
                 [[*point["interval"].values()] for point in points], float
             ).T
             paid = f", diagnosis {diagnosis}" if diagnosis else ""
-            name = points[0]["title"] + paid if colour != _GREY else None
+            name = points[0]["title"] + paid if colour != GREY else None
             if reference is None:
                 solved.plot(x, value, label=name, **style)
-            elif colour != _GREY:
+            elif colour != GREY:
                 gained.plot(x, value, **style)
                 gained.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
         if any(_LINES.get(policy) is None for policy, *_ in series):
-            solved.plot([], [], c=_GREY, label="another operator, always")
+            solved.plot([], [], c=GREY, label="another operator, always")
         minus = titled([{"policy": base}], routing)[0]["title"]
         solved.set_ylabel("solved, % of all failed problems")
         gained.set_ylabel(f"minus {minus}, points")
-        gained.axhline(0, c=_INK, lw=0.8)
+        gained.axhline(0, c=INK, lw=0.8)
         for axis in (solved, gained):
             axis.set_xscale("log")
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -143,7 +143,7 @@ def draw_curves(routing: Record, cell: str, title: str) -> bytes:
             axis.grid()
         figure.legend(loc="outside lower left", ncols=3)
         figure.suptitle(title, x=0.01, ha="left", size=12)
-        return _png(figure)
+        return png(figure)
 
 
 def _panels(figure, groups: Record, values: Record, pairs: Sequence, title: str):
@@ -151,7 +151,7 @@ def _panels(figure, groups: Record, values: Record, pairs: Sequence, title: str)
     axes = np.atleast_1d(figure.subplots(1, len(pairs)))
     for axis, (x, y) in zip(axes, pairs):
         for mask, colour in groups.values():
-            faint = colour == _GREY
+            faint = colour == GREY
             form = {"s": 14 if faint else 30, "alpha": 0.7 if faint else 0.9}
             axis.scatter(
                 values[x][mask], values[y][mask], c=colour, ec="white", lw=0.5, **form
@@ -183,7 +183,7 @@ def _best(profiles: Profiles, steerable: np.ndarray) -> dict[str, tuple]:
     alone = steerable & (best.sum(axis=1) == 1)
     tied = steerable & ~alone
     groups = {"a tie": (tied, "#8a9099")} if tied.any() else {}
-    for i, (arm, colour) in enumerate(zip(arms, itertools.cycle(_PALETTE))):
+    for i, (arm, colour) in enumerate(zip(arms, itertools.cycle(PALETTE))):
         groups[profiles.operators[arm]] = (alone & best[:, i], colour)
     return groups
 
@@ -200,8 +200,16 @@ def _coordinates(profiles: Profiles) -> dict[str, np.ndarray]:
     return found
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Write a figure.
+
+    Args:
+        figure: The figure.
+
+    Returns:
+        A PNG file; the same numbers give the same bytes.
+    """
     buffer = io.BytesIO()
-    # Without the version of matplotlib: the same numbers give the same file.
+    # Without the version of matplotlib.
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()

@@ -3,146 +3,39 @@
 A killed run loses at most the shard that each process was working on.
 """
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
 from fr import distributed, store
 from fr.interrupts import check
-from fr.interventions import Intervention
 from fr.models.model import check_context
+from fr.runs.planned import Planned
 from fr.runs.plans import PlannedRow, extend_plan
 from fr.runs.run import Run
-from fr.sampling.sampling_params import row_key
 from fr.sampling.sources import OnPause, PauseAction, ProbePlan
 from fr.tasks.canonical import extracted_answer
 from fr.tasks.extract import PROMPT_TAIL, THINK, opens_thought
 from fr.tasks.grading import grade_all, grader_version
 from fr.types import Confidence, Cost, Probe, Problem, Request, Rollout
 
-# Operator whose keys the attempts of all operators have where they share them.
-SHARED = "retry"
+# Further columns of the attempts of a shard, by name.
+More = Callable[[Sequence[Planned]], dict[str, pa.Array]]
 
 # The probe of a finished attempt, from its problem and token ids; None: no probe.
 Ask = Callable[[Problem, np.ndarray], Probe | None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """One attempt to make: its request, and what the request does not say."""
-
-    row: Request  # prompt, key and sampling parameters
-    problem: Problem  # the problem that is attempted
-    operator: str  # its name
-    attempt: int  # index among the problem's attempts by this operator
-    reads_ancestor: bool  # the ancestor reads along in the decode loop
-    # Tokens at the end of the prompt that the grader reads before the new text.
-    cue: int = 0
-    # Called with the row's tokens at its pause tokens; gives what to insert.
-    on_pause: Callable[[np.ndarray], PauseAction] | None = None
-
-    @property
-    def group(self) -> int:
-        """Rows of a group are decoded by one engine, and share shards."""
-        return self.reads_ancestor + 2 * self.steered
-
-    @property
-    def steered(self) -> bool:
-        """The row names steering vectors."""
-        return "vector" in self.row.params
-
-
-def plan_attempt(
-    run: Run,
-    prompt: tuple[int, ...],
-    problem: Problem,
-    operator: str,
-    attempt: int,
-    own: dict,
-    reads: bool,
-) -> Planned:
-    """Plan an attempt under the run's sampling settings, changed by an operator's own.
-
-    Args:
-        run: The run, whose seed and specialist are read.
-        prompt: Token ids of the whole prompt.
-        problem: The problem that is attempted.
-        operator: Name of the operator; `fr.types.ROLLOUT` for a plain rollout.
-        attempt: Index among the problem's attempts by this operator.
-        own: Fields of SamplingParams that differ from `config.sampling`.
-        reads: The ancestor reads along in the decode loop.
-
-    Returns:
-        The planned attempt; its key depends on seed, problem, operator and index alone.
-    """
-    c = run.config.sampling
-    params = {
-        "temperature": c.temperature,
-        "top_p": c.top_p,
-        "top_k": c.top_k,
-        "stop": run.specialist.stop_tokens,
-        "budget": c.max_new_tokens,
-        **own,
-    }
-    key = row_key(run.config.seed, problem.id, operator, attempt)
-    return Planned(
-        Request(f"{problem.id}/{operator}/{attempt}", prompt, key, params),
-        problem,
-        operator,
-        attempt,
-        reads,
-    )
-
-
-def plan_change(
-    run: Run,
-    prompt: tuple[int, ...],
-    problem: Problem,
-    operator: str,
-    attempt: int,
-    change: Intervention,
-    reads: bool,
-    shared: str = SHARED,
-) -> Planned:
-    """Plan an attempt as an operator changes it.
-
-    With `intervention.keys = "shared"` its key depends on seed, problem and index
-    alone: until their first different token, two operators draw the same numbers.
-
-    Args:
-        run: The run.
-        prompt: Token ids of the problem's prompt.
-        problem: The problem that is attempted.
-        operator: Name of the operator.
-        attempt: Index among the problem's attempts by this operator.
-        change: The operator's edit. Tokens that it keeps of a failed attempt follow the
-            prompt, and the grader reads them.
-        reads: The ancestor reads along in the decode loop.
-        shared: Operator whose keys it has where operators share them.
-
-    Returns:
-        The planned attempt.
-    """
-    if change.prompt is not None:
-        prompt = run.specialist.encode(change.prompt)
-    planned = plan_attempt(
-        run, (*prompt, *change.kept), problem, operator, attempt, change.params, reads
-    )
-    key = planned.row.key
-    if run.config.intervention.keys == "shared":
-        key = row_key(run.config.seed, problem.id, shared, attempt)
-    row = dataclasses.replace(planned.row, key=key, rest=change.rest)
-    return dataclasses.replace(
-        planned, row=row, cue=len(change.kept), on_pause=change.on_pause
-    )
-
-
 def make_attempts(
-    run: Run, plan: Sequence[Planned], name: str, ask: Ask | None = None
+    run: Run,
+    plan: Sequence[Planned],
+    name: str,
+    ask: Ask | None = None,
+    more: More = lambda planned: {},
 ) -> None:
     """Make every attempt of a plan that a folder does not have yet.
 
@@ -155,6 +48,7 @@ def make_attempts(
         plan: All attempts of the stage.
         name: Folder of the run, which is also the stage's name.
         ask: Gives the probe of a finished attempt, which is answered from the cache.
+        more: Gives further columns of a shard's attempts.
     """
     folder = run.workdir / name
     run.begin(name)
@@ -187,13 +81,12 @@ def make_attempts(
     ) as bar:
         for i in mine:
             rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
-            engine, on_pause = (
-                run.engine(shards[i][0].reads_ancestor, shards[i][0].steered),
-                _on_pause(shards[i]),
-            )
+            first, on_pause = shards[i][0], _on_pause(shards[i])
+            engine = run.engine(first.reads_ancestor, first.steered, first.quiet)
             check()
             rollouts = engine.sample(rows, longest, _shown(bar), asked, on_pause)
-            store.write_shard(folder, i, graded(run, shards[i], rollouts))
+            attempts = graded(run, shards[i], rollouts)
+            store.write_shard(folder, i, attempts, more(shards[i]))
     distributed.wait(name)
 
 

@@ -48,8 +48,10 @@ class Run:
     devices: Devices  # local devices of this process, which hold the parameters
     # Hashes and versions by name (`fr.runs.inputs`).
     inputs: dict = dataclasses.field(default_factory=dict)
-    # By whether the ancestor reads along, and whether rows are steered.
-    _engines: dict[tuple[bool, bool], Engine] = dataclasses.field(default_factory=dict)
+    # By whether the ancestor reads along, rows are steered, and no statistics are kept.
+    _engines: dict[tuple[bool, bool, bool], Engine] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def ancestor_weight(self) -> float:
@@ -116,22 +118,25 @@ class Run:
         names = self.config.intervention.operators
         return select(names, self.ancestor is not None, self.specialist, part)
 
-    def engine(self, with_ancestor: bool, steered: bool = False) -> Engine:
+    def engine(
+        self, with_ancestor: bool, steered: bool = False, quiet: bool = False
+    ) -> Engine:
         """The decode engine, the same one for all stages.
 
         Args:
             with_ancestor: The ancestor reads along in the loop.
             steered: Rows may name steering vectors.
+            quiet: Keep no statistics of tokens.
 
         Returns:
             The engine, made on first use.
         """
-        kind = (with_ancestor, steered)
+        kind = (with_ancestor, steered, quiet)
         if kind not in self._engines:
             self._engines[kind] = self._engine(*kind)
         return self._engines[kind]
 
-    def _engine(self, with_ancestor: bool, steered: bool) -> Engine:
+    def _engine(self, with_ancestor: bool, steered: bool, quiet: bool) -> Engine:
         c, model = self.config.sampling, self.specialist.config
         return Engine(
             *_module(self.specialist),
@@ -140,6 +145,7 @@ class Run:
             chunk=c.chunk,
             prefill=c.prefill,
             tau=self.config.diagnosis.tau,
+            statistics=not quiet,
             devices=self.devices,
             vectors=vector_table(self.config, model) if steered else None,
         )

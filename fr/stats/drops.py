@@ -81,8 +81,10 @@ def largest_drop(
     p, rng = np.ones(len(right)), np.random.default_rng(seed)
     for i in np.flatnonzero(falls):
         given = made[i], int(before[i, -1]), float(best[i]) * (1 - 1e-9)
-        drawn = permutations is not None
-        p[i] = _drawn(*given, permutations, rng) if drawn else _exact(*given)
+        if permutations is None:
+            p[i] = _exact(*given)
+        else:
+            p[i] = _drawn(*given, permutations, rng)
     return Drops(place, p, benjamini_hochberg(p, level))
 
 

@@ -12,9 +12,10 @@ from fr.config import Config, as_dict
 from fr.errors import UserError
 from fr.models import load
 from fr.runs import stages
-from fr.runs.attempts import Planned, make_attempts, plan_attempt
+from fr.runs.attempts import make_attempts
 from fr.runs.compatibility import with_template
 from fr.runs.inputs import inputs_of
+from fr.runs.planned import Planned, plan_attempt
 from fr.runs.run import Run, check_chat
 from fr.sampling.cot_decoding import branch_params
 from fr.sampling.devices import Devices

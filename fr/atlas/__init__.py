@@ -1,0 +1,1 @@
+"""The atlas: what would have rescued a failed trace, from where, at what cost."""
