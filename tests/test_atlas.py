@@ -27,6 +27,7 @@ from fr.pipeline.sample import sample
 from fr.profiles import read_profiles
 from fr.runs.run import open_run
 from fr.sampling.sources import PauseAction
+from fr.tasks.countdown_visits import first_defect, visit_trace
 
 TEXT = "10 - 3 = 7 , 7 + 2 = 9 no 7 - 2 = 5 up answer 10 - 3"
 
@@ -274,3 +275,22 @@ def test_without_failures_or_retry_it_says_what_to_do(done, tmp_path):
     )
     with pytest.raises(UserError, match="has no 'retry'"):
         atlas(dataclasses.replace(run, config=config))
+
+
+# ------------------------------------------------------------- known defects
+@pytest.mark.parametrize(
+    "text, place",
+    [
+        # a false result comes first
+        ("3 + 2 = 6 , 6 * 4 = 24 yes answer ( 3 + 2 ) * 4", "3 + 2"),
+        # 5 and 4 make 20; the search goes up from them without it
+        ("3 + 2 = 5 , 5 - 4 = 1 no 5 + 4 = 9 up 4 - 2 = 2 , 3 * 2 = 6", " 4 - 2"),
+        # no state one move from the target is left: it stops
+        ("4 * 3 = 12 , 12 + 2 = 14 answer 4 * 3 + 2", " answer"),
+        ("3 + 2 = 5 , 5 * 4 = 20 yes answer ( 3 + 2 ) * 4", None),
+    ],
+)
+def test_the_first_defect_of_a_search_by_hand(text, place):
+    trace = visit_trace(text.partition(" answer")[0], (2, 3, 4), 20)
+    found = first_defect(trace, 20)
+    assert found == (None if place is None else text.index(place))

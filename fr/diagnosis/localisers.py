@@ -9,6 +9,7 @@ that the trace does not have (no ancestor, no probe, no checker).
 """
 
 import dataclasses
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from fr.config import Config
 from fr.registry import Registry
 from fr.store import Attempt
+from fr.tasks import countdown_visits
 from fr.tasks.formats import CompletionText
 from fr.tasks.steps import find_steps
 
@@ -148,8 +150,30 @@ def first_false_step(
     steps = find_steps(written.reasoning)
     if not steps:
         return None
-    scores = np.zeros(len(attempt.tokens))
-    false = next((step for step in steps if not step.true), None)
-    if false is not None:
-        scores[min(written.within(false.start)[0], len(scores) - 1)] = 1.0
+    false = next((step.start for step in steps if not step.true), None)
+    return _at(written, false)
+
+
+@register_localiser("first_defect", outside=True)
+def first_defect(
+    attempt: Attempt, written: CompletionText, config: Config
+) -> Scores | None:
+    """1 where the replayed search of Countdown first does what loses it, else 0.
+
+    A false result, a state one move from the target that is left without that move, or
+    the end of a search without the target (`fr.tasks.countdown_visits.first_defect`).
+    """
+    if attempt.task != "countdown":
+        return None
+    meta = json.loads(attempt.meta)
+    board = meta["numbers"], meta["target"]
+    trace = countdown_visits.visit_trace(written.reasoning, *board, attempt.truncated)
+    return _at(written, countdown_visits.first_defect(trace, meta["target"]))
+
+
+def _at(written: CompletionText, place: int | None) -> Scores:
+    """1 at the token that writes a character, 0 at the others and without one."""
+    scores = np.zeros(len(written.tokens))
+    if place is not None:
+        scores[min(written.within(place)[0], len(scores) - 1)] = 1.0
     return scores

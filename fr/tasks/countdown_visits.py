@@ -171,6 +171,37 @@ def hits_left(trace: Trace, target: int) -> tuple[int, int]:
     return left, left + made
 
 
+def first_defect(trace: Trace, target: int) -> int | None:
+    """The character at which a trace first does what loses it.
+
+    The earliest of: the beginning of a step with a false result; the end of the last
+    step below a state one move from the target, if the search leaves it without that
+    move; the end of the last step of a search that stops without the target.
+
+    Args:
+        trace: A replayed trace.
+        target: The number to reach.
+
+    Returns:
+        Its place in the completion; None if the search reaches the target.
+    """
+    if trace.effective or not trace.steps:
+        return None
+    legal = [p.step for p in trace.steps if p.legal]
+    places = [p.step.start for p in trace.steps if not p.true]
+    last = list(range(len(trace.visits)))  # of the visits below each one
+    for i in reversed(range(1, len(trace.visits))):
+        parent = trace.visits[i].parent
+        last[parent] = max(last[parent], last[i])
+    tried = {v.parent for v in trace.visits if v.clean and v.numbers == (target,)}
+    for i, visit in enumerate(trace.visits):
+        leaves = visit.left and visit.clean and i not in tried and last[i]
+        if leaves and (target,) in _children(visit.numbers):
+            places.append(legal[last[i] - 1].end)
+    stops = [] if trace.truncated else [trace.steps[-1].step.end]
+    return min([*places, *stops], default=None)
+
+
 def failure_modes(trace: Trace, target: int, right: bool) -> set[str]:
     """Failure modes of a trace, of `MODES` (arXiv 2505.20296).
 
