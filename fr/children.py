@@ -19,13 +19,14 @@ from tqdm import tqdm
 from fr.buckets import is_local, upload
 from fr.errors import UserError
 from fr.interrupts import Stopped
+from fr.user_modules import FLAG
 
 
 def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> None:
     """Run one script with this script's config, in a process of its own.
 
-    Overrides of the config are passed on, except for the group `study`, the parent's
-    own.
+    Overrides of the config and the modules of `--user_module` are passed on, except
+    for the group `study`, the parent's own.
 
     Args:
       script: the file to run.
@@ -48,7 +49,7 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
     ]
     with _appending(log) as out:
         command = [sys.executable, str(script), f"--config={config}"]
-        command += [*overrides, *arguments]
+        command += [*overrides, *module_flags(), *arguments]
         child = subprocess.Popen(command, stdout=out, stderr=out)
         with _children_lock:
             _children.add(child)
@@ -60,6 +61,13 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
     if code:
         last = (log.read_text().strip().splitlines() or ["it wrote nothing"])[-1]
         raise UserError(f"{folder}: {last} (the whole log is {log})")
+
+
+def module_flags() -> list[str]:
+    """The modules of `--user_module` of this script, as flags of another one."""
+    given = flags.FLAGS
+    own = given[FLAG].value if FLAG in given else []
+    return [f"--{FLAG}={name}" for name in own]
 
 
 @contextlib.contextmanager

@@ -2,42 +2,51 @@
 config."""
 
 import contextlib
-import difflib
 import os
-import re
 import sys
-import typing
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fr import interrupts, locks
+from fr import interrupts, locks, user_modules
 from fr.buckets import bucket_error
-from fr.config import ATTENTION, Config, default, freeze, renamed
-from fr.config.experiment import RENAMED
+from fr.config import ATTENTION, Config, freeze
 from fr.errors import UserError, disk_error
 from fr.interrupts import Stopped
-from fr.registry import suggest
+from fr.settings_check import check_settings, message_of, missing_setting
 
 _RENAMED: dict[str, str] = {}  # flags of this script: new name by old name
 
 
-def define_flags(model: bool = True) -> None:
-    """Define `--config`, `--workdir`, and the flags of a run.
+def define_flags(
+    model: bool = True, workdir: bool = True, modules: bool = True
+) -> None:
+    """Define `--config`, `--workdir`, `--user_module` and the flags of a run.
 
     `--config.a.b=c` overrides one setting of the config file.
 
     Args:
       model: also define `--model`, `--redo` and the flags of a run by several
         processes.
+      workdir: define `--workdir`; False: the script reads no folder and writes none.
+      modules: define `--user_module`; False: the script looks no registered name up.
     """
     config_flags.DEFINE_config_file(
         "config", None, "A file of configs/, e.g. configs/quickstart.py."
     )
-    flags.DEFINE_string(
-        "workdir", None, "Where results are written; a bucket path works too."
-    )
+    if workdir:
+        flags.DEFINE_string(
+            "workdir", None, "Where results are written; a bucket path works too."
+        )
+    if modules:
+        flags.DEFINE_multi_string(
+            user_modules.FLAG,
+            [],
+            "A Python file, or the dotted name of a module, that registers tasks, "
+            "operators, signals, reward terms, measures, traces or model families; "
+            "repeatable.",
+        )
     if model:
         flags.DEFINE_string(
             "model",
@@ -108,7 +117,9 @@ def frozen_config() -> Config:
       UserError: a flag is missing or a setting cannot be.
     """
     given = flags.FLAGS
-    require(config=given.config, workdir=given.workdir)
+    require(config=given.config)
+    if "workdir" in given:
+        require(workdir=given.workdir)
     if "model" in given and given.model:
         given.config.specialist = given.model
     config = freeze(given.config)
@@ -133,20 +144,20 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
     def parse(argv: Sequence[str]) -> list[str]:
         try:
             if _asks_help(argv):
-                _help(any("full" in word for word in argv[1:] if word.startswith("-")))
+                _help(argv)
             _check_renamed(argv)
-            _check_settings(argv)
+            check_settings(argv)
             rest = flags.FLAGS(list(argv))
             # config_flags reports a missing file only when the config is read.
             getattr(flags.FLAGS["config"].value, "seed", None)
         except UserError as error:
             _refuse(error)
         except (flags.Error, KeyError, TypeError, ValueError) as error:
-            _refuse(_missing_setting(_message(error)) or error)
+            _refuse(missing_setting(error) or error)
         except OSError as error:
             _refuse(f"--config: {str(error).strip().splitlines()[-1]}")
         except (AttributeError, ImportError, NameError, SyntaxError) as error:
-            said = _missing_setting(_message(error)) or _message(error)
+            said = missing_setting(error) or message_of(error)
             _refuse(f"{_config_file(argv)}{said}")
         if len(rest) > 1:
             _refuse(f"unexpected argument {rest[1]!r}; every setting is a --flag=value")
@@ -154,8 +165,10 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
 
     def guarded(_) -> None:
         try:
-            with _job(), _alone() if alone else contextlib.nullcontext():
-                main()
+            with _job():
+                _load_modules()
+                with _alone() if alone else contextlib.nullcontext():
+                    main()
         except UserError as error:
             _refuse(error)
         except Stopped as error:
@@ -223,11 +236,28 @@ def _job() -> contextlib.AbstractContextManager:
     return distributed.job(settings, given.heartbeat, given.patience)
 
 
+def _load_modules() -> None:
+    """Load `--user_module`, after the job has begun, since they may use jax."""
+    given = flags.FLAGS
+    if user_modules.FLAG not in given or not given.user_module:
+        return
+    user_modules.load(given.user_module)
+    if "processes" in given and given.processes is not None:
+        from fr import distributed
+
+        own = user_modules.texts_hash()
+        if distributed.agree("user modules", own) != own:
+            raise UserError(
+                f"--{user_modules.FLAG}: the text here is not that of process 0; "
+                "copy the same files to every host"
+            )
+
+
 def _alone() -> contextlib.AbstractContextManager:
     """The lock of `--workdir`, which the first process of a job holds for all of
     them."""
     given = flags.FLAGS
-    if not given.workdir:
+    if "workdir" not in given or not given.workdir:
         return contextlib.nullcontext()
     if "processes" in given and given.processes is not None:
         from fr import distributed
@@ -244,23 +274,24 @@ def _asks_help(argv: Sequence[str]) -> bool:
     )
 
 
-def _help(full: bool) -> None:
-    """Print the script's purpose, its flags, all settings and names; `full`: library
-    flags too."""
+def _help(argv: Sequence[str]) -> None:
+    """Print the help of the script; with the names of `--user_module`."""
     from fr import help as texts  # here, because it reads source files
 
-    main = sys.modules["__main__"]
-    print(f"{(main.__doc__ or '').strip()}\n\nflags\n")
-    own = flags.FLAGS.flags_by_module_dict()
-    shown = (str(main.__file__), sys.argv[0], "fr.cli", "__main__")
-    for module in own if full else shown:
-        for flag in own.get(module, []):
-            default = (
-                "" if flag.default is None else f" (default: {flag.default_as_str})"
-            )
-            print(f"  --{flag.name}: {' '.join(str(flag.help).split())}{default}")
-    print(f"\n{texts.settings_text()}\n\n{texts.names_text()}")
+    user_modules.load(_given_modules(argv))
+    full = any("full" in word for word in argv[1:] if word.startswith("-"))
+    print(texts.help_text(full))
     sys.exit(0)
+
+
+def _given_modules(argv: Sequence[str]) -> list[str]:
+    """Values of `--user_module`, read where other flags may be wrong."""
+    found = []
+    for word, after in zip(argv, [*argv[1:], ""]):
+        name, equals, value = word.partition("=")
+        if name in (f"--{user_modules.FLAG}", f"-{user_modules.FLAG}"):
+            found.append(value if equals else after)
+    return found
 
 
 def _check_renamed(argv: Sequence[str]) -> None:
@@ -271,55 +302,6 @@ def _check_renamed(argv: Sequence[str]) -> None:
                 raise UserError(f"--{old} is now --{_RENAMED[old]}")
 
 
-def _check_settings(argv: Sequence[str]) -> None:
-    """Raise UserError with the nearest name for a `--config.NAME` that does not
-    exist."""
-    for word in argv[1:]:
-        if match := re.match(r"--?config\.([\w.]+)", word):
-            group: typing.Any = default()
-            name: list[str] = []
-            for part in match[1].split("."):
-                if not hasattr(group, "keys"):
-                    raise UserError(
-                        f"--config.{match[1]}: config.{'.'.join(name)} is not a group "
-                        "of settings"
-                    )
-                if part not in group:
-                    where = ".".join([*name, part])
-                    if new := renamed(where):
-                        raise UserError(f"config.{where} is called config.{new} now")
-                    raise UserError(
-                        f"config.{where} is not a setting{suggest(part, group.keys())}"
-                    )
-                group, name = group[part], [*name, part]
-
-
-def _missing_setting(message: str) -> str:
-    """A config file's assignment to a setting that does not exist; "" for other
-    errors."""
-    found = re.match(r"""["']*(?:Key )?["'](\w+)["']""", message)
-    if not found:
-        return ""
-    name = found[1]
-    new = [f"config.{n}" for old, n in RENAMED.items() if old.split(".")[-1] == name]
-    if new:
-        return f"the setting {name!r} is called {' or '.join(new)} now"
-    if "locked" not in message:
-        return ""
-    near = difflib.get_close_matches(name, _setting_names(), n=1)
-    return f"no setting is called {name!r}" + (
-        f"; did you mean {near[0]!r}" if near else ""
-    )
-
-
-def _setting_names() -> list[str]:
-    groups = default().to_dict()
-    inner = [
-        name for group in groups.values() if isinstance(group, dict) for name in group
-    ]
-    return [*groups, *inner]
-
-
 def _config_file(argv: Sequence[str]) -> str:
     """The config file in front of a fault of its code, which has another module
     name."""
@@ -328,14 +310,6 @@ def _config_file(argv: Sequence[str]) -> str:
 
 
 def _refuse(error, code: int = 2) -> None:
-    line = " ".join(_message(error).split())
+    line = " ".join(message_of(error).split())
     print(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
     sys.exit(code)
-
-
-def _message(error) -> str:
-    # ml_collections wraps KeyErrors, and a KeyError shows its message with quotes and
-    # escapes.
-    while isinstance(error, (AttributeError, KeyError)) and error.args:
-        error = error.args[0]
-    return str(error)

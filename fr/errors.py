@@ -3,6 +3,7 @@ exceptions."""
 
 import errno
 import os
+import traceback
 
 GO_ON = "what is finished is kept, the same command goes on from there"
 _LONGEST = 2000  # characters of a message
@@ -60,6 +61,30 @@ def first_line(error: BaseException) -> str:
       The line; the error's type if it has no message.
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def describe_error(error: BaseException, *files: str) -> str:
+    """An exception in one line, with the deepest line of some files that raised it.
+
+    Args:
+      error: the exception.
+      files: paths of the files.
+
+    Returns:
+      "FILE:LINE: TYPE: MESSAGE", without the type of a UserError.
+    """
+    places = [
+        (frame.filename, frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename in files
+    ]
+    text = " ".join(str(error).split())
+    # A file that cannot be parsed has no frame of its own.
+    if isinstance(error, SyntaxError) and error.filename in files:
+        places, text = [(error.filename, error.lineno)], error.msg
+    file, line = places[-1] if places else (files[-1], None)
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{os.path.basename(file)}:{line or '?'}: {kind}{text}"
 
 
 def cannot_write(path: str | os.PathLike, error: OSError) -> UserError:

@@ -6,11 +6,12 @@ writes one line: `{"value": ...}`, `{"error": ...}`, or `{"limit": ...}` where t
 memory ran out.
 """
 
-import importlib
 import json
 import os
 import signal
 import sys
+
+from fr.user_modules import import_named
 
 
 class OutOfTime(BaseException):
@@ -28,7 +29,7 @@ def main() -> None:
     # The protocol keeps the real stdout; a grader's prints must not mix with it.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    call = getattr(importlib.import_module(module), function)
+    call = getattr(import_named(module), function)
     # A runaway expression fails here instead of filling the machine.
     if sys.platform == "linux":
         _limit_memory(int(sys.argv[3]))

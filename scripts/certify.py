@@ -23,7 +23,7 @@ from fr import cli
 from fr.comparison.verdict import SMALLEST, declared_of
 from fr.config import Config
 
-cli.define_flags(model=False)
+cli.define_flags(model=False, modules=False)
 flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: of --workdir.")
 flags.DEFINE_string("routes", None, "A router's choices or outcomes (CSV).")
 flags.DEFINE_float(

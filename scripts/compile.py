@@ -22,6 +22,9 @@ from etils import epath
 
 from fr import cli
 
+# Programs are compiled for the slice; this machine computes nothing. Here, because a
+# module of --user_module may import jax.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 cli.define_flags(model=False)
 flags.DEFINE_string(
     "topology",
@@ -54,8 +57,6 @@ def main() -> None:
     """Compile, print and write."""
     given, config = flags.FLAGS, cli.frozen_config()
     cli.require(topology=given.topology)
-    # Programs are compiled for the slice; this machine computes nothing.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from fr.compiling.measure import Measured, compile_all
     from fr.compiling.planner import Planner
     from fr.compiling.report import blocks, record_of

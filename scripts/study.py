@@ -28,7 +28,6 @@ from fr.workdir import PathLike, read_object, write_json
 
 cli.define_flags()
 flags.DEFINE_integer("jobs", 1, "Arms that are made at one time.", lower_bound=1)
-flags.DEFINE_string("reward_module", None, "As of scripts/train.py.")
 flags.DEFINE_bool(
     "dry_run", False, "Print what every training would hold, and make nothing."
 )
@@ -38,6 +37,8 @@ flags.DEFINE_enum(
     ["laptop", "short", "pod"],
     "Every study of configs/studies, at a size.",
 )
+
+cli.rename_flags(reward_module="user_module")
 
 HERE = pathlib.Path(__file__).parent
 
@@ -140,11 +141,10 @@ def make(config: Config, workdir: str, arm: str, seed: int) -> None:
     from fr.config.studies import MAKES
     from fr.evaluation.study import arm_folder, arms_of, config_changes
 
-    folder, module = arm_folder(workdir, arm, seed), flags.FLAGS.reward_module
+    folder = arm_folder(workdir, arm, seed)
     settings = as_flags(config_changes(config, workdir, arm, seed))
     settings.append(f"--workdir={folder}")
     if MAKES not in arms_of(config)[arm]:
-        settings += [f"--reward_module={module}"] * bool(module)
         children.run_script(HERE / "train.py", settings, folder)
     elif not (folder / "summary.json").exists():
         children.run_script(HERE / "reproduce.py", settings, folder)
@@ -206,6 +206,7 @@ def every_study(size: str, workdir: epath.Path) -> None:
         folder = workdir / path.stem
         command = [sys.executable, __file__, f"--config={path}{form}"]
         command += [f"--workdir={folder}", f"--jobs={flags.FLAGS.jobs}"]
+        command += children.module_flags()
         if flags.FLAGS.dry_run:
             command.append("--dry_run")
         print(f"== {path.stem}", flush=True)

@@ -17,16 +17,12 @@ from absl import flags
 from fr import cli
 
 cli.define_flags()
-flags.DEFINE_string(
-    "reward_module",
-    None,
-    "A python file with reward terms of your own: @fr.rewards.register_term(name).",
-)
 flags.DEFINE_bool(
     "dry_run",
     False,
     "Check settings and data, print the bytes of every device, and train nothing.",
 )
+cli.rename_flags(reward_module="user_module")
 
 
 def main() -> None:
@@ -34,13 +30,10 @@ def main() -> None:
     config = cli.frozen_config()
     from fr import distributed
     from fr.errors import UserError
-    from fr.rewards import import_terms
     from fr.training.checks import trains_specialist
     from fr.training.dry_run import dry_run
     from fr.training.lineage import train_lineage
 
-    if flags.FLAGS.reward_module:
-        import_terms(flags.FLAGS.reward_module)
     workdir, redo = flags.FLAGS.workdir, flags.FLAGS.redo
     if config.ancestor != "scratch" and not trains_specialist(config):
         raise UserError(

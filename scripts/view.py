@@ -14,7 +14,7 @@ from absl import flags
 
 from fr import cli
 
-cli.define_flags(model=False)
+cli.define_flags(model=False, modules=False)
 flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
 flags.DEFINE_integer("port", 8321, "Port to listen on; 0: any free one.")
 flags.DEFINE_string("export", None, "Write one HTML file in place of serving a page.")

@@ -15,11 +15,10 @@ STEPS = [
         "progress",
         "prompts",
         "registry",
-        "worker",
     },
     {"layout", "stats"},
-    {"foreign"},
-    {"foreign_worker"},
+    {"foreign", "user_modules"},
+    {"foreign_worker", "worker"},
     {"distributed"},
     {"config"},
     {"types"},
@@ -41,8 +40,9 @@ STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.
 MAY = {
     "__main__": set(),
-    "children": {"buckets", "errors", "interrupts"},
-    "help": {"config"},
+    "children": {"buckets", "errors", "interrupts", "user_modules"},
+    "help": {"config", "registry"},
+    "settings_check": {"config", "errors", "registry"},
     "cli": {
         "buckets",
         "cli",
@@ -52,7 +52,8 @@ MAY = {
         "interrupts",
         "locks",
         "distributed",
-        "registry",
+        "settings_check",
+        "user_modules",
     },
 }
 

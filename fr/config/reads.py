@@ -245,6 +245,37 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
     return not (group == "intervention" and field in unread.get(stage, ()))
 
 
+def reads_name(stage: str, name: str, config: dict) -> bool:
+    """True if a stage reads a setting that holds a name.
+
+    Args:
+      stage: one of STAGES.
+      name: of a task, an operator, a reward term, ...
+      config: the flat config.
+
+    Returns:
+      True or False.
+    """
+    return any(
+        name in texts(value) and reads_setting(stage, setting, config)
+        for setting, value in config.items()
+    )
+
+
+def texts(value) -> set[str]:
+    """All texts in a value of the flat config.
+
+    Args:
+      value: of plain types.
+
+    Returns:
+      The texts, those within lists too.
+    """
+    if isinstance(value, list):
+        return set().union(*map(texts, value))
+    return {value} if isinstance(value, str) else set()
+
+
 def following(stage: str) -> list[str]:
     """A stage and all stages that depend on it.
 

@@ -10,16 +10,6 @@ from fr import distributed, store
 from fr.config import Config
 from fr.diagnosis.junction import NO_FAILURES
 from fr.errors import UserError
-
-# Importing these files registers their measures.
-from fr.evaluation import (  # noqa: F401
-    measures_branches,
-    measures_plans,
-    measures_underthinking,
-    measures_votes,
-    measures_wandering,
-    trace_measures,
-)
 from fr.evaluation.decodings import DECODINGS, loop_alarm
 from fr.evaluation.eval_metrics import (
     EvalMetrics,
@@ -39,6 +29,8 @@ from fr.stats.bootstrap import HEADER, Interval, percent
 from fr.tasks.formats import ANSWER_SETS, build_probe
 from fr.types import GRADES, ROLLOUT
 from fr.workdir import PathLike, write_json
+
+MEASURES.complete()
 
 _FOLDER = "evaluation"
 

@@ -12,7 +12,20 @@ from fr.store import Attempt
 from fr.tasks.formats import Codec
 from fr.types import RIGHT, Cost, Problem
 
-MEASURES = Registry("measure")
+
+def _packaged() -> None:
+    """Import the modules of measures, which register themselves."""
+    from fr.evaluation import (  # noqa: F401
+        measures_branches,
+        measures_plans,
+        measures_underthinking,
+        measures_votes,
+        measures_wandering,
+        trace_measures,
+    )
+
+
+MEASURES = Registry("measure", _packaged)
 GROUPS = Registry("group of problems")
 # Numerator and denominator of each metric.
 Sums = dict[str, tuple[float, float]]

@@ -18,6 +18,7 @@ from fr.runs.inputs import grader
 from fr.tasks.canonical import extracted_answer
 from fr.tasks.grading import grade_all, grader_version
 from fr.types import Problem, is_failure
+from fr.user_modules import fingerprints
 from fr.workdir import PathLike
 
 EXAMPLES = 12  # changed grades that are shown
@@ -139,9 +140,14 @@ def _regrade(workdir: epath.Path, write: bool) -> Regraded:
     if write:
         for name, made in stages.read_stages(workdir).items():
             # The stored grades are today's grader's now.
-            stages.begin(
-                workdir, name, made["settings"], made["inputs"] | {"grader": grader()}
-            )
+            inputs = made["inputs"] | {"grader": grader()}
+            if stages.OWN in inputs and "grader" in made["inputs"]:
+                now = fingerprints()
+                inputs[stages.OWN] = {
+                    part: now.get(part, text) if part.startswith("task: ") else text
+                    for part, text in inputs[stages.OWN].items()
+                }
+            stages.begin(workdir, name, made["settings"], inputs)
     found.changes = _spread(found.changes)
     found.stale = _stale(workdir, found)
     return found

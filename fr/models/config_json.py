@@ -8,10 +8,10 @@ from fr.models.rope import write_scaling
 
 def _family_of(config: ModelConfig) -> str:
     """Name of the family with the traits of a decoder; UserError if none has them."""
-    for name, family in FAMILIES.items():
-        traits = {
-            t: False for other in FAMILIES.values() for t in other.traits
-        } | family.traits
+    known = {name: FAMILIES[name].traits for name in FAMILIES}
+    without = {trait: False for own in known.values() for trait in own}
+    for name, own in known.items():
+        traits = without | own
         if all(getattr(config, t) == value for t, value in traits.items()):
             return name
     raise UserError(

@@ -7,6 +7,7 @@ from fr.errors import UserError, first_line
 from fr.models.bounds import check_config, shown, whole_number
 from fr.models.config import ModelConfig
 from fr.models.rope import read_scaling
+from fr.registry import Registry, suggest
 
 _GEMMA = {"gelu": True, "scaled_embedding": True, "unit_offset": True}
 
@@ -34,7 +35,8 @@ _GEMMA_DEFAULTS = (
     | {"head_dim": 256, "tie_word_embeddings": True, "query_pre_attn_scalar": 256}
     | {"max_position_embeddings": 8192}
 )
-FAMILIES = {
+FAMILIES = Registry("model family")
+for _name, _family in {
     "llama": Family("LlamaForCausalLM", {}, _LLAMA),
     "qwen2": Family("Qwen2ForCausalLM", {"qkv_bias": True}, _QWEN),
     "qwen3": Family("Qwen3ForCausalLM", {"qk_norm": True}, _QWEN | {"head_dim": 128}),
@@ -65,7 +67,9 @@ FAMILIES = {
         # The published multimodal folders name none of these.
         | {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4},
     ),
-}
+}.items():
+    FAMILIES.register(_name)(_family)
+READ: set[str] = set()  # families of the models that this process has read
 # A null here means off, not the default of the class.
 _NULL_IS_OFF = ("attn_logit_softcapping", "final_logit_softcapping")
 
@@ -112,10 +116,11 @@ def model_config(raw: dict, where: str) -> ModelConfig:
     name = raw.get("model_type")
     if name not in FAMILIES:
         raise UserError(
-            f"{where}: model_type {shown(name)} is not supported; there are: "
-            f"{', '.join(FAMILIES)}"
+            f"{where}: model_type {shown(name)} is not supported"
+            f"{suggest(str(name), FAMILIES)}"
         )
     family = FAMILIES[name]
+    READ.add(name)
     off = {key: 0.0 for key in _NULL_IS_OFF if key in raw}
     raw = family.defaults | off | {k: v for k, v in raw.items() if v is not None}
     need = lambda key: _need(raw, key, where)

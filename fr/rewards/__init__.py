@@ -3,13 +3,12 @@
 # Importing these files registers their terms.
 from fr.rewards import confidence_terms, text_terms  # noqa: F401
 from fr.rewards.mix import MixedRewards, RewardMix
-from fr.rewards.terms import TERMS, Term, import_terms, register_term
+from fr.rewards.terms import TERMS, Term, register_term
 
 __all__ = [
     "TERMS",
     "MixedRewards",
     "RewardMix",
     "Term",
-    "import_terms",
     "register_term",
 ]

@@ -1,19 +1,15 @@
 """The registry of reward terms: functions from a batch to a number per row or token."""
 
 import dataclasses
-import importlib.machinery
-import importlib.util
 import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from fr.config import PLACEMENTS, RewardsConfig
-from fr.errors import UserError
+from fr.errors import UserError, describe_error
 from fr.registry import Registry
 from fr.tasks.formats import ANSWER_SETS
 from fr.types import RewardBatch
@@ -145,29 +141,6 @@ def token_mean(
     """
     total = np.where(where, values, 0.0).sum(axis=1, dtype=np.float64)
     return total / np.maximum(where.sum(axis=1), 1)
-
-
-def describe_error(error: Exception, file: str) -> str:
-    """An exception in one line, with the line of `file` that raised it.
-
-    Args:
-        error: The exception.
-        file: Path of the file.
-
-    Returns:
-        "FILE:LINE: TYPE: MESSAGE".
-    """
-    lines: list[int | None] = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == file
-    ]
-    text = " ".join(str(error).split())
-    # A file that cannot be parsed has no frame of its own.
-    if isinstance(error, SyntaxError) and error.filename == file:
-        lines, text = [error.lineno], error.msg
-    line = lines[-1] if lines else "?"
-    return f"{Path(file).name}:{line}: {type(error).__name__}: {text}"
 
 
 _LARGEST = np.finfo(np.float32).max
@@ -302,42 +275,3 @@ def _odd_row(given) -> int:
 
 def _row(batch: RewardBatch, row: int) -> str:
     return f"row {row} (problem {batch.problems[row].id})"
-
-
-def import_terms(path: str) -> list[str]:
-    """Run a Python file that registers reward terms.
-
-    Args:
-        path: Path of the file.
-
-    Returns:
-        Names of the terms that it registered.
-
-    Raises:
-        UserError: The file is missing, fails, or registers no term.
-    """
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise UserError(f"--reward_module={path}: there is no such file")
-    before = set(TERMS)
-    # A name of its own, so that a file called random.py hides nothing.
-    loader = importlib.machinery.SourceFileLoader(
-        f"reward_module_{file.stem}", str(file)
-    )
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module  # dataclasses look their module up
-    try:
-        loader.exec_module(module)
-    except Exception as error:
-        raise UserError(
-            f"--reward_module={path}: {describe_error(error, str(file))}"
-        ) from error
-    names = [name for name in TERMS if name not in before]
-    if not names:
-        raise UserError(
-            f"--reward_module={path} registers no reward term; put "
-            '@fr.rewards.register_term("name") above a function'
-        )
-    return names

@@ -13,13 +13,17 @@ import jax
 import numpy as np
 
 from fr.config import Config, as_dict
+from fr.config.reads import flat, texts
 from fr.distributed.job import OWN_FLAG
 from fr.models import Model
+from fr.models.families import FAMILIES, READ
 from fr.models.loading import locate
 from fr.runs import stages
+from fr.runs.stages import OWN
 from fr.tasks.grading import grader_version
 from fr.tasks.task import Task
 from fr.types import Problem
+from fr.user_modules import fingerprints
 from fr.workdir import PathLike
 
 _GRADERS = ("math-verify", "latex2sympy2_extended", "sympy", "reasoning-gym")
@@ -88,9 +92,29 @@ def begin_training(
     inputs = {"surroundings": surroundings()} | (
         {"start": weights_of(source, start)} if start else {}
     )
-    inputs |= more or {}
+    inputs |= own_parts(config) | (more or {})
     stages.open_folder(workdir, as_dict(config), inputs)
     stages.begin(workdir, stage, as_dict(config), inputs)
+
+
+def own_parts(config: Config) -> dict[str, dict[str, str]]:
+    """Fingerprints of the user's own parts that this run names or reads.
+
+    Args:
+        config: All settings.
+
+    Returns:
+        {"own": hash by "KIND: NAME"}; nothing if the run uses none. A part is used if a
+        setting holds its name, and a model family if a model of it was read.
+    """
+    named = {name for value in flat(as_dict(config)).values() for name in texts(value)}
+    families = {f"{FAMILIES.kind}: {name}" for name in READ}
+    found = {
+        part: text
+        for part, text in fingerprints().items()
+        if part in families or part.partition(": ")[2] in named
+    }
+    return {OWN: found} if found else {}
 
 
 def weights_of(source: str, model: Model | None = None) -> str:

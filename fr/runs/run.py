@@ -23,7 +23,7 @@ from fr.runs.compatibility import (
     with_strict,
     with_template,
 )
-from fr.runs.inputs import inputs_of
+from fr.runs.inputs import inputs_of, own_parts
 from fr.runs.names import check_names
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
@@ -212,6 +212,7 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     found = {}
     if distributed.is_first():  # one process hashes the weights
         found = inputs_of(task, problems, specialist, source, second, table)
+        found |= own_parts(config)
         stages.open_folder(workdir, as_dict(config), found, redo)
     distributed.wait("workdir")
     own = f"-{jax.process_index()}" if jax.process_index() else ""

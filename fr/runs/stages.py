@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 from etils import epath
 
-from fr.config.reads import STAGES, difference, following
+from fr.config.reads import STAGES, difference, flat, following, reads_name
 from fr.errors import UserError
 from fr.registry import suggest
 from fr.runs.plans import plan_path
@@ -28,6 +28,9 @@ from fr.workdir import (
 )
 
 FILE = "stages.json"
+OWN = "own"  # key of inputs: fingerprints of a user's own parts, by "KIND: NAME"
+_FAMILY = "model family"
+_MODELS = {"specialist", "ancestor", "start"}  # inputs that are models
 _CHANGED = {
     "specialist": "the weights of config.specialist have",
     "ancestor": "the weights of config.ancestor have",
@@ -186,12 +189,14 @@ def _remove(folder: epath.Path) -> None:
         shutil.rmtree(folder) if is_local(folder) else folder.rmtree()
 
 
+def _remedy(stage: str) -> str:
+    return f"use another --workdir, or --redo={stage} to make it and what follows again"
+
+
 def _compare(
     workdir: epath.Path, stage: str, made: dict, config: dict, inputs: dict
 ) -> None:
-    remedy = (
-        f"use another --workdir, or --redo={stage} to make it and what follows again"
-    )
+    remedy = _remedy(stage)
     if found := difference(stage, made["settings"], config):
         name, there, here = found
         grows = " (it may only grow)" if name in STAGES[stage].grows else ""
@@ -210,7 +215,30 @@ def _compare(
             raise UserError(
                 f"{workdir}: {_CHANGED[name]} changed since {stage}/ was made; {remedy}"
             )
+    _compare_own(workdir, stage, old.get(OWN, {}), inputs.get(OWN, {}), config)
     _tell(stage, old.get("surroundings", {}), inputs.get("surroundings", {}))
+
+
+def _compare_own(
+    workdir: epath.Path, stage: str, old: dict, new: dict, config: dict
+) -> None:
+    """Refuse a part of the user's own whose text has changed, if the stage uses it."""
+    for part in sorted(old.keys() & new.keys()):
+        kind, _, name = part.partition(": ")
+        uses = (
+            not _MODELS.isdisjoint(STAGES[stage].inputs)
+            if kind == _FAMILY
+            else reads_name(stage, name, flat(config))
+        )
+        if uses and old[part] != new[part]:
+            remedy = _remedy(stage)
+            if kind == "task" and "grader" in STAGES[stage].inputs:
+                command = f"scripts/grade.py --workdir={workdir} --write"
+                remedy = f"{command} with it gives today's grades, or {remedy}"
+            raise UserError(
+                f"{workdir}: the text of the user module with the {kind} {name!r} has "
+                f"changed since {stage}/ was made; {remedy}"
+            )
 
 
 def _compare_questions(

@@ -82,21 +82,9 @@ def tokenizer_of(config: "fr.config.TaskConfig") -> "PreTrainedTokenizerFast":
 
 
 def _registered(name: str) -> Callable:
-    # these register themselves
-    from fr.tasks import (  # noqa: F401
-        alphabet,
-        arithmetic,
-        countdown,
-        datasets,
-        hanoi,
-        maze,
-        mixed,
-        questions,
-        reasoning_gym,
-        word_problems,
-    )
     from fr.tasks.task import TASKS
 
+    TASKS.complete()
     # the only task whose name goes on with the name of a data set
-    package = reasoning_gym.PACKAGE
+    package = "reasoning_gym"
     return TASKS[package if name.startswith(f"{package}:") else name]

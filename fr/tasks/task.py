@@ -12,7 +12,24 @@ from fr.registry import Registry, suggest
 from fr.tasks.extract import CUE
 from fr.types import Problem, Prompt
 
-TASKS = Registry("task")
+
+def _packaged() -> None:
+    """Import the modules of tasks, which register themselves."""
+    from fr.tasks import (  # noqa: F401
+        alphabet,
+        arithmetic,
+        countdown,
+        datasets,
+        hanoi,
+        maze,
+        mixed,
+        questions,
+        reasoning_gym,
+        word_problems,
+    )
+
+
+TASKS = Registry("task", _packaged)
 
 
 @runtime_checkable

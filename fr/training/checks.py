@@ -14,6 +14,7 @@ from fr.models import Model
 from fr.models.model import check_context
 from fr.rewards import RewardMix
 from fr.runs import stages
+from fr.runs.inputs import own_parts
 from fr.runs.names import check_names
 from fr.tasks.formats import format_of
 from fr.tasks.task import Task
@@ -46,7 +47,7 @@ def check_lineage(
             # Here, so that an ancestor is not trained for hours before it is refused.
             reward_mix(config)
     if distributed.is_first():
-        stages.check(workdir, as_dict(config), redo=redo)
+        stages.check(workdir, as_dict(config), own_parts(config), redo)
 
 
 def trains_specialist(config: Config) -> bool:

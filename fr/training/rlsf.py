@@ -14,7 +14,7 @@ from fr.models import load
 from fr.runs import stages
 from fr.runs.attempts import make_attempts
 from fr.runs.compatibility import with_template
-from fr.runs.inputs import inputs_of
+from fr.runs.inputs import inputs_of, own_parts
 from fr.runs.planned import Planned, plan_attempt
 from fr.runs.run import Run, check_chat
 from fr.sampling.cot_decoding import branch_params
@@ -73,7 +73,7 @@ def candidate_pairs(
     check_chat(config, model, task.prompt(problems[0]))
     found = {}
     if distributed.is_first():
-        found = inputs_of(task, problems, model, ancestor)
+        found = inputs_of(task, problems, model, ancestor) | own_parts(config)
         found = {
             "candidate_questions": found.pop("questions"),
             "start": found.pop("specialist"),
