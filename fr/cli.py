@@ -248,8 +248,8 @@ def _load_modules() -> None:
         own = user_modules.texts_hash()
         if distributed.agree("user modules", own) != own:
             raise UserError(
-                f"--{user_modules.FLAG}: the text here is not that of process 0; "
-                "copy the same files to every host"
+                f"--{user_modules.FLAG}: process 0 has loaded another text; copy the "
+                "same files to every host"
             )
 
 

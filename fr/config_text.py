@@ -15,7 +15,13 @@ _WIDTH = 100  # characters of a line
 
 
 class Change(typing.NamedTuple):
-    """A setting that differs from its default."""
+    """A setting that differs from its default.
+
+    Attributes:
+      value: in this config.
+      default: of the package.
+      meaning: its line of `--help`.
+    """
 
     value: typing.Any
     default: typing.Any
@@ -106,8 +112,7 @@ def check_known(config: Config) -> None:
         for name in names:
             if name not in known:
                 raise UserError(
-                    f"config.{setting}: unknown {kind} {name!r}"
-                    f"{suggest(name, known)}"
+                    f"config.{setting}: unknown {kind} {name!r}{suggest(name, known)}"
                 )
 
 
@@ -149,4 +154,9 @@ def _filled(text: str, indent: str) -> list[str]:
 
 def _shown(value: typing.Any) -> str:
     """A value as JSON, which is YAML, too; texts are escaped."""
-    return json.dumps(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    text = json.dumps(value)
+    # YAML reads a number with an exponent and no point as a text.
+    bare = isinstance(value, float) and "e" in text and "." not in text
+    return text.replace("e", ".0e") if bare else text

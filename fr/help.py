@@ -90,7 +90,7 @@ def settings_text() -> str:
 
 
 def names_text() -> str:
-    """The names that settings and flags accept, those of `--user_module` included.
+    """The names that settings and flags accept, with the names of `--user_module`.
 
     Returns:
       Lines of text.

@@ -164,9 +164,7 @@ def _guarded(name: str, run: Callable, file: str = "") -> None:
         if isinstance(error, SyntaxError) and error.filename:
             own.add(error.filename)
         own = own or {file or frames[-1].filename}
-        raise UserError(
-            f"--{FLAG}={name}: {describe_error(error, *own)}"
-        ) from error
+        raise UserError(f"--{FLAG}={name}: {describe_error(error, *own)}") from error
 
 
 def _run(file: str, text: bytes) -> None:

@@ -64,8 +64,6 @@ def _inspect(script: str) -> None:
     given = flags.FLAGS
     if given.config:
         training = pathlib.Path(script).stem == "train"
-        if "reward_module" in given and given.reward_module:
-            fr.rewards.import_terms(given.reward_module)
         fr.runs.names.check_names(cli.frozen_config(), training)
     if "router" in given and given.router:
         fr.runs.names.check_router(given.router)

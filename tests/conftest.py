@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -26,9 +27,11 @@ from flax import traverse_util
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from fr import user_modules
 from fr.models import Model, ModelConfig
 from fr.models.transformer import Transformer
 from fr.models.weight_table import shapes
+from fr.registry import REGISTRIES
 from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.sampling.sampling_params import row_key
@@ -95,6 +98,24 @@ def random_params(config: ModelConfig, seed: int = 0) -> dict:
         for path, leaf in flat.items()
     }
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+@pytest.fixture
+def own_modules(monkeypatch):
+    """Loaded user modules and the names that they register end with the test."""
+    for registry in REGISTRIES:
+        registry.complete()  # names of the package stay after the test
+    for registry in REGISTRIES:
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "places", dict(registry.places))
+    monkeypatch.setattr(user_modules, "_TEXTS", {})
+    monkeypatch.setenv(user_modules.VARIABLE, "")
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        path = getattr(sys.modules[name], "__file__", None) or ""
+        if user_modules._is_users(path):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

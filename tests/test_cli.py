@@ -182,16 +182,34 @@ def test_folder_of_another_run(folder):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_script_refuses_in_one_line(folder, script):
     good = f"--config={folder / 'good.py'}"
-    line = refused(
-        folder, good, "--workdir=run", "--config.task.prblems=3", script=script
-    )
+    where = [] if script.name == "config.py" else ["--workdir=run"]
+    line = refused(folder, good, *where, "--config.task.prblems=3", script=script)
     assert line.startswith(f"{script.name}: ") and "prblems" in line
-    assert "--workdir is missing" in refused(folder, good, script=script)
+    if where:
+        assert "--workdir is missing" in refused(folder, good, script=script)
+
+
+OWN_TERM = """
+from fr.rewards import register_term
+
+register_term("own_term")(lambda batch, config: -batch.length / 10)
+"""
+OWN_TASK = """
+from fr.tasks.task import TASKS
+from fr.tasks.arithmetic import Gcd
+
+
+@TASKS.register("own_gcd")
+class Own(Gcd):
+    pass
+"""
 
 
 @pytest.mark.parametrize("flag", ["--help", "--helpfull", "-h"])
-def test_help_lists_every_setting_and_name_without_jax(flag):
-    code = f"import runpy, sys; sys.argv = ['train.py', {flag!r}]\n"
+def test_help_lists_every_setting_and_name_without_jax(flag, tmp_path):
+    (tmp_path / "own.py").write_text(OWN_TERM)
+    given = ["train.py", flag, f"--user_module={tmp_path / 'own.py'}"]
+    code = f"import runpy, sys; sys.argv = {given}\n"
     script = str(ROOT / "scripts" / "train.py")
     code += f"try: runpy.run_path({script!r}, run_name='__main__')\n"
     code += "except SystemExit as end: print('code', end.code, 'jax' in sys.modules)"
@@ -206,29 +224,34 @@ def test_help_lists_every_setting_and_name_without_jax(flag):
         "--config.sampling.top_k=0",
         "tokens that are kept; 0: all",
         "dapo",
+        "own_term",
+        "premature_share",
+        "gemma3_text",
     ):
         assert said in done.stdout
 
 
 def test_the_names_of_the_help_are_those_that_are_registered():
-    from fr.config import Config, TaskConfig
-    from fr.help import _fields, _routers, registered
+    from fr.diagnosis.signals import SIGNALS
+    from fr.evaluation.measures import MEASURES
+    from fr.help import KINDS, _routers, fields, registered
     from fr.interventions import OPERATORS
+    from fr.models.families import FAMILIES
     from fr.orders.routers import ROUTERS
     from fr.rewards import TERMS
-    from fr.tasks import make, traces_of
+    from fr.tasks import countdown_traces, maze_traces
     from fr.tasks.task import TASKS
 
-    make(TaskConfig())
-    assert set(registered("tasks", "TASKS.register")) == set(TASKS)
-    assert set(registered("interventions", "register")) == set(OPERATORS)
-    assert set(registered("rewards", "register_term")) >= {
-        name for name in TERMS if "." not in name
-    } - {"mine"}
-    kinds = {kind for name in TASKS for kind in traces_of(name) or ()}
-    assert set(registered("tasks", "TRACES.register")) == kinds
+    traces = (countdown_traces.TRACES, maze_traces.TRACES)
+    every = (TASKS, OPERATORS, SIGNALS, TERMS, MEASURES, *traces, FAMILIES)
+    packaged: dict[str, set] = {}
+    for registry in every:
+        registry.complete()
+        names = packaged.setdefault(registry.kind, set())
+        names |= {n for n in registry if not registry.places[n].own}
+    assert packaged == {kind: set(registered(kind)) for kind in KINDS}
     assert tuple(_routers()) == ROUTERS
-    assert not [name for name, _, meaning in _fields(Config(), "config") if not meaning]
+    assert not [name for name, _, meaning in fields(Config(), "config") if not meaning]
 
 
 # What makes several runs of one config, each in a process and a folder of its own.
@@ -260,7 +283,10 @@ cli.run(main)
 
 def test_children_get_the_config_and_what_was_overridden(folder):
     (folder / "parent.py").write_text(PARENT)
+    (folder / "own.py").write_text(OWN_TASK)
     given = [
+        "--user_module=own.py",
+        "--config.task.name=own_gcd",
         "--config.task.problems=5",
         "--config.study.seeds=(7,)",
         "--config.rewards.switch_words=('a','b')",
@@ -274,7 +300,7 @@ def test_children_get_the_config_and_what_was_overridden(folder):
         config = json.loads((folder / "both" / str(seed) / "config.json").read_text())
         assert (config["seed"], config["task"]["name"], config["task"]["problems"]) == (
             seed,
-            "gcd",
+            "own_gcd",
             5,
         )
         assert config["rewards"]["switch_words"] == ["a", "b"]
@@ -336,3 +362,44 @@ def test_tests_of_an_evaluation_need_folders_and_texts(folder):
         script=ROOT / "scripts" / "evaluate.py",
     )
     assert '{"tests": [{"folder": NAME, SETTING: TEXT}]}' in line
+
+
+def test_a_resolved_config_is_printed_without_jax(folder):
+    (folder / "own.py").write_text(OWN_TERM)
+    script = ROOT / "scripts" / "config.py"
+    code = "import runpy, sys; sys.argv = ['config.py', *sys.argv[1:]]\ntry: "
+    code += f"runpy.run_path({str(script)!r}, run_name='__main__')\n"
+    code += "finally: assert 'jax' not in sys.modules"
+    (folder / "run.py").write_text(code)
+    given = ["--config=good.py", "--user_module=own.py"]
+    given.append("--config.rewards.terms=(('own_term', 1.0),)")
+    given += ["--model=models/mine", "--config.rewards.switch_words=('a\\n','\x1b[2J')"]
+    done = call(folder, *given, script="run.py")
+    assert done.returncode == 0, done.stderr
+    changed, _, whole = done.stdout.partition("\n\n")
+    lines = [line for line in changed.splitlines() if line[2:6].strip()]
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        "# specialist",
+        "# task.name",
+        "# rewards.terms",
+        "# rewards.switch_words",
+    ]
+    assert lines[0].startswith("# 4 of ") and "\x1b" not in done.stdout
+    yaml = pytest.importorskip("yaml")
+    found = yaml.safe_load(done.stdout)
+    assert found["rewards"]["terms"] == [["own_term", 1.0]]
+    assert found["specialist"] == "models/mine"
+    assert found["rewards"]["switch_words"][0] == "a\n"
+    told = json.loads(call(folder, *given, "--json", script=script).stdout)
+    assert told["config"] == found
+    assert told["changes"]["task.name"] == {
+        "value": "gcd",
+        "default": "countdown",
+        "meaning": "a task, a data set of the hub, or reasoning_gym:NAME",
+    }
+
+
+def test_a_misspelt_name_of_a_config_has_the_nearest(folder):
+    script = ROOT / "scripts" / "config.py"
+    line = refused(folder, "--config=unknown.py", script=script)
+    assert "config.task.name: unknown task 'gdc'; did you mean 'gcd'?" in line

@@ -5,44 +5,41 @@ import json
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from conftest import random_params
-from page_blocks import ROOT, all_blocks
+from page_blocks import ROOT, all_blocks, commands
 from reward_batches import batch
 from synthetic_profiles import make
 from test_store import ATTEMPTS
 
-from fr import tasks
+from fr import tasks, user_modules
 from fr.config import RewardsConfig, TaskConfig
 from fr.diagnosis.signals import SIGNALS
 from fr.interventions import OPERATORS
 from fr.models import load, save
-from fr.models.families import FAMILIES
 from fr.profiles import write_profiles
 from fr.rewards import TERMS
-from fr.tasks import grader_of
-from fr.tasks.task import TASKS
 from fr.types import RIGHT, UNPARSED, WRONG
 
 FILES = {block.title: block.code for block in all_blocks("python") if block.title}
 
 
 @pytest.fixture
-def example(monkeypatch):
-    """A function that runs a file of the pages; its registrations end with the test."""
-    grader_of("sums")  # registers the package's own tasks, which stay after the test
-    for registry in (TASKS, OPERATORS, SIGNALS, TERMS):
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr("fr.models.families.FAMILIES", dict(FAMILIES))
+def example(own_modules, tmp_path):
+    """A function that loads a file of the pages as `--user_module` does."""
 
-    def run(name: str) -> dict:
-        space = {"__name__": name.removesuffix(".py")}
-        exec(compile(FILES[name], name, "exec"), space)
-        return space
+    def run(name: str) -> ModuleType:
+        (tmp_path / name).write_text(FILES[name])
+        user_modules.load([str(tmp_path / name)])
+        return next(
+            module
+            for module in map(sys.modules.get, list(sys.modules))
+            if getattr(module, "__file__", None) == str(tmp_path / name)
+        )
 
     return run
 
@@ -71,7 +68,7 @@ def test_operators(example):
 
 
 def test_a_signal(example):
-    entropy_late = example("late_entropy_signal.py")["entropy_late"]
+    entropy_late = example("late_entropy_signal.py").entropy_late
     assert SIGNALS["entropy_late"].group == "entropy"
     attempt = ATTEMPTS[2]  # six tokens, of which the first is forced
     expected = attempt.stats["entropy"][-1:].mean()
@@ -101,45 +98,76 @@ def test_a_family(example, tiny_config, char_tokenizer, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, model.params, other.params)
 
 
-def test_a_router(example, tmp_path, capsys):
+def test_a_router(tmp_path, capsys):
     cell = make(problems=40)
     lengths = np.random.default_rng(0).integers(10, 99, len(cell))
     cell.extras["mean_length"] = tuple(map(str, lengths))
     write_profiles(tmp_path / "profiles.csv", [cell])
-    example("by_length_router.py")["main"](str(tmp_path / "profiles.csv"))
+    space = {"__name__": "by_length_router"}
+    exec(FILES["by_length_router.py"], space)
+    space["main"](str(tmp_path / "profiles.csv"))
     printed = capsys.readouterr().out
     for reference in ("rescued, %", "best_fixed_per_model", "permuted"):
         assert f"all cells {reference} Interval(" in printed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["parity_task.py", "hotter_operator.py"])
-def test_a_run_uses_what_its_config_file_registers(name, tmp_path, tiny_model):
-    model = tmp_path / "model"
-    save(model, tiny_model.config, tiny_model.params, tiny_model.tokenizer)
-    (tmp_path / name).write_text(FILES[name])
-    script, more = (
-        "reproduce.py",
-        ["--config.training.steps=22", "--config.task.problems=4"],
-    )
-    if name == "parity_task.py":
-        script, more = "sample.py", [f"--model={model}", "--config.task.problems=2"]
-    command = [
-        sys.executable,
-        ROOT / "scripts" / script,
-        f"--config={name}",
-        "--workdir=w",
+@pytest.mark.parametrize("page, name", [("README.md", "brief_term.py")])
+def test_the_term_of_the_first_page(example, page, name):
+    module = example(name)
+    given = batch(truth=None)
+    assert module.brief(given, RewardsConfig()).shape == given.length.shape
+    assert TERMS["brief"].fn is module.brief
+
+
+def command_of(name: str) -> list[str]:
+    """The words of the first command of the pages that has a file as user module."""
+    found = [
+        words
+        for block in all_blocks("bash")
+        for words in commands(block.code)
+        if f"--user_module={name}" in words and "scripts/" in words[1]
     ]
-    more += ["--config.sampling.max_new_tokens=16", "--config.intervention.attempts=2"]
+    return found[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "parity_task.py",
+        "hotter_operator.py",
+        "late_entropy_signal.py",
+        "brief_term.py",
+        "normed_llama_family.py",
+    ],
+)
+def test_the_commands_of_the_pages_run(name, tmp_path, tiny_config, char_tokenizer):
+    config = dataclasses.replace(tiny_config, qk_norm=True)
+    model = tmp_path / "models" / "normed"
+    save(model, config, random_params(config), char_tokenizer)
+    if name == "normed_llama_family.py":
+        path = model / "config.json"
+        path.write_text(path.read_text().replace('"qwen3"', '"normed_llama"'))
+    (tmp_path / name).write_text(FILES[name])
+    for folder in ("scripts", "configs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    small = ["--config.task.problems=4", "--config.sampling.max_new_tokens=16"]
+    small += ["--config.training.steps=22", "--config.intervention.attempts=2"]
+    small += ["--config.policy.steps=1", "--config.policy.prompts=8"]
+    small += ["--config.policy.eval_every=0", "--workdir=w"]
+    if name == "parity_task.py":
+        small.append(f"--model={model}")
+    command = [sys.executable, *command_of(name)[1:], *small]
     env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [*command, *more], cwd=tmp_path, env=env, capture_output=True, text=True
+        command, cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     if name == "hotter_operator.py":
         summary = json.loads((tmp_path / "w/summary.json").read_text())
-        assert set(summary["attempts"]["operators"]) == {
-            "retry",
-            "hotter",
-            "keep_first_half",
-        }
+        assert {"hotter", "keep_first_half"} < set(summary["attempts"]["operators"])
+    if name == "late_entropy_signal.py":
+        header = (tmp_path / "w/profiles.csv").read_text().splitlines()[0]
+        assert "entropy_late" in header.split(",")
+    if name == "brief_term.py":
+        assert "reward/brief" in (tmp_path / "w/specialist/metrics.jsonl").read_text()

@@ -42,6 +42,7 @@ MAY = {
     "__main__": set(),
     "children": {"buckets", "errors", "interrupts", "user_modules"},
     "help": {"config", "registry"},
+    "config_text": {"config", "errors", "help", "registry"},
     "settings_check": {"config", "errors", "registry"},
     "cli": {
         "buckets",

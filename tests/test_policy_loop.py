@@ -791,7 +791,7 @@ def test_the_script_refuses_in_one_line(tmp_path):
     terms.write_text("import fr.rewards")
     given = [
         "--config=configs/countdown_grpo.py",
-        f"--reward_module={terms}",
+        f"--user_module={terms}",
         f"--workdir={tmp_path / 'work'}",
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -799,7 +799,7 @@ def test_the_script_refuses_in_one_line(tmp_path):
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 2 and "registers no reward term" in done.stderr
+    assert done.returncode == 2 and "registers nothing" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "work").exists()
 
 

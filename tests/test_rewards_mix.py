@@ -10,7 +10,7 @@ from reward_batches import GROUP, ROWS, TOKENS, batch, trajectory
 
 from fr.config import Config, RewardsConfig, as_dict, freeze
 from fr.errors import UserError
-from fr.rewards import TERMS, RewardMix, import_terms, register_term
+from fr.rewards import TERMS, RewardMix, register_term
 from fr.rewards.mix import standardise
 from fr.types import RIGHT, WRONG, Truth
 
@@ -332,63 +332,3 @@ def test_declarations_that_are_refused():
         register_term("x", placement="loss")
     with pytest.raises(ValueError, match="'pcs' is registered twice"):
         register_term("pcs")(lambda batch, config: np.zeros(ROWS))
-
-
-OWN_FILE = '''"""Reward terms of my own."""
-
-from fr.rewards import register_term
-
-
-@register_term("short_answer")
-def short_answer(batch, config):
-    """Minus the number of tokens of the answer, in tens."""
-    first, end = batch.answer.T
-    return -(end - first) / 10
-'''
-
-
-def test_terms_from_a_file_of_ones_own(tmp_path):
-    file = tmp_path / "my_terms.py"
-    file.write_text(OWN_FILE)
-    assert import_terms(str(file)) == ["short_answer"]
-    mixed = read(terms=(("correctness", 1.0), ("short_answer", 0.5)))
-    np.testing.assert_allclose(mixed.reward, read().reward - 0.1)
-    assert TERMS["short_answer"].fn.__doc__.startswith("Minus")
-
-
-@pytest.mark.parametrize(
-    "text, words",
-    [
-        (None, ("no such file",)),
-        ("", ("registers no reward term",)),
-        ("x = 1\nx +\n", ("my_terms.py:2", "SyntaxError")),
-        (
-            "import nothing_of_this_name\n",
-            ("my_terms.py:1", "ModuleNotFoundError", "nothing_of_this_name"),
-        ),
-        (
-            "def f():\n    raise KeyError('two\\nlines')\nf()\n",
-            ("my_terms.py:2", "KeyError"),
-        ),
-        (
-            OWN_FILE.replace("short_answer", "pcs"),
-            ("my_terms.py:6", "'pcs' is registered twice"),
-        ),
-        (
-            OWN_FILE.replace('"short_answer"', '"x", placement="loss"'),
-            ("my_terms.py:6", "placement = 'loss'"),
-        ),
-    ],
-)
-def test_files_that_are_refused(tmp_path, text, words):
-    file = tmp_path / "my_terms.py"
-    if text is not None:
-        file.write_text(text)
-    with pytest.raises(UserError) as error:
-        import_terms(str(file))
-    line = str(error.value)
-    assert (
-        "\n" not in line
-        and line.startswith("--reward_module=")
-        and all(word in line for word in words)
-    ), line

@@ -86,8 +86,8 @@ def route(
         # A name may be misspelt, or its signal's file was not given.
         names = ", ".join(unread)
         print(
-            f"warning: no router reads {names}: not registered as a signal in the file "
-            "of --config",
+            f"warning: no router reads {names}: not registered as a signal by a file "
+            "of --user_module or --config",
             file=sys.stderr,
             flush=True,
         )
