@@ -110,7 +110,7 @@ def check_known(config: Config) -> None:
     for (setting, kind), names in named.items():
         known = [*registered(kind), *(n for r, n, _ in own_names() if r.kind == kind)]
         for name in names:
-            if name not in known:
+            if name not in known and name.partition("@")[0] not in known:
                 raise UserError(
                     f"config.{setting}: unknown {kind} {name!r}{suggest(name, known)}"
                 )

@@ -103,7 +103,11 @@ def random_params(config: ModelConfig, seed: int = 0) -> dict:
 @pytest.fixture
 def own_modules(monkeypatch):
     """Loaded user modules and the names that they register end with the test."""
-    for registry in REGISTRIES:
+    from fr import diagnosis, interventions, rewards  # noqa: F401
+    from fr.evaluation import measures  # noqa: F401
+    from fr.models import families  # noqa: F401
+
+    for registry in list(REGISTRIES):
         registry.complete()  # names of the package stay after the test
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))

@@ -200,7 +200,7 @@ def test_a_name_of_two_files_is_refused_with_both_lines(tmp_path, monkeypatch):
 # What each stage uses: the names of one file, and the stages that a change of it ends.
 USES = {
     "mine_term": {"rewards__terms": (("mine_term", 1.0),)},
-    "mine_operator": {"intervention__operators": ("retry", "mine_operator")},
+    "mine_operator": {"intervention__operators": ("retry", "mine_operator@0.5")},
     "mine_trace": {"training__traces": (("mine_trace", 1.0),)},
     "mine_task": {"task__name": "mine_task"},
     "mine_measure": {"evaluation__measures": ("mine_measure",)},

@@ -269,11 +269,11 @@ def texts(value) -> set[str]:
       value: of plain types.
 
     Returns:
-      The texts, those within lists too.
+      The texts, those within lists too; of `hot@0.5` also the name before the sign.
     """
     if isinstance(value, list):
         return set().union(*map(texts, value))
-    return {value} if isinstance(value, str) else set()
+    return {value, value.partition("@")[0]} if isinstance(value, str) else set()
 
 
 def following(stage: str) -> list[str]:
