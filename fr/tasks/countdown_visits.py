@@ -174,9 +174,9 @@ def hits_left(trace: Trace, target: int) -> tuple[int, int]:
 def first_defect(trace: Trace, target: int) -> int | None:
     """The character at which a trace first does what loses it.
 
-    The earliest of: the beginning of a step with a false result; the end of the last
-    step below a state one move from the target, if the search leaves it without that
-    move; the end of the last step of a search that stops without the target.
+    The earliest of three: the beginning of a step with a false result, the end of the
+    last step below a state one move from the target that is left without that move, and
+    the end of the last step of a search that stops without the target.
 
     Args:
         trace: A replayed trace.
