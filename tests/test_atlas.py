@@ -13,10 +13,10 @@ from test_trace_operators import countdown, failure, setting  # noqa: F401
 from fr import store
 from fr.atlas.atlas_tables import render_atlas
 from fr.atlas.branch_arrays import Branches, rates
-from fr.atlas.branches import equal_cuts
 from fr.atlas.referee import Located, average_precision, baselines, judge, solved_within
 from fr.atlas.stage import atlas
 from fr.config import AtlasConfig, Config, RoutingConfig, SamplingConfig, TaskConfig
+from fr.diagnosis.trace_cuts import equal_cuts
 from fr.errors import UserError
 from fr.interventions import OPERATORS, Intervention, Operator
 from fr.interventions.restarts import cut_at, restart

@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from fr import store
 from fr.diagnosis.junction import Trace, calibrate
+from fr.diagnosis.trace_cuts import step_ends
 from fr.errors import UserError
 from fr.interventions import Failure, Operator, OperatorContext, select
 from fr.interventions.restarts import restart
@@ -57,24 +58,7 @@ class FailedTrace:
     @property
     def ends(self) -> Int[np.ndarray, "C"]:
         """Tokens up to the end of each step, 0 first, in order; its possible cuts."""
-        written = self.written
-        ends = {written.count(end) for end in written.ends}
-        return np.array(sorted(end for end in ends if end < len(written.tokens)))
-
-
-def equal_cuts(ends: Int[np.ndarray, "C"], count: int) -> tuple[int, ...]:
-    """Cuts nearest to equal shares of a trace's steps.
-
-    Args:
-        ends: Possible cuts in tokens, in order, 0 first.
-        count: Number of shares, K.
-
-    Returns:
-        K cuts from 0 to the last one; a trace of few steps has some of them twice.
-    """
-    wanted = np.linspace(0, ends[-1], count)
-    nearest = np.abs(ends[:, None] - wanted).argmin(axis=0)
-    return tuple(int(cut) for cut in ends[nearest])
+        return step_ends(self.written)
 
 
 def open_traces(run: Run) -> list[FailedTrace]:

@@ -10,6 +10,7 @@ from fr.atlas import actions, branch_values, branches, referee
 from fr.atlas.atlas_page import write_atlas_page
 from fr.atlas.branch_arrays import Branches, rates, read_branches
 from fr.atlas.branches import FailedTrace
+from fr.diagnosis.trace_cuts import equal_cuts
 from fr.errors import UserError
 from fr.profiles import write_profiles
 from fr.runs.plans import complete
@@ -43,7 +44,7 @@ def atlas(run: Run, tell=distributed.print0) -> dict:
             "run scripts/sample.py and scripts/diagnose.py first"
         )
     c, traces = run.config.atlas, branches.open_traces(run)
-    places = {t.row: branches.equal_cuts(t.ends, c.cuts) for t in traces}
+    places = {t.row: equal_cuts(t.ends, c.cuts) for t in traces}
     # Cuts that were added before a kill are planned at once: a plan only grows.
     begun = run.begin(branches.FOLDER)
     rounds = [name for name in map(_round, range(c.more_cuts)) if name in begun]

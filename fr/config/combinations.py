@@ -30,6 +30,18 @@ def check_combinations(c) -> None:
     multiple.check("config.architecture.width", c.architecture.width)
     check_rollouts(c)
     check_source(c)
+    _check_credit(c)
+
+
+def _check_credit(c) -> None:
+    paid = [name for name, weight in c.rewards.terms if weight]
+    if c.policy.credit == "steps" and paid != ["correctness"]:
+        others = ", ".join(name for name in paid if name != "correctness")
+        raise UserError(
+            "config.policy.credit = 'steps' pays for correctness alone, and "
+            f"config.rewards.terms has {others or 'no correctness'}; take another "
+            "credit, or other terms"
+        )
 
 
 def _check_export(where: str, c) -> None:

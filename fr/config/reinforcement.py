@@ -93,6 +93,19 @@ class PolicyConfig:
         "failed rows that are learned from, by their regime (docs/algorithms.md): all, "
         "none, matched, mismatched or execution; '': all, and regimes are not told",
     )
+    credit: str = setting(
+        "",
+        "spread advantages by branches of rollouts (docs/algorithms.md): steps, "
+        "until_lost or until_random; '': every token has its row's advantage",
+    )
+    credit_cuts: int = setting(6, "credit: cuts of a rollout", TWO_OR_MORE)
+    credit_branches: int = setting(4, "credit: branches of a cut", POSITIVE)
+    credit_share: float = setting(
+        0.5,
+        "credit: a rollout is lost where its rate stays below this share of the rate "
+        "at its start",
+        POSITIVE_SHARE,
+    )
     ratio_distribution: str = setting(
         "raw",
         "log-probs in ratio and KL: raw (temperature 1), or sample (the rollouts')",

@@ -23,18 +23,18 @@ class Operators(Registry):
         operator = super().__getitem__(base)
         return operator if share is None else _from_share(operator, share)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         base, share = _parts(name)
         return super().__contains__(base) and (share is None or 0 < share < 1)
 
 
-def _parts(name: str) -> tuple[str, float | None]:
+def _parts(name: object) -> tuple[str, float | None]:
     """Name of the operator, and the share that is kept; None without one."""
     base, at, text = str(name).partition(AT)
     try:
         return base, float(text) if at else None
     except ValueError:
-        return name, None
+        return str(name), None
 
 
 def _from_share(operator: Operator, share: float) -> Operator:

@@ -24,6 +24,7 @@ from fr.sampling.devices import Devices
 from fr.sampling.engine import Engine
 from fr.tasks.task import Task
 from fr.training.advantages import RewardedRollouts, RewardReader
+from fr.training.credit import CreditReader
 from fr.training.gates import gate_of
 from fr.training.lora import partition
 from fr.training.policy_loss import PolicyBatch
@@ -84,6 +85,8 @@ class Learner:
         self._reader = RewardReader(
             config, start, mix, self._algorithm, self._sampler, mesh
         )
+        reader = CreditReader if c.credit else lambda *_: None
+        self._credit = reader(config, start, self._sampler)
         self._loaded = None  # names the parameters that the engine holds
 
     def state(self) -> TrainState:
@@ -148,6 +151,12 @@ class Learner:
             gated = self._gate(drawn.groups) if self._gate else None
             if gated:
                 advantages = np.where(gated.open[:, None], advantages, 0.0)
+        spread: dict[str, float] = {}
+        cost = drawn.cost
+        if self._credit:
+            told = drawn.groups, advantages, step, stages
+            advantages, more, spread = self._credit.spread(*told)
+            cost += more
         batch = rewarded.batch
         state, weight = self._entropy_weight(state, batch)
         rows = self._rows(rewarded, advantages, drawn.spare, weight)
@@ -167,7 +176,7 @@ class Learner:
             state, learnt = self._updater.learn(state, rows, step)
         state = self._refreshed(state, step, before)
         values = learnt | rewarded.mixed.metrics
-        values |= rollout_metrics(batch, drawn.cost, self.config)
+        values |= rollout_metrics(batch, cost, self.config) | spread
         made = values.get("updates", c.epochs * c.minibatches) / c.minibatches
         read = (rows.tokens >= 0) & jnp.any(rows.mask, axis=1, keepdims=True)
         values["update_tokens"] = float(round(made * float(jnp.sum(read))))

@@ -3,7 +3,8 @@
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool
@@ -238,21 +239,34 @@ class Sampler:
             for p, name in mine
             for i in range(count)
         ]
-        own = self._graded(rows, owners, sets, stages)
+        own = self.graded(rows, owners, sets, stages)
         with stages.time("exchange"):
             found = distributed.gather(own)
         attempts = list(itertools.chain(*(some for some, _ in found)))
         groups = [attempts[i : i + count] for i in range(0, len(attempts), count)]
         return groups, sum((cost for _, cost in found), Cost())
 
-    def _graded(
+    def graded(
         self,
-        rows: list[Request],
-        owners: list[Problem],
+        rows: Sequence[Request],
+        owners: Sequence[Problem],
         sets: Sequence[str],
         stages: Stages,
+        kept: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     ) -> tuple[list[GradedRollout], Cost]:
-        """The rows' attempts at the problems that own them, graded."""
+        """Sample and grade requests of this process.
+
+        Args:
+            rows: The requests, [N].
+            owners: Problem of each, [N].
+            sets: Sets of answers to score confidence in while sampling.
+            stages: Clock of the step.
+            kept: Tokens at the end of a prompt, by row, that the grader reads before
+                the new ones.
+
+        Returns:
+            The attempts in order, and the cost in forward tokens.
+        """
         c, owner = self.config, {row.id: problem for row, problem in zip(rows, owners)}
         plan = scoring_plan(owner, self._codec, sets, c.rewards) if sets else None
         read = self.engine.counts.prompt_tokens
@@ -261,14 +275,17 @@ class Sampler:
                 rows, self._longest + c.policy.max_new_tokens, probe_plan=plan
             )
         with stages.time("grades"):
+            new = [r.tokens if r.truncated else r.tokens[:-1] for r in rollouts]
             texts = [
-                self._codec.decode(r.tokens if r.truncated else r.tokens[:-1])
-                for r in rollouts
+                self._codec.decode((*kept.get(row.id, ()), *tokens))
+                for row, tokens in zip(rows, new)
             ]
             decode = self._codec.decode
-            begun = (
-                THINK * opens_thought(decode(row.prompt[-PROMPT_TAIL:])) for row in rows
+            asked = (
+                row.prompt[: len(row.prompt) - len(kept.get(row.id, ()))]
+                for row in rows
             )
+            begun = (THINK * opens_thought(decode(p[-PROMPT_TAIL:])) for p in asked)
             grades = grade_all(
                 self._task, [(p, b + text) for p, b, text in zip(owners, begun, texts)]
             )

@@ -1,0 +1,240 @@
+"""Credit along rollouts: chances of success from their cuts, by plain branches.
+
+A branch keeps the first tokens of a rollout and goes on under the same parameters. V(k)
+is the share of right branches from cut k, and the last value is the outcome itself.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from fr import distributed
+from fr.config import Config
+from fr.diagnosis.trace_cuts import equal_cuts, step_ends
+from fr.metrics import Stages
+from fr.registry import Registry
+from fr.sampling.sampling_params import row_key
+from fr.tasks.formats import Codec, CompletionText, format_of
+from fr.training.rollouts import GradedRollout, Group, Sampler
+from fr.types import Cost, Request, is_failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """Chances of success along the rollouts of a step.
+
+    Attributes:
+        cuts: Tokens kept, from 0 on, [B, K]; a short row has some cuts twice.
+        value: V at the cuts, then the outcome, [B, K + 1]; NaN in rows without
+            branches.
+        failed: The rollout failed.
+    """
+
+    cuts: Int[np.ndarray, "B K"]
+    value: Float[np.ndarray, "B K1"]
+    failed: Bool[np.ndarray, "B"]
+
+
+Rule = Callable[[Values, np.ndarray, float, int], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Credit:
+    """A registered way to spread advantages over the tokens of a rollout.
+
+    Attributes:
+        rule: (values, advantages of every token [B, W], `credit_share`, seed of the
+            step) -> advantages.
+        of_all: It needs branches of right rollouts too.
+    """
+
+    rule: Rule
+    of_all: bool
+
+
+CREDITS = Registry("credit")
+
+
+def register_credit(name: str, of_all: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule.
+
+    Args:
+        name: Value of `policy.credit`.
+        of_all: It needs branches of right rollouts too.
+
+    Returns:
+        A decorator that returns the rule unchanged.
+    """
+
+    def add(rule: Rule) -> Rule:
+        CREDITS.register(name)(Credit(rule, of_all))
+        return rule
+
+    return add
+
+
+@register_credit("steps", of_all=True)
+def steps(
+    values: Values, advantages: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """A_t = V(k + 1) - V(k) at the tokens between cuts k and k + 1 (arXiv 2410.01679).
+
+    In place of the advantage of the row.
+    """
+    token = np.arange(advantages.shape[1])
+    part = (token[None, :, None] >= values.cuts[:, None]).sum(axis=2) - 1
+    gains = _gains(values)
+    return np.take_along_axis(gains, part, axis=1)
+
+
+def _gains(values: Values) -> np.ndarray:
+    """V(k + 1) - V(k); of equal cuts the last one has the whole gain."""
+    gains = np.diff(values.value, axis=1)
+    same = values.cuts[:, 1:] == values.cuts[:, :-1]
+    gains[:, :-1][same] = 0.0
+    return gains
+
+
+@register_credit("until_lost")
+def until_lost(
+    values: Values, advantages: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Failed rows: no blame for tokens after the point of no return.
+
+    That is the first cut from which on V stays below `share` V(0): what follows could
+    not have changed the outcome. Without error control, since it is read from few
+    branches.
+    """
+    return _cut_off(values, advantages, _lost_at(values, share))
+
+
+@register_credit("until_random")
+def until_random(
+    values: Values, advantages: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Control of `until_lost`: as many tokens are blamed, at other rows' places.
+
+    The shares of the rows that are blamed are permuted over the failed rows.
+    """
+    lost = _lost_at(values, share)
+    length = np.maximum(values.cuts[:, -1], 1)
+    failed = np.flatnonzero(values.failed)
+    order = np.random.default_rng(seed).permutation(failed)
+    part = np.minimum(lost[order] / length[order], 1.0)
+    kept = lost >= advantages.shape[1]
+    lost = lost.copy()
+    lost[failed] = np.where(
+        kept[order], advantages.shape[1], np.round(part * length[failed]).astype(int)
+    )
+    return _cut_off(values, advantages, lost)
+
+
+def _lost_at(values: Values, share: float) -> Int[np.ndarray, "B"]:
+    """Tokens up to the point of no return; a large number without one."""
+    cuts, value = values.cuts, values.value[:, :-1]
+    low = value < share * value[:, :1]
+    stays = np.logical_and.accumulate(low[:, ::-1], axis=1)[:, ::-1]
+    found = stays.any(axis=1)
+    at = np.take_along_axis(cuts, stays.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(found, at, np.iinfo(np.int32).max)
+
+
+def _cut_off(values: Values, advantages: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    token = np.arange(advantages.shape[1])
+    blameless = values.failed[:, None] & (token >= lost[:, None])
+    return np.where(blameless, 0.0, advantages)
+
+
+class CreditReader:
+    """Branches the rollouts of a step and spreads its advantages; made once per run."""
+
+    def __init__(self, config: Config, codec: Codec, sampler: Sampler):
+        self._config, self._codec, self._sampler = config, codec, sampler
+        self._credit: Credit = CREDITS[config.policy.credit]
+
+    def spread(
+        self,
+        groups: Sequence[Group],
+        advantages: Float[np.ndarray, "B W"],
+        step: int,
+        stages: Stages,
+    ) -> tuple[Float[np.ndarray, "B W"], Cost, dict[str, float]]:
+        """Spread advantages over the tokens of the rollouts.
+
+        Args:
+            groups: Graded rollouts, one list per problem.
+            advantages: Advantages of every token, by row and terms.
+            step: Step of the training, from 1.
+            stages: Clock of the step.
+
+        Returns:
+            (advantages, cost of the branches, metrics): `credit/moved`, the mean
+            |change| per token of a row, and `credit/lost`, the share of failed rows
+            with a point of no return.
+        """
+        c, seed = self._config.policy, step + 1_000_003 * self._config.seed
+        values, cost = self._values(groups, step, stages)
+        spread = self._credit.rule(values, advantages, c.credit_share, seed)
+        lost = _lost_at(values, c.credit_share) < np.iinfo(np.int32).max
+        failed = max(int(values.failed.sum()), 1)
+        metrics = {
+            "credit/moved": float(np.abs(spread - advantages).mean()),
+            "credit/lost": float((lost & values.failed).sum() / failed),
+        }
+        return spread.astype(np.float32), cost, metrics
+
+    def _values(
+        self, groups: Sequence[Group], step: int, stages: Stages
+    ) -> tuple[Values, Cost]:
+        c = self._config.policy
+        rows = [row for group in groups for row in group]
+        failed = np.array([is_failure(row.grade) for row in rows])
+        cuts = np.array([self._cuts(row) for row in rows])
+        value = np.full((len(rows), c.credit_cuts + 1), np.nan)
+        value[:, -1] = [row.right for row in rows]
+        told = np.flatnonzero(failed | self._credit.of_all)
+        # A first cut of 0 has the same branches in all rows of a problem.
+        asked: dict[tuple, tuple[GradedRollout, int]] = {}
+        for i in told:
+            for cut in cuts[i]:
+                asked[self._name(rows[i], int(cut))] = rows[i], int(cut)
+        names = [row_key(self._config.seed, "credit", step, *name) for name in asked]
+        right, cost = self._branch(list(asked.values()), names, stages)
+        found = dict(zip(asked, right))
+        for i in told:
+            for k, cut in enumerate(cuts[i]):
+                value[i, k] = found[self._name(rows[i], int(cut))]
+        return Values(cuts, value, failed), cost
+
+    def _branch(
+        self,
+        asked: Sequence[tuple[GradedRollout, int]],
+        keys: Sequence[np.ndarray],
+        stages: Stages,
+    ) -> tuple[Float[np.ndarray, "N"], Cost]:
+        """Share of right branches of each cut; a process samples its share of cuts."""
+        c, rows, owners, kept = self._config.policy, [], [], {}
+        for (graded, cut), key in distributed.local_slice(list(zip(asked, keys))):
+            row, tokens = graded.rollout.row, tuple(graded.rollout.tokens.tolist())
+            left = {**row.params, "budget": max(1, c.max_new_tokens - cut)}
+            for i in range(c.credit_branches):
+                name, own = f"{row.id}@{cut}/{i}", row_key(int(key[0]), int(key[1]), i)
+                prompt = (*row.prompt, *tokens[:cut])
+                kept[name] = tokens[:cut]
+                rows.append(Request(name, prompt, own, left, tokens[cut:]))
+                owners.append(graded.problem)
+        mine = self._sampler.graded(rows, owners, (), stages, kept)
+        found = distributed.gather(mine)
+        right = [attempt.right for some, _ in found for attempt in some]
+        cost = sum((cost for _, cost in found), Cost())
+        return np.array(right, float).reshape(-1, c.credit_branches).mean(axis=1), cost
+
+    def _name(self, row: GradedRollout, cut: int) -> tuple:
+        return (row.rollout.row.id if cut else row.problem.id, cut)
+
+    def _cuts(self, row: GradedRollout) -> tuple[int, ...]:
+        form = format_of(row.problem.task)
+        written = CompletionText(form, row.rollout.tokens, self._codec)
+        return equal_cuts(step_ends(written), self._config.policy.credit_cuts)
