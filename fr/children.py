@@ -25,8 +25,8 @@ from fr.user_modules import FLAG
 def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> None:
     """Run one script with this script's config, in a process of its own.
 
-    Overrides of the config and the modules of `--user_module` are passed on, except
-    for the group `study`, the parent's own.
+    Overrides of the config, the modules of `--user_module` and `--wandb` are passed on,
+    except for the group `study`, the parent's own.
 
     Args:
       script: the file to run.
@@ -49,7 +49,7 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
     ]
     with _appending(log) as out:
         command = [sys.executable, str(script), f"--config={config}"]
-        command += [*overrides, *module_flags(), *arguments]
+        command += [*overrides, *shared_flags(), *arguments]
         child = subprocess.Popen(command, stdout=out, stderr=out)
         with _children_lock:
             _children.add(child)
@@ -63,11 +63,13 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
         raise UserError(f"{folder}: {last} (the whole log is {log})")
 
 
-def module_flags() -> list[str]:
-    """The modules of `--user_module` of this script, as flags of another one."""
+def shared_flags() -> list[str]:
+    """The modules and the W&B project of this script, as flags of another one."""
     given = flags.FLAGS
     own = given[FLAG].value if FLAG in given else []
-    return [f"--{FLAG}={name}" for name in own]
+    project = given["wandb"].value if "wandb" in given else ""
+    shared = [f"--{FLAG}={name}" for name in own]
+    return [*shared, *([f"--wandb={project}"] if project else [])]
 
 
 @contextlib.contextmanager

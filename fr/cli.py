@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from fr import interrupts, locks, user_modules
+from fr.boards import choose_project
 from fr.buckets import bucket_error
 from fr.config import ATTENTION, Config, freeze
 from fr.errors import UserError, disk_error
@@ -58,6 +59,12 @@ def define_flags(
             [],
             "Stages of --workdir to make again, with what follows: rollouts, attempts, "
             "...",
+        )
+        flags.DEFINE_string(
+            "wandb",
+            "",
+            "A W&B project that trainings also write their metrics to, beside "
+            "TensorBoard; WANDB_MODE=offline needs no account.",
         )
         flags.DEFINE_string(
             "processes",
@@ -167,6 +174,8 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
         try:
             with _job():
                 _load_modules()
+                if "wandb" in flags.FLAGS:
+                    choose_project(flags.FLAGS.wandb)
                 with _alone() if alone else contextlib.nullcontext():
                     main()
         except UserError as error:

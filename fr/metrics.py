@@ -6,12 +6,9 @@ object in `FILE.parts/`, named by the line's number. They become one file after 
 """
 
 import contextlib
-import importlib.util
 import json
-import pathlib
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 
@@ -88,56 +85,6 @@ class MetricsWriter:
         self._whole = len(self.lines)
         if not is_local(self.path) and (parts := _part(self.path, 0).parent).exists():
             parts.rmtree(missing_ok=True)
-
-
-class Board:
-    """The same metrics for TensorBoard, if tensorboardX is installed."""
-
-    def __init__(self, folder: PathLike, after: int):
-        """Open the folder; later steps of a killed run are hidden.
-
-        The events for a bucket are on the local disk, and go up every minute.
-
-        Args:
-          folder: of the event files.
-          after: steps after this one are hidden.
-        """
-        self._writer, self._folder, self._local = None, epath.Path(folder), None
-        if importlib.util.find_spec("tensorboardX"):
-            from tensorboardX import SummaryWriter
-
-            if not is_local(folder):
-                self._local, self._next = tempfile.TemporaryDirectory(), 0.0
-            place = self._local.name if self._local else str(folder)
-            self._writer = SummaryWriter(place, purge_step=after + 1)
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """Add the values of a step.
-
-        Args:
-          step: of the training.
-          values: by name of the metric.
-        """
-        if self._writer:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-            if self._local and time.monotonic() >= self._next:
-                self._writer.flush()
-                self._upload()
-
-    def close(self) -> None:
-        """Write all buffered values."""
-        if self._writer:
-            self._writer.close()
-        if self._local:
-            self._upload()
-            self._local.cleanup()
-
-    def _upload(self) -> None:
-        place = self._local.name if self._local else ""
-        for file in pathlib.Path(place).iterdir():
-            write_whole(self._folder / file.name, file.read_bytes())
-        self._next = time.monotonic() + 60.0
 
 
 class Clock:

@@ -206,7 +206,7 @@ def every_study(size: str, workdir: epath.Path) -> None:
         folder = workdir / path.stem
         command = [sys.executable, __file__, f"--config={path}{form}"]
         command += [f"--workdir={folder}", f"--jobs={flags.FLAGS.jobs}"]
-        command += children.module_flags()
+        command += children.shared_flags()
         if flags.FLAGS.dry_run:
             command.append("--dry_run")
         print(f"== {path.stem}", flush=True)

@@ -23,7 +23,7 @@ STEPS = [
     {"config"},
     {"types"},
     {"store_columns", "workdir"},
-    {"locks", "metrics", "compile_cache", "store"},
+    {"boards", "locks", "metrics", "compile_cache", "store"},
     {"profiles", "tasks", "models"},
     {"sampling"},
     {"diagnosis"},
@@ -45,6 +45,7 @@ MAY = {
     "config_text": {"config", "errors", "help", "registry"},
     "settings_check": {"config", "errors", "registry"},
     "cli": {
+        "boards",
         "buckets",
         "cli",
         "config",

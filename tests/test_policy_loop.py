@@ -22,6 +22,7 @@ import pytest
 from absl import logging
 
 from fr import store
+from fr.boards import TensorBoard, choose_project, open_boards
 from fr.config import (
     Config,
     LoraConfig,
@@ -31,7 +32,7 @@ from fr.config import (
     TaskConfig,
 )
 from fr.errors import UserError
-from fr.metrics import Board, Stages
+from fr.metrics import Stages
 from fr.models import ModelConfig, load, save
 from fr.models.transformer import Transformer, init_params
 from fr.rewards import RewardMix
@@ -710,10 +711,43 @@ def test_a_board_gets_the_same_numbers(monkeypatch, tmp_path):
         "tensorboardX",
         types.SimpleNamespace(SummaryWriter=writer, __spec__=True),
     )
-    board = Board(tmp_path, 4)
+    board = TensorBoard(tmp_path, 4)
     board.write(5, {"loss": 0.5})
     board.close()
     assert seen == [("loss", 0.5, 5), (str(tmp_path), 5)]
+
+
+def test_a_project_of_wandb_gets_them_too_and_goes_on_in_the_same_run(
+    monkeypatch, tmp_path
+):
+    begun, seen = [], []
+    run = types.SimpleNamespace(
+        log=lambda values, step: seen.append((step, values)),
+        finish=lambda: seen.append("finished"),
+    )
+
+    def init(**given):
+        begun.append(given)
+        return run
+
+    with pytest.raises(UserError, match="pip install -e"):
+        monkeypatch.setitem(sys.modules, "wandb", None)
+        choose_project("rl")
+    fake = types.SimpleNamespace(init=init, __spec__=True)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    choose_project("rl")
+    try:
+        for step in (3, 4):
+            *_, board = open_boards(tmp_path / "arm" / "seed-1", step - 1)
+            board.write(step, {"loss": 0.5})
+            board.close()
+    finally:
+        choose_project("")
+    first, second = begun
+    assert first == second and first["project"] == "rl" and first["resume"] == "allow"
+    assert first["name"].endswith("arm/seed-1")
+    assert seen == [(3, {"loss": 0.5}), "finished", (4, {"loss": 0.5}), "finished"]
+    assert len(open_boards(tmp_path, 0)) == 1
 
 
 # ------------------------------------------------------------------------ refusals

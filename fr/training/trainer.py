@@ -10,9 +10,10 @@ from etils import epath
 from tqdm import tqdm
 
 from fr import distributed
+from fr.boards import Board, open_boards
 from fr.errors import UserError
 from fr.interrupts import check
-from fr.metrics import Board, Clock, MetricsWriter, Stages
+from fr.metrics import Clock, MetricsWriter, Stages
 from fr.training.checkpoints import Checkpoints
 from fr.training.update import TrainState
 from fr.workdir import PathLike, write_json
@@ -196,21 +197,20 @@ def _chosen(
 
 
 class _MetricsLog:
-    """Files of a run's metrics: reproducible values, timings, and a TensorBoard.
+    """Files of a run's metrics: reproducible values, timings, and boards.
 
     The first process writes. All processes have the lines, because steps read them.
     """
 
     def __init__(self, folder: epath.Path, after: int):
         self._files: tuple = ()
+        self._boards: list[Board] = []
         self._clock, kept = Clock(), []
         if distributed.is_first():
             metrics = MetricsWriter(folder / "metrics.jsonl", after)
             timings = MetricsWriter(folder / "timings.jsonl", after)
-            self._files, kept = (
-                (metrics, timings, Board(folder / "board", after)),
-                metrics.lines,
-            )
+            self._files, kept = (metrics, timings), metrics.lines
+            self._boards = open_boards(folder, after)
         self.lines: list[dict] = list(distributed.gather(kept)[0])  # of metrics.jsonl
 
     def write(
@@ -219,17 +219,18 @@ class _MetricsLog:
         """A line in each file."""
         self.lines.append({"step": step, **values})
         if self._files:
-            metrics, timings, board = self._files
+            metrics, timings = self._files
             metrics.write(step, **values)
             live = sum(x.nbytes for x in jax.live_arrays()) / 2**20
             timings.write(
                 step, **self._clock.read(), buffers_mib=round(live, 1), **seconds
             )
+        for board in self._boards:
             board.write(step, values)
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files:
+        for file in (*self._files, *self._boards):
             file.close()
 
 
