@@ -13,7 +13,7 @@ from fr.config import default
 _PAID = "('correctness', 1.0), ('format_instead', 0.1), "
 _LOGGED = "('pcs', 0.0)"  # confidence by step, in every arm
 _SHARES = (0.1, 0.3, 0.5)  # of answers at once
-_SHARE = 0.3
+_SHARE = 0.1
 
 
 def get_config(form: str = ""):
