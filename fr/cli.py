@@ -156,7 +156,8 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
             check_settings(argv)
             rest = flags.FLAGS(list(argv))
             # config_flags reports a missing file only when the config is read.
-            getattr(flags.FLAGS["config"].value, "seed", None)
+            if "config" in flags.FLAGS:
+                getattr(flags.FLAGS["config"].value, "seed", None)
         except UserError as error:
             _refuse(error)
         except (flags.Error, KeyError, TypeError, ValueError) as error:

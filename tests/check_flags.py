@@ -62,7 +62,7 @@ def _inspect(script: str) -> None:
     from absl import flags
 
     given = flags.FLAGS
-    if given.config:
+    if "config" in given and given.config:
         training = pathlib.Path(script).stem == "train"
         fr.runs.names.check_names(cli.frozen_config(), training)
     if "router" in given and given.router:

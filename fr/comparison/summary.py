@@ -86,7 +86,7 @@ def summarise(
     certified = [policy for policy in policies if policy.fold_corrected]
     return {
         **UNITS,
-        "policies": _described([*policies, *frozen]),
+        "policies": describe_policies([*policies, *frozen]),
         "cells": [cell | {"cost": cost} for cell, cost in zip(cells, costs)],
         "protocols": [
             row for name in IN_SAMPLE for row in describe_protocol(data, name)
@@ -198,8 +198,15 @@ def ablate(data: RoutingData, policies: Sequence[Policy]) -> list[dict]:
     return rows
 
 
-def _described(policies: Sequence[Policy]) -> list[dict]:
-    """Names and titles of all rows, in the order of the printed tables."""
+def describe_policies(policies: Sequence[Policy]) -> list[dict]:
+    """Describe the policies of all rows, in the order of the printed tables.
+
+    Args:
+        policies: what is judged.
+
+    Returns:
+        Names, titles and blocks.
+    """
     fields = ("name", "title", "block", "cost", "main")
     rows = [{field: getattr(policy, field) for field in fields} for policy in policies]
     # Judged without a choice of their own out of fold.
