@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -214,6 +215,23 @@ def test_scores_complete_a_rollout(viewer, some, run):
                 np.testing.assert_allclose(found["kl"], kl, 1e-4)
             else:
                 assert found["kl"] is None
+
+
+def test_a_trace_of_the_atlas_has_its_rates(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    row = store.read_table(folder / "rollouts", ["row", "tokens"]).to_pylist()[0]
+    count = len(row["tokens"])
+    trace = {"row": row["row"], "tokens": count, "cuts": [0, 2]}
+    counts = {"right": {"retry": [3, 0]}, "made": {"retry": [4, 4]}}
+    own = Viewer(AttemptsIndex(folder))
+    ask = lambda name: own.statistics({"trace": name, "names": "value"})["value"]
+    assert ask("rollouts/0/0") is None
+    (folder / "atlas.json").write_text(json.dumps({"traces": [trace | counts]}))
+    assert ask("rollouts/0/0") == [0.75] * 2 + [0.0] * (count - 2)
+    assert ask("rollouts/0/1") is None and ask("attempts/0/0") is None
+    (folder / "atlas.json").write_text("{")
+    with pytest.raises(UserError, match="atlas.json is damaged"):
+        ask("rollouts/0/0")
 
 
 def test_an_attempt_names_the_retry_of_its_number(viewer, some, attempts):

@@ -19,12 +19,13 @@ from fr.store_columns import (
     TOKEN_STATS,
 )
 from fr.types import ROLLOUT
+from fr.viewer.atlas_values import VALUE, AtlasValues
 from fr.viewer.attempt_filter import rows_of
 from fr.viewer.attempts_index import AttemptsIndex
 from fr.viewer.pieces import Pieces
-from fr.viewer.shards import SCORES, Shard
+from fr.viewer.shards import SCORES, Shard, root_of
 
-STATISTICS = (*TOKEN_STATS, *LINEAGE_STATS, "sample_logp")
+STATISTICS = (*TOKEN_STATS, *LINEAGE_STATS, "sample_logp", VALUE)
 _TRACE = re.compile(r"(.{1,200})/(\d{1,6})/(\d{1,9})")
 _LISTS = ("key", "prompt", "tokens", "forced", "fired", "cuts", *CONFIDENCE)
 _HEAD = (*SINGLE, *PARAMS, *(f"cost_{name}" for name in COSTS), *_LISTS)
@@ -55,6 +56,7 @@ class Traces:
           index: of the attempts.
         """
         self.index, self.pieces = index, Pieces(index.workdir)
+        self._atlas = AtlasValues()
 
     def place(self, name: str) -> tuple[int, int]:
         """Number of the shard and of the row of a trace.
@@ -141,8 +143,12 @@ class Traces:
                 raise UserError(f"statistic={one} is not in {', '.join(STATISTICS)}")
         number, row = self.place(name)
         shard = self.index.shards[number]
-        found = self._row(shard.path, row, ("row", *names)) or {}
-        lacking = [one for one in names if not found.get(one)]
+        read = [one for one in names if one != VALUE]
+        found = self._row(shard.path, row, ("row", *read)) or {}
+        if VALUE in names and "row" in found:
+            root = root_of(self.index.workdir, shard.folder)
+            found[VALUE] = self._atlas.of(root, found["row"])
+        lacking = [one for one in read if not found.get(one)]
         scores = _scores_of(shard)
         if lacking and scores is not None:
             found |= self._scored(scores, found["row"], lacking)

@@ -57,6 +57,12 @@ export const STATISTICS = {
   },
   z_path: { title: "Z path", meaning: "Δ path in standard deviations" },
   path_mean: { title: "path mean", unit: "nats", meaning: "mean of the log-ratio" },
+  value: {
+    title: "V of retry",
+    unit: "share right",
+    low: true,
+    meaning: "plain branches from the last cut of the atlas",
+  },
   path_sd: { title: "path s.d.", unit: "nats", meaning: "its standard deviation" },
 };
 export const LEVELS = 9;
