@@ -3,12 +3,13 @@
 import numpy as np
 from jaxtyping import Bool
 
-from benchmarks.atlas_traces import FLAT, HALF, MIXED, TRACES, simulate
+from benchmarks.atlas_traces import FLAT, HALF, MIXED, SMALL, TRACES, simulate
 from fr.stats import drops
 from fr.stats.bootstrap import Interval, percent
 from fr.stats.no_return import CANNOT_TELL, points_of_no_return
 
 LEVEL, SHARE = 0.1, 0.5
+DEEP = 0.2  # of V(0): what is left after a deep fall
 MIXTURES = {"mixed": MIXED, "flat": FLAT, "to the half": HALF}
 _Z = 1.959964  # of a 95 % interval
 
@@ -23,8 +24,10 @@ def claims(mixture: str, traces: int, branches: int, rng: np.random.Generator) -
         rng: random stream.
 
     Returns:
-        Share of false claims, also without an error rate ("uncorrected"), and by
-        shape: claims, false ones, traces that tell nothing and true points found.
+        Share of false claims, also without an error rate ("uncorrected"), true points
+        found with less than DEEP of V(0) left and with more, cuts between right claims
+        and the truth, and by shape: claims, false ones, traces that tell nothing and
+        true points found.
     """
     drawn = simulate(MIXTURES[mixture], traces, branches, rng)
     right, made = drawn.right, drawn.made(2)
@@ -40,8 +43,15 @@ def claims(mixture: str, traces: int, branches: int, rng: np.random.Generator) -
     plain = np.where(suffix.any(axis=1), suffix.argmax(axis=1), -1)
     wrong = lambda at: (at >= 0) & ~((true >= 0) & (at >= true))
     hit = (at >= 0) & ~wrong(at)
+    # The largest V from the true point on, as a share of V(0).
+    after = np.where(np.arange(made.shape[1]) >= true[:, None], drawn.chance, 0)
+    deep = after.max(axis=1) < DEEP * drawn.chance[:, 0]
     record = {
         "false": false_share(wrong(at), at >= 0),
+        "found": {
+            name: part_of(hit, (true >= 0) & own & (drawn.shape != SMALL))
+            for name, own in (("deep", deep), ("shallow", ~deep))
+        },
         "uncorrected": false_share(wrong(plain), plain >= 0),
         "later": _quartiles((at - true)[hit]),
         "shapes": {},

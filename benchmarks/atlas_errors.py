@@ -18,13 +18,14 @@ from tqdm import tqdm
 from benchmarks.atlas_claims import LEVEL, MIXTURES, SHARE, claims, falls, part_of
 from benchmarks.atlas_traces import MIXED, SHARING, TRACES, simulate
 from benchmarks.atlas_variance import keys, shares
-from fr.stats.bootstrap import estimate, percent, resample_weights
+from fr.stats.bootstrap import HEADER, estimate, percent, resample_weights
 from fr.stats.drops import cliff_test
 from fr.stats.shares import wilson
 
 COUNT = flags.DEFINE_integer("traces", 10_000, "Simulated traces of each part.", 120)
 OUT = flags.DEFINE_string("out", None, "JSON file.", required=True)
 BRANCHES = (16, 64)
+_NULLS = 4  # times as many traces without anything to claim
 _MORE = 12  # times as many atlases for the coverage of means
 _RESAMPLES = 999
 _TRUTH = 120_000  # traces that tell the true means
@@ -100,17 +101,20 @@ def parts() -> dict:
     """List what is simulated.
 
     Returns:
-        By name: a function of (traces, branches, random stream), and the branches.
+        By name: a function of (traces, branches, random stream), the branches, and by
+        what the number of traces is multiplied.
     """
     found: dict = {}
     for n in BRANCHES:
         for mixture in MIXTURES:
+            times = 1 if mixture == "mixed" else _NULLS
             for part in (claims, falls):
                 name = f"{part.__name__}, {mixture}, {n}"
-                found[name] = functools.partial(part, mixture), n
+                found[name] = functools.partial(part, mixture), n, times
         for part in (coverage, tokens, shares, keys):
-            found[f"{part.__name__}, {n}"] = part, n
-    return found
+            found[f"{part.__name__}, {n}"] = part, n, 1
+    # A drop to the half is a drop.
+    return {k: v for k, v in found.items() if not k.startswith("falls, to the half")}
 
 
 def main(_) -> None:
@@ -119,11 +123,13 @@ def main(_) -> None:
     report = json.loads(path.read_text()) if path.exists() else {}
     traces = -(-COUNT.value // TRACES) * TRACES
     stored = report.get("parts", {}) if report.get("traces") == traces else {}
-    report = {"traces": traces, "level": 100 * LEVEL, "share": SHARE, "parts": stored}
-    for name, (part, branches) in tqdm(parts().items(), unit="part"):
+    report = {**HEADER, "traces": traces, "false": 100 * LEVEL, "share": SHARE}
+    report["parts"] = stored
+    for name, (part, branches, times) in tqdm(parts().items(), unit="part"):
         if name in stored:
             continue
-        stored[name] = part(traces, branches, np.random.default_rng([*name.encode()]))
+        rng = np.random.default_rng([*name.encode()])
+        stored[name] = part(times * traces, branches, rng)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=1) + "\n")
 

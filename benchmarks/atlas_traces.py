@@ -7,15 +7,16 @@ from jaxtyping import Float, Int
 
 CUTS = 12  # K
 TRACES, SHARING = 60, 2  # of an atlas; traces of one problem, which share cut 0
-SHAPES = ("flat", "cliff", "to the half", "slope", "recovery", "two cliffs")
-SMALL = ", V(0) small"  # such problems have names of their own
+SHAPES = ("flat", "rise", "cliff", "to the half", "slope", "recovery", "two cliffs")
+SMALL = "V(0) small"  # the name of all shapes of such problems
 # Shares of the shapes in an atlas.
-MIXED = dict(zip(SHAPES, (0.3, 0.2, 0.2, 0.1, 0.1, 0.1)))
+MIXED = dict(zip(SHAPES, (0.25, 0.05, 0.2, 0.2, 0.1, 0.1, 0.1)))
 FLAT = {"flat": 1.0}
 HALF = {"to the half": 1.0}  # as near to a point of no return as can be without one
 _FEW = 0.15  # of the problems have a small V(0)
 _START, _SMALL = (0.2, 0.9), (0.01, 0.06)  # range of V(0)
 _LEFT = (0.0, 0.4)  # range of V / V(0) after a cliff
+_RISE = 0.1  # largest share by which V rises
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +108,7 @@ def simulate(
     first, second = rng.binomial(half, chance, size=(2, *chance.shape))
     for counts in (first, second):  # the branches of cut 0 belong to the problem
         counts[:, 0] = counts[::SHARING, 0][problem]
-    suffix = np.where(small, SMALL, "")[problem]
-    shape = np.char.add(np.array(names)[kind], suffix)
+    shape = np.where(small[problem], SMALL, np.array(names)[kind])
     return Traces(chance, shape, problem, first, second, half)
 
 
@@ -122,9 +122,10 @@ def _forms(n: int, rng) -> dict[str, Float[np.ndarray, "N K"]]:
     after = lambda at, level: np.where(cut > at, level, 1.0)
     down = after(place, left)
     back = np.where((cut > early) & (cut <= late), left, 1.0)
+    way = cut / (CUTS - 1)
     forms = (
-        *(np.ones((n, CUTS)), down, after(place, 0.5)),
-        *(1 - (1 - left) * cut / (CUTS - 1), back),
+        *(np.ones((n, CUTS)), 1 + rng.uniform(0, _RISE, (n, 1)) * way),
+        *(down, after(place, 0.5), 1 - (1 - left) * way, back),
         after(early, 0.65) * after(late, left + 0.1),
     )
     return dict(zip(SHAPES, forms))

@@ -111,7 +111,7 @@ def keys(traces: int, branches: int, rng: np.random.Generator) -> dict:
     """
     low, high = 0.1, 0.7  # range of V_r
     rows = []
-    for _ in range(max(2, traces // TRACES // 4)):
+    for _ in range(max(2, traces // TRACES)):
         plain = rng.uniform(low, high, (TRACES, 1, 1, 1))
         chance = plain + np.array([0.0, *_GAPS])[:, None]
         drawn = rng.random((TRACES, CUTS, 1, branches))

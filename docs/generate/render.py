@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import tables_atlas  # noqa: E402, F401
 import tables_engineering  # noqa: E402, F401
 import tables_power  # noqa: E402, F401
 import tables_routing  # noqa: E402, F401

@@ -1,0 +1,155 @@
+"""Tables of the errors of statistics along a trace, by name."""
+
+from cells import Table, estimate, number
+from registry import load, register
+
+SIZES = (16, 64)  # branches
+_NONE = "–"
+
+
+def _part(*name) -> dict:
+    return load("atlas_errors")["parts"][", ".join(map(str, name))]
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return _NONE if value is None else number(value, digits)
+
+
+def _mean(found: dict) -> str:
+    return estimate(found["value"], max(found["low"], 0), found["high"])
+
+
+@register("atlas_false")
+def false() -> Table:
+    """Share of false claims, with and without a correction."""
+    rows = []
+    for mixture in ("mixed", "flat", "to the half"):
+        for n in SIZES:
+            points = _part("claims", mixture, n)
+            traces = sum(row["traces"] for row in points["shapes"].values())
+            row = [mixture, f"{traces:,}", str(n), _mean(points["false"])]
+            row.append(_mean(points["uncorrected"]))
+            if mixture == "to the half":  # all of its traces have a drop
+                rows.append([*row, _NONE, _NONE])
+                continue
+            drops = _part("falls", mixture, n)
+            rows.append([*row, _mean(drops["false"]), _mean(drops["cliffs"])])
+    columns = ["V(t)", "traces", "branches", "points of no return", "uncorrected"]
+    return Table([*columns, "drops", "cliffs, uncorrected"], rows)
+
+
+def _by_shape(part: str, cells) -> list[list[str]]:
+    both = [_part(part, "mixed", n)["shapes"] for n in SIZES]
+    rows = []
+    for shape in sorted(set(both[0]) & set(both[1]), key=lambda s: (s[0] == "V", s)):
+        each = [cells(found[shape]) for found in both]
+        rows.append([shape, *(cell for pair in zip(*each) for cell in pair)])
+    return rows
+
+
+def _titles(*names: str) -> list[str]:
+    return ["V(t)", *(f"{name} ({n})" for name in names for n in SIZES)]
+
+
+@register("atlas_points")
+def points() -> Table:
+    """Points of no return by the shape of V."""
+    cells = lambda row: [
+        f"{row['claims']:,} of {row['traces']:,}",
+        str(row["false"]),
+        _number(row["found"]),
+        _number(row["cannot_tell"]),
+    ]
+    rows = _by_shape("claims", cells)
+    return Table(_titles("claims", "false", "found, %", "cannot tell, %"), rows)
+
+
+@register("atlas_later")
+def later() -> Table:
+    """True points that are found, and their distance from the claim."""
+    rows = []
+    for n in SIZES:
+        found = _part("claims", "mixed", n)
+        shapes = found["shapes"].values()
+        right = sum(row["claims"] - row["false"] for row in shapes)
+        low, middle, high = (number(q, 0) for q in found["later"])
+        deep = [number(found["found"][key]) for key in ("deep", "shallow")]
+        rows.append([str(n), *deep, f"{right:,}", middle, f"{low} to {high}"])
+    columns = ["branches", "found, less than 0.2 of V(0) left, %", "more left, %"]
+    return Table([*columns, "right claims", "cuts later: median", "half of them"], rows)
+
+
+@register("atlas_drops")
+def drops() -> Table:
+    """Largest drops by the shape of V."""
+    cells = lambda row: [
+        number(100 * row["claims"] / row["traces"]),
+        number(100 * row["cliffs"] / row["traces"]),
+        _number(row["exact"]),
+        _number(row["within_1"]),
+    ]
+    titles = ("claimed, %", "cliff, %", "exact, %", "within 1 cut, %")
+    return Table(_titles(*titles), _by_shape("falls", cells))
+
+
+@register("atlas_coverage")
+def coverage() -> Table:
+    """Coverage of 95 % intervals."""
+    rows = []
+    for name, key in (("mean V at a cut", "mean"), ("paired difference", "difference")):
+        row = [f"{name}, over problems"]
+        for n in SIZES:
+            found = _part("coverage", n)[key]
+            ends = f"{number(found['lowest'])} to {number(found['highest'])}"
+            row.append(f"{number(found['all'])} ({ends} over the cuts)")
+        rows.append(row)
+    own = [number(_part("coverage", n)["trace"]) for n in SIZES]
+    rows.append(["V of one trace at one cut (Wilson)", *own])
+    titles = {"levels": "all cuts of a side", "neighbours": "one cut of each side"}
+    for key, title in titles.items():
+        own = [number(_part("falls", "mixed", n)["covered"][key]) for n in SIZES]
+        rows.append([f"size of a claimed drop, {title}", *own])
+    return Table(["interval", *(f"{n} branches" for n in SIZES)], rows)
+
+
+@register("atlas_cliffs")
+def cliffs() -> Table:
+    """Flat traces in which the uncorrected test sees a cliff."""
+    both = [_part("tokens", n) for n in SIZES]
+    rows = [[v, *(number(found[v]) for found in both)] for v in both[0]]
+    return Table(["V", *(f"{n} branches" for n in SIZES)], rows)
+
+
+@register("atlas_shares")
+def shares() -> Table:
+    """Estimated parts of the variance against the planted ones."""
+    rows = []
+    for n in SIZES:
+        for planted, case in _part("shares", n).items():
+            part = case["parts"]["operator x position"]
+            mean = f"{number(part['mean'], 2)} ± {number(part['error'], 2)}"
+            others = [row for k, row in case["parts"].items() if part is not row]
+            worst = max(
+                abs(row["mean"] - row["planted"]) / row["error"] for row in others
+            )
+            least = [number(min(row["covered"] for row in others)), number(worst)]
+            told = [
+                number(case["verdicts"][k]) for k in ("at least", "less", "undecided")
+            ]
+            rows.append([str(n), planted, mean, number(part["covered"]), *least, *told])
+    columns = ["branches", "planted, %", "mean estimate ± se", "covered, %"]
+    columns += ["other parts: least covered, %", "largest bias, se"]
+    return Table([*columns, "at least 2 %", "less", "undecided"], rows)
+
+
+@register("atlas_keys")
+def keys() -> Table:
+    """Ratio of noise variances with shared keys."""
+    both = [_part("keys", n) for n in SIZES]
+    rows = []
+    for gap, row in both[0].items():
+        each = [(found[gap]["median"], found[gap]["covered"]) for found in both]
+        cells = [cell for m, c in each for cell in (number(m, 2), number(c))]
+        rows.append([gap, number(row["truth"], 2), *cells])
+    columns = [f"{name} ({n})" for n in SIZES for name in ("median", "covered, %")]
+    return Table(["difference of V", "true ratio", *columns], rows)
