@@ -32,7 +32,7 @@ STEPS = [
     {"comparison"},
     {"runs"},
     {"report", "training", "viewer"},
-    {"evaluation"},
+    {"evaluation", "exchange"},
     {"pipeline", "compiling"},
     {"atlas"},
 ]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from fr import distributed, store
 from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
+from fr.exchange.engine_gap import print_gap
 from fr.interrupts import check
 from fr.pipeline.profile_tables import write_tables
 from fr.pipeline.state_means import write_states
@@ -34,7 +35,8 @@ def diagnose(run: Run) -> dict:
 
     Returns:
         `failed_rollouts`, `failed_problems`, and `features`: means over the failed
-        problems, null where there is no ancestor.
+        problems, null where there is no ancestor; of imported rollouts also `engine`,
+        the engine's log-prob less ours, which is printed first.
 
     Raises:
         UserError: There are no rollouts or no failures, or `scores/` is of other
@@ -65,6 +67,7 @@ def diagnose(run: Run) -> dict:
             f"{rollouts} has no failed rollout; "
             "raise config.task.problems or sampling.rollouts"
         )
+    gap = print_gap(run)
     write_states(run)
     cells = write_tables(run)
     counts = {
@@ -82,6 +85,7 @@ def diagnose(run: Run) -> dict:
         known = [values for values in numbers if values is not None]
         means |= {name: float(np.concatenate(known).mean())} if known else {}
     return {
+        **({"engine": gap} if gap else {}),
         **counts,
         "features": {
             name: None if value != value else value for name, value in means.items()
@@ -109,7 +113,8 @@ def _check_scored(rollouts: epath.Path, scores: epath.Path, index: int) -> None:
 
 def _of_the_loop(failed: list[store.Attempt], run: Run) -> list[store.Attempt]:
     """The attempts with the statistics of their own loop, which cost nothing more."""
-    if run.ancestor is not None and any("demotion" not in a.stats for a in failed):
+    needed = "entropy" if run.ancestor is None else "demotion"
+    if any(needed not in a.stats for a in failed):
         raise UserError(
             'config.diagnosis.statistics = "loop" wants rollouts that the ancestor '
             f"read along, and {run.workdir / 'rollouts'} has none of its statistics; "

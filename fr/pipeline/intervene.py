@@ -10,6 +10,7 @@ from fr import store
 from fr.diagnosis.features import bottom_confidence, group_confidence
 from fr.diagnosis.junction import Trace, calibrate
 from fr.errors import UserError
+from fr.exchange.notes import print_note
 from fr.interventions import OPERATORS, Failure, OperatorContext
 from fr.pipeline.profile_tables import failures_by_problem, write_tables
 from fr.runs.attempts import make_attempts
@@ -55,6 +56,7 @@ def intervene(run: Run) -> dict:
         raise UserError(
             f"{run.workdir / 'scores'} lacks rollouts; run scripts/diagnose.py again"
         )
+    imported = print_note(run.workdir, "attempts")
     # Operators read the failures that were there when a problem was first intervened
     # upon, so that more rollouts later change none of their attempts.
     seen = run.begin(
@@ -67,7 +69,9 @@ def intervene(run: Run) -> dict:
         first = failures[problem.id][: seen[problem.id]]
         failed = [(a.tokens, Trace(a.stats, ~a.forced)) for a in first]
         setting = setting_of(run, problem, failed, run.ancestor is not None)
-        prompt = run.specialist.encode(setting.prompt)
+        # Another engine may have asked by another prompt than the task's.
+        prompt = tuple(first[0].prompt.tolist()) if imported else ()
+        prompt = prompt or run.specialist.encode(setting.prompt)
         for operator in able[problem.task]:
             reads = operator.uses_ancestor and setting.has_ancestor
             for attempt in range(
@@ -155,10 +159,13 @@ def _by_vote(run: Run) -> dict[str, dict]:
         rollouts.setdefault(row["problem"], []).append(row)
     window, seed = run.config.rewards.window, run.config.seed
     resamples = run.config.routing.bootstrap
+    known = True  # imported rollouts have no statistics
     for row in itertools.chain(*rollouts.values()):
         drawn = ~np.array(row.pop("forced"), bool)
-        row["confidence"] = bottom_confidence(
-            group_confidence(np.array(row.pop("top20_confidence"))[drawn], window)
+        confidence = row.pop("top20_confidence")
+        known = known and confidence is not None
+        row["confidence"] = known and bottom_confidence(
+            group_confidence(np.array(confidence)[drawn], window)
         )
     single = list(itertools.chain(*rollouts.values()))
     return {
@@ -180,6 +187,7 @@ def _by_vote(run: Run) -> dict[str, dict]:
                 ("weighted", weighted),
                 ("surest", surest),
             )
+            if known or by is None
         },
     }
 

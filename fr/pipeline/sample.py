@@ -1,6 +1,7 @@
 """Stage 1, from problems to `rollouts/`: attempts of the specialist at each problem."""
 
 from fr import store
+from fr.exchange.notes import print_note
 from fr.runs.attempts import make_attempts
 from fr.runs.planned import plan_attempt
 from fr.runs.run import Run
@@ -20,8 +21,10 @@ def sample(run: Run) -> dict:
         run: The run; finished shards of its folder are kept.
 
     Returns:
-        The summary of `summarise_rollouts`.
+        The summary of `summarise_rollouts`; of imported rollouts, nothing is drawn.
     """
+    if print_note(run.workdir, "rollouts"):
+        return summarise_rollouts(run)
     plan, cuts = [], run.config.sampling.probe_cuts
     reads = run.config.diagnosis.statistics == "loop" and run.ancestor is not None
     ask = lambda problem, tokens: build_probe(
