@@ -2,13 +2,10 @@
 
 import json
 import math
-import shutil
-import zipfile
 from pathlib import Path
 
 import jax
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -30,7 +27,7 @@ from fr.pipeline.sample import sample
 from fr.profiles import read_profiles
 from fr.runs.run import open_run
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
-from fr.types import Problem
+from fr.types import Problem, Rollout
 
 FILES = Path(__file__).parent / "exchange"  # written by the tools themselves
 ENDINGS = {
@@ -188,7 +185,9 @@ def test_round_trip(run, imported, name, tmp_path):
             np.testing.assert_array_equal(a.stats["logp"], b.stats["logp"])
         elif name == "inspect":  # a server's log-probs end before the stop token
             known = np.isfinite(b.stats["logp"])
-            np.testing.assert_array_equal(a.stats["logp"][known], b.stats["logp"][known])
+            np.testing.assert_array_equal(
+                a.stats["logp"][known], b.stats["logp"][known]
+            )
             assert known.sum() >= len(known) - 1
         else:
             assert np.isnan(b.stats["logp"]).all()
@@ -203,19 +202,291 @@ def test_diagnosis_prints_the_engines_gap_first(run, imported, capsys):
     assert next(iter(found)) == "engine"
 
 
-def test_attempts_are_new_ones_and_nothing_is_sampled(run, imported, capsys):
+class Canned:
+    """An engine that answers every row with a stop token."""
+
+    def __init__(self, stop: int):
+        self.stop, self.prompts = stop, []
+
+    def sample(self, rows, longest, progress, asked, on_pause):
+        self.prompts += [row.prompt for row in rows]
+        none, one = np.zeros(1, bool), np.zeros(1, np.float32)
+        stats = dict.fromkeys(store.TOKEN_STATS, one)
+        return [
+            Rollout(row, np.array([self.stop]), none, none, one, stats, False, 1)
+            for row in rows
+        ]
+
+
+def test_attempts_are_new_ones_and_nothing_is_sampled(run, imported, drawn, capsys):
     diagnose(run)
+    engine = Canned(run.specialist.stop_tokens[0])
+    run._engines[(False, False)] = engine
     made = intervene(run)
+    asked = {tuple(prompt) for _, prompt, _, _ in drawn}
+    assert asked >= {p for p in engine.prompts if len(p) == len(drawn[0][1])} != set()
     assert {"retry", "prefix_restart"} == set(made["operators"])
     assert set(made["without_verifier"]) == {"rollout", "majority"}
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "rollouts/ was imported (vllm): every attempt is a new one" in out
-    before = store.read_table(run.workdir / "rollouts").num_rows
+    before = store.read_table(run.workdir / "rollouts", ["row"]).num_rows
     sample(run)
     assert "nothing is sampled" in capsys.readouterr().out
-    assert store.read_table(run.workdir / "rollouts").num_rows == before
+    assert store.read_table(run.workdir / "rollouts", ["row"]).num_rows == before
     export_profiles(run.workdir, run.workdir / "out.csv")
     (ours,), (theirs,) = (
         read_profiles(run.workdir / name) for name in ("profiles.csv", "out.csv")
     )
     np.testing.assert_array_equal(ours.rates, theirs.rates)
+
+
+def first_of(found):
+    return {a.row: a for a in store.read(found.workdir / "rollouts")}
+
+
+TEXTS = ["answer ( 6 * 2 ) * 7", "2 + 6 = 8 , answer 2 + 6", "5 + 5 = 10 , 10 +"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "exact"),
+    [
+        ("inspect-0.3.285.eval", "inspect", True),
+        ("inspect-0.3.285.json", "inspect", True),
+        ("openai-3.57.0.jsonl", "openai", True),
+        ("trl-1.16.0.parquet", "trl", False),
+    ],
+)
+def test_files_that_the_tools_wrote(run, tmp_path, file, name, exact):
+    other = again(run, tmp_path / "run")
+    found = import_rollouts(other, Asked((str(FILES / file),), name))
+    assert found["rollouts"] == 4 and not found["left_out"]
+    held = first_of(other)
+    rows = [
+        held[f"{problem.id}/rollout/{attempt}"]
+        for problem in run.problems[:2]
+        for attempt in range(2)
+    ]
+    assert [a.text for a in rows] == [*TEXTS, "answer 5 + 5"]
+    assert [a.grade for a in rows] == ["right", "wrong", "unparsed", "wrong"]
+    # A table does not say that the third was cut: the budget of the config tells.
+    assert [a.truncated for a in rows] == [False, False, exact, False]
+    for attempt in rows:
+        logp = attempt.stats["logp"]
+        words = len(attempt.text.split())
+        assert len(attempt.tokens) == words + (not attempt.truncated)
+        wanted = -np.arange(1, words + 1) / 8 if exact else np.full(words, np.nan)
+        np.testing.assert_array_equal(logp[:words], np.float32(wanted))
+    table = pq.read_table(store.shard_path(other.workdir / "rollouts", 0))
+    assert set(table["retokenised"].to_pylist()) == {not exact}
+    rewards = {"inspect": 1.0, "trl": 1.1}.get(name)
+    assert table["engine_reward"].to_pylist()[0] == pytest.approx(rewards)
+
+
+def test_own_questions_of_a_file_become_a_task(tmp_path):
+    path = tmp_path / "q.jsonl"
+    file = str(FILES / "inspect-0.3.285.eval")
+    assert write_questions([file], "inspect", path) == 2
+    first = json.loads(path.read_text().splitlines()[0])
+    assert first == {
+        "id": "countdown-2-6-7-to-84",
+        "question": "2 6 7 -> 84 :",
+        "answer": "( 6 * 2 ) * 7",
+    }
+
+
+# ------------------------------------------------------------- what cannot be read
+def one(run, drawn, tmp_path, **changed):
+    """A file with one rollout, some fields of which are changed."""
+    record = vllm_record(run, drawn[:1])
+    output = {k: v for k, v in changed.items() if k in record["outputs"][0]}
+    record["outputs"][0] |= output
+    record |= {k: v for k, v in changed.items() if k not in output}
+    return write_lines(tmp_path / "one.jsonl", [record])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"token_ids": [4096] * 5}, "one.jsonl:1 gives id 4096"),
+        ({"token_ids": [1.5] * 5}, "list of whole numbers"),
+        ({"token_ids": [3, 4]}, "5 log-probs for 2 tokens"),
+        ({"logprobs": [0.5] * 5}, "a log-prob is 0.5, above 0"),
+        ({"outputs": {}}, "has no list 'outputs'"),
+        (
+            {"prompt": "7 7 7 -> 9 :"},
+            "no rollout of this run: not a problem of the run",
+        ),
+        ({"text": "another text"}, "sampled with another tokenizer"),
+        ({"finish_reason": None}, "not finished"),
+        (
+            {"token_ids": [], "logprobs": None, "text": "", "finish_reason": "length"},
+            "its completion is empty",
+        ),
+    ],
+)
+def test_bad_records_are_one_line_and_leave_no_file(
+    run, drawn, tmp_path, changed, said
+):
+    other = again(run, tmp_path / "run")
+    with pytest.raises(UserError) as error:
+        import_rollouts(other, Asked((one(run, drawn, tmp_path, **changed),), "vllm"))
+    assert said in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b"", "is empty"),
+        ("a.jsonl", b"{]\n", "a.jsonl:1: is not JSON"),
+        ("a.jsonl", b"[1]\n", "a.jsonl:1: is not a JSON object"),
+        ("a.jsonl", b"\xff\xfe", "is not JSON"),
+        ("a.jsonl.gz", b"none", "gzipped"),
+        ("a.csv", b"x", "a file of --format=vllm ends in"),
+        ("gone.jsonl", None, "No such file"),
+    ],
+)
+def test_bad_files_are_one_line(run, tmp_path, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        asked = Asked((str(tmp_path / name),), "vllm")
+        import_rollouts(again(run, tmp_path / "run"), asked)
+    assert said in str(error.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.parquet", b"PAR1", "is not a Parquet file"),
+        ("a.eval", b"PK", "is not a log of Inspect"),
+    ],
+)
+def test_bad_archives_are_one_line(run, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    kind = "trl" if name.endswith("parquet") else "inspect"
+    with pytest.raises(UserError, match=said):
+        asked = Asked((str(tmp_path / name),), kind)
+        import_rollouts(again(run, tmp_path / "run"), asked)
+
+
+def test_unknown_values_are_known_to_be_unknown(run, drawn, tmp_path):
+    path = one(run, drawn, tmp_path, logprobs=[-1.0, math.nan, None, -math.inf, -2.0])
+    other = again(run, tmp_path / "run")
+    import_rollouts(other, Asked((path,), "vllm"))
+    (held,) = store.read(other.workdir / "rollouts")
+    np.testing.assert_array_equal(
+        held.stats["logp"], np.float32([-1, np.nan, np.nan, np.nan, -2])
+    )
+    gap = gap_of([held.stats["logp"] + 2, np.zeros(2)])
+    assert gap["tokens"] == 4 and gap["mean"] == pytest.approx(0.25)
+    assert gap["wide"] == 25.0 and gap["size"] == pytest.approx(0.25)
+
+
+def test_rollouts_of_two_models_or_there_twice(run, drawn, tmp_path):
+    groups = [drawn[:2], drawn[2:4]]
+    records = [vllm_record(run, group, model=name) for group, name in zip(groups, "ab")]
+    path = write_lines(tmp_path / "two.jsonl", [*records, records[0]])
+    other = again(run, tmp_path / "run")
+    with pytest.raises(UserError, match=r"several models \(a, b\).*--engine_model"):
+        import_rollouts(other, Asked((path,), "vllm"))
+    found = import_rollouts(other, Asked((path,), "vllm", model="a"))
+    assert found["rollouts"] == 2
+    out = {each["why"]: each["n"] for each in found["left_out"]}
+    assert out == {"it is of another model": 2, "it is there twice": 2}
+
+
+def test_a_killed_import_goes_on_and_a_grown_one_adds(run, drawn, vllm_file, tmp_path):
+    other = again(run, tmp_path / "run")
+    import_rollouts(other, Asked((vllm_file,), "vllm"))
+    folder = other.workdir / "rollouts"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(before) == 2
+    store.shard_path(folder, 1).unlink()
+    with pytest.raises(UserError, match="shard-000001.parquet is missing"):
+        diagnose(other)
+    import_rollouts(other, Asked((vllm_file,), "vllm"))
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    more = write_lines(tmp_path / "more.jsonl", [vllm_record(run, drawn[:2])])
+    with pytest.raises(UserError, match="as file 1, which has changed or is not given"):
+        import_rollouts(other, Asked((more,), "vllm"))
+    found = import_rollouts(other, Asked((vllm_file, more), "vllm"))
+    assert found["rollouts"] == 8
+    held = first_of(other)
+    assert f"{run.problems[0].id}/rollout/3" in held
+    for name, data in before.items():
+        assert (folder / name).read_bytes() == data
+    with pytest.raises(UserError, match="give it once"):
+        import_rollouts(other, Asked((vllm_file, vllm_file), "vllm"))
+    with pytest.raises(UserError, match="imported with --format=vllm"):
+        import_rollouts(other, Asked((vllm_file,), "fr"))
+
+
+def test_a_problem_asked_in_two_ways(run, drawn, tmp_path):
+    problem, prompt, tokens, own = drawn[0]
+    longer = (problem, [20, *prompt], tokens, own)
+    records = [vllm_record(run, [rows]) for rows in (drawn[0], longer)]
+    records[1]["request_id"] = "other"
+    path = write_lines(tmp_path / "two.jsonl", records)
+    with pytest.raises(
+        UserError, match="two.jsonl:2: problem .* another prompt than at"
+    ):
+        import_rollouts(again(run, tmp_path / "run"), Asked((path,), "vllm"))
+
+
+def test_the_question_that_was_asked_is_the_last_one_of_a_prompt():
+    problems = [
+        Problem("a", "7 9 -> 3 :", "", "x"),
+        Problem("b", "17 9 -> 3 :", "", "x"),
+        Problem("1", "How many apples\nare left?", "", "x"),
+        Problem("c", "twice", "", "x"),
+        Problem("d", "twice", "", "x"),
+    ]
+    find = lambda **more: Matcher(problems, lambda ids: "").find(Sampled("f:1", **more))
+    assert find(prompt="7 9 -> 3 : 5\n\n17 9 -> 3 :")[0].id == "b"
+    assert find(prompt="17 9 -> 3 : 5\n\n7  9 -> 3 :")[0].id == "a"
+    chat = [{"role": "system", "content": "7 9 -> 3 :"}]
+    chat += [
+        {"role": "user", "content": "Q: How many  apples are left? End with a line"}
+    ]
+    assert find(prompt=chat)[0].id == "1"
+    assert find(prompt="twice") == (None, "its question is that of c and d")
+    assert find(prompt="twice", ids=("d",))[0].id == "d"
+    # Tools count samples: such an id is not believed against the prompt.
+    assert find(prompt="What else?", ids=("1",))[0] is None
+    assert find(ids=("1",))[0].id == "1" and find(ids=("zz",))[0] is None
+
+
+def test_byte_level_pieces_are_the_ids_that_were_drawn(model):
+    """A text has several spellings in tokens; the bytes of the tokens have one."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {
+        t: i for i, t in enumerate(["<eos>", "a", "b", "ab", "Ġ", "Ġab", "Ã", "©"])
+    }
+    backend = Tokenizer(models.BPE(vocab, [("a", "b"), ("Ġ", "ab")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
+
+    class Codec:
+        name, vocab, stop_tokens = "codec", 8, (0,)
+
+        def decode(self, ids):
+            return backend.decode(list(ids))
+
+    codec = Codec()
+    codec.tokenizer = tokenizer
+    reader = Reader(codec, 32)
+    pieces = [b"a", b"b", b" ab", b"\xc3", b"\xa9"]
+    given = {"text": "ab abé", "ended": "stop", "logp": [-1.0] * 5}
+    read = reader.completion(Sampled("f:1", pieces=pieces, **given))
+    assert read.tokens.tolist() == [1, 2, 5, 6, 7, 0] and not read.truncated
+    assert "retokenised" not in read.marks
+    read = reader.completion(Sampled("f:1", **given))
+    assert read.tokens.tolist() == [3, 5, 6, 7, 0] and "retokenised" in read.marks
+    assert np.isnan(read.logp).all()
+    # Pieces of another text are not believed.
+    read = reader.completion(Sampled("f:1", pieces=[b"a"], **given))
+    assert "retokenised" in read.marks
