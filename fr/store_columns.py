@@ -128,8 +128,8 @@ class Attempt:
       fired: bool, the detector fired.
       sample_logp: float32, nats.
       stats: float32, by TOKEN_STATS, and by LINEAGE_STATS with an ancestor in the loop;
-        of an imported attempt only `logp`, the engine's, NaN where it is not known;
-        empty where none were kept.
+        empty where none were kept. An imported attempt has only `logp`, the engine's,
+        NaN where it is not known.
       confidence: int32 `cuts` and float32 of CONFIDENCE, [C]; empty without a probe.
       earlier_grade: before it was graded again.
       earlier_grader: version of that grader.

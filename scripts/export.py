@@ -15,7 +15,7 @@ from fr import cli
 cli.define_flags(model=False)
 flags.DEFINE_string("to", None, "File to write.")
 flags.DEFINE_string(
-    "format", "fr", "Of --to: fr, vllm, openai, trl, verl, prime or inspect."
+    "format", "fr", "Format of --to: fr, vllm, openai, trl, verl, prime or inspect."
 )
 flags.DEFINE_string(
     "stage", "rollouts", "Attempts to write: rollouts, attempts, evaluation, online."

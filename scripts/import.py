@@ -47,9 +47,9 @@ def main() -> None:
     config = cli.frozen_config()
     cli.require(format=given.format, files=given.files or None)
     from fr import distributed
-    from fr.exchange.formats import format_of
     from fr.exchange.importing import Asked, import_rollouts
     from fr.exchange.notes import shown
+    from fr.exchange.tool_formats import format_of
     from fr.pipeline.sample import summarise_rollouts
     from fr.report.render import render
     from fr.runs.run import open_run

@@ -450,7 +450,7 @@ def test_the_question_that_was_asked_is_the_last_one_of_a_prompt():
         {"role": "user", "content": "Q: How many  apples are left? End with a line"}
     ]
     assert find(prompt=chat)[0].id == "1"
-    assert find(prompt="twice") == (None, "its question is that of c and d")
+    assert find(prompt="twice") == (None, "c and d have its question")
     assert find(prompt="twice", ids=("d",))[0].id == "d"
     # Tools count samples: such an id is not believed against the prompt.
     assert find(prompt="What else?", ids=("1",))[0] is None

@@ -23,9 +23,9 @@ _ROUND = 32  # tokens of a row are a multiple of it
 def print_gap(run: Run) -> dict[str, Any] | None:
     """Print and return the difference over the failed rollouts that were scored.
 
-    Raw log-probs are compared with those of the scores. Log-probs as drawn are compared
-    at the temperature of the row, over the first 64 failed rollouts; after top-p or
-    top-k they are not comparable.
+    Raw log-probs are compared with the scores. Log-probs as drawn are compared at the
+    temperature of the row, over the first 64 failed rollouts. After top-p or top-k they
+    are not comparable.
 
     Args:
         run: A run with finished `scores/`.

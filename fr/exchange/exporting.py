@@ -9,8 +9,8 @@ from etils import epath
 
 from fr import store
 from fr.errors import UserError
-from fr.exchange.formats import format_of
 from fr.exchange.sampled import Row
+from fr.exchange.tool_formats import format_of
 from fr.files import open_regular
 from fr.profiles import read_cells, write_profiles
 from fr.viewer.pieces import Pieces
@@ -47,7 +47,7 @@ def export_attempts(
         workdir: Folder of a run.
         path: File to write; it appears when it is whole.
         name: Name of the format.
-        folder: Of the run: one of FOLDERS.
+        folder: One of FOLDERS, a folder of the run.
 
     Returns:
         Number of attempts.

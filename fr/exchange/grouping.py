@@ -1,4 +1,4 @@
-"""Attempts at one problem with one prompt, which several formats write as one record."""
+"""Attempts at one problem with one prompt: one record in several formats."""
 
 from collections.abc import Iterable, Iterator
 

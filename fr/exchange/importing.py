@@ -5,10 +5,8 @@ plan, so that bad input leaves no file; the second grades and writes shard by sh
 a killed import goes on where it was.
 """
 
-import collections
-import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,172 +17,22 @@ from tqdm import tqdm
 from fr import distributed, store
 from fr.config import as_dict
 from fr.errors import UserError
-from fr.exchange.formats import format_of
-from fr.exchange.matching import Matcher
+from fr.exchange.accepting import Asked, Pass, Placed
 from fr.exchange.record_files import MAX_FILE
-from fr.exchange.sampled import Sampled
-from fr.exchange.token_ids import Read, Reader
+from fr.exchange.token_ids import Reader
 from fr.files import open_regular
 from fr.interrupts import check
 from fr.models.model import check_context
-from fr.runs.attempts import Planned, graded, plan_attempt
+from fr.runs.attempts import graded
 from fr.runs.imported import FILES, IMPORTED, RAW, imported
+from fr.runs.planned import Planned, plan_attempt
 from fr.runs.plans import PlannedRow, extend_plan
 from fr.runs.run import Run
 from fr.runs.stages import begin, read_stages
-from fr.types import ROLLOUT, Problem, Rollout
+from fr.types import ROLLOUT, Rollout
 from fr.workdir import write_json
 
 _FOLDER = "rollouts"
-_SHOWN = 3  # names of each reason that are kept
-_LOOKED_AT = 64  # rollouts whose ids must decode to the file's text
-
-
-@dataclasses.dataclass(frozen=True)
-class _Placed:
-    """A completion with its place in the run."""
-
-    sampled: Sampled
-    problem: Problem
-    attempt: int  # index among the problem's rollouts
-    prompt: tuple[int, ...]  # token ids
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """What is imported.
-
-    Attributes:
-        files: Files of the engine, in order.
-        format: Name of their format.
-        logprobs: `raw` (temperature 1, all tokens) or `processed` (as drawn).
-        model: Rollouts of this model alone, by its name in the files; "": all.
-    """
-
-    files: tuple[str, ...]
-    format: str
-    logprobs: str = RAW
-    model: str = ""
-
-
-class _Pass:
-    """One reading of all files; every pass accepts the same completions."""
-
-    def __init__(self, run: Run, asked: Asked):
-        self._run, self._asked = run, asked
-        self._format = format_of(asked.format, asked.files)
-        model = run.specialist
-        self._matcher = Matcher(run.problems, lambda ids: model.decode(ids, True))
-        self.reader = Reader(model, run.config.sampling.max_new_tokens)
-        # By problem: what was asked, its ids, where it stands, and how ids were found.
-        self._prompts: dict[str, tuple[Any, tuple[int, ...], str, str]] = {}
-        self._names: set[bytes] = set()
-        self._counts: collections.Counter[str] = collections.Counter()
-        self.left_out: dict[str, list[str]] = {}
-        self.out: collections.Counter[str] = collections.Counter()
-        self.models: set[str] = set()
-        self.settings: set[str] = set()  # of the files that differ from the config's
-        self.looked = self.differ = 0
-        self.example = ""
-        self.marks: collections.Counter[str] = collections.Counter()
-
-    def __iter__(self) -> Iterator[_Placed]:
-        for file in self._asked.files:
-            for sampled in self._format.read(file):
-                if placed := self._place(sampled):
-                    yield placed
-
-    def _place(self, sampled: Sampled) -> _Placed | None:
-        problem, why = None, sampled.unread
-        if not why and sampled.tokens is None and sampled.text is None:
-            why = "it has no completion"
-        if not why and not (sampled.tokens or sampled.text or sampled.ended == "stop"):
-            why = "its completion is empty"
-        if not why:
-            problem, why = self._matcher.find(sampled)
-        if not why and self._asked.model not in ("", sampled.model):
-            why = f"it is of another model: {sampled.model}"
-        if not why and sampled.name and not self._is_new(sampled.name):
-            why = "it is there twice"
-        if why or problem is None:
-            kind, _, name = why.partition(": ")
-            self.out[kind] += 1
-            shown = self.left_out.setdefault(kind, [])
-            if len(shown) < _SHOWN and (name or sampled.where) not in shown:
-                shown.append(name or sampled.where)
-            return None
-        prompt = self._prompt(sampled, problem)
-        attempt = self._counts[problem.id]
-        self._counts[problem.id] += 1
-        self.models.add(sampled.model)
-        for name, value in sampled.settings.items():
-            if (here := getattr(self._run.config.sampling, name)) != value:
-                self.settings.add(f"{name} {value:g} (config.sampling: {here:g})")
-        return _Placed(sampled, problem, attempt, prompt)
-
-    def read(self, placed: _Placed) -> Read:
-        """The completion as ids; counts what was done to it, and looks at its text.
-
-        Args:
-            placed: An accepted completion.
-
-        Returns:
-            Its ids and log-probs.
-        """
-        sampled, model = placed.sampled, self._run.specialist
-        read = self.reader.completion(sampled)
-        self.marks.update(read.marks)
-        self.marks["with log-probs"] += int(np.isfinite(read.logp).any())
-        self.marks["truncated"] += read.truncated
-        if sampled.tokens and sampled.text is not None and self.looked < _LOOKED_AT:
-            tokens = read.tokens if read.truncated else read.tokens[:-1]
-            here, there = model.decode(tokens).strip(), sampled.text.strip()
-            self.looked += 1
-            # A text that ended it is not in the file's.
-            if not here.startswith(there):
-                self.differ += 1
-                self.example = f"{here[:30]!r} for {there[:30]!r} ({sampled.where})"
-        return read
-
-    def _is_new(self, name: str) -> bool:
-        hashed = hashlib.sha256(name.encode("utf-8", "replace")).digest()[:12]
-        new = hashed not in self._names
-        self._names.add(hashed)
-        return new
-
-    def _prompt(self, sampled: Sampled, problem: Problem) -> tuple[int, ...]:
-        asked = sampled.prompt_tokens or sampled.prompt
-        known = self._prompts.get(problem.id)
-        if known is None or known[0] != asked:
-            usual = self._run.task.prompt(problem)
-            ids, mark = self.reader.prompt(sampled, usual)
-            if known is not None and known[1] != ids:
-                raise UserError(
-                    f"{sampled.where}: problem {problem.id} is asked by another prompt "
-                    f"than at {known[2]}; a run has one prompt per problem: import the "
-                    "rollouts of each prompt into a --workdir of its own"
-                )
-            if not ids:
-                raise UserError(f"{sampled.where}: its prompt has no token")
-            self._prompts[problem.id] = known = (asked, ids, sampled.where, mark)
-        if known[3]:
-            self.marks[known[3]] += 1
-        return known[1]
-
-    @property
-    def problems(self) -> int:
-        """Number of problems with a rollout."""
-        return len(self._counts)
-
-    @property
-    def other_prompts(self) -> int:
-        """Problems that were asked by another prompt than the task's own."""
-        problems = {problem.id: problem for problem in self._run.problems}
-        own = self._run.specialist.encode
-        return sum(
-            own(self._run.task.prompt(problems[name])) != ids
-            for name, (_, ids, _, _) in self._prompts.items()
-        )
 
 
 def import_rollouts(run: Run, asked: Asked) -> dict[str, Any]:
@@ -211,7 +59,7 @@ def import_rollouts(run: Run, asked: Asked) -> dict[str, Any]:
 def _import(run: Run, asked: Asked) -> dict[str, Any]:
     hashes = _hashes(asked.files)
     _check_stage(run.workdir, hashes, asked)
-    first, rows, longest, tokens = _Pass(run, asked), [], 0, 0
+    first, rows, longest, tokens = Pass(run, asked), [], 0, 0
     with tqdm(desc=distributed.label("read"), unit="row") as bar:
         for placed in first:
             check()
@@ -236,7 +84,7 @@ def _import(run: Run, asked: Asked) -> dict[str, Any]:
     return summary
 
 
-def _check_pass(run: Run, first: _Pass, asked: Asked, count: int) -> None:
+def _check_pass(run: Run, first: Pass, asked: Asked, count: int) -> None:
     """Refuse files without a rollout of the run, of several models or other ids."""
     if not count:
         reasons = "; ".join(f"{r} ({', '.join(n)})" for r, n in first.left_out.items())
@@ -245,8 +93,8 @@ def _check_pass(run: Run, first: _Pass, asked: Asked, count: int) -> None:
     if len(first.models - {""}) > 1:
         names = ", ".join(sorted(first.models - {""}))
         raise UserError(
-            f"the files have rollouts of several models ({names}); choose those of "
-            "one by --engine_model=NAME"
+            f"the files have rollouts of several models ({names}); choose one "
+            "by --engine_model=NAME"
         )
     if 2 * first.differ > first.looked:
         raise UserError(
@@ -286,13 +134,13 @@ def _check_stage(workdir: epath.Path, hashes: dict[str, dict], asked: Asked) -> 
     for key, file in made["files"].items():
         if hashes.get(key, {}).get("place") != file["place"]:
             raise UserError(
-                f"{workdir}: rollouts/ holds those of {file['name']} as file "
+                f"{workdir}: rollouts/ was made with {file['name']} as file "
                 f"{file['place'] + 1}, which has changed or is not given there; give "
                 f"the same files first and new ones after them, or {remedy}"
             )
 
 
-def _planned(run: Run, placed: _Placed) -> Planned:
+def _planned(run: Run, placed: Placed) -> Planned:
     known = placed.sampled.settings
     own = {name: value for name, value in known.items() if name in store.PARAMS}
     return plan_attempt(
@@ -305,8 +153,8 @@ def _write(run: Run, asked: Asked, shards: list[list[int]]) -> None:
     folder = run.workdir / _FOLDER
     have = store.finished(folder)
     place = {row: i for i, shard in enumerate(shards) for row in shard}
-    waiting: dict[int, list[tuple[int, _Placed]]] = {}
-    again = _Pass(run, asked)
+    waiting: dict[int, list[tuple[int, Placed]]] = {}
+    again = Pass(run, asked)
     with tqdm(total=len(place), desc=distributed.label(_FOLDER), unit="row") as bar:
         for row, placed in enumerate(again):
             check()
@@ -324,7 +172,7 @@ def _write(run: Run, asked: Asked, shards: list[list[int]]) -> None:
 
 
 def _shard(
-    run: Run, reader: Reader, index: int, placed: Sequence[_Placed], logprobs: str
+    run: Run, reader: Reader, index: int, placed: Sequence[Placed], logprobs: str
 ) -> None:
     planned, rollouts, marks = [], [], []
     for each in placed:
@@ -361,7 +209,7 @@ def _shard(
     )
 
 
-def _summary(read: _Pass, asked: Asked, rollouts: int, tokens: int) -> dict[str, Any]:
+def _summary(read: Pass, asked: Asked, rollouts: int, tokens: int) -> dict[str, Any]:
     return {
         "format": asked.format,
         "logprobs": asked.logprobs,

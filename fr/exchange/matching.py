@@ -64,7 +64,7 @@ class Matcher:
             return within[0], ""
         if within:
             names = " and ".join(problem.id for problem in within[:2])
-            return None, f"its question is that of {names}"
+            return None, f"{names} have its question"
         if named and not (text and named[0].id.isdecimal()):
             return named[0], ""
         shown = sampled.ids[0] if sampled.ids else text[-_LONGEST:] or sampled.where

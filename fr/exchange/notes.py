@@ -1,4 +1,4 @@
-"""What is printed of imported rollouts, and by the stages that read them."""
+"""Reports of imports, and notes of the stages that read imported rollouts."""
 
 from typing import Any
 
@@ -92,7 +92,7 @@ def retokenised(folder: epath.Path, index: int) -> set[str]:
 
     Args:
         folder: `rollouts/` of a run whose rollouts were imported.
-        index: Of the shard.
+        index: Number of the shard.
 
     Returns:
         Their names.

@@ -1,4 +1,4 @@
-"""Responses of an OpenAI-compatible server, one per line, and results of its batches."""
+"""Responses of an OpenAI-compatible server, one per line, and its batches."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO

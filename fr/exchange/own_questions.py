@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from fr.errors import UserError
-from fr.exchange.formats import format_of
 from fr.exchange.record_files import write_line
+from fr.exchange.tool_formats import format_of
 from fr.workdir import PathLike, replacing
 
 

@@ -30,7 +30,7 @@ _ROWS = 1024  # of a row group that is written
 
 
 def _of_trl(path: str) -> Iterator[Sampled]:
-    """A table of `log_completions`: columns of numbers are rewards, and are added up."""
+    """A table of `log_completions`: further columns of numbers are rewards, summed."""
     for where, row in parquet_records(path):
         if "prompt" not in row or "completion" not in row:
             raise UserError(f"{where}: has no columns 'prompt' and 'completion'")

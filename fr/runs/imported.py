@@ -5,18 +5,19 @@ from typing import Any
 from fr.runs.stages import read_stages
 from fr.workdir import PathLike
 
-IMPORTED, FILES = "imported", "imported_files"  # keys of the stage `rollouts`
+IMPORTED, FILES = "imported", "imported_files"  # keys of `rollouts`
 RAW, PROCESSED = "raw", "processed"  # the distribution of an engine's log-probs
 
 
 def imported(workdir: PathLike) -> dict[str, Any] | None:
-    """How the rollouts of a folder were imported.
+    """The record of an import, if the rollouts of a folder were imported.
 
     Args:
         workdir: Folder of the run.
 
     Returns:
-        `format`, `logprobs` and `files` (place and name by hash); None: they were sampled here.
+        `format`, `logprobs` and `files` (place and name by hash); None: they were
+        sampled here.
     """
     made = read_stages(workdir).get("rollouts", {})
     if IMPORTED not in made:
