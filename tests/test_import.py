@@ -208,7 +208,7 @@ class Canned:
     def __init__(self, stop: int):
         self.stop, self.prompts = stop, []
 
-    def sample(self, rows, longest, progress, asked, on_pause):
+    def sample(self, rows, *args, **kwargs):
         self.prompts += [row.prompt for row in rows]
         none, one = np.zeros(1, bool), np.zeros(1, np.float32)
         stats = dict.fromkeys(store.TOKEN_STATS, one)
@@ -218,10 +218,12 @@ class Canned:
         ]
 
 
-def test_attempts_are_new_ones_and_nothing_is_sampled(run, imported, drawn, capsys):
+def test_attempts_are_new_ones_and_nothing_is_sampled(
+    run, imported, drawn, capsys, monkeypatch
+):
     diagnose(run)
     engine = Canned(run.specialist.stop_tokens[0])
-    run._engines[(False, False)] = engine
+    monkeypatch.setattr(type(run), "engine", lambda self, *args, **kwargs: engine)
     made = intervene(run)
     asked = {tuple(prompt) for _, prompt, _, _ in drawn}
     assert asked >= {p for p in engine.prompts if len(p) == len(drawn[0][1])} != set()
