@@ -66,7 +66,7 @@ def run_script(script: Path, arguments: Sequence[str], folder: epath.Path) -> No
 def shared_flags() -> list[str]:
     """The modules and the W&B project of this script, as flags of another one."""
     given = flags.FLAGS
-    own = given[FLAG].value if FLAG in given else []
+    own: list[str] = (given[FLAG].value or []) if FLAG in given else []
     project = given["wandb"].value if "wandb" in given else ""
     shared = [f"--{FLAG}={name}" for name in own]
     return [*shared, *([f"--wandb={project}"] if project else [])]

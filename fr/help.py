@@ -58,7 +58,8 @@ KINDS = {
 
 
 def help_text(full: bool) -> str:
-    """The help of the script that runs: purpose, flags, settings, names.
+    """The help of the script that runs: purpose, flags, and where it reads them,
+    settings and registered names.
 
     Args:
       full: flags of libraries too.
@@ -74,7 +75,11 @@ def help_text(full: bool) -> str:
         for flag in own.get(module, []):
             usual = "" if flag.default is None else f" (default: {flag.default_as_str})"
             lines.append(f"  --{flag.name}: {' '.join(str(flag.help).split())}{usual}")
-    return "\n".join([*lines, "", settings_text(), "", names_text()])
+    if "config" in flags.FLAGS:
+        lines += ["", settings_text()]
+    if "user_module" in flags.FLAGS:
+        lines += ["", names_text()]
+    return "\n".join(lines)
 
 
 def settings_text() -> str:

@@ -192,9 +192,8 @@ def _read(file: str | os.PathLike) -> bytes:
 
 
 def _hash(texts: Iterable[dict[str, bytes]]) -> str:
-    """A hash of texts and names of files, wherever their folders are."""
+    """A hash of texts, not of the names of their files."""
     digest = hashlib.sha256()
-    found = {(Path(p).name, text) for held in texts for p, text in held.items()}
-    for name, text in sorted(found):
-        digest.update(f"{name} {hashlib.sha256(text).hexdigest()}\n".encode())
+    for text in sorted({text for held in texts for text in held.values()}):
+        digest.update(hashlib.sha256(text).digest())
     return digest.hexdigest()[:12]

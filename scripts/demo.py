@@ -62,8 +62,8 @@ def one_failure(profiles) -> str:
     marks = ["junction" if i == j.argmax() else "" for i in range(len(j))]
     meaning = (
         f"ground of a token: the entropy before it, in % of the largest "
-        f"({entropy.max():.2f} nats). The junction is where the model departs most from "
-        f"its ancestor (J = {j.max():.1f}): {SAID}"
+        f"({entropy.max():.2f} nats). The junction is where the model departs most "
+        f"from its ancestor (J = {j.max():.1f}): {SAID}"
     )
     passage = Passage(list(zip(pieces, entropy / entropy.max(), marks)), meaning)
     i = profiles.problems.index(failed.problem)

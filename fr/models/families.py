@@ -7,7 +7,7 @@ from fr.errors import UserError, first_line
 from fr.models.bounds import check_config, shown, whole_number
 from fr.models.config import ModelConfig
 from fr.models.rope import read_scaling
-from fr.registry import Registry, suggest
+from fr.registry import Registry
 
 _GEMMA = {"gelu": True, "scaled_embedding": True, "unit_offset": True}
 
@@ -113,11 +113,12 @@ def model_config(raw: dict, where: str) -> ModelConfig:
     """
     raw = text_config(raw)
     check_config(raw, where)
-    name = raw.get("model_type")
+    name = str(raw.get("model_type"))
     if name not in FAMILIES:
+        said = shown(raw.get("model_type"))
         raise UserError(
-            f"{where}: model_type {shown(name)} is not supported"
-            f"{suggest(str(name), FAMILIES)}"
+            f"{where}: model_type {said} is not supported; there are: "
+            f"{', '.join(FAMILIES)}"
         )
     family = FAMILIES[name]
     READ.add(name)
