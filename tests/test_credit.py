@@ -7,6 +7,7 @@ import pytest
 
 from fr import tasks
 from fr.config import Config, PolicyConfig, TaskConfig
+from fr.errors import UserError
 from fr.metrics import Stages
 from fr.models import Model, ModelConfig
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
@@ -21,6 +22,7 @@ VALUES = Values(
         [[0.5, 0.25, 0.75, 1], [0.5, 0.2, 0.2, 0], [0.4, 0.4, 0.1, 0], [0, 0, 0, 0]]
     ),
     failed=np.array([False, True, True, True]),
+    gain=np.array([NAN, 0.2, 0.0, -0.1]),
 )
 BY_ROW = np.tile(np.array([[1.0], [-1.0], [-1.0], [-1.0]]), (1, 6))
 
@@ -59,6 +61,11 @@ def test_the_control_blames_as_many_tokens_at_other_places():
     assert len(counts) > 2
 
 
+def test_failed_rows_are_kept_by_what_the_operator_gains():
+    assert spread("rescuable")[:, 0].tolist() == [1, -1, 0, 0]
+    assert spread("not_rescuable")[:, 0].tolist() == [1, 0, -1, -1]
+
+
 class FakeSampler:
     """Right where the kept tokens have no `no`; remembers what it was asked."""
 
@@ -76,7 +83,7 @@ class FakeSampler:
         return made, Cost(generated=len(rows))
 
 
-def test_branches_keep_the_first_tokens_and_the_rest_of_the_budget():
+def codec_and_group():
     tokenizer = countdown_tokenizer()
     config = ModelConfig(
         VOCABULARY, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ff=8
@@ -94,6 +101,12 @@ def test_branches_keep_the_first_tokens_and_the_rest_of_the_budget():
             row, tokens, flags, flags, tokens * 0.0, {}, False, len(tokens)
         )
         group.append(GradedRollout(problem, rollout, text, grade))
+    return codec, group
+
+
+def test_branches_keep_the_first_tokens_and_the_rest_of_the_budget():
+    codec, group = codec_and_group()
+    problem, prompt = group[0].problem, group[0].rollout.row.prompt
     policy = PolicyConfig(
         credit="until_lost", credit_cuts=3, credit_branches=2, max_new_tokens=30
     )
@@ -122,3 +135,28 @@ def test_branches_keep_the_first_tokens_and_the_rest_of_the_budget():
     )
     found, *_ = steps.spread([group], given, 1, Stages())
     assert found[1, 0] == 0 and not np.isnan(found).any()
+
+
+def test_branches_of_the_operator_have_its_parameters_and_the_same_keys():
+    codec, group = codec_and_group()
+    policy = PolicyConfig(
+        credit="rescuable", credit_cuts=3, credit_branches=2, max_new_tokens=30
+    )
+    sampler = FakeSampler(codec)
+    reader = CreditReader(Config(policy=policy), codec, sampler)
+    given = np.full((2, 32), -1.0, np.float32)
+    found, *_ = reader.spread([group], given, 1, Stages())
+    rows = [row for row, _ in sampler.asked]
+    plain, own = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    for one, other in zip(plain, own):
+        assert one.prompt == other.prompt and (one.key == other.key).all()
+        assert one.params["budget"] == other.params["budget"]
+        assert "forced" not in one.params
+        assert codec.decode(other.params["forced"]).split() == ["up"]
+    assert (found[0] == 0).all()  # the fake grader sees no difference
+    for name, why in (("dense_sampled", "needs an ancestor"), ("calculator", "pauses")):
+        policy = PolicyConfig(credit="rescuable", credit_operator=name)
+        with pytest.raises(UserError, match=why):
+            CreditReader(Config(policy=policy), codec, FakeSampler(codec)).spread(
+                [group], given, 1, Stages()
+            )

@@ -96,7 +96,11 @@ class PolicyConfig:
     credit: str = setting(
         "",
         "spread advantages by branches of rollouts (docs/algorithms.md): steps, "
-        "until_lost or until_random; '': every token has its row's advantage",
+        "until_lost, until_random, rescuable or not_rescuable; '': every token has its "
+        "row's advantage",
+    )
+    credit_operator: str = setting(
+        "wait_here", "rescuable: operator that failed rows are branched with"
     )
     credit_cuts: int = setting(6, "credit: cuts of a rollout", TWO_OR_MORE)
     credit_branches: int = setting(4, "credit: branches of a cut", POSITIVE)

@@ -12,7 +12,11 @@ from jaxtyping import Bool, Float, Int
 
 from fr import distributed
 from fr.config import Config
+from fr.diagnosis.junction import NO_FAILURES, Trace
 from fr.diagnosis.trace_cuts import equal_cuts, step_ends
+from fr.errors import UserError
+from fr.interventions import OPERATORS, Failure, OperatorContext
+from fr.interventions.restarts import restart
 from fr.metrics import Stages
 from fr.registry import Registry
 from fr.sampling.sampling_params import row_key
@@ -30,11 +34,14 @@ class Values:
         value: V at the cuts, then the outcome, [B, K + 1]; NaN in rows without
             branches.
         failed: The rollout failed.
+        gain: A_o = mean over the cuts of V_o - V, o the operator of
+            `policy.credit_operator`, [B]; NaN in rows without its branches.
     """
 
     cuts: Int[np.ndarray, "B K"]
     value: Float[np.ndarray, "B K1"]
     failed: Bool[np.ndarray, "B"]
+    gain: Float[np.ndarray, "B"]
 
 
 Rule = Callable[[Values, np.ndarray, float, int], np.ndarray]
@@ -48,28 +55,33 @@ class Credit:
         rule: (values, advantages of every token [B, W], `credit_share`, seed of the
             step) -> advantages.
         of_all: It needs branches of right rollouts too.
+        operator: It needs branches of `policy.credit_operator` too.
     """
 
     rule: Rule
     of_all: bool
+    operator: bool
 
 
 CREDITS = Registry("credit")
 
 
-def register_credit(name: str, of_all: bool = False) -> Callable[[Rule], Rule]:
+def register_credit(
+    name: str, of_all: bool = False, operator: bool = False
+) -> Callable[[Rule], Rule]:
     """Register a rule.
 
     Args:
         name: Value of `policy.credit`.
         of_all: It needs branches of right rollouts too.
+        operator: It needs branches of `policy.credit_operator` too.
 
     Returns:
         A decorator that returns the rule unchanged.
     """
 
     def add(rule: Rule) -> Rule:
-        CREDITS.register(name)(Credit(rule, of_all))
+        CREDITS.register(name)(Credit(rule, of_all, operator))
         return rule
 
     return add
@@ -131,6 +143,24 @@ def until_random(
     return _cut_off(values, advantages, lost)
 
 
+@register_credit("rescuable", operator=True)
+def rescuable(
+    values: Values, advantages: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Failed rows that the operator rescues more often than retry: A_o > 0."""
+    kept = ~values.failed | (values.gain > 0)
+    return np.where(kept[:, None], advantages, 0.0)
+
+
+@register_credit("not_rescuable", operator=True)
+def not_rescuable(
+    values: Values, advantages: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Control of `rescuable`: the other failed rows, A_o <= 0."""
+    kept = ~values.failed | (values.gain <= 0)
+    return np.where(kept[:, None], advantages, 0.0)
+
+
 def _lost_at(values: Values, share: float) -> Int[np.ndarray, "B"]:
     """Tokens up to the point of no return; a large number without one."""
     cuts, value = values.cuts, values.value[:, :-1]
@@ -153,6 +183,12 @@ class CreditReader:
     def __init__(self, config: Config, codec: Codec, sampler: Sampler):
         self._config, self._codec, self._sampler = config, codec, sampler
         self._credit: Credit = CREDITS[config.policy.credit]
+        self._operator = OPERATORS[config.policy.credit_operator]
+        if self._credit.operator and self._operator.needs_ancestor:
+            raise UserError(
+                f"config.policy.credit_operator = {self._operator.name!r} needs an "
+                "ancestor in the loop, which training has not; take another operator"
+            )
 
     def spread(
         self,
@@ -201,27 +237,39 @@ class CreditReader:
             for cut in cuts[i]:
                 asked[self._name(rows[i], int(cut))] = rows[i], int(cut)
         names = [row_key(self._config.seed, "credit", step, *name) for name in asked]
-        right, cost = self._branch(list(asked.values()), names, stages)
-        found = dict(zip(asked, right))
-        for i in told:
-            for k, cut in enumerate(cuts[i]):
-                value[i, k] = found[self._name(rows[i], int(cut))]
-        return Values(cuts, value, failed), cost
+        plain, cost = self._branch(list(asked.values()), names, stages)
+        of_cut = dict(zip(asked, range(len(asked))))
+        place = np.array(
+            [[of_cut[self._name(rows[i], int(cut))] for cut in cuts[i]] for i in told]
+        )
+        gain = np.full(len(rows), np.nan)
+        if len(told):
+            value[told, :-1] = plain[place]
+        if len(told) and self._credit.operator:
+            own, more = self._branch(list(asked.values()), names, stages, True)
+            gain[told] = (own - plain)[place].mean(axis=1)
+            cost += more
+        return Values(cuts, value, failed, gain), cost
 
     def _branch(
         self,
         asked: Sequence[tuple[GradedRollout, int]],
         keys: Sequence[np.ndarray],
         stages: Stages,
+        operator: bool = False,
     ) -> tuple[Float[np.ndarray, "N"], Cost]:
-        """Share of right branches of each cut; a process samples its share of cuts."""
+        """Share of right branches of each cut, plain ones or of the operator.
+
+        A process samples its share of cuts.
+        """
         c, rows, owners, kept = self._config.policy, [], [], {}
         for (graded, cut), key in distributed.local_slice(list(zip(asked, keys))):
             row, tokens = graded.rollout.row, tuple(graded.rollout.tokens.tolist())
-            left = {**row.params, "budget": max(1, c.max_new_tokens - cut)}
             for i in range(c.credit_branches):
                 name, own = f"{row.id}@{cut}/{i}", row_key(int(key[0]), int(key[1]), i)
                 prompt = (*row.prompt, *tokens[:cut])
+                changed = self._change(graded, cut, i) if operator else {}
+                left = {**row.params, "budget": c.max_new_tokens - cut, **changed}
                 kept[name] = tokens[:cut]
                 rows.append(Request(name, prompt, own, left, tokens[cut:]))
                 owners.append(graded.problem)
@@ -230,6 +278,29 @@ class CreditReader:
         right = [attempt.right for some, _ in found for attempt in some]
         cost = sum((cost for _, cost in found), Cost())
         return np.array(right, float).reshape(-1, c.credit_branches).mean(axis=1), cost
+
+    def _change(self, graded: GradedRollout, cut: int, index: int) -> dict:
+        """Sampling parameters of the operator from a cut of a rollout."""
+        rollout, form = graded.rollout, format_of(graded.problem.task)
+        trace = Trace(rollout.stats, ~rollout.forced)
+        written = CompletionText(form, rollout.tokens, self._codec)
+        context = OperatorContext(
+            config=self._config,
+            problem=graded.problem,
+            attempt=index,
+            calibration=NO_FAILURES,
+            has_ancestor=False,
+            failures=(Failure(written, trace),),
+            codec=self._codec,
+        )
+        change = restart(self._operator, context, cut)
+        if change.on_pause:
+            raise UserError(
+                f"config.policy.credit_operator = {self._operator.name!r} pauses, which "
+                "branches of training cannot; take another operator"
+            )
+        limit = self._config.policy.max_new_tokens - cut
+        return {**change.params, "budget": limit}
 
     def _name(self, row: GradedRollout, cut: int) -> tuple:
         return (row.rollout.row.id if cut else row.problem.id, cut)
