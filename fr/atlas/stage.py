@@ -130,7 +130,7 @@ def _summary(
     how = routing.bootstrap, run.config.seed
     lost = {
         operator: no_return.points_of_no_return(
-            *found.counts(operator, odd=False), c.share, c.level
+            *found.counts(operator), c.share, c.level
         )
         for operator in found.operators
         if found.counts(operator)[1].max() > 1

@@ -296,7 +296,7 @@ class CreditReader:
         change = restart(self._operator, context, cut)
         if change.on_pause:
             raise UserError(
-                f"config.policy.credit_operator = {self._operator.name!r} pauses, which "
+                f"config.policy.credit_operator = {self._operator.name!r} pauses, and "
                 "branches of training cannot; take another operator"
             )
         limit = self._config.policy.max_new_tokens - cut
