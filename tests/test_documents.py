@@ -13,6 +13,7 @@ import pytest
 from page_blocks import ROOT, all_blocks, blocks, commands, pages
 
 DOCS = ROOT / "docs"
+_FILES = (".py", ".json", ".jsonl", ".html")  # endings of names that are no settings
 GENERATE = DOCS / "generate"
 
 
@@ -309,7 +310,7 @@ def test_settings_that_pages_name_exist():
     missing = []
     for page in (ROOT / "README.md", *DOCS.rglob("*.md")):
         for name in named.findall(page.read_text()):
-            if name not in known and not name.endswith((".py", ".json", ".jsonl")):
+            if name not in known and not name.endswith(_FILES):
                 missing.append(f"{page.relative_to(ROOT)}: {name}")
     assert not missing
 

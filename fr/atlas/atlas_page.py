@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from fr.atlas.atlas_tables import atlas_blocks
 from fr.atlas.branches import FailedTrace
+from fr.layout.charts import INK, PALETTE, STYLE, png
 from fr.layout.html import page
 from fr.layout.tables import Images, Passage, Record, Section
-from fr.report.plots import INK, PALETTE, STYLE, png
 from fr.workdir import write_whole
 
 NAME = "atlas.html"

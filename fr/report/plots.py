@@ -1,6 +1,5 @@
 """Plots of an evaluation as PNG files."""
 
-import io
 import itertools
 from collections.abc import Sequence
 
@@ -13,36 +12,21 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from fr.comparison.titles import select, titled
 from fr.config import RoutingConfig
 from fr.diagnosis.labels import LABELS, STEERABLE, counted, label
+from fr.layout.charts import GREY, INK, PALETTE, STYLE, png
 from fr.layout.tables import Record
 from fr.profiles import FEATURES, Profiles
 
-GREY, INK, _RED = "#c9ced6", "#2b2f36", "#d1495b"
+_RED = "#d1495b"
 _LABELS = {
     "steerable": ("steerable-hard", _RED),
     "resample": ("resample", "#9cc3da"),
     "beyond": ("beyond reach", "#3b3f46"),
 }
-# The palette of Okabe and Ito, which colour-blind readers can tell apart.
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#7a6c00")
 _AXES = {
     "spread": "spread:\nshare of tokens with J > 0",
     "concentration": "concentration:\nlog10 of max J / mean J",
     "logit_dispersion": "logit dispersion:\nlog10 of V",
     "lift": "best operator − retry,\nrescue rate",
-}
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a9099",
-    "axes.labelcolor": INK,
-    "axes.axisbelow": True,
-    "grid.color": "#eceff3",
-    "text.color": INK,
-    "xtick.color": "#5b616b",
-    "ytick.color": "#5b616b",
-    "legend.frameon": False,
-    "font.family": "DejaVu Sans",
 }
 _LINES = {
     "rule_z_population": _RED,
@@ -198,18 +182,3 @@ def _coordinates(profiles: Profiles) -> dict[str, np.ndarray]:
             rates[:, counted(profiles.operators)].max(axis=1) - rates[:, retry]
         )
     return found
-
-
-def png(figure: Figure) -> bytes:
-    """Write a figure.
-
-    Args:
-        figure: The figure.
-
-    Returns:
-        A PNG file; the same numbers give the same bytes.
-    """
-    buffer = io.BytesIO()
-    # Without the version of matplotlib.
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    return buffer.getvalue()
