@@ -13,7 +13,7 @@ import pytest
 from page_blocks import ROOT, all_blocks, blocks, commands, pages
 
 DOCS = ROOT / "docs"
-_FILES = (".py", ".json", ".jsonl", ".html")  # endings of names that are no settings
+_FILES = (".py", ".json", ".jsonl", ".html")  # of names of files
 GENERATE = DOCS / "generate"
 
 
