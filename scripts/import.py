@@ -47,17 +47,17 @@ def main() -> None:
     config = cli.frozen_config()
     cli.require(format=given.format, files=given.files or None)
     from fr import distributed
-    from fr.exchange.importing import Asked, import_rollouts
+    from fr.exchange.accepting import Asked
+    from fr.exchange.importing import import_rollouts
     from fr.exchange.notes import shown
-    from fr.exchange.tool_formats import format_of
     from fr.pipeline.sample import summarise_rollouts
     from fr.report.render import render
     from fr.runs.run import open_run
 
     files = tuple(given.files)
-    format_of(given.format, files)
-    run = open_run(config, given.workdir, given.redo)
     asked = Asked(files, given.format, given.logprobs, given.engine_model)
+    asked.check()
+    run = open_run(config, given.workdir, given.redo)
     if found := import_rollouts(run, asked):
         distributed.print0(shown("imported", found))
     distributed.print0(render("rollouts", summarise_rollouts(run)))

@@ -12,9 +12,10 @@ import pytest
 from fr import store
 from fr.config import Config, InterventionConfig, SamplingConfig, TaskConfig
 from fr.errors import UserError
+from fr.exchange.accepting import Asked
 from fr.exchange.engine_gap import gap_of
 from fr.exchange.exporting import export_attempts, export_profiles
-from fr.exchange.importing import Asked, import_rollouts
+from fr.exchange.importing import import_rollouts
 from fr.exchange.matching import Matcher
 from fr.exchange.own_questions import write_questions
 from fr.exchange.sampled import Sampled

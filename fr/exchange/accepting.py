@@ -10,9 +10,11 @@ import numpy as np
 
 from fr.errors import UserError
 from fr.exchange.matching import Matcher
+from fr.exchange.record_files import MAX_FILE
 from fr.exchange.sampled import Sampled
 from fr.exchange.token_ids import Read, Reader
 from fr.exchange.tool_formats import format_of
+from fr.files import open_regular
 from fr.runs.imported import RAW
 from fr.runs.run import Run
 from fr.types import Problem
@@ -46,6 +48,16 @@ class Asked:
     format: str
     logprobs: str = RAW
     model: str = ""
+
+    def check(self) -> None:
+        """Check the names before a model is loaded.
+
+        Raises:
+            UserError: The format is unknown, or a file is not there or of another kind.
+        """
+        format_of(self.format, self.files)
+        for file in self.files:
+            open_regular(file, MAX_FILE).close()
 
 
 class Pass:

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -174,13 +175,17 @@ def _value(scores: Any) -> float:
 
 def _write(rows: Iterable[Row], file: BinaryIO) -> None:
     """A log in the archive's form, with the tokens of every completion as log-probs."""
-    ids: dict[str, None] = {}
+    ids: dict[str, int] = {}
+    epochs: Counter[str] = Counter()
     model = "fr/model"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for row in rows:
-            ids[row.problem], model = None, f"fr/{row.model}"
-            sample = _sample(row, model)
-            name = f"samples/{len(ids)}_epoch_{row.attempt + 1}.json"
+            number = ids.setdefault(row.problem, len(ids) + 1)
+            model = f"fr/{row.model}"
+            # Attempts of several operators are epochs of one sample, too.
+            epochs[row.problem] += 1
+            sample = _sample(row, model, epochs[row.problem])
+            name = f"samples/{number}_epoch_{epochs[row.problem]}.json"
             archive.writestr(name, json.dumps(sample, ensure_ascii=False))
         dataset = {"name": "fr", "samples": len(ids), "sample_ids": list(ids)}
         made = {"created": "1970-01-01T00:00:00+00:00", "task": "fr", "model": model}
@@ -192,7 +197,7 @@ def _write(rows: Iterable[Row], file: BinaryIO) -> None:
         archive.writestr(_HEADER, json.dumps(header))
 
 
-def _sample(row: Row, model: str) -> dict[str, Any]:
+def _sample(row: Row, model: str, epoch: int) -> dict[str, Any]:
     """One attempt as a sample, with the ids of its prompt in its metadata."""
     asked = {"role": "user", "content": row.question}
     reply = {"role": "assistant", "content": row.text, "source": "generate"}
@@ -210,13 +215,13 @@ def _sample(row: Row, model: str) -> dict[str, Any]:
     }
     return {
         "id": row.problem,
-        "epoch": row.attempt + 1,
+        "epoch": epoch,
         "input": row.question,
         "target": row.reference,
         "messages": [asked, reply],
         "output": {"model": model, "choices": [choice], "completion": row.text},
         "scores": {"right": {"value": "C" if row.grade == RIGHT else "I"}},
-        "metadata": {"prompt_token_ids": row.prompt},
+        "metadata": {"operator": row.operator, "prompt_token_ids": row.prompt},
         "store": {},
         "model_usage": {},
         "uuid": f"{row.problem}/{row.operator}/{row.attempt}",

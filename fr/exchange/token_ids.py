@@ -66,7 +66,7 @@ class Reader:
             ids = _whole(sampled.prompt_tokens, f"{sampled.where}: its prompt")
             self._check(ids, f"{sampled.where}: its prompt")
             return tuple(ids), ""
-        if sampled.prompt is None:
+        if sampled.prompt is None or _says(sampled.prompt, usual):
             return self._model.encode(usual), "prompt of the task"
         ids = list(self._model.encode(sampled.prompt))
         begin = self._model.tokenizer.bos_token_id
@@ -138,6 +138,13 @@ class Reader:
             for token, i in _bytes_of(self._model.tokenizer):
                 self._ids[token] = -1 if token in self._ids else i
         return self._ids
+
+
+def _says(prompt: Prompt, usual: Prompt) -> bool:
+    """True for one message of the task's plain text: a chat around it is not known."""
+    if isinstance(prompt, str) or not isinstance(usual, str) or len(prompt) != 1:
+        return False
+    return prompt[0]["content"].strip() == usual.strip()
 
 
 def _whole(values: Sequence[Any], what: str) -> list[int]:
