@@ -184,6 +184,8 @@ def run(main: Callable[[], None], alone: bool = True) -> None:
         except Stopped as error:
             _refuse(error, error.code)
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                sys.exit(141)
             if not (line := disk_error(error) or bucket_error(error)):
                 raise
             _refuse(line)
@@ -317,6 +319,16 @@ def _config_file(argv: Sequence[str]) -> str:
     name."""
     given = [word.lstrip("-") for word in argv]
     return next((f"--{word}: " for word in given if word.startswith("config=")), "")
+
+
+def _nobody_reads() -> bool:
+    """True if the reader of the output has gone, as `head` does; output then ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _refuse(error, code: int = 2) -> None:

@@ -22,6 +22,8 @@ LEFT_OUT = ("sparse_steer_random", "local_temp")  # operators, to save seconds
 
 def main() -> None:
     """Judge the table, print the result and the trace."""
+    from threadpoolctl import threadpool_limits
+
     from fr.comparison.brief import summarise_briefly
     from fr.comparison.verdict import SMALLEST
     from fr.config import Config, RoutingConfig
@@ -33,9 +35,10 @@ def main() -> None:
     few = RoutingConfig(
         bootstrap=300, splits=20, permutations=20, nulls=99, posterior=20, splittings=2
     )
-    cells = read_cells([RUN / "profiles.csv"], LEFT_OUT)
-    data = RoutingData.build(cells, Config(routing=few))
-    found, _, costs, _ = findings(summarise_briefly(data, SMALLEST))
+    with threadpool_limits(1):  # small arrays: more threads would only wait
+        cells = read_cells([RUN / "profiles.csv"], LEFT_OUT)
+        data = RoutingData.build(cells, Config(routing=few))
+        found, _, costs, _ = findings(summarise_briefly(data, SMALLEST))
     print(to_text([found, costs]))
     print(f"\n── One failure\n\n{one_failure(cells[0])}")
     print(
