@@ -3,6 +3,7 @@ config."""
 
 import contextlib
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 
@@ -323,12 +324,12 @@ def _config_file(argv: Sequence[str]) -> str:
 
 def _nobody_reads() -> bool:
     """True if the reader of the output has gone, as `head` does; output then ends."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLERR)
+    if not output.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _refuse(error, code: int = 2) -> None:
