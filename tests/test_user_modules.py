@@ -8,9 +8,17 @@ import pytest
 
 from fr import user_modules
 from fr.bounded import Bounded
-from fr.config import Config, RewardsConfig, as_dict, default, freeze
+from fr.config import (
+    Config,
+    RewardsConfig,
+    StudyConfig,
+    as_dict,
+    default,
+    freeze,
+)
 from fr.config_text import check_known
 from fr.errors import UserError
+from fr.evaluation.study import claim_study
 from fr.help import names_text
 from fr.registry import own_names
 from fr.rewards import TERMS
@@ -245,6 +253,20 @@ def test_a_changed_text_ends_the_stages_that_use_it(tmp_path, monkeypatch, name)
             assert f"--redo={stage}" in str(error)
             stages.check(folder, settings, after, redo=[stage])
     assert ended == ENDED[name]
+
+
+def test_a_study_is_bound_to_the_texts_of_each_arm(tmp_path, monkeypatch):
+    user_modules.load([write(tmp_path / "mine.py", ALL)])
+    terms = "(('correctness', 1.0), ('mine_term', 1.0))"
+    arms = (("plain", ()), ("mine", (("rewards.terms", terms),)))
+    config = Config(study=StudyConfig(arms=arms))
+    claim_study(config, tmp_path / "study")
+    claim_study(config, tmp_path / "study")
+    for text in user_modules._TEXTS.values():
+        monkeypatch.setitem(text, str(tmp_path / "mine.py"), b"changed")
+    with pytest.raises(UserError, match="study/mine holds another run.*mine_term"):
+        claim_study(config, tmp_path / "study")
+    claim_study(Config(study=StudyConfig(arms=arms[:1])), tmp_path / "study")
 
 
 def test_a_run_without_own_parts_has_the_inputs_of_before():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 from etils import epath
 
@@ -12,6 +13,7 @@ from fr.errors import UserError
 from fr.evaluation.accuracy import check_evaluation
 from fr.evaluation.analyses import known_analyses
 from fr.registry import suggest
+from fr.runs.inputs import own_parts
 from fr.workdir import PathLike, claim_workdir, to_json
 
 _KEYS = {"arms": (FROM, RUN, MAKES, MODEL), "tests": (ARMS,)}
@@ -190,7 +192,8 @@ def placed(
 def claim_study(config: Config, workdir: PathLike) -> None:
     """Bind a study's folder to its settings and each arm's folder to its changes.
 
-    Arms, tests and seeds may be added later.
+    Arms, tests and seeds may be added later. An arm that uses a part of the user's own
+    is bound to its text, too: its models and evaluations are not made again.
 
     Args:
         config: Settings of the study.
@@ -201,8 +204,13 @@ def claim_study(config: Config, workdir: PathLike) -> None:
     claim_workdir(
         workdir, as_dict(config), as_dict(Config()), unread=("routing", "clusters")
     )
+    tested = [changes for _, changes in config.study.tests]
     for arm, settings in config.study.arms:
-        claim_workdir(epath.Path(workdir) / arm, {"settings": dict(settings)})
+        texts = [text for changes in (settings, *tested) for _, text in changes]
+        words = {word for text in texts for word in re.findall(r"\w+", text)}
+        own = own_parts(config, words)
+        claimed = {"settings": dict(settings)} | own
+        claim_workdir(epath.Path(workdir) / arm, claimed, usual=own)
 
 
 def check_study(config: Config) -> None:

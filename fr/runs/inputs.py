@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 import numpy as np
@@ -97,17 +97,19 @@ def begin_training(
     stages.begin(workdir, stage, as_dict(config), inputs)
 
 
-def own_parts(config: Config) -> dict[str, dict[str, str]]:
+def own_parts(config: Config, more: Collection[str] = ()) -> dict[str, dict[str, str]]:
     """Fingerprints of the user's own parts that this run names or reads.
 
     Args:
         config: All settings.
+        more: Further names that are used.
 
     Returns:
         {"own": hash by "KIND: NAME"}; nothing if the run uses none. A part is used if a
         setting holds its name, and a model family if a model of it was read.
     """
-    named = {name for value in flat(as_dict(config)).values() for name in texts(value)}
+    values = flat(as_dict(config)).values()
+    named = {name for value in values for name in texts(value)} | set(more)
     families = {f"{FAMILIES.kind}: {name}" for name in READ}
     found = {
         part: text
