@@ -110,8 +110,10 @@ def _load(name: str) -> None:
     if file in _TEXTS:
         return
     held = {file: text}
-    for key in set(sys.modules) - modules:
-        path = os.path.abspath(getattr(sys.modules[key], "__file__", None) or "")
+    for module in (sys.modules[key] for key in set(sys.modules) - modules):
+        if module is sys.modules.get("__main__"):
+            continue  # the script, which multiprocessing gives a second name
+        path = os.path.abspath(getattr(module, "__file__", None) or "")
         if _is_users(path) or root and path.startswith(root) and path.endswith(".py"):
             held.setdefault(path, _read(path))
     for texts in _TEXTS.values():  # files that an earlier module imported first

@@ -79,6 +79,18 @@ def test_a_file_registers_names_and_is_run_once(tmp_path, monkeypatch):
     assert "short_answer (my_terms.py:6)" in names_text()
 
 
+def test_the_script_is_no_part_of_a_module(tmp_path, monkeypatch):
+    """Importing multiprocessing gives the script a second name in sys.modules."""
+    main = type(sys)("__main__")
+    main.__file__ = str(tmp_path / "sample.py")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    text = "import sys\nsys.modules['__mp_main__'] = sys.modules['__main__']\n"
+    user_modules.load([write(tmp_path / "my_terms.py", text + TERM)])
+    sys.modules.pop("__mp_main__")
+    (held,) = user_modules._TEXTS.values()
+    assert [*held] == [str(tmp_path / "my_terms.py")]
+
+
 def test_what_a_config_file_registered_is_not_run_again(tmp_path):
     file = write(tmp_path / "config.py", TERM)
     exec(compile(TERM, file, "exec"), {"__name__": "config"})
