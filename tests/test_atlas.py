@@ -110,11 +110,11 @@ def branches(right, cuts=None) -> Branches:
 
 
 def test_halves_are_disjoint_and_one_branch_is_in_both():
-    found = branches([[[[1, 0, 1, 0], [1, np.nan, np.nan, np.nan]]]])
+    found = branches([[[[1, 1, 0, 0], [1, np.nan, np.nan, np.nan]]]])
     assert found.half(False)[0, 0, 0].tolist() == [1, 1]
     assert found.half(True)[0, 0, 0].tolist() == [0, 0]
-    for odd in (False, True):
-        assert rates(found.half(odd))[0, 0].tolist() == [float(not odd), 1.0]
+    for second in (False, True):
+        assert rates(found.half(second))[0, 0].tolist() == [float(not second), 1.0]
     right, made = found.counts("retry")
     assert right.tolist() == [[2]] and made.tolist() == [[4]]
 

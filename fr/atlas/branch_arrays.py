@@ -46,35 +46,49 @@ class Branches:
         """Cuts that there are."""
         return self.cuts >= 0
 
-    def half(self, odd: bool) -> Float[np.ndarray, "N K O B"]:
-        """Outcomes of the even branches, which detect, or the odd ones, which estimate.
+    def half(self, second: bool) -> Float[np.ndarray, "N K O B"]:
+        """Outcomes of the first half of the indices, which detects, or of the second.
 
-        A deterministic operator has one branch, which both halves have.
+        Operators that rotate a setting over the indices have all its values in both. A
+        deterministic operator has one branch, which both halves have.
 
         Args:
-            odd: The odd ones.
+            second: The second half, which estimates.
 
         Returns:
             1, 0 or NaN, [N, K, O, B / 2].
         """
-        own, alone = self.right[..., odd::2], np.isnan(self.right[..., 1:]).all(-1)
+        own = self.right[..., self.indices(second)]
+        alone = np.isnan(self.right[..., 1:]).all(-1)
         only = np.full_like(own, np.nan)
         only[..., 0] = self.right[..., 0]
         return np.where(alone[..., None], only, own)
 
+    def indices(self, second: bool) -> slice:
+        """The indices of a half.
+
+        Args:
+            second: The second half.
+
+        Returns:
+            The slice of the last axis.
+        """
+        middle = self.right.shape[-1] // 2
+        return slice(middle, None) if second else slice(middle)
+
     def counts(
-        self, operator: str, odd: bool | None = None
+        self, operator: str, second: bool | None = None
     ) -> tuple[Int[np.ndarray, "N K"], Int[np.ndarray, "N K"]]:
         """Right branches and all branches of an operator.
 
         Args:
             operator: Its name.
-            odd: One half alone; None: both.
+            second: One half alone, the first or the second; None: both.
 
         Returns:
             (right, made), [N, K] each.
         """
-        taken = self.right if odd is None else self.half(odd)
+        taken = self.right if second is None else self.half(second)
         own = taken[:, :, self.operators.index(operator)]
         right, made = np.nansum(own, axis=-1), (~np.isnan(own)).sum(axis=-1)
         return right.astype(int), made.astype(int)

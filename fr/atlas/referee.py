@@ -266,10 +266,13 @@ def _precisions(
 def _restarts(branches: Branches, seed: int) -> Float[np.ndarray, "N K"]:
     """Chance that plain branches from each cut solve a problem within one budget.
 
-    The odd branches, since a localiser may have read the even ones.
+    The second half of the branches, since a localiser may have read the first.
     """
     rng, o = np.random.default_rng(seed), branches.operators.index(RETRY)
-    right, cost = branches.half(True)[:, :, o], branches.cost[:, :, o, 1::2]
+    right, cost = (
+        branches.half(True)[:, :, o],
+        branches.cost[:, :, o, branches.indices(True)],
+    )
     value = np.full(branches.cuts.shape, np.nan)
     for i in range(len(value)):
         budget = _RETRIES * mean(cost[i, 0].tolist())

@@ -90,7 +90,7 @@ def _round(index: int) -> str:
 def _more(run: Run, traces: Sequence[FailedTrace], cuts: Cuts) -> dict[str, int]:
     """A further cut of each trace, where the rate of retry changes most between two.
 
-    Only the even branches are read, which detect; a trace without a place between two
+    Only the first half of the branches is read, which detects; a trace without a place between two
     cuts has none.
     """
     found = _read(run, traces, cuts)
@@ -135,8 +135,8 @@ def _summary(
         for operator in found.operators
         if found.counts(operator)[1].max() > 1
     }
-    detect = found.counts(branches.RETRY, odd=False)
-    judge = found.counts(branches.RETRY, odd=True)
+    detect = found.counts(branches.RETRY, second=False)
+    judge = found.counts(branches.RETRY, second=True)
     fallen = drops.largest_drop(*detect, level=c.level, seed=run.config.seed)
     sizes = drops.estimate(*judge, fallen.place)
     truth = _truth(drops.largest_drop(*judge, level=c.level), found)
@@ -148,7 +148,7 @@ def _summary(
     sampled = [
         o for o, name in enumerate(found.operators) if found.counts(name)[1].max() > 1
     ]
-    even, odd = (
+    first, second = (
         branch_values.at_places(rates(found.half(one)), index)[:, :, sampled]
         for one in (False, True)
     )
@@ -159,7 +159,7 @@ def _summary(
         "branches": int((~np.isnan(found.right)).sum()),
         "tokens": rounded(float(np.nansum(found.cost))),
         "values": branch_values.value_rows(found, index, *how),
-        "variance": variance_shares(even, odd, found.groups, *how),
+        "variance": variance_shares(first, second, found.groups, *how),
         "paired": _paired(found, run),
         "no_return": [_claims(name, each, found) for name, each in lost.items()],
         "drops": {

@@ -38,7 +38,7 @@ class AtlasConfig:
     )
     branches: int = setting(
         64,
-        "branches of an operator at a cut; even ones detect, odd ones estimate",
+        "branches of an operator at a cut; the first half detects, the second estimates",
         TWO_OR_MORE,
     )
     statistics: bool = setting(
