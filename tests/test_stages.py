@@ -190,4 +190,4 @@ def test_every_setting_of_sampling_a_run_is_read_by_a_stage_or_known_to_be_idle(
         if reads_setting(stage, name, flat(changed(algorithm=algorithm)))
     }
     assert groups - read == {"routing", "clusters"}
-    assert following("scores") == ["scores", "attempts"]
+    assert following("scores") == ["scores", "attempts", "branches"]
