@@ -49,38 +49,19 @@ def main() -> None:
 
 def one_failure(profiles) -> str:
     """A failed trace, coloured by entropy, and the operators' rates at its problem."""
-    import numpy as np
-
     from fr import store
-    from fr.errors import printable
     from fr.layout.coloured import shows_colours, to_coloured
-    from fr.layout.tables import Passage
     from fr.layout.text import to_text
+    from fr.viewer.one_failure import failure_blocks
     from fr.viewer.pieces import Pieces
 
     (failed,) = (one for one in store.read(RUN) if one.row == FAILURE)
     pieces, _ = Pieces(RUN.parent).split(RUN.name, failed.tokens)
-    entropy = np.where(failed.forced, 0.0, failed.stats["entropy"])
-    j = np.where(failed.forced, -np.inf, failed.stats["demotion"])
-    marks = ["junction" if i == j.argmax() else "" for i in range(len(j))]
-    meaning = (
-        f"ground of a token: the entropy before it, in % of the largest "
-        f"({entropy.max():.2f} nats). The junction is where the model departs most "
-        f"from its ancestor (J = {j.max():.1f}): {SAID}"
-    )
-    passage = Passage(list(zip(pieces, entropy / entropy.max(), marks)), meaning)
     i = profiles.problems.index(failed.problem)
-    rates = zip(profiles.operators, profiles.rates[i])
-    told = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in rates)
-    asked, answer = failed.question.strip(" :"), failed.answer
-    head = printable(f"asked {asked}, answered {answer}: {failed.grade}")
-    return "\n\n".join(
-        [
-            f"  {head}",
-            to_coloured(passage, shows_colours(sys.stdout)),
-            to_text([f"  right attempts at this problem: {told}"]),
-        ]
-    )
+    rates = dict(zip(profiles.operators, map(float, profiles.rates[i])))
+    head, passage, told = failure_blocks(failed, pieces, rates, SAID)
+    coloured = to_coloured(passage, shows_colours(sys.stdout))
+    return "\n\n".join([to_text([f"  {head}"]), coloured, to_text([f"  {told}"])])
 
 
 if __name__ == "__main__":

@@ -7,9 +7,13 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
+import viewer_runs
+from etils import epath
 from synthetic_profiles import make
 
+from fr import store
 from fr.comparison.titles import select, titled
 from fr.config import ClustersConfig, Config, RoutingConfig, as_dict
 from fr.errors import UserError
@@ -32,6 +36,7 @@ from fr.report.page import plot_name, write_page
 from fr.report.render import render
 from fr.report.routing_tables import routing_sections
 from fr.runs.provenance import changed, revision, versions
+from fr.viewer.one_failure import failure_blocks, failure_section
 from fr.workdir import to_json
 
 CONFIG = Config(
@@ -448,3 +453,26 @@ def test_folded_sections_are_shown_on_request_and_empty_columns_never():
     assert [c.title for c in found.columns] == ["operator", "attempts"]
     lone = {"value": 0.0, "low": None, "high": None}
     assert signed(lone) == "+0.0"
+
+
+def test_one_failure_shows_its_tokens_and_what_operators_did(tmp_path):
+    assert failure_section(tmp_path) is None
+    folder = viewer_runs.write_run(tmp_path)
+    section = failure_section(epath.Path(folder))
+    head, passage, told = section.blocks
+    text = "".join(part for part, *_ in passage.parts)
+    scored = {a.problem: a for a in reversed(store.read(folder / "scores"))}
+    failed = next(
+        a for a in scored.values() if a.question.strip(" :") in head and len(text) > 3
+    )
+    shares = [share for _, share, _ in passage.parts]
+    assert len(passage.parts) == len(failed.tokens) and max(shares) == 1
+    marked = [i for i, (*_, mark) in enumerate(passage.parts) if mark]
+    assert marked == [int(np.argmax(failed.stats["demotion"]))]
+    assert "retry" in told and "%" in told
+    html = to_html([section])
+    assert html.count("<span") == len(passage.parts) and "<mark>junction</mark>" in html
+    hostile = dataclasses.replace(failed, question="\x1b[2J<script>", answer=None)
+    shown = failure_blocks(hostile, ["<b>"] * len(failed.tokens), {})
+    assert "\x1b" not in shown[0] and "<script" not in to_html(shown)
+    assert "<b>" not in to_html(shown)

@@ -90,8 +90,8 @@ def _round(index: int) -> str:
 def _more(run: Run, traces: Sequence[FailedTrace], cuts: Cuts) -> dict[str, int]:
     """A further cut of each trace, where the rate of retry changes most between two.
 
-    Only the first half of the branches is read, which detects; a trace without a place between two
-    cuts has none.
+    Only the first half of the branches is read, which detects. A trace without a place
+    between two cuts has none.
     """
     found = _read(run, traces, cuts)
     value = rates(found.half(False)[:, :, found.operators.index(branches.RETRY)])

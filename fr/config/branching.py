@@ -38,7 +38,8 @@ class AtlasConfig:
     )
     branches: int = setting(
         64,
-        "branches of an operator at a cut; the first half detects, the second estimates",
+        "branches of an operator at a cut; the first half detects, the second "
+        "estimates",
         TWO_OR_MORE,
     )
     statistics: bool = setting(

@@ -15,6 +15,7 @@ from fr.report.routing_tables import routing_sections
 from fr.runs.declaration import restore
 from fr.runs.provenance import changed, revision, versions
 from fr.stats.bootstrap import HEADER
+from fr.viewer.one_failure import failure_section
 from fr.workdir import PathLike, read_object, write_whole
 
 NAME = "report.html"
@@ -73,6 +74,7 @@ def write_page(workdir: PathLike, config: Config, more: Sequence[Section] = ()) 
     details = [Section(k, own, True) for k, own in found.items() if k not in open_ones]
     page_sections = [
         *(Section(title, found[title]) for title in found if title in open_ones),
+        *([failure] if (failure := failure_section(workdir)) else []),
         *more,
         Section("Limits", [said]),
         Section("Run", _run(routing, summary, settings, config), folded=True),
