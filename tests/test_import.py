@@ -1,5 +1,6 @@
 """Rollouts of other engines: what their files hold is what a run's store holds."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,7 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from fr import store
-from fr.config import Config, InterventionConfig, SamplingConfig, TaskConfig
+from fr.config import (
+    Config,
+    InterventionConfig,
+    SamplingConfig,
+    TaskConfig,
+    TrainingConfig,
+)
 from fr.errors import UserError
 from fr.exchange.accepting import Asked
 from fr.exchange.engine_gap import gap_of
@@ -28,6 +35,7 @@ from fr.pipeline.sample import sample
 from fr.profiles import read_profiles
 from fr.runs.run import open_run
 from fr.tasks.countdown import VOCABULARY, countdown_tokenizer
+from fr.training.past_runs import PastRun
 from fr.types import Problem, Rollout
 
 FILES = Path(__file__).parent / "exchange"  # written by the tools themselves
@@ -256,6 +264,7 @@ TEXTS = ["answer ( 6 * 2 ) * 7", "2 + 6 = 8 , answer 2 + 6", "5 + 5 = 10 , 10 +"
         ("inspect-0.3.285.eval", "inspect", True),
         ("inspect-0.3.285.json", "inspect", True),
         ("openai-3.57.0.jsonl", "openai", True),
+        ("verifiers-0.4.0.jsonl", "prime", True),
         ("trl-1.16.0.parquet", "trl", False),
     ],
 )
@@ -283,6 +292,20 @@ def test_files_that_the_tools_wrote(run, tmp_path, file, name, exact):
     assert set(table["retokenised"].to_pylist()) == {not exact}
     rewards = {"inspect": 1.0, "trl": 1.1}.get(name)
     assert table["engine_reward"].to_pylist()[0] == pytest.approx(rewards)
+
+
+def test_imported_rollouts_are_examples_of_a_training(run, model, tmp_path):
+    other = again(run, tmp_path / "run")
+    import_rollouts(other, Asked((str(FILES / "verifiers-0.4.0.jsonl"),), "prime"))
+    config = dataclasses.replace(
+        run.config,
+        task=TaskConfig(split="validation", problems=2),
+        training=TrainingConfig(source="rollouts", run=str(other.workdir)),
+    )
+    past = PastRun(config, run.specialist)
+    (right,) = past.right()
+    assert right.text == TEXTS[0] and right.learnt.all()
+    assert [len(rows) for rows in past.failed().values()] == [1, 2]
 
 
 def test_own_questions_of_a_file_become_a_task(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from fr.errors import UserError
 from fr.exchange.matching import Matcher
 from fr.exchange.record_files import MAX_FILE
-from fr.exchange.sampled import Sampled
+from fr.exchange.sampled import STOP, Sampled
 from fr.exchange.token_ids import Read, Reader
 from fr.exchange.tool_formats import format_of
 from fr.files import open_regular
@@ -91,7 +91,8 @@ class Pass:
         problem, why = None, sampled.unread
         if not why and sampled.tokens is None and sampled.text is None:
             why = "it has no completion"
-        if not why and not (sampled.tokens or sampled.text or sampled.ended == "stop"):
+        said = sampled.text or sampled.ended == STOP
+        if not why and not (sampled.tokens or sampled.tokens is None and said):
             why = "its completion is empty"
         if not why:
             problem, why = self._matcher.find(sampled)

@@ -26,6 +26,7 @@ from fr.exchange.sampled import (
 from fr.exchange.vllm_files import ended
 from fr.types import Prompt
 
+_UNLIKELY = -9999.0  # stands for a log-prob that the server does not tell
 _TOKEN = "token_id:"  # begins a token of a server that was asked for ids
 _SETTINGS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
 
@@ -148,14 +149,21 @@ def pieces_of(
             bytes(token["bytes"]) if token.get("bytes") else name.encode()
             for token, name in zip(content, names)
         ]
-        return names, pieces, [token.get("logprob") for token in content]
+        return names, pieces, [_known(token.get("logprob")) for token in content]
     names, values = found.get("tokens"), found.get("token_logprobs")
     if not isinstance(names, list) or not isinstance(values, list):
         if content is None and names is None:
             return [], None, None
         raise UserError(f"{where}: its logprobs have another form than a server's")
     names = [str(name) for name in names]
-    return names, [name.encode("utf-8", "replace") for name in names], values
+    pieces = [name.encode("utf-8", "replace") for name in names]
+    return names, pieces, [_known(value) for value in values]
+
+
+def _known(value: Any) -> float | None:
+    if not isinstance(value, int | float) or value <= _UNLIKELY:
+        return None
+    return value
 
 
 def _write(rows: Iterable[Row], file: BinaryIO) -> None:
@@ -167,7 +175,8 @@ def _write(rows: Iterable[Row], file: BinaryIO) -> None:
                 "finish_reason": LENGTH if row.truncated else STOP,
                 "logprobs": {
                     "content": [
-                        {"token": f"{_TOKEN}{token}", "logprob": value}
+                        {"token": f"{_TOKEN}{token}"}
+                        | {"logprob": _UNLIKELY if value is None else value}
                         | {"bytes": None, "top_logprobs": []}
                         for token, value in zip(row.tokens, exact(row.logp))
                     ]

@@ -92,12 +92,15 @@ class Reader:
         if sampled.logp is not None and "retokenised" not in marks:
             logp = _logp(sampled.logp, sampled.where)
         stops = self._model.stop_tokens
-        if tokens and tokens[-1] in stops or sampled.stopped:
-            pass
-        elif sampled.ended == STOP or not sampled.ended and self._short(tokens):
+        # Ids are complete as they are given; a text is without its stop token.
+        open_end = sampled.tokens is None and not sampled.stopped
+        if tokens and tokens[-1] in stops:
+            open_end = False
+        ended = sampled.ended == STOP or not sampled.ended and self._short(tokens)
+        if open_end and ended:
             tokens, logp = [*tokens, self._stop()], np.append(logp, np.float32("nan"))
             marks += ("stop token added",)
-        if not sampled.ended:
+        if not sampled.ended and sampled.tokens is None:
             marks += ("end not known",)
         ends = bool(tokens) and tokens[-1] in stops
         return Read(np.array(tokens, np.int32), logp, not ends, marks)

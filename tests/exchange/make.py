@@ -152,6 +152,13 @@ def make_trl():
 def make_prime():
     """Traces of verifiers with token ids, as prime-rl's orchestrator saves them."""
     import json
+    from unittest import mock
+
+    # These start machines, and need much that a trace does not.
+    for name in ("", ".models", ".core"):
+        sys.modules[f"prime_sandboxes{name}"] = mock.MagicMock()
+    for name in ("prime_tunnel", "prime_runs"):
+        sys.modules[name] = mock.MagicMock()
 
     from verifiers.v1.graph import MessageNode
     from verifiers.v1.trace import EXCLUDE_FIELDS, AgentInfo, Trace, TraceTask
