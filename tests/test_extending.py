@@ -120,12 +120,12 @@ def test_the_term_of_the_first_page(example, page, name):
 
 
 def command_of(name: str) -> list[str]:
-    """The words of the first command of the pages that has a file as user module."""
+    """The words of the first command of the pages with this user module alone."""
     found = [
         words
         for block in all_blocks("bash")
         for words in commands(block.code)
-        if f"--user_module={name}" in words and "scripts/" in words[1]
+        if [w for w in words if "user_module" in w] == [f"--user_module={name}"]
     ]
     return found[0]
 
@@ -137,7 +137,7 @@ def command_of(name: str) -> list[str]:
         "parity_task.py",
         "hotter_operator.py",
         "late_entropy_signal.py",
-        "brief_term.py",
+        "short_answer_term.py",
         "normed_llama_family.py",
     ],
 )
@@ -154,6 +154,8 @@ def test_the_commands_of_the_pages_run(name, tmp_path, tiny_config, char_tokeniz
     small = ["--config.task.problems=4", "--config.sampling.max_new_tokens=16"]
     small += ["--config.training.steps=22", "--config.intervention.attempts=2"]
     small += ["--config.policy.steps=1", "--config.policy.prompts=8"]
+    small += ["--config.policy.rollouts=4", "--config.policy.microbatch=0"]
+    small += ["--config.policy.max_new_tokens=16", "--config.policy.length_buckets=1"]
     small += ["--config.policy.eval_every=0", "--workdir=w"]
     if name == "parity_task.py":
         small.append(f"--model={model}")
@@ -169,5 +171,6 @@ def test_the_commands_of_the_pages_run(name, tmp_path, tiny_config, char_tokeniz
     if name == "late_entropy_signal.py":
         header = (tmp_path / "w/profiles.csv").read_text().splitlines()[0]
         assert "entropy_late" in header.split(",")
-    if name == "brief_term.py":
-        assert "reward/brief" in (tmp_path / "w/specialist/metrics.jsonl").read_text()
+    if name == "short_answer_term.py":
+        metrics = (tmp_path / "w/specialist/metrics.jsonl").read_text()
+        assert "reward/short_answer" in metrics
