@@ -38,7 +38,8 @@ def print_gap(run: Run) -> dict[str, Any] | None:
     made = imported(run.workdir)
     if made is None or not distributed.is_first():
         return None
-    raw, gaps = made["logprobs"] == RAW, []
+    raw = made["logprobs"] == RAW
+    gaps: list[np.ndarray] = []
     counts = {"rollouts": 0, "retokenised": 0, "filtered": 0}
     for attempt, engine, retokenised in _failed(run, raw):
         counts["rollouts"] += 1

@@ -7,7 +7,7 @@ a killed import goes on where it was.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -109,7 +109,8 @@ def _hashes(files: Sequence[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for place, file in enumerate(files):
         with open_regular(file, MAX_FILE) as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()[:32]
+            digest = hashlib.file_digest(cast(Any, opened), "sha256")
+            content = digest.hexdigest()[:32]
         if content in found:
             twin = found[content]["name"]
             raise UserError(f"{file}: is the same as {twin}; give it once")

@@ -150,12 +150,12 @@ def pieces_of(
             for token, name in zip(content, names)
         ]
         return names, pieces, [_known(token.get("logprob")) for token in content]
-    names, values = found.get("tokens"), found.get("token_logprobs")
-    if not isinstance(names, list) or not isinstance(values, list):
-        if content is None and names is None:
+    listed, values = found.get("tokens"), found.get("token_logprobs")
+    if not isinstance(listed, list) or not isinstance(values, list):
+        if content is None and listed is None:
             return [], None, None
         raise UserError(f"{where}: its logprobs have another form than a server's")
-    names = [str(name) for name in names]
+    names = [str(name) for name in listed]
     pieces = [name.encode("utf-8", "replace") for name in names]
     return names, pieces, [_known(value) for value in values]
 

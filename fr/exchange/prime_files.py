@@ -50,7 +50,7 @@ def _of_trace(where: str, record: dict[str, Any]) -> Sampled:
         raise UserError(f"{where}: a node is not an object")
     drawn = [place for place, node in enumerate(nodes) if node.get("sampled")]
     calls = [call for call in record.get("calls") or [] if isinstance(call, dict)]
-    known = {
+    known: dict[str, Any] = {
         "where": where,
         "name": str(record.get("id") or ""),
         "ids": ids_of(record, ("problem",)) + ids_of(data, _IDS),
@@ -108,7 +108,7 @@ def _of_output(where: str, record: dict[str, Any]) -> Sampled:
     if not isinstance(prompt, str):
         prompt = messages_of(prompt, where)
     reply = record.get("completion")
-    known = {
+    known: dict[str, Any] = {
         "where": where,
         "name": str(record.get("trajectory_id") or ""),
         "ids": ids_of(record, _IDS),
