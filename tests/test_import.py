@@ -227,6 +227,23 @@ class Canned:
         ]
 
 
+def test_log_probs_as_drawn_are_compared_at_their_temperature(run, drawn, tmp_path):
+    problem, prompt, tokens, _ = drawn[0]
+    logits = np.asarray(run.specialist.logits([[*prompt, *tokens]]), np.float64)[0]
+    at = logits / run.config.sampling.temperature
+    at -= np.log(np.exp(at).sum(axis=-1, keepdims=True))
+    begin = len(prompt) - 1
+    own = [float(at[begin + i, token]) for i, token in enumerate(tokens)]
+    record = vllm_record(run, [(problem, prompt, tokens, own)])
+    path = write_lines(tmp_path / "drawn.jsonl", [record])
+    other = again(run, tmp_path / "run")
+    import_rollouts(other, Asked((path,), "vllm", "processed"))
+    (held,) = store.read(other.workdir / "rollouts")
+    np.testing.assert_array_equal(held.sample_logp, np.float32(own))
+    gap = diagnose(other)["engine"]
+    assert gap["tokens"] == len(tokens) and gap["size"] < 1e-5
+
+
 def test_attempts_are_new_ones_and_nothing_is_sampled(
     run, imported, drawn, capsys, monkeypatch
 ):
