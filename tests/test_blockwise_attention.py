@@ -52,7 +52,7 @@ def seen(positions, segments, window):
         (40, 4, 0.0, 1000),  # one block
         (150, 2, 0.0, 1000),
         (150, 1, 5.0, 20),
-        (64 * 8 + 30, 4, 0.0, 100),  # larger blocks
+        pytest.param(64 * 8 + 30, 4, 0.0, 100, marks=pytest.mark.slow),  # larger blocks
     ],
 )
 def test_outputs_and_gradients_are_those_of_all_scores(tokens, groups, softcap, window):
