@@ -43,7 +43,7 @@ def failure_section(workdir: epath.Path) -> Section | None:
     failed = _first_failure(workdir / "scores", problem)
     if failed is None:
         return None
-    pieces, _ = Pieces(workdir).split("rollouts", failed.tokens)
+    pieces, _ = Pieces(workdir).split("rollouts", failed.tokens.tolist())
     if not pieces:
         return None
     return Section("One failure", failure_blocks(failed, pieces, rates[problem]))
