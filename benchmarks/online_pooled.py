@@ -13,7 +13,7 @@ from absl import app, flags
 from etils import epath
 
 from fr import store
-from fr.pipeline.attempt_costs import forward_tokens
+from fr.runs.attempt_costs import forward_tokens
 from fr.stats.bootstrap import estimate, percent, resample_weights
 from fr.stats.budget_curves import affordable
 from fr.types import RIGHT

@@ -10,9 +10,7 @@ RequestOutput. `docs/import.md` has the difference of the log-probs that was mea
 
 import json
 
-import torch
 from absl import flags
-from transformers import AutoModelForCausalLM
 
 from fr import cli
 
@@ -25,6 +23,9 @@ def main() -> None:
     given = flags.FLAGS
     config = cli.frozen_config()
     cli.require(to=given.to)
+    import torch
+    from transformers import AutoModelForCausalLM
+
     from fr import tasks
     from fr.models import load, save
 
@@ -46,16 +47,18 @@ def main() -> None:
             file.write(json.dumps(record | {"model": config.specialist}) + "\n")
 
 
-@torch.inference_mode()
 def _sample(other, prompt, config):
     """(token ids, log-probs at temperature 1) of every rollout of a prompt."""
+    import torch
+
     c = config.sampling
     ids = torch.tensor([list(prompt)] * c.rollouts)
     stops, cache = other.generation_config.eos_token_id, None
     stops = {stops} if isinstance(stops, int) else set(stops)
     tokens, logps = [[] for _ in ids], [[] for _ in ids]
     for _ in range(c.max_new_tokens):
-        out = other(ids, past_key_values=cache, use_cache=True)
+        with torch.inference_mode():
+            out = other(ids, past_key_values=cache, use_cache=True)
         logits, cache = out.logits[:, -1], out.past_key_values
         ids = torch.multinomial(torch.softmax(logits / c.temperature, -1), 1)
         logp = torch.log_softmax(logits, -1).gather(1, ids)

@@ -11,9 +11,9 @@ from fr import store, tasks
 from fr.config import freeze
 from fr.errors import UserError
 from fr.interventions import OPERATORS
-from fr.pipeline.attempt_costs import recorded_attempts
 from fr.pipeline.profile_tables import deployment_weight, question_columns
 from fr.profiles import WEIGHT, Profiles, read_profiles, write_profiles
+from fr.runs.attempt_costs import recorded_attempts
 from fr.workdir import PathLike, read_object
 
 

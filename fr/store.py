@@ -143,7 +143,8 @@ def read_table(
 
     Args:
       folder: of the shards.
-      columns: names of SCHEMA; None: all.
+      columns: names of SCHEMA, or of further columns that every shard has; None: all
+        of SCHEMA.
       shards: indices of the shards; None: all.
 
     Returns:
@@ -153,13 +154,14 @@ def read_table(
       UserError: a shard cannot be read or has another schema version.
     """
     columns = SCHEMA.names if columns is None else columns
-    empty = pa.schema(
-        [SCHEMA.field(name) for name in columns], SCHEMA.metadata
-    ).empty_table()
     chosen = [
         path for i, path in _shards(folder).items() if shards is None or i in shards
     ]
-    return pa.concat_tables([empty, *(_load(path, columns) for path in chosen)])
+    parts = [_load(path, columns) for path in chosen]
+    if not parts:
+        known = [SCHEMA.field(name) for name in columns if name in SCHEMA.names]
+        parts = [pa.schema(known, SCHEMA.metadata).empty_table()]
+    return pa.concat_tables(parts)
 
 
 def read(
@@ -249,6 +251,11 @@ def _load(path: epath.Path, columns: list[str]) -> pa.Table:
             if not pa.schema(list(file.schema_arrow)[: len(SCHEMA)]).equals(SCHEMA):
                 raise UserError(
                     f"{path} has other columns than this code writes; remove it"
+                )
+            if lacking := set(columns) - set(file.schema_arrow.names):
+                raise UserError(
+                    f"{path} has no column {min(lacking)}: an older version wrote it; "
+                    "use another --workdir"
                 )
             table = file.read(columns=columns, use_threads=False).select(columns)
             table.validate(full=True)

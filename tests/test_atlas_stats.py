@@ -19,6 +19,7 @@ from fr.stats.no_return import (
     ratio_p_values,
     score,
 )
+from fr.stats.off_policy import doubly_robust
 from fr.stats.paired_noise import paired_noise
 from fr.stats.variance_shares import PARTS, UNDECIDED, variance_shares
 
@@ -250,3 +251,27 @@ def test_false_drops_stay_below_the_level():
     found = falls("mixed", 240, 64, np.random.default_rng(5))
     assert found["false"]["low"] <= 10
     assert found["covered"]["levels"] > 85
+
+
+# ------------------------------------------------------------ logged choices
+def test_logged_choices_value_every_other_choice_without_bias():
+    rng = np.random.default_rng(0)
+    n, draws, right = 400, 300, np.array([0.2, 0.5, 0.8])
+    hard = rng.random(n)
+    chosen = (hard > 0.5).astype(int)  # the router sees how hard a problem is
+    truth = np.clip(right[None] - 0.4 * (hard[:, None] - 0.5), 0, 1)
+    found = []
+    for _ in range(draws):
+        at_random = rng.random(n) < 0.5
+        taken = np.where(at_random, rng.integers(0, 3, n), chosen)
+        chance = 0.5 / 3 + 0.5 * (taken == chosen)
+        outcome = (rng.random(n) < truth[np.arange(n), taken]).astype(float)
+        value = lambda target: doubly_robust(outcome, taken, chance, target, 3).mean()
+        found.append([value(chosen), *(value(np.full(n, a)) for a in range(3))])
+    wanted = [truth[np.arange(n), chosen].mean(), *truth.mean(axis=0)]
+    error = np.std(found, axis=0) / np.sqrt(draws)
+    assert (np.abs(np.mean(found, axis=0) - wanted) < 4 * error).all()
+    # Without the chances the router's own choices would pull an operator's rate.
+    assert doubly_robust(outcome, taken, chance, np.full(n, -1), 3).tolist() == [0] * n
+    with pytest.raises(ValueError, match="above 0"):
+        doubly_robust(outcome, taken, 0 * chance, chosen, 3)

@@ -25,6 +25,7 @@ from fr.errors import UserError
 from fr.orders import routers
 from fr.orders.routers import Router, fixed_router, load_router
 from fr.pipeline.online import attempt_online, reads_ancestor, route_online
+from fr.pipeline.online_summary import CHANCE, CHOSEN, LOGGED, TAKEN
 from fr.profiles import FEATURES, Profiles
 from fr.report.render import render
 from fr.routing.rule import ZStatistics, make_rule
@@ -52,7 +53,7 @@ class Lucky(Countdown):
 
 @pytest.fixture
 def make_run(tiny_model, plain_engine, tmp_path):
-    def make(name="run", problems=slice(7), verifier=True):
+    def make(name="run", problems=slice(7), verifier=True, explore=0.0):
         config = Config(
             task=TaskConfig(problems=7),
             sampling=SamplingConfig(
@@ -64,6 +65,7 @@ def make_run(tiny_model, plain_engine, tmp_path):
                 MORE,
                 online_after=AFTER,
                 verifier=verifier,
+                online_explore=explore,
             ),
             routing=RoutingConfig(bootstrap=50),
         )
@@ -77,7 +79,7 @@ def make_run(tiny_model, plain_engine, tmp_path):
             tiny_model,
             None,
             devices,
-            _engines={False: plain_engine},
+            _engines={(False, False, False): plain_engine},
         )
 
     return make
@@ -195,6 +197,38 @@ def test_without_a_verifier_no_grade_decides(make_run):
     assert {len(group) for group in groups.values()} == {AFTER + MORE}
     assert sum(summary["routes"].values()) == len(groups)
     assert "right by vote within a cost" in " ".join(render("online", summary).split())
+
+
+def test_a_share_of_the_problems_gets_a_drawn_operator_whose_chance_is_logged(
+    make_run,
+):
+    router = fixed_router("hot")
+    run = make_run("drawn", verifier=False, explore=0.75)
+    found = route_online(run, router)
+    rows = {}
+    columns = ["problem", "operator", *LOGGED]
+    for row in store.read_table(
+        run.workdir / "online" / "fixed_hot", columns
+    ).to_pylist():
+        rows.setdefault(row["problem"], []).append(row)
+    taken = {}
+    for problem, group in rows.items():
+        assert len({tuple(row[name] for name in LOGGED) for row in group}) == 1
+        first, own = group[0], group[AFTER]["operator"]
+        assert first[CHOSEN] == "hot" and first[TAKEN] == own
+        # A quarter of the problems are the router's; the others have three operators.
+        assert first[CHANCE] == pytest.approx(0.25 * (own == "hot") + 0.25)
+        taken[problem] = own
+    assert len(set(taken.values())) > 1
+    # What is drawn follows from the problem alone.
+    other = make_run("other", slice(5, 0, -2), False, 0.75)
+    for problem, group in by_problem(attempt_online(other, router)).items():
+        assert group[AFTER].operator == taken[problem]
+    names = [row["choice"] for row in found["logged"]["values"]]
+    assert names[0] == "router" and "hot" in names
+    assert "known chances" in render("online", found)
+    plain = route_online(make_run("plain", verifier=False), router)
+    assert plain["logged"] is None
 
 
 def test_the_table_of_a_policy_that_is_its_own_reference(make_run):

@@ -15,10 +15,10 @@ from fr.config.reads import difference
 from fr.interventions import Intervention, OperatorContext
 from fr.orders.budgets import outcomes_of
 from fr.orders.schedules import greedy
-from fr.pipeline.attempt_costs import recorded_attempts
 from fr.pipeline.online import OnlineSource
 from fr.profiles import AXES, Profiles, Recorded, read_profiles, write_profiles
 from fr.routing.dataset import RoutingData
+from fr.runs.attempt_costs import recorded_attempts
 from fr.runs.planned import plan_attempt, plan_change
 from fr.stats.interaction import interaction, interaction_apart
 from fr.stats.paired import (

@@ -143,10 +143,9 @@ def test_agreement_does_not_depend_on_how_many_rollouts_there_are():
     rng = np.random.default_rng(0)
     for count in (3, 12):
         drawn = [tuple(rng.choice(list("aab"), count)) for _ in range(2000)]
-        seen = [
-            read(*[attempt()] * count, answers=answers)["answer_agreement"]
-            for answers in drawn
-        ]
+        agreement, failed = SIGNALS["answer_agreement"], (attempt(),) * count
+        told = (Failures(failed, answers, 8, ("up",), None) for answers in drawn)
+        seen = [agreement.read(each, CONFIG) for each in told]
         assert np.mean(seen) == pytest.approx(5 / 9, abs=0.02)
 
 

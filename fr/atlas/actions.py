@@ -13,9 +13,9 @@ from jaxtyping import Int
 from fr.atlas.branch_arrays import Branches, rates
 from fr.atlas.branches import FailedTrace
 from fr.interventions.operator_registry import AT
-from fr.pipeline.attempt_costs import diagnosis_columns
 from fr.pipeline.profile_tables import profile_problem, question_columns, texts
 from fr.profiles import AXES, FEATURES, FORWARD, MODEL, QUESTION, Profiles, Recorded
+from fr.runs.attempt_costs import diagnosis_columns
 from fr.runs.run import Run
 from fr.store import Attempt
 

@@ -122,6 +122,12 @@ class InterventionConfig:
         "none",
         NOT_NEGATIVE,
     )
+    online_explore: float = setting(
+        0.0,
+        "online: share of problems that get a random operator, so that other choices "
+        "can be valued from one run",
+        SHARE,
+    )
     verifier: bool = setting(
         True, "online: a right attempt is known to be right and ends its problem"
     )

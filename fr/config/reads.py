@@ -19,6 +19,7 @@ class Reads:
 _ASKED = ("seed", "models", "task", "sampling", "diagnosis.tau", "diagnosis.statistics")
 _WHOLE = ("specialist", "questions", "grader")
 _MODELS = ("ancestor", "specialist")
+_ONLINE = ("online_after", "online_budget", "online_explore", "verifier")
 _MORE = (
     "sampled_attempts",
     "answers",
@@ -236,9 +237,9 @@ def reads_setting(stage: str, name: str, config: dict) -> bool:
     if stage in _TRAINING and name in _UNREAD_WHILE_TRAINING:
         return False
     unread = {
-        "attempts": ("online_after", "online_budget", "verifier"),
+        "attempts": _ONLINE,
         "branches": (
-            *("online_after", "online_budget", "verifier"),
+            *_ONLINE,
             *("operators", "attempts", "restart_share"),
         ),
     }

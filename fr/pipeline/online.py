@@ -3,9 +3,10 @@
 import collections
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pyarrow as pa
 from etils import epath
 from tqdm import tqdm
 
@@ -15,24 +16,29 @@ from fr.diagnosis.junction import Trace
 from fr.errors import UserError
 from fr.interventions import OPERATORS, OperatorContext
 from fr.orders.routers import FIXED, Router, fixed_router, load_router
-from fr.pipeline.attempt_costs import forward_tokens
-from fr.pipeline.intervene import setting_of, vote
+from fr.pipeline.intervene import setting_of
+from fr.pipeline.online_summary import (
+    LOGGED,
+    by_problem,
+    logged_values,
+    online_curves,
+    solved,
+)
 from fr.pipeline.profile_tables import profile_problem
-from fr.profiles import FEATURES, FORWARD, read_profiles
+from fr.profiles import FEATURES, read_profiles
 from fr.routing.columns import COLUMNS
-from fr.routing.dataset import EVERYWHERE
 from fr.runs.attempts import graded
 from fr.runs.planned import Planned, plan_attempt, plan_change
 from fr.runs.run import Run
+from fr.sampling.sampling_params import row_key
 from fr.sampling.sources import PauseAction
-from fr.stats.bootstrap import rate, resample_weights
-from fr.stats.budget_curves import Spent, spent_curves
+from fr.stats.bootstrap import rate
 from fr.tasks.formats import build_probe
 from fr.types import RIGHT, ROLLOUT, Probe, Problem, Request, Rollout, is_failure
 from fr.workdir import PathLike, claim_workdir, write_json
 
-_COLUMNS = ["problem", "task", "operator", "text", "grade"]
-_COLUMNS += [f"cost_{name}" for name in store.COSTS]
+STOP = "stop"  # a logged choice: no attempt follows
+_LOGGED_TYPES = (pa.string(), pa.string(), pa.float64())
 
 
 @dataclasses.dataclass
@@ -44,7 +50,8 @@ class Case:
         prompt: its tokens.
         attempts: made so far, in order.
         operator: of the next attempt.
-        choice: of the router.
+        choice: that its attempts follow.
+        logged: the router's choice, the one that was taken, and its chance.
         setting: of its failures, once it has been routed.
         over: no attempt follows.
     """
@@ -54,6 +61,7 @@ class Case:
     attempts: list[store.Attempt] = dataclasses.field(default_factory=list)
     operator: str = ROLLOUT
     choice: str = ""
+    logged: tuple[str | None, str | None, float | None] = (None, None, None)
     setting: OperatorContext | None = None
     over: bool = False
 
@@ -183,8 +191,27 @@ class OnlineSource:
             reads = (failed, case.problem, first, config)
             values = profile_problem(*reads) if self._router.columns else {}
             operator = self._router.choose(values)
+        if config.intervention.online_explore and failed:
+            operator = self._explore(case, operator)
         case.over, case.choice = operator is None, operator or "retry"
         case.operator = self._router.then(case.choice, 0)
+
+    def _explore(self, case: Case, chosen: str | None) -> str | None:
+        """A random operator in a share of the problems; what was drawn is logged."""
+        run, share = self._run, self._run.config.intervention.online_explore
+        names = [
+            operator.name
+            for operator in run.operators(case.problem.task)[0]
+            if self._with_ancestor or not operator.needs_ancestor
+        ]
+        draw = np.random.default_rng(
+            row_key(run.config.seed, "explore", case.problem.id)
+        )
+        at_random = draw.random() < share
+        taken = names[draw.integers(len(names))] if at_random else chosen
+        chance = share * (taken in names) / len(names) + (1 - share) * (taken == chosen)
+        case.logged = (chosen or STOP, taken or STOP, chance)
+        return taken
 
 
 def open_router(
@@ -235,12 +262,12 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
         The content of `online.json`, which is written.
     """
     reference, c = against or fixed_router("retry"), run.config.intervention
-    made = {r.name: _by_problem(attempt_online(run, r)) for r in (router, reference)}
+    made = {r.name: by_problem(attempt_online(run, r)) for r in (router, reference)}
     own = made[router.name]
     later = (group[c.online_after :] for group in own)
     routed = [group[0]["operator"] for group in later if group]
-    names, solved = zip(*((group[0]["problem"], _solved(group[:1])) for group in own))
-    right = rate(names, solved, run.config.routing.bootstrap, run.config.seed)
+    names, first = zip(*((group[0]["problem"], solved(group[:1])) for group in own))
+    right = rate(names, first, run.config.routing.bootstrap, run.config.seed)
     summary = {
         **UNITS,
         "router": router.name,
@@ -251,7 +278,8 @@ def route_online(run: Run, router: Router, against: Router | None = None) -> dic
         "declared_budget": c.online_budget or None,
         "routes": dict(sorted(Counter(routed).items())),
         "right_at_first": right,
-        "curves": _curves(run, made, reference.name),
+        "curves": online_curves(run, made, reference.name),
+        "logged": logged_values(run, own),
     }
     if distributed.is_first():
         write_json(run.workdir / "online.json", summary)
@@ -294,8 +322,10 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
         for i in mine:
             source = OnlineSource(run, router, blocks[i], with_ancestor, bar.update)
             run.engine(with_ancestor, steered).run(source, longest)
-            attempts = [attempt for case in source.cases for attempt in case.attempts]
-            store.write_shard(folder, i, attempts)
+            made = [(case, a) for case in source.cases for a in case.attempts]
+            logged = zip(LOGGED, zip(*(case.logged for case, _ in made)), _LOGGED_TYPES)
+            more = {name: pa.array(values, kind) for name, values, kind in logged}
+            store.write_shard(folder, i, [attempt for _, attempt in made], more)
     distributed.wait(router.name)
     return folder
 
@@ -313,38 +343,3 @@ def reads_ancestor(router: Router) -> bool:
     groups = {COLUMNS[name].group for name in router.reads - {"logit_dispersion"}}
     operators = any(OPERATORS[name].uses_ancestor for name in router.tries())
     return operators or not groups.isdisjoint(("lineage", "demotion"))
-
-
-def _by_problem(folder: epath.Path) -> list[list[dict]]:
-    """The attempts of each problem in order."""
-    groups: dict[str, list[dict]] = {}
-    for row in store.read_table(folder, _COLUMNS).to_pylist():
-        groups.setdefault(row["problem"], []).append(row)
-    return list(groups.values())
-
-
-def _curves(
-    run: Run, made: Mapping[str, list[list[dict]]], reference: str
-) -> list[dict]:
-    c = run.config.intervention
-    most, complete = c.online_after + c.attempts, {}
-    for name, groups in made.items():
-        # A router that stops early makes no more attempts, for any budget.
-        ends = [len(g) < most or (c.verifier and _solved(g)) for g in groups]
-        complete[name] = np.array(ends)
-    spent = {name: [_spent(run, g) for g in groups] for name, groups in made.items()}
-    count, rng = len(made[reference]), np.random.default_rng(run.config.seed)
-    weights = resample_weights(count, run.config.routing.bootstrap, rng) / count
-    rows = spent_curves(spent, reference, complete, weights, c.online_budget)
-    return [{"cell": EVERYWHERE, "axis": FORWARD, **row} for row in rows]
-
-
-def _spent(run: Run, group: list[dict]) -> Spent:
-    costs = np.array([forward_tokens(row, run.ancestor_weight) for row in group], float)
-    if run.config.intervention.verifier:
-        return costs, lambda n: _solved(group[:n])
-    return costs, lambda n: vote(group[:n], run.config.seed)
-
-
-def _solved(group: list[dict]) -> bool:
-    return any(row["grade"] == RIGHT for row in group)

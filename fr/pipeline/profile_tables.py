@@ -19,13 +19,13 @@ from fr.diagnosis.features import problem_features, question_features
 from fr.diagnosis.junction import Trace
 from fr.diagnosis.signals import Failures, read_signals
 from fr.interventions import OPERATORS
-from fr.pipeline.attempt_costs import (
+from fr.pipeline.state_means import read_states
+from fr.profiles import FEATURES, MODEL, WEIGHT, Profiles, write_profiles
+from fr.runs.attempt_costs import (
     diagnosis_columns,
     operator_columns,
     recorded_attempts,
 )
-from fr.pipeline.state_means import read_states
-from fr.profiles import FEATURES, MODEL, WEIGHT, Profiles, write_profiles
 from fr.runs.run import Run
 from fr.tasks.canonical import canonical_answers
 from fr.tasks.countdown_solver import replay

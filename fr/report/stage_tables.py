@@ -63,7 +63,9 @@ def _online(found: Record) -> list[Block]:
     chosen = ", ".join(f"{name} {n}" for name, n in found["routes"].items()) or "none"
     solved = "solved" if found["verifier"] else "right by vote"
     head = words("online", **found, chosen=chosen)
-    return [head, *curves(found, words("within", solved=solved))]
+    drawn = found.get("logged") or {"problems": 0, "values": []}
+    values = table("online_values", drawn["values"], problems=drawn["problems"])
+    return [head, *curves(found, words("within", solved=solved)), *values]
 
 
 @register_report("evaluation")
