@@ -1,7 +1,5 @@
 """Value of other choices than the logged ones, from choices whose chances are known."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -49,7 +47,7 @@ def mean_value(
     values: Float[np.ndarray, "N"],
     resamples: int,
     seed: int,
-    other: Sequence[float] | None = None,
+    other: Float[np.ndarray, "N"] | None = None,
 ) -> Estimate:
     """Average values over problems with a bootstrap.
 
@@ -62,6 +60,6 @@ def mean_value(
     Returns:
         The estimate.
     """
-    gap = values if other is None else values - np.asarray(other)
+    gap = values if other is None else values - other
     weights = resample_weights(len(gap), resamples, np.random.default_rng(seed))
     return estimate(weights @ gap / len(gap), len(gap))
