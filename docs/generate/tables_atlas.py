@@ -153,3 +153,59 @@ def keys() -> Table:
         rows.append([gap, number(row["truth"], 2), *cells])
     columns = [f"{name} ({n})" for n in SIZES for name in ("median", "covered, %")]
     return Table(["difference of V", "true ratio", *columns], rows)
+
+
+# ---------------------------------------------------------------- a lineage's atlas
+_SHOWN = (0, 2, 4, 6)  # of eight places
+
+
+def _interval(found: dict | None, sign: bool = False) -> str:
+    if not found or found["value"] is None:
+        return _NONE
+    ends = (found["low"], found["high"])
+    if None in ends:
+        return number(found["value"], 1, sign)
+    return estimate(found["value"], *ends, sign=sign)
+
+
+@register("atlas_lineage_values")
+def lineage_values() -> Table:
+    """V of retry, and A of the other operators, by place."""
+    found = load("atlas_lineage")
+    places = sorted({row["place"] for row in found["values"]})
+    shown = [places[i] for i in _SHOWN]
+    rows = []
+    for operator in found["operators"]:
+        own = {r["place"]: r for r in found["values"] if r["operator"] == operator}
+        plain = operator == found["operators"][0]
+        cells = [
+            _interval(own[p]["rate"])
+            if plain
+            else _interval(own[p]["advantage"]["interval"], True)
+            for p in shown
+        ]
+        rows.append(["V of `retry`, %" if plain else f"A of `{operator}`", *cells])
+    return Table(["", *(f"{100 * p:.0f} % kept" for p in shown)], rows)
+
+
+@register("atlas_lineage_variance")
+def lineage_variance() -> Table:
+    """Shares of the variance of V."""
+    shares = load("atlas_lineage")["variance"]["shares"]
+    rows = [[name, _interval(share)] for name, share in shares.items()]
+    return Table(["part", "share of the variance of V, %"], rows)
+
+
+@register("atlas_lineage_referee")
+def lineage_referee() -> Table:
+    """Localisers by both scores."""
+    rows = []
+    for row in load("atlas_lineage")["referee"]:
+        gaps = [row["over_position"], row["gain_over_position"]]
+        cells = [_interval(gap["interval"], True) for gap in gaps]
+        name = f"`{row['localiser']}`" + " (outside truth)" * row["outside"]
+        scores = [_interval(row["average_precision"])]
+        scores += [cells[0], _interval(row["gain"]["interval"], True), cells[1]]
+        rows.append([name, *scores])
+    columns = ["localiser", "average precision, %", "− position only"]
+    return Table([*columns, "gain of restarts", "− position only"], rows)
