@@ -287,7 +287,10 @@ def test_what_processes_tell_each_other():
     assert _finish(_pair(body, 60)) == ["0\n", "1\n"]
 
 
-@pytest.mark.parametrize("meets", ['wait("a barrier")', "gather(index)"])
+@pytest.mark.parametrize(
+    "meets",
+    ['wait("a barrier")', pytest.param("gather(index)", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(("raised", "code"), [("UserError", 2), ("ValueError", 1)])
 def test_what_one_process_raises_ends_the_others(raised, code, meets):
     body = f"""

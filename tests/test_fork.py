@@ -42,7 +42,9 @@ def branches(trace: tuple[int, ...], cuts, rest: bool = True) -> list[Request]:
     return made
 
 
-@pytest.fixture(scope="module", params=["one", "pmap"])
+@pytest.fixture(
+    scope="module", params=["one", pytest.param("pmap", marks=pytest.mark.slow)]
+)
 def engine(request, tiny_config, tiny_params) -> Engine:
     return Engine(
         Transformer(tiny_config),

@@ -175,6 +175,7 @@ def test_a_table_of_first_failures_may_lack_a_lineage(tmp_path):
     assert gather(CONFIG, tmp_path, "profiles-9.csv") == []
 
 
+@pytest.mark.slow  # tests/test_audit.py has its parts
 def test_the_audit_leaves_training_runs_out(tmp_path):
     """The cause is the method: three runs of each, which its features tell if they are
     the cause's own.
