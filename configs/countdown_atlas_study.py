@@ -2,8 +2,8 @@
 
 All arms start from one specialist with several defects (configs/planted_within.py) and
 spend about the same forward tokens: branches are charged, so that arms with them make
-fewer steps. The steps follow from the tokens that a step of each arm costs (`_STEPS`,
-counted on development seed 0 before the study).
+fewer steps. Tokens of a step, counted on development seed 0 before the study: plain 22
+thousand, until_lost 71, steps 107, rescuable 120.
 """
 
 from fr.config import default
@@ -12,11 +12,11 @@ _DEFECTS = ("without_products", "false_results", "premature", "gives_up", "aband
 _NATURAL = 0.25  # share of traces without a planted defect
 _STEPS = {
     "plain": 60,
-    "steps": 17,
-    "until_lost": 22,
-    "until_random": 22,
-    "rescuable": 14,
-    "not_rescuable": 14,
+    "steps": 12,
+    "until_lost": 19,
+    "until_random": 19,
+    "rescuable": 11,
+    "not_rescuable": 11,
     "execution": 60,
 }
 
