@@ -19,10 +19,10 @@ def main() -> None:
     """Make the branches and print what they say."""
     config = cli.frozen_config()
     from fr import distributed
-    from fr.atlas.atlas_tables import render_atlas
     from fr.atlas.stage import atlas
     from fr.pipeline.diagnose import diagnose
     from fr.pipeline.sample import sample
+    from fr.report.render import render
     from fr.runs.run import open_run
     from fr.training.lineage import train_lineage
 
@@ -31,7 +31,7 @@ def main() -> None:
     run = open_run(config, workdir)
     sample(run)
     diagnose(run)
-    distributed.print0(render_atlas(atlas(run)))
+    distributed.print0(render("atlas", atlas(run)))
     distributed.print0(
         f"\n  atlas.json, atlas_profiles.csv and branches/ are in {workdir}"
     )

@@ -11,7 +11,6 @@ from test_pipeline import _save
 from test_trace_operators import countdown, failure, setting  # noqa: F401
 
 from fr import store
-from fr.atlas.atlas_tables import render_atlas
 from fr.atlas.branch_arrays import Branches, rates
 from fr.atlas.referee import Located, average_precision, baselines, judge, solved_within
 from fr.atlas.stage import atlas
@@ -25,6 +24,7 @@ from fr.layout.text import to_text
 from fr.pipeline.diagnose import diagnose
 from fr.pipeline.sample import sample
 from fr.profiles import read_profiles
+from fr.report.render import render
 from fr.runs.run import open_run
 from fr.sampling.sources import PauseAction
 from fr.tasks.countdown_visits import first_defect, visit_trace
@@ -256,7 +256,7 @@ def test_its_table_is_routed_as_any_other(done, tmp_path):
 
 def test_the_report_fits_a_terminal_and_model_text_is_escaped(done):
     run, found, _ = done
-    text = render_atlas(found)
+    text = render("atlas", found)
     assert max(map(len, text.splitlines())) <= 100
     assert "points of no return" in text and "localisers" in text
     page = (run.workdir / "atlas.html").read_text()

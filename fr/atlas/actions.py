@@ -17,7 +17,6 @@ from fr.pipeline.profile_tables import profile_problem, question_columns, texts
 from fr.profiles import AXES, FEATURES, FORWARD, MODEL, QUESTION, Profiles, Recorded
 from fr.runs.attempt_costs import diagnosis_columns
 from fr.runs.run import Run
-from fr.store import Attempt
 
 NAME = "atlas_profiles.csv"
 
@@ -40,7 +39,6 @@ def action_cells(
     branches: Branches,
     index: Int[np.ndarray, "N P"],
     traces: Sequence[FailedTrace],
-    attempts: Mapping[str, Attempt],
     rows: Mapping[str, Mapping[str, dict]],
 ) -> list[Profiles]:
     """Build the table, one cell per part of the task.
@@ -50,7 +48,6 @@ def action_cells(
         branches: The branches.
         index: Index of the cut at each place.
         traces: The failed traces.
-        attempts: Scored rollouts by name.
         rows: By folder (`rollouts`, `scores`) and trace: its row of the store.
 
     Returns:
@@ -60,11 +57,11 @@ def action_cells(
     for part in run.parts:
         own = [i for i, t in enumerate(traces) if t.problem.task == part]
         if own:
-            cells.append(_cell(run, part, own, branches, index, traces, attempts, rows))
+            cells.append(_cell(run, part, own, branches, index, traces, rows))
     return cells
 
 
-def _cell(run, part, own, branches, index, traces, attempts, rows) -> Profiles:
+def _cell(run, part, own, branches, index, traces, rows) -> Profiles:
     places = index.shape[1] - 1
     wanted = [round(share * places) for share in (0.0, *run.config.atlas.restarts)]
     able = ~np.isnan(branches.right[own][:, 0]).all(axis=(0, 2))
@@ -78,7 +75,7 @@ def _cell(run, part, own, branches, index, traces, attempts, rows) -> Profiles:
     )
     made = ~np.isnan(right)
     profiles = [
-        profile_problem([attempts[traces[i].row]], traces[i].problem, 1, run.config)
+        profile_problem([traces[i].attempt], traces[i].problem, 1, run.config)
         for i in own
     ]
     mine = [traces[i].row for i in own]

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 from matplotlib.figure import Figure
 
-from fr.atlas.atlas_tables import atlas_blocks
+from fr.atlas.atlas_tables import atlas_blocks, interval_of
 from fr.atlas.branches import FailedTrace
 from fr.layout.charts import INK, PALETTE, STYLE, png
 from fr.layout.html import page
@@ -93,7 +93,7 @@ def _lines(found: Record, key: str, label: str) -> bytes:
                 continue
             rows = [row for row in found["values"] if row["operator"] == operator]
             at = [row["place"] for row in rows]
-            each = [row[key].get("interval", row[key]) for row in rows]
+            each = [interval_of(row[key]) for row in rows]
             value, low, high = np.array(
                 [[e["value"], e["low"], e["high"]] for e in each], float
             ).T

@@ -9,7 +9,20 @@ from fr.layout.tables import (
     table,
     words,
 )
-from fr.layout.text import to_text
+
+_PLACES = 5  # columns of places in a table; atlas.json has all
+
+
+def interval_of(found: Record) -> Record:
+    """The interval of a number of `values` of `atlas.json`.
+
+    Args:
+        found: An interval, or a difference that has one.
+
+    Returns:
+        The interval.
+    """
+    return found.get("interval", found)
 
 
 @register_report("atlas")
@@ -29,7 +42,7 @@ def atlas_blocks(found: Record) -> list[Block]:
         rows = [
             {"operator": operator}
             | {
-                f"{row['place']:.2f}": row[key].get("interval", row[key])
+                f"{row['place']:.2f}": interval_of(row[key])
                 for row in found["values"]
                 if row["operator"] == operator
             }
@@ -48,18 +61,3 @@ def atlas_blocks(found: Record) -> list[Block]:
         blocks.append(words("atlas_verdict", **found["variance"]))
     blocks += table("atlas_paired", found["paired"]["operators"])
     return [*blocks, *table("atlas_referee", found["referee"])]
-
-
-_PLACES = 5  # columns of places in a table; atlas.json has all
-
-
-def render_atlas(found: Record) -> str:
-    """Write the report of an atlas for a terminal.
-
-    Args:
-        found: Content of `atlas.json`.
-
-    Returns:
-        The text.
-    """
-    return to_text(atlas_blocks(found))

@@ -46,6 +46,11 @@ class Branches:
         """Cuts that there are."""
         return self.cuts >= 0
 
+    @property
+    def sampled(self) -> tuple[str, ...]:
+        """Operators with more than one branch at a cut."""
+        return tuple(name for name in self.operators if self.counts(name)[1].max() > 1)
+
     def half(self, second: bool) -> Float[np.ndarray, "N K O B"]:
         """Outcomes of the first half of the indices, which detects, or of the second.
 

@@ -14,17 +14,19 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from fr import store
-from fr.diagnosis.junction import Trace, calibrate
+from fr.diagnosis.junction import Trace
 from fr.diagnosis.trace_cuts import step_ends
 from fr.errors import UserError
-from fr.interventions import Failure, Operator, OperatorContext, select
+from fr.interventions import Operator, OperatorContext, select
 from fr.interventions.restarts import restart
+from fr.pipeline.intervene import setting_of
+from fr.pipeline.profile_tables import failures_by_problem
 from fr.runs.attempts import make_attempts
 from fr.runs.planned import Planned, plan_change
 from fr.runs.run import Run
 from fr.sampling import steering
 from fr.sampling.sampling_params import row_key
-from fr.tasks.formats import CompletionText, format_of
+from fr.tasks.formats import CompletionText
 from fr.types import Problem
 
 FOLDER = "branches"
@@ -36,14 +38,19 @@ class FailedTrace:
     """A failed rollout that is cut, with what operators may read of it.
 
     Attributes:
-        row: Name of the rollout.
+        attempt: The scored rollout.
         context: Its problem, its scores and its settings; the only failure is itself.
         prompt: Token ids of the problem's prompt.
     """
 
-    row: str
+    attempt: store.Attempt
     context: OperatorContext
     prompt: tuple[int, ...]
+
+    @property
+    def row(self) -> str:
+        """Name of the rollout."""
+        return self.attempt.row
 
     @property
     def problem(self) -> Problem:
@@ -77,12 +84,9 @@ def open_traces(run: Run) -> list[FailedTrace]:
         UserError: No failed rollout has two places to cut.
     """
     c, problems = run.config.atlas, {problem.id: problem for problem in run.problems}
-    failures: dict[str, list[store.Attempt]] = {}
-    for attempt in store.read(run.workdir / "scores"):
-        failures.setdefault(attempt.problem, []).append(attempt)
     found = {
         a.row: _trace(run, problems[name], a)
-        for name, failed in failures.items()
+        for name, failed in failures_by_problem(run.workdir / "scores").items()
         if name in problems
         for a in failed[: c.per_problem]
     }
@@ -102,20 +106,9 @@ def open_traces(run: Run) -> list[FailedTrace]:
 
 
 def _trace(run: Run, problem: Problem, attempt: store.Attempt) -> FailedTrace:
-    form, prompt = format_of(problem.task), run.task.prompt(problem)
-    trace = Trace(attempt.stats, ~attempt.forced)
-    failure = Failure(CompletionText(form, attempt.tokens, run.specialist), trace)
-    context = OperatorContext(
-        config=run.config,
-        problem=problem,
-        attempt=0,
-        calibration=calibrate([trace], run.config.diagnosis),
-        has_ancestor=run.ancestor is not None,
-        prompt=prompt,
-        failures=(failure,),
-        codec=run.specialist,
-    )
-    return FailedTrace(attempt.row, context, run.specialist.encode(prompt))
+    failed = [(attempt.tokens, Trace(attempt.stats, ~attempt.forced))]
+    context = setting_of(run, problem, failed, run.ancestor is not None)
+    return FailedTrace(attempt, context, run.specialist.encode(context.prompt))
 
 
 def atlas_operators(run: Run, part: str) -> tuple[list[Operator], dict[str, str]]:

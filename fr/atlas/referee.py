@@ -8,7 +8,7 @@ traces, and outside truth.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 from fr.atlas.branch_arrays import Branches
 from fr.atlas.branch_values import trace_weights, weighted
 from fr.atlas.branches import RETRY, FailedTrace
+from fr.config import Config
 from fr.diagnosis.localisers import LOCALISERS
 from fr.diagnosis.signals import mean
 from fr.stats.bootstrap import Estimate, difference_record, estimate, holm
-from fr.store import Attempt
 
 RANDOM, POSITION = "random", "position_only"
 _ORDERS = 64  # random orders of the branches of a cut
@@ -66,15 +66,13 @@ class Located:
 def locate(
     branches: Branches,
     traces: Sequence[FailedTrace],
-    attempts: Mapping[str, Attempt],
-    config,
+    config: Config,
 ) -> list[Located]:
     """Score the intervals of all traces by every registered localiser.
 
     Args:
         branches: The branches, for the cuts.
-        traces: The failed traces.
-        attempts: Scored rollouts by name, with their confidence where it was probed.
+        traces: The failed traces, with their confidence where it was probed.
         config: All settings.
 
     Returns:
@@ -84,7 +82,7 @@ def locate(
     for name in LOCALISERS:
         scores = np.full((len(traces), branches.cuts.shape[1] - 1), np.nan)
         for i, trace in enumerate(traces):
-            each = LOCALISERS[name].score(attempts[trace.row], trace.written, config)
+            each = LOCALISERS[name].score(trace.attempt, trace.written, config)
             if each is not None:
                 scores[i] = _by_interval(each, branches.cuts[i])
         if np.isfinite(scores).any(axis=1).mean() >= 0.5:

@@ -1,6 +1,6 @@
 """The stage: branches of failed traces, and `atlas.json` with what they say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -19,7 +19,6 @@ from fr.stats import drops, no_return
 from fr.stats.bootstrap import HEADER, percent, rounded
 from fr.stats.paired_noise import paired_noise
 from fr.stats.variance_shares import variance_shares
-from fr.types import Cost
 from fr.workdir import write_json
 
 Cuts = dict[str, tuple[int, ...]]
@@ -66,10 +65,8 @@ def atlas(run: Run, tell=distributed.print0) -> dict:
         branches.make_branches(run, branches.plan_branches(run, traces, cuts))
     found = _read(run, traces, cuts)
     index = branch_values.place_index(found, [places[t.row] for t in traces])
-    attempts = {a.row: a for a in store.read(run.workdir / "scores")}
-    wanted = {t.row: attempts[t.row] for t in traces}
-    cells = actions.action_cells(run, found, index, traces, wanted, _rows(run, wanted))
-    summary = {**HEADER, **_summary(run, found, index, traces, wanted)}
+    cells = actions.action_cells(run, found, index, traces, _rows(run, traces))
+    summary = {**HEADER, **_summary(run, found, index, traces)}
     if distributed.is_first():
         write_profiles(run.workdir / actions.NAME, cells)
         write_json(run.workdir / "atlas.json", summary)
@@ -106,9 +103,10 @@ def _more(run: Run, traces: Sequence[FailedTrace], cuts: Cuts) -> dict[str, int]
     return more
 
 
-def _rows(run: Run, wanted: Mapping[str, store.Attempt]) -> dict[str, dict]:
+def _rows(run: Run, traces: Sequence[FailedTrace]) -> dict[str, dict]:
     """Rows of the store of each trace, by folder."""
-    columns = ["row", "grade", *(f"cost_{name}" for name in Cost.__annotations__)]
+    columns = ["row", "grade", *(f"cost_{name}" for name in store.COSTS)]
+    wanted = {trace.row for trace in traces}
     return {
         folder: {
             row["row"]: row
@@ -124,7 +122,6 @@ def _summary(
     found: Branches,
     index: Int[np.ndarray, "N P"],
     traces: Sequence[FailedTrace],
-    attempts: Mapping[str, store.Attempt],
 ) -> dict:
     c, routing = run.config.atlas, run.config.routing
     how = routing.bootstrap, run.config.seed
@@ -132,8 +129,7 @@ def _summary(
         operator: no_return.points_of_no_return(
             *found.counts(operator), c.share, c.level
         )
-        for operator in found.operators
-        if found.counts(operator)[1].max() > 1
+        for operator in found.sampled
     }
     detect = found.counts(branches.RETRY, second=False)
     judge = found.counts(branches.RETRY, second=True)
@@ -143,11 +139,9 @@ def _summary(
     located = [
         *referee.baselines(found, truth, run.config.seed),
         _cliffs(found, detect),
-        *referee.locate(found, traces, attempts, run.config),
+        *referee.locate(found, traces, run.config),
     ]
-    sampled = [
-        o for o, name in enumerate(found.operators) if found.counts(name)[1].max() > 1
-    ]
+    sampled = [found.operators.index(name) for name in found.sampled]
     first, second = (
         branch_values.at_places(rates(found.half(one)), index)[:, :, sampled]
         for one in (False, True)

@@ -21,8 +21,20 @@ def cut_at(written: CompletionText, share: float) -> int:
     Returns:
         Tokens that write the whole steps within that share; 0 if there is none.
     """
-    limit = share * len(written.reasoning)
-    return written.count(max(end for end in written.ends if end <= limit))
+    return written.count(whole_steps(written, share * len(written.reasoning)))
+
+
+def whole_steps(written: CompletionText, limit: float) -> int:
+    """Characters of a trace's whole steps within its first ones.
+
+    Args:
+        written: The trace.
+        limit: Number of characters.
+
+    Returns:
+        The largest end of a step up to there.
+    """
+    return max(end for end in written.ends if end <= limit)
 
 
 def restart(operator: Operator, context: OperatorContext, cut: int) -> Intervention:

@@ -10,6 +10,7 @@ from fr.interventions.intervention import (
 )
 from fr.interventions.operator_registry import register
 from fr.interventions.operators import steer
+from fr.interventions.restarts import whole_steps
 from fr.sampling import steering
 from fr.tasks.formats import Codec, CompletionText, encode_text
 from fr.tasks.steps import format_number
@@ -81,7 +82,7 @@ def prefix_restart(context: OperatorContext) -> Intervention:
         if share
         else written.length(junction(context.failure.trace))
     )
-    length = max(end for end in written.ends if end <= limit)
+    length = whole_steps(written, limit)
     return _continue_after(context, context.failure, length) or Intervention()
 
 

@@ -6,6 +6,7 @@ is the share of right branches from cut k, and the last value is the outcome its
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -64,6 +65,7 @@ class Credit:
 
 
 CREDITS = Registry("credit")
+_NEVER = np.iinfo(np.int32).max  # tokens up to a point of no return without one
 
 
 def register_credit(
@@ -168,13 +170,21 @@ def _lost_at(values: Values, share: float) -> Int[np.ndarray, "B"]:
     stays = np.logical_and.accumulate(low[:, ::-1], axis=1)[:, ::-1]
     found = stays.any(axis=1)
     at = np.take_along_axis(cuts, stays.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.where(found, at, np.iinfo(np.int32).max)
+    return np.where(found, at, _NEVER)
 
 
 def _cut_off(values: Values, advantages: np.ndarray, lost: np.ndarray) -> np.ndarray:
     token = np.arange(advantages.shape[1])
     blameless = values.failed[:, None] & (token >= lost[:, None])
     return np.where(blameless, 0.0, advantages)
+
+
+class _Asked(NamedTuple):
+    """A cut that is branched."""
+
+    graded: GradedRollout
+    written: CompletionText
+    cut: int  # tokens kept
 
 
 class CreditReader:
@@ -213,7 +223,7 @@ class CreditReader:
         c, seed = self._config.policy, step + 1_000_003 * self._config.seed
         values, cost = self._values(groups, step, stages)
         spread = self._credit.rule(values, advantages, c.credit_share, seed)
-        lost = _lost_at(values, c.credit_share) < np.iinfo(np.int32).max
+        lost = _lost_at(values, c.credit_share) < _NEVER
         failed = max(int(values.failed.sum()), 1)
         metrics = {
             "credit/moved": float(np.abs(spread - advantages).mean()),
@@ -227,33 +237,40 @@ class CreditReader:
         c = self._config.policy
         rows = [row for group in groups for row in group]
         failed = np.array([is_failure(row.grade) for row in rows])
-        cuts = np.array([self._cuts(row) for row in rows])
+        form = lambda row: format_of(row.problem.task)
+        written = [
+            CompletionText(form(row), row.rollout.tokens, self._codec) for row in rows
+        ]
+        cuts = np.array([equal_cuts(step_ends(w), c.credit_cuts) for w in written])
         value = np.full((len(rows), c.credit_cuts + 1), np.nan)
         value[:, -1] = [row.right for row in rows]
         told = np.flatnonzero(failed | self._credit.of_all)
         # A first cut of 0 has the same branches in all rows of a problem.
-        asked: dict[tuple, tuple[GradedRollout, int]] = {}
-        for i in told:
-            for cut in cuts[i]:
-                asked[self._name(rows[i], int(cut))] = rows[i], int(cut)
-        names = [row_key(self._config.seed, "credit", step, *name) for name in asked]
-        plain, cost = self._branch(list(asked.values()), names, stages)
+        names = [
+            [(rows[i].rollout.row.id if k else rows[i].problem.id, int(k)) for k in own]
+            for i, own in zip(told, cuts[told])
+        ]
+        asked = {
+            name: _Asked(rows[i], written[i], name[1])
+            for i, own in zip(told, names)
+            for name in own
+        }
+        keys = [row_key(self._config.seed, "credit", step, *name) for name in asked]
+        plain, cost = self._branch(list(asked.values()), keys, stages)
         of_cut = dict(zip(asked, range(len(asked))))
-        place = np.array(
-            [[of_cut[self._name(rows[i], int(cut))] for cut in cuts[i]] for i in told]
-        )
+        place = np.array([[of_cut[name] for name in own] for own in names])
         gain = np.full(len(rows), np.nan)
         if len(told):
             value[told, :-1] = plain[place]
         if len(told) and self._credit.operator:
-            own, more = self._branch(list(asked.values()), names, stages, True)
+            own, more = self._branch(list(asked.values()), keys, stages, True)
             gain[told] = (own - plain)[place].mean(axis=1)
             cost += more
         return Values(cuts, value, failed, gain), cost
 
     def _branch(
         self,
-        asked: Sequence[tuple[GradedRollout, int]],
+        asked: Sequence[_Asked],
         keys: Sequence[np.ndarray],
         stages: Stages,
         operator: bool = False,
@@ -263,15 +280,16 @@ class CreditReader:
         A process samples its share of cuts.
         """
         c, rows, owners, kept = self._config.policy, [], [], {}
-        for (graded, cut), key in distributed.local_slice(list(zip(asked, keys))):
+        for each, key in distributed.local_slice(list(zip(asked, keys))):
+            graded, _, cut = each
             row, tokens = graded.rollout.row, tuple(graded.rollout.tokens.tolist())
+            prompt = (*row.prompt, *tokens[:cut])
             for i in range(c.credit_branches):
                 name, own = f"{row.id}@{cut}/{i}", row_key(int(key[0]), int(key[1]), i)
-                prompt = (*row.prompt, *tokens[:cut])
-                changed = self._change(graded, cut, i) if operator else {}
-                left = {**row.params, "budget": c.max_new_tokens - cut, **changed}
+                params = {**row.params, **(self._change(each, i) if operator else {})}
+                params["budget"] = c.max_new_tokens - cut
                 kept[name] = tokens[:cut]
-                rows.append(Request(name, prompt, own, left, tokens[cut:]))
+                rows.append(Request(name, prompt, own, params, tokens[cut:]))
                 owners.append(graded.problem)
         mine = self._sampler.graded(rows, owners, (), stages, kept)
         found = distributed.gather(mine)
@@ -279,33 +297,23 @@ class CreditReader:
         cost = sum((cost for _, cost in found), Cost())
         return np.array(right, float).reshape(-1, c.credit_branches).mean(axis=1), cost
 
-    def _change(self, graded: GradedRollout, cut: int, index: int) -> dict:
+    def _change(self, asked: _Asked, index: int) -> dict:
         """Sampling parameters of the operator from a cut of a rollout."""
-        rollout, form = graded.rollout, format_of(graded.problem.task)
+        rollout = asked.graded.rollout
         trace = Trace(rollout.stats, ~rollout.forced)
-        written = CompletionText(form, rollout.tokens, self._codec)
         context = OperatorContext(
             config=self._config,
-            problem=graded.problem,
+            problem=asked.graded.problem,
             attempt=index,
             calibration=NO_FAILURES,
             has_ancestor=False,
-            failures=(Failure(written, trace),),
+            failures=(Failure(asked.written, trace),),
             codec=self._codec,
         )
-        change = restart(self._operator, context, cut)
+        change = restart(self._operator, context, asked.cut)
         if change.on_pause:
             raise UserError(
                 f"config.policy.credit_operator = {self._operator.name!r} pauses, and "
                 "branches of training cannot; take another operator"
             )
-        limit = self._config.policy.max_new_tokens - cut
-        return {**change.params, "budget": limit}
-
-    def _name(self, row: GradedRollout, cut: int) -> tuple:
-        return (row.rollout.row.id if cut else row.problem.id, cut)
-
-    def _cuts(self, row: GradedRollout) -> tuple[int, ...]:
-        form = format_of(row.problem.task)
-        written = CompletionText(form, row.rollout.tokens, self._codec)
-        return equal_cuts(step_ends(written), self._config.policy.credit_cuts)
+        return change.params

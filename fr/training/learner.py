@@ -85,8 +85,7 @@ class Learner:
         self._reader = RewardReader(
             config, start, mix, self._algorithm, self._sampler, mesh
         )
-        reader = CreditReader if c.credit else lambda *_: None
-        self._credit = reader(config, start, self._sampler)
+        self._credit = CreditReader(config, start, self._sampler) if c.credit else None
         self._loaded = None  # names the parameters that the engine holds
 
     def state(self) -> TrainState:
