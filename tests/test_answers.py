@@ -2,9 +2,10 @@
 examples.
 """
 
-import time
+import re
 
 import pytest
+from growth import assert_linear
 
 from fr.tasks import extract
 from fr.tasks.canonical import canonical_answer, canonical_answers
@@ -225,11 +226,10 @@ def test_references_that_cannot_be_graded_are_told():
     assert grader_version().startswith("fr ") and "math-verify" in grader_version()
 
 
-def test_an_answer_that_nobody_can_compute_is_not_right_and_soon_said():
-    begin = time.monotonic()
+def test_an_answer_that_nobody_can_compute_is_not_right():
     towers = ("9^{9^{9^{9^9}}}", "(10^{10^{10}})!", "\\int_0^1 x^{x^{x^x}} dx")
     grades = {grade_answer(f"Answer: {tower}", "\\sin x") for tower in towers}
-    assert grades <= {WRONG, UNPARSED} and time.monotonic() - begin < 60
+    assert grades <= {WRONG, UNPARSED}
 
 
 NASTY = [
@@ -260,6 +260,9 @@ def test_reading_is_linear_in_the_length_of_a_text(unit):
         find_steps,
     )
     for reader in readers:
-        begin = time.process_time()
-        reader(f"Answer: {unit * (60_000 // len(unit))}")
-        assert time.process_time() - begin < 4
+        assert_linear(reader, unit, 64_000)
+
+
+def test_a_pattern_that_starts_over_at_every_character_is_not_linear():
+    with pytest.raises(AssertionError):
+        assert_linear(re.compile("a+b").findall, "a", 32_000)

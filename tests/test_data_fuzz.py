@@ -112,7 +112,7 @@ def tried(read, path: pathlib.Path, data: bytes, name: str) -> bool:
     Anything but one line or its content fails the test and names the seed.
     """
     path.write_bytes(data)
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         read(path)
         accepted = True
@@ -124,7 +124,7 @@ def tried(read, path: pathlib.Path, data: bytes, name: str) -> bool:
         )
     except BaseException as error:
         raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
-    assert time.perf_counter() - begin < 20, name
+    assert time.process_time() - begin < 20, name
     return accepted
 
 

@@ -3,7 +3,6 @@ one line says what they are.
 """
 
 import os
-import time
 
 import pytest
 
@@ -33,11 +32,9 @@ def special(tmp_path) -> dict[str, str]:
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     for path, said in special(tmp_path).items():
-        begin = time.perf_counter()
         with pytest.raises(UserError, match=said) as told:
             open_regular(path, 10**9, name="--some=x")
         assert str(told.value).startswith("--some=x: ") and "\n" not in str(told.value)
-        assert time.perf_counter() - begin < 1
 
 
 def test_a_file_above_the_limit_is_not_read(tmp_path):

@@ -31,7 +31,7 @@ from fr.runs import plans, stages
 from fr.stats.safe_deviation import SafeDeviation
 
 # processor time and bytes that reading a small file may take
-SECONDS, ROOM = (5.0, 64 << 20)
+SECONDS, ROOM = (20.0, 64 << 20)
 
 
 @dataclasses.dataclass(frozen=True)

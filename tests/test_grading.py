@@ -1,9 +1,9 @@
 """Grades of tricky answers."""
 
 import os
-import time
 
 import pytest
+from growth import assert_linear
 
 from fr.config import TaskConfig
 from fr.tasks import make
@@ -171,10 +171,8 @@ def test_audit(grade):
     "unit",
     ["Answer: ", "\\boxed{", "1/", "9", "1,111", "####\n", "the answer is x ", " "],
 )
-def test_time_is_bounded_by_the_length(unit):
-    start = time.process_time()
-    grade_answer(unit * (2 * MAX_CHARACTERS // len(unit)), "7")
-    assert time.process_time() - start < 5
+def test_reading_a_long_text_is_linear_in_its_length(unit):
+    assert_linear(lambda text: grade_answer(text, "7"), unit, MAX_CHARACTERS // 4)
 
 
 @pytest.mark.parametrize("name", ["sums", "gcd", "letters", "word_problems"])
