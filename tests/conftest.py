@@ -1,12 +1,26 @@
 """Fixtures of several test files: a tiny decoder, a tokenizer of characters."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 import pytest
 from jaxtyping import install_import_hook
+
+# Most of a test's time is compilation. The first level of LLVM takes three quarters of
+# the default's time and still writes vector code; and a program that one worker or
+# subprocess of a test session has compiled, the others read. Set before jax is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fr-programs-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    atexit.register(
+        shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True
+    )
 
 # Shapes in annotations are checked, from before any module of `fr` is imported: in the
 # files that have some, since the check slows every call.

@@ -547,7 +547,8 @@ def test_eight_devices_are_one_device():
     here = Path(__file__).parent
     env = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"]
+        + " --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
     }
     env.pop("JAX_NUM_CPU_DEVICES", None)

@@ -92,7 +92,8 @@ def tensors(tmp_path_factory):
     here = Path(__file__).parent
     env = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"]
+        + " --xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
     }
     env["PYTHONPATH"] = os.pathsep.join(
