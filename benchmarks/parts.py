@@ -135,15 +135,25 @@ def roofline_part(bench: Bench) -> Part:
 
 @PARTS.register("statistics")
 def statistics_part(bench: Bench) -> Part:
-    """The decode step with all statistics against sampling with log-probs alone."""
-    engines = {"with": bench.plain, "without": bench.engine(statistics=False)}
+    """The decode step with all statistics against sampling with log-probs alone, and
+    with the five most probable tokens against statistics alone.
+    """
+    engines = {
+        "with": bench.plain,
+        "without": bench.engine(statistics=False),
+        "top": bench.engine(keep_top=5),
+    }
     steps = in_turn(
         {name: bench.step(engine) for name, engine in engines.items()}, bench.repeats
     )
     cost = steps["with"].median / steps["without"].median - 1
+    top = steps["top"].median / steps["with"].median - 1
     return Part(
-        {"rows": bench.rows, **_records(steps), "cost": cost},
-        (Figure("cost of all statistics", cost, 0.10),),
+        {"rows": bench.rows, **_records(steps), "cost": cost, "cost_of_top": top},
+        (
+            Figure("cost of all statistics", cost, 0.10),
+            Figure("cost of keeping the 5 most probable tokens", top, 0.02),
+        ),
     )
 
 

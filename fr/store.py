@@ -26,6 +26,7 @@ from fr.store_columns import (
     SCHEMA,
     SINGLE,
     TOKEN_STATS,
+    TOP,
     VERSION,
     Attempt,
 )
@@ -75,6 +76,8 @@ def write_shard(
     for attempt in attempts:
         _check(attempt)
     table = pa.table([_column(attempts, field) for field in SCHEMA], schema=SCHEMA)
+    if attempts and all(attempt.top_tokens is not None for attempt in attempts):
+        more = {name: _top(attempts, name) for name in TOP} | (more or {})
     for name, values in (more or {}).items():
         table = table.append_column(name, values)
     _write(path, table)
@@ -96,7 +99,7 @@ def regrade_shard(
     if others := set(columns) - set(GRADING):
         raise ValueError(f"column {min(others)!r} of a shard cannot be changed")
     path = shard_path(folder, index)
-    table = _load(path, SCHEMA.names)
+    table = _load(path, None)  # further columns stay
     for name, values in columns.items():
         array = pa.array(values, SCHEMA.field(name).type)
         table = table.set_column(
@@ -235,7 +238,8 @@ def _shards(folder: PathLike) -> dict[int, epath.Path]:
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
-def _load(path: epath.Path, columns: list[str]) -> pa.Table:
+def _load(path: epath.Path, columns: list[str] | None) -> pa.Table:
+    """Columns of a shard; None: all."""
     with open_regular(path, MAX_SHARD) as source:
         try:
             # Without the checksum a flipped bit would be another number.
@@ -252,6 +256,7 @@ def _load(path: epath.Path, columns: list[str]) -> pa.Table:
                 raise UserError(
                     f"{path} has other columns than this code writes; remove it"
                 )
+            columns = file.schema_arrow.names if columns is None else columns
             if lacking := set(columns) - set(file.schema_arrow.names):
                 raise UserError(
                     f"{path} has no column {min(lacking)}: an older version wrote it; "
@@ -305,6 +310,15 @@ def _column(attempts: list[Attempt], field: pa.Field) -> pa.Array:
     else:
         values = [getattr(a, name) for a in attempts]
     return pa.array(values, type=field.type)
+
+
+def _top(attempts: list[Attempt], name: str) -> pa.Array:
+    """[T, K] of each attempt as a list of T lists."""
+    tables = [np.asarray(getattr(attempt, name)) for attempt in attempts]
+    for attempt, table in zip(attempts, tables):
+        if len(table) != len(attempt.tokens):
+            raise ValueError(f"attempt {attempt.row}: {name} has {len(table)} places")
+    return pa.array([list(table) for table in tables], pa.list_(pa.list_(TOP[name])))
 
 
 def _per_token(attempt: Attempt, name: str, values: np.ndarray) -> np.ndarray:

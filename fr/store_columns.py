@@ -80,6 +80,8 @@ PER_TOKEN = {
     "sample_logp": pa.float32(),
     **dict.fromkeys(TOKEN_STATS + LINEAGE_STATS, pa.float32()),
 }
+# Columns after SCHEMA of a run that keeps the most probable tokens.
+TOP = {"top_tokens": pa.int32(), "top_logp": pa.float32()}
 PER_CUT = {"cuts": pa.int32(), **dict.fromkeys(CONFIDENCE, pa.float32())}
 SCHEMA = pa.schema(
     [
@@ -133,6 +135,9 @@ class Attempt:
       confidence: int32 `cuts` and float32 of CONFIDENCE, [C]; empty without a probe.
       earlier_grade: before it was graded again.
       earlier_grader: version of that grader.
+      top_tokens: int32 [T, K], the most probable ids at each place; None: not kept,
+        or not read, since `read` leaves them to the viewer.
+      top_logp: float32 [T, K], their log-probs, nats.
     """
 
     row: str
@@ -164,6 +169,8 @@ class Attempt:
     confidence: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     earlier_grade: str | None = None
     earlier_grader: str | None = None
+    top_tokens: np.ndarray | None = None
+    top_logp: np.ndarray | None = None
 
     @property
     def fire_position(self) -> int:

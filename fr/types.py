@@ -143,6 +143,8 @@ class Rollout:
       truncated: it ended without a stop token: budget spent, or confidence below the
         floor. generated: decoded tokens, rewound ones included.
       confidence: the result of its probe; None without one.
+      top_tokens: the K most probable ids at each place; None where none were kept.
+      top_logp: their log-probs at temperature 1, nats.
     """
 
     row: Request
@@ -154,6 +156,8 @@ class Rollout:
     truncated: bool
     generated: int
     confidence: Confidence | None = None
+    top_tokens: Int[np.ndarray, "T K"] | None = None
+    top_logp: Float[np.ndarray, "T K"] | None = None
 
     @property
     def length(self) -> int:

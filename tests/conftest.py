@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 
 # Most of a test's time is compilation. The first level of LLVM takes three quarters of
 # the default's time and still writes vector code; and a program that one worker or
-# subprocess of a test session has compiled, the others read. Set before jax is imported.
+# subprocess of a session has compiled, the others read. Set before jax is imported.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fr-programs-")

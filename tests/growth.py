@@ -1,9 +1,11 @@
-"""How the cost of reading a text grows with its length, on a machine of any speed."""
+"""Growth of the cost of reading a text with its length, on a machine of any speed."""
 
 import time
 from collections.abc import Callable
 
-_TIMES, _SLACK, _FLOOR = 8, 3.0, 2e-3  # longer; of a linear cost; seconds
+_TIMES = 8  # the longer text over the shorter
+_SLACK = 3.0  # a cost over the linear one
+_FLOOR = 2e-3  # seconds, below which a clock says little
 
 
 def assert_linear(read: Callable[[str], object], unit: str, length: int) -> None:

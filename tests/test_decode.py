@@ -222,6 +222,28 @@ def test_statistics_of_the_loop_are_those_of_the_scorer(
     )  # T = 1, no filter
 
 
+def test_the_most_probable_tokens_are_kept_and_change_nothing(
+    plain_engine, forward, tiny_config, tiny_params
+):
+    given = dict(slots=4, chunk=4, devices=Devices("one"))
+    model, todo = Transformer(tiny_config), PLAIN[:4]
+    keeps = Engine(model, tiny_params, keep_top=3, **given)
+    for rollout, plain in zip(keeps.sample(todo, 64), plain_engine.sample(todo, 64)):
+        same(rollout, plain, 1e-5)
+        assert plain.top_tokens is plain.top_logp is None
+        sequence = [*rollout.row.prompt, *rollout.tokens.tolist()]
+        z = forward(sequence)[len(rollout.row.prompt) - 1 : -1].astype(np.float64)
+        logp = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+        best = np.argsort(-logp, axis=-1)[:, :3]
+        np.testing.assert_array_equal(rollout.top_tokens, best)
+        np.testing.assert_allclose(
+            rollout.top_logp, np.take_along_axis(logp, best, axis=-1), atol=1e-4
+        )
+    for wrong in (dict(keep_top=3, statistics=False), dict(keep_top=-1)):
+        with pytest.raises(ValueError, match="most probable|keep_top"):
+            Engine(model, tiny_params, **given, **wrong)
+
+
 def test_scores_are_zero_where_nothing_was_asked(tiny_config, tiny_params):
     scorer = Scorer(
         Transformer(tiny_config), tiny_params, rows=3, devices=Devices("one")
@@ -279,7 +301,7 @@ def chunk_of(config, params):
         ancestor_cache=None,
     )
     step = jax.jit(
-        lambda p, s: decode.decode_chunk(model, None, 3, True, p, s, np.float32(0.6))
+        lambda p, s: decode.decode_chunk(model, None, 3, True, 0, p, s, np.float32(0.6))
     )
     return state, *step(ModelParams(params, None), state)
 

@@ -108,6 +108,29 @@ def test_what_is_written_is_read_in_shard_order(tmp_path):
     assert store.finished(tmp_path) == {2, 10}
 
 
+def test_the_most_probable_tokens_have_columns_that_outlast_another_grade(tmp_path):
+    top = [
+        np.arange(2 * len(a.tokens), dtype=np.int32).reshape(-1, 2) for a in ATTEMPTS
+    ]
+    kept = [
+        dataclasses.replace(a, top_tokens=t, top_logp=-t.astype(np.float32))
+        for a, t in zip(ATTEMPTS, top)
+    ]
+    reason = pa.array(["a", "b", "c", "d"])
+    store.write_shard(tmp_path, 0, kept, {"reason": reason})
+    for a, b in zip(ATTEMPTS, store.read(tmp_path)):
+        same(a, b)
+    columns = ["top_tokens", "top_logp", "reason"]
+    table = store.read_table(tmp_path, columns)
+    assert table["top_tokens"].to_pylist() == [t.tolist() for t in top]
+    assert table["top_logp"].to_pylist() == [(-t.astype(float)).tolist() for t in top]
+    store.regrade_shard(tmp_path, 0, {"grade": ["wrong"] * 4})
+    assert store.read_table(tmp_path, columns).equals(table)
+    with pytest.raises(ValueError, match="top_logp has 1 places"):
+        short = dataclasses.replace(kept[0], top_logp=np.zeros((1, 2), np.float32))
+        store.write_shard(tmp_path, 1, [short])
+
+
 def test_same_attempts_give_the_same_bytes(tmp_path):
     store.write_shard(tmp_path / "a", 0, ATTEMPTS)
     store.write_shard(tmp_path / "a", 1, [])

@@ -195,6 +195,10 @@ def test_hovering_gives_the_numbers_of_a_token(page, run):
     for name in ("entropy", "kl"):
         assert f"{head[name][5]:.4g}" in numbers
     assert "forced" in numbers
+    likely = page.text("#inspector .alternatives")
+    assert likely.startswith("most probable:")
+    assert "75 %" in likely and "12.5 %" in likely
+    assert page.text(".text .t[data-i='5']").strip() in likely
     box = "document.querySelector('.curve.large svg').getBoundingClientRect()"
     middle = page.run(f"[{box}.x + {box}.width / 2, {box}.y + 9]")
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=middle[0], y=middle[1])

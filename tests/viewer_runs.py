@@ -59,6 +59,8 @@ def attempt(
         "fired": np.zeros(count, bool),
         "sample_logp": np.zeros(count, np.float32),
         "stats": {n: chance.random(count).astype(np.float32) for n in names},
+        "top_tokens": np.stack([tokens, np.roll(tokens, 1)], axis=1),
+        "top_logp": np.log(np.tile(np.float32([0.75, 0.125]), (count, 1))),
     }
     return store.Attempt(**usual | given)
 

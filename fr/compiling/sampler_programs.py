@@ -118,6 +118,7 @@ class _Engine:
             chunk=settings.chunk,
             kept=self._admission.kept,
             statistics=asked.statistics,
+            keep_top=settings.keep_top if asked.statistics else 0,
         )
         self.params = sampler_params(asked, devices)
         self._rows = default_params(rows, asked.vectors > 0)

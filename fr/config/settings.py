@@ -131,8 +131,8 @@ class TaskConfig:
 class SamplingConfig:
     """The drawing of rollouts.
 
-    Only `slots`, `chunk`, `prefill`, `strict`, `devices` and `model_axis` shape the
-    programs.
+    Only `slots`, `chunk`, `prefill`, `strict`, `keep_top`, `devices` and `model_axis`
+    shape the programs.
     """
 
     rollouts: int = setting(16, "G, rollouts of one problem", POSITIVE)
@@ -161,6 +161,12 @@ class SamplingConfig:
         False,
         "log-probs of loop, scorer and updates are equal to the bit, on one CPU in "
         "float32 (docs/algorithms.md)",
+    )
+    keep_top: int = setting(
+        0,
+        "most probable tokens that are stored with every token, for the viewer; 0: "
+        "none",
+        Bound("a number from 0 (none) to 100", lambda value: 0 <= value <= 100),
     )
     devices: str = setting(
         "auto",

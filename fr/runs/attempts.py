@@ -198,6 +198,8 @@ def sampled_columns(row: Request, rollout: Rollout) -> dict[str, Any]:
         "fired": rollout.fired,
         "sample_logp": rollout.sample_logp,
         "stats": rollout.stats,
+        "top_tokens": rollout.top_tokens,
+        "top_logp": rollout.top_logp,
     }
 
 

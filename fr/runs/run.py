@@ -146,6 +146,7 @@ class Run:
             prefill=c.prefill,
             tau=self.config.diagnosis.tau,
             statistics=not quiet,
+            keep_top=0 if quiet else min(c.keep_top, model.vocab),
             devices=self.devices,
             vectors=vector_table(self.config, model) if steered else None,
         )

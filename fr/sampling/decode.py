@@ -19,6 +19,7 @@ def decode_chunk(
     ancestor: Transformer | None,
     steps: int,
     statistics: bool,
+    keep_top: int,
     params: ModelParams,
     state: DecodeState,
     tau: Float[Array, ""],
@@ -34,6 +35,7 @@ def decode_chunk(
         steps: Tokens per row.
         statistics: Emit statistics, detect and steer; otherwise rows are only drawn,
             and there is no ancestor.
+        keep_top: Number of most probable tokens to emit with the statistics.
         params: Parameters of both models.
         state: The batch.
         tau: Diagnosis temperature.
@@ -61,7 +63,7 @@ def decode_chunk(
             )
             second = token_stats.defer(specialist, second, tau, ancestor.config.masked)
         state, output = (
-            emit(state, specialist, second, tau)
+            emit(state, specialist, second, tau, keep_top)
             if statistics
             else _draw_only(state, specialist)
         )
@@ -102,6 +104,7 @@ def emit(
     specialist: Float[Array, "B V"],
     ancestor: Float[Array, "B V2"] | None,
     tau: Float[Array, ""],
+    keep_top: int = 0,
 ) -> tuple[DecodeState, StepOutput]:
     """Choose one token per row from its logits: draw, detect, steer, force.
 
@@ -110,6 +113,7 @@ def emit(
         specialist: Float32 logits of the specialist.
         ancestor: Logits of the ancestor, or None.
         tau: Diagnosis temperature.
+        keep_top: Number of most probable tokens to emit, at most `token_stats.TOP`.
 
     Returns:
         The batch with the token counted, and the step's output.
@@ -163,7 +167,16 @@ def emit(
     if lineage is not None and others is not None:
         delta = token_stats.delta_path(moments, others, token)
         lineage = token_stats.for_token(lineage, delta)
-    output = StepOutput(token, live, forced & live, fired, sample_logp, stats, lineage)
+    output = StepOutput(
+        token,
+        live,
+        forced & live,
+        fired,
+        sample_logp,
+        stats,
+        lineage,
+        *token_stats.most_probable(moments, keep_top),
+    )
     return _advance(state, output, ring, memory), output
 
 

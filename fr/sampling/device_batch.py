@@ -59,6 +59,7 @@ class DeviceBatch:
         kept: int,
         tau: float,
         statistics: bool,
+        keep_top: int,
         counts: Counts,
         vectors: Float[np.ndarray, "L K D"] | None = None,
     ):
@@ -75,6 +76,7 @@ class DeviceBatch:
             kept: Prompts per data shard in the prompt cache.
             tau: Diagnosis temperature.
             statistics: Emit statistics of every token.
+            keep_top: Number of most probable tokens to emit with them.
             counts: The engine's counts, to add to.
             vectors: Steering vectors, see `Engine`; None: programs have no place for
                 them.
@@ -95,7 +97,13 @@ class DeviceBatch:
         )
         self._tau = np.full(devices.count, tau, np.float32)
         self._programs = shared_programs(
-            model, ancestor, devices, chunk=chunk, kept=kept, statistics=statistics
+            model,
+            ancestor,
+            devices,
+            chunk=chunk,
+            kept=kept,
+            statistics=statistics,
+            keep_top=keep_top,
         )
         self._reshard = self._make_reshard(model)
 

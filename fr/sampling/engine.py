@@ -22,6 +22,7 @@ from fr.sampling.slots import Slot, edit_paused
 from fr.sampling.sources import ListSource, OnPause, ProbePlan, WorkSource
 from fr.sampling.state import cache_size, prompt_entries
 from fr.sampling.structs import LineageStats, TokenStats
+from fr.sampling.token_stats import TOP
 from fr.types import Request, Rollout
 
 
@@ -55,6 +56,7 @@ class Engine:
         prefill: int = 8,
         tau: float = 0.6,
         statistics: bool = True,
+        keep_top: int = 0,
         devices: Devices | None = None,
         vectors: Float[np.ndarray, "L K D"] | None = None,
     ):
@@ -72,6 +74,9 @@ class Engine:
             tau: Diagnosis temperature of the statistics.
             statistics: Keep statistics of every token. Without them rollouts carry
                 tokens and `sample_logp` only, and rows cannot steer.
+            keep_top: Most probable tokens that rollouts keep at every place, at most
+                100 and the vocabulary; 0: none. They come from sums that statistics
+                need, so an engine without statistics keeps none.
             devices: Devices to run on; None: all local devices.
             vectors: Table of K steering vectors per layer, the first of them zero. A
                 row names one by `vector`; `vector_strength` times it is added to the
@@ -79,15 +84,23 @@ class Engine:
                 and in probes. None: programs have no place for vectors.
 
         Raises:
-            ValueError: There is an ancestor, but no statistics are kept.
+            ValueError: There is an ancestor, but no statistics are kept; or `keep_top`
+                without statistics, or too large.
         """
         if ancestor is not None and not statistics:
             raise ValueError(
                 "an ancestor in the loop is there for its statistics; leave it out or "
                 "keep them"
             )
+        if keep_top and not statistics:
+            raise ValueError("the most probable tokens are kept with statistics only")
+        if not 0 <= keep_top <= min(TOP, model.config.vocab):
+            raise ValueError(
+                f"keep_top = {keep_top} is not in 0 ... {TOP}, or too large"
+            )
         self.devices = devices or Devices()
         self.slots, self.counts, self._statistics = slots, Counts(), statistics
+        self._keep_top = keep_top
         self._has_ancestor = ancestor is not None
         self._vectors = 1 if vectors is None else vectors.shape[1]
         self._admission = Admission(
@@ -108,6 +121,7 @@ class Engine:
             kept=self._admission.kept,
             tau=tau,
             statistics=statistics,
+            keep_top=keep_top,
             counts=self.counts,
             vectors=vectors,
         )
@@ -326,5 +340,5 @@ class Engine:
             if slot is not None:
                 slot.collect(block[:, i])
                 if chunk.done[i]:
-                    finished.append((i, slot.rollout(self.fields)))
+                    finished.append((i, slot.rollout(self.fields, self._keep_top)))
         return finished

@@ -40,6 +40,7 @@ class Programs:
         chunk: int,
         kept: int,
         statistics: bool,
+        keep_top: int,
     ):
         """Make the programs; nothing compiles yet.
 
@@ -50,6 +51,7 @@ class Programs:
             chunk: Steps per call of the decoding program.
             kept: Prompts per data shard in the prompt cache.
             statistics: Emit statistics of every token.
+            keep_top: Number of most probable tokens to emit with them.
         """
 
         def program(name: str, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
@@ -57,7 +59,9 @@ class Programs:
             return devices.jit_sharded(fn, donate)
 
         both, layout = (model, ancestor), devices.layout
-        step = lambda *args: decode.decode_chunk(*both, chunk, statistics, *args)
+        step = lambda *args: decode.decode_chunk(
+            *both, chunk, statistics, keep_top, *args
+        )
         self.decode = program("decode", step, donate=(1,))
         insert = lambda params, *args: transitions.insert(*args)
         self.insert = program("insert", insert, donate=(1,))

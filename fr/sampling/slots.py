@@ -77,11 +77,13 @@ class Slot:
         last = int(switches[-1]) if len(switches) else -1
         return bool(len(fires)), heat_left, len(self.tokens) - 1 - last
 
-    def rollout(self, statistics: tuple[str, ...]) -> Rollout:
+    def rollout(self, statistics: tuple[str, ...], keep_top: int = 0) -> Rollout:
         """The finished row.
 
         Args:
             statistics: Names of the fields after `FLAGS`.
+            keep_top: Number of most probable tokens, whose ids and then log-probs
+                follow.
 
         Returns:
             The rollout, without confidence.
@@ -99,6 +101,7 @@ class Slot:
             )
         values = dict(zip((*FLAGS, *statistics), table))
         tokens = values["token"].astype(np.int32)
+        ids, logp = table[len(values) :].reshape(2, keep_top, len(tokens))
         stop = _stop(self.row)
         return Rollout(
             row=self.row,
@@ -107,6 +110,8 @@ class Slot:
             fired=values["fired"].astype(bool),
             sample_logp=values["sample_logp"],
             stats={name: values[name] for name in statistics},
+            top_tokens=ids.T.astype(np.int32) if keep_top else None,
+            top_logp=logp.T if keep_top else None,
             truncated=not (len(tokens) and int(tokens[-1]) in stop),
             generated=self.decoded,
         )

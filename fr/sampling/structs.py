@@ -149,6 +149,8 @@ class StepOutput:
         sample_logp: Log-prob under the distribution that was drawn from, nats.
         stats: Statistics of the token; None if the engine keeps none.
         lineage: Statistics against the ancestor; None without one.
+        top_tokens: The K most probable ids, K arrays; empty if the engine keeps none.
+        top_logp: Their log-probs at temperature 1, nats.
     """
 
     token: Int[Array, "..."]
@@ -158,6 +160,8 @@ class StepOutput:
     sample_logp: Float[Array, "..."]
     stats: TokenStats | None
     lineage: LineageStats | None
+    top_tokens: tuple[Int[Array, "..."], ...] = ()
+    top_logp: tuple[Float[Array, "..."], ...] = ()
 
 
 @struct.dataclass

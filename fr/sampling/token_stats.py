@@ -113,6 +113,22 @@ def log_prob(moments: LogitMoments, token: Int[Array, "B"]) -> Float[Array, "B"]
     return gather_token(moments.logits, token) - moments.peak - moments.log_total
 
 
+def most_probable(
+    moments: LogitMoments, count: int
+) -> tuple[tuple[Int[Array, "B"], ...], tuple[Float[Array, "B"], ...]]:
+    """The most probable tokens, and their log-probs at temperature 1.
+
+    Args:
+        moments: Moments of the logits.
+        count: Number of tokens, K, at most as many as the moments keep.
+
+    Returns:
+        K arrays of ids and K arrays of log-probs in nats, the most probable first.
+    """
+    logp = moments.top - (moments.peak + moments.log_total)[:, None]
+    return tuple(moments.ids.T[:count]), tuple(logp.T[:count])
+
+
 def token_stats(moments: LogitMoments, token: Int[Array, "B"]) -> TokenStats:
     """All statistics of a token under one model.
 

@@ -113,6 +113,7 @@ class Traces:
             "no_pieces": reason,
             "prompt_text": "".join(self.pieces.split(shard.folder, lists["prompt"])[0]),
             "rewound": max(0, total - len(lists["tokens"])),
+            "top": self._top(shard.folder, lists, more),
             "junction": _junction(
                 stats["demotion"] or stats.get("logit_var"), lists["forced"]
             ),
@@ -172,6 +173,16 @@ class Traces:
             return self.index.cursor().execute(sql, values)
         except Exception as error:
             raise UserError(first_line(error)) from error
+
+    def _top(self, folder: str, lists: dict, more: dict) -> dict[str, Any] | None:
+        """The most probable tokens at each place, where the run kept them."""
+        if more.get("top_tokens") is None or not lists["prompt"]:
+            return None
+        ids = more["top_tokens"]
+        found = self.pieces.words(folder, lists["prompt"][-1], set().union(*ids))
+        words = {str(token): word for token, word in found.items()}
+        logp = [_short(place) for place in more["top_logp"]]
+        return {"tokens": ids, "logp": logp, "words": words}
 
     def _retry(self, number: int, found: dict) -> str | None:
         """The retry of the same problem and number, to compare with."""

@@ -4,7 +4,7 @@ import concurrent.futures
 import functools
 import hashlib
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,21 @@ class Pieces:
                 return [stream.step(tokenizer, int(t)) or "" for t in tokens], ""
         except Exception as error:
             return [], f"its tokenizer fails: {first_line(error)}"
+
+    def words(
+        self, folder: str, before: int, tokens: Collection[int]
+    ) -> dict[int, str]:
+        """The pieces of text that single tokens would add to one text.
+
+        Args:
+          folder: of the attempts, relative to the workdir.
+          before: id of the last token of that text.
+          tokens: ids.
+
+        Returns:
+          The piece of text by id; "" for a part of a character.
+        """
+        return {t: "".join(self.split(folder, (before, t))[0][1:]) for t in tokens}
 
     def _find(self, folder: str) -> tuple[Any, str]:
         from tokenizers import Tokenizer

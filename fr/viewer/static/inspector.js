@@ -57,5 +57,28 @@ function one(trace, i, by, number) {
     ),
     marks.length ? el("span", { class: "marks", text: marks.join(" · ") }) : null,
     numbers,
+    mostProbable(trace, i),
+  );
+}
+
+/** The most probable tokens at place `i` with their probabilities, where they are kept. */
+function mostProbable(trace, i) {
+  const ids = trace.top?.tokens[i];
+  if (!ids) return null;
+  const words = ids.map((id, k) => {
+    const word = trace.top.words[id] || `id ${id}`;
+    const logp = trace.top.logp[i][k];
+    return el(
+      "span",
+      { class: id === trace.tokens[i] ? "number by" : "number", title: `id ${id}` },
+      el("code", {}, "“", el("bdi", {}, visible(word)), "”"),
+      el("b", { text: logp === null ? "0 %" : `${short(100 * Math.exp(logp), 3)} %` }),
+    );
+  });
+  return el(
+    "span",
+    { class: "alternatives" },
+    el("span", { class: "note", text: "most probable: " }),
+    words,
   );
 }
