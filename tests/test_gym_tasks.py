@@ -76,7 +76,9 @@ class Breaks(Dataset):
 
 class Hangs(Grid):
     def score_answer(self, answer, entry):
-        time.sleep(1000)
+        if answer == "for ever":
+            time.sleep(1000)
+        return super().score_answer(answer, entry)
 
 MADE = Dataset.__subclasses__() + Grid.__subclasses__()
 DATASETS = {c.__name__.lower(): c for c in MADE}
@@ -214,7 +216,7 @@ def test_a_score_that_takes_for_ever_is_a_grader_error(package, monkeypatch):
     fresh(monkeypatch, seconds=0.5)
     task = task_of("hangs")
     problem = task.problems("test", 1)[0]
-    assert task.grade(problem, "Answer: 1") == GRADER_ERROR
+    assert task.grade(problem, "Answer: for ever") == GRADER_ERROR
 
 
 def test_what_is_wrong_is_named(package, monkeypatch):
