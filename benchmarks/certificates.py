@@ -4,8 +4,8 @@ r"""Verdicts of certificates where the truth is known: nulls, planted lifts and 
         [--tables=10000] [--jobs=2]
 
 landscapes.py simulates the tables. `--tables` is the number of tables without a lift;
-tables with a planted lift or leak are a hundredth of it each. A landscape that --out
-holds for as many tables is not simulated again, so a killed run goes on.
+tables with a planted lift or leak are a hundredth of it each. Verdicts are written to
+OUT.lines as they come, so a killed run goes on.
 """
 
 import argparse
@@ -115,32 +115,57 @@ def landscapes(tables: int) -> dict[str, tuple[Landscape, str, str, int]]:
 
 
 def main() -> None:
-    """Simulate, count verdicts, write after each landscape."""
+    """Simulate, write each verdict, then count them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", required=True)
     parser.add_argument("--tables", type=int, default=10_000)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     path = pathlib.Path(given.out)
-    report = json.loads(path.read_text()) if path.exists() else {}
-    report |= {"smallest": SMALLEST, "landscapes": report.get("landscapes", {})}
-    with multiprocessing.get_context("fork").Pool(given.jobs) as workers:
-        for name, (*made, count) in landscapes(given.tables).items():
-            if report["landscapes"].get(name, {}).get("tables") == count:
-                continue
-            tasks = [(*made, seed) for seed in range(count)]
-            rows = list(
-                tqdm(workers.imap(verdict, tasks, 4), desc=name, total=count, unit="")
-            )
-            counts = collections.Counter(kind for kind, _ in rows)
-            left = [value for _, value in rows if value is not None]
-            report["landscapes"][name] = {
-                "tables": count,
-                **{kind: counts[kind] for kind in VERDICTS},
-                "left": round(float(np.median(left)), 2) if left else None,
-            }
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(report, indent=1) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.with_suffix(path.suffix + ".lines")
+    known = {(name, seed): row for name, seed, *row in _whole(lines)}
+    wanted = landscapes(given.tables)
+    todo = [
+        (name, (*made, seed))
+        for name, (*made, count) in wanted.items()
+        for seed in range(count)
+        if (name, seed) not in known
+    ]
+    bar = tqdm(total=len(known) + len(todo), initial=len(known), unit=" tables")
+    with multiprocessing.get_context("fork").Pool(given.jobs) as workers, bar:
+        rows = workers.imap(verdict, [task for _, task in todo], 4)
+        with lines.open("a") as file:
+            for (name, (*_, seed)), row in zip(todo, rows):
+                known[name, seed] = list(row)
+                file.write(json.dumps([name, seed, *row]) + "\n")
+                file.flush()
+                bar.update()
+    found = {
+        name: _counted([known[name, seed] for seed in range(count)])
+        for name, (*_, count) in wanted.items()
+    }
+    report = {"smallest": SMALLEST, "landscapes": found}
+    path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _whole(path: pathlib.Path) -> list[list]:
+    """Lines of a file; a line that a kill cut off is taken out."""
+    text = path.read_text() if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _counted(rows: list[list]) -> dict:
+    counts = collections.Counter(kind for kind, _ in rows)
+    left = [value for _, value in rows if value is not None]
+    return {
+        "tables": len(rows),
+        **{kind: counts[kind] for kind in VERDICTS},
+        "left": round(float(np.median(left)), 2) if left else None,
+    }
 
 
 if __name__ == "__main__":
