@@ -14,11 +14,11 @@ from typing import IO
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
-from tqdm import tqdm
 
 from fr.buckets import is_local, upload
 from fr.errors import UserError
 from fr.interrupts import Stopped
+from fr.progress import Bar
 from fr.user_modules import FLAG
 
 
@@ -109,7 +109,7 @@ def run_jobs(
     """
     with (
         concurrent.futures.ThreadPoolExecutor(at_once) as pool,
-        tqdm(total=len(jobs), desc=f"{unit}s", unit=unit) as bar,
+        Bar(total=len(jobs), desc=f"{unit}s", unit=unit) as bar,
     ):
         begun: dict[Hashable, concurrent.futures.Future] = {}
         for name, job in jobs.items():

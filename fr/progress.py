@@ -1,6 +1,10 @@
-"""Progress on the terminal beside the bars: the present stage, and long
-compilations."""
+"""Progress: bars, the present stage and long compilations.
 
+A terminal has a line that is drawn over. A log has a line a minute, so that short work
+is quiet there.
+"""
+
+import io
 import logging
 import math
 import re
@@ -9,13 +13,50 @@ import threading
 
 from tqdm import tqdm
 
-_LONG = 2.0  # seconds after which a compilation is announced
+_LONG = 2.0  # seconds after which a terminal hears of a compilation
+_MINUTE = 60.0  # seconds between two lines of a log
 # Logs "Compiling NAME with global shapes and types ..." before a compilation.
 _JAX = "jax._src.interpreters.pxla"
 
 
+class Bar(tqdm):
+    """A progress bar of tqdm on a terminal, and one line a minute in a log."""
+
+    def __init__(self, *args, **given):
+        """Begin; a log hears nothing within the first minute.
+
+        Args:
+          *args: of tqdm.
+          **given: of tqdm.
+        """
+        self._log = not sys.stderr.isatty()
+        self._shown: int | None = None  # the count of the last line of a log
+        if self._log:
+            given |= {"mininterval": _MINUTE, "maxinterval": _MINUTE, "miniters": 1}
+            given |= {"delay": _MINUTE, "file": sys.stderr, "ncols": 88}
+        super().__init__(*args, **given)
+
+    def display(self, *args, **given) -> bool | None:
+        """Draw the bar over itself, or write a line to a log."""
+        if not self._log:
+            return super().display(*args, **given)
+        self._shown = self.n
+        self.fp.write(f"{self}\n")
+        self.fp.flush()
+        return True
+
+    def close(self) -> None:
+        """End the bar; a log that has lines of it has a last one."""
+        if self._log and not self.disable:
+            if self._shown not in (None, self.n):
+                self.display()
+            self.leave = True
+            self.fp = io.StringIO()  # tqdm would end a line that is not there
+        super().close()
+
+
 def stage(number: int, count: int, name: str) -> None:
-    """Print the beginning of a stage on a terminal; a log has the bars.
+    """Print the beginning of a stage on a terminal.
 
     Args:
       number: of the stage, from 1.
@@ -27,8 +68,10 @@ def stage(number: int, count: int, name: str) -> None:
 
 
 class Announcer(logging.Handler):
-    """Announces a compilation after two seconds, with its program and its largest
-    shapes."""
+    """Announces a compilation that takes long, with its program and largest shapes.
+
+    Long is two seconds on a terminal and a minute in a log.
+    """
 
     def __init__(self):
         super().__init__(logging.DEBUG)
@@ -52,7 +95,8 @@ class Announcer(logging.Handler):
             self.done()
             line = f"  compiling {match[1]}{_shapes(text)} ..."
             self._timer = threading.Timer(
-                _LONG, lambda: tqdm.write(line, file=sys.stderr)
+                _LONG if sys.stderr.isatty() else _MINUTE,
+                lambda: tqdm.write(line, file=sys.stderr),
             )
             self._timer.daemon = True
             self._timer.start()

@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 from etils import epath
-from tqdm import tqdm
 
 from fr import distributed, store
 from fr.config import as_dict
@@ -23,6 +22,7 @@ from fr.exchange.token_ids import Reader
 from fr.files import open_regular
 from fr.interrupts import check
 from fr.models.model import check_context
+from fr.progress import Bar
 from fr.runs.attempts import graded
 from fr.runs.imported import FILES, IMPORTED, RAW, imported
 from fr.runs.planned import Planned, plan_attempt
@@ -60,7 +60,7 @@ def _import(run: Run, asked: Asked) -> dict[str, Any]:
     hashes = _hashes(asked.files)
     _check_stage(run.workdir, hashes, asked)
     first, rows, longest, tokens = Pass(run, asked), [], 0, 0
-    with tqdm(desc=distributed.label("read"), unit="row") as bar:
+    with Bar(desc=distributed.label("read"), unit="row") as bar:
         for placed in first:
             check()
             row = _planned(run, placed).row
@@ -156,7 +156,7 @@ def _write(run: Run, asked: Asked, shards: list[list[int]]) -> None:
     place = {row: i for i, shard in enumerate(shards) for row in shard}
     waiting: dict[int, list[tuple[int, Placed]]] = {}
     again = Pass(run, asked)
-    with tqdm(total=len(place), desc=distributed.label(_FOLDER), unit="row") as bar:
+    with Bar(total=len(place), desc=distributed.label(_FOLDER), unit="row") as bar:
         for row, placed in enumerate(again):
             check()
             bar.update()

@@ -7,7 +7,6 @@ import dataclasses
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from fr import distributed, store
 from fr.diagnosis.features import SPREADS
@@ -17,6 +16,7 @@ from fr.interrupts import check
 from fr.pipeline.profile_tables import write_tables
 from fr.pipeline.state_means import write_states
 from fr.profiles import FEATURES
+from fr.progress import Bar
 from fr.runs.plans import complete
 from fr.runs.run import Run
 from fr.sampling.scoring import Scorer
@@ -56,7 +56,7 @@ def diagnose(run: Run) -> dict:
     mine = distributed.assign_shards(
         "scores", [index for index in sampled if index not in have]
     )
-    for index in tqdm(mine, desc=distributed.label("scores"), unit="shard"):
+    for index in Bar(mine, desc=distributed.label("scores"), unit="shard"):
         check()
         failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
         scored = _score(failed, scorer, run) if scorer else _of_the_loop(failed, run)

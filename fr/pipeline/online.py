@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 from etils import epath
-from tqdm import tqdm
 
 from fr import distributed, store
 from fr.comparison.summary import UNITS
@@ -26,6 +25,7 @@ from fr.pipeline.online_summary import (
 )
 from fr.pipeline.profile_tables import profile_problem
 from fr.profiles import FEATURES, read_profiles
+from fr.progress import Bar
 from fr.routing.columns import COLUMNS
 from fr.runs.attempts import graded
 from fr.runs.planned import Planned, plan_attempt, plan_change
@@ -318,7 +318,7 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     mine = distributed.assign_shards(router.name, left)
     label = distributed.label(router.name)
     total = sum(len(blocks[i]) for i in mine)
-    with tqdm(total=total, desc=label, unit="problem") as bar:
+    with Bar(total=total, desc=label, unit="problem") as bar:
         for i in mine:
             source = OnlineSource(run, router, blocks[i], with_ancestor, bar.update)
             run.engine(with_ancestor, steered).run(source, longest)

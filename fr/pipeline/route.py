@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from fr.comparison.cell_summary import describe_interaction
 from fr.comparison.summary import measure_powers, summarise
@@ -22,7 +21,7 @@ from fr.orders.budgets import outcomes_of
 from fr.orders.routers import write_orders
 from fr.orders.schedules import READERS, budget_target, learn_orders, named_orders
 from fr.profiles import AXES, MODEL, QUESTION, WEIGHT, Profiles, read_cells
-from fr.progress import stage
+from fr.progress import Bar, stage
 from fr.report.page import SCHEDULES_PLOT, plot_name
 from fr.routing.columns import COLUMNS
 from fr.routing.dataset import EVERYWHERE, OUT_OF_FOLD, RoutingData
@@ -96,7 +95,7 @@ def route(
     first = describe_interaction(data)
     stage(2, 5, "routing: power of the data")
     few = len(cells) < 8
-    powers = measure_powers(data, tqdm(cells, desc="power", unit="cell", disable=few))
+    powers = measure_powers(data, Bar(cells, desc="power", unit="cell", disable=few))
     stage(3, 5, "routing: policies" + ", learned routers" * learned)
     policies = all_policies(data, learned)
     summary = summarise(data, policies, powers, source, config.evaluation.bins)
@@ -190,7 +189,7 @@ def _plots(
 
     plots, names = {}, [profiles.cell for profiles in cells]
     drawn = {row["cell"] for row in summary["curves"]}
-    for p in tqdm(cells, desc="plots", unit="cell", disable=len(cells) < 8):
+    for p in Bar(cells, desc="plots", unit="cell", disable=len(cells) < 8):
         name = lambda kind, cell=p.cell: plot_name(kind, cell, names)
         plots[name("landscape")] = draw_landscape(p, config.routing)
         if p.cell in drawn:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from fr import distributed, store
 from fr.interrupts import check
 from fr.models.model import check_context
+from fr.progress import Bar
 from fr.runs.planned import Planned
 from fr.runs.plans import PlannedRow, extend_plan
 from fr.runs.run import Run
@@ -74,7 +74,7 @@ def make_attempts(
     mine = distributed.assign_shards(
         name, [i for i in range(len(shards)) if i not in have]
     )
-    with tqdm(
+    with Bar(
         total=sum(len(shards[i]) for i in mine),
         desc=distributed.label(name),
         unit="row",
@@ -90,7 +90,7 @@ def make_attempts(
     distributed.wait(name)
 
 
-def _shown(bar: tqdm) -> Callable[[int], None]:
+def _shown(bar: Bar) -> Callable[[int], None]:
     """Progress of a bar, and a point at which an interrupt is noticed."""
 
     def update(count: int) -> None:

@@ -7,13 +7,13 @@ from typing import Protocol, runtime_checkable
 
 import jax
 from etils import epath
-from tqdm import tqdm
 
 from fr import distributed
 from fr.boards import Board, open_boards
 from fr.errors import UserError
 from fr.interrupts import check
 from fr.metrics import Clock, MetricsWriter, Stages
+from fr.progress import Bar
 from fr.training.checkpoints import Checkpoints
 from fr.training.update import TrainState
 from fr.workdir import PathLike, write_json
@@ -127,7 +127,7 @@ def fit(
             "mininterval": 1.0,
             "disable": not distributed.is_first(),
         }
-        bar = stack.enter_context(tqdm(initial=first, total=schedule.steps, **shown))
+        bar = stack.enter_context(Bar(initial=first, total=schedule.steps, **shown))
         if evaluator and not first:
             log.write(0, _fetch(evaluator.measure(state), 0, 0), {})
         for done in range(first + 1, schedule.steps + 1):
