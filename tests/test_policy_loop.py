@@ -750,6 +750,22 @@ def test_a_project_of_wandb_gets_them_too_and_goes_on_in_the_same_run(
     assert len(open_boards(tmp_path, 0)) == 1
 
 
+def test_wandb_itself_keeps_a_training_without_a_network(monkeypatch, tmp_path):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    choose_project("rl")
+    try:
+        for step in (3, 4):
+            *_, board = open_boards(tmp_path, step - 1)
+            board.write(step, {"loss": 0.25 * step})
+            board.close()
+    finally:
+        choose_project("")
+    kept = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len({path.name for path in kept}) == 1  # one id: the run goes on
+    assert all(b"loss" in path.read_bytes() for path in kept)
+
+
 # ------------------------------------------------------------------------ refusals
 
 
