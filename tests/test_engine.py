@@ -253,10 +253,13 @@ def test_engines_that_are_made_alike_share_their_programs(tiny_config):
         Transformer(tiny_config),
         None,
         Devices("one"),
-        **{"chunk": 4, "kept": 2, "statistics": True} | other,
+        **{"chunk": 4, "kept": 2, "statistics": True, "keep_top": 0} | other,
     )
     assert of() is of()
-    assert of(chunk=8) is not of() and of(statistics=False) is not of()
+    assert all(
+        of(**one) is not of()
+        for one in ({"chunk": 8}, {"statistics": False}, {"keep_top": 3})
+    )
     assert Devices("one") == Devices("one")
     if len(jax.local_devices()) > 1:
         first, second = jax.local_devices()[:2]
