@@ -41,7 +41,7 @@ STEP = {room: i for i, step in enumerate(STEPS) for room in step}
 # The shell of the scripts, beside the steps.
 MAY = {
     "__main__": set(),
-    "children": {"buckets", "errors", "interrupts", "user_modules"},
+    "children": {"buckets", "errors", "interrupts", "progress", "user_modules"},
     "help": {"config", "registry"},
     "config_text": {"config", "errors", "help", "registry"},
     "settings_check": {"config", "errors", "registry"},
