@@ -1,7 +1,7 @@
 """Progress: bars, the present stage and long compilations.
 
-A terminal has a line that is drawn over. A log has a line a minute, so that short work
-is quiet there.
+A terminal has a line that is drawn over. A log has a line per minute, so that short
+work is quiet there.
 """
 
 import io
@@ -20,7 +20,7 @@ _JAX = "jax._src.interpreters.pxla"
 
 
 class Bar(tqdm):
-    """A progress bar of tqdm on a terminal, and one line a minute in a log."""
+    """A progress bar of tqdm on a terminal, and one line per minute in a log."""
 
     def __init__(self, *args, **given):
         """Begin; a log hears nothing within the first minute.
@@ -31,27 +31,37 @@ class Bar(tqdm):
         """
         self._log = not sys.stderr.isatty()
         self._shown: int | None = None  # the count of the last line of a log
+        self._timer: threading.Timer | None = None
+        self._ended = False
         if self._log:
-            given |= {"mininterval": _MINUTE, "maxinterval": _MINUTE, "miniters": 1}
-            given |= {"delay": _MINUTE, "file": sys.stderr, "ncols": 88}
+            # `_beat` writes the lines, whether or not the count moves.
+            given |= {"delay": math.inf, "file": sys.stderr, "ncols": 88}
         super().__init__(*args, **given)
+        if self._log and not self.disable:
+            self._wait()
 
-    def display(self, *args, **given) -> bool | None:
-        """Draw the bar over itself, or write a line to a log."""
-        if not self._log:
-            return super().display(*args, **given)
+    def _wait(self) -> None:
+        if self._ended:
+            return
+        self._timer = threading.Timer(_MINUTE, self._beat)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _beat(self) -> None:
         self._shown = self.n
         self.fp.write(f"{self}\n")
         self.fp.flush()
-        return True
+        self._wait()
 
     def close(self) -> None:
         """End the bar; a log that has lines of it has a last one."""
-        if self._log and not self.disable:
+        if self._timer and not self.disable:
+            self._ended = True
+            self._timer.cancel()
+            self._timer.join()
             if self._shown not in (None, self.n):
-                self.display()
-            self.leave = True
-            self.fp = io.StringIO()  # tqdm would end a line that is not there
+                self.fp.write(f"{self}\n")
+            setattr(self, "fp", io.StringIO())  # tqdm ends a line that is not there
         super().close()
 
 

@@ -18,10 +18,10 @@ def planted(seed: int = 0, per_problem: int = 4):
 
 def test_a_planted_direction_is_found_and_a_random_one_is_not():
     states, right, problems = planted()
-    found = probe_out_of_fold(states, right, problems, 5, 0)
+    found, _ = probe_out_of_fold(states, right, problems, 5, 0)
     assert ((found > 0.5) == right).mean() > 0.8
     chance = np.random.default_rng(1).permutation(right)
-    blind = probe_out_of_fold(states, chance, problems, 5, 0)
+    blind, _ = probe_out_of_fold(states, chance, problems, 5, 0)
     assert 0.35 < ((blind > 0.5) == chance).mean() < 0.65
 
 
@@ -30,7 +30,8 @@ def test_grades_of_a_problem_do_not_decide_its_own_numbers():
     one = np.array(problems) == "p7"
     changed = np.where(one, ~right, right)
     before, after = (
-        probe_out_of_fold(states, grades, problems, 5, 0) for grades in (right, changed)
+        probe_out_of_fold(states, grades, problems, 5, 0)[0]
+        for grades in (right, changed)
     )
     np.testing.assert_array_equal(before[one], after[one])
     assert (before != after).any()
@@ -38,7 +39,7 @@ def test_grades_of_a_problem_do_not_decide_its_own_numbers():
 
 def test_one_outcome_teaches_nothing():
     states, right, problems = planted()
-    assert np.isnan(probe_out_of_fold(states, right | True, problems, 5, 0)).all()
+    assert np.isnan(probe_out_of_fold(states, right | True, problems, 5, 0)[0]).all()
 
 
 @pytest.mark.parametrize("probed, wanted", [
@@ -48,3 +49,11 @@ def test_the_signal_is_the_mean_over_failures(probed, wanted):
     seen = Failures((), (), 4, (), probed=probed)
     value = SIGNALS["probe_correct"].read(seen, Config())
     np.testing.assert_equal(value, wanted)
+
+
+def test_states_along_a_rollout_are_read_by_the_probe_of_its_own_fold():
+    states, right, problems = planted()
+    along = {3: states[[3, 3, 9]], 7: states[:0]}
+    found, further = probe_out_of_fold(states, right, problems, 5, 0, along)
+    np.testing.assert_allclose(further[3][:2], found[3])
+    assert further[3][2] != found[9] and further[7].shape == (0,)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from fr import store
 from fr.diagnosis.junction import Trace
@@ -21,6 +21,7 @@ from fr.interventions import Operator, OperatorContext, select
 from fr.interventions.restarts import restart
 from fr.pipeline.intervene import setting_of
 from fr.pipeline.profile_tables import failures_by_problem
+from fr.pipeline.state_means import probe_along
 from fr.runs.attempts import make_attempts
 from fr.runs.planned import Planned, plan_change
 from fr.runs.run import Run
@@ -84,11 +85,16 @@ def open_traces(run: Run) -> list[FailedTrace]:
         UserError: No failed rollout has two places to cut.
     """
     c, problems = run.config.atlas, {problem.id: problem for problem in run.problems}
-    found = {
-        a.row: _trace(run, problems[name], a)
+    failures = {
+        name: failed[: c.per_problem]
         for name, failed in failures_by_problem(run.workdir / "scores").items()
         if name in problems
-        for a in failed[: c.per_problem]
+    }
+    probed = probe_along(run.workdir, [a for some in failures.values() for a in some])
+    found = {
+        a.row: _trace(run, problems[name], a, probed.get(a.row))
+        for name, some in failures.items()
+        for a in some
     }
     able = {row: trace for row, trace in found.items() if len(trace.ends) > 1}
     turns: dict[str, Iterator[int]] = {}
@@ -105,7 +111,15 @@ def open_traces(run: Run) -> list[FailedTrace]:
     return [found[row] for row in chosen]
 
 
-def _trace(run: Run, problem: Problem, attempt: store.Attempt) -> FailedTrace:
+def _trace(
+    run: Run,
+    problem: Problem,
+    attempt: store.Attempt,
+    probed: Float[np.ndarray, "T"] | None,
+) -> FailedTrace:
+    if probed is not None:
+        stats = attempt.stats | {"state_probe": probed}
+        attempt = dataclasses.replace(attempt, stats=stats)
     failed = [(attempt.tokens, Trace(attempt.stats, ~attempt.forced))]
     context = setting_of(run, problem, failed, run.ancestor is not None)
     return FailedTrace(attempt, context, run.specialist.encode(context.prompt))

@@ -4,7 +4,8 @@ It learns from graded rollouts of other problems, as a learned router learns fro
 problems' attempts: no rollout of a problem decides the numbers of that problem.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -23,7 +24,8 @@ def probe_out_of_fold(
     problems: Sequence[str],
     folds: int,
     seed: int,
-) -> Float[np.ndarray, "N"]:
+    along: Mapping[int, Float[np.ndarray, "_ D"]] = MappingProxyType({}),
+) -> tuple[Float[np.ndarray, "N"], dict[int, Float[np.ndarray, "_"]]]:
     """P(right | state), sigma(w h + b), by a logistic regression of the other folds.
 
     Args:
@@ -32,15 +34,18 @@ def probe_out_of_fold(
         problems: Problem of each rollout; a problem is in one fold.
         folds: Number of folds of the problems.
         seed: Seed of the folds.
+        along: Further states of some rollouts, by index: one per token.
 
     Returns:
-        Probabilities; NaN where all rollouts of the other folds are right, or none is.
+        Probabilities, and the probabilities along some rollouts; NaN where all rollouts of the other folds
+        are right, or none is.
     """
     names = sorted(set(problems))
     order = np.random.default_rng(seed).permutation(len(names))
     fold_of = {names[place]: i % folds for i, place in enumerate(order)}
     fold = np.array([fold_of[problem] for problem in problems])
     found = np.full(len(right), np.nan)
+    further = {i: np.full(len(own), np.nan) for i, own in along.items()}
     for k in range(folds):
         here, others = fold == k, fold != k
         if here.any() and len(set(right[others])) == 2:
@@ -49,4 +54,7 @@ def probe_out_of_fold(
             )
             model.fit(states[others], right[others])
             found[here] = model.predict_proba(states[here])[:, 1]
-    return found
+            for i in further:
+                if here[i] and len(along[i]):
+                    further[i] = model.predict_proba(along[i])[:, 1]
+    return found, further

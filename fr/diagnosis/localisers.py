@@ -142,6 +142,21 @@ def commitment(
     return scores
 
 
+@register_localiser("state_probe")
+def state_probe(
+    attempt: Attempt, written: CompletionText, config: Config
+) -> Scores | None:
+    """p_{t-1} - p_t: fall of P(right) by a linear probe of the mean state [ours].
+
+    The mean is over the tokens so far. The probe has learned from whole rollouts of
+    other problems (`fr.diagnosis.linear_probe`). Needs a run with `diagnosis.states`.
+    """
+    known = attempt.stats.get("state_probe")
+    if known is None or not len(known):
+        return None
+    return np.concatenate([[-np.inf], -np.diff(np.asarray(known, np.float64))])
+
+
 @register_localiser("first_false_step", outside=True)
 def first_false_step(
     attempt: Attempt, written: CompletionText, config: Config

@@ -1,13 +1,16 @@
 """The last layer's mean state of every rollout, and a probe of it: `states.npz`.
 
 The states are too wide for `profiles.csv`. The file stands beside it, for analyses of
-one's own; the probe's output is the signal `probe_correct`.
+one's own; the probe's output is the signal `probe_correct`. Along each failure it reads
+the mean state of the tokens so far, for the localiser `state_probe`.
 """
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
+from jaxtyping import Float
 
 from fr import distributed, store
 from fr.diagnosis.linear_probe import probe_out_of_fold
@@ -24,8 +27,8 @@ def write_states(run: Run) -> None:
     """Read the states of graded rollouts and write `states.npz`, unless it is there.
 
     One forward pass of every rollout. The state of a rollout is the mean over the
-    tokens that it drew itself of the residual stream after the last layer. Process 0
-    does the work; the others wait.
+    tokens that it drew itself of the residual stream after the last layer. Failures are
+    read once more, token by token. Process 0 does the work; the others wait.
 
     Args:
         run: The run, with finished `rollouts/`. `diagnosis.states` is read, and
@@ -47,13 +50,39 @@ def read_states(workdir: epath.Path) -> dict[str, np.ndarray]:
 
     Returns:
         `row`, `problem`, `right`, `states` [N, D] and `probe` [N] of N rollouts, the
-        last being the probability of being right; {} without the file.
+        last being the probability of being right, and `along`, the same from the
+        tokens up to each of a failure, all failures in a row; {} without the file.
     """
     path = workdir / FILE
     if not path.exists():
         return {}
     with np.load(io.BytesIO(path.read_bytes())) as found:
         return dict(found)
+
+
+def probe_along(
+    workdir: epath.Path, attempts: Sequence[store.Attempt]
+) -> dict[str, Float[np.ndarray, "_"]]:
+    """Probability of being right after each token, by the probe of `states.npz`.
+
+    Args:
+        workdir: Folder of the run.
+        attempts: Its rollouts, for their lengths.
+
+    Returns:
+        Values by row, of the failures among the attempts; {} without the file.
+    """
+    found = read_states(workdir)
+    if "along" not in found:
+        return {}
+    sizes = found["tokens"] * ~found["right"]
+    ends = np.cumsum(sizes)
+    place = {row: i for i, row in enumerate(found["row"].tolist())}
+    return {
+        a.row: found["along"][ends[i] - sizes[i] : ends[i]]
+        for a in attempts
+        if (i := place.get(a.row)) is not None and sizes[i] == len(a.tokens)
+    }
 
 
 def _write(run: Run) -> None:
@@ -75,7 +104,13 @@ def _write(run: Run) -> None:
     every = np.concatenate(states)
     right = np.array([a.grade == RIGHT for a in rows])
     problems = [a.problem for a in rows]
-    folds = run.config.routing.folds
+    failed = np.flatnonzero(~right).tolist()
+    read = reader.states(
+        [[*rows[i].prompt, *rows[i].tokens] for i in failed], reader.layers - 1
+    )
+    means = {i: _means_so_far(rows[i], h) for i, h in zip(failed, read)}
+    folds, seed = run.config.routing.folds, run.config.seed
+    probe, along = probe_out_of_fold(every, right, problems, folds, seed, means)
     into = io.BytesIO()
     np.savez(
         into,
@@ -83,6 +118,17 @@ def _write(run: Run) -> None:
         problem=np.array(problems),
         right=right,
         states=every,
-        probe=probe_out_of_fold(every, right, problems, folds, run.config.seed),
+        probe=probe,
+        tokens=np.array([len(a.tokens) for a in rows]),
+        along=np.concatenate([np.zeros(0), *(along[i] for i in failed)]),
     )
     write_whole(run.workdir / FILE, into.getvalue())
+
+
+def _means_so_far(
+    attempt: store.Attempt, states: Float[np.ndarray, "S D"]
+) -> Float[np.ndarray, "T D"]:
+    """Mean state of the tokens that were drawn so far; 0 before the first."""
+    drawn = ~attempt.forced[:, None]
+    own = states[len(attempt.prompt) :].astype(np.float64) * drawn
+    return np.cumsum(own, axis=0) / np.maximum(1, np.cumsum(drawn, axis=0))

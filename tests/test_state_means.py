@@ -1,0 +1,48 @@
+"""`states.npz`: states of a run's rollouts, a probe of them, and the probe along a
+failure.
+"""
+
+import dataclasses
+import types
+
+import numpy as np
+from etils import epath
+from test_store import attempt
+
+from fr import store
+from fr.config import Config, DiagnosisConfig
+from fr.diagnosis.localisers import LOCALISERS
+from fr.pipeline.state_means import probe_along, read_states, write_states
+from fr.sampling.devices import Devices
+
+
+def test_the_probe_along_a_failure_ends_at_the_probe_of_the_rollout(
+    tiny_model, tmp_path
+):
+    rollouts = [
+        dataclasses.replace(attempt(i, 1 + i % 6), grade=("wrong", "right")[i % 3 == 0])
+        for i in range(20)
+    ]
+    store.write_shard(tmp_path / "rollouts", 0, rollouts[:9])
+    store.write_shard(tmp_path / "rollouts", 1, rollouts[9:])
+    run = types.SimpleNamespace(
+        config=Config(diagnosis=DiagnosisConfig(states=True)),
+        workdir=epath.Path(tmp_path),
+        specialist=tiny_model,
+        devices=Devices("one"),
+    )
+    assert probe_along(run.workdir, rollouts) == {}
+    write_states(run)
+    found = read_states(run.workdir)
+    whole = dict(zip(found["row"], found["probe"]))
+    along = probe_along(run.workdir, rollouts)
+    failed = {a.row: a for a in rollouts if a.grade == "wrong"}
+    assert along.keys() == failed.keys()
+    for row, known in along.items():
+        assert len(known) == len(failed[row].tokens)
+        np.testing.assert_allclose(known[-1], whole[row], rtol=1e-5)
+    row = max(failed, key=lambda row: len(failed[row].tokens))
+    probed = types.SimpleNamespace(stats={"state_probe": along[row]})
+    scores = LOCALISERS["state_probe"].score(probed, None, run.config)
+    falls = -np.diff(along[row])
+    assert scores.argmax() == 1 + falls.argmax() and len(scores) == len(along[row])
