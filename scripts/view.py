@@ -9,12 +9,15 @@ network. Needs the extra [view] (DuckDB) and no jax.
 """
 
 import contextlib
+import sys
 
 from absl import flags
 
 from fr import cli
 
-cli.define_flags(model=False, modules=False)
+flags.DEFINE_string(
+    "workdir", None, "The run, the arm of a study or the study to read; local."
+)
 flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
 flags.DEFINE_integer("port", 8321, "Port to listen on; 0: any free one.")
 flags.DEFINE_string("export", None, "Write one HTML file in place of serving a page.")
@@ -36,6 +39,8 @@ def main() -> None:
 
     workdir = local_folder(given.workdir)
     viewer = Viewer(AttemptsIndex(workdir))
+    for note in viewer.index.notes:
+        print(f"note: {note}", file=sys.stderr)
     if given.export:
         from fr.viewer.export_page import export_page
 

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import urllib.parse
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import viewer_runs
@@ -25,8 +27,9 @@ from fr.diagnosis.labels import LABELS, label
 from fr.errors import UserError
 
 pytest.importorskip("duckdb")
-from fr.viewer import attempt_filter
+from fr.viewer import attempt_filter, lists
 from fr.viewer.attempts_index import AttemptsIndex
+from fr.viewer.export_page import export_page
 from fr.viewer.lists import Viewer
 from fr.viewer.one_trace import trace_name
 from fr.viewer.page_server import PageServer
@@ -146,6 +149,85 @@ def test_pages_of_the_list_join_to_the_whole(viewer):
     assert shares == sorted(shares, reverse=True)
 
 
+def exported(viewer, path, *given):
+    """The data of an exported file, without regimes, which take a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(viewer.scans.pool, "tell", lambda *_: [])
+        export_page(viewer, str(path), *given)
+    held = re.search(r'id="data">(.*?)</script>', path.read_text())[1]
+    return json.loads(held)
+
+
+def test_a_cut_table_counts_all_attempts(viewer, attempts, monkeypatch, tmp_path):
+    asked = {"task": "countdown", "name": "countdown-3"}
+    own = {n: a for n, a in attempts.items() if a.problem == "countdown-3"}
+    expected = {
+        name: [sum(a.operator == name for a in own.values()),
+               sum(a.operator == name and a.grade == "right" for a in own.values())]
+        for name in ("rollout", *viewer_runs.OPERATORS)
+    }  # fmt: skip
+    counts = lambda found: {
+        c["operator"]: [c["made"], c["right"]] for c in found["columns"]
+    }
+    for cells, rows in ((9, [8, 5]), (1, [4, 4, 4, 1]), (99, [13])):
+        monkeypatch.setattr(lists, "_CELLS", cells)
+        parts, at = [], 0
+        while at is not None:
+            parts.append(viewer.attempts(asked | {"from": str(at)}))
+            assert counts(parts[-1]) == expected
+            at = parts[-1]["next"]
+        assert [len(part["rows"]) for part in parts] == rows
+        seen = [row["trace"] for part in parts for row in part["rows"]]
+        assert sorted(seen) == sorted(own)
+    monkeypatch.setattr(lists, "_CELLS", 4)
+    held = exported(viewer, tmp_path / "x.html", ["countdown-3"], 1, 2)
+    (found,) = held["attempts"].values()
+    assert counts(found) == expected and len(found["rows"]) == 8
+
+
+def test_long_names_are_cut_and_stay_apart(viewer, tmp_path):
+    some = viewer.traces.index.workdir / "rollouts"
+    one = store.read(some)[0]
+    long = ["p" * 100_000 + end for end in ("1", "2")]
+    made = [
+        store.Attempt(**{**vars(one), "problem": name, "operator": operator})
+        for name in long
+        for operator in ("o" * 300, "retry")
+    ]
+    store.write_shard(tmp_path / "attempts", 0, made)
+    own = Viewer(AttemptsIndex(tmp_path))
+    names = [row["name"] for row in own.problems({})["rows"]]
+    assert len(set(names)) == 2 and {len(name) for name in names} == {97}
+    (operator,) = set(own.run({})["operators"]) - {"retry"}
+    assert own.problems({"operator": operator})["total"] == 2
+    asked = {"task": "countdown", "name": names[1]}
+    first, retry = (row["trace"] for row in own.attempts(asked)["rows"])
+    head = own.trace({"trace": first})
+    assert head["retry"] == retry and head["operator"] == operator
+    held = exported(own, tmp_path / "x.html", long[1:], 1, 9)
+    assert [row["name"] for row in held["problems"]] == names[1:]
+    assert (tmp_path / "x.html").stat().st_size < 200_000
+    with pytest.raises(UserError, match="no such problem"):
+        export_page(own, str(tmp_path / "y.html"), ["pp"], 1, 1)
+
+
+@pytest.mark.parametrize(
+    "routing", ['{"margin": "x"}', '{"hard": null}', '{"margin": -1, "hard": []}', "3",
+                '{"margin": 1e999}', f'{{"hard": {10**400}}}', '{"hard": true}']
+)  # fmt: skip
+def test_odd_thresholds_are_the_defaults_and_said(run, tmp_path, routing):
+    (tmp_path / "attempts").symlink_to(run / "attempts")
+    found = {}
+    for text in ("{}", f'{{"routing": {routing}}}'):
+        (tmp_path / "config.json").write_text(text)
+        own = Viewer(AttemptsIndex(tmp_path))
+        labels = {row["name"]: row["label"] for row in own.problems({})["rows"]}
+        found[text] = labels, own.run({})["notes"]
+    (usual, none), (labels, notes) = found.values()
+    assert labels == usual and not none and notes
+    assert all(note.startswith("config.json: routing.") for note in notes)
+
+
 def test_regimes_are_those_of_the_diagnosis(viewer, attempts):
     told = viewer.regimes({"traces": ",".join(attempts)})
     for name, one in attempts.items():
@@ -221,17 +303,65 @@ def test_a_trace_of_the_atlas_has_its_rates(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
     row = store.read_table(folder / "rollouts", ["row", "tokens"]).to_pylist()[0]
     count = len(row["tokens"])
-    trace = {"row": row["row"], "tokens": count, "cuts": [0, 2]}
-    counts = {"right": {"retry": [3, 0]}, "made": {"retry": [4, 4]}}
+    trace = {
+        "row": row["row"],
+        "tokens": count,
+        "cuts": [1, 3],
+        "right": {"retry": [3, 0], "hot@0.5": [0, 1], "a, b": [1, 1]},
+        "made": {"retry": [4, 4], "hot@0.5": [0, 2], "a, b": [1, 1]},
+    }
     own = Viewer(AttemptsIndex(folder))
-    ask = lambda name: own.statistics({"trace": name, "names": "value"})["value"]
-    assert ask("rollouts/0/0") is None
-    (folder / "atlas.json").write_text(json.dumps({"traces": [trace | counts]}))
-    assert ask("rollouts/0/0") == [0.75] * 2 + [0.0] * (count - 2)
-    assert ask("rollouts/0/1") is None and ask("attempts/0/0") is None
-    (folder / "atlas.json").write_text("{")
-    with pytest.raises(UserError, match="atlas.json is damaged"):
-        ask("rollouts/0/0")
+
+    def ask(trace, operator):
+        name = f"value:{operator}"
+        return own.statistics({"trace": trace, "names": f"entropy,{name}"})[name]
+
+    assert ask("rollouts/0/0", "retry") is None
+    assert own.trace({"trace": "rollouts/0/0"})["values"] == []
+    (folder / "atlas.json").write_text(json.dumps({"traces": [trace]}))
+    assert ask("rollouts/0/0", "retry") == [None, 0.75, 0.75] + [0.0] * (count - 3)
+    assert ask("rollouts/0/0", "hot@0.5") == [None] * 3 + [0.5] * (count - 3)
+    assert own.trace({"trace": "rollouts/0/0"})["values"] == ["retry", "hot@0.5"]
+    assert ask("rollouts/0/0", "none") is None
+    assert ask("rollouts/0/1", "retry") is None
+    assert ask("attempts/0/0", "retry") is None
+    whole = exported(own, tmp_path / "x.html", [], 1, 1)["traces"]["rollouts/0/0"]
+    assert whole["stats"]["value:retry"] == ask("rollouts/0/0", "retry")
+    for odd in (
+        {},
+        {"traces": 3},
+        {"traces": [{}]},
+        {"traces": [trace | {"cuts": [3, 1]}]},
+        {"traces": [trace | {"cuts": [1]}]},
+        {"traces": [trace | {"cuts": ["1", 2]}]},
+        {"traces": [trace | {"tokens": 10**9}]},
+        {"traces": [trace | {"tokens": "9"}]},
+        {"traces": [trace | {"right": {"retry": [10**400, 0]}}]},
+        {"traces": [trace | {"made": []}]},
+    ):
+        (folder / "atlas.json").write_text(json.dumps(odd))
+        with pytest.raises(UserError, match="atlas.json is damaged"):
+            ask("rollouts/0/0", "retry")
+
+
+def test_rollouts_of_a_policy_optimisation_are_listed(run, tmp_path):
+    drawn = [a for a in store.read(run / "rollouts") if a.problem == "countdown-0"]
+    for step in (4, 12):
+        rewards = [step + i / 4 for i in range(len(drawn) - 1)]
+        more = {
+            "step": pa.array([step] * len(drawn), pa.int32()),
+            "reward": pa.array([*rewards, None], pa.float32()),
+            "advantage": pa.array([[0.5] * len(a.tokens) for a in drawn]),
+        }
+        folder = tmp_path / "specialist" / "rollouts-train"
+        store.write_shard(folder, step, drawn, more)
+    own = Viewer(AttemptsIndex(tmp_path))
+    assert own.run({})["folders"] == ["specialist/rollouts-train"]
+    rows = own.attempts({"task": "countdown", "name": "countdown-0"})["rows"]
+    assert len(rows) == 2 * len(drawn)
+    found = [own.trace({"trace": row["trace"]})["more"] for row in rows]
+    assert found[1] == {"step": 4, "reward": 4.25}
+    assert found[-2:] == [{"step": 12, "reward": 12.5}, {"step": 12, "reward": None}]
 
 
 def test_an_attempt_names_the_retry_of_its_number(viewer, some, attempts):

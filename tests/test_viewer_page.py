@@ -1,5 +1,6 @@
 """The viewer's page in a browser: each feature by what a person sees and does."""
 
+import json
 import threading
 
 import pytest
@@ -269,6 +270,71 @@ def test_a_link_is_permanent_and_the_history_goes_back(page):
     page.run("history.back()")
     page.wait("location.hash.includes('trace=attempts%2F0%2F30')")
     page.wait("document.querySelector('#trace h3').innerText.includes('sparse_steer')")
+
+
+def test_the_heads_of_the_attempts_stay_and_do_not_touch(page):
+    page.size(1280, 560)
+    shown(page, STEERED)
+    inside = "document.querySelector('.wide')"
+    assert page.run(f"{inside}.scrollHeight > {inside}.clientHeight + 60")
+    page.run(f"{inside}.scrollTop = 60")
+    top = "Math.round({}.getBoundingClientRect().top)"
+    head = top.format("document.querySelector('#problem thead th:last-child')")
+    page.wait(f"{inside}.scrollTop >= 60")
+    assert page.run(head) - page.run(top.format(inside)) in range(4)
+    spans = "[...document.querySelectorAll('#problem thead th > *')]"
+    assert page.run(f"{spans}.every(e => e.scrollWidth <= e.clientWidth + 1)")
+
+
+def test_the_legend_names_what_each_junction_is(page, run):
+    shown(page, f"{STEERED}&versus=attempts%2F0%2F27")
+    heads = [run[0].trace({"trace": f"attempts/0/{i}"}) for i in (27, 30)]
+    assert [head["junction_by"] for head in heads] == ["logit_var", "demotion"]
+    page.wait("document.querySelector('#legend').innerText.includes('▼')")
+    assert "junction: largest V in 1, largest J in 2" in page.text("#legend")
+    shown(page, STEERED)
+    assert "junction: largest J" in page.text("#legend")
+
+
+def test_a_typed_text_outlives_another_choice(page):
+    field = "document.querySelector('[name=failed]')"
+    page.run(
+        f"{field}.value = '3'; {field}.dispatchEvent(new Event('input')); "
+        "document.querySelector('[name=fired]').click()"
+    )
+    page.wait("location.hash === '#failed=3&fired=1'")
+    assert page.run(f"{field}.value") == "3"
+
+
+def test_a_late_message_of_an_earlier_choice_is_not_shown(page):
+    page.run(
+        "window.whole = fetch; window.fetch = (path, given) => "
+        "path.includes('name=countdown-1&') || path.endsWith('name=countdown-1') "
+        "? new Promise((_, no) => setTimeout(() => no(new Error('late')), 300)) "
+        ": whole(path, given)"
+    )
+    page.click("[aria-posinset='2']")
+    page.wait("!document.querySelector('#error').hidden")
+    assert page.text("#error") == "scripts/view.py does not answer"
+    page.click("[aria-posinset='2']")
+    page.click("[aria-posinset='3']")
+    page.wait("document.querySelectorAll('#curves .curve').length > 8")
+    page.run("new Promise(wake => setTimeout(wake, 400))")
+    assert page.run("document.querySelector('#error').hidden")
+
+
+def test_characters_that_are_not_seen_have_signs(page):
+    mark = "\u0301"
+    for text, seen in {
+        "a\U000e0041\u034f\u180e\ufe0f\U000e0100": "a⟨E0041⟩⟨034F⟩⟨180E⟩⟨FE0F⟩⟨E0100⟩",
+        "\u115f\u3164\uffa0\u2800\u00a0\u3000": "⟨115F⟩⟨3164⟩⟨FFA0⟩⟨2800⟩⟨00A0⟩⟨3000⟩",
+        "\ue000\U0010fffd\u0378\x1b\x9b\u202e": "⟨E000⟩⟨10FFFD⟩⟨0378⟩␛⟨009B⟩⟨202E⟩",
+        f"e{mark * 6}f{mark * 300}": f"e{mark * 6}f{mark * 6}⟨+294 marks⟩",
+        "é ü\tא\n中 ❤\ufe0f👩\u200d👧": "é ü\tא\n中 ❤\ufe0f👩\u200d👧",
+        "a\u200db": "a⟨200D⟩b",
+    }.items():
+        asked = f"import('/dom.js').then(m => m.plain({json.dumps(text)}))"
+        assert page.run(asked) == seen
 
 
 # ------------------------------------------------------------------- look and safety

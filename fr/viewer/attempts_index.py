@@ -19,9 +19,18 @@ _TABLES = {
     "problems": "problem INTEGER, task VARCHAR, name VARCHAR, question VARCHAR",
     "labels": "folder VARCHAR, problem INTEGER, label VARCHAR",
 }
+# Names stand in requests and links, so a long one is cut and ends in a digest. What is
+# cut is longer than any name that is not, so the two cannot be equal.
+_WHOLE, _CUT = 96, 80  # characters
+_SHORT_NAME = f"""
+CREATE OR REPLACE MACRO short_name(given) AS CASE
+    WHEN length(given) <= {_WHOLE} THEN given
+    ELSE left(given, {_CUT}) || '~' || left(sha256(given), 16) END
+"""
 _READ = f"""
 CREATE OR REPLACE TEMP TABLE fresh AS SELECT
-    f.file, r.file_row_number AS row, r.task, r.problem AS name, r.operator, r.attempt,
+    f.file, r.file_row_number AS row, short_name(r.task) AS task,
+    short_name(r.problem) AS name, short_name(r.operator) AS operator, r.attempt,
     r.grade, r.truncated, r.fire_position >= 0 AS fired,
     r.cost_generated + r.cost_forced AS tokens,
     left(r.question, {_QUESTION}) AS question
@@ -78,7 +87,9 @@ def connect() -> Any:
         raise UserError(
             "the viewer needs DuckDB; pip install 'failed-reasoning[view]'"
         ) from None
-    return duckdb.connect(config={"memory_limit": _MEMORY, "threads": _THREADS})
+    made = duckdb.connect(config={"memory_limit": _MEMORY, "threads": _THREADS})
+    made.execute(_SHORT_NAME)
+    return made
 
 
 class AttemptsIndex:
@@ -87,6 +98,7 @@ class AttemptsIndex:
     Attributes:
       workdir: the folder that is viewed.
       shards: files in the order of their numbers in the table `files`.
+      notes: lines about settings of the runs that could not be used.
     """
 
     def __init__(self, workdir: Path):
@@ -100,6 +112,7 @@ class AttemptsIndex:
         """
         self.workdir = workdir
         self.shards: list[Shard] = []
+        self.notes: list[str] = []
         self._connection = connect()
         self._lock = threading.Lock()
         self.refresh()
@@ -159,21 +172,31 @@ class AttemptsIndex:
             for statement in _ADD:
                 cursor.execute(statement)
         cursor.execute("DELETE FROM labels")
+        notes: dict[str, None] = {}
         for (folder,) in cursor.execute("SELECT DISTINCT folder FROM files").fetchall():
-            margin, hard = _thresholds(root_of(self.workdir, folder))
-            given = {"folder": folder, "margin": margin, "hard": hard}
-            cursor.execute(_LABELS, given)
+            root = root_of(self.workdir, folder)
+            values, said = _thresholds(root)
+            where = (root / "config.json").relative_to(self.workdir)
+            notes |= dict.fromkeys(f"{where}: {line}" for line in said)
+            cursor.execute(_LABELS, {"folder": folder, **values})
+        self.notes = list(notes)
 
 
-def _thresholds(root: Path) -> tuple[float, float]:
-    """Margin and threshold of the labels, of the run's config."""
+def _thresholds(root: Path) -> tuple[dict[str, float], list[str]]:
+    """Margin and threshold of the labels of a run, and lines about values of its config
+    that are not shares, in place of which the defaults hold."""
     path, usual = root / "config.json", RoutingConfig()
     routing = read_object(path).get("routing", {}) if path.exists() else {}
-    routing = routing if isinstance(routing, dict) else {}
-    return (
-        float(routing.get("margin", usual.margin)),
-        float(routing.get("hard", usual.hard)),
-    )
+    given, said = routing if isinstance(routing, dict) else {"margin": routing}, []
+    values = {"margin": usual.margin, "hard": usual.hard}
+    for name in values.keys() & given.keys():
+        if type(given[name]) in (int, float) and 0 <= given[name] <= 1:
+            values[name] = float(given[name])
+        else:
+            said.append(
+                f"routing.{name} is not a number from 0 to 1; labels use {values[name]}"
+            )
+    return values, sorted(said)
 
 
 def _of_duckdb(error: BaseException) -> bool:

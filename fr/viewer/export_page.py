@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fr.errors import UserError
+from fr.types import ROLLOUT
+from fr.viewer.atlas_values import VALUE
 from fr.viewer.attempt_filter import AttemptFilter, problems_sql, rows_of
 from fr.viewer.lists import Viewer
 from fr.viewer.one_trace import STATISTICS
@@ -45,13 +47,19 @@ def export_page(
 
 
 def _problems(viewer: Viewer, names: Sequence[str], count: int) -> list[dict]:
+    sql, values = problems_sql(AttemptFilter(grade="" if names else "failed"))
+    sql = f"SELECT * EXCLUDE share FROM ({sql})"
+    cursor = viewer.index.cursor()
     if not names:
-        return viewer.problems({"grade": "failed", "limit": str(count)})["rows"]
-    sql, values = problems_sql(AttemptFilter())
-    sql = f"SELECT * EXCLUDE share FROM ({sql}) WHERE list_contains($names, name)"
-    rows = rows_of(viewer.index.cursor(), sql, values | {"names": list(names)})
-    if missing := set(names) - {row["name"] for row in rows}:
-        raise UserError(f"--problems={min(missing)}: the run has no such problem")
+        return rows_of(cursor, f"{sql} LIMIT $count", values | {"count": count})
+    ask = "SELECT given, short_name(given) AS name FROM (SELECT unnest(?) AS given)"
+    given = {row["name"]: row["given"] for row in rows_of(cursor, ask, [list(names)])}
+    sql = f"{sql} WHERE list_contains($names, name)"
+    rows = rows_of(cursor, sql, values | {"names": list(given)})
+    if missing := given.keys() - {row["name"] for row in rows}:
+        raise UserError(
+            f"--problems={given[min(missing)]}: the run has no such problem"
+        )
     return rows
 
 
@@ -64,13 +72,18 @@ def _data(viewer: Viewer, problems: list[dict], most: int) -> dict[str, Any]:
     for problem in problems:
         asked = {"task": problem["task"], "name": problem["name"]}
         found = viewer.attempts(asked)
+        while found["next"] is not None:
+            more = viewer.attempts(asked | {"from": str(found["next"])})
+            found["rows"] += more["rows"]
+            found["next"] = more["next"]
         found["rows"] = _some(found["rows"], most)
         listed[f"{problem['task']}\n{problem['name']}"] = found
         names = [row["trace"] for row in found["rows"]]
         regimes |= viewer.regimes({"traces": ",".join(names)})
         for name in names:
             traces[name] = viewer.trace({"trace": name})
-            whole = viewer.statistics({"trace": name, "names": ",".join(STATISTICS)})
+            every = [*STATISTICS, *(VALUE + one for one in traces[name]["values"])]
+            whole = viewer.statistics({"trace": name, "names": ",".join(every)})
             traces[name]["stats"] = {k: v for k, v in whole.items() if v is not None}
             if traces[name]["retry"] not in names:
                 traces[name]["retry"] = None
@@ -87,10 +100,12 @@ def _data(viewer: Viewer, problems: list[dict], most: int) -> dict[str, Any]:
 def _some(rows: list[dict], most: int) -> list[dict]:
     """The first attempts of each operator, those that failed before the others."""
     kept: list[dict] = []
-    for operator in dict.fromkeys((row["folder"], row["operator"]) for row in rows):
-        own = [row for row in rows if (row["folder"], row["operator"]) == operator]
+    columns: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        columns.setdefault((row["folder"], row["operator"]), []).append(row)
+    for (_, operator), own in columns.items():
         first = own[:most]
-        if operator[1] == "rollout":
+        if operator == ROLLOUT:
             first = sorted(own, key=lambda row: row["grade"] == "right")[:most]
         kept += sorted(first, key=lambda row: row["attempt"])
     return kept

@@ -1,10 +1,12 @@
 """The answers of the viewer: facts of a run, lists of problems and of attempts."""
 
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fr.errors import UserError
+from fr.types import RIGHT
 from fr.viewer.attempt_filter import (
     LABELS,
     REGIMES,
@@ -17,8 +19,10 @@ from fr.viewer.one_trace import STATISTICS, Traces, trace_name
 from fr.viewer.scans import Scan, Scans
 
 _MOST = 500  # rows of one answer
-_ATTEMPTS = 2000  # of one problem
+_CELLS = 2000  # attempts of one answer
 _BEGIN = 240  # characters of a completion in the list
+_QUESTION, _REFERENCE = 20_000, 2_000  # characters that are shown
+_NAMED = re.compile(r"(.+?/\d{1,6}/\d{1,9})(?:,|\Z)", re.DOTALL)
 
 
 class Viewer:
@@ -61,6 +65,7 @@ class Viewer:
             "labels": [n for n in LABELS if n in names("label", "labels")],
             "regimes": list(REGIMES),
             "statistics": list(STATISTICS),
+            "notes": self.index.notes,
             **ask(
                 """SELECT (SELECT count(*) FROM attempts) AS attempts,
                 (SELECT count(*) FROM problems) AS problems"""
@@ -91,13 +96,15 @@ class Viewer:
         return {"rows": rows, "total": total, "scans": scans}
 
     def attempts(self, given: Mapping[str, str]) -> dict[str, Any]:
-        """The attempts at one problem that pass the filters.
+        """The attempts at one problem, as rows of a table with a column per operator.
 
         Args:
-          given: filters, and `task` and `name` of the problem.
+          given: `folder`, `task` and `name` of the problem, and `from`, the first row.
 
         Returns:
-          The problem, and its attempts with the beginnings of their texts.
+          The problem, its `columns` with the counts of all attempts, and `rows`: the
+          attempts in the table's rows from there, with the beginnings of their texts.
+          `next` is the row that follows, None after the last.
 
         Raises:
           UserError: there is no such problem.
@@ -105,9 +112,6 @@ class Viewer:
         cursor = self.index.cursor()
         chosen = AttemptFilter.of({k: v for k, v in given.items() if k == "folder"})
         where, values = chosen.attempt_sql()
-        sql = f"""SELECT a.*, f.folder, f.shard, f.path FROM attempts a {where}
-            AND a.problem = $problem ORDER BY file, row
-            LIMIT {_ATTEMPTS}"""
         one = rows_of(
             cursor,
             "SELECT problem FROM problems WHERE name = $name AND task = $task",
@@ -115,14 +119,34 @@ class Viewer:
         )
         if not one:
             raise UserError("there is no such problem")
-        rows = rows_of(cursor, sql, values | one[0])
+        values |= one[0]
+        where += " AND a.problem = $problem"
+        sql = f"""SELECT f.folder, a.operator, count(*) AS made,
+            count(*) FILTER (a.grade = '{RIGHT}') AS "right"
+            FROM attempts a {where} GROUP BY ALL ORDER BY min((file, row))"""
+        columns = rows_of(cursor, sql, values)
+        sizes = [column["made"] for column in columns]
+        first = _number(given, "from", 0)
+        last = _end(sizes, first)
+        sql = f"""SELECT a.*, f.folder, f.shard, f.path FROM attempts a {where}
+            QUALIFY row_number() OVER (
+                PARTITION BY f.folder, a.operator ORDER BY file, row)
+            BETWEEN $first + 1 AND $last
+            ORDER BY file, row"""
+        rows = rows_of(cursor, sql, values | {"first": first, "last": last})
         texts = self._texts(rows)
         for row in rows:
             row |= texts[row["file"], row["row"]]
             row["trace"] = trace_name(row["folder"], row["shard"], row["row"])
             for name in ("file", "row", "path", "shard", "problem"):
                 del row[name]
-        return {"rows": rows, **self._question(rows), "label": self._label(one[0])}
+        return {
+            "columns": columns,
+            "rows": rows,
+            "next": last if last < max(sizes, default=0) else None,
+            **_question(rows),
+            "label": self._label(one[0]),
+        }
 
     def regimes(self, given: Mapping[str, str]) -> dict[str, str]:
         """Regimes of the failed attempts at one problem.
@@ -133,8 +157,8 @@ class Viewer:
         Returns:
           Regimes by trace.
         """
-        names = [name for name in given.get("traces", "").split(",") if name]
-        places = {self.traces.place(name): name for name in names[:_ATTEMPTS]}
+        names = _NAMED.findall(given.get("traces", ""))
+        places = {self.traces.place(name): name for name in names}
         rows: dict[int, list[int]] = {}
         for number, row in places:
             rows.setdefault(number, []).append(row)
@@ -183,7 +207,10 @@ class Viewer:
             own = {row["row"]: row["file"] for row in rows if row["path"] == path}
             sql = f"""SELECT file_row_number AS row, left(answer, {_BEGIN}) AS answer,
                 left(text, {_BEGIN}) AS begin, length(text) AS characters,
-                left(question, 20000) AS question, left(reference, 2000) AS reference
+                left(question, {_QUESTION}) AS question,
+                length(question) AS question_characters,
+                left(reference, {_REFERENCE}) AS reference,
+                length(reference) AS reference_characters
                 FROM read_parquet($path, file_row_number = true)
                 WHERE file_row_number BETWEEN $first AND $last
                 AND list_contains($rows, file_row_number)"""
@@ -194,18 +221,35 @@ class Viewer:
                 found[own[place], place] = row
         return found
 
-    def _question(self, rows: list[dict]) -> dict[str, str]:
-        first = {
-            name: rows[0][name] if rows else "" for name in ("question", "reference")
-        }
-        for row in rows:
-            del row["question"], row["reference"]
-        return first
-
     def _label(self, problem: dict) -> str | None:
         sql = "SELECT label FROM labels WHERE problem = $problem"
         found = rows_of(self.index.cursor(), sql, problem)
         return found[0]["label"] if len(found) == 1 else None
+
+
+def _question(rows: list[dict]) -> dict[str, Any]:
+    """The problem's own columns, which each of its rows has, taken from the rows."""
+    first: dict[str, Any] = {"question": "", "reference": ""}
+    first |= {f"{name}_characters": 0 for name in first}
+    for row in reversed(rows):
+        first = {name: row.pop(name) for name in first}
+    return first
+
+
+def _end(sizes: Sequence[int], first: int) -> int:
+    """The row after the last of one answer: whole rows of _CELLS attempts, or one row.
+
+    Args:
+      sizes: attempts of each column.
+      first: row of the answer.
+    """
+    last, cells = first, 0
+    while last < max(sizes, default=0):
+        cells += sum(size > last for size in sizes)
+        if cells > _CELLS and last > first:
+            break
+        last += 1
+    return last
 
 
 def _number(given: Mapping[str, str], name: str, usual: int) -> int:

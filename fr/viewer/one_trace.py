@@ -25,10 +25,14 @@ from fr.viewer.attempts_index import AttemptsIndex
 from fr.viewer.pieces import Pieces
 from fr.viewer.shards import SCORES, Shard, root_of
 
-STATISTICS = (*TOKEN_STATS, *LINEAGE_STATS, "sample_logp", VALUE)
-_TRACE = re.compile(r"(.{1,200})/(\d{1,6})/(\d{1,9})")
+STATISTICS = (*TOKEN_STATS, *LINEAGE_STATS, "sample_logp")
+_TRACE = re.compile(r"(.{1,2000})/(\d{1,6})/(\d{1,9})", re.DOTALL)
 _LISTS = ("key", "prompt", "tokens", "forced", "fired", "cuts", *CONFIDENCE)
-_HEAD = (*SINGLE, *PARAMS, *(f"cost_{name}" for name in COSTS), *_LISTS)
+_LISTED = ("question", "reference", "meta")  # shown with the problem, or not at all
+_ONE = tuple(name for name in SINGLE if name not in _LISTED)
+_HEAD = (*_ONE, *PARAMS, *(f"cost_{name}" for name in COSTS), *_LISTS)
+_NAMES = ("task", "problem", "operator")  # given as lists and links have them
+_QUOTE = '"'
 _DIGITS = 5  # of a statistic, significant
 
 
@@ -81,11 +85,12 @@ class Traces:
 
         Args:
           name: of the trace.
-          statistic: of STATISTICS.
+          statistic: as in `statistics`.
 
         Returns:
           Values by name. `junction` is the drawn token with the largest J, or with the
-          largest V where no ancestor read along; None without either.
+          largest V where no ancestor read along; None without either. `junction_by`
+          says which of the two, `values` the operators that have V of the atlas.
 
         Raises:
           UserError: there is no such attempt, or the shard cannot be read.
@@ -97,8 +102,10 @@ class Traces:
         if found is None:
             raise UserError(f"trace={name}: the shard has no such row")
         stats = self.statistics(name, dict.fromkeys((statistic, "demotion")), found)
-        if stats["demotion"] is None:
-            stats |= self.statistics(name, ["logit_var"], found)
+        by = "demotion"
+        if stats[by] is None:
+            by = "logit_var"
+            stats |= self.statistics(name, [by], found)
         pieces, reason = self.pieces.split(shard.folder, found["tokens"])
         total = found["cost_generated"] + found["cost_forced"]
         lists = {name: found.pop(name) for name in _LISTS}
@@ -114,8 +121,10 @@ class Traces:
             "prompt_text": "".join(self.pieces.split(shard.folder, lists["prompt"])[0]),
             "rewound": max(0, total - len(lists["tokens"])),
             "top": self._top(shard.folder, lists, more),
-            "junction": _junction(
-                stats["demotion"] or stats.get("logit_var"), lists["forced"]
+            "junction": _junction(stats[by], lists["forced"]),
+            "junction_by": by,
+            "values": self._atlas.operators(
+                root_of(self.index.workdir, shard.folder), found["row"]
             ),
             "retry": self._retry(number, found),
             "stats": {k: v for k, v in stats.items() if v is not None},
@@ -130,7 +139,7 @@ class Traces:
 
         Args:
           name: of the trace.
-          names: of STATISTICS.
+          names: of STATISTICS, or VALUE and the name of an operator.
           known: the attempt's `row`, if it was read.
 
         Returns:
@@ -140,15 +149,17 @@ class Traces:
           UserError: a name is unknown, or the shard cannot be read.
         """
         for one in names:
-            if one not in STATISTICS:
+            if one not in STATISTICS and not one.startswith(VALUE):
                 raise UserError(f"statistic={one} is not in {', '.join(STATISTICS)}")
         number, row = self.place(name)
         shard = self.index.shards[number]
-        read = [one for one in names if one != VALUE]
+        read = [one for one in names if one in STATISTICS]
         found = self._row(shard.path, row, ("row", *read)) or {}
-        if VALUE in names and "row" in found:
-            root = root_of(self.index.workdir, shard.folder)
-            found[VALUE] = self._atlas.of(root, found["row"])
+        root = root_of(self.index.workdir, shard.folder)
+        for one in names:
+            if one.startswith(VALUE) and "row" in found:
+                operator = one.removeprefix(VALUE)
+                found[one] = self._atlas.of(root, found["row"], operator)
         lacking = [one for one in read if not found.get(one)]
         scores = _scores_of(shard)
         if lacking and scores is not None:
@@ -162,7 +173,11 @@ class Traces:
         return (self._row(path, place[0], names) or {}) if place else {}
 
     def _row(self, path: Path, row: int, columns: Sequence[str]) -> dict | None:
-        names = ", ".join(f'"{column}"' for column in columns)
+        quoted = (f'"{name.replace(_QUOTE, 2 * _QUOTE)}"' for name in columns)
+        names = ", ".join(
+            f"short_name({one})" if name in _NAMES else one
+            for name, one in zip(columns, quoted)
+        )
         sql = f"SELECT {names} FROM read_parquet(?, file_row_number = true) "
         done = self._execute(f"{sql} WHERE file_row_number = ?", [str(path), row])
         values = done.fetchone()

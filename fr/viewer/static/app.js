@@ -2,7 +2,7 @@
 
 import { AttemptTable } from "./attempts.js";
 import { byId, counted, el, plain } from "./dom.js";
-import { buildFilters, showFilters } from "./filters.js";
+import { buildFilters, forgetTexts, showFilters } from "./filters.js";
 import { KEYS, listen } from "./keyboard.js";
 import { FILTERS, readLink, writeLink } from "./link.js";
 import { ProblemList } from "./problems.js";
@@ -22,14 +22,15 @@ const trace = new TraceView(source, (choices) => {
   note();
 });
 let shown = {};
+let rounds = 0; // a message of an earlier choice is not shown after a later one
 let pinned = ""; // an attempt that the next choice is compared with
 
-/** Change choices, write the link and show them. */
-function choose(choices, view) {
+/** Change choices, write the link and show them; `round`: a part of another choice. */
+function choose(choices, view, round) {
   if (view) document.body.dataset.shown = view;
   const next = { ...readLink(), ...choices };
   writeLink(next, choices.name !== undefined || choices.trace !== undefined);
-  return show(next);
+  return show(next, round);
 }
 
 /** Choose an attempt; a pinned one is compared with it. */
@@ -45,13 +46,13 @@ function note() {
 }
 
 /** Show choices: only what differs from what is shown is asked for. */
-async function show(next) {
+async function show(next, round = ++rounds) {
   const last = shown;
   shown = next;
   const differs = (...names) => names.some((name) => next[name] !== last[name]);
   const filters = Object.fromEntries(FILTERS.map((name) => [name, next[name]]));
   showFilters(next);
-  await guarded(async () => {
+  await guarded(round, async () => {
     const work = [];
     if (differs(...FILTERS)) work.push(problems.filter(filters));
     if (next.name && differs("name", "of"))
@@ -59,7 +60,8 @@ async function show(next) {
     if (next.name && differs("name", "of", "folder")) {
       await attempts.show(next, filters);
       if (!next.trace && attempts.first()) {
-        choose({ trace: attempts.first() });
+        work.push(choose({ trace: attempts.first() }, "", round));
+        await Promise.all(work);
         return;
       }
     } else if (differs(...FILTERS)) attempts.filter(filters);
@@ -73,13 +75,13 @@ async function show(next) {
   });
 }
 
-/** Run, and show the reason if it fails. */
-async function guarded(work) {
+/** Run, and show the reason if it fails, unless something else was chosen meanwhile. */
+async function guarded(round, work) {
   try {
     byId("error").hidden = true;
     await work();
   } catch (error) {
-    if (replaced(error)) return;
+    if (replaced(error) || round !== rounds) return;
     byId("error").textContent = plain(error.message);
     byId("error").hidden = false;
   }
@@ -138,9 +140,12 @@ listen({
 });
 byId("help").addEventListener("click", keysDialog);
 byId("theme").addEventListener("click", turnTheme);
-addEventListener("popstate", () => show(readLink()));
+addEventListener("popstate", () => {
+  forgetTexts();
+  show(readLink());
+});
 
-await guarded(async () => {
+await guarded(rounds, async () => {
   const run = await source.ask("run");
   document.title = `traces of ${plain(run.workdir)}`;
   byId("title").textContent = plain(run.workdir);
@@ -148,6 +153,7 @@ await guarded(async () => {
     counted(run.problems, "problem"),
     counted(run.attempts, "attempt"),
     plain(run.tasks.join(", ")),
+    ...run.notes.map(plain),
   ].join(" · ");
   buildFilters(run, readLink(), (name, value) => {
     choose(

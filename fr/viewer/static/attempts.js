@@ -4,13 +4,16 @@ import { byId, counted, el, plain, visible } from "./dom.js";
 import { GRADES, LABELS } from "./statistics.js";
 
 const USUAL = ["rollouts", "attempts"]; // folders that need no mention
-const AT_ONCE = 400; // attempts of one question about regimes
+const LONG = 600; // characters of a question that is folded
+const LONGEST = 6000; // characters of the names of one question about regimes
 
 export class AttemptTable {
   #source;
   #choose;
   #columns = [];
   #cells = new Map();
+  #given = {};
+  #filters = {};
 
   /** `choose(trace)` hears the attempt that was chosen. */
   constructor(source, choose) {
@@ -24,15 +27,54 @@ export class AttemptTable {
     const given = { name: problem.name, task: problem.of, folder: filters.folder };
     const answer = await this.#source.ask("attempts", given);
     this.rows = answer.rows;
-    this.#columns = columnsOf(this.rows);
+    this.#given = given;
     this.#cells = new Map();
-    byId("problem").replaceChildren(...this.#head(problem, answer), this.#table());
+    this.#columns = answer.columns.map((column) => ({ ...column, rows: [] }));
+    this.#sort(answer.rows);
+    const room = el("div", { class: "attempts" }, this.#table(), this.#rest(answer));
+    byId("problem").replaceChildren(...this.#head(problem, answer), room);
     this.filter(filters);
-    this.#regimes();
+    this.#regimes(answer.rows);
+  }
+
+  #sort(rows) {
+    const key = ({ folder, operator }) => `${folder}\n${operator}`;
+    const columns = new Map(this.#columns.map((column) => [key(column), column]));
+    for (const row of rows) columns.get(key(row)).rows.push(row);
+  }
+
+  // What follows the rows of a long table.
+  #rest({ next }) {
+    if (next === null) return null;
+    const all = Math.max(...this.#columns.map(({ made }) => made));
+    const said = `Rows 0 to ${next - 1} of ${all}; the heads count all attempts.`;
+    const more = el("button", {
+      type: "button",
+      text: "show more rows",
+      on: { click: () => this.#more(next) },
+    });
+    return el("p", { class: "rest" }, el("span", { text: `${said} ` }), more);
+  }
+
+  async #more(next) {
+    const asked = this.rows;
+    const answer = await this.#source
+      .ask("attempts", { ...this.#given, from: next })
+      .catch(() => null); // the button is still there
+    if (!answer || asked !== this.rows) return;
+    this.rows.push(...answer.rows);
+    this.#sort(answer.rows);
+    const room = byId("problem").querySelector(".attempts");
+    const first = room.querySelector("tbody").rows.length;
+    room.querySelector("tbody").append(...this.#lines(first));
+    room.querySelector(".rest").replaceWith(this.#rest(answer) ?? "");
+    this.filter(this.#filters);
+    this.#regimes(answer.rows);
   }
 
   /** Make attempts pale that do not pass. */
   filter(filters) {
+    this.#filters = filters;
     for (const row of this.rows) {
       const passes =
         (!filters.operator || row.operator === filters.operator) &&
@@ -50,7 +92,12 @@ export class AttemptTable {
     for (const [trace, cell] of this.#cells) {
       cell.setAttribute("aria-pressed", String(traces.includes(trace)));
     }
-    this.#cells.get(traces[0])?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    const chosen = this.#cells.get(traces[0]);
+    const wide = chosen?.closest(".wide");
+    if (!wide) return;
+    const head = wide.querySelector("thead").offsetHeight;
+    wide.style.setProperty("scroll-padding-top", `${head}px`);
+    chosen.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
   /** The attempt that is `by` after another one, in the order of the columns. */
@@ -69,16 +116,17 @@ export class AttemptTable {
     const label = answer.label
       ? el("span", { class: "tag", text: LABELS[answer.label] })
       : null;
-    const long = answer.question.length > 600;
+    const length = answer.question_characters;
     const question = el(
       "div",
       { class: "text asked", dir: "auto" },
       visible(answer.question),
+      beginning(answer.question, length),
     );
     const folded = el(
       "details",
       {},
-      el("summary", { text: `question, ${counted(answer.question.length, "character")}` }),
+      el("summary", { text: `question, ${counted(length, "character")}` }),
       question,
     );
     return [
@@ -98,39 +146,38 @@ export class AttemptTable {
         el("h2", {}, visible(problem.name)),
         label,
       ),
-      long ? folded : question,
-      el("p", { class: "note" }, "reference: ", el("bdi", {}, visible(answer.reference))),
+      length > LONG ? folded : question,
+      el(
+        "p",
+        { class: "note reference" },
+        "reference: ",
+        el("bdi", {}, visible(answer.reference)),
+        beginning(answer.reference, answer.reference_characters),
+      ),
     ];
   }
 
   #table() {
-    const longest = Math.max(0, ...this.#columns.map(({ rows }) => rows.length));
     const head = this.#columns.map((column) => {
-      const right = column.rows.filter((row) => row.grade === "right").length;
       const where = USUAL.includes(column.folder)
         ? null
         : el("span", { class: "note", text: plain(column.folder) });
       return el(
         "th",
-        { scope: "col" },
-        el("span", {}, visible(column.operator)),
+        { scope: "col", title: plain(column.operator) },
+        el("span", {}, breakable(column.operator)),
         where,
-        el("span", { class: "note", text: `right ${right} of ${column.rows.length}` }),
+        el("span", { class: "note", text: `right ${column.right} of ${column.made}` }),
+        this.#kept(column),
       );
     });
-    const lines = [];
-    for (let i = 0; i < longest; i++) {
-      const cells = this.#columns.map(({ rows }) =>
-        el("td", {}, rows[i] ? this.#cell(rows[i]) : null),
-      );
-      lines.push(el("tr", {}, el("th", { scope: "row", text: String(i) }), cells));
-    }
     const table = el(
       "table",
       {},
       el("thead", {}, el("tr", {}, el("th", { text: "#" }), head)),
-      el("tbody", {}, lines),
+      el("tbody", {}, this.#lines(0)),
     );
+    table.style.setProperty("--columns", Math.max(1, this.#columns.length));
     return el(
       "div",
       {
@@ -141,6 +188,22 @@ export class AttemptTable {
       },
       table,
     );
+  }
+
+  // An exported file holds a part of the attempts.
+  #kept({ made, rows }) {
+    const rest = this.#source.partial && rows.length < made;
+    return rest ? el("span", { class: "note", text: `${rows.length} in this file` }) : null;
+  }
+
+  #lines(first) {
+    const end = Math.max(0, ...this.#columns.map(({ rows }) => rows.length));
+    return Array.from({ length: Math.max(0, end - first) }, (_, k) => {
+      const cells = this.#columns.map(({ rows }) =>
+        el("td", {}, rows[first + k] ? this.#cell(rows[first + k]) : null),
+      );
+      return el("tr", {}, el("th", { scope: "row", text: String(first + k) }), cells);
+    });
   }
 
   #cell(row) {
@@ -170,12 +233,13 @@ export class AttemptTable {
     return cell;
   }
 
-  async #regimes() {
+  async #regimes(rows) {
     const asked = this.rows;
-    const names = asked.filter(failed).map((row) => row.trace);
-    for (let i = 0; i < names.length; i += AT_ONCE) {
-      const given = { traces: names.slice(i, i + AT_ONCE).join(",") };
-      const told = await this.#source.ask("regimes", given).catch(() => ({}));
+    const names = rows.filter(failed).map((row) => row.trace);
+    while (names.length) {
+      const given = { traces: names.splice(0, fitting(names)) };
+      const slot = `regimes ${given.traces[0]}`;
+      const told = await this.#source.ask("regimes", given, slot).catch(() => ({}));
       if (asked !== this.rows) return;
       for (const [trace, regime] of Object.entries(told)) {
         this.#cells.get(trace).querySelector(".regime").textContent = plain(regime);
@@ -189,13 +253,25 @@ function failed(row) {
   return row.grade === "wrong" || row.grade === "unparsed";
 }
 
-function columnsOf(rows) {
-  const columns = new Map();
-  for (const row of rows) {
-    const name = `${row.folder}\n${row.operator}`;
-    if (!columns.has(name))
-      columns.set(name, { folder: row.folder, operator: row.operator, rows: [] });
-    columns.get(name).rows.push(row);
-  }
-  return [...columns.values()];
+// A name that may be broken after its signs.
+function breakable(name) {
+  return name
+    .split(/(?<=[_@.:/-])/)
+    .flatMap((part, i) => [i ? el("wbr") : null, ...visible(part)]);
+}
+
+// The number of names, from the first, that one question holds.
+function fitting(names) {
+  let left = LONGEST;
+  const end = names.findIndex((name) => (left -= encodeURIComponent(name).length) < 0);
+  return end < 0 ? names.length : Math.max(1, end);
+}
+
+// Says that a text goes on.
+function beginning(text, length) {
+  const shown = [...text].length;
+  if (shown >= length) return null;
+  const all = counted(length, "character");
+  const said = `… the first ${shown.toLocaleString("en")} of ${all}`;
+  return el("span", { class: "note", text: said });
 }

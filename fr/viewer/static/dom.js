@@ -1,12 +1,23 @@
 // Elements without markup: every text of a run becomes a text node.
 
-// Characters that are not seen, or that change the order of others on the screen.
-const HIDDEN =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
+// Characters that are not seen, or that change the order of others on the screen: all
+// controls, formats, private and unassigned ones, all spaces but the plain one, fillers,
+// and marks beyond the sixth on one character. What joins the parts of a picture stays.
+const PICTURE = "\\p{Extended_Pictographic}";
+const HIDDEN = new RegExp(
+  [
+    `(?!(?<=${PICTURE})\\ufe0f)`,
+    `(?!(?<=[${PICTURE}\\p{Emoji_Modifier}\\ufe0f])\\u200d(?=${PICTURE}))`,
+    "(?![\\t\\n ])[\\p{C}\\p{Z}\\p{Default_Ignorable_Code_Point}\\u2800\\u{16fe4}\\u{1d159}]",
+    "|(?<marks>(?<=\\p{M}{6})\\p{M}+)",
+  ].join(""),
+  "gu",
+);
 
-/** The sign that stands for a hidden character: ␛ for an escape, ⟨202E⟩ for others. */
-function sign(character) {
-  const code = character.codePointAt(0);
+/** The sign for a match of HIDDEN: ␛ for an escape, ⟨202E⟩ for others. */
+function sign({ 0: found, groups }) {
+  if (groups.marks) return `⟨+${[...found].length} marks⟩`;
+  const code = found.codePointAt(0);
   if (code < 0x20) return String.fromCodePoint(0x2400 + code);
   if (code === 0x7f) return "\u2421";
   return `⟨${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
@@ -14,20 +25,25 @@ function sign(character) {
 
 /** A text with signs in place of its hidden characters. */
 export function plain(text) {
-  return String(text ?? "").replace(HIDDEN, sign);
+  return pieces(String(text ?? ""), (shown) => shown).join("");
 }
 
 /** Nodes of a text; hidden characters become marked signs. */
 export function visible(text) {
-  const nodes = [];
+  return pieces(text, (shown) => el("span", { class: "hidden-sign", text: shown }));
+}
+
+// The parts of a text: those that are seen, and `made(sign)` of each hidden one.
+function pieces(text, made) {
+  const parts = [];
   let end = 0;
   for (const match of text.matchAll(HIDDEN)) {
-    if (match.index > end) nodes.push(text.slice(end, match.index));
-    nodes.push(el("span", { class: "hidden-sign", text: sign(match[0]) }));
+    if (match.index > end) parts.push(text.slice(end, match.index));
+    parts.push(made(sign(match)));
     end = match.index + match[0].length;
   }
-  if (end < text.length) nodes.push(text.slice(end));
-  return nodes;
+  if (end < text.length) parts.push(text.slice(end));
+  return parts;
 }
 
 /**
@@ -58,6 +74,13 @@ function fill(node, given, children) {
     ...children.flat(3).filter((c) => c !== null && c !== undefined && c !== false),
   );
   return node;
+}
+
+/** A choice of a list. */
+export function option(value, shown) {
+  const made = el("option", { text: shown });
+  made.value = value; // not as an attribute, where signs would stand for characters
+  return made;
 }
 
 /** The element of the page with an id. */

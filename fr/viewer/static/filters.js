@@ -1,6 +1,6 @@
 // The form above the list of problems.
 
-import { byId, el, plain } from "./dom.js";
+import { byId, el, option, plain } from "./dom.js";
 import { GRADES, LABELS } from "./statistics.js";
 
 const ORDERS = {
@@ -11,6 +11,7 @@ const ORDERS = {
   name: "name",
 };
 const PAUSE = 250; // ms after the last key before a text is searched
+const waiting = new Map(); // timers of texts that are not searched yet, by field
 
 /** Build the form for what a run has; `changed(name, value)` hears every choice. */
 export function buildFilters(run, choices, changed) {
@@ -39,7 +40,12 @@ export function buildFilters(run, choices, changed) {
     type: "button",
     id: "clear",
     text: "clear",
-    on: { click: () => changed(null) },
+    on: {
+      click: () => {
+        forgetTexts();
+        changed(null);
+      },
+    },
   });
   const more = el(
     "details",
@@ -53,9 +59,16 @@ export function buildFilters(run, choices, changed) {
   showFilters(choices);
 }
 
-/** Show choices in the form, such as those of a link. */
+/** Forget the texts that were typed and are not searched yet. */
+export function forgetTexts() {
+  for (const timer of waiting.values()) clearTimeout(timer);
+  waiting.clear();
+}
+
+/** Show choices in the form, such as those of a link; a text that waits stays. */
 export function showFilters(choices) {
   for (const field of byId("filters").elements) {
+    if (waiting.has(field.name)) continue;
     if (field.type === "checkbox") field.checked = Boolean(choices[field.name]);
     else if (field.name === "order") field.value = choices.order || "run";
     else if (field.name && document.activeElement !== field)
@@ -68,10 +81,13 @@ function label(title, field) {
 }
 
 function text(name, title, hint, changed) {
-  let timer = 0;
-  const listen = (event) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => changed(name, event.target.value), PAUSE);
+  const listen = ({ target: { value } }) => {
+    clearTimeout(waiting.get(name));
+    const search = () => {
+      waiting.delete(name);
+      changed(name, value);
+    };
+    waiting.set(name, setTimeout(search, PAUSE));
   };
   const given = {
     name,
@@ -91,12 +107,6 @@ function choice(name, title, options, changed, always = false) {
   const any = always ? [] : [option("", "any")];
   const listen = (event) => changed(name, event.target.value);
   return label(title, el("select", { name, on: { change: listen } }, any, listed));
-}
-
-function option(value, shown) {
-  const made = el("option", { text: shown });
-  made.value = value; // not as an attribute, where signs would stand for characters
-  return made;
 }
 
 function tick(name, title, changed) {

@@ -1,7 +1,7 @@
 // What stands above the text of an attempt and of two attempts: choices, facts, marks.
 
-import { byId, counted, el, plain, short, visible } from "./dom.js";
-import { GRADES, LEVELS, STATISTICS, titled } from "./statistics.js";
+import { byId, counted, el, option, plain, short, visible } from "./dom.js";
+import { GRADES, LEVELS, about, namesOf, titled } from "./statistics.js";
 import { firstDifference } from "./tokens.js";
 
 /** The first token at which two attempts differ; null for one attempt and for equal ones. */
@@ -16,9 +16,7 @@ export function tools(traces, by, changed) {
   const pick = el(
     "select",
     { id: "by", on: { change: (event) => changed({ by: event.target.value }) } },
-    Object.keys(STATISTICS).map((name) =>
-      el("option", { value: name, text: titled(name) }),
-    ),
+    namesOf(traces).map((name) => option(name, titled(name))),
   );
   pick.value = by;
   const button = (id, text, choices) =>
@@ -63,6 +61,18 @@ function wrote(trace, i) {
   return [`${plain(trace.operator)} `, quoted];
 }
 
+// What the junction of each attempt is.
+function junctions(traces) {
+  const largest = traces.map((trace) => {
+    if (trace.junction === null) return "none";
+    return trace.junction_by === "demotion" ? "largest J" : "largest V";
+  });
+  if (largest.every((said) => said === "none")) return "";
+  const same = new Set(largest).size === 1;
+  const said = same ? largest[0] : `${largest[0]} in 1, ${largest[1]} in 2`;
+  return `▼ junction: ${said}`;
+}
+
 /** Operator, grade, answer and facts of an attempt; `two`: with its number. */
 export function head(trace, which, two) {
   const grade = GRADES[trace.grade] ?? { sign: "·", title: plain(trace.grade) };
@@ -103,12 +113,15 @@ export function showLegend(traces, by, scale) {
   const ends = scale?.low ? [scale.most, scale.least] : [scale?.least, scale?.most];
   const any = (name) => traces.some((t) => t[name].some(Boolean));
   const marks = [
-    traces.some((t) => t.junction !== null) ? "▼ junction" : "",
+    junctions(traces),
     any("fired") ? "◆ fired" : "",
     any("forced") ? "⏸ pause, then forced tokens" : "",
     forkOf(traces) === null ? "" : "≠ first difference",
   ];
-  const missing = el("span", { class: "note", text: `This attempt has no ${titled(by)}.` });
+  const without = traces.length > 1 ? "Neither attempt has" : "This attempt has no";
+  const missing = el("span", { class: "note", text: `${without} ${about(by).title}.` });
+  const one = traces.findIndex((t) => !t.stats[by]);
+  const lacking = scale && one >= 0 ? `${one + 1} has no ${about(by).title}` : "";
   const shades = el(
     "span",
     { class: "scale" },
@@ -118,8 +131,9 @@ export function showLegend(traces, by, scale) {
   );
   byId("legend").replaceChildren(
     scale ? shades : missing,
-    el("span", { class: "note", text: STATISTICS[by].meaning }),
-    el("span", { class: "note", text: marks.filter(Boolean).join("   ") }),
+    el("span", { class: "note", text: about(by).meaning }),
+    lacking ? el("strong", { class: "note", text: lacking }) : "",
+    el("span", { class: "note", text: marks.filter(Boolean).join(" · ") }),
   );
 }
 

@@ -1,7 +1,7 @@
 // The numbers of the present token.
 
 import { byId, el, short, visible } from "./dom.js";
-import { STATISTICS, titled } from "./statistics.js";
+import { about, namesOf, titled } from "./statistics.js";
 
 /** Show token `i` of one or two attempts. */
 export function inspect(traces, i, by) {
@@ -30,17 +30,18 @@ function one(trace, i, by, number) {
     trace.fired[i] ? "◆ the detector fired" : "",
     trace.forced[i] ? "forced: not drawn by the model" : "",
   ].filter(Boolean);
-  const known = Object.keys(STATISTICS).filter(
+  const known = namesOf([trace]).filter(
     (name) => typeof trace.stats[name]?.[i] === "number",
   );
+  known.sort((one, other) => (other === by) - (one === by));
   const numbers = known.map((name) =>
     el(
       "span",
       {
         class: name === by ? "number by" : "number",
-        title: `${titled(name)}: ${STATISTICS[name].meaning}`,
+        title: `${titled(name)}: ${about(name).meaning}`,
       },
-      el("span", { class: "note", text: STATISTICS[name].title }),
+      el("span", { class: "note", text: about(name).title }),
       el("b", { text: short(trace.stats[name][i], 4) }),
     ),
   );

@@ -19,6 +19,7 @@ export function openSource() {
 
 class FileSource {
   #data;
+  partial = true; // of an operator's attempts
 
   constructor(data) {
     this.#data = data;
@@ -30,16 +31,17 @@ class FileSource {
     if (kind === "problems") return this.#problems(given);
     if (kind === "regimes")
       return Object.fromEntries(
-        given.traces
-          .split(",")
-          .filter((t) => regimes[t])
-          .map((t) => [t, regimes[t]]),
+        given.traces.filter((t) => regimes[t]).map((t) => [t, regimes[t]]),
       );
     if (kind === "attempts") {
       const found = attempts[`${given.task}\n${given.name}`];
       if (!found) throw new Error("this problem is not in the file");
-      const rows = found.rows.filter((row) => !given.folder || row.folder === given.folder);
-      return { ...found, rows };
+      const own = (row) => !given.folder || row.folder === given.folder;
+      return {
+        ...found,
+        columns: found.columns.filter(own),
+        rows: found.rows.filter(own),
+      };
     }
     const trace = traces[given.trace];
     if (!trace) throw new Error("this attempt is not in the file");

@@ -159,7 +159,7 @@ export class ProblemList {
       el(
         "span",
         { class: "first" },
-        el("bdi", { class: "question" }, visible(row.question.replace(/\s+/g, " "))),
+        el("bdi", { class: "question" }, visible(row.question.replace(/\s+/g, " ") || row.name)),
         row.label ? el("span", { class: "tag", text: LABELS[row.label] }) : null,
       ),
       el(

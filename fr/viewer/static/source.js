@@ -13,6 +13,8 @@ export class ServerSource {
     );
     const response = await fetch(`api/${kind}?${new URLSearchParams(known)}`, {
       signal: control.signal,
+    }).catch((error) => {
+      throw replaced(error) ? error : new Error("scripts/view.py does not answer");
     });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.error);

@@ -1,6 +1,9 @@
 // The statistics of a token: names, units, and which end is worth a look.
 
-export const STATISTICS = {
+import { plain } from "./dom.js";
+
+const STATISTICS = {
+  __proto__: null,
   entropy: { title: "entropy", unit: "nats", meaning: "−Σ p log p" },
   demotion: {
     title: "demotion J",
@@ -57,20 +60,34 @@ export const STATISTICS = {
   },
   z_path: { title: "Z path", meaning: "Δ path in standard deviations" },
   path_mean: { title: "path mean", unit: "nats", meaning: "mean of the log-ratio" },
-  value: {
-    title: "V of retry",
-    unit: "share right",
-    low: true,
-    meaning: "plain branches from the last cut of the atlas",
-  },
   path_sd: { title: "path s.d.", unit: "nats", meaning: "its standard deviation" },
 };
 export const LEVELS = 9;
 const EDGE = 0.02; // share of the tokens beyond either end of the scale
 
+const VALUE = "value:"; // and an operator: its V of the atlas
+
+/** The statistics that some attempts may have. */
+export function namesOf(traces) {
+  const operators = new Set(traces.flatMap((trace) => trace.values));
+  return [...Object.keys(STATISTICS), ...[...operators].map((name) => VALUE + name)];
+}
+
+/** What is known of a statistic; undefined for a name that is none. */
+export function about(name) {
+  if (!name.startsWith(VALUE)) return STATISTICS[name];
+  const operator = plain(name.slice(VALUE.length));
+  return {
+    title: `V of ${operator}`,
+    unit: "share right",
+    low: true,
+    meaning: `branches with ${operator} from the last cut of the atlas`,
+  };
+}
+
 /** The title of a statistic with its unit. */
 export function titled(name) {
-  const { title = name, unit = "" } = STATISTICS[name] ?? {};
+  const { title, unit = "" } = about(name);
   return unit ? `${title}, ${unit}` : title;
 }
 
@@ -81,7 +98,7 @@ export function scaleOf(name, lists) {
   known.sort((a, b) => a - b);
   const at = (share) => known[Math.round(share * (known.length - 1))];
   const [least, most] = [at(EDGE), at(1 - EDGE)];
-  const low = Boolean(STATISTICS[name]?.low);
+  const low = Boolean(about(name).low);
   return { least, most, low };
 }
 
@@ -98,12 +115,14 @@ export function levelOf(value, scale) {
 
 /** Grades with a sign, so that no colour is needed to tell them. */
 export const GRADES = {
+  __proto__: null,
   right: { sign: "✓", title: "right" },
   wrong: { sign: "✗", title: "wrong" },
   unparsed: { sign: "?", title: "no answer found" },
   grader_error: { sign: "!", title: "the grader failed" },
 };
 export const LABELS = {
+  __proto__: null,
   steerable: "steerable-hard",
   resample: "resample",
   beyond: "beyond reach",

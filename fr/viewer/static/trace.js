@@ -5,7 +5,7 @@ import { byId, el } from "./dom.js";
 import { forkOf, head, marksOf, showLegend, tools } from "./headings.js";
 import { inspect } from "./inspector.js";
 import { replaced } from "./source.js";
-import { STATISTICS, scaleOf } from "./statistics.js";
+import { about, namesOf, scaleOf } from "./statistics.js";
 import { TokenText } from "./tokens.js";
 
 const AT_ONCE = 4; // statistics of one question, so that each answer is fast
@@ -34,7 +34,7 @@ export class TraceView {
   /** Show an attempt; `versus` is compared with it. */
   async show({ trace, versus, by, token }) {
     const round = ++this.#round;
-    if (STATISTICS[by]) this.by = by;
+    if (about(by)) this.by = by;
     const names = [versus, trace].filter(Boolean);
     const ask = (name, i) =>
       this.#known(name) ??
@@ -52,6 +52,7 @@ export class TraceView {
 
   /** Shade by another statistic. */
   async shade(by) {
+    if (!about(by)) return;
     this.by = by;
     await this.#load([by]);
     this.#shade();
@@ -61,7 +62,7 @@ export class TraceView {
 
   /** Step to the next statistic that the attempt has. */
   next(by) {
-    const names = Object.keys(STATISTICS).filter((name) =>
+    const names = namesOf(this.#traces).filter((name) =>
       this.#traces.some((t) => t.stats[name]),
     );
     this.#changed({ by: names.at((names.indexOf(this.by) + by) % names.length) });
@@ -135,7 +136,8 @@ export class TraceView {
     const length = Math.max(...this.#traces.map((t) => t.tokens.length));
     const marks = marksOf(this.#traces);
     const point = (i) => this.point(i);
-    const names = [this.by, ...Object.keys(STATISTICS).filter((name) => name !== this.by)];
+    const others = namesOf(this.#traces).filter((name) => name !== this.by);
+    const names = [this.by, ...others];
     const drawn = names.map((name) => {
       const series = this.#traces.map((t) => t.stats[name] ?? []);
       const chosen = name === this.by;
@@ -156,7 +158,7 @@ export class TraceView {
 
   // The statistics that did not come with the text.
   async #rest(round) {
-    const names = Object.keys(STATISTICS);
+    const names = namesOf(this.#traces);
     for (let i = 0; i < names.length; i += AT_ONCE) {
       await this.#load(names.slice(i, i + AT_ONCE));
       if (round !== this.#round) return;
