@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 import typing
 from typing import BinaryIO
@@ -22,6 +23,22 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+# What a file is by its first bytes, where text is wanted.
+_FIRST_BYTES = {
+    b"\x1f\x8b": "a gzip file",
+    b"PAR1\x15": "a Parquet file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"\xfd7zXZ\0": "an xz file",
+    b"BZh91AY&SY": "a bzip2 file",
+    b"ARROW1\0": "an Arrow file",
+    b"SQLite format 3\0": "an SQLite file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half a pair, or a whole pair
+_DIGITS = 308  # of a whole number that is a float64 for certain
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def open_regular(path: str | os.PathLike, limit: int, name: str = "") -> BinaryIO:
@@ -107,12 +124,46 @@ def read_json(path: str | os.PathLike, limit: int, name: str = ""):
       UserError: the file cannot be read or is not strict JSON.
     """
     name = name or os.fspath(path)
-    data = read_regular(path, limit, name)
+    return parse_json(utf8_text(read_regular(path, limit, name), name), name)
+
+
+def utf8_text(data: bytes, where: str) -> str:
+    """The text of UTF-8 bytes, which may begin with a byte order mark.
+
+    Args:
+      data: content of a file, or a line of it.
+      where: begins the error line.
+
+    Returns:
+      The text.
+
+    Raises:
+      UserError: it is not UTF-8 text; the line says what the first bytes are.
+    """
+    for first, kind in _FIRST_BYTES.items():
+        if data.startswith(first):
+            raise UserError(f"{where}: is {kind} by its first bytes, not UTF-8 text")
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: is not UTF-8 text (byte {error.start})") from error
-    return parse_json(text, name)
+        raise UserError(f"{where}: is not UTF-8 text (byte {error.start})") from error
+
+
+def check_commas(header: str, where: str) -> None:
+    """Refuse a table whose columns are not separated by commas.
+
+    Args:
+      header: its first line.
+      where: begins the error line.
+
+    Raises:
+      UserError: another separator is more frequent.
+    """
+    for separator, name in _SEPARATORS.items():
+        if header.count(separator) > header.count(","):
+            raise UserError(
+                f"{where}: its columns are separated by {name}; save it with commas"
+            )
 
 
 def parse_json(text: str, where: str, **numbers):
@@ -127,17 +178,21 @@ def parse_json(text: str, where: str, **numbers):
       The value.
 
     Raises:
-      UserError: the text is not JSON, is nested too deeply, holds NaN or infinity, or
-        has a
-        name twice in an object.
+      UserError: the text is not JSON, is nested too deeply, holds NaN or infinity, half
+        a character (a lone surrogate) or a whole number beyond float64, or has a name
+        twice in an object.
     """
     try:
         hooks = {
             "parse_constant": _no_constant,
+            "parse_int": _within_float,
             "object_pairs_hook": _once_each,
             **numbers,
         }
-        return json.loads(text, **hooks)
+        found = json.loads(text, **hooks)
+        if _ESCAPED_HALF.search(text):
+            _check_whole(found, where)
+        return found
     except RecursionError as error:
         raise UserError(f"{where}: its JSON is nested too deeply") from error
     except ValueError as error:
@@ -167,6 +222,29 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _no_constant(text: str):
     raise ValueError(f"{text} is not a JSON number")
+
+
+def _within_float(text: str) -> int:
+    if len(text) > _DIGITS:
+        digits = len(text.lstrip("-"))
+        if digits > _DIGITS + 1 or math.isinf(float(text)):
+            raise ValueError(f"a whole number of {digits} digits is too large")
+    return int(text)
+
+
+def _check_whole(found, where: str) -> None:
+    """Refuse half a character, which no file can hold; names the field of an object."""
+    parts = found.items() if isinstance(found, dict) else [("", found)]
+    for name, value in parts:
+        try:
+            json.dumps([name, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            field = f"field {name[:60]!r} " * isinstance(found, dict)
+            raise UserError(
+                f"{where}: {field}holds half a character ({half}); write the whole one "
+                "or remove it"
+            ) from error
 
 
 def _once_each(pairs: list[tuple[str, object]]) -> dict:

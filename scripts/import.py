@@ -42,7 +42,8 @@ def main() -> None:
         from fr.exchange.own_questions import write_questions
 
         count = write_questions(given.files, given.format, given.write_questions)
-        print(f"{count} questions are in {given.write_questions}")
+        said = "1 question is" if count == 1 else f"{count} questions are"
+        print(f"{said} in {given.write_questions}")
         return
     config = cli.frozen_config()
     cli.require(format=given.format, files=given.files or None)

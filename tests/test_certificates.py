@@ -196,6 +196,10 @@ BAD = {
     "cell,problem_id,rate\nmodel|task,p0,1.5": "not in",
     "cell,problem_id,rate\nmodel|task,p0,x": "rate",
     "cell,problem_id,rate\nmodel|task,p0,1\nmodel|task,p0,1": "twice",
+    "cell;problem_id;rate\nmodel|task;p0;1": "separated by semicolons",
+    "cell\tproblem_id\trate\nmodel|task\tp0\t1": "separated by tabs",
+    "cell,problem_id,rate\nmodel|task,p0,1,1": "line 2: has not the 3 fields",
+    "cell,problem_id,rate\nmodel|task,p0": "line 2: has not the 3 fields",
 }
 
 
@@ -205,3 +209,23 @@ def test_bad_routes_are_refused_by_line(text, tmp_path):
     data = RoutingData.build([make(problems=60)], Config(routing=SHORT), compared=False)
     with pytest.raises(UserError, match=BAD[text]):
         read_routes(tmp_path / "routes.csv", data)
+
+
+def test_routes_of_problems_that_are_not_in_the_table(tmp_path):
+    cell = make(problems=60)
+    whole = "cell,problem_id,rate\n" + "".join(
+        f"{cell.cell},{problem},0.5\n" for problem in cell.problems
+    )
+    path = tmp_path / "routes.csv"
+
+    def rates(further: str, excluded: int = 0):
+        path.write_text(whole + further)
+        cells = [dataclasses.replace(cell, excluded=excluded)]
+        data = RoutingData.build(cells, Config(routing=SHORT), compared=False)
+        return read_routes(path, data)[1]
+
+    assert len(rates("")) == len(rates(f"{cell.cell},solved,0.5\n", 1)) == 60
+    with pytest.raises(UserError, match="line 62: problem 'new' .* not in the prof"):
+        rates(f"{cell.cell},new,0.5\n")
+    with pytest.raises(UserError, match="line 62: cell 'other' is not in the profiles"):
+        rates("other,p0,0.5\n", 1)

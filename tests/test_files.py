@@ -65,7 +65,10 @@ def test_a_file_that_does_not_tell_its_size_is_bounded_too():
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' occurs twice"),
         ("[" * 200_000, "nested too deeply"),
         ('{"a":' * 200_000, "nested too deeply"),
-        ("9" * 10_000, "is not JSON"),
+        ("9" * 10_000, "is not JSON .a whole number of 10000 digits is too large"),
+        ("[-" + "9" * 309 + "]", "a whole number of 309 digits is too large"),
+        ('["\\ud83d"]', "holds half a character .'.ud83d'."),
+        ('{"a": 1, "b": [{"\\udc00": 1}]}', "field 'b' holds half a character"),
         ("", "is not JSON"),
     ],
 )
@@ -80,6 +83,12 @@ def test_json_files(tmp_path):
     path.write_bytes(b'\xef\xbb\xbf{"a": [1.5, "\xc3\xa9"]}\r\n')
     assert read_json(path, 100) == {"a": [1.5, "é"]}
     assert parse_json("[1.50, 7]", "x", parse_int=str, parse_float=str) == ["1.50", "7"]
+    # Whole pairs, an escaped backslash, and a whole number that is a float64.
+    assert parse_json('["\\ud83d\\ude00", "\\\\ud83d"]', "x") == ["😀", "\\ud83d"]
+    assert parse_json("1" + "0" * 308, "x") == 10**308
+    path.write_bytes(b"\x1f\x8b\x08\x00")
+    with pytest.raises(UserError, match="x.json: is a gzip file by its first bytes"):
+        read_json(path, 100)
     path.write_bytes(b'{"a": "\xff"}')
     with pytest.raises(UserError, match=r"x.json: is not UTF-8 text \(byte 7\)"):
         read_json(path, 100)

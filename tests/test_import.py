@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 
 import jax
@@ -24,6 +25,7 @@ from fr.exchange.engine_gap import gap_of
 from fr.exchange.exporting import export_attempts, export_profiles
 from fr.exchange.importing import import_rollouts
 from fr.exchange.matching import Matcher
+from fr.exchange.notes import shown
 from fr.exchange.own_questions import write_questions
 from fr.exchange.sampled import Sampled
 from fr.exchange.token_ids import Reader
@@ -383,8 +385,8 @@ def test_bad_records_are_one_line_and_leave_no_file(
         ("a.jsonl", b"", "is empty"),
         ("a.jsonl", b"{]\n", "a.jsonl:1: is not JSON"),
         ("a.jsonl", b"[1]\n", "a.jsonl:1: is not a JSON object"),
-        ("a.jsonl", b"\xff\xfe", "is not JSON"),
-        ("a.jsonl.gz", b"none", "gzipped"),
+        ("a.jsonl", b"\xff\xfe", "is UTF-16 text"),
+        ("a.jsonl.gz", b"none", "is not a gzip file"),
         ("a.csv", b"x", "a file of --format=vllm ends in"),
         ("gone.jsonl", None, "No such file"),
     ],
@@ -437,6 +439,35 @@ def test_rollouts_of_two_models_or_there_twice(run, drawn, tmp_path):
     assert found["rollouts"] == 2
     out = {each["why"]: each["n"] for each in found["left_out"]}
     assert out == {"it is of another model": 2, "it is there twice": 2}
+
+
+def test_names_of_the_file_are_printable_and_cut(run, drawn, tmp_path):
+    odd = "\x1b[2J\u202e: " + "x" * 1000
+    left = {"problem": odd, "prompt": None, "prompt_token_ids": None}
+    records = [vllm_record(run, drawn[:1], **more) for more in ({"model": odd}, left)]
+    path = write_lines(tmp_path / os.fsdecode(b"a\xff.jsonl"), records)
+    other = again(run, tmp_path / "run")
+    found = import_rollouts(other, Asked((path,), "vllm"))
+    said = shown("imported", found)
+    assert "1 rollout of 1 problem by \\x1b[2J\\u202e: xxx" in said
+    assert len(said) < 600 and all(line.isprintable() for line in said.splitlines())
+    (out,) = found["left_out"]
+    assert out["why"] == "not a problem of the run" and len(out["names"][0]) < 80
+
+
+def test_a_file_that_grows_while_it_is_read_leaves_no_file(
+    run, drawn, tmp_path, monkeypatch
+):
+    path = write_lines(tmp_path / "one.jsonl", [vllm_record(run, drawn[:1])])
+
+    def grow(*given):
+        with open(path, "a") as file:
+            file.write(json.dumps(vllm_record(run, drawn[1:2])) + "\n")
+
+    monkeypatch.setattr("fr.exchange.importing.check_context", grow)
+    with pytest.raises(UserError, match="one.jsonl: changed while it was read"):
+        import_rollouts(again(run, tmp_path / "run"), Asked((path,), "vllm"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_killed_import_goes_on_and_a_grown_one_adds(run, drawn, vllm_file, tmp_path):
@@ -493,7 +524,10 @@ def test_the_question_that_was_asked_is_the_last_one_of_a_prompt():
         {"role": "user", "content": "Q: How many  apples are left? End with a line"}
     ]
     assert find(prompt=chat)[0].id == "1"
-    assert find(prompt="twice") == (None, "c and d have its question")
+    assert find(prompt="twice") == (
+        None,
+        "several problems have its question: c and d",
+    )
     assert find(prompt="twice", ids=("d",))[0].id == "d"
     # Tools count samples: such an id is not believed against the prompt.
     assert find(prompt="What else?", ids=("1",))[0] is None

@@ -26,6 +26,7 @@ from fr.layout.tables import (
     Table,
     number,
     table,
+    words,
 )
 from fr.layout.text import WIDTH, to_text
 from fr.pipeline.route import route
@@ -476,3 +477,14 @@ def test_one_failure_shows_its_tokens_and_what_operators_did(tmp_path):
     shown = failure_blocks(hostile, ["<b>"] * len(failed.tokens), {})
     assert "\x1b" not in shown[0] and "<script" not in to_html(shown)
     assert "<b>" not in to_html(shown)
+
+
+def test_sentences_count_one():
+    counts = dict(problems=1, failed_problems=1, right=0.0, counts="", truncated=0.0)
+    said = words("rollouts", rollouts=1, **counts)
+    assert said.startswith("1 rollout of 1 problem: right 0.0 %")
+    assert said.endswith("\n1 problem failed at least once")
+    assert words("wrote", wrote=1).startswith("1 shard was replaced")
+    assert words("wrote", wrote=2).startswith("2 shards were replaced")
+    said = words("engine_unknown", format="vllm", rollouts=1, retokenised=0)
+    assert "no token of 1 failed rollout has" in " ".join(said.split())

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 
 from fr.errors import UserError
 from fr.files import parse_number
-from fr.profiles.csv_table import read_lines
+from fr.profiles.csv_table import check_fields, read_lines
 from fr.registry import suggest
 from fr.routing.dataset import RoutingData
 from fr.workdir import PathLike
@@ -21,7 +21,8 @@ def read_routes(
         path: a CSV file with the columns `cell`, `problem_id` and either `operator`,
             the chosen one, or `rate`, the share of the router's own attempts that were
             right.
-        data: the failed problems; each has one line.
+        data: the failed problems; each has one line. The problems of a cell without a
+            failed rollout, which its table counts as excluded, may have one.
 
     Returns:
         The operator of each row or None, and the rate of each row or None.
@@ -36,6 +37,7 @@ def read_routes(
             f"{path}: routes have the columns cell, problem_id and one of operator and "
             f"rate; there are {', '.join(header) or 'none'}"
         )
+    check_fields(header, given)
     lines: dict = {}
     for row in given:
         name = row["cell"], row["problem_id"]
@@ -68,6 +70,22 @@ def read_routes(
             if not 0 <= rate <= 1:
                 raise UserError(f"{where}: rate = {value} is not in [0, 1]")
             chosen.append(rate)
+    _check_further(lines, data)
     if kinds[0] == "operator":
         return np.array(chosen), None
     return None, np.array(chosen, float)
+
+
+def _check_further(lines: dict[tuple[str, str], dict], data: RoutingData) -> None:
+    """Refuse lines of problems that are neither in the table nor excluded."""
+    known = {cell.cell: set(cell.problems) for cell in data.cells}
+    room = {cell.cell: cell.excluded for cell in data.cells}
+    for (cell, problem), row in lines.items():
+        if problem in known.get(cell, ()):
+            continue
+        room[cell] = room.get(cell, 0) - 1
+        if room[cell] < 0:
+            what = f"problem {problem!r} of cell {cell!r}" if cell in known else ""
+            raise UserError(
+                f"{row['_where']}: {what or f'cell {cell!r}'} is not in the profiles"
+            )

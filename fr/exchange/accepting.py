@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fr.errors import UserError
+from fr.errors import UserError, printable
 from fr.exchange.matching import Matcher
+from fr.exchange.reading import completions, one_record
 from fr.exchange.record_files import MAX_FILE
 from fr.exchange.sampled import STOP, Sampled
 from fr.exchange.token_ids import Read, Reader
@@ -20,6 +21,7 @@ from fr.runs.run import Run
 from fr.types import Problem
 
 _SHOWN = 3  # names of each reason that are kept
+_LONGEST = 60  # characters of such a name
 _LOOKED_AT = 64  # rollouts whose ids must decode to the file's text
 
 
@@ -83,8 +85,10 @@ class Pass:
 
     def __iter__(self) -> Iterator[Placed]:
         for file in self._asked.files:
-            for sampled in self._format.read(file):
-                if placed := self._place(sampled):
+            for sampled in completions(self._asked.format, self._format, file):
+                with one_record(sampled.where, self._asked.format):
+                    placed = self._place(sampled)
+                if placed:
                     yield placed
 
     def _place(self, sampled: Sampled) -> Placed | None:
@@ -103,9 +107,10 @@ class Pass:
         if why or problem is None:
             kind, _, name = why.partition(": ")
             self.out[kind] += 1
+            name = printable(name[:_LONGEST]) or sampled.where
             shown = self.left_out.setdefault(kind, [])
-            if len(shown) < _SHOWN and (name or sampled.where) not in shown:
-                shown.append(name or sampled.where)
+            if len(shown) < _SHOWN and name not in shown:
+                shown.append(name)
             return None
         prompt = self._prompt(sampled, problem)
         attempt = self._counts[problem.id]
@@ -126,7 +131,8 @@ class Pass:
             Its ids and log-probs.
         """
         sampled, model = placed.sampled, self._run.specialist
-        read = self.reader.completion(sampled)
+        with one_record(sampled.where, self._asked.format):
+            read = self.reader.completion(sampled)
         self.marks.update(read.marks)
         self.marks["with log-probs"] += int(np.isfinite(read.logp).any())
         self.marks["truncated"] += read.truncated

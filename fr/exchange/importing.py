@@ -15,7 +15,7 @@ from etils import epath
 
 from fr import distributed, store
 from fr.config import as_dict
-from fr.errors import UserError
+from fr.errors import UserError, printable
 from fr.exchange.accepting import Asked, Pass, Placed
 from fr.exchange.record_files import MAX_FILE
 from fr.exchange.token_ids import Reader
@@ -30,9 +30,10 @@ from fr.runs.plans import PlannedRow, extend_plan
 from fr.runs.run import Run
 from fr.runs.stages import begin, read_stages
 from fr.types import ROLLOUT, Rollout
-from fr.workdir import write_json
+from fr.workdir import to_json, write_json
 
 _FOLDER = "rollouts"
+_GROWS = "changed while it was read; import it when it is whole"
 
 
 def import_rollouts(run: Run, asked: Asked) -> dict[str, Any]:
@@ -72,6 +73,10 @@ def _import(run: Run, asked: Asked) -> dict[str, Any]:
     _check_pass(run, first, asked, len(rows))
     models = [run.specialist, *([run.ancestor] if run.ancestor else [])]
     check_context(models, longest, "the longest rollout", "its new tokens")
+    if _hashes(asked.files) != hashes:
+        raise UserError(f"{', '.join(asked.files)}: {_GROWS}")
+    summary = _summary(first, asked, len(rows), tokens)
+    to_json(summary).encode()
     more = {
         IMPORTED: {"format": asked.format, "logprobs": asked.logprobs},
         FILES: hashes,
@@ -79,7 +84,6 @@ def _import(run: Run, asked: Asked) -> dict[str, Any]:
     begin(run.workdir, _FOLDER, as_dict(run.config), run.inputs, **more)
     folder, size = run.workdir / _FOLDER, run.config.sampling.shard_rows
     _write(run, asked, extend_plan(folder, rows, size))
-    summary = _summary(first, asked, len(rows), tokens)
     write_json(run.workdir / "import.json", summary)
     return summary
 
@@ -114,8 +118,12 @@ def _hashes(files: Sequence[str]) -> dict[str, dict[str, Any]]:
         if content in found:
             twin = found[content]["name"]
             raise UserError(f"{file}: is the same as {twin}; give it once")
-        found[content] = {"place": place, "name": epath.Path(file).name}
+        found[content] = {"place": place, "name": _name(file)}
     return found
+
+
+def _name(file: str) -> str:
+    return printable(epath.Path(file).name)
 
 
 def _check_stage(workdir: epath.Path, hashes: dict[str, dict], asked: Asked) -> None:
@@ -160,6 +168,8 @@ def _write(run: Run, asked: Asked, shards: list[list[int]]) -> None:
         for row, placed in enumerate(again):
             check()
             bar.update()
+            if row not in place:
+                raise UserError(f"{placed.sampled.where}: its file {_GROWS}")
             index = place[row]
             if index in have:
                 continue
@@ -214,7 +224,7 @@ def _summary(read: Pass, asked: Asked, rollouts: int, tokens: int) -> dict[str, 
     return {
         "format": asked.format,
         "logprobs": asked.logprobs,
-        "files": [epath.Path(file).name for file in asked.files],
+        "files": [_name(file) for file in asked.files],
         "rollouts": rollouts,
         "problems": read.problems,
         "tokens": tokens,

@@ -12,19 +12,20 @@ import pyarrow as pa
 
 from fr.errors import UserError, first_line
 from fr.exchange.openai_files import pieces_of
-from fr.exchange.record_files import MAX_FILE, MAX_LINE, parsed, whole
-from fr.exchange.sampled import (
-    FORMATS,
-    LENGTH,
-    STOP,
-    Format,
-    Row,
-    Sampled,
-    exact,
+from fr.exchange.record_fields import (
+    first_text,
+    ids_of,
+    last_turn,
+    list_of,
     messages_of,
     number,
+    object_of,
+    prompt_of,
+    settings_of,
     text_of,
 )
+from fr.exchange.record_files import DAMAGED, MAX_FILE, MAX_LINE, parsed, whole
+from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
 from fr.files import open_regular
 from fr.types import RIGHT
 
@@ -36,29 +37,22 @@ _SETTINGS = ("temperature", "top_p", "top_k")
 _APART = "attachment://"  # begins a text that lies in the sample's attachments
 
 
-def _read(path: str) -> Iterator[Sampled]:
+def _read(where: str, found: tuple[Any, dict[str, Any]]) -> Iterator[Sampled]:
     """One completion per sample and epoch."""
-    for where, sample, log in _samples(path):
-        plan, made = _config(log.get("plan")), log.get("eval")
-        settings = {
-            k: float(plan[k]) for k in _SETTINGS if isinstance(plan.get(k), int | float)
-        }
-        model = str(made.get("model", "")) if isinstance(made, dict) else ""
-        yield _of_sample(where, sample, model, settings)
+    sample, log = found
+    plan = object_of(object_of(log, "plan", where), "config", where)
+    model = first_text(object_of(log, "eval", where), ("model",))
+    yield _of_sample(where, sample, model, settings_of(plan, _SETTINGS, where))
 
 
-def _config(plan: Any) -> dict[str, Any]:
-    found = plan.get("config") if isinstance(plan, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _samples(path: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(place, sample, log without samples) of every sample of a log."""
+def _samples(path: str) -> Iterator[tuple[str, tuple[Any, dict[str, Any]]]]:
+    """(place, sample and log without samples) of every sample of a log."""
     if path.lower().endswith(".json"):
         log = parsed(whole(path), path)
-        for count, sample in enumerate(log.get("samples") or [], 1):
-            yield f"{path} sample {count}", sample, log
-        if not log.get("samples"):
+        samples = list_of(log, "samples", path)
+        for count, sample in enumerate(samples, 1):
+            yield f"{path} sample {count}", (sample, log)
+        if not samples:
             raise UserError(f"{path}: has no samples; it is a log without them")
         return
     with open_regular(path, MAX_FILE) as source:
@@ -72,8 +66,8 @@ def _samples(path: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
             found = [m for n, m in names.items() if n.startswith("samples/")]
             for member in found:
                 where = f"{path} {member.filename}"
-                yield where, parsed(_member(archive, source, member), where), log
-        except (zipfile.BadZipFile, pa.ArrowException, OSError, EOFError) as error:
+                yield where, (parsed(_member(archive, source, member), where), log)
+        except (zipfile.BadZipFile, *DAMAGED) as error:
             raise UserError(
                 f"{path}: is not a log of Inspect, or is damaged ({first_line(error)})"
             ) from error
@@ -86,6 +80,8 @@ def _member(
 ) -> bytes:
     """The content of a member; pyarrow reads the compression that zipfile does not."""
     name = member.filename
+    if member.compress_size > MAX_LINE:
+        raise UserError(f"{name}: has more than {MAX_LINE} bytes")
     if member.compress_type == _ZSTD:
         source.seek(member.header_offset)
         head = source.read(30)
@@ -95,11 +91,8 @@ def _member(
         packed = pa.BufferReader(source.read(member.compress_size))
         data = pa.input_stream(packed, compression="zstd").read(MAX_LINE + 1)
     else:
-        try:
-            with archive.open(member) as opened:
-                data = opened.read(MAX_LINE + 1)
-        except (NotImplementedError, RuntimeError, ValueError) as error:
-            raise UserError(f"{name}: cannot be read ({first_line(error)})") from error
+        with archive.open(member) as opened:
+            data = opened.read(MAX_LINE + 1)
     if len(data) > MAX_LINE:
         raise UserError(f"{name}: has more than {MAX_LINE} bytes")
     return data
@@ -110,38 +103,33 @@ def _of_sample(
 ) -> Sampled:
     if not isinstance(sample, dict):
         raise UserError(f"{where}: is not an object")
-    output = sample.get("output")
-    output = output if isinstance(output, dict) else {}
-    choices = output.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
+    output = object_of(sample, "output", where)
+    choice = next(iter(list_of(output, "choices", where)), None)
     asked, target = sample.get("input"), sample.get("target")
+    target = target[0] if isinstance(target, list) and target else target
     known: dict[str, Any] = {
         "where": where,
         "name": str(sample.get("uuid") or f"{where}/{sample.get('epoch')}"),
-        "ids": (str(sample["id"]),) if sample.get("id") is not None else (),
-        "reference": str(target[0] if isinstance(target, list) and target else target),
+        "ids": ids_of(sample, ("id",)),
+        "reference": first_text({"target": target}, ("target",)),
         "reward": _value(sample.get("scores")),
-        "model": str(output.get("model") or model),
+        "model": first_text(output, ("model",)) or model,
         "settings": settings,
     }
     if sample.get("error") or not isinstance(choice, dict):
         return Sampled(**known, unread="it ended with an error or without an output")
-    apart = sample.get("attachments") or {}
-    messages = messages_of(_attached(sample.get("messages") or [], apart), where)
+    apart = object_of(sample, "attachments", where)
+    listed = _attached(list_of(sample, "messages", where), apart)
+    messages = messages_of(listed, where)
     replies = [place for place, m in enumerate(messages) if m["role"] == "assistant"]
-    message = choice.get("message") or {}
+    message = object_of(choice, "message", where)
     if len(replies) > 1 or message.get("tool_calls"):
         return Sampled(**known, unread="it has several turns or calls tools")
-    if isinstance(asked, str):
-        question = asked
-    else:
-        turns = messages_of(asked or [], where)
-        question = next((m["content"] for m in turns[::-1] if m["role"] == "user"), "")
     _, pieces, logp = pieces_of(choice.get("logprobs"), where)
     return Sampled(
         **known,
-        question=question,
-        prompt_tokens=(sample.get("metadata") or {}).get("prompt_token_ids"),
+        question=last_turn(prompt_of([] if asked is None else asked, where)),
+        prompt_tokens=object_of(sample, "metadata", where).get("prompt_token_ids"),
         prompt=messages[: replies[0]] if replies else messages,
         text=text_of(_attached([message], apart)[0].get("content")),
         pieces=pieces,
@@ -229,5 +217,5 @@ def _sample(row: Row, model: str, epoch: int) -> dict[str, Any]:
 
 
 FORMATS.register("inspect")(
-    Format((".eval", ".json"), _read, _write, texts=True, prompts=True)
+    Format((".eval", ".json"), _samples, _read, _write, texts=True, prompts=True)
 )

@@ -4,8 +4,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
+from fr.exchange.record_fields import last_turn
 from fr.exchange.sampled import Sampled
-from fr.types import Problem, Prompt
+from fr.types import Problem
 
 _GRAM = 12  # characters of a question's beginning by which it is looked up
 _SPACE = re.compile(r"\s+")
@@ -64,11 +65,11 @@ class Matcher:
             return within[0], ""
         if within:
             names = " and ".join(problem.id for problem in within[:2])
-            return None, f"{names} have its question"
+            return None, f"several problems have its question: {names}"
         if named and not (text and named[0].id.isdecimal()):
             return named[0], ""
         shown = sampled.ids[0] if sampled.ids else text[-_LONGEST:] or sampled.where
-        return None, f"not a problem of the run: {shown[:_LONGEST]}"
+        return None, f"not a problem of the run: {shown}"
 
     def _asked(self, sampled: Sampled) -> str:
         if sampled.prompt is not None:
@@ -92,20 +93,6 @@ class Matcher:
             start = text.rfind(question) if question else -1
             if start >= 0 and _apart(text, start, question):
                 yield start + len(question), len(question), question
-
-
-def last_turn(prompt: Prompt) -> str:
-    """The text that was asked last.
-
-    Args:
-        prompt: Text or messages.
-
-    Returns:
-        The text, or the content of the last message of the user.
-    """
-    if isinstance(prompt, str):
-        return prompt
-    return next((m["content"] for m in prompt[::-1] if m["role"] == "user"), "")
 
 
 def _plain(text: str) -> str:

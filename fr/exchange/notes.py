@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from fr import distributed, store
+from fr.errors import printable
 from fr.files import open_regular
 from fr.layout.tables import REPORTS, Block, Record, register_report, words
 from fr.layout.text import to_text
@@ -13,6 +14,7 @@ from fr.runs.imported import imported
 from fr.workdir import PathLike
 
 _LISTED = ("truncated", "with log-probs")
+_LONGEST = 200  # characters of names of models
 
 
 @register_report("imported")
@@ -34,7 +36,8 @@ def _imported(found: Record) -> list[Block]:
 def _known(found: Record) -> dict[str, Any]:
     marks = found["marks"]
     return {
-        "model": ", ".join(found["models"]) or "a model without a name",
+        "model": printable(", ".join(found["models"])[:_LONGEST])
+        or "a model without a name",
         "cut": marks.get("truncated", 0),
         "known": marks.get("with log-probs", 0),
     }

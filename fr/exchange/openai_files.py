@@ -5,73 +5,63 @@ from typing import Any, BinaryIO
 
 from fr.errors import UserError
 from fr.exchange.grouping import by_problem
-from fr.exchange.record_files import json_records, write_line
-from fr.exchange.sampled import (
-    FORMATS,
-    LENGTH,
+from fr.exchange.record_fields import (
     QUESTIONS,
     REFERENCES,
-    STOP,
-    Format,
-    Row,
-    Sampled,
-    exact,
     first_text,
     ids_of,
     messages_of,
     number,
+    object_of,
+    settings_of,
     text_of,
     thought,
 )
+from fr.exchange.record_files import json_records, write_line
+from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
 from fr.exchange.vllm_files import ended
 from fr.types import Prompt
 
 _UNLIKELY = -9999.0  # stands for a log-prob that the server does not tell
 _TOKEN = "token_id:"  # begins a token of a server that was asked for ids
-_SETTINGS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
+_SETTINGS = ("temperature", "top_p", "top_k")
 
 
-def _read(path: str) -> Iterator[Sampled]:
+def _read(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
     """Chat completions and completions; the request may lie beside the response."""
-    for where, record in json_records(path):
-        body, wrong = _body(record)
-        if wrong:
-            yield Sampled(where, ids=ids_of(record), unread=wrong)
-            continue
-        choices = body.get("choices")
-        if not isinstance(choices, list):
-            raise UserError(
-                f"{where}: has no list 'choices'; write a response of "
-                "chat.completions or completions per line"
-            )
-        asked = record.get("request")
-        asked = asked if isinstance(asked, dict) else {}
-        asked = asked.get("body", asked)
-        for place, choice in enumerate(choices):
-            if not isinstance(choice, dict):
-                raise UserError(f"{where}: choices[{place}] is not an object")
-            name = body.get("id")
-            yield Sampled(
-                where,
-                name=f"{name}/{choice.get('index', place)}" if name else "",
-                # `id` of a batch's line is the server's own.
-                ids=ids_of(record, ("problem", "problem_id", "custom_id")),
-                question=first_text(record, QUESTIONS),
-                reference=first_text(record, REFERENCES),
-                prompt=_prompt(record, asked, where),
-                prompt_tokens=choice.get("prompt_token_ids")
-                or body.get("prompt_token_ids"),
-                stopped=choice.get("stop_reason") is not None,
-                ended=ended(choice.get("finish_reason")),
-                reward=number(record.get("reward")),
-                model=str(body.get("model") or ""),
-                settings={
-                    ours: float(asked[theirs])
-                    for theirs, ours in _SETTINGS.items()
-                    if isinstance(asked.get(theirs), int | float)
-                },
-                **_completion(choice, where),
-            )
+    body, wrong = _body(record)
+    if wrong:
+        yield Sampled(where, ids=ids_of(record), unread=wrong)
+        return
+    choices = body.get("choices")
+    if not isinstance(choices, list):
+        raise UserError(
+            f"{where}: has no list 'choices'; write a response of "
+            "chat.completions or completions per line"
+        )
+    asked = object_of(record, "request", where)
+    asked = object_of(asked, "body", where) if "body" in asked else asked
+    for place, choice in enumerate(choices):
+        if not isinstance(choice, dict):
+            raise UserError(f"{where}: choices[{place}] is not an object")
+        name = body.get("id")
+        yield Sampled(
+            where,
+            name=f"{name}/{choice.get('index', place)}" if name else "",
+            # `id` of a batch's line is the server's own.
+            ids=ids_of(record, ("problem", "problem_id", "custom_id")),
+            question=first_text(record, QUESTIONS),
+            reference=first_text(record, REFERENCES),
+            prompt=_prompt(record, asked, where),
+            prompt_tokens=choice.get("prompt_token_ids")
+            or body.get("prompt_token_ids"),
+            stopped=choice.get("stop_reason") is not None,
+            ended=ended(choice.get("finish_reason")),
+            reward=number(record.get("reward")),
+            model=first_text(body, ("model",)),
+            settings=settings_of(asked, _SETTINGS, where),
+            **_completion(choice, where),
+        )
 
 
 def _body(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -83,7 +73,8 @@ def _body(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if error or not isinstance(response, dict):
         return {}, "the server answered with an error"
     if response.get("status_code", 200) != 200:
-        return {}, f"the server answered with status {response['status_code']}"
+        status = response["status_code"]
+        return {}, f"the server answered with another status than 200: {status}"
     body = response.get("body", response)
     return (body, "") if isinstance(body, dict) else ({}, "the response has no body")
 
@@ -102,8 +93,10 @@ def _completion(choice: dict[str, Any], where: str) -> dict[str, Any]:
     message = choice.get("message")
     if isinstance(message, dict):
         text = text_of(message.get("content"))
-        reasoned = message.get("reasoning_content") or message.get("reasoning")
-        text = thought(str(reasoned or "")) + (text or "")
+        reasoned = message.get("reasoning_content") or message.get("reasoning") or ""
+        if not isinstance(reasoned, str):
+            raise UserError(f"{where}: its reasoning must be a text")
+        text = None if text is None else thought(reasoned) + text
         unread = "it calls tools" if message.get("tool_calls") else ""
     else:
         text, unread = choice.get("text"), ""
@@ -114,8 +107,6 @@ def _completion(choice: dict[str, Any], where: str) -> dict[str, Any]:
             tokens = [int(name.removeprefix(_TOKEN)) for name in names]
         except ValueError as error:
             raise UserError(f"{where}: a token is not token_id:NUMBER") from error
-    if tokens is not None and logp is not None and len(logp) != len(tokens):
-        raise UserError(f"{where}: {len(logp)} log-probs for {len(tokens)} tokens")
     return {
         "text": text,
         "tokens": tokens,
@@ -127,7 +118,7 @@ def _completion(choice: dict[str, Any], where: str) -> dict[str, Any]:
 
 def pieces_of(
     found: Any, where: str
-) -> tuple[list[str], list[bytes] | None, list[float | None] | None]:
+) -> tuple[list[str], list[bytes] | None, list[Any] | None]:
     """Tokens of a server's log-probs.
 
     Args:
@@ -135,18 +126,21 @@ def pieces_of(
         where: `file:line`, for messages.
 
     Returns:
-        Texts, bytes and log-probs of the tokens, [T]; None without log-probs.
+        Texts, bytes and log-probs (as the file has them) of the tokens, [T]; None
+        without log-probs.
 
     Raises:
         UserError: It has another form.
     """
-    if not isinstance(found, dict):
+    if found is None:
         return [], None, None
+    if not isinstance(found, dict):
+        raise UserError(f"{where}: its logprobs have another form than a server's")
     content = found.get("content")
     if isinstance(content, list) and all(isinstance(t, dict) for t in content):
-        names = [str(token.get("token", "")) for token in content]
+        names = _names([token.get("token", "") for token in content], where)
         pieces = [
-            bytes(token["bytes"]) if token.get("bytes") else name.encode()
+            _bytes(token.get("bytes"), name, where)
             for token, name in zip(content, names)
         ]
         return names, pieces, [_known(token.get("logprob")) for token in content]
@@ -155,15 +149,31 @@ def pieces_of(
         if content is None and listed is None:
             return [], None, None
         raise UserError(f"{where}: its logprobs have another form than a server's")
-    names = [str(name) for name in listed]
-    pieces = [name.encode("utf-8", "replace") for name in names]
-    return names, pieces, [_known(value) for value in values]
+    names = _names(listed, where)
+    return names, [name.encode() for name in names], [_known(v) for v in values]
 
 
-def _known(value: Any) -> float | None:
-    if not isinstance(value, int | float) or value <= _UNLIKELY:
-        return None
-    return value
+def _names(found: list[Any], where: str) -> list[str]:
+    if not all(isinstance(name, str) for name in found):
+        raise UserError(f"{where}: a token of its logprobs must be a text")
+    return found
+
+
+def _bytes(found: Any, name: str, where: str) -> bytes:
+    """The bytes of a token, which a server need not tell."""
+    if found is None or found == []:
+        return name.encode()
+    # bytes(n) of a number would allocate what the file says.
+    if not isinstance(found, list) or not all(
+        type(b) is int and 0 <= b < 256 for b in found
+    ):
+        raise UserError(f"{where}: the bytes of a token must be numbers from 0 to 255")
+    return bytes(found)
+
+
+def _known(value: Any) -> Any:
+    unlikely = isinstance(value, int | float) and value <= _UNLIKELY
+    return None if unlikely else value
 
 
 def _write(rows: Iterable[Row], file: BinaryIO) -> None:
@@ -197,4 +207,6 @@ def _write(rows: Iterable[Row], file: BinaryIO) -> None:
         write_line(file, line | {"response": {"status_code": 200, "body": body}})
 
 
-FORMATS.register("openai")(Format((".jsonl", ".jsonl.gz", ".json"), _read, _write))
+FORMATS.register("openai")(
+    Format((".jsonl", ".jsonl.gz", ".json"), json_records, _read, _write)
+)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fr.errors import UserError
+from fr.exchange.reading import completions
 from fr.exchange.record_files import write_line
 from fr.exchange.tool_formats import format_of
 from fr.workdir import PathLike, replacing
@@ -28,7 +29,7 @@ def write_questions(files: Sequence[str], name: str, path: PathLike) -> int:
     found: dict[str, tuple[str, str]] = {}
     ids: set[str] = set()
     for file in files:
-        for sampled in format_of(name, tuple(files)).read(file):
+        for sampled in completions(name, format_of(name, tuple(files)), file):
             question, reference = sampled.question.strip(), sampled.reference.strip()
             if not question or not reference:
                 continue

@@ -5,51 +5,47 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from fr.errors import UserError
-from fr.exchange.record_files import json_records, write_line
-from fr.exchange.sampled import (
-    FORMATS,
-    LENGTH,
+from fr.exchange.record_fields import (
     QUESTIONS,
     REFERENCES,
-    STOP,
-    Format,
-    Row,
-    Sampled,
-    exact,
     first_text,
     ids_of,
+    last_turn,
+    list_of,
     messages_of,
     number,
+    object_of,
+    prompt_of,
     text_of,
 )
-from fr.types import RIGHT, Prompt
+from fr.exchange.record_files import json_records, write_line
+from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
+from fr.types import RIGHT
 
 _IDS = ("problem", "id", "name", "example_id", "idx")
 _SEVERAL = "it has several turns"
 
 
-def _read(path: str) -> Iterator[Sampled]:
-    for where, record in json_records(path):
-        if isinstance(record.get("nodes"), list):
-            yield _of_trace(where, record)
-        elif isinstance(record.get("trajectory"), list) or "completion" in record:
-            yield _of_output(where, record)
-        else:
-            raise UserError(
-                f"{where}: has neither 'nodes' (a trace of verifiers) nor "
-                "'trajectory' and 'completion' (a rollout output)"
-            )
+def _read(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
+    if isinstance(record.get("nodes"), list):
+        yield _of_trace(where, record)
+    elif "trajectory" in record or "completion" in record:
+        yield _of_output(where, record)
+    else:
+        raise UserError(
+            f"{where}: has neither 'nodes' (a trace of verifiers) nor "
+            "'trajectory' and 'completion' (a rollout output)"
+        )
 
 
 def _of_trace(where: str, record: dict[str, Any]) -> Sampled:
     """A trace: its nodes are messages with their part of the token ids."""
-    task = record.get("task")
-    data = task.get("data") if isinstance(task, dict) else None
-    data, nodes = data if isinstance(data, dict) else {}, record["nodes"]
+    data = object_of(object_of(record, "task", where), "data", where)
+    nodes = record["nodes"]
     if not all(isinstance(node, dict) for node in nodes):
         raise UserError(f"{where}: a node is not an object")
     drawn = [place for place, node in enumerate(nodes) if node.get("sampled")]
-    calls = [call for call in record.get("calls") or [] if isinstance(call, dict)]
+    calls = [c for c in list_of(record, "calls", where) if isinstance(c, dict)]
     known: dict[str, Any] = {
         "where": where,
         "name": str(record.get("id") or ""),
@@ -62,25 +58,24 @@ def _of_trace(where: str, record: dict[str, Any]) -> Sampled:
         why = "it ended with an error" if record.get("errors") else _SEVERAL
         return Sampled(**known, unread=why if drawn else "nothing was sampled")
     asked = messages_of([node.get("message") for node in nodes[:-1]], where)
-    last, ids = nodes[-1], [i for node in nodes for i in node.get("token_ids") or []]
-    mask = [bool(m) for m in last.get("mask") or []]
+    last, ids = nodes[-1], [i for n in nodes for i in list_of(n, "token_ids", where)]
+    mask = [bool(m) for m in list_of(last, "mask", where)]
+    if ids and len(mask) != len(last.get("token_ids") or []):
+        raise UserError(f"{where}: its mask has another length than its token ids")
     # The last node begins with the template's opening of a reply.
     count = sum(mask)
     if mask and mask != [False] * (len(mask) - count) + [True] * count:
         return Sampled(**known, unread="its sampled tokens are not one piece")
-    logp = last.get("logprobs") or None
-    if ids and logp and len(logp) != count:
-        raise UserError(f"{where}: {len(logp)} log-probs for {count} tokens")
-    message = last.get("message") or {}
+    known_ids, message = bool(ids and count), object_of(last, "message", where)
     reason = next((c.get("finish_reason") for c in calls[::-1]), None)
     return Sampled(
         **known,
-        question=first_text(data, QUESTIONS) or _question(asked),
+        question=first_text(data, QUESTIONS) or last_turn(asked),
         prompt=asked,
-        prompt_tokens=ids[: len(ids) - count] if count else None,
+        prompt_tokens=ids[: len(ids) - count] if known_ids else None,
         text=text_of(message.get("content")),
-        tokens=ids[len(ids) - count :] if count else None,
-        logp=logp if count else None,
+        tokens=ids[len(ids) - count :] if known_ids else None,
+        logp=(list_of(last, "logprobs", where) or None) if known_ids else None,
         ended=reason if reason in (STOP, LENGTH) else "",
         unread="it calls tools" if message.get("tool_calls") else "",
     )
@@ -97,43 +92,40 @@ def _reward(found: Any) -> float:
     return sum(values) if values else math.nan
 
 
-def _question(messages: list[dict[str, str]]) -> str:
-    return next((m["content"] for m in messages[::-1] if m["role"] == "user"), "")
-
-
 def _of_output(where: str, record: dict[str, Any]) -> Sampled:
     """A rollout output of verifiers before its traces."""
-    steps = record.get("trajectory") or []
-    prompt: Prompt = record.get("prompt") or ""
-    if not isinstance(prompt, str):
-        prompt = messages_of(prompt, where)
+    steps, prompt = list_of(record, "trajectory", where), record.get("prompt")
+    prompt = prompt_of("" if prompt is None else prompt, where)
     reply = record.get("completion")
     known: dict[str, Any] = {
         "where": where,
         "name": str(record.get("trajectory_id") or ""),
         "ids": ids_of(record, _IDS),
-        "question": first_text(record, QUESTIONS)
-        or (prompt if isinstance(prompt, str) else _question(prompt)),
+        "question": first_text(record, QUESTIONS) or last_turn(prompt),
         "reference": first_text(record, REFERENCES),
         "prompt": prompt,
         "reward": number(record.get("reward")),
     }
-    turns = [reply] if isinstance(reply, str) else messages_of(reply or [], where)
+    turns = (
+        [reply]
+        if isinstance(reply, str)
+        else messages_of([] if reply is None else reply, where)
+    )
     if len(turns) != 1 or len(steps) > 1:
         return Sampled(**known, unread=_SEVERAL)
     text = turns[0] if isinstance(turns[0], str) else turns[0]["content"]
-    tokens = steps[0].get("tokens") if steps and isinstance(steps[0], dict) else None
-    tokens = tokens if isinstance(tokens, dict) else {}
-    ids, logp = tokens.get("completion_ids"), tokens.get("completion_logprobs") or None
-    if ids and logp and len(ids) != len(logp):
-        raise UserError(f"{where}: {len(logp)} log-probs for {len(ids)} tokens")
+    step = object_of({"trajectory": steps[0]}, "trajectory", where) if steps else {}
+    tokens = object_of(step, "tokens", where)
+    ids, logp = tokens.get("completion_ids"), tokens.get("completion_logprobs")
     cut = tokens.get("is_truncated", record.get("is_truncated"))
+    if not isinstance(cut, bool | None):
+        raise UserError(f"{where}: its 'is_truncated' must be true or false")
     return Sampled(
         **known,
         prompt_tokens=tokens.get("prompt_ids"),
         text=text,
         tokens=ids,
-        logp=logp if ids else None,
+        logp=(logp or None) if ids else None,
         ended="" if cut is None else LENGTH if cut else STOP,
     )
 
@@ -168,4 +160,4 @@ def _write(rows: Iterable[Row], file: BinaryIO) -> None:
         write_line(file, record)
 
 
-FORMATS.register("prime")(Format((".jsonl", ".jsonl.gz"), _read, _write))
+FORMATS.register("prime")(Format((".jsonl", ".jsonl.gz"), json_records, _read, _write))

@@ -3,7 +3,10 @@
 import gzip
 import io
 import json
+import lzma
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +14,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fr.errors import UserError, first_line
-from fr.files import open_regular
+from fr.files import open_regular, parse_json, read_regular, utf8_text
 
 MAX_FILE = 1 << 42  # bytes
 MAX_LINE = 1 << 28  # bytes of a record
 MAX_WHOLE = 1 << 30  # bytes of a file that is read at once
+# Errors of libraries that unpack a damaged file.
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    pa.ArrowException,
+)
 _BATCH = 64  # rows of a Parquet file that are Python objects at one time
 
 
@@ -52,7 +69,11 @@ def json_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _line(source: Any, path: str, number: int) -> bytes:
     try:
         line = source.readline(MAX_LINE + 1)
-    except (OSError, EOFError) as error:
+    except gzip.BadGzipFile as error:
+        if number > 1:
+            raise UserError(f"{path}:{number}: {first_line(error)}") from error
+        raise UserError(f"{path}: is not a gzip file, and its name ends so") from error
+    except DAMAGED as error:
         raise UserError(f"{path}:{number}: {first_line(error)}") from error
     if len(line) > MAX_LINE:
         raise UserError(
@@ -83,8 +104,7 @@ def whole(path: str) -> bytes:
     Raises:
         UserError: It cannot be read or is too large.
     """
-    with open_regular(path, MAX_WHOLE) as source:
-        return source.read()
+    return read_regular(path, MAX_WHOLE)
 
 
 def parsed(data: bytes, where: str, kind: type = dict) -> Any:
@@ -101,10 +121,7 @@ def parsed(data: bytes, where: str, kind: type = dict) -> Any:
     Raises:
         UserError: It is not JSON, or a value of another type.
     """
-    try:
-        found = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: is not JSON ({first_line(error)[:100]})") from error
+    found = parse_json(utf8_text(data, where), where, parse_constant=float)
     if not isinstance(found, kind):
         raise UserError(f"{where}: is not a JSON object")
     return found
@@ -120,17 +137,20 @@ def parquet_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         (`file:row`, row) per row, the first being 1.
 
     Raises:
-        UserError: The file cannot be read, or has no row.
+        UserError: The file cannot be read, has no row, or a name twice.
     """
     count = 0
     with open_regular(path, MAX_FILE) as source:
         try:
             file = pq.ParquetFile(source)
+            names = file.schema_arrow.names
+            if twice := next((n for n in names if names.count(n) > 1), None):
+                raise UserError(f"{path}: two columns are called {twice!r}; rename one")
             for batch in file.iter_batches(_BATCH, use_threads=False):
                 for row in batch.to_pylist():
                     count += 1
                     yield f"{path}:{count}", row
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except DAMAGED as error:
             raise UserError(
                 f"{path}: is not a Parquet file, or is damaged "
                 f"({first_line(error)[:100]})"

@@ -5,18 +5,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-
-from fr.errors import UserError
 from fr.registry import Registry
 from fr.types import Prompt
 
 FORMATS = Registry("format")
 STOP, LENGTH = "stop", "length"  # ends of a completion: a stop token, or the budget
-# Fields in which people write the id of a problem, its question and its reference.
-IDS = ("problem", "problem_id", "custom_id", "question_id", "id")
-QUESTIONS = ("question", "problem_text")
-REFERENCES = ("reference", "answer", "ground_truth", "solution", "target")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,125 +84,19 @@ class Format:
 
     Attributes:
         suffixes: Endings of its files.
-        read: path -> its completions, as a stream.
+        records: path -> (place for messages, record) of each record, as a stream.
+        completions: (place, record) -> its completions, whose fields may have any type.
         write: (rows, file) -> nothing; writes stored attempts as the tool would.
         texts: Its files have no token ids.
         prompts: It is written with the prompt's text, which needs the tokenizer.
     """
 
     suffixes: tuple[str, ...]
-    read: Callable[[str], Iterator[Sampled]]
+    records: Callable[[str], Iterator[tuple[str, Any]]]
+    completions: Callable[[str, Any], Iterable[Sampled]]
     write: Callable[[Iterable[Row], BinaryIO], None]
     texts: bool = False
     prompts: bool = False
-
-
-def ids_of(record: Mapping[str, Any], names: Sequence[str] = IDS) -> tuple[str, ...]:
-    """Texts of a record that may be a problem's id.
-
-    Args:
-        record: A record of a file.
-        names: Fields to look at, in order.
-
-    Returns:
-        The values of those that hold a text or a whole number.
-    """
-    found = (record.get(name) for name in names)
-    return tuple(
-        str(value)
-        for value in found
-        if isinstance(value, str | int) and not isinstance(value, bool)
-    )
-
-
-def first_text(record: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The first field of some that holds a text or a number.
-
-    Args:
-        record: A record of a file.
-        names: Fields to look at, in order.
-
-    Returns:
-        The value as text; "" without one.
-    """
-    for name in names:
-        value = record.get(name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return str(value)
-    return ""
-
-
-def text_of(content: Any) -> str | None:
-    """The text of a chat message's content.
-
-    Args:
-        content: A text, or a list of parts.
-
-    Returns:
-        The texts of its parts, thoughts marked by `<think>`; None for other content.
-    """
-    if isinstance(content, str) or content is None:
-        return content or ""
-    if not isinstance(content, list):
-        return None
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text":
-            texts.append(str(part.get("text", "")))
-        elif kind == "reasoning":
-            texts.append(thought(str(part.get("reasoning", ""))))
-        else:
-            return None
-    return "".join(texts)
-
-
-def thought(text: str) -> str:
-    """A thought that a server cut off from its answer, between its marks again.
-
-    Args:
-        text: The thought; "": there was none.
-
-    Returns:
-        Text to put before the answer.
-    """
-    return f"<think>\n{text.strip()}\n</think>\n\n" if text else ""
-
-
-def messages_of(found: Any, where: str) -> list[dict[str, str]]:
-    """Chat messages with role and text alone.
-
-    Args:
-        found: A list of messages.
-        where: `file:line`, for messages.
-
-    Returns:
-        The messages.
-
-    Raises:
-        UserError: It is not a list of messages with texts.
-    """
-    messages = []
-    for message in found if isinstance(found, list) else [None]:
-        role = message.get("role") if isinstance(message, dict) else None
-        text = text_of(message.get("content")) if isinstance(message, dict) else None
-        if not isinstance(role, str) or text is None:
-            raise UserError(f"{where}: its messages must be objects with role and text")
-        messages.append({"role": role, "content": text})
-    return messages
-
-
-def number(value: Any) -> float:
-    """A number of a file.
-
-    Args:
-        value: Any value.
-
-    Returns:
-        The number; NaN for another value.
-    """
-    known = isinstance(value, int | float | np.number)
-    return float(value) if known else math.nan
 
 
 def exact(logp: Sequence[float | None]) -> list[float | None]:

@@ -157,15 +157,15 @@ def _whole(values: Sequence[Any], what: str) -> list[int]:
 
 
 def _logp(values: Sequence[float | None], where: str) -> np.ndarray:
-    numbers = (v if isinstance(v, int | float) else math.nan for v in values)
-    found = np.array(list(numbers), np.float32)
+    found = np.array([math.nan if v is None else v for v in values], np.float64)
     found[~np.isfinite(found)] = math.nan
     if len(found) and np.nanmax(found, initial=-1.0) > _CEILING:
         raise UserError(
             f"{where}: a log-prob is {np.nanmax(found):.3g}, above 0; log-probs in "
             "nats are read, not probabilities"
         )
-    return found
+    found[found < np.finfo(np.float32).min] = math.nan
+    return found.astype(np.float32)
 
 
 def _bytes_of(tokenizer: Any) -> list[tuple[bytes, int]]:

@@ -8,20 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fr.errors import UserError
-from fr.exchange.record_files import json_records, parquet_records, write_line
-from fr.exchange.sampled import (
-    FORMATS,
+from fr.exchange.record_fields import (
     QUESTIONS,
     REFERENCES,
-    Format,
-    Row,
-    Sampled,
     first_text,
     ids_of,
+    last_turn,
     messages_of,
     number,
+    prompt_of,
 )
-from fr.types import RIGHT, Prompt
+from fr.exchange.record_files import json_records, parquet_records, write_line
+from fr.exchange.sampled import FORMATS, Format, Row, Sampled
+from fr.types import RIGHT
 
 # The last turn of a chat whose special tokens were left out, as verl decodes it.
 _LAST_TURN = re.compile(r"(?:\A|\n)user\n(.*)\n(?:assistant|model)\s*\Z", re.DOTALL)
@@ -29,38 +28,27 @@ _TABLE = ("step", "prompt", "completion", "advantage")
 _ROWS = 1024  # of a row group that is written
 
 
-def _of_trl(path: str) -> Iterator[Sampled]:
+def _of_trl(where: str, row: dict[str, Any]) -> Iterator[Sampled]:
     """A table of `log_completions`: further columns of numbers are rewards, summed."""
-    for where, row in parquet_records(path):
-        if "prompt" not in row or "completion" not in row:
-            raise UserError(f"{where}: has no columns 'prompt' and 'completion'")
-        prompt = _asked(row["prompt"], where)
-        text, unread = _reply(row["completion"], where)
-        rewards = [
-            value
-            for name, value in row.items()
-            if name not in _TABLE and isinstance(value, float)
-        ]
-        yield Sampled(
-            where,
-            ids=ids_of(row),
-            question=first_text(row, QUESTIONS) or _last_question(prompt),
-            reference=first_text(row, REFERENCES),
-            prompt=prompt,
-            text=text,
-            reward=sum(rewards) if rewards else float("nan"),
-            unread=unread,
-        )
-
-
-def _asked(found: Any, where: str) -> Prompt:
-    return found if isinstance(found, str) else messages_of(found, where)
-
-
-def _last_question(prompt: Prompt) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    return next((m["content"] for m in prompt[::-1] if m["role"] == "user"), "")
+    if "prompt" not in row or "completion" not in row:
+        raise UserError(f"{where}: has no columns 'prompt' and 'completion'")
+    prompt = prompt_of(row["prompt"], where)
+    text, unread = _reply(row["completion"], where)
+    rewards = [
+        value
+        for name, value in row.items()
+        if name not in _TABLE and isinstance(value, float)
+    ]
+    yield Sampled(
+        where,
+        ids=ids_of(row),
+        question=first_text(row, QUESTIONS) or last_turn(prompt),
+        reference=first_text(row, REFERENCES),
+        prompt=prompt,
+        text=text,
+        reward=sum(rewards) if rewards else float("nan"),
+        unread=unread,
+    )
 
 
 def _reply(found: Any, where: str) -> tuple[str, str]:
@@ -104,22 +92,21 @@ def _write_trl(rows: Iterable[Row], file: BinaryIO) -> None:
         writer.write_table(pa.Table.from_pylist(held, schema))
 
 
-def _of_verl(path: str) -> Iterator[Sampled]:
+def _of_verl(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
     """A file of `rollout_data_dir` or `validation_data_dir`."""
-    for where, record in json_records(path):
-        asked, text = record.get("input"), record.get("output")
-        if not isinstance(asked, str) or not isinstance(text, str):
-            raise UserError(f"{where}: has no texts 'input' and 'output'")
-        turn = _LAST_TURN.search(asked)
-        yield Sampled(
-            where,
-            ids=ids_of(record),
-            question=first_text(record, QUESTIONS) or (turn[1] if turn else asked),
-            reference=first_text(record, ("gts", *REFERENCES)),
-            prompt=asked,
-            text=text,
-            reward=number(record.get("score")),
-        )
+    asked, text = record.get("input"), record.get("output")
+    if not isinstance(asked, str) or not isinstance(text, str):
+        raise UserError(f"{where}: has no texts 'input' and 'output'")
+    turn = _LAST_TURN.search(asked)
+    yield Sampled(
+        where,
+        ids=ids_of(record),
+        question=first_text(record, QUESTIONS) or (turn[1] if turn else asked),
+        reference=first_text(record, ("gts", *REFERENCES)),
+        prompt=asked,
+        text=text,
+        reward=number(record.get("score")),
+    )
 
 
 def _write_verl(rows: Iterable[Row], file: BinaryIO) -> None:
@@ -136,8 +123,17 @@ def _write_verl(rows: Iterable[Row], file: BinaryIO) -> None:
 
 
 FORMATS.register("trl")(
-    Format((".parquet",), _of_trl, _write_trl, texts=True, prompts=True)
+    Format(
+        (".parquet",), parquet_records, _of_trl, _write_trl, texts=True, prompts=True
+    )
 )
 FORMATS.register("verl")(
-    Format((".jsonl", ".jsonl.gz"), _of_verl, _write_verl, texts=True, prompts=True)
+    Format(
+        (".jsonl", ".jsonl.gz"),
+        json_records,
+        _of_verl,
+        _write_verl,
+        texts=True,
+        prompts=True,
+    )
 )

@@ -5,56 +5,50 @@ from typing import Any, BinaryIO
 
 from fr.errors import UserError
 from fr.exchange.grouping import by_problem
-from fr.exchange.record_files import json_records, write_line
-from fr.exchange.sampled import (
-    FORMATS,
+from fr.exchange.record_fields import (
     IDS,
-    LENGTH,
     QUESTIONS,
     REFERENCES,
-    STOP,
-    Format,
-    Row,
-    Sampled,
-    exact,
     first_text,
     ids_of,
     number,
+    prompt_of,
 )
+from fr.exchange.record_files import json_records, write_line
+from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
 
 
-def _read(path: str) -> Iterator[Sampled]:
+def _read(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
     """Completions with token ids; `logprobs` as objects, numbers or flat arrays."""
-    for where, record in json_records(path):
-        outputs = record.get("outputs")
-        if not isinstance(outputs, list):
-            raise UserError(
-                f"{where}: has no list 'outputs'; write the fields of a RequestOutput"
-            )
-        prompt = record.get("prompt")
-        for place, output in enumerate(outputs):
-            if not isinstance(output, dict):
-                raise UserError(f"{where}: outputs[{place}] is not an object")
-            tokens, request = output.get("token_ids"), record.get("request_id")
-            index = output.get("index", place)
-            yield Sampled(
-                where,
-                # Requests of every call are counted from 0: names are unique in a file.
-                name="" if request is None else f"{path} {request}/{index}",
-                ids=ids_of(record, IDS),
-                question=first_text(record, QUESTIONS),
-                reference=first_text(record, REFERENCES),
-                prompt=prompt if isinstance(prompt, str) else None,
-                prompt_tokens=record.get("prompt_token_ids"),
-                text=output.get("text"),
-                tokens=tokens,
-                logp=logps(output.get("logprobs"), tokens, where),
-                ended=ended(output.get("finish_reason")),
-                stopped=output.get("stop_reason") is not None,
-                reward=number(record.get("reward")),
-                model=first_text(record, ("model",)),
-                unread="" if output.get("finish_reason") else "not finished",
-            )
+    outputs = record.get("outputs")
+    if not isinstance(outputs, list):
+        raise UserError(
+            f"{where}: has no list 'outputs'; write the fields of a RequestOutput"
+        )
+    prompt, file = record.get("prompt"), where.rpartition(":")[0]
+    for place, output in enumerate(outputs):
+        if not isinstance(output, dict):
+            raise UserError(f"{where}: outputs[{place}] is not an object")
+        tokens, request = output.get("token_ids"), record.get("request_id")
+        index = output.get("index", place)
+        yield Sampled(
+            where,
+            # Requests of every call are counted from 0: names are unique in a file.
+            name="" if request is None else f"{file} {request}/{index}",
+            ids=ids_of(record, IDS),
+            question=first_text(record, QUESTIONS),
+            reference=first_text(record, REFERENCES),
+            prompt=None if prompt is None else prompt_of(prompt, where),
+            prompt_tokens=record.get("prompt_token_ids"),
+            text=output.get("text"),
+            tokens=tokens,
+            logp=logps(output.get("logprobs"), tokens, where),
+            ended=ended(output.get("finish_reason")),
+            stopped=output.get("stop_reason") is not None,
+            reward=number(record.get("reward")),
+            model=first_text(record, ("model",)),
+            unread="" if output.get("finish_reason") else "not finished",
+        )
 
 
 def ended(reason: Any) -> str:
@@ -65,11 +59,16 @@ def ended(reason: Any) -> str:
 
     Returns:
         `stop`, `length` or "".
+
+    Raises:
+        TypeError: It is not a text.
     """
+    if not isinstance(reason, str | None):
+        raise TypeError(f"finish_reason is of type {type(reason).__name__}")
     return reason if reason in (STOP, LENGTH) else ""
 
 
-def logps(found: Any, tokens: Any, where: str) -> list[float | None] | None:
+def logps(found: Any, tokens: Any, where: str) -> list[Any] | None:
     """Log-probs of the tokens that were drawn.
 
     Args:
@@ -79,7 +78,7 @@ def logps(found: Any, tokens: Any, where: str) -> list[float | None] | None:
         where: `file:line`, for messages.
 
     Returns:
-        Log-probs, [T]; None if there are none.
+        Log-probs, [T], as the file has them; None if there are none.
 
     Raises:
         UserError: Their number is another one.
@@ -94,19 +93,25 @@ def logps(found: Any, tokens: Any, where: str) -> list[float | None] | None:
     return [_of_token(each, token) for each, token in zip(found, tokens)]
 
 
-def _of_token(found: Any, token: int) -> float | None:
+def _of_token(found: Any, token: int) -> Any:
     if isinstance(found, dict):
         found = found.get(str(token))
         found = found.get("logprob") if isinstance(found, dict) else found
-    return found if isinstance(found, int | float) else None
+    return found
 
 
-def _unflattened(flat: dict[str, Any], where: str) -> list[dict[str, float]]:
+def _unflattened(flat: dict[str, Any], where: str) -> list[dict[str, Any]]:
     """Flat arrays over all positions and alternatives as an object per position."""
     names = ("start_indices", "end_indices", "token_ids", "logprobs")
     if not all(isinstance(flat.get(name), list) for name in names):
         raise UserError(f"{where}: 'logprobs' has other fields than {', '.join(names)}")
     begins, ends, ids, values = (flat[name] for name in names)
+    spans = [(*span, len(ids)) for span in zip(begins, ends)]
+    whole = all(type(place) is int for span in spans for place in span)
+    if not whole or any(not 0 <= a <= b <= size for a, b, size in spans):
+        raise UserError(f"{where}: 'logprobs' has places that are not in its lists")
+    if len(begins) != len(ends) or len(ids) != len(values):
+        raise UserError(f"{where}: the lists of 'logprobs' differ in length")
     return [
         dict(zip(map(str, ids[begin:end]), values[begin:end]))
         for begin, end in zip(begins, ends)
@@ -150,4 +155,6 @@ def _write(rows: Iterable[Row], file: BinaryIO) -> None:
         write_line(file, record)
 
 
-FORMATS.register("vllm")(Format((".jsonl", ".jsonl.gz", ".json"), _read, _write))
+FORMATS.register("vllm")(
+    Format((".jsonl", ".jsonl.gz", ".json"), json_records, _read, _write)
+)

@@ -7,6 +7,7 @@ A report is a function from a JSON record to blocks, made known by `register_rep
 import dataclasses
 import functools
 import math
+import string
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -15,6 +16,7 @@ from typing import Any
 REPORTS: dict[str, Callable[[Any], list["Block"]]] = {}
 Record = dict[str, Any]  # of a JSON file
 Cell = str | int | float | Mapping | None
+_OF_ONE = {"are": "is", "were": "was", "have": "has"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +201,23 @@ def register_report(name: str) -> Callable:
     return lambda make: REPORTS.setdefault(name, make)
 
 
+class _Counts(string.Formatter):
+    """`{n: rollouts are}` is `5 rollouts are`, and `1 rollout is` for one."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if not format_spec.startswith(" "):
+            return super().format_field(value, format_spec)
+        nouns, _, verb = format_spec.rpartition(" ")
+        if verb not in _OF_ONE:
+            nouns, verb = format_spec, ""
+        if isinstance(value, int) and value == 1:
+            nouns, verb = nouns.removesuffix("s"), _OF_ONE.get(verb, "")
+        return f"{value}{nouns}{' ' * bool(verb)}{verb}"
+
+
+_COUNTS = _Counts()
+
+
 @functools.cache
 def _described() -> dict[str, dict[str, str]]:
     file = resources.files("fr.layout").joinpath("tables.toml")
@@ -257,7 +276,7 @@ def table(
     ]
     rows = [[column.value(r) for column in columns] if r else [] for r in records]
     texts = (described.get(part, "").strip() for part in ("title", "note"))
-    return [Table(columns, rows, *(text.format_map(words) for text in texts))]
+    return [Table(columns, rows, *(_COUNTS.vformat(text, (), words) for text in texts))]
 
 
 def words(name: str, /, **filled: Any) -> str:
@@ -268,14 +287,15 @@ def words(name: str, /, **filled: Any) -> str:
         **filled: What its braces are filled with.
 
     Returns:
-        The sentence; numbers and intervals have one decimal.
+        The sentence; numbers and intervals have one decimal. `{n: rollouts}` of a
+        sentence is `1 rollout` for one, `5 rollouts` for five.
     """
     show = Column("").show
     shown = {
         key: show(value) if isinstance(value, float) or _is_interval(value) else value
         for key, value in filled.items()
     }
-    return _described()["sentences"][name].strip().format_map(shown)
+    return _COUNTS.vformat(_described()["sentences"][name].strip(), (), shown)
 
 
 def _is_interval(value: Any) -> bool:

@@ -7,6 +7,7 @@ rate. All other columns are carried along.
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +16,7 @@ from etils import epath
 from jaxtyping import Float
 
 from fr.errors import UserError
-from fr.files import parse_number, read_regular
+from fr.files import check_commas, parse_number, read_regular, utf8_text
 from fr.profiles.attempts_table import read_attempts, write_attempts
 from fr.profiles.profile import FEATURES, OPERATORS, PRINTED, Profiles
 from fr.registry import suggest
@@ -52,12 +53,9 @@ def read_profiles(path: PathLike, others: bool = False) -> list[Profiles]:
         raise UserError(
             f"{path}: has no rows; a profile table holds one failed problem per line"
         )
+    check_fields(header, rows)
     cells: dict[str, list[dict]] = {}
     for row in rows:
-        if None in row or None in row.values():
-            raise UserError(
-                f"{row['_where']}: has not the {len(header)} fields of the header"
-            )
         cells.setdefault(row["cell"], []).append(row)
     found = [_cell(path, name, rows, header, others) for name, rows in cells.items()]
     return read_attempts(path, found)
@@ -75,13 +73,14 @@ def read_lines(path: epath.Path, kind: str) -> tuple[list[str], list[dict]]:
         which names file and line.
 
     Raises:
-        UserError: it is not CSV.
+        UserError: it is not CSV, or its columns are not separated by commas.
     """
     try:
         # Bytes: reading text turns a carriage return in a field into a line feed.
-        text = read_regular(path, _LARGEST).decode("utf-8-sig")
-    except (UserError, UnicodeDecodeError) as error:
+        text = utf8_text(read_regular(path, _LARGEST), "it")
+    except UserError as error:
         raise UserError(f"{path}: cannot be read as {kind} ({error})") from error
+    check_commas(text.split("\n", 1)[0], os.fspath(path))
     # strict: an open quote is an error, not a field that swallows the rest of the file.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -92,6 +91,23 @@ def read_lines(path: epath.Path, kind: str) -> tuple[list[str], list[dict]]:
             f"{path}, line {reader.line_num}: is not CSV ({error})"
         ) from error
     return header, rows
+
+
+def check_fields(header: Sequence[str], rows: Sequence[dict]) -> None:
+    """Check that every line has the fields of the header.
+
+    Args:
+        header: names of the columns.
+        rows: lines of `read_lines`.
+
+    Raises:
+        UserError: a line has more or fewer fields.
+    """
+    for row in rows:
+        if None in row or None in row.values():
+            raise UserError(
+                f"{row['_where']}: has not the {len(header)} fields of the header"
+            )
 
 
 def read_cells(

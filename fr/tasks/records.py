@@ -191,6 +191,8 @@ def _json_lines(
         try:
             record = parse_json(line.strip(), where, **_AS_WRITTEN)
         except UserError as error:
+            if "is not JSON" not in str(error):
+                raise
             raise UserError(f"{error}; every line must be one object") from error
         if not isinstance(record, dict):
             form = ", ".join(f'"{name}": ...' for name in wanted[:2])
