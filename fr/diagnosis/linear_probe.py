@@ -37,8 +37,8 @@ def probe_out_of_fold(
         along: Further states of some rollouts, by index: one per token.
 
     Returns:
-        Probabilities, and the probabilities along some rollouts; NaN where all rollouts of the other folds
-        are right, or none is.
+        Probabilities, and the probabilities along some rollouts; NaN where all rollouts
+        of the other folds are right, or none is.
     """
     names = sorted(set(problems))
     order = np.random.default_rng(seed).permutation(len(names))
