@@ -342,6 +342,8 @@ def test_a_trace_of_the_atlas_has_its_rates(run, tmp_path):
         (folder / "atlas.json").write_text(json.dumps(odd))
         with pytest.raises(UserError, match="atlas.json is damaged"):
             ask("rollouts/0/0", "retry")
+        head = own.trace({"trace": "rollouts/0/0"})
+        assert head["values"] == [] and "damaged" in head["no_values"]
 
 
 def test_rollouts_of_a_policy_optimisation_are_listed(run, tmp_path):

@@ -31,7 +31,8 @@ _LISTS = ("key", "prompt", "tokens", "forced", "fired", "cuts", *CONFIDENCE)
 _LISTED = ("question", "reference", "meta")  # shown with the problem, or not at all
 _ONE = tuple(name for name in SINGLE if name not in _LISTED)
 _HEAD = (*_ONE, *PARAMS, *(f"cost_{name}" for name in COSTS), *_LISTS)
-_NAMES = ("task", "problem", "operator")  # given as lists and links have them
+# Given as lists and links have them.
+_NAMES = ("task", "problem", "operator", "specialist", "ancestor")
 _QUOTE = '"'
 _DIGITS = 5  # of a statistic, significant
 
@@ -110,6 +111,7 @@ class Traces:
         total = found["cost_generated"] + found["cost_forced"]
         lists = {name: found.pop(name) for name in _LISTS}
         more = {name: found.pop(name) for name in extra}
+        operators, no_values = self._operators(shard, found.pop("row"))
         return {
             "trace": name,
             **found,
@@ -123,9 +125,8 @@ class Traces:
             "top": self._top(shard.folder, lists, more),
             "junction": _junction(stats[by], lists["forced"]),
             "junction_by": by,
-            "values": self._atlas.operators(
-                root_of(self.index.workdir, shard.folder), found["row"]
-            ),
+            "values": operators,
+            "no_values": no_values,
             "retry": self._retry(number, found),
             "stats": {k: v for k, v in stats.items() if v is not None},
         }
@@ -165,6 +166,14 @@ class Traces:
         if lacking and scores is not None:
             found |= self._scored(scores, found["row"], lacking)
         return {one: _short(found.get(one)) for one in names}
+
+    def _operators(self, shard: Shard, row: str) -> tuple[list[str], str]:
+        """Operators with V of the atlas, or none and why it cannot be read."""
+        try:
+            root = root_of(self.index.workdir, shard.folder)
+            return self._atlas.operators(root, row), ""
+        except UserError as error:
+            return [], str(error)
 
     def _scored(self, path: Path, row: str, names: Sequence[str]) -> dict[str, Any]:
         ask = "SELECT file_row_number FROM read_parquet(?, file_row_number = true) "

@@ -16,7 +16,7 @@ export function tools(traces, by, changed) {
   const pick = el(
     "select",
     { id: "by", on: { change: (event) => changed({ by: event.target.value }) } },
-    namesOf(traces).map((name) => option(name, titled(name))),
+    [...new Set([...namesOf(traces), by])].map((name) => option(name, titled(name))),
   );
   pick.value = by;
   const button = (id, text, choices) =>
@@ -102,6 +102,7 @@ export function head(trace, which, two) {
       el("bdi", {}, visible(trace.answer ?? "none")),
     ),
     el("p", { class: "note", text: facts.filter(Boolean).join(" · ") }),
+    trace.no_values ? el("p", { class: "note", text: plain(trace.no_values) }) : null,
   );
 }
 

@@ -75,7 +75,7 @@ export function namesOf(traces) {
 
 /** What is known of a statistic; undefined for a name that is none. */
 export function about(name) {
-  if (!name.startsWith(VALUE)) return STATISTICS[name];
+  if (!name.startsWith(VALUE) || name === VALUE) return STATISTICS[name];
   const operator = plain(name.slice(VALUE.length));
   return {
     title: `V of ${operator}`,
