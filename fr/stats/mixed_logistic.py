@@ -7,6 +7,8 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
 _STEPS = 30  # of the mode and of the variances together
 _SMALLEST = 1e-6  # a term with a smaller variance is not there
@@ -74,6 +76,8 @@ class MixedLogistic:
         return (low + high) / 2
 
 
+# Matrices of a few hundred rows: two threads wait for each other.
+@threadpool_limits.wrap(limits=1)
 def fit_mixed(
     columns: Float[np.ndarray, "N F"],
     place: Int[np.ndarray, "N"],
@@ -108,9 +112,8 @@ def fit_mixed(
     design = np.column_stack([np.eye(len(places))[place], columns])
     count, width = rates.shape[1], columns.shape[1]
     there = attempts > 0
-    outer = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1).T
-    even = np.full((count, count), 1 / count)
-    between = np.eye(count) - even
+    basis = _contrasts(count)
+    pairs = np.tril_indices(count)
     apart, together = np.full(width, 0.1), np.full(width, 0.1)
     problem, pair = 1.0, 0.05
     eta = np.log((rates * attempts + 0.5) / ((1 - rates) * attempts + 0.5))
@@ -123,43 +126,69 @@ def fit_mixed(
         share = np.where(there, 1 / (1 / np.maximum(information, 1e-9) + pair), 0.0)
         # Inverse covariance of a row's logits over problem and pair:
         # diag(s) − s sᵀ / (Σ s + 1 / problem).
-        whole = (share.sum(axis=1) + 1 / problem)[:, None, None]
-        inner = -share[:, :, None] * share[:, None, :] / whole
-        inner[:, np.arange(count), np.arange(count)] += share
-        weighted = inner * mass[:, None, None]
-        precision = outer @ weighted.reshape(len(design), -1)
-        precision = precision.reshape(*design.shape[1:] * 2, count, count)
-        precision = precision.transpose(0, 2, 1, 3)
-        for f in range(len(places)):
-            precision[f, :, f, :] += 0.01 * np.eye(count)
-        for f in range(width):
-            prior = even / together[f] + between / apart[f]
-            precision[len(places) + f, :, len(places) + f, :] += prior
-        moved = design.T @ np.einsum("nop,np->no", weighted, target)
-        covariance = np.linalg.inv(precision.reshape(moved.size, moved.size))
-        found = (covariance @ moved.ravel()).reshape(moved.shape)
-        covariance = covariance.reshape(*moved.shape, *moved.shape)
+        whole = (share.sum(axis=1) + 1 / problem)[:, None]
+        apply = lambda x: share * (x - (share * x).sum(axis=1, keepdims=True) / whole)
+        turned = share @ basis
+        inner = np.einsum("no,oa,ob->nab", share, basis, basis, optimize=True)
+        inner -= turned[:, :, None] * turned[:, None, :] / whole[:, :, None]
+        weighted = mass[:, None] * inner[:, *pairs]
+        # Over basis × columns, so that priors are diagonal; the lower triangle.
+        precision = np.zeros((count, len(design.T)) * 2)
+        spread = (weighted[:, :, None] * design[:, None, :]).reshape(len(design), -1)
+        products = (design.T @ spread).reshape(-1, len(pairs[0]), len(design.T))
+        precision[pairs[0], :, pairs[1], :] = products.transpose(1, 0, 2)
+        prior = np.full(precision.shape[:2], 0.01)
+        prior[0, len(places) :], prior[1:, len(places) :] = 1 / together, 1 / apart
+        moved = (design.T @ (mass[:, None] * apply(target)) @ basis).T
+        found, left = _solve(precision.reshape(moved.size, -1), prior, moved)
+        found = found.T @ basis.T
         mean = design @ found
-        pull = np.einsum("nop,np->no", inner, target - mean)
+        pull = apply(target - mean)
         random = problem * pull.sum(axis=1, keepdims=True) + pair * pull
         eta = np.clip(mean + random, -_BOUND, _BOUND)
         weights = found[len(places) :]
-        at = np.arange(len(places), len(found))
-        own = covariance[at, :, at, :]
-        left = np.einsum("fop,op->f", own, between)
-        apart = _variance(apart, weights @ between, left, count - 1)
-        left = np.einsum("fop,op->f", own, even)
-        together = _variance(together, weights @ even, left, 1)
-        total = inner.sum(axis=(1, 2))
+        level, left = weights.mean(axis=1, keepdims=True), left[:, len(places) :]
+        apart = _variance(apart, weights - level, left[1:].sum(axis=0), count - 1)
+        together = _variance(together, level * count**0.5, left[0], 1)
+        # The sum of the inverse covariance, and its diagonal.
+        total = share.sum(axis=1) / (problem * whole[:, 0])
+        diagonal = share - share**2 / whole
         squares = (mass * pull.sum(axis=1) ** 2).sum()
         problem *= float(squares / max((mass * total).sum(), 1e-12))
-        diagonal = np.einsum("noo->no", inner)
         pair *= float((mass @ pull**2).sum() / max((mass @ diagonal).sum(), 1e-12))
         problem, pair = max(problem, _SMALLEST), max(pair, _SMALLEST)
     tells = apart > 10 * _SMALLEST
-    weights = np.where(tells[:, None], weights, weights @ even)
+    weights = np.where(tells[:, None], weights, weights.mean(axis=1, keepdims=True))
     apart = np.where(tells, apart, 0.0)
     return MixedLogistic(weights, apart, together, problem, pair), pull
+
+
+def _contrasts(count: int) -> Float[np.ndarray, "O O"]:
+    """An orthonormal basis (columns): the mean of operators first, then differences."""
+    start = np.eye(count)
+    start[:, 0] = 1
+    return np.linalg.qr(start)[0]
+
+
+def _solve(
+    precision: Float[np.ndarray, "K K"],
+    prior: Float[np.ndarray, "O P"],
+    moved: Float[np.ndarray, "O P"],
+) -> tuple[Float[np.ndarray, "O P"], Float[np.ndarray, "O P"]]:
+    """Mode and variances: (precision + prior)⁻¹ moved, and the inverse's diagonal.
+
+    By Cholesky's factor L of the lower triangle: the diagonal is that of L⁻ᵀ L⁻¹.
+    """
+    precision[np.diag_indices(len(precision))] += prior.ravel()
+    # LAPACK's upper triangle of the transpose, which needs no copy.
+    factor, failed = lapack.dpotrf(precision.T, lower=False, overwrite_a=True)
+    inverse, singular = lapack.dtrtri(factor, lower=False, overwrite_c=True)
+    if failed or singular:
+        raise np.linalg.LinAlgError("the precision is not positive definite")
+    inverse = np.triu(inverse)
+    found = inverse @ (inverse.T @ moved.ravel())
+    variances = (inverse**2).sum(axis=1)
+    return found.reshape(moved.shape), variances.reshape(moved.shape)
 
 
 def _variance(
