@@ -27,7 +27,7 @@ def cause_tables(found: Mapping) -> list[Block]:
     audited = REPORTS["audit"](found["audit"]) if found.get("audit") else []
     if not found["diagnosis"]:
         why = "needs two seeds, to learn from one of them"
-        return [*blocks, f"causes recognised: n/a ({why})", *audited]
+        return [*blocks, f"causes recognised: left out ({why})", *audited]
     blocks += [_recognised(found["diagnosis"]), *_early(found.get("early", []))]
     for entry in found["diagnosis"]:
         if entry["reads"] in ("signals and nuisances", "outside truth"):

@@ -3,10 +3,22 @@ exceptions."""
 
 import errno
 import os
+import re
 import traceback
+import unicodedata
 
 GO_ON = "what is finished is kept, the same command goes on from there"
 _LONGEST = 2000  # characters of a message
+_LONGEST_WORD, _LONGEST_LINE = 300, 6000  # characters of a table or a page
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+_MARKS = 6  # on one character
+# What has no ink though it is a letter, a mark or a symbol.
+_FILLS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U00016fe4\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_PICTURES = re.compile("[‼⁉ℹ↔⤴⤵◻◼◽◾〰〽]")  # beside other symbols
+_DARKEST = "\U0001f3ff"  # the last modifier of a picture
 # Errors of a disk, by number and as native code spells them.
 _DISK = {
     errno.ENOSPC: "No space left on device",
@@ -23,28 +35,87 @@ class UserError(Exception):
     """Bad input: one line that names the thing and the remedy; scripts exit with code
     2.
 
-    Quoted parts of a file may hold anything: unprintable characters are escaped, and
-    long messages are cut.
+    Quoted parts of a file may hold anything: hidden characters become signs, and long
+    messages are cut.
     """
 
     def __init__(self, message: object = ""):
         super().__init__(_one_line(str(message)))
 
 
-def printable(text: str) -> str:
-    """Escape the characters that a terminal would obey.
+def printable(text: str, keep: str = "") -> str:
+    """Put signs in place of characters that are not seen, or that move others.
+
+    The same signs as the viewer's (`static/dom.js`): ␛ for an escape, ⟨202E⟩ for what
+    reverses a text. Hidden are all controls, formats, private and unassigned ones, all
+    spaces but the plain one, fillers, and marks beyond the sixth on one character. What
+    joins the parts of a picture stays.
 
     Args:
         text: Any text, such as the output of a model.
+        keep: Characters that stay, such as line feeds.
 
     Returns:
-        The text with escapes in place of unprintable characters.
+        The text with signs, such that a terminal or a page shows all of it in order.
     """
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
+    shown, marks = [], 0
+    for i, c in enumerate(f"{text}."):  # the dot ends the last run of marks
+        kind = unicodedata.category(c)
+        hidden = kind[0] in "CZ" and c != " " or _FILLS.match(c)
+        marks = marks + 1 if kind[0] == "M" and not hidden else -max(marks - _MARKS, 0)
+        if marks < 0:
+            shown.append(f"⟨+{-marks} marks⟩")
+            marks = 0
+        if hidden and c not in keep and not _joins(text, i):
+            shown.append(_sign(ord(c)))
+        elif marks <= _MARKS:
+            shown.append(c)
+    return "".join(shown[:-1])
+
+
+def _joins(text: str, i: int) -> bool:
+    """True of a character that belongs to a picture made of several."""
+    picture = lambda c: unicodedata.category(c) == "So" or bool(_PICTURES.match(c))
+    before, after = text[max(i - 1, 0) : i], text[i + 1 : i + 2]
+    if text[i] == "\ufe0f":
+        return bool(before) and picture(before)
+    if text[i] != "\u200d" or not before or not after:
+        return False
+    told = picture(before) or before == "\ufe0f" or "\U0001f3fb" <= before <= _DARKEST
+    return told and picture(after)
+
+
+def _sign(code: int) -> str:
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨{code:04X}⟩"
+
+
+def readable(text: str, keep: str = "") -> str:
+    """Prepare a text for a terminal or a page: signs as by `printable`, and an end.
+
+    Args:
+        text: Any text, such as a name of a file.
+        keep: Characters that stay, such as line feeds.
+
+    Returns:
+        The text; of a word or a line beyond all measure, its start and how much is
+        left out.
+    """
+    if len(text) > _LONGEST_WORD:
+        text = _LONG_WORD.sub(lambda word: _cut(word[0], _LONGEST_WORD), text)
+    if len(text) > _LONGEST_LINE:
+        lines = text.split("\n") if "\n" in keep else [text]
+        text = "\n".join(_cut(line, _LONGEST_LINE) for line in lines)
+    return printable(text, keep)
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}… ({len(text) - longest:,} more characters)"
 
 
 def _one_line(text: str) -> str:

@@ -58,8 +58,9 @@ def one_failure(profiles) -> str:
     (failed,) = (one for one in store.read(RUN) if one.row == FAILURE)
     pieces, _ = Pieces(RUN.parent).split(RUN.name, failed.tokens)
     i = profiles.problems.index(failed.problem)
-    rates = dict(zip(profiles.operators, map(float, profiles.rates[i])))
-    head, passage, told = failure_blocks(failed, pieces, rates, SAID)
+    counts = zip(profiles.successes[i].tolist(), profiles.tried[i].tolist())
+    tried = dict(zip(profiles.operators, counts))
+    head, passage, told = failure_blocks(failed, pieces, tried, SAID)
     coloured = to_coloured(passage, shows_colours(sys.stdout))
     return "\n\n".join([to_text([f"  {head}"]), coloured, to_text([f"  {told}"])])
 

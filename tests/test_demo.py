@@ -78,7 +78,7 @@ def test_no_code_of_a_model_reaches_the_terminal(colours):
     parts = [(HOSTILE, 1.0, HOSTILE), (f"{HOSTILE}\n{HOSTILE}", 0.0, ""), ("", 0.3, "")]
     shown = to_coloured(Passage(parts, "shares"), colours)
     assert all(c.isprintable() or c == "\n" for c in bare(shown))
-    assert bare(shown).count("\\x1b[2J") == 4
+    assert bare(shown).count("␛[2J") == 4
     assert all(len(line) <= WIDTH for line in bare(shown).splitlines())
 
 

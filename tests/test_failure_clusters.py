@@ -164,8 +164,8 @@ def test_a_cell_that_cannot_be_clustered_says_why():
         render("clusters", describe_clusters([few, lonely], CONFIG)).split()
     )
     assert (
-        "model|task: n/a (needs 20 failed problems" in text
-        and "lonely: n/a (needs two features" in text
+        "model|task: left out (needs 20 failed problems" in text
+        and "lonely: left out (needs two features" in text
     )
 
 

@@ -57,6 +57,22 @@ def test_weights_variances_and_rates_of_the_model_are_found():
     assert slope == pytest.approx([1.0, 0.0], abs=0.06)
 
 
+def test_priors_and_data_meet_as_in_the_plain_inverse():
+    rng = np.random.default_rng(1)
+    n, x = 80, rng.normal(size=(80, 3))
+    rates = rng.binomial(8, 0.4, size=(n, 4)) / 8
+    place, attempts = np.arange(n) % 2, np.full((n, 4), 8)
+    attempts[place == 0, 3], rates[place == 0, 3] = 0, 0.0
+    model, pull = fit_mixed(x, place, rates, attempts, np.ones(n))
+    # The mode, by the marginal covariance of each row's logits: weights are what their
+    # prior covariance makes of the scores.
+    scores = x.T @ pull
+    mean = scores.mean(axis=1, keepdims=True)
+    expected = model.together[:, None] * mean
+    expected = expected + model.apart[:, None] * (scores - mean)
+    assert model.weights == pytest.approx(expected, abs=0.02)
+
+
 def test_outcomes_of_held_out_rows_are_not_read_and_nothing_is_random():
     data, _ = draw()
     data = data.reading(READS)

@@ -1,6 +1,7 @@
 """`scripts/route.py` as a person runs it: files in, files out, one line for bad
 input."""
 
+import io
 import json
 import os
 import pathlib
@@ -9,11 +10,13 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from synthetic_profiles import make, rows_of
 
 from fr.config import Config, RoutingConfig
 from fr.pipeline.route import route
 from fr.profiles import OPERATORS, write_profiles
+from fr.report.page import small_picture
 from fr.report.render import render
 from fr.routing.learned import LearnedRouter
 
@@ -30,6 +33,11 @@ def run(*flags, code="scripts/route.py"):
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
     )
+
+
+def colours(png):
+    """Counts of pixels and their colours."""
+    return Image.open(io.BytesIO(png)).convert("RGB").getcolors(1 << 24)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +97,17 @@ def test_tables_plots_and_json_by_the_profiles_of_a_run(profiles, tmp_path):
     assert names == sorted(
         [*plots, "declaration.json", "profiles.csv", "report.html", "routing.json"]
     )
+    # Four cells have four such pictures, in base64, beside 116 kB of tables: at most
+    # 300 kB together; and each colour of dots is still one.
+    landscape = (tmp_path / "plots" / "landscape_model_task.png").read_bytes()
+    small = small_picture(landscape)
+    assert len(small) <= 34_000
+    kept = [colour for _, colour in colours(small)]
+    dots = [c for n, c in colours(landscape) if n >= 100 and max(c) - min(c) >= 80]
+    assert len(dots) >= 3
+    for dot in dots:
+        near = min(max(abs(a - b) for a, b in zip(dot, other)) for other in kept)
+        assert near <= 50, dot
     heads = re.findall(r"── (.*)", result.stdout)
     assert heads[:3] == [
         "What was found",

@@ -459,7 +459,7 @@ def test_the_server_gives_the_page_and_nothing_else(server):
     for method in ("POST", "PUT", "DELETE"):
         assert asked(server, "/api/run", method)[0] == 501
     status, _, body = asked(server, "/api/problems?grade=%00%1b")
-    assert status == 400 and "\\x1b" in json.loads(body)["error"]
+    assert status == 400 and "␛" in json.loads(body)["error"]
 
 
 def test_the_server_answers_as_the_viewer(server, viewer):

@@ -110,7 +110,7 @@ def _shapes(rows: Sequence[dict]) -> Table:
         [
             row["program"] + " *" * bool(row["open_loops"]),
             row["shape"],
-            row["bound"] or "n/a",
+            row["bound"],
             _used(row["used_by"]),
         ]
         for row in rows

@@ -33,7 +33,7 @@ def shows_colours(stream: typing.TextIO) -> bool:
 def to_coloured(passage: Passage, colours: bool) -> str:
     """Write a passage as running text of at most 100 columns.
 
-    Unprintable characters are escaped, so that no text moves the cursor or colours.
+    Hidden characters become signs, so that no text moves the cursor or colours.
     Without colours, parts of a large share stand in brackets.
 
     Args:
@@ -56,7 +56,7 @@ def to_coloured(passage: Passage, colours: bool) -> str:
         for piece in _pieces(f" ◂ {printable(mark)}" if mark else ""):
             _put(lines, piece, None)
     shown = "\n".join(line.shown(colours) for line in lines)
-    meaning = textwrap.wrap(passage.meaning, WIDTH - len(_INDENT))
+    meaning = textwrap.wrap(printable(passage.meaning), WIDTH - len(_INDENT))
     notes = [_legend(colours), *(f"{_INDENT}{line}" for line in meaning)]
     return "\n".join([shown, "", *notes])
 

@@ -3,8 +3,8 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 
+from fr.layout.markup import escaped
 from fr.layout.tables import Column, Forest, number, place
 
 _WIDTH, _NAMES, _PANEL = 1160, 190, 190  # pixels: drawing, names, narrowest panel
@@ -38,7 +38,7 @@ def draw_forest(forest: Forest) -> str:
         for k, (text, row) in enumerate(lines):
             kind = ' class="note"' * (row is None)
             y = top + _HEAD + _ROW * k + 13
-            drawn.append(f'<text{kind} x="0" y="{y}">{escape(text)}</text>')
+            drawn.append(f'<text{kind} x="0" y="{y}">{escaped(text)}</text>')
         note = f"{forest.unit}; a dot is filled where the 95 % interval excludes 0"
         y = top + tall - 8
         drawn.append(f'<text class="note" x="{_NAMES + _EDGE}" y="{y}">{note}</text>')
@@ -47,7 +47,7 @@ def draw_forest(forest: Forest) -> str:
             drawn += _panel(panel, forest, lines, (left, top, width), scale, step)
     size = f'viewBox="0 0 {_WIDTH} {tall * len(bands)}"'
     inner = "\n".join(drawn)
-    label = escape(f"differences in {forest.unit} with 95 % intervals")
+    label = escaped(f"differences in {forest.unit} with 95 % intervals")
     kind = f'class="forest" role="img" aria-label="{label}"'
     return f"<svg {kind} {size}>\n{inner}\n</svg>\n"
 
@@ -89,7 +89,7 @@ def _panel(
     short = name if len(name) <= 26 else f"{name[:25]}…"
     yield (
         f'<text x="{at(0):.1f}" y="{top + 13}" text-anchor="middle">'
-        f"<title>{escape(name)}</title>{escape(short)}</text>"
+        f"<title>{escaped(name)}</title>{escaped(short)}</text>"
     )
     yield f'<path class="zero" d="M{at(0):.1f} {top + _HEAD}V{base}"/>'
     yield f'<path class="axis-line" d="M{at(scale[0]):.1f} {base}H{at(scale[1]):.1f}"/>'
@@ -104,7 +104,7 @@ def _panel(
             continue
         y = top + _HEAD + _ROW * k + 9
         policy, minus = forest.rows[row]
-        told = escape(f"{name}: {policy} − {minus}: {_SHOW(one)} {forest.unit}")
+        told = escaped(f"{name}: {policy} − {minus}: {_SHOW(one)} {forest.unit}")
         low, high, value = one["low"], one["high"], one["value"]
         known = low is not None and high is not None
         clear = known and (low > 0 or high < 0)

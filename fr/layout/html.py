@@ -3,10 +3,10 @@
 import base64
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from importlib import resources
 
 from fr.layout.forest import draw_forest
+from fr.layout.markup import escaped
 from fr.layout.tables import (
     Block,
     Forest,
@@ -19,10 +19,11 @@ from fr.layout.tables import (
 )
 
 _WIDTH, _HEIGHT, _EDGE = 150, 12, 4  # of a drawn interval, in pixels
+_LINES = "\n\t"  # of running text
 
 
 def page(title: str, subtitle: str, sections: Iterable[Section]) -> str:
-    """One HTML file; all text is escaped.
+    """One HTML file; all text is escaped, hidden characters are signs.
 
     Args:
         title: Heading of the page.
@@ -37,15 +38,15 @@ def page(title: str, subtitle: str, sections: Iterable[Section]) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>{escape(title)}</title>
+<title>{escaped(title)}</title>
 <meta name="viewport" content="width=device-width">
 <style>
 {style}</style>
 </head>
 <body>
 <header>
-<h1>{escape(title)}</h1>
-<p class="note">{escape(subtitle)}</p>
+<h1>{escaped(title)}</h1>
+<p class="note">{escaped(subtitle)}</p>
 </header>
 <main>
 {to_html(sections)}</main>
@@ -73,10 +74,10 @@ def to_html(blocks: Iterable[Block], level: int = 2) -> str:
 def _block(block: Block, level: int) -> str:
     match block:
         case str():
-            return f"<p>{escape(block.strip())}</p>\n" if block.strip() else ""
+            return f"<p>{escaped(block.strip(), _LINES)}</p>\n" if block.strip() else ""
         case Section(title, blocks, folded):
             inner = to_html(blocks, level + 1)
-            head = f"<h{level}>{escape(title)}</h{level}>"
+            head = f"<h{level}>{escaped(title)}</h{level}>"
             if folded:
                 head = f"<summary>{head}</summary>"
                 return f"<details>\n{head}\n{inner}</details>\n"
@@ -93,7 +94,7 @@ def _block(block: Block, level: int) -> str:
 
 
 def _figure(image: tuple[str, bytes]) -> str:
-    caption, data = escape(image[0]), base64.b64encode(image[1]).decode()
+    caption, data = escaped(image[0]), base64.b64encode(image[1]).decode()
     drawn = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
     return f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>\n"
 
@@ -103,9 +104,9 @@ def _passage(passage: Passage) -> str:
     for text, share, mark in passage.parts:
         shade = "" if share is None else f' style="--share:{round(100 * share)}%"'
         said = "" if share is None else f' title="{round(100 * share)} %"'
-        spans.append(f"<span{shade}{said}>{escape(text)}</span>")
-        spans.append(f" <mark>{escape(mark)}</mark> " if mark else "")
-    note = f'<p class="note">{escape(passage.meaning)}</p>\n'
+        spans.append(f"<span{shade}{said}>{escaped(text, _LINES)}</span>")
+        spans.append(f" <mark>{escaped(mark)}</mark> " if mark else "")
+    note = f'<p class="note">{escaped(passage.meaning, _LINES)}</p>\n'
     return f'<p class="passage">{"".join(spans)}</p>\n{note}'
 
 
@@ -122,7 +123,7 @@ def _table(table: Table) -> str:
         for i, value in enumerate(values):
             bar = _bar(value, scales[i]) if isinstance(value, Mapping) else ""
             tag = 'th scope="row"' if i == 0 and value else "td"
-            cells.append(cell(i, tag, escape(header[i].show(value)) + bar))
+            cells.append(cell(i, tag, escaped(header[i].show(value)) + bar))
         return f"<tr>{''.join(cells)}</tr>\n"
 
     head = "".join(
@@ -135,15 +136,15 @@ def _table(table: Table) -> str:
         for full, rows in itertools.groupby(table.rows, key=bool)
         if full
     )
-    title = f'<p class="title">{escape(table.title)}</p>\n' * bool(table.title)
-    note = f'<p class="note">{escape(table.note)}</p>\n' * bool(table.note)
+    title = f'<p class="title">{escaped(table.title, _LINES)}</p>\n' * bool(table.title)
+    note = f'<p class="note">{escaped(table.note, _LINES)}</p>\n' * bool(table.note)
     inner = f"<table>\n<thead><tr>{head}</tr></thead>\n{body}</table>"
     return f'{title}<div class="wide">{inner}</div>\n{note}'
 
 
 def _bar(interval: Mapping, scale: tuple[float, float] | None) -> str:
     """An interval as a drawing beside its numbers."""
-    if scale is None:
+    if scale is None or interval["value"] is None:
         return ""
     at = lambda x: f"{_EDGE + (_WIDTH - 2 * _EDGE) * place(x, scale):.1f}"
     middle = _HEIGHT // 2
@@ -158,7 +159,7 @@ def _bar(interval: Mapping, scale: tuple[float, float] | None) -> str:
 
 def _title(title: str, scale: tuple[float, float] | None) -> str:
     if scale is None:
-        return escape(title)
+        return escaped(title, _LINES)
     ends = (f"<span>{number(end, 0, sign=scale[0] < 0)}</span>" for end in scale)
     axis = f'<span class="axis">{"".join(ends)}</span>'
-    return f'<span class="drawn"><span>{escape(title)}</span>{axis}</span>'
+    return f'<span class="drawn"><span>{escaped(title, _LINES)}</span>{axis}</span>'

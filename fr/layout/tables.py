@@ -39,7 +39,7 @@ class Column:
     sign: bool = False
     left: bool = False
     bar: bool = False
-    missing: str = "n/a"
+    missing: str = ""
 
     def value(self, record: Any) -> Cell:
         """Read the value of a row.
@@ -68,6 +68,8 @@ class Column:
             return " ".join(filter(None, self.parts(cell)))
         if cell is None or isinstance(cell, str):
             return self.missing if cell is None else cell
+        if math.isnan(cell):
+            return self.missing
         return number(cell, 0 if isinstance(cell, int) else self.digits, self.sign)
 
     def parts(self, interval: Mapping) -> tuple[str, str]:
@@ -80,6 +82,8 @@ class Column:
             Its value and its ends; no ends where they are not known.
         """
         ends = ("value", "low", "high")
+        if interval["value"] is None:
+            return self.missing, ""
         texts = [number(interval[end], self.digits, self.sign) for end in ends]
         return texts[0], "[{1}, {2}]".format(*texts) * (interval["low"] is not None)
 
@@ -247,7 +251,6 @@ def _column(line: str, first: bool, words: Mapping) -> Column:
         sign="+" in flags,
         left=first or "<" in flags,
         bar="bar" in flags,
-        missing="" if "-" in flags or "<" in flags else "n/a",
     )
 
 
@@ -263,7 +266,8 @@ def table(
         **words: What its braces are filled with.
 
     Returns:
-        The table, without columns that have no value; nothing without records.
+        The table, without columns that have no value and rows that have none after
+        their name; nothing without records.
     """
     if not records:
         return []
@@ -272,11 +276,18 @@ def table(
     columns = [
         column
         for column in (*(_column(x, x == lines[0], words) for x in lines), *more)
-        if any(column.value(r) is not None for r in records)
+        if any(_tells(column.value(r)) for r in records)
     ]
     rows = [[column.value(r) for column in columns] if r else [] for r in records]
+    if len(columns) > 1:
+        rows = [row for row in rows if not row or any(map(_tells, row[1:]))]
     texts = (described.get(part, "").strip() for part in ("title", "note"))
     return [Table(columns, rows, *(_COUNTS.vformat(text, (), words) for text in texts))]
+
+
+def _tells(cell: Cell) -> bool:
+    """True of a cell with a value."""
+    return (cell.get("value") if isinstance(cell, Mapping) else cell) is not None
 
 
 def words(name: str, /, **filled: Any) -> str:

@@ -4,7 +4,7 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
-from fr.errors import printable
+from fr.errors import readable
 from fr.layout.tables import (
     Block,
     Forest,
@@ -18,6 +18,7 @@ from fr.layout.tables import (
 
 WIDTH = 100  # characters of a line
 _BARS = (31, 21, 13, 0)  # characters of a drawn interval: the first that fits
+_HEADING = 40  # characters of a word that a header keeps whole
 _WRAPPED = 26  # characters that a column of text has at least where it is wrapped
 
 
@@ -43,10 +44,10 @@ def to_text(blocks: Iterable[Block], full: bool = True) -> str:
 def _block(block: Block, full: bool = True) -> str:
     match block:
         case str():
-            return "\n".join(map(_fill, block.splitlines()))
+            return "\n".join(map(_fill, _split(block)))
         case Section(title, blocks, folded):
             inner = to_text(blocks, full) if full or not folded else ""
-            return f"── {title}\n\n{inner}" if inner else ""
+            return f"{_fill(f'── {readable(title)}')}\n\n{inner}" if inner else ""
         case Images():
             return ""
         case Forest():
@@ -63,10 +64,10 @@ def _passage(passage: Passage) -> str:
     lines = []
     for text, share, mark in passage.parts:
         head = "" if share is None else f"{round(100 * share)} %"
-        said = printable(" ".join(text.split())) + f"  ◂ {mark}" * bool(mark)
-        first, *rest = textwrap.wrap(said, WIDTH - 8) or [""]
+        said = " ".join(text.split()) + f"  ◂ {mark}" * bool(mark)
+        first, *rest = textwrap.wrap(readable(said), WIDTH - 8) or [""]
         lines += [f"{head:>6}  {first}", *(f"{'':8}{line}" for line in rest)]
-    return "\n".join([*lines, _fill(f"  {passage.meaning}")])
+    return "\n".join([*lines, *map(_fill, _split(f"  {passage.meaning}"))])
 
 
 def _table(table: Table) -> str:
@@ -76,7 +77,7 @@ def _table(table: Table) -> str:
             break
     rules = [not row for row in table.rows]
     parts = "\n\n".join(_lines(part, rules) for part in _parts(columns))
-    note = "\n".join(_fill(f"  {line}") for line in table.note.splitlines())
+    note = "\n".join(_fill(f"  {line}") for line in _split(table.note))
     return "\n".join(filter(None, [_block(table.title), parts, note]))
 
 
@@ -102,6 +103,7 @@ class _Lines:
 def _column(table: Table, i: int, bar: int) -> _Lines:
     """A column in which values and ends of intervals stand under one another."""
     column, scale = table.columns[i], table.scale(i)
+    heading = readable(column.title, "\n")
     cells = [row[i] for row in table.rows if row]
     intervals = [cell for cell in cells if isinstance(cell, Mapping)]
     bar = bar if column.bar and intervals else 0
@@ -112,15 +114,16 @@ def _column(table: Table, i: int, bar: int) -> _Lines:
 
     def show(cell) -> str:
         if not isinstance(cell, Mapping):
-            return column.show(cell)
+            return readable(column.show(cell))
         value, end = column.parts(cell)
         return f"{value:>{values}} {end:>{ends}}" + _bar(cell, scale, bar)
 
     texts = list(map(show, cells))
     # A header is wrapped to what it heads, but not into a tower.
     room = values + 1 + ends if bar else longest(texts)
-    room = max(room, longest(column.title.split()), min(len(column.title), 7), 1)
-    head = textwrap.wrap(column.title, room) or [""]
+    words = min(longest(heading.split()), _HEADING)
+    room = max(room, words, min(len(heading), 7), 1)
+    head = textwrap.wrap(heading, room) or [""]
     if bar:
         low, high = (number(end, 0, column.sign) for end in scale)
         tails = [" " * bar] * (len(head) - 1) + [low + high.rjust(bar - len(low))]
@@ -164,6 +167,11 @@ def _lines(columns: list[_Lines], rules: list[bool]) -> str:
     return "\n".join(lines)
 
 
+def _split(text: str) -> list[str]:
+    """Lines of a text, fit for a terminal; none of an empty one."""
+    return readable(text, "\n\t").removesuffix("\n").split("\n") if text else []
+
+
 def _fill(line: str) -> str:
     indent = line[: len(line) - len(line.lstrip())]
     return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
@@ -171,8 +179,8 @@ def _fill(line: str) -> str:
 
 def _bar(interval: Mapping, scale: tuple[float, float], width: int) -> str:
     """`  ··├──●──┤··`; dots mark the scale, `┊` its zero if it lies inside."""
-    if not width:
-        return ""
+    if not width or interval["value"] is None:
+        return " " * (width and width + 2)
     drawn, at = ["·"] * width, lambda x: round(place(x, scale) * (width - 1))
     if scale[0] < 0:
         drawn[at(0)] = "┊"

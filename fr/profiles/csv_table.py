@@ -25,6 +25,9 @@ from fr.workdir import PathLike, write_whole
 _REQUIRED = ("cell", "problem_id", "n_failed_rollouts", *FEATURES, *OPERATORS)
 _FEWEST = ("cell", "problem_id", "n_failed_rollouts", "retry")  # of any table
 _LARGEST = 1 << 30  # bytes of a table
+# The largest count of attempts, whose exact tests would not end with more, and the
+# largest of anything else.
+_MOST_TRIED, _MOST = 10_000, 10**9
 _EXCLUDED = "excluded_problems"  # of the cell, the same number on every line
 # Operators whose attempts at a problem are all the same one, joined by +.
 _DETERMINISTIC = "deterministic_operators"
@@ -251,7 +254,7 @@ def _cell(
     attempts = None
     if any(row.get(f"{c}_n") for row in rows for c in operators):
         attempts = np.array(
-            [[_count(row, f"{c}_n") for c in operators] for row in rows]
+            [[_count(row, f"{c}_n", _MOST_TRIED) for c in operators] for row in rows]
         )
     _check_rates(rows, operators, values, attempts)
     counts = (f"{c}_n" for c in known)
@@ -318,9 +321,11 @@ def _column(rows: list[dict], name: str) -> Float[np.ndarray, "N"]:
     )
 
 
-def _count(row: dict, name: str) -> int:
+def _count(row: dict, name: str, most: int = _MOST) -> int:
     where = f"{row['_where']}, column {name!r}"
     value = parse_number(row[name], where)
+    if value > most:
+        raise UserError(f"{where}: {row[name]!r} is more than {most:,}")
     if value != int(value) or value < 0:
         raise UserError(f"{where}: {row[name]!r} is not a count")
     return int(value)

@@ -70,7 +70,7 @@ def labels(cells: Sequence[Record]) -> list[Block]:
     rates = [{**cell, "deterministic": names} for cell, names in zip(known, fixed)]
     return [
         *table(
-            "labels", rows, columns, operators="; ".join(dict.fromkeys(nulls)) or "n/a"
+            "labels", rows, columns, operators="; ".join(dict.fromkeys(nulls)) or "none"
         ),
         *table("label_posteriors", posteriors),
         *table("headroom", rates),

@@ -47,8 +47,7 @@ def to_route(cells: Sequence[Record], interactions: Sequence[Record]) -> list[Bl
     rows = [cell | {"interaction": by_cell[cell["cell"]]} for cell in cells]
     notes = [f"{r['cell']}: {r['why']}" for r in interactions if r["why"]]
     if left := sorted({name for r in interactions for name in r["left_out"]}):
-        why = "deterministic or tried once"
-        notes.append(words("left_out", why=why, names=", ".join(left)))
+        notes.append(words("certificate_left", names=", ".join(left)))
     return [*table("certificate", rows), "\n".join(f"  {note}" for note in notes)]
 
 
@@ -70,19 +69,19 @@ def _sentence(found: Record) -> str:
 def _lines(found: Record) -> list[str]:
     lines = []
     if judged := found["lift"]:
-        p = judged.get("p")
+        p, null_p = judged.get("p"), found["null_p"]
         lines.append(
             words(
                 "certificate_lift",
                 router=_ROUTERS[found["router"]],
                 gap=judged["interval"],
-                p="n/a" if p is None else number(p / 2, 3),
+                p="" if p is None else f", one-sided p = {number(p / 2, 3)}",
                 questions=judged["questions"],
             )
         )
-        null_p = found["null_p"]
-        shown = "n/a" if null_p is None else number(null_p, 3)
-        lines.append(words("certificate_null", null=found["null"], p=shown))
+        if null_p is not None:
+            shown = number(null_p, 3)
+            lines.append(words("certificate_null", null=found["null"], p=shown))
         if "kept" in found:
             lines.append(words("certificate_kept", **found))
     if found["headroom"] is not None:

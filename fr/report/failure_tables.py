@@ -23,7 +23,7 @@ def _clusters(records: Sequence[Record]) -> list[Block]:
     rows, lines, each = [], [], []
     for record in records:
         if record["why"]:
-            lines.append(f"{record['cell']}: n/a ({record['why']})")
+            lines.append(f"{record['cell']}: left out ({record['why']})")
             continue
         for key, title in _ALGORITHMS.items():
             found, beaten = record[key], set(record[key]["beaten"])

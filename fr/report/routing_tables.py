@@ -64,7 +64,7 @@ register_report("routing")(routing_sections)
 def _policies(routing: Record) -> list[Block]:
     """The declared comparison, certified lifts, then everything under each protocol."""
     missing = select(routing["unsupported"], cell=ALL, policy=None)
-    why = {row["protocol"]: f"{row['by']}: n/a ({row['why']})" for row in missing}
+    why = {row["protocol"]: f"{row['by']}: left out ({row['why']})" for row in missing}
     everywhere = {"population": "all", "cell": ALL}
     pooled = select(routing["rows"], protocol="kfold", reference=BASE, **everywhere)
     claims = [select(pooled, policy=name) for name in ("posterior", "rule")]
@@ -250,7 +250,7 @@ def _transfer(routing: Record) -> list[Block]:
     lines += [words("stays")] * (not found["source"]["departs"])
     for row in select(routing["unsupported"], protocol="transfer"):
         what = row["title"] or "transfer"
-        lines.append(f"{what} on {row['cell']}: n/a ({row['why']})")
+        lines.append(f"{what} on {row['cell']}: left out ({row['why']})")
     rows = [
         cell
         | {"known": "yes" if cell["known_to_source"] else "no: of all its failures"}

@@ -78,8 +78,8 @@ def _evaluation(found: Record) -> list[Block]:
     columns, bins = [], []
     for name in found["reliability"]:
         columns.append(Column(f"{name}: attempts", f"{name}.attempts"))
-        columns.append(Column("mean, %", f"{name}.confidence", missing=""))
-        columns.append(Column("right, %", f"{name}.right", missing=""))
+        columns.append(Column("mean, %", f"{name}.confidence"))
+        columns.append(Column("right, %", f"{name}.right"))
     for each in zip(*found["reliability"].values()):
         ends = "–".join(number(each[0][end], 0) for end in ("from", "to"))
         bins.append(dict(zip(found["reliability"], each)) | {"bin": ends})

@@ -48,7 +48,8 @@ def mean_and_sd(values: Float[np.ndarray, "M"]) -> tuple[float | None, float | N
         (mean, sd); (None, None) without a known value.
     """
     known = values[~np.isnan(values)]
-    return (float(known.mean()), float(known.std())) if len(known) else (None, None)
+    with np.errstate(over="ignore"):  # infinite: the column's scores are 0
+        return (float(known.mean()), float(known.std())) if len(known) else (None, None)
 
 
 def standardise(

@@ -177,7 +177,7 @@ def _solve(
 ) -> tuple[Float[np.ndarray, "O P"], Float[np.ndarray, "O P"]]:
     """Mode and variances: (precision + prior)⁻¹ moved, and the inverse's diagonal.
 
-    By Cholesky's factor L of the lower triangle: the diagonal is that of L⁻ᵀ L⁻¹.
+    Only the lower triangle is read. With Cholesky's factor L, the inverse is L⁻ᵀ L⁻¹.
     """
     precision[np.diag_indices(len(precision))] += prior.ravel()
     # LAPACK's upper triangle of the transpose, which needs no copy.

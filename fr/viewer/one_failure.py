@@ -1,4 +1,4 @@
-"""One failed trace for a page: its tokens by entropy, and the rates of operators."""
+"""One failed trace for a page: its tokens by entropy, and what operators did."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,12 +7,12 @@ from etils import epath
 
 from fr import store
 from fr.buckets import is_local
-from fr.errors import printable
 from fr.layout.tables import Block, Passage, Section
 from fr.types import RIGHT
 from fr.viewer.pieces import Pieces
 
 _RETRY = "retry"
+Tried = Mapping[str, tuple[int, int]]  # right attempts and all, by operator
 
 
 def failure_section(workdir: epath.Path) -> Section | None:
@@ -32,21 +32,43 @@ def failure_section(workdir: epath.Path) -> Section | None:
     for row in store.read_table(workdir / "attempts", columns).to_pylist():
         own = tried.setdefault(row["problem"], {}).setdefault(row["operator"], [])
         own.append(row["grade"] == RIGHT)
-    rates = {
-        problem: {name: float(np.mean(right)) for name, right in own.items()}
+    if not tried:
+        return None
+    counts = {
+        problem: {name: (sum(right), len(right)) for name, right in own.items()}
         for problem, own in tried.items()
     }
-    gain = {p: max(own.values()) - own.get(_RETRY, 0.0) for p, own in rates.items()}
-    if not gain:
-        return None
-    problem = max(gain, key=gain.__getitem__)
+    problem = clearest(counts)
     failed = _first_failure(workdir / "scores", problem)
     if failed is None:
         return None
     pieces, _ = Pieces(workdir).split("rollouts", failed.tokens.tolist())
     if not pieces:
         return None
-    return Section("One failure", failure_blocks(failed, pieces, rates[problem]))
+    return Section("One failure", failure_blocks(failed, pieces, counts[problem]))
+
+
+def clearest(counts: Mapping[str, Tried]) -> str:
+    """Choose the problem at which the best operator gains most over retry.
+
+    Operators with less than half of the problem's most attempts do not count: one that
+    was tried once, as deterministic ones are, is right always or never.
+
+    Args:
+        counts: By problem.
+
+    Returns:
+        Name of the problem; of equal gains the one with most attempts.
+    """
+
+    def gain(problem: str) -> tuple[float, int]:
+        tried = counts[problem]
+        enough = max(n for _, n in tried.values()) / 2
+        best, n = max((k / n, n) for k, n in tried.values() if n >= enough)
+        right, retries = tried.get(_RETRY, (0, 1))
+        return best - right / retries, n
+
+    return max(counts, key=gain)
 
 
 def _first_failure(scores: epath.Path, problem: str) -> store.Attempt | None:
@@ -60,7 +82,7 @@ def _first_failure(scores: epath.Path, problem: str) -> store.Attempt | None:
 def failure_blocks(
     failed: store.Attempt,
     pieces: Sequence[str],
-    rates: Mapping[str, float],
+    tried: Tried,
     said: str = "",
 ) -> list[Block]:
     """Describe a scored failure and its problem.
@@ -68,11 +90,11 @@ def failure_blocks(
     Args:
         failed: The failure, with the statistics of its tokens, [T].
         pieces: Text of each token, [T].
-        rates: Share of right attempts at the problem, by operator.
+        tried: Right attempts at the problem and all, by operator.
         said: Words about its junction.
 
     Returns:
-        What was asked and answered, its tokens, and the rates.
+        What was asked and answered, its tokens, and the counts.
     """
     drawn = ~np.asarray(failed.forced, bool)
     entropy = np.where(drawn, failed.stats["entropy"], 0.0)
@@ -87,10 +109,10 @@ def failure_blocks(
             f"(J = {j.max():.1f} nats)"
         )
     meaning += f": {said}" if said else ""
-    told = ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in rates.items())
+    told = ", ".join(f"{name} {k} of {n}" for name, (k, n) in tried.items())
     asked = failed.question.strip(" :")
     return [
-        printable(f"asked {asked}, answered {failed.answer}: {failed.grade}"),
+        f"asked {asked}, answered {failed.answer}: {failed.grade}",
         Passage(list(zip(pieces, (entropy / largest).tolist(), marks)), meaning),
         f"right attempts at this problem: {told}",
     ]
