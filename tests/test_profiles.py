@@ -123,7 +123,11 @@ GOOD = "c,p1,3,.1,.2,.3,0,0,0,0,0"
         (["c,p1,3,nan,.2,.3,0,0,0,0,0"], HEADER, "'spread': 'nan' is not finite"),
         (["c,p1,3,.1,.2,.3,0,0,0,0,1.5"], HEADER, "dense_steer = 1.5 is not a rate"),
         (["c,p1,2.5,.1,.2,.3,0,0,0,0,1"], HEADER, "'2.5' is not a count"),
-        (["c,p1,1e300,.1,.2,.3,0,0,0,0,1"], HEADER, "'1e300' is more than 1,000,000,000"),
+        (
+            ["c,p1,1e300,.1,.2,.3,0,0,0,0,1"],
+            HEADER,
+            "'1e300' is more than 1,000,000,000",
+        ),
         ([GOOD + ",1e18"], HEADER + ",excluded_problems", "'1e18' is more than"),
         (
             [GOOD, "c,p2,3,,.2,.3,0,0,0,0,0"],
