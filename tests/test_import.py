@@ -339,6 +339,23 @@ def test_own_questions_of_a_file_become_a_task(tmp_path):
     }
 
 
+def test_own_questions_are_what_the_task_reads(tmp_path):
+    ids = ["\x1b[2J\n", "question-2", "x" * 400, "fine"]
+    records = [
+        {"input": f"q{i}", "output": "1", "gts": "1", "id": name}
+        for i, name in enumerate(ids)
+    ]
+    file = write_lines(tmp_path / "a.jsonl", records)
+    assert write_questions([file], "verl", tmp_path / "q.jsonl") == 4
+    lines = (tmp_path / "q.jsonl").read_text().splitlines()
+    found = [json.loads(line)["id"] for line in lines]
+    assert found == ["question-1", "question-2", "question-3", "fine"]
+    file = write_lines(tmp_path / "b.jsonl", [records[0] | {"gts": "a\0b"}])
+    with pytest.raises(UserError, match="b.jsonl:1: field 'answer' holds a NUL"):
+        write_questions([file], "verl", tmp_path / "r.jsonl")
+    assert not (tmp_path / "r.jsonl").exists()
+
+
 # ------------------------------------------------------------- what cannot be read
 def one(run, drawn, tmp_path, **changed):
     """A file with one rollout, some fields of which are changed."""

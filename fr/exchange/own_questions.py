@@ -1,11 +1,13 @@
 """The questions and references that a tool's files hold, as a file of questions."""
 
+import itertools
 from collections.abc import Sequence
 
 from fr.errors import UserError
 from fr.exchange.reading import completions
 from fr.exchange.record_files import write_line
 from fr.exchange.tool_formats import format_of
+from fr.tasks.records import check_id, text_fields
 from fr.workdir import PathLike, replacing
 
 
@@ -21,8 +23,8 @@ def write_questions(files: Sequence[str], name: str, path: PathLike) -> int:
         Number of questions.
 
     Raises:
-        UserError: A file cannot be read, a question has two references, or no record
-            has both.
+        UserError: A file cannot be read, a question has two references or holds what the
+            task does not read, or no record has both.
     """
     if not str(path).endswith(".jsonl"):
         raise UserError(f"{path}: questions are written as .jsonl")
@@ -40,8 +42,11 @@ def write_questions(files: Sequence[str], name: str, path: PathLike) -> int:
                     f"{reference[:40]!r} here and {other[:40]!r} before"
                 )
             if question not in found:
-                new = next((i for i in sampled.ids if i not in ids), "")
-                new = new or f"question-{len(found) + 1}"
+                pair = {"question": question, "answer": reference}
+                text_fields(sampled.where, pair, tuple(pair))
+                new = next((i for i in sampled.ids if i not in ids and _fits(i)), "")
+                counted = (f"question-{n}" for n in itertools.count(len(found) + 1))
+                new = new or next(i for i in counted if i not in ids)
                 ids.add(new)
                 found[question] = (new, reference)
     if not found:
@@ -53,3 +58,11 @@ def write_questions(files: Sequence[str], name: str, path: PathLike) -> int:
         for question, (new, reference) in found.items():
             write_line(out, {"id": new, "question": question, "answer": reference})
     return len(found)
+
+
+def _fits(name: str) -> bool:
+    """True if the task reads an id; else the question is counted."""
+    try:
+        return bool(check_id("", name.strip()))
+    except UserError:
+        return False

@@ -80,9 +80,10 @@ def read_lines(path: epath.Path, kind: str) -> tuple[list[str], list[dict]]:
     """
     try:
         # Bytes: reading text turns a carriage return in a field into a line feed.
-        text = utf8_text(read_regular(path, _LARGEST), "it")
+        data = read_regular(path, _LARGEST)
     except UserError as error:
         raise UserError(f"{path}: cannot be read as {kind} ({error})") from error
+    text = utf8_text(data, f"{path}: cannot be read as {kind}")
     check_commas(text.split("\n", 1)[0], os.fspath(path))
     # strict: an open quote is an error, not a field that swallows the rest of the file.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
