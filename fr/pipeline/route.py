@@ -13,34 +13,21 @@ from fr.comparison.summary import measure_powers, summarise
 from fr.comparison.transfer import unknown_operators
 from fr.comparison.verdict import SMALLEST, largest_headrooms, verdict_of
 from fr.config import Config
-from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.evaluation.failure_clusters import describe_clusters
 from fr.evaluation.method_audit import audit
 from fr.orders.budgets import outcomes_of
 from fr.orders.routers import write_orders
 from fr.orders.schedules import READERS, budget_target, learn_orders, named_orders
-from fr.profiles import AXES, MODEL, QUESTION, WEIGHT, Profiles, read_cells
+from fr.profiles import Profiles, read_cells
 from fr.progress import Bar, stage
 from fr.report.page import SCHEDULES_PLOT, plot_name
-from fr.routing.columns import COLUMNS
+from fr.routing.columns import unread_columns
 from fr.routing.dataset import EVERYWHERE, OUT_OF_FOLD, RoutingData
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import FAMILY, PRIMARY, all_policies
 from fr.runs.declaration import declare, record
 from fr.workdir import PathLike, to_json, write_json, write_whole
-
-# Columns that are read by their names, and ends of names that belong to an operator.
-_NAMED = {
-    *("family", "task", "run", "method", "rollouts", MODEL, QUESTION, WEIGHT),
-    *SPREADS,
-    *(
-        f"{when}_{axis}"
-        for when in ("failures", "diagnosis")
-        for axis in (*AXES, "cost")
-    ),
-}
-_OF_OPERATORS = ("_cost", "_fired")
 
 
 def route(
@@ -121,27 +108,6 @@ def route(
         reason = error.strerror or error
         raise UserError(f"--workdir={workdir}: cannot be written ({reason})") from error
     return summary
-
-
-def unread_columns(cells: Sequence[Profiles]) -> list[str]:
-    """Find columns of numbers that no router can read, since none is registered so.
-
-    Args:
-        cells: the profiles.
-
-    Returns:
-        Their names. Columns of text are not signals, and are not among them.
-    """
-    found: dict[str, bool] = {}
-    for profiles in cells:
-        for name in profiles.extras:
-            if name in COLUMNS or name in _NAMED or name.endswith(_OF_OPERATORS):
-                continue
-            try:
-                found[name] = profiles.numbers(name, gaps=True) is not None
-            except UserError:
-                found[name] = False
-    return [name for name, counted in found.items() if counted]
 
 
 def declared_of(
