@@ -23,8 +23,8 @@ def write_questions(files: Sequence[str], name: str, path: PathLike) -> int:
         Number of questions.
 
     Raises:
-        UserError: A file cannot be read, a question has two references or holds what the
-            task does not read, or no record has both.
+        UserError: A file cannot be read, a question has two references, the task would
+            not read one, or no record has both.
     """
     if not str(path).endswith(".jsonl"):
         raise UserError(f"{path}: questions are written as .jsonl")
@@ -42,7 +42,7 @@ def write_questions(files: Sequence[str], name: str, path: PathLike) -> int:
                     f"{reference[:40]!r} here and {other[:40]!r} before"
                 )
             if question not in found:
-                pair = {"question": question, "answer": reference}
+                pair: dict[str, object] = {"question": question, "answer": reference}
                 text_fields(sampled.where, pair, tuple(pair))
                 new = next((i for i in sampled.ids if i not in ids and _fits(i)), "")
                 counted = (f"question-{n}" for n in itertools.count(len(found) + 1))
