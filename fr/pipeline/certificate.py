@@ -8,10 +8,11 @@ from etils import epath
 from fr.comparison.cell_summary import describe_cells, describe_interaction
 from fr.comparison.routes import read_routes
 from fr.comparison.summary import UNITS, measure_powers
+from fr.comparison.unread import unread_columns
 from fr.comparison.verdict import declared_of, largest_headrooms, verdict_of
 from fr.config import Config
 from fr.profiles import read_cells
-from fr.routing.columns import register_column, unread_columns
+from fr.routing.columns import register_column
 from fr.routing.dataset import RoutingData
 from fr.runs.declaration import declare, record
 from fr.workdir import PathLike, write_json

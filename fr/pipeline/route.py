@@ -11,6 +11,7 @@ from etils import epath
 from fr.comparison.cell_summary import describe_interaction
 from fr.comparison.summary import measure_powers, summarise
 from fr.comparison.transfer import unknown_operators
+from fr.comparison.unread import unread_columns
 from fr.comparison.verdict import SMALLEST, largest_headrooms, verdict_of
 from fr.config import Config
 from fr.errors import UserError
@@ -22,7 +23,6 @@ from fr.orders.schedules import READERS, budget_target, learn_orders, named_orde
 from fr.profiles import Profiles, read_cells
 from fr.progress import Bar, stage
 from fr.report.page import SCHEDULES_PLOT, plot_name
-from fr.routing.columns import unread_columns
 from fr.routing.dataset import EVERYWHERE, OUT_OF_FOLD, RoutingData
 from fr.routing.learned import LearnedRouter
 from fr.routing.policies import FAMILY, PRIMARY, all_policies

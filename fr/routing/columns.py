@@ -6,36 +6,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from fr.diagnosis.features import QUESTION_COLUMNS, SPREADS
+from fr.diagnosis.features import QUESTION_COLUMNS
 from fr.diagnosis.signals import KINDS, PAID, SIGNALS
-from fr.errors import UserError
-from fr.profiles import profile
 from fr.profiles.profile import FEATURES, Profiles
 from fr.registry import Registry
 
 QUESTION = "question"  # kind and group: known before any rollout
 FREE = "free"  # group: every column that comes with the rollouts
 PROMPT = "prompt"  # group: cell and family, known before any rollout
-# Columns that are read by their names, and ends of names that belong to an operator.
-_NAMED = {
-    *(
-        "family",
-        "task",
-        "run",
-        "method",
-        "rollouts",
-        profile.MODEL,
-        profile.QUESTION,
-        profile.WEIGHT,
-    ),
-    *SPREADS,
-    *(
-        f"{when}_{axis}"
-        for when in ("failures", "diagnosis")
-        for axis in (*profile.AXES, "cost")
-    ),
-}
-_OF_OPERATORS = ("_cost", "_fired")
 Read = Callable[[Profiles], Float[np.ndarray, "N"] | None]
 
 
@@ -137,24 +115,3 @@ def readable(name: str, groups: Sequence[str]) -> bool:
     column = COLUMNS[name]
     kinds = column.kind in groups or column.group in groups
     return kinds or (column.free and FREE in groups)
-
-
-def unread_columns(cells: Sequence[Profiles]) -> list[str]:
-    """Find columns of numbers that no router can read, since none is registered so.
-
-    Args:
-        cells: the profiles.
-
-    Returns:
-        Their names. Columns of text are not signals, and are not among them.
-    """
-    found: dict[str, bool] = {}
-    for profiles in cells:
-        for name in profiles.extras:
-            if name in COLUMNS or name in _NAMED or name.endswith(_OF_OPERATORS):
-                continue
-            try:
-                found[name] = profiles.numbers(name, gaps=True) is not None
-            except UserError:
-                found[name] = False
-    return [name for name, counted in found.items() if counted]
