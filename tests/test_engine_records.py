@@ -201,7 +201,7 @@ def test_what_no_check_foresaw_is_one_line_too(error):
         raise error
 
     kind = Format((), lambda path: iter([(f"{path}:7", {})]), broken, lambda *a: None)
-    with pytest.raises(UserError, match=r"^f\\x1b:7: is not a record of mine \("):
+    with pytest.raises(UserError, match=r"^f␛:7: is not a record of mine \("):
         list(completions("mine", kind, "f\x1b"))
 
 

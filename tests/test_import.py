@@ -466,7 +466,7 @@ def test_names_of_the_file_are_printable_and_cut(run, drawn, tmp_path):
     other = again(run, tmp_path / "run")
     found = import_rollouts(other, Asked((path,), "vllm"))
     said = shown("imported", found)
-    assert "1 rollout of 1 problem by \\x1b[2J\\u202e: xxx" in said
+    assert "1 rollout of 1 problem by ␛[2J⟨202E⟩: xxx" in said
     assert len(said) < 600 and all(line.isprintable() for line in said.splitlines())
     (out,) = found["left_out"]
     assert out["why"] == "not a problem of the run" and len(out["names"][0]) < 80
