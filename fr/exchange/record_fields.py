@@ -152,10 +152,7 @@ def list_of(record: Mapping[str, Any], name: str, where: str) -> list[Any]:
     Raises:
         UserError: It is something else.
     """
-    found = record.get(name)
-    if found is not None and not isinstance(found, list):
-        raise UserError(f"{where}: its {name!r} must be a list")
-    return found or []
+    return _container(record, name, where, list, "a list")
 
 
 def object_of(record: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
@@ -172,10 +169,16 @@ def object_of(record: Mapping[str, Any], name: str, where: str) -> dict[str, Any
     Raises:
         UserError: It is something else.
     """
+    return _container(record, name, where, dict, "an object")
+
+
+def _container(
+    record: Mapping[str, Any], name: str, where: str, kind: type, called: str
+) -> Any:
     found = record.get(name)
-    if found is not None and not isinstance(found, dict):
-        raise UserError(f"{where}: its {name!r} must be an object")
-    return found or {}
+    if found is not None and not isinstance(found, kind):
+        raise UserError(f"{where}: its {name!r} must be {called}")
+    return found or kind()
 
 
 def settings_of(
