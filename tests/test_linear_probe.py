@@ -53,7 +53,7 @@ def test_the_signal_is_the_mean_over_failures(probed, wanted):
 
 def test_states_along_a_rollout_are_read_by_the_probe_of_its_own_fold():
     states, right, problems = planted()
-    along = {3: states[[3, 3, 9]], 7: states[:0]}
-    found, further = probe_out_of_fold(states, right, problems, 5, 0, along)
-    np.testing.assert_allclose(further[3][:2], found[3])
-    assert further[3][2] != found[9] and further[7].shape == (0,)
+    found, along = probe_out_of_fold(states, right, problems, 5, 0)
+    further = along(3, states[[3, 3, 9]])
+    np.testing.assert_allclose(further[:2], found[3])
+    assert further[2] != found[9] and along(7, states[:0]).shape == (0,)

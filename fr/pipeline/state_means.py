@@ -21,6 +21,7 @@ from fr.types import GRADER_ERROR, RIGHT
 from fr.workdir import write_whole
 
 FILE = "states.npz"
+_AT_ONCE = 64  # failures whose states of all tokens are held at one time
 
 
 def write_states(run: Run) -> None:
@@ -105,12 +106,13 @@ def _write(run: Run) -> None:
     right = np.array([a.grade == RIGHT for a in rows])
     problems = [a.problem for a in rows]
     failed = np.flatnonzero(~right).tolist()
-    read = reader.states(
-        [[*rows[i].prompt, *rows[i].tokens] for i in failed], reader.layers - 1
-    )
-    means = {i: _means_so_far(rows[i], h) for i, h in zip(failed, read)}
     folds, seed = run.config.routing.folds, run.config.seed
-    probe, along = probe_out_of_fold(every, right, problems, folds, seed, means)
+    probe, read = probe_out_of_fold(every, right, problems, folds, seed)
+    along = [np.zeros(0)]
+    for some in (failed[k : k + _AT_ONCE] for k in range(0, len(failed), _AT_ONCE)):
+        sequences = [[*rows[i].prompt, *rows[i].tokens] for i in some]
+        held = reader.states(sequences, reader.layers - 1)
+        along += [read(i, _means_so_far(rows[i], h)) for i, h in zip(some, held)]
     into = io.BytesIO()
     np.savez(
         into,
@@ -120,7 +122,7 @@ def _write(run: Run) -> None:
         states=every,
         probe=probe,
         tokens=np.array([len(a.tokens) for a in rows]),
-        along=np.concatenate([np.zeros(0), *(along[i] for i in failed)]),
+        along=np.concatenate(along),
     )
     write_whole(run.workdir / FILE, into.getvalue())
 
