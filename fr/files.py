@@ -38,6 +38,7 @@ _FIRST_BYTES = {
 }
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half a pair, or a whole pair
 _DIGITS = 308  # of a whole number that is a float64 for certain
+_LONG_FIELD = re.compile(rf'"([^"\\]{{1,60}})"\s*:[\s\[]*-?\d{{{_DIGITS + 1},}}')
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -196,7 +197,10 @@ def parse_json(text: str, where: str, **numbers):
     except RecursionError as error:
         raise UserError(f"{where}: its JSON is nested too deeply") from error
     except ValueError as error:
-        raise UserError(f"{where}: is not JSON ({first_line(error)})") from error
+        held = _LONG_FIELD.search(text) if isinstance(error, _TooLarge) else None
+        field = f"field {held[1]!r}: " if held else ""
+        why = f"{field}{first_line(error)}"
+        raise UserError(f"{where}: is not JSON ({why})") from error
 
 
 def _open_remote(path: epath.Path, limit: int, name: str) -> BinaryIO:
@@ -224,11 +228,15 @@ def _no_constant(text: str):
     raise ValueError(f"{text} is not a JSON number")
 
 
+class _TooLarge(ValueError):
+    """A whole number beyond float64."""
+
+
 def _within_float(text: str) -> int:
     if len(text) > _DIGITS:
         digits = len(text.lstrip("-"))
         if digits > _DIGITS + 1 or math.isinf(float(text)):
-            raise ValueError(f"a whole number of {digits} digits is too large")
+            raise _TooLarge(f"a whole number of {digits} digits is too large")
     return int(text)
 
 

@@ -143,11 +143,7 @@ def test_settings_of_other_types_or_sizes_are_refused_by_name(folder, name):
         (folder / "config.json").write_text(json.dumps(config | {name: value}))
         line = refusal(load, folder)
         assert (
-            name in line
-            or "rope" in name
-            and "rope" in line
-            or "activation" in line
-            or "config.json: is not JSON (a whole number of" in line
+            name in line or "rope" in name and "rope" in line or "activation" in line
         ), line
     for value in ("NaN", "Infinity", "[" * 10**5, '"' + "x" * (1 << 24) + '"'):
         text = json.dumps(config | {name: 0})

@@ -228,6 +228,13 @@ def test_odd_thresholds_are_the_defaults_and_said(run, tmp_path, routing):
     assert all(note.startswith("config.json: routing.") for note in notes)
 
 
+def test_a_config_with_a_number_beyond_float64_is_refused_by_its_field(run, tmp_path):
+    (tmp_path / "attempts").symlink_to(run / "attempts")
+    (tmp_path / "config.json").write_text(f'{{"routing": {{"hard": {10**400}}}}}')
+    with pytest.raises(UserError, match="config.json: is not JSON .field 'hard': "):
+        Viewer(AttemptsIndex(tmp_path))
+
+
 def test_regimes_are_those_of_the_diagnosis(viewer, attempts):
     told = viewer.regimes({"traces": ",".join(attempts)})
     for name, one in attempts.items():
