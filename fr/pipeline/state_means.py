@@ -109,10 +109,11 @@ def _write(run: Run) -> None:
     folds, seed = run.config.routing.folds, run.config.seed
     probe, read = probe_out_of_fold(every, right, problems, folds, seed)
     along = [np.zeros(0)]
-    for some in (failed[k : k + _AT_ONCE] for k in range(0, len(failed), _AT_ONCE)):
-        sequences = [[*rows[i].prompt, *rows[i].tokens] for i in some]
+    for begin in range(0, len(failed), _AT_ONCE):
+        few = failed[begin : begin + _AT_ONCE]
+        sequences = [[*rows[i].prompt, *rows[i].tokens] for i in few]
         held = reader.states(sequences, reader.layers - 1)
-        along += [read(i, _means_so_far(rows[i], h)) for i, h in zip(some, held)]
+        along += [read(i, _means_so_far(rows[i], h)) for i, h in zip(few, held)]
     into = io.BytesIO()
     np.savez(
         into,
