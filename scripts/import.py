@@ -53,13 +53,13 @@ def main() -> None:
     from fr.exchange.notes import shown
     from fr.pipeline.sample import summarise_rollouts
     from fr.report.render import render
-    from fr.runs.run import open_run
+    from fr.runs.run import read_run
 
     files = tuple(given.files)
     asked = Asked(files, given.format, given.logprobs, given.engine_model)
     asked.check()
-    run = open_run(config, given.workdir, given.redo)
-    if found := import_rollouts(run, asked):
+    run = read_run(config, given.workdir)
+    if found := import_rollouts(run, asked, given.redo):
         distributed.print0(shown("imported", found))
     distributed.print0(render("rollouts", summarise_rollouts(run)))
 

@@ -432,6 +432,25 @@ def test_bad_archives_are_one_line(run, tmp_path, name, content, said):
         import_rollouts(again(run, tmp_path / "run"), asked)
 
 
+def test_redo_removes_rollouts_only_once_the_new_file_is_read(run, drawn, tmp_path):
+    other = again(run, tmp_path / "run")
+    good = Asked((one(run, drawn, tmp_path),), "vllm")
+    import_rollouts(other, good)
+    old = [path.read_bytes() for path in (tmp_path / "run/rollouts").iterdir()]
+    (tmp_path / "bad.jsonl").write_text("{]\n")
+    with pytest.raises(UserError, match="is not JSON"):
+        import_rollouts(
+            other, Asked((str(tmp_path / "bad.jsonl"),), "vllm"), ["rollouts"]
+        )
+    assert [p.read_bytes() for p in (tmp_path / "run/rollouts").iterdir()] == old
+    processed = Asked(good.files, "vllm", "processed")
+    with pytest.raises(UserError, match="--redo=rollouts"):
+        import_rollouts(other, processed)
+    import_rollouts(other, processed, ["rollouts"])
+    (held,) = store.read(other.workdir / "rollouts")
+    assert held.tokens.tolist() == drawn[0][2]
+
+
 def test_unknown_values_are_known_to_be_unknown(run, drawn, tmp_path):
     path = one(run, drawn, tmp_path, logprobs=[-1.0, math.nan, None, -math.inf, -2.0])
     other = again(run, tmp_path / "run")

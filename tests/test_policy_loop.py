@@ -751,7 +751,6 @@ def test_a_project_of_wandb_gets_them_too_and_goes_on_in_the_same_run(
 
 
 def test_wandb_itself_keeps_a_training_without_a_network(monkeypatch, tmp_path):
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     choose_project("rl")
     try:

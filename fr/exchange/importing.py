@@ -6,8 +6,8 @@ a killed import goes on where it was.
 """
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +27,9 @@ from fr.runs.attempts import graded
 from fr.runs.imported import FILES, IMPORTED, RAW, imported
 from fr.runs.planned import Planned, plan_attempt
 from fr.runs.plans import PlannedRow, extend_plan
-from fr.runs.run import Run
-from fr.runs.stages import begin, read_stages
+from fr.runs.run import Run, claim_run
+from fr.runs.stages import begin, read_stages, remade
+from fr.runs.stages import check as check_folder
 from fr.types import ROLLOUT, Rollout
 from fr.workdir import to_json, write_json
 
@@ -36,30 +37,47 @@ _FOLDER = "rollouts"
 _GROWS = "changed while it was read; import it when it is whole"
 
 
-def import_rollouts(run: Run, asked: Asked) -> dict[str, Any]:
-    """Read files of an engine into `rollouts/` of a run.
+def import_rollouts(
+    run: Run, asked: Asked, redo: Collection[str] = ()
+) -> dict[str, Any]:
+    """Read files of an engine into `rollouts/` of a run, and claim its folder.
 
     Process 0 does the work; the others wait.
 
     Args:
-        run: The run, whose task has the problems and whose specialist was sampled.
+        run: The run, whose task has the problems and whose specialist was sampled;
+            its folder is claimed here, once the files are read.
         asked: What is imported; more files may be added later.
+        redo: Stages that are made again, with all stages that follow them.
 
     Returns:
         What was read, as written to `import.json`; {} in other processes.
 
     Raises:
         UserError: A file or a record cannot be read, nothing fits the run, or
-            `rollouts/` was made otherwise. Nothing is written then.
+            `rollouts/` was made otherwise. Nothing is written or removed then.
     """
-    found = _import(run, asked) if distributed.is_first() else {}
+    read = _read(run, asked, redo) if distributed.is_first() else None
+    claim_run(run, redo)
+    if read:
+        _take(run, asked, read)
     distributed.wait("imported")
-    return found
+    return read.summary if read else {}
 
 
-def _import(run: Run, asked: Asked) -> dict[str, Any]:
+class _Found(NamedTuple):
+    """What the first pass over the files gives."""
+
+    hashes: dict[str, dict[str, Any]]
+    rows: list[PlannedRow]
+    summary: dict[str, Any]
+
+
+def _read(run: Run, asked: Asked, redo: Collection[str]) -> _Found:
     hashes = _hashes(asked.files)
-    _check_stage(run.workdir, hashes, asked)
+    check_folder(run.workdir, as_dict(run.config), run.inputs, redo)
+    if _FOLDER not in remade(redo):
+        _check_stage(run.workdir, hashes, asked)
     first, rows, longest, tokens = Pass(run, asked), [], 0, 0
     with Bar(desc=distributed.label("read"), unit="row") as bar:
         for placed in first:
@@ -77,15 +95,18 @@ def _import(run: Run, asked: Asked) -> dict[str, Any]:
         raise UserError(f"{', '.join(asked.files)}: {_GROWS}")
     summary = _summary(first, asked, len(rows), tokens)
     to_json(summary).encode()
+    return _Found(hashes, rows, summary)
+
+
+def _take(run: Run, asked: Asked, read: _Found) -> None:
     more = {
         IMPORTED: {"format": asked.format, "logprobs": asked.logprobs},
-        FILES: hashes,
+        FILES: read.hashes,
     }
     begin(run.workdir, _FOLDER, as_dict(run.config), run.inputs, **more)
     folder, size = run.workdir / _FOLDER, run.config.sampling.shard_rows
-    _write(run, asked, extend_plan(folder, rows, size))
-    write_json(run.workdir / "import.json", summary)
-    return summary
+    _write(run, asked, extend_plan(folder, read.rows, size))
+    write_json(run.workdir / "import.json", read.summary)
 
 
 def _check_pass(run: Run, first: Pass, asked: Asked, count: int) -> None:

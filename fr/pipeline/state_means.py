@@ -25,7 +25,7 @@ _AT_ONCE = 64  # failures whose states of all tokens are held at one time
 
 
 def write_states(run: Run) -> None:
-    """Read the states of graded rollouts and write `states.npz`, unless it is there.
+    """Read the states of graded rollouts and write `states.npz`, unless it fits them.
 
     One forward pass of every rollout. The state of a rollout is the mean over the
     tokens that it drew itself of the residual stream after the last layer. Failures are
@@ -37,8 +37,11 @@ def write_states(run: Run) -> None:
     """
     if run.config.diagnosis.states and distributed.is_first():
         names = store.read_table(run.workdir / "rollouts", ["row", "grade"]).to_pylist()
-        wanted = [row["row"] for row in names if row["grade"] != GRADER_ERROR]
-        if read_states(run.workdir).get("row", np.array([])).tolist() != wanted:
+        graded = [row for row in names if row["grade"] != GRADER_ERROR]
+        wanted = [(row["row"], row["grade"] == RIGHT) for row in graded]
+        found = read_states(run.workdir)
+        fields = [found.get(name, np.array([])).tolist() for name in ("row", "right")]
+        if list(zip(*fields)) != wanted or "along" not in found:
             _write(run)
     distributed.wait("states")
 

@@ -170,7 +170,7 @@ class Run:
 def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> Run:
     """Load what a run needs, then claim its folder.
 
-    Bad input leaves no file. Parameters go straight to the devices that will use them.
+    Bad input leaves no file.
 
     Args:
         config: All settings.
@@ -181,9 +181,29 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
         The run.
 
     Raises:
-        UserError: A name is unknown, a task, model, folder or mesh does not fit, the
-            ancestor reads other ids, or a stage of the folder was made with other
+        UserError: As in `read_run`, or a stage of the folder was made with other
             settings or inputs.
+    """
+    run = read_run(config, workdir)
+    claim_run(run, redo)
+    return run
+
+
+def read_run(config: Config, workdir: PathLike) -> Run:
+    """Load what a run needs, and write nothing to its folder.
+
+    Parameters go straight to the devices that will use them.
+
+    Args:
+        config: All settings.
+        workdir: Folder of the run; it need not exist.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: A name is unknown, a task, model or mesh does not fit, or the
+            ancestor reads other ids.
     """
     workdir = epath.Path(workdir)
     check_names(config)
@@ -214,11 +234,24 @@ def open_run(config: Config, workdir: PathLike, redo: Collection[str] = ()) -> R
     if distributed.is_first():  # one process hashes the weights
         found = inputs_of(task, problems, specialist, source, second, table)
         found |= own_parts(config)
-        stages.open_folder(workdir, as_dict(config), found, redo)
+    return Run(config, workdir, task, problems, specialist, ancestor, devices, found)
+
+
+def claim_run(run: Run, redo: Collection[str] = ()) -> None:
+    """Make the folder of a run its own, without the stages that are made again.
+
+    Args:
+        run: The run.
+        redo: Stages that are made again, with all stages that follow them.
+
+    Raises:
+        UserError: A stage of the folder was made with other settings or inputs.
+    """
+    if distributed.is_first():
+        stages.open_folder(run.workdir, as_dict(run.config), run.inputs, redo)
     distributed.wait("workdir")
     own = f"-{jax.process_index()}" if jax.process_index() else ""
-    compile_cache.compile_log().write_to(workdir / f"compilations{own}.jsonl")
-    return Run(config, workdir, task, problems, specialist, ancestor, devices, found)
+    compile_cache.compile_log().write_to(run.workdir / f"compilations{own}.jsonl")
 
 
 def _name(source: str) -> str:

@@ -83,7 +83,7 @@ def check(
         UserError: A setting or an input differs. The line names it, its value there and
             here, and the remedy.
     """
-    again, config = _again(redo), json.loads(to_json(config))
+    again, config = remade(redo), json.loads(to_json(config))
     for stage, made in read_stages(workdir).items():
         if stage not in again:
             _compare(epath.Path(workdir), stage, made, config, inputs or {})
@@ -97,7 +97,7 @@ def drop(workdir: PathLike, redo: Collection[str]) -> None:
         redo: Names of stages.
     """
     workdir, stages = epath.Path(workdir), read_stages(workdir)
-    again = _again(redo) & stages.keys()
+    again = remade(redo) & stages.keys()
     if again:
         _write(
             workdir,
@@ -108,7 +108,18 @@ def drop(workdir: PathLike, redo: Collection[str]) -> None:
         plan_path(workdir / stage).unlink(missing_ok=True)
 
 
-def _again(redo: Collection[str]) -> set[str]:
+def remade(redo: Collection[str]) -> set[str]:
+    """Stages that are made again by `redo`, with all that follow them.
+
+    Args:
+        redo: Names of stages.
+
+    Returns:
+        Their names and those of the stages that follow.
+
+    Raises:
+        UserError: A name is not a stage.
+    """
     for name in redo:
         if name not in STAGES:
             raise UserError(f"--redo={name} is not a stage{suggest(name, STAGES)}")
