@@ -1,13 +1,16 @@
 """The viewer's page in a browser: each feature by what a person sees and does."""
 
+import itertools
 import json
 import threading
+import unicodedata
 
 import pytest
 import viewer_runs
 from chromium import Chromium, needs_chromium
 
 from fr import store
+from fr.errors import printable
 
 pytest.importorskip("duckdb")
 from fr.viewer.attempts_index import AttemptsIndex
@@ -335,6 +338,34 @@ def test_characters_that_are_not_seen_have_signs(page):
     }.items():
         asked = f"import('/dom.js').then(m => m.plain({json.dumps(text)}))"
         assert page.run(asked) == seen
+
+
+def test_the_page_and_the_terminal_hide_the_same_characters(page):
+    codes = [*range(0xD800), *range(0xE000, 0x20000), *range(0xE0000, 0xE0200)]
+    hidden = [
+        code for code in codes if printable(f"x{chr(code)}x", "\t\n")[1] != chr(code)
+    ]
+    asked = (
+        "import('/dom.js').then(m => {const found = [], newer = []; const codes = CODES;"
+        "for (const code of codes) {const c = String.fromCodePoint(code);"
+        "if (m.plain(`x${c}x`) !== `x${c}x`) found.push(code);"
+        "if (/\\p{Cn}/u.test(c)) newer.push(code);} return [found, newer]})"
+    )
+    found, unassigned = map(set, page.run(asked.replace("CODES", json.dumps(codes))))
+    # Characters that only one of the two editions of Unicode knows.
+    known = {c for c in codes if unicodedata.category(chr(c)) != "Cn"} - unassigned
+    assert found & known == set(hidden) & known
+    assert len(found & known) > 6_000  # with those of private use
+    pieces = ["a", "👩", "❤", "\ufe0f", "\u200d", "\U0001f3fd", "\u0301", "\u202e", "⁉"]
+    texts = [
+        "".join(some) for n in (3, 4) for some in itertools.product(pieces, repeat=n)
+    ]
+    asked = f"import('/dom.js').then(m => {json.dumps(texts)}.map(m.plain))"
+    told = page.run(asked)
+    differ = [
+        (t, a, b) for t, a in zip(texts, told) if a != (b := printable(t, "\t\n"))
+    ]
+    assert differ == []
 
 
 # ------------------------------------------------------------------- look and safety
