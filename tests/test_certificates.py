@@ -76,6 +76,38 @@ def test_a_column_made_from_the_attempts_is_found(name):
     assert found["column"] == name and found["left"] < found["noise"]
 
 
+# Yes or no, or a grade of few values, made from the attempts.
+LABELS = {
+    "steerable": lambda rates: rates.max(axis=1) > rates[:, 0] + 0.05,
+    "solved": lambda rates: rates[:, 1] > 0,
+    "any": lambda rates: rates.max(axis=1) > 0.25,
+    "harmful": lambda rates: rates[:, 2] < rates[:, 0],
+    "graded": lambda rates: np.digitize(rates.mean(axis=1), [0.2, 0.4, 0.6]),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_a_label_made_from_the_attempts_is_found(name):
+    rng = np.random.default_rng(3)
+    # Operators differ by problem, so that much is left within the label's values.
+    true = 1 / (1 + np.exp(-rng.normal(-1, 1.5, (200, 1)) - rng.normal(0, 1, (200, 5))))
+    seen = dataclasses.replace(make(problems=200), rates=rng.binomial(10, true) / 10)
+    columns = {"label": np.asarray(LABELS[name](seen.rates), float)}
+    (found,) = leaking_columns(seen, columns)
+    assert found["column"] == "label"
+    told = {"label": np.asarray(LABELS[name](true), float)}  # of the rates themselves
+    assert leaking_columns(seen, told) == []
+
+
+def test_a_label_of_two_kinds_that_are_far_apart_is_no_leak():
+    rng = np.random.default_rng(4)
+    kind = rng.random(200) < 0.5
+    true = np.where(kind, 0.95, 0.02)[:, None] * np.ones(5)
+    seen = dataclasses.replace(make(problems=200), rates=rng.binomial(10, true) / 10)
+    assert seen.rates[kind, 0].min() > seen.rates[~kind, 0].max()  # without exception
+    assert leaking_columns(seen, {"kind": kind.astype(float)}) == []
+
+
 def test_true_rates_and_columns_of_failures_are_no_leak():
     rng = np.random.default_rng(0)
     true = rng.uniform(0.1, 0.9, size=(300, 1)) * rng.uniform(0.5, 1, size=(300, 5))
@@ -109,6 +141,8 @@ def test_shared_keys_are_no_leak_and_a_leak_among_them_is_found():
     assert leaking_columns(unpaired, harmless)  # their noise is not binomial
     index = {"best": profiles.rates.argmax(axis=1).astype(float)}
     assert leaking_columns(profiles, index)
+    ahead = profiles.rates[:, 1:].max(axis=1) > profiles.rates[:, 0]
+    assert leaking_columns(profiles, {"ahead": ahead.astype(float)})
 
 
 def test_routes_by_the_attempts_leak_and_by_the_cause_lift():

@@ -2,15 +2,16 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import stdtr
+from scipy.special import ndtr, stdtr
 
 from fr.profiles.profile import Profiles
 from fr.stats.bootstrap import rounded
 
-_LEVEL = 0.002  # of all columns and measures of a cell together
+_LEVEL = 0.002  # of all columns and measures of a cell together, in each test
 _FEWEST = 20  # problems of a test
 _GROUPS = 10  # that a column of many values is cut into, at most
 _MEMBERS = 15  # problems of a group, at least
+_SIDE = 5  # problems on each side of a line
 
 
 def leaking_columns(
@@ -29,6 +30,11 @@ def leaking_columns(
     that are deterministic or were tried once are left out. Where attempts of an index
     share a random key, noise is taken from the attempts themselves.
 
+    A label whose values lie on two sides of a line through a measure, without an
+    exception, is found although real differences are left within the sides: noise
+    takes a problem near the line to its other side. With distance d from the line and
+    noise of sd s, p is the product of Phi(d / s) over the problems.
+
     Args:
         profiles: the cell.
         columns: values by name; NaN where unknown.
@@ -44,6 +50,7 @@ def leaking_columns(
         return []
     names = [name for name, one in zip(profiles.operators, kept) if one]
     measures = _measures(profiles, kept, names)
+    lines = _lines(profiles, kept, names)
     records = []
     for name, values in columns.items():
         known = ~np.isnan(values)
@@ -55,6 +62,7 @@ def leaking_columns(
             left, p = _unexplained(seen[known], expected[known], groups)
             p = min(1.0, p * len(columns) * len(measures))
             found.append((p, measure, left, float(expected[known].mean())))
+        found += _labels(values[known], lines, known, len(columns))
         p, measure, left, expected_mean = min(found)
         if p <= _LEVEL:
             records.append(
@@ -97,6 +105,63 @@ def _measures(
     found["the mean of the operators"] = mean, of_mean
     for o, name in enumerate(names):
         found[f"{name} less the mean"] = rates[:, [o]] - mean, apart[:, o]
+    return found
+
+
+def _lines(
+    profiles: Profiles, kept: Bool[np.ndarray, "O"], names: list[str]
+) -> dict[str, tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]]:
+    """Measures that a label may be made of, and the sd of their noise by problem."""
+    rates, n = profiles.rates[:, kept], profiles.tried[:, kept]
+    smooth = (rates * n + 1) / (n + 2)  # a rate of 0 or 1 has noise, too
+    noise = smooth * (1 - smooth) / n
+    apart = noise[:, :, None] + noise[:, None]
+    if (own := profiles.paired) is not None:
+        right, made = own.right[:, kept], own.made[:, kept]
+        both = made[:, :, None] & made[:, None]
+        differ = ((right[:, :, None] != right[:, None]) & both).sum(axis=3)
+        apart = (differ + 1) / np.maximum(both.sum(axis=3), 1) ** 2
+    every, first = np.arange(len(rates)), rates.argmax(axis=1)
+    found = {"the best rate": (rates.max(axis=1), noise[every, first])}
+    mean = rates.mean(axis=1), noise.sum(axis=1) / len(names) ** 2
+    found["the mean of the operators"] = mean
+    for o, name in enumerate(names):
+        found[f"the rate of {name}"] = rates[:, o], noise[:, o]
+        others = np.where(np.arange(len(names)) == o, -1.0, rates)
+        best = others.max(axis=1) - rates[:, o]
+        spread = apart[every, o, others.argmax(axis=1)]
+        found[f"the best other less {name}"] = best, spread
+        for q, second in enumerate(names[:o]):
+            found[f"{name} less {second}"] = rates[:, o] - rates[:, q], apart[:, o, q]
+    return {name: (seen, np.sqrt(spread)) for name, (seen, spread) in found.items()}
+
+
+def _labels(
+    values: Float[np.ndarray, "M"],
+    lines: dict[str, tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]],
+    known: Bool[np.ndarray, "N"],
+    columns: int,
+) -> list[tuple[float, str, float, float]]:
+    """Lines through a measure that the values keep to, with p and the noise."""
+    distinct = np.unique(values)
+    if len(distinct) > _GROUPS:
+        return []
+    found = []
+    for cut in distinct[1:]:
+        upper = values >= cut
+        if min(upper.sum(), (~upper).sum()) < _SIDE:
+            continue
+        for name, (seen, spread) in lines.items():
+            seen, spread = seen[known], spread[known]
+            for sign, word in ((1, "above"), (-1, "below")):
+                low, high = (sign * seen[~upper]).max(), (sign * seen[upper]).min()
+                if low < high:
+                    line = sign * (low + high) / 2
+                    kept = ndtr(np.abs(seen - line) / spread)
+                    tests = columns * 2 * len(lines) * (len(distinct) - 1)
+                    p = min(1.0, float(np.exp(np.log(kept).sum())) * tests)
+                    noise = float((kept * (1 - kept)).mean())
+                    found.append((p, f"{name} {word} {100 * line:.3g} %", 0.0, noise))
     return found
 
 
