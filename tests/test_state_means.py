@@ -61,7 +61,7 @@ def test_states_are_read_anew_where_they_do_not_fit_the_rollouts(tiny_model, tmp
     write_states(run)
     assert path.stat().st_mtime_ns == written
     older = {name: value for name, value in whole.items() if name != "along"}
-    other = whole | {"right": ~whole["right"]}  # grades before the run was graded anew
+    other = whole | {"right": ~whole["right"]}  # grades before a second grading
     for held in (older, other):
         np.savez(path, **held)
         write_states(run)

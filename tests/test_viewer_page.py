@@ -355,7 +355,7 @@ def test_the_page_and_the_terminal_hide_the_same_characters(page):
     # Characters that only one of the two editions of Unicode knows.
     known = {c for c in codes if unicodedata.category(chr(c)) != "Cn"} - unassigned
     assert found & known == set(hidden) & known
-    assert len(found & known) > 6_000  # with those of private use
+    assert len(found & known) > 6_000  # private use among them
     pieces = ["a", "👩", "❤", "\ufe0f", "\u200d", "\U0001f3fd", "\u0301", "\u202e", "⁉"]
     texts = [
         "".join(some) for n in (3, 4) for some in itertools.product(pieces, repeat=n)

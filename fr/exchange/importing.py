@@ -66,7 +66,7 @@ def import_rollouts(
 
 
 class _Found(NamedTuple):
-    """What the first pass over the files gives."""
+    """Findings of the first pass over the files."""
 
     hashes: dict[str, dict[str, Any]]
     rows: list[PlannedRow]

@@ -115,7 +115,7 @@ def remade(redo: Collection[str]) -> set[str]:
         redo: Names of stages.
 
     Returns:
-        Their names and those of the stages that follow.
+        The stages and all that follow them, by name.
 
     Raises:
         UserError: A name is not a stage.
