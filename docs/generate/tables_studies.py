@@ -168,3 +168,29 @@ def novelty_cells() -> Table:
         where = [number(one["distance"], 0), one["length"], str(one["problems"])]
         rows.append([*where, *(_share(cell["right"]) for cell in cells)])
     return Table(["distance", "searches", "problems", *found], rows)
+
+
+@register("study_elicit.crossover")
+def elicit_crossover() -> Table:
+    """pass@k of the ancestor and of the model after RLVR, by k."""
+    found = load("study_elicit")["analyses"]["crossover"]["deep:rlvr"]["pass"]
+    shown = lambda key: [number(100 * row[key]) for row in found]
+    ks = [str(row["k"]) for row in found]
+    rows = [["ancestor", *shown("base")], ["RLVR", *shown("trained")]]
+    return Table(["pass@k, %, at k =", *ks], rows)
+
+
+@register("study_elicit.perplexity")
+def elicit_perplexity() -> Table:
+    """Perplexity of right answers, under the ancestor and under their own model."""
+    found = load("study_elicit")["analyses"]["crossover"]["deep:rlvr"]["perplexity"]
+    titles = {
+        "base": "the ancestor's right answers, under the ancestor",
+        "new_to_base": "RLVR's right answers, under the ancestor",
+        "own": "RLVR's right answers, under the model after RLVR",
+    }
+    rows = [
+        [title, estimate(*(found[key][end] for end in ("value", "low", "high")), 2)]
+        for key, title in titles.items()
+    ]
+    return Table(["right answers", "perplexity of a token [95 %]"], rows)
