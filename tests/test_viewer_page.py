@@ -346,8 +346,8 @@ def test_the_page_and_the_terminal_hide_the_same_characters(page):
         code for code in codes if printable(f"x{chr(code)}x", "\t\n")[1] != chr(code)
     ]
     asked = (
-        "import('/dom.js').then(m => {const found = [], newer = []; const codes = CODES;"
-        "for (const code of codes) {const c = String.fromCodePoint(code);"
+        "import('/dom.js').then(m => {const found = [], newer = [];"
+        "for (const code of CODES) {const c = String.fromCodePoint(code);"
         "if (m.plain(`x${c}x`) !== `x${c}x`) found.push(code);"
         "if (/\\p{Cn}/u.test(c)) newer.push(code);} return [found, newer]})"
     )
