@@ -196,7 +196,10 @@ def _of_library(error: BaseException) -> bool:
 
 def _link(path: str, data: bytes) -> bool:
     """A local file appears whole under its name, if the name is free."""
-    number, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
+    folder, name = os.path.split(path)
+    # A kill may leave it: its name says what it is of.
+    prefix = f".{name.removeprefix('.')}."
+    number, temporary = tempfile.mkstemp(dir=folder, prefix=prefix)
     try:
         with os.fdopen(number, "wb") as file:
             file.write(data)

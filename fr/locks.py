@@ -30,9 +30,8 @@ STALE = 6 * BEAT  # age of a marker whose owner is gone
 _SETTLE = 2.0  # seconds after which the last of two writers of a marker is visible
 _WITHOUT = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
-
 _held: set[tuple[str, int]] = set()  # folder and thread
-_tokens: set[str] = set()  # of the markers of this process
+_tokens: set[str] = set()  # of the renewed files of this process
 
 
 @contextlib.contextmanager
@@ -108,12 +107,21 @@ def _refusal(folder: epath.Path, owner: dict) -> UserError:
     )
 
 
-def _read(path: epath.Path) -> dict:
-    """The owner's record; empty while it is being written."""
+def read_owner(path: epath.Path) -> dict:
+    """Read the record of a file's owner.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The record; empty while it is being written, and without a file.
+    """
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+    except Exception as error:
+        if isinstance(error, (OSError, ValueError)) or buckets.bucket_error(error):
+            return {}
+        raise
     return found if isinstance(found, dict) else {}
 
 
@@ -137,7 +145,7 @@ class _File:
                     break
             except BlockingIOError:
                 os.close(number)
-                raise _refusal(folder, _read(self._path)) from None
+                raise _refusal(folder, read_owner(self._path)) from None
             except OSError as error:
                 os.close(number)
                 if error.errno not in _WITHOUT:
@@ -167,19 +175,93 @@ class _File:
             return False
 
 
-class _Marker:
-    """A file that its owner renews. One process can make it; of two that replace a dead
-    owner's, the last one wins and the other sees it."""
+class Renewed:
+    """A small file that one process can make, and that its owner renews.
+
+    Attributes:
+      path: of the file.
+      beat: seconds between two renewals.
+    """
+
+    def __init__(self, path: epath.Path, beat: float, **more):
+        """Prepare the record; no file is made.
+
+        Args:
+          path: of the file, whose folder exists.
+          beat: seconds between two renewals.
+          **more: further values of the record; JSON-able.
+        """
+        self.path, self.beat = path, beat
+        self._token, self._given = uuid.uuid4().hex, _owner() | more
+
+    def create(self) -> bool:
+        """Make the file if there is none.
+
+        Returns:
+          True if this process made it.
+        """
+        _tokens.add(self._token)  # first, so that no thread takes it for another's
+        made = buckets.create(self.path, self._record())
+        if not made:
+            _tokens.discard(self._token)
+        return made
+
+    def start(self) -> None:
+        """Start to renew the file, in a thread."""
+        _tokens.add(self._token)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Stop to renew the file, and remove it if it is still this owner's."""
+        self._over.set()
+        self._thread.join()
+        _tokens.discard(self._token)
+        if self._ours():
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def lost(self, found: dict) -> None:
+        """Hear that the file is no longer this owner's; it is not renewed again.
+
+        Args:
+          found: the record that is there.
+        """
+
+    def works(self) -> bool:
+        """True if the owner is at work; else the file is not renewed."""
+        return True
+
+    def _record(self) -> bytes:
+        now = {"token": self._token, "beat": time.time()}
+        return json.dumps(self._given | now).encode()
+
+    def _write(self) -> None:
+        write_whole(self.path, self._record())
+
+    def _ours(self) -> bool:
+        return read_owner(self.path).get("token") == self._token
+
+    def _renew(self) -> None:
+        while not self._over.wait(self.beat):
+            found = read_owner(self.path)
+            if found and found.get("token") != self._token:
+                return self.lost(found)
+            if self.works():
+                with contextlib.suppress(UserError):
+                    self._write()
+
+
+class _Marker(Renewed):
+    """The lock of a folder as a file that its owner renews. One process can make it; of
+    two that replace a dead owner's, the last one wins and the other sees it."""
 
     def __init__(self, folder: epath.Path, settle: float = _SETTLE, beat: float = BEAT):
-        self._path, self._token, self._beat = (
-            folder / f"{NAME}.json",
-            uuid.uuid4().hex,
-            beat,
-        )
-        self._folder, self._given = folder, _owner()
+        super().__init__(folder / f"{NAME}.json", beat)
+        self._folder = folder
         try:
-            made = buckets.create(self._path, self._record())
+            made = self.create()
         except OSError as error:
             raise cannot_write(folder, error) from error
         if not made:
@@ -187,30 +269,15 @@ class _Marker:
             self._write()
             time.sleep(settle)
             if not self._ours():
-                raise _refusal(folder, _read(self._path))
-        _tokens.add(self._token)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, daemon=True)
-        self._thread.start()
+                raise _refusal(folder, read_owner(self.path))
+        self.start()
 
-    def release(self) -> None:
-        """Release the folder."""
-        self._over.set()
-        self._thread.join()
-        _tokens.discard(self._token)
-        if self._ours():
-            with contextlib.suppress(OSError):
-                self._path.unlink()
-
-    def _record(self) -> bytes:
-        now = {"token": self._token, "beat": time.time()}
-        return json.dumps(self._given | now).encode()
-
-    def _write(self) -> None:
-        write_whole(self._path, self._record())
-
-    def _ours(self) -> bool:
-        return _read(self._path).get("token") == self._token
+    def lost(self, found: dict) -> None:
+        """End the run of which another process has taken the folder."""
+        pid, host = found.get("pid"), found.get("host")
+        line = f"{self._folder}: was taken over by process {pid} on {host}"
+        print(f"\n{line}, so this run ends", file=sys.stderr, flush=True)
+        os._exit(2)
 
     def _wait(self) -> None:
         """Return once the owner is gone.
@@ -218,46 +285,57 @@ class _Marker:
         The clocks of two hosts may differ: another host's owner is alive if it renews
         its marker meanwhile.
         """
-        found, told = _read(self._path), False
+        found, told = read_owner(self.path), False
         if found.get("host") == self._given["host"] and self._taken(found):
             raise _refusal(self._folder, found)
-        end = time.monotonic() + 6 * self._beat
+        end = time.monotonic() + 6 * self.beat
         while self._taken(found) and time.monotonic() < end:
             if not told:
                 pid, host = found.get("pid"), found.get("host")
                 line = f"{self._folder}: is process {pid} on {host} still at work?"
                 print(line, file=sys.stderr, flush=True)
             told = True
-            time.sleep(self._beat / 10)
-            now = _read(self._path)
+            time.sleep(self.beat / 10)
+            now = read_owner(self.path)
             if now and now != found:
                 raise _refusal(self._folder, now)
             found = now
 
     def _taken(self, found: dict) -> bool:
         """True if the marker belongs to a run that may be alive."""
-        if not found:
+        if not found or is_gone(found):
             return False
-        if found.get("host") == self._given["host"]:
-            # A container that is started again has the same name and number.
-            again = found.get("pid") == os.getpid()
-            if again and found.get("token") not in _tokens:
-                return False
-            if not _alive(found.get("pid")):
-                return False
         beat = found.get("beat")
         return not isinstance(beat, (int, float)) or time.time() - beat < STALE
 
-    def _renew(self) -> None:
-        while not self._over.wait(self._beat):
-            found = _read(self._path)
-            if found and found.get("token") != self._token:
-                pid, host = found.get("pid"), found.get("host")
-                line = f"{self._folder}: was taken over by process {pid} on {host}"
-                print(f"\n{line}, so this run ends", file=sys.stderr, flush=True)
-                os._exit(2)
-            with contextlib.suppress(UserError):
-                self._write()
+
+def is_gone(found: dict) -> bool:
+    """Say whether an owner is known to be dead; only one of this host can be.
+
+    Args:
+      found: its record.
+
+    Returns:
+      True if it is; False if it may be alive.
+    """
+    if found.get("host") != socket.gethostname():
+        return False
+    # A container that is started again has the same name and number.
+    if found.get("pid") == os.getpid():
+        return not is_own(found)
+    return not _alive(found.get("pid"))
+
+
+def is_own(found: dict) -> bool:
+    """Say whether a record is of this process.
+
+    Args:
+      found: the record.
+
+    Returns:
+      True or False.
+    """
+    return found.get("token") in _tokens
 
 
 def _alive(pid) -> bool:

@@ -55,6 +55,7 @@ def write_shard(
     attempts: list[Attempt],
     more: dict[str, pa.Array] | None = None,
     again: bool = False,
+    mark: str = "",
 ) -> None:
     """Write the attempts of one shard.
 
@@ -64,6 +65,7 @@ def write_shard(
       attempts: of the shard.
       more: columns after the columns of SCHEMA.
       again: replace the shard that a killed run wrote.
+      mark: of the temporary name, as in `write_whole`.
 
     Raises:
       ValueError: the shard exists (the store is append-only), or an attempt does not
@@ -80,7 +82,7 @@ def write_shard(
         more = {name: _top(attempts, name) for name in TOP} | (more or {})
     for name, values in (more or {}).items():
         table = table.append_column(name, values)
-    _write(path, table)
+    _write(path, table, mark)
 
 
 def regrade_shard(
@@ -108,7 +110,7 @@ def regrade_shard(
     _write(path, table)
 
 
-def _write(path: epath.Path, table: pa.Table) -> None:
+def _write(path: epath.Path, table: pa.Table, mark: str = "") -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.replace_schema_metadata(SCHEMA.metadata),
@@ -116,7 +118,7 @@ def _write(path: epath.Path, table: pa.Table) -> None:
         compression="zstd",
         write_page_checksum=True,
     )
-    write_whole(path, sink.getvalue().to_pybytes())
+    write_whole(path, sink.getvalue().to_pybytes(), mark)
 
 
 def finished(folder: PathLike) -> set[int]:

@@ -29,7 +29,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FR_CACHE") or Path.home() / ".cache" / "fr")
 
 
-def write_whole(path: PathLike, data: bytes) -> None:
+def write_whole(path: PathLike, data: bytes, mark: str = "") -> None:
     """Write a file under a temporary name, flush it, then rename it.
 
     Readers see the old file or the new one; an object of a bucket is written at once.
@@ -39,12 +39,13 @@ def write_whole(path: PathLike, data: bytes) -> None:
     Args:
       path: of the file; its folder is made.
       data: the content.
+      mark: of the temporary name, different in processes that may write at a time.
 
     Raises:
       UserError: the disk is full or cannot be written; the temporary file is removed.
     """
     if is_local(path):
-        with replacing(path) as file:
+        with replacing(path, mark) as file:
             file.write(data)
         return
     try:
@@ -54,13 +55,14 @@ def write_whole(path: PathLike, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: PathLike) -> Iterator[typing.BinaryIO]:
+def replacing(path: PathLike, mark: str = "") -> Iterator[typing.BinaryIO]:
     """A file that takes the place of `path` when the block ends without an error.
 
     A bucket's file is on the local disk until then.
 
     Args:
       path: of the file; its folder is made.
+      mark: of the temporary name.
 
     Yields:
       The open file.
@@ -78,7 +80,7 @@ def replacing(path: PathLike) -> Iterator[typing.BinaryIO]:
         except OSError as error:
             raise cannot_write(path, error) from error
         return
-    temporary = path.parent / f".{path.name}.tmp"
+    temporary = temporary_path(path, mark)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -92,6 +94,20 @@ def replacing(path: PathLike) -> Iterator[typing.BinaryIO]:
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
+
+
+def temporary_path(path: PathLike, mark: str = "") -> epath.Path:
+    """The name that a local file has while it is written.
+
+    Args:
+      path: of the file.
+      mark: of the name.
+
+    Returns:
+      Its path, beside the file.
+    """
+    path = epath.Path(path)
+    return path.parent / f".{path.name}{mark}.tmp"
 
 
 def sync(file) -> None:

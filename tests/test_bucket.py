@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from fr import buckets, locks, store, tasks
+from fr import buckets, distributed, locks, store, tasks
 from fr.config import TaskConfig
 from fr.errors import UserError
 from fr.files import read_json, read_regular
@@ -30,10 +30,11 @@ from fr.metrics import MetricsWriter, read_lines
 from fr.models import load, save
 from fr.models.loading import read_shape
 from fr.models.transformer import init_params
+from fr.runs.claims import Claim
 from fr.tasks.countdown import countdown_tokenizer
 from fr.training.lineage import train_ancestor
 from fr.workdir import absolute, seal, unseal, write_json
-from tests import test_resume, test_training
+from tests import test_claims, test_resume, test_training
 from tests.bucket_server import BUCKET, BucketServer, killed_twice, short_run, start
 
 pytestmark = pytest.mark.skipif(
@@ -171,6 +172,27 @@ def test_the_lock_of_a_dead_run_is_taken_over(folder, left, monkeypatch):
     write_json(folder / ".lock.json", owner | left | elsewhere)
     locks._Marker(folder, settle=0.0).release()
     assert names(folder) == []
+
+
+# ----------------------------------------------------------------- claims
+
+
+def test_shards_are_claimed_once_and_taken_over_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed.limits, "heartbeat", 1.0)
+    claim = Claim(folder, 1, 0)
+    assert claim.take()
+    left = read_json(claim.path, 1000)
+    claim.release()
+    assert names(folder) == []
+    write_json(claim.path, left | {"token": "dead", "host": "elsewhere"})
+    made_by = test_claims.in_threads(4, lambda: test_claims.make(folder, 6))
+    assert sorted(i for own in made_by for i in own) == [*range(6)]
+    whole = test_claims.whole(tmp_path, 6)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    # One of many succeeds in taking over a claim.
+    taken = test_claims.in_threads(8, lambda: test_claims.take(folder, 9, 1))
+    (winner,) = filter(None, taken)
+    winner.release()
 
 
 # ---------------------------------------------------------------- metrics

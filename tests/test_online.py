@@ -173,11 +173,11 @@ def test_a_kill_loses_a_block_and_changes_nothing(make_run, monkeypatch):
     whole = attempt_online(make_run("whole"), router)
     write, written = store.write_shard, []
 
-    def dies(*args):
+    def dies(*args, **given):
         written.append(0)
         if len(written) == 2:
             raise KeyboardInterrupt
-        write(*args)
+        write(*args, **given)
 
     monkeypatch.setattr(store, "write_shard", dies)
     with pytest.raises(KeyboardInterrupt):

@@ -1,11 +1,11 @@
-"""One run by several processes of `jax.distributed`: shares, barriers and a common
-end."""
+"""One run by several processes of `jax.distributed`: barriers and a common end."""
 
 from fr.distributed.collectives import (
     agree,
-    assign_shards,
+    count,
     gather,
     in_turn,
+    index,
     is_first,
     label,
     local_slice,
@@ -13,19 +13,22 @@ from fr.distributed.collectives import (
     wait,
 )
 from fr.distributed.job import job, settings
-from fr.distributed.watchdog import beat
+from fr.distributed.watchdog import beat, idle, limits
 
 __all__ = [
     "agree",
     "beat",
+    "count",
     "gather",
+    "idle",
     "in_turn",
+    "index",
     "is_first",
     "job",
     "label",
+    "limits",
     "local_slice",
     "print0",
     "settings",
-    "assign_shards",
     "wait",
 ]

@@ -1,4 +1,4 @@
-"""Barriers and shares of work for the processes of a job, and what only process 0 does.
+"""Barriers and slices of work for the processes of a job, and what only process 0 does.
 
 Barriers and single values go through jax's coordination service: host calls that are
 the same on CPU, GPU and TPU, and fail when a process is gone.
@@ -30,6 +30,11 @@ def index() -> int:
     return distributed.global_state.process_id
 
 
+def count() -> int:
+    """Number of processes of the job; 1 without a job."""
+    return distributed.global_state.num_processes or 1
+
+
 def client():
     """The client of jax's coordination service; None without a job."""
     return distributed.global_state.client
@@ -59,8 +64,7 @@ def label(name: str) -> str:
     Returns:
       The name, with the number of the process where there are several.
     """
-    several = distributed.global_state.num_processes > 1
-    return f"{name}, process {index()}" if several else name
+    return f"{name}, process {index()}" if count() > 1 else name
 
 
 def wait(name: str) -> None:
@@ -108,20 +112,6 @@ def agree(name: str, value):
         client().key_value_set(key, json.dumps(value))
     with waiting(name):
         return json.loads(client().blocking_key_value_get(key, FOREVER))
-
-
-def assign_shards(name: str, work: Sequence[int]) -> list[int]:
-    """This process's share of the work: every n-th item, n processes.
-
-    Args:
-      name: of the work; each name can be used once per job.
-      work: numbers of the items; the list of process 0 counts.
-
-    Returns:
-      The items of this process.
-    """
-    agreed = agree(name, list(work))
-    return agreed[index() :: distributed.global_state.num_processes]
 
 
 def local_slice(items: Sequence) -> Sequence:

@@ -25,7 +25,6 @@ from fr.interrupts import Stopped
 OWN_FLAG = "--xla_gpu_shard_autotuning=false"
 
 AGAIN = "start the same command again for every process: what is finished is kept"
-PATIENCE = 3600  # seconds without progress; compiling a large model takes minutes
 # Key that a process writes when it fails, and process 0 when all is done.
 _ENDING = "fr/ending"
 
@@ -73,7 +72,7 @@ def settings(processes: str, process: int | None, coordinator: str | None) -> di
 
 
 @contextlib.contextmanager
-def job(given: dict, heartbeat: int, patience: int = PATIENCE) -> Iterator[None]:
+def job(given: dict, heartbeat: int, patience: int) -> Iterator[None]:
     """Join a job for the length of the block, which ends when every process has ended
     it.
 
@@ -91,6 +90,7 @@ def job(given: dict, heartbeat: int, patience: int = PATIENCE) -> Iterator[None]
     Raises:
       UserError: this process cannot join.
     """
+    watchdog.limits.heartbeat, watchdog.limits.patience = heartbeat, patience
     _watch(heartbeat)
     _connect(given, heartbeat)
     heeding = threading.Thread(target=_heed, daemon=True)

@@ -1,11 +1,23 @@
 """Ends a job whose process lives but does nothing, which a heartbeat cannot notice."""
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 _LOOKS = 20  # looks of the watch within the patience of a job
+
+
+@dataclasses.dataclass
+class Limits:
+    """Seconds after which a process counts as gone, as the flags of a run give them."""
+
+    heartbeat: float = 60  # without a sign of life
+    patience: float = 3600  # without progress; compiling a large model takes minutes
+
+
+limits = Limits()
 
 
 class _Progress:
@@ -21,6 +33,11 @@ _own = _Progress()
 def beat() -> None:
     """Note progress; the loops of the host call it."""
     _own.at = time.monotonic()
+
+
+def idle() -> float:
+    """Seconds since this process's last progress."""
+    return time.monotonic() - _own.at
 
 
 @contextlib.contextmanager
@@ -55,12 +72,13 @@ def watch(patience: int, hangs: Callable[[str], None]) -> None:
     def look():
         while True:
             time.sleep(patience / _LOOKS)
-            idle, name = time.monotonic() - _own.at, _own.waits
-            if not name and idle > patience:
+            idles, name = idle(), _own.waits
+            if not name and idles > patience:
                 return hangs(f"has made no progress for {patience} s, though it lives")
-            if name and idle > 1.5 * patience:
+            if name and idles > 1.5 * patience:
                 return hangs(
-                    f"has waited {idle:.0f} s for the others at {name!r}, and they live"
+                    f"has waited {idles:.0f} s for the others at {name!r}, "
+                    "and they live"
                 )
 
     threading.Thread(target=look, daemon=True).start()

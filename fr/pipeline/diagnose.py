@@ -17,6 +17,7 @@ from fr.pipeline.profile_tables import write_tables
 from fr.pipeline.state_means import write_states
 from fr.profiles import FEATURES
 from fr.progress import Bar
+from fr.runs.claims import claimed
 from fr.runs.plans import complete
 from fr.runs.run import Run
 from fr.sampling.scoring import Scorer
@@ -27,7 +28,7 @@ def diagnose(run: Run) -> dict:
     """Score every failed rollout into `scores/` and write the tables of profiles.
 
     With `diagnosis.statistics` = loop the scores are the statistics that the rollouts
-    were sampled with. Each process scores its share of the shards; process 0 writes the
+    were sampled with. Processes claim shards one at a time; process 0 writes the
     tables, whose rescue rates are still empty.
 
     Args:
@@ -53,14 +54,18 @@ def diagnose(run: Run) -> dict:
     run.begin("scores")
     in_loop = run.config.diagnosis.statistics == "loop"
     scorer = None if in_loop else run.scorer()
-    mine = distributed.assign_shards(
-        "scores", [index for index in sampled if index not in have]
-    )
-    for index in Bar(mine, desc=distributed.label("scores"), unit="shard"):
-        check()
-        failed = [a for a in store.read(rollouts, [index]) if is_failure(a.grade)]
-        scored = _score(failed, scorer, run) if scorer else _of_the_loop(failed, run)
-        store.write_shard(into, index, scored)
+    left, label = [i for i in sampled if i not in have], distributed.label("scores")
+    with (
+        Bar(total=len(left), desc=label, unit="shard") as bar,
+        claimed(into, left, lambda index: bar.update()) as claims,
+    ):
+        for claim in claims:
+            check()
+            read = store.read(rollouts, [claim.index])
+            failed = [a for a in read if is_failure(a.grade)]
+            made = _score(failed, scorer, run) if scorer else _of_the_loop(failed, run)
+            claim.write(made)
+            bar.update()
     distributed.wait("scores")
     if not store.read_table(into, ["row"]).num_rows:
         raise UserError(

@@ -28,6 +28,7 @@ from fr.profiles import FEATURES, read_profiles
 from fr.progress import Bar
 from fr.routing.columns import COLUMNS
 from fr.runs.attempts import graded
+from fr.runs.claims import claimed
 from fr.runs.planned import Planned, plan_attempt, plan_change
 from fr.runs.run import Run
 from fr.sampling.sampling_params import row_key
@@ -315,17 +316,19 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     # Room for a whole attempt that is kept, or for a longer prompt.
     longest = 2 * (max(map(len, prompts)) + c.sampling.max_new_tokens)
     left = sorted(set(range(len(blocks))).difference(store.finished(folder)))
-    mine = distributed.assign_shards(router.name, left)
-    label = distributed.label(router.name)
-    total = sum(len(blocks[i]) for i in mine)
-    with Bar(total=total, desc=label, unit="problem") as bar:
-        for i in mine:
-            source = OnlineSource(run, router, blocks[i], with_ancestor, bar.update)
+    total, label = sum(len(blocks[i]) for i in left), distributed.label(router.name)
+    with (
+        Bar(total=total, desc=label, unit="problem") as bar,
+        claimed(folder, left, lambda i: bar.update(len(blocks[i]))) as claims,
+    ):
+        for claim in claims:
+            block = blocks[claim.index]
+            source = OnlineSource(run, router, block, with_ancestor, bar.update)
             run.engine(with_ancestor, steered).run(source, longest)
             made = [(case, a) for case in source.cases for a in case.attempts]
             logged = zip(LOGGED, zip(*(case.logged for case, _ in made)), _LOGGED_TYPES)
             more = {name: pa.array(values, kind) for name, values, kind in logged}
-            store.write_shard(folder, i, [attempt for _, attempt in made], more)
+            claim.write([attempt for _, attempt in made], more)
     distributed.wait(router.name)
     return folder
 

@@ -14,6 +14,7 @@ from fr import distributed, store
 from fr.interrupts import check
 from fr.models.model import check_context
 from fr.progress import Bar
+from fr.runs.claims import claimed
 from fr.runs.planned import Planned
 from fr.runs.plans import PlannedRow, extend_plan
 from fr.runs.run import Run
@@ -39,9 +40,9 @@ def make_attempts(
 ) -> None:
     """Make every attempt of a plan that a folder does not have yet.
 
-    Each process makes its share of the shards; the call returns when the folder is
-    whole. A shard holds only rows that read the ancestor, or only rows that do not, so
-    that the latter never pay for it; and so for rows that are steered by vectors.
+    Processes claim shards one at a time; the call returns when the folder is whole. A
+    shard holds only rows that read the ancestor, or only rows that do not, so that the
+    latter never pay for it; and so for rows that are steered by vectors.
 
     Args:
         run: The run.
@@ -71,22 +72,21 @@ def make_attempts(
     check_context(
         models, longest, f"the longest row of {name}", "config.sampling.max_new_tokens"
     )
-    mine = distributed.assign_shards(
-        name, [i for i in range(len(shards)) if i not in have]
-    )
-    with Bar(
-        total=sum(len(shards[i]) for i in mine),
-        desc=distributed.label(name),
-        unit="row",
-    ) as bar:
-        for i in mine:
-            rows, asked = [p.row for p in shards[i]], _plan(shards[i], ask)
-            first, on_pause = shards[i][0], _on_pause(shards[i])
+    left = [i for i in range(len(shards)) if i not in have]
+    total, label = sum(len(shards[i]) for i in left), distributed.label(name)
+    # It counts the rows of all processes.
+    with (
+        Bar(total=total, desc=label, unit="row") as bar,
+        claimed(folder, left, lambda i: bar.update(len(shards[i]))) as claims,
+    ):
+        for claim in claims:
+            planned = shards[claim.index]
+            rows, asked = [p.row for p in planned], _plan(planned, ask)
+            first, on_pause = planned[0], _on_pause(planned)
             engine = run.engine(first.reads_ancestor, first.steered, first.quiet)
             check()
             rollouts = engine.sample(rows, longest, _shown(bar), asked, on_pause)
-            attempts = graded(run, shards[i], rollouts)
-            store.write_shard(folder, i, attempts, more(shards[i]))
+            claim.write(graded(run, planned, rollouts), more(planned))
     distributed.wait(name)
 
 

@@ -1,0 +1,243 @@
+"""Processes claim shards one at a time: each shard is claimed once, slow processes make
+fewer, and a dead one's shard is made by another.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from fr import distributed, locks, store
+from fr.errors import UserError
+from fr.runs.claims import Claim, claimed
+from tests.test_store import attempt
+
+ROOT = pathlib.Path(__file__).parents[1]
+# A process that makes the shards of a folder: slowly, or never. It prints each.
+MAKER = """
+import sys, time
+from fr import distributed
+from fr.runs.claims import claimed
+from tests.test_claims import made
+
+folder, count, seconds, heartbeat = sys.argv[1], *map(float, sys.argv[2:])
+distributed.limits.heartbeat = heartbeat
+with claimed(folder, range(int(count))) as claims:
+    for claim in claims:
+        print(claim.index, flush=True)
+        time.sleep(seconds)
+        claim.write(made(claim.index))
+"""
+
+
+def made(index: int) -> list[store.Attempt]:
+    """The attempts of a shard, the same for all its makers."""
+    return [attempt(2 * index, 3), attempt(2 * index + 1, 5)]
+
+
+def maker(folder, count: int, seconds: float, heartbeat: float) -> subprocess.Popen:
+    words = [sys.executable, "-c", MAKER, *map(str, (folder, count, seconds))]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*words, str(heartbeat)], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
+    )
+
+
+def make(folder, count: int, seconds: float = 0.0, elsewhere=lambda i: None):
+    """Make shards in this thread; returns the claimed ones."""
+    found = []
+    with claimed(folder, range(count), elsewhere) as claims:
+        for claim in claims:
+            found.append(claim.index)
+            time.sleep(seconds)
+            claim.write(made(claim.index))
+    return found
+
+
+def content(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def whole(folder: pathlib.Path, count: int) -> dict[str, bytes]:
+    """The folder of one process."""
+    assert make(folder, count) == [*range(count)]
+    found = content(folder)
+    assert sorted(found) == [f"shard-{i:06d}.parquet" for i in range(count)]
+    return found
+
+
+@pytest.fixture
+def heartbeat(monkeypatch):
+    """Seconds without a renewal after which a holder is gone."""
+    monkeypatch.setattr(distributed.limits, "heartbeat", 1.0)
+    return 1.0
+
+
+def in_threads(count: int, call) -> list:
+    found = []
+    together = threading.Barrier(count)
+
+    def run():
+        together.wait()
+        found.append(call())
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert len(found) == count
+    return found
+
+
+def take(folder, index: int, generation: int) -> Claim | None:
+    claim = Claim(folder, index, generation)
+    return claim if claim.take() else None
+
+
+def left_by(folder: pathlib.Path, index: int, generation: int = 0, **changes) -> None:
+    """The claim of a dead process of this host, unless it is changed."""
+    folder.mkdir(exist_ok=True)
+    owner = {"host": socket.gethostname(), "pid": 2**22 + 1, "token": "dead"}
+    path = folder / f".shard-{index:06d}.claim-{generation}"
+    path.write_text(json.dumps(owner | {"beat": 0.0} | changes))
+
+
+def test_each_shard_is_claimed_once(tmp_path):
+    found = in_threads(8, lambda: make(tmp_path / "many", 50))
+    assert sorted(i for own in found for i in own) == [*range(50)]
+    assert content(tmp_path / "many") == whole(tmp_path / "one", 50)
+
+
+def test_the_slower_of_two_processes_makes_fewer(tmp_path):
+    several = tmp_path / "several"
+    slow, fast = (maker(several, 24, seconds, 60) for seconds in (0.5, 0.02))
+    counts = [len(p.communicate(timeout=100)[0].split()) for p in (slow, fast)]
+    assert slow.returncode == fast.returncode == 0
+    assert sum(counts) == 24 and 0 < 2 * counts[0] < counts[1]
+    assert content(several) == whole(tmp_path / "one", 24)
+
+
+def test_the_shard_of_a_silent_process_is_made_by_another(tmp_path, heartbeat, capsys):
+    several, told = tmp_path / "several", []
+    dead = maker(several, 6, 1000, heartbeat)
+    first = int(dead.stdout.readline())
+    dead.send_signal(signal.SIGKILL)  # not waited for: its number is still in use
+    began = time.monotonic()
+    assert (
+        make(several, 6, elsewhere=told.append)
+        == [1, 2, 3, 4, 5, first]
+        == [
+            *range(1, 6),
+            0,
+        ]
+    )
+    assert time.monotonic() - began > heartbeat and not told
+    assert dead.wait() == -signal.SIGKILL
+    line = f"shard-000000.parquet is made again: process {dead.pid} on "
+    assert line in capsys.readouterr().err
+    assert content(several) == whole(tmp_path / "one", 6)
+
+
+def test_a_process_that_was_only_slow_does_no_harm(tmp_path, heartbeat):
+    several, told = tmp_path / "several", []
+    slow = maker(several, 3, 0.5, heartbeat)
+    slow.stdout.readline()
+    slow.send_signal(signal.SIGSTOP)
+    assert make(several, 3, elsewhere=told.append) == [1, 2, 0]
+    slow.send_signal(signal.SIGCONT)
+    assert slow.communicate(timeout=100)[0] == "" and slow.returncode == 0
+    assert content(several) == whole(tmp_path / "one", 3) and not told
+
+
+def test_two_that_write_a_shard_at_once_leave_one_whole_shard(tmp_path):
+    for index in range(30):
+        holders = [Claim(tmp_path, index, generation) for generation in range(2)]
+        assert all(claim.take() for claim in holders)
+        turns = iter(holders)
+        in_threads(2, lambda: next(turns).write(made(index)))
+        [claim.release() for claim in holders]
+    assert content(tmp_path) == whole(tmp_path.with_name("one"), 30)
+
+
+def test_a_claim_is_renewed_while_its_holder_is_at_work(tmp_path, heartbeat):
+    made_by = in_threads(2, lambda: make(tmp_path, 1, seconds=2.5))
+    assert sorted(made_by) == [[], [0]]
+    # Idle for longer than its patience, a holder is at work no longer.
+    claim = Claim(tmp_path, 5, 0)
+    distributed.beat()
+    assert claim.works()
+    distributed.limits.patience, patience = 0.0, distributed.limits.patience
+    try:
+        assert not claim.works()
+    finally:
+        distributed.limits.patience = patience
+
+
+def test_of_many_that_take_over_one_succeeds(tmp_path):
+    left_by(tmp_path, 0)
+    (winner,) = filter(None, in_threads(16, lambda: take(tmp_path, 0, 1)))
+    winner.write(made(0))
+    winner.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["shard-000000.parquet"]
+
+
+def test_the_claims_of_a_killed_run_are_taken_over_at_once(tmp_path):
+    several = tmp_path / "several"
+    left_by(several, 1)
+    # Killed twice, then while it wrote.
+    left_by(several, 2), left_by(several, 2, 1)
+    (several / ".shard-000002.parquet.1.tmp").write_bytes(b"half")
+    # A container that is started again has the name and the number of its last run.
+    left_by(several, 3, pid=os.getpid())
+    # Killed while it made a claim.
+    (several / ".shard-000000.claim-0.abc").write_text("")
+    began = time.monotonic()
+    assert sorted(make(several, 4)) == [*range(4)]
+    assert time.monotonic() - began < distributed.limits.heartbeat / 2
+    assert content(several) == whole(tmp_path / "one", 4)
+
+
+def test_another_host_is_given_its_own_heartbeat(tmp_path, heartbeat):
+    left_by(tmp_path, 0, host="elsewhere", heartbeat=2.0)
+    left_by(tmp_path, 1, host="elsewhere")
+    began = time.monotonic()
+    assert make(tmp_path, 2) == [1, 0]
+    assert time.monotonic() - began > 2.0
+
+
+def test_shards_of_others_are_told_once(tmp_path):
+    store.write_shard(tmp_path, 1, made(1))
+    told = []
+    assert make(tmp_path, 3, elsewhere=told.append) == [0, 2] and told == [1]
+
+
+def test_an_error_gives_the_shard_back(tmp_path):
+    with pytest.raises(ZeroDivisionError), claimed(tmp_path, range(3)) as claims:
+        for claim in claims:
+            assert locks.is_own(locks.read_owner(claim.path))
+            1 / 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        make(tmp_path / "file" / "rollouts", 1)
+
+
+def test_processes_begin_with_different_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "count", lambda: 3)
+    first = []
+    for index in range(3):
+        monkeypatch.setattr(distributed, "index", lambda: index)
+        first.append(make(tmp_path / str(index), 7))
+    assert first == [
+        [0, 3, 6, 4, 1, 5, 2],
+        [1, 4, 5, 2, 6, 3, 0],
+        [2, 5, 6, 3, 0, 4, 1],
+    ]
