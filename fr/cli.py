@@ -22,7 +22,7 @@ _RENAMED: dict[str, str] = {}  # flags of this script: new name by old name
 
 
 def define_flags(
-    model: bool = True, workdir: bool = True, modules: bool = True
+    model: bool = True, workdir: bool = True, modules: bool = True, join: bool = False
 ) -> None:
     """Define `--config`, `--workdir`, `--user_module` and the flags of a run.
 
@@ -33,6 +33,7 @@ def define_flags(
         processes.
       workdir: define `--workdir`; False: the script reads no folder and writes none.
       modules: define `--user_module`; False: the script looks no registered name up.
+      join: define `--join`: the script makes shards of a stage.
     """
     config_flags.DEFINE_config_file(
         "config", None, "A file of configs/, e.g. configs/quickstart.py."
@@ -87,6 +88,14 @@ def define_flags(
             3600,
             "Seconds without progress after which a living process ends the run.",
             lower_bound=1,
+        )
+
+    if join:
+        flags.DEFINE_bool(
+            "join",
+            False,
+            "Help a run of --workdir on another host: make shards that no process "
+            "holds, and write no other file.",
         )
 
 
@@ -225,28 +234,29 @@ def _plain_surroundings() -> None:
     for name in _IGNORED:
         os.environ.pop(name, None)
     if given:
-        print(
-            f"note: {', '.join(given)} of the environment is ignored",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"note: {', '.join(given)} of the environment is ignored"
+        print(line, file=sys.stderr, flush=True)
 
 
 def _job() -> contextlib.AbstractContextManager:
     """The job of several processes that the flags ask for."""
     given = flags.FLAGS
-    if "processes" not in given or (
-        given.processes,
-        given.process,
-        given.coordinator,
-    ) == (None, None, None):
+    names = ("redo", "processes", "process", "coordinator")
+    asked = [name for name in names if name in given and given[name].present]
+    if not (_joins() or set(asked) - {"redo"}):
         return contextlib.nullcontext()
-    if given.processes is None:
-        raise UserError("--process and --coordinator need --processes=N as well")
     from fr import distributed
 
+    if _joins():
+        return distributed.joined(given.heartbeat, given.patience, asked)
+    if given.processes is None:
+        raise UserError("--process and --coordinator need --processes=N as well")
     settings = distributed.settings(given.processes, given.process, given.coordinator)
     return distributed.job(settings, given.heartbeat, given.patience)
+
+
+def _joins() -> bool:
+    return "join" in flags.FLAGS and flags.FLAGS.join
 
 
 def _load_modules() -> None:
@@ -270,7 +280,7 @@ def _alone() -> contextlib.AbstractContextManager:
     """The lock of `--workdir`, which the first process of a job holds for all of
     them."""
     given = flags.FLAGS
-    if "workdir" not in given or not given.workdir:
+    if "workdir" not in given or not given.workdir or _joins():
         return contextlib.nullcontext()
     if "processes" in given and given.processes is not None:
         from fr import distributed

@@ -218,15 +218,15 @@ class Renewed:
         self._over.set()
         self._thread.join()
         _tokens.discard(self._token)
-        if self._ours():
+        if self.is_ours():
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
     def lost(self, found: dict) -> None:
-        """Hear that the file is no longer this owner's; it is not renewed again.
+        """Hear that the file is another's; it is not renewed again.
 
         Args:
-          found: the record that is there.
+          found: its record.
         """
 
     def works(self) -> bool:
@@ -237,10 +237,8 @@ class Renewed:
         now = {"token": self._token, "beat": time.time()}
         return json.dumps(self._given | now).encode()
 
-    def _write(self) -> None:
-        write_whole(self.path, self._record())
-
-    def _ours(self) -> bool:
+    def is_ours(self) -> bool:
+        """True if the file is there and of this owner."""
         return read_owner(self.path).get("token") == self._token
 
     def _renew(self) -> None:
@@ -250,7 +248,7 @@ class Renewed:
                 return self.lost(found)
             if self.works():
                 with contextlib.suppress(UserError):
-                    self._write()
+                    write_whole(self.path, self._record())
 
 
 class _Marker(Renewed):
@@ -266,9 +264,9 @@ class _Marker(Renewed):
             raise cannot_write(folder, error) from error
         if not made:
             self._wait()
-            self._write()
+            write_whole(self.path, self._record())
             time.sleep(settle)
-            if not self._ours():
+            if not self.is_ours():
                 raise _refusal(folder, read_owner(self.path))
         self.start()
 

@@ -21,7 +21,7 @@ from fr.config import Config, with_texts
 from fr.errors import UserError
 from fr.workdir import PathLike, read_object
 
-cli.define_flags()
+cli.define_flags(join=True)
 flags.DEFINE_string(
     "against",
     None,

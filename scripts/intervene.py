@@ -16,8 +16,9 @@ online.json, with retry, or what --against names, as the reference.
 from absl import flags
 
 from fr import cli
+from fr.errors import UserError
 
-cli.define_flags()
+cli.define_flags(join=True)
 flags.DEFINE_string(
     "router", None, "Route online: rule, learned, schedule, one_order or fixed:NAME."
 )
@@ -43,6 +44,8 @@ def main() -> None:
     from fr.runs.names import check_router
     from fr.runs.run import open_run
 
+    if given.join and given.router is not None:
+        raise UserError("--join helps to make attempts/, not to route; leave --router")
     names = [given.router, given.against] if given.router is not None else []
     for name in names:
         check_router(name)

@@ -9,7 +9,7 @@ from absl import flags
 
 from fr import cli
 
-cli.define_flags()
+cli.define_flags(join=True)
 
 
 def main() -> None:

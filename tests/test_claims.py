@@ -167,15 +167,23 @@ def test_two_that_write_a_shard_at_once_leave_one_whole_shard(tmp_path):
 def test_a_claim_is_renewed_while_its_holder_is_at_work(tmp_path, heartbeat):
     made_by = in_threads(2, lambda: make(tmp_path, 1, seconds=2.5))
     assert sorted(made_by) == [[], [0]]
-    # Idle for longer than its patience, a holder is at work no longer.
-    claim = Claim(tmp_path, 5, 0)
+
+
+def test_the_claim_of_an_idle_process_is_not_renewed(tmp_path, monkeypatch):
+    claim = take(tmp_path, 0, 0)
     distributed.beat()
     assert claim.works()
-    distributed.limits.patience, patience = 0.0, distributed.limits.patience
-    try:
-        assert not claim.works()
-    finally:
-        distributed.limits.patience = patience
+    monkeypatch.setattr(distributed.limits, "patience", 0.0)
+    assert not claim.works()
+    claim.release()
+
+
+def test_a_claim_that_went_with_its_folder_writes_nothing(tmp_path):
+    claim = take(tmp_path, 0, 0)
+    claim.path.unlink()
+    claim.write(made(0))
+    claim.release()
+    assert not claim.works() and os.listdir(tmp_path) == []
 
 
 def test_of_many_that_take_over_one_succeeds(tmp_path):

@@ -7,9 +7,12 @@ from fr.distributed.collectives import (
     in_turn,
     index,
     is_first,
+    is_joined,
+    joined,
     label,
     local_slice,
     print0,
+    until,
     wait,
 )
 from fr.distributed.job import job, settings
@@ -24,11 +27,14 @@ __all__ = [
     "in_turn",
     "index",
     "is_first",
+    "is_joined",
     "job",
+    "joined",
     "label",
     "limits",
     "local_slice",
     "print0",
     "settings",
+    "until",
     "wait",
 ]

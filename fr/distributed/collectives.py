@@ -8,21 +8,89 @@ no public name for the service's client yet. Without a job there is one process,
 nothing waits. `gather` is the exception: its values go through the devices.
 """
 
+import contextlib
 import json
 import pickle
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from fr.distributed.watchdog import waiting
+from fr.distributed.watchdog import limits, waiting
+from fr.errors import UserError
 
 # Milliseconds. The heartbeat notices a process that is gone, `watchdog.watch` one that
 # hangs.
 FOREVER = 10**9
 GRACE = 10  # seconds that an ending process waits for the others to learn of it
+_LOOK = 1.0  # seconds between two looks for what another process writes
+
+
+class _Joined:
+    yes = False
+
+
+@contextlib.contextmanager
+def joined(
+    heartbeat: float, patience: float, used: Sequence[str] = ()
+) -> Iterator[None]:
+    """Make this process a helper, which makes shards of another run's workdir.
+
+    It writes no other file, holds no lock, and is not of the other run's job.
+
+    Args:
+      heartbeat: seconds without a sign of life after which its claims are free.
+      patience: seconds without progress after which they are free, too, and that it
+        waits for the other run to begin a stage.
+      used: flags that are given, and that a helper does not take.
+
+    Yields:
+      None.
+
+    Raises:
+      UserError: such a flag is given.
+    """
+    if used:
+        raise UserError(f"--join helps another run; leave --{used[0]} to that one")
+    limits.heartbeat, limits.patience = heartbeat, patience
+    _Joined.yes = True
+    try:
+        yield
+    finally:
+        _Joined.yes = False
+
+
+def is_joined() -> bool:
+    """True in a process that helps another run."""
+    return _Joined.yes
+
+
+def until(ready: Callable[[], bool], what: str) -> None:
+    """Wait for the run that this process helps.
+
+    Args:
+      ready: says whether it has come that far.
+      what: it has to do; ends a line.
+
+    Raises:
+      UserError: it has not within the patience of a run.
+    """
+    end, told = time.monotonic() + limits.patience, False
+    while not ready():
+        if time.monotonic() > end:
+            raise UserError(
+                f"--join: no run has {what} within {limits.patience:.0f} s; start it, "
+                "then this one again"
+            )
+        if not told:
+            line = f"waiting until a run has {what}"
+            print(line, file=sys.stderr, flush=True)
+        told = True
+        time.sleep(_LOOK)
 
 
 def index() -> int:
@@ -42,7 +110,7 @@ def client():
 
 def is_first() -> bool:
     """True in process 0, which claims the folder, writes single files and prints."""
-    return index() == 0
+    return index() == 0 and not is_joined()
 
 
 def print0(text: str) -> None:
@@ -64,6 +132,8 @@ def label(name: str) -> str:
     Returns:
       The name, with the number of the process where there are several.
     """
+    if is_joined():
+        return f"{name}, joined"
     return f"{name}, process {index()}" if count() > 1 else name
 
 

@@ -12,7 +12,6 @@ from fr import distributed, store
 from fr.diagnosis.features import SPREADS
 from fr.errors import UserError
 from fr.exchange.engine_gap import print_gap
-from fr.interrupts import check
 from fr.pipeline.profile_tables import write_tables
 from fr.pipeline.state_means import write_states
 from fr.profiles import FEATURES
@@ -55,12 +54,12 @@ def diagnose(run: Run) -> dict:
     in_loop = run.config.diagnosis.statistics == "loop"
     scorer = None if in_loop else run.scorer()
     left, label = [i for i in sampled if i not in have], distributed.label("scores")
+    follow = lambda: run.follow("scores")
     with (
         Bar(total=len(left), desc=label, unit="shard") as bar,
-        claimed(into, left, lambda index: bar.update()) as claims,
+        claimed(into, left, lambda _: bar.update(), follow) as claims,
     ):
         for claim in claims:
-            check()
             read = store.read(rollouts, [claim.index])
             failed = [a for a in read if is_failure(a.grade)]
             made = _score(failed, scorer, run) if scorer else _of_the_loop(failed, run)

@@ -16,7 +16,7 @@ from fr.models.model import check_context
 from fr.progress import Bar
 from fr.runs.claims import claimed
 from fr.runs.planned import Planned
-from fr.runs.plans import PlannedRow, extend_plan
+from fr.runs.plans import PlannedRow, extend_plan, is_planned
 from fr.runs.run import Run
 from fr.sampling.sources import OnPause, PauseAction, ProbePlan
 from fr.tasks.canonical import extracted_answer
@@ -60,6 +60,9 @@ def make_attempts(
     found: list[list[list[int]]] = []
 
     def extend() -> None:
+        if distributed.is_joined():
+            whole = lambda: is_planned(folder, wanted)
+            distributed.until(whole, f"planned these rows of {folder}")
         found.append(extend_plan(folder, wanted, run.config.sampling.shard_rows))
 
     distributed.in_turn(f"{name} plan", extend)
@@ -74,10 +77,11 @@ def make_attempts(
     )
     left = [i for i in range(len(shards)) if i not in have]
     total, label = sum(len(shards[i]) for i in left), distributed.label(name)
-    # It counts the rows of all processes.
+    follow = lambda: run.follow(name)
+    # The bar counts the rows of all processes.
     with (
         Bar(total=total, desc=label, unit="row") as bar,
-        claimed(folder, left, lambda i: bar.update(len(shards[i]))) as claims,
+        claimed(folder, left, lambda i: bar.update(len(shards[i])), follow) as claims,
     ):
         for claim in claims:
             planned = shards[claim.index]

@@ -54,13 +54,16 @@ class Claim(Renewed):
         self.index, self.generation, self._folder = index, generation, folder
 
     def works(self) -> bool:
-        """True unless this process has made no progress for the patience of a run."""
-        return distributed.idle() <= distributed.limits.patience
+        """True unless this process has made no progress for the patience of a run, or
+        the claim was removed."""
+        return distributed.idle() <= distributed.limits.patience and self.is_ours()
 
     def write(
         self, attempts: list[store.Attempt], more: dict[str, pa.Array] | None = None
     ) -> None:
-        """Write the shard, unless another process took it over and was first.
+        """Write the shard, unless another process was first or the claim is gone.
+
+        It goes with the folder, where another run makes the stage again.
 
         Args:
           attempts: of the shard.
@@ -68,7 +71,7 @@ class Claim(Renewed):
         """
         shard, mark = store.shard_path(self._folder, self.index), _mark(self.generation)
         try:
-            if not shard.exists():
+            if self.is_ours() and not shard.exists():
                 # Again: a holder that was only slow may be writing the same bytes.
                 store.write_shard(
                     self._folder, self.index, attempts, more, again=True, mark=mark
@@ -109,13 +112,18 @@ class Claim(Renewed):
 
 
 class Claims:
-    """The shards of a stage that are not made yet, as one process sees them."""
+    """The shards of a stage that are not made yet, as one process sees them.
+
+    Attributes:
+      mine: shards that this process has claimed.
+    """
 
     def __init__(
         self,
         folder: PathLike,
         shards: Collection[int],
         elsewhere: Callable[[int], object] = lambda index: None,
+        follow: Callable[[], object] = lambda: None,
     ):
         """Look at the folder.
 
@@ -123,17 +131,19 @@ class Claims:
           folder: of the shards; it is made.
           shards: indices of the shards to make, in order.
           elsewhere: is told each shard that another process has made meanwhile.
+          follow: raises an error if the stage is not to be made any more.
 
         Raises:
           UserError: the folder cannot be made.
         """
         self._folder, self._elsewhere = epath.Path(folder), elsewhere
+        self._follow = follow
         self._left = _in_turn(list(shards))
         self._held: dict[int, int] = {}  # number of the last claim by shard
         # The record of each claim, and when it was first seen.
         self._seen: dict[tuple[int, int], tuple[dict, float]] = {}
         self._own: Claim | None = None
-        self._mine: set[int] = set()
+        self.mine: set[int] = set()
         if self._left and is_local(folder):
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +160,9 @@ class Claims:
         """
         while claim := self._next():
             self._own = claim
-            self._mine.add(claim.index)
+            check()
+            self._follow()
+            self.mine.add(claim.index)
             yield claim
             self.release()
         for path in self._listed():
@@ -174,7 +186,7 @@ class Claims:
                     if last and not is_gone(last):
                         self._tell(i, last)
                     return claim
-            check()
+            check()  # for an interrupt
             distributed.beat()  # holders at work renew their claims
             time.sleep(pause)
             pause = min(2 * pause, distributed.limits.heartbeat / _LOOKS)
@@ -191,7 +203,7 @@ class Claims:
             index, generation = int(match[1]), int(match[2])
             self._held[index] = max(generation, self._held.get(index, 0))
         for index in made:
-            if index not in self._mine:
+            if index not in self.mine:
                 self._elsewhere(index)
         return bool(self._left)
 
@@ -227,6 +239,7 @@ def claimed(
     folder: PathLike,
     shards: Collection[int],
     elsewhere: Callable[[int], object] = lambda index: None,
+    follow: Callable[[], object] = lambda: None,
 ) -> Iterator[Claims]:
     """Share the shards of a stage with all processes that make them.
 
@@ -236,23 +249,30 @@ def claimed(
       folder: of the shards.
       shards: indices of the shards that are not made yet.
       elsewhere: is told each shard that another process has made meanwhile.
+      follow: raises an error if the stage is not to be made any more.
 
     Yields:
       Claims of this process, one at a time; they end when all shards are made. An error
       in the block gives the shard back.
     """
-    claims = Claims(folder, shards, elsewhere)
+    claims = Claims(folder, shards, elsewhere, follow)
     try:
         yield claims
     finally:
         claims.release()
+    if distributed.is_joined():
+        own = len(claims.mine)
+        print(f"{folder} is whole; this process made {own} of {len(shards)} shards")
 
 
 def _in_turn(shards: list[int]) -> list[int]:
     """Every n-th shard first, n processes; then what others would begin last.
 
-    So processes that are equally fast do not meet.
+    So processes that are equally fast do not meet. One that has joined a run begins
+    with the last.
     """
+    if distributed.is_joined():
+        return shards[::-1]
     index, count = distributed.index(), distributed.count()
     later = (shards[(index + i) % count :: count][::-1] for i in range(1, count))
     return [*shards[index::count], *(i for part in later for i in part)]

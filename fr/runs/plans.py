@@ -103,6 +103,20 @@ def extend_plan(
     return [[planned[row][0] for row, _ in shard] for shard in shards]
 
 
+def is_planned(folder: PathLike, rows: Sequence[PlannedRow]) -> bool:
+    """Say whether a folder's plan has all rows of a run.
+
+    Args:
+        folder: The folder of shards.
+        rows: The rows.
+
+    Returns:
+        True if it has; False also without a plan.
+    """
+    planned = {row for shard in read_plan(folder) or [] for row, _ in shard}
+    return all(asked.row in planned for asked in rows)
+
+
 def complete(folder: PathLike, script: str) -> list[int]:
     """List the shards of a folder after checking that it is whole.
 

@@ -100,11 +100,33 @@ class Run:
         Returns:
             The record of the stage.
         """
+        if distributed.is_joined():
+            begun = lambda: stages.read_stages(self.workdir).get(stage, {}).keys()
+            what = f"begun {stage}/ of {self.workdir}"
+            distributed.until(lambda: {"settings", *more} <= begun(), what)
+            self.follow(stage)
         if distributed.is_first():
             settings = as_dict(self.config)
             stages.begin(self.workdir, stage, settings, self.inputs, **more)
         distributed.wait(f"begin {stage} {next(_BEGUN)}")
         return stages.read_stages(self.workdir)[stage]
+
+    def follow(self, stage: str) -> None:
+        """Check that a stage is still made as this process makes it, if it has joined.
+
+        Args:
+            stage: Name of the stage.
+
+        Raises:
+            UserError: Its record is gone, or has other settings or inputs.
+        """
+        if not distributed.is_joined():
+            return
+        if stage not in stages.read_stages(self.workdir):
+            raise UserError(
+                f"{self.workdir}: {stage}/ was removed meanwhile; start --join again"
+            )
+        stages.check(self.workdir, as_dict(self.config), self.inputs)
 
     def operators(self, part: str) -> tuple[list[Operator], dict[str, str]]:
         """Select the operators that can run on one part.
@@ -231,7 +253,8 @@ def read_run(config: Config, workdir: PathLike) -> Run:
     steers = config.intervention.vector
     table = vector_table(config, specialist.config) if steers else None
     found = {}
-    if distributed.is_first():  # one process hashes the weights
+    # One process of a run hashes the weights.
+    if distributed.is_first() or distributed.is_joined():
         found = inputs_of(task, problems, specialist, source, second, table)
         found |= own_parts(config)
     return Run(config, workdir, task, problems, specialist, ancestor, devices, found)
@@ -251,7 +274,9 @@ def claim_run(run: Run, redo: Collection[str] = ()) -> None:
         stages.open_folder(run.workdir, as_dict(run.config), run.inputs, redo)
     distributed.wait("workdir")
     own = f"-{jax.process_index()}" if jax.process_index() else ""
-    compile_cache.compile_log().write_to(run.workdir / f"compilations{own}.jsonl")
+    if not distributed.is_joined():
+        path = run.workdir / f"compilations{own}.jsonl"
+        compile_cache.compile_log().write_to(path)
 
 
 def _name(source: str) -> str:
