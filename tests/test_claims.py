@@ -15,9 +15,17 @@ import time
 import pytest
 
 from fr import distributed, locks, store
+from fr.config import Config, SamplingConfig, TaskConfig
 from fr.errors import UserError
+from fr.runs import stages
+from fr.runs.attempts import make_attempts
 from fr.runs.claims import Claim, claimed
-from tests.test_store import attempt
+from fr.runs.planned import plan_attempt
+from fr.runs.run import Run
+from fr.sampling.devices import Devices
+from fr.tasks.countdown import Countdown
+from fr.types import ROLLOUT
+from tests.test_store import shard_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A process that makes the shards of a folder: slowly, or never. It prints each.
@@ -25,7 +33,7 @@ MAKER = """
 import sys, time
 from fr import distributed
 from fr.runs.claims import claimed
-from tests.test_claims import made
+from tests.test_store import shard_of
 
 folder, count, seconds, heartbeat = sys.argv[1], *map(float, sys.argv[2:])
 distributed.limits.heartbeat = heartbeat
@@ -33,13 +41,8 @@ with claimed(folder, range(int(count))) as claims:
     for claim in claims:
         print(claim.index, flush=True)
         time.sleep(seconds)
-        claim.write(made(claim.index))
+        claim.write(shard_of(claim.index))
 """
-
-
-def made(index: int) -> list[store.Attempt]:
-    """The attempts of a shard, the same for all its makers."""
-    return [attempt(2 * index, 3), attempt(2 * index + 1, 5)]
 
 
 def maker(folder, count: int, seconds: float, heartbeat: float) -> subprocess.Popen:
@@ -57,7 +60,7 @@ def make(folder, count: int, seconds: float = 0.0, elsewhere=lambda i: None):
         for claim in claims:
             found.append(claim.index)
             time.sleep(seconds)
-            claim.write(made(claim.index))
+            claim.write(shard_of(claim.index))
     return found
 
 
@@ -159,7 +162,7 @@ def test_two_that_write_a_shard_at_once_leave_one_whole_shard(tmp_path):
         holders = [Claim(tmp_path, index, generation) for generation in range(2)]
         assert all(claim.take() for claim in holders)
         turns = iter(holders)
-        in_threads(2, lambda: next(turns).write(made(index)))
+        in_threads(2, lambda: next(turns).write(shard_of(index)))
         [claim.release() for claim in holders]
     assert content(tmp_path) == whole(tmp_path.with_name("one"), 30)
 
@@ -181,7 +184,7 @@ def test_the_claim_of_an_idle_process_is_not_renewed(tmp_path, monkeypatch):
 def test_a_claim_that_went_with_its_folder_writes_nothing(tmp_path):
     claim = take(tmp_path, 0, 0)
     claim.path.unlink()
-    claim.write(made(0))
+    claim.write(shard_of(0))
     claim.release()
     assert not claim.works() and os.listdir(tmp_path) == []
 
@@ -189,7 +192,7 @@ def test_a_claim_that_went_with_its_folder_writes_nothing(tmp_path):
 def test_of_many_that_take_over_one_succeeds(tmp_path):
     left_by(tmp_path, 0)
     (winner,) = filter(None, in_threads(16, lambda: take(tmp_path, 0, 1)))
-    winner.write(made(0))
+    winner.write(shard_of(0))
     winner.release()
     assert [path.name for path in tmp_path.iterdir()] == ["shard-000000.parquet"]
 
@@ -219,7 +222,7 @@ def test_another_host_is_given_its_own_heartbeat(tmp_path, heartbeat):
 
 
 def test_shards_of_others_are_told_once(tmp_path):
-    store.write_shard(tmp_path, 1, made(1))
+    store.write_shard(tmp_path, 1, shard_of(1))
     told = []
     assert make(tmp_path, 3, elsewhere=told.append) == [0, 2] and told == [1]
 
@@ -249,3 +252,95 @@ def test_processes_begin_with_different_shards(tmp_path, monkeypatch):
         [1, 4, 5, 2, 6, 3, 0],
         [2, 5, 6, 3, 0, 4, 1],
     ]
+
+
+# ------------------------------------------------------------------ joining
+
+
+@pytest.fixture
+def sampled(tiny_model, plain_engine, tmp_path):
+    """Makes the rollouts of a run of three shards in a folder."""
+
+    def sample(name: str, temperature: float = 1.0) -> Run:
+        config = Config(
+            task=TaskConfig(problems=3),
+            sampling=SamplingConfig(
+                rollouts=2, max_new_tokens=6, shard_rows=2, temperature=temperature
+            ),
+        )
+        task, devices = Countdown(config.task), Devices("one")
+        asked = task.problems("test", 3)
+        engines = {(False, False, False): plain_engine}
+        run = Run(
+            *(config, tmp_path / name, task, asked, tiny_model, None, devices),
+            _engines=engines,
+        )
+        of = lambda p: run.specialist.encode(task.prompt(p))
+        make_attempts(
+            run,
+            [
+                plan_attempt(run, of(p), p, ROLLOUT, i, {}, False)
+                for p in asked
+                for i in range(2)
+            ],
+            "rollouts",
+        )
+        return run
+
+    return sample
+
+
+def test_a_process_that_joins_makes_the_shards_that_are_missing(
+    sampled, tmp_path, monkeypatch, capsys
+):
+    sampled("whole")
+    write, written = store.write_shard, []
+
+    def dies(*args, **given):
+        if written:
+            raise KeyboardInterrupt
+        written.append(write(*args, **given))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store, "write_shard", dies)
+        sampled("killed")
+    killed = tmp_path / "killed"
+    before = {p.name: p.read_bytes() for p in killed.iterdir() if p.is_file()}
+    assert os.listdir(killed / "rollouts") == ["shard-000000.parquet"]
+    with distributed.joined(60, 60):
+        sampled("killed")
+    assert "rollouts is whole; this process made 2 of 2" in capsys.readouterr().out
+    assert content(killed / "rollouts") == content(tmp_path / "whole" / "rollouts")
+    assert before == {p.name: p.read_bytes() for p in killed.iterdir() if p.is_file()}
+
+
+def test_a_process_joins_no_stage_that_is_not_begun_or_is_another(sampled, tmp_path):
+    with distributed.joined(60, 0.1), pytest.raises(UserError) as refused:
+        sampled("run")
+    assert "--join: no run has begun rollouts/ of" in str(refused.value)
+    assert not (tmp_path / "run").exists()
+    run = sampled("run")
+    with distributed.joined(60, 60):
+        run.follow("rollouts")
+        with pytest.raises(UserError, match="sampling.temperature is 1.0 there"):
+            sampled("run", temperature=0.5)
+        stages.drop(run.workdir, ["rollouts"])
+        with pytest.raises(UserError, match="was removed meanwhile"):
+            run.follow("rollouts")
+
+
+def test_a_stage_that_is_made_again_elsewhere_gets_no_shard(tmp_path):
+    def follow():
+        raise UserError("the stage has gone")
+
+    with pytest.raises(UserError, match="has gone"):
+        with claimed(tmp_path, range(3), follow=follow) as claims:
+            list(claims)
+    assert os.listdir(tmp_path) == []
+
+
+def test_joining_leaves_other_flags_to_the_run():
+    with pytest.raises(UserError, match="leave --redo to that one"):
+        with distributed.joined(60, 60, ["redo"]):
+            pass
+    assert not distributed.is_joined() and distributed.is_first()

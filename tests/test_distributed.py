@@ -78,7 +78,12 @@ def _start(commands: list[list[str]], devices: int = 1) -> list[subprocess.Popen
 
 
 def _script(
-    name: str, workdir: pathlib.Path, settings: dict, count: int = 1, devices: int = 1
+    name: str,
+    workdir: pathlib.Path,
+    settings: dict,
+    count: int = 1,
+    devices: int = 1,
+    more: tuple[str, ...] = (),
 ) -> list[subprocess.Popen]:
     """`count` processes of a script, each with `devices` devices."""
     command = [
@@ -86,6 +91,7 @@ def _script(
         f"scripts/{name}.py",
         "--config=configs/quickstart.py",
         f"--workdir={workdir}",
+        *more,
     ]
     command += [f"--config.{name}={value}" for name, value in settings.items()]
     if count == 1:
@@ -169,6 +175,66 @@ def test_killed_and_started_again_it_is_one_process(tiny, tmp_path):
     missing = 3 - len(list((several / "rollouts").glob("shard-*")))
     told = _finish(_script("sample", several, tiny, count=max(missing, 1) + 1))
     assert "24 rollouts of 6 problems" in told[0] and not any(told[1:])
+    _assert_equal(several, tmp_path / "one")
+    assert not list((several / "rollouts").glob(".*"))  # no claim is left
+
+
+# Notes who samples, and makes one process slow.
+SLOW = """
+import os, time
+import jax
+from fr.rewards import register_term
+from fr.sampling.engine import Engine
+
+register_term("slow")(lambda batch, config: 0.0)
+sample, who = Engine.sample, os.environ.get("WHO", str(jax.process_index()))
+
+
+def slowly(*args, **given):
+    with open(os.environ["MADE"], "a") as made:
+        made.write(who)
+    time.sleep(6 * (who == "1"))
+    return sample(*args, **given)
+
+
+Engine.sample = slowly
+"""
+
+
+@pytest.mark.slow
+def test_a_slow_process_of_a_job_makes_fewer_shards(tiny, tmp_path, monkeypatch):
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.setenv("MADE", str(tmp_path / "made"))
+    settings = tiny | {"sampling.shard_rows": 1}
+    more = (f"--user_module={tmp_path / 'slow.py'}",)
+    _finish(_script("sample", tmp_path / "several", settings, count=2, more=more))
+    made = (tmp_path / "made").read_text()
+    assert len(made) == 24 and 1 < 2 * made.count("1") < made.count("0")
+    _finish(_script("sample", tmp_path / "one", settings))
+    _assert_equal(tmp_path / "several", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_process_joins_a_run_and_outlives_it(tiny, tmp_path, monkeypatch):
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.setenv("MADE", str(tmp_path / "made"))
+    settings, several = tiny | {"sampling.shard_rows": 1}, tmp_path / "several"
+    more = (f"--user_module={tmp_path / 'slow.py'}",)
+    monkeypatch.setenv("WHO", "1")
+    slow = _script("sample", several, settings, more=more)
+    monkeypatch.setenv("WHO", "0")
+    helping = (*more, "--join", "--heartbeat=3")
+    helper = _script("sample", several, settings, more=helping)
+    (tmp_path / "made").touch()
+    while "0" not in (tmp_path / "made").read_text():
+        assert helper[0].poll() is None, helper[0].communicate()
+        time.sleep(0.02)
+    slow[0].kill()
+    slow[0].communicate()
+    (told,) = _finish(helper)
+    assert "rollouts is whole; this process made" in told
+    _finish(_script("sample", several, settings))
+    _finish(_script("sample", tmp_path / "one", settings))
     _assert_equal(several, tmp_path / "one")
 
 

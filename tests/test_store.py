@@ -65,6 +65,11 @@ def attempt(
     )
 
 
+def shard_of(index: int) -> list[store.Attempt]:
+    """The attempts of a shard, the same for all its makers."""
+    return [attempt(2 * index, 3), attempt(2 * index + 1, 5)]
+
+
 ATTEMPTS = [
     attempt(0, 4),
     attempt(1, 0, probed=True),
