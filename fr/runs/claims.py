@@ -160,14 +160,11 @@ class Claims:
         """
         while claim := self._next():
             self._own = claim
-            check()
-            self._follow()
+            self._check()
             self.mine.add(claim.index)
             yield claim
             self.release()
-        for path in self._listed():
-            if _LEFT.fullmatch(path.name):
-                _remove(path)
+        self._tidy()
 
     def release(self) -> None:
         """Give back the shard that was claimed last; it is free if it is not made."""
@@ -186,11 +183,16 @@ class Claims:
                     if last and not is_gone(last):
                         self._tell(i, last)
                     return claim
-            check()  # for an interrupt
-            distributed.beat()  # holders at work renew their claims
+            self._check()
             time.sleep(pause)
             pause = min(2 * pause, distributed.limits.heartbeat / _LOOKS)
         return None
+
+    def _check(self) -> None:
+        """Go on only if nothing speaks against it; to claim or to wait is progress."""
+        check()
+        self._follow()
+        distributed.beat()
 
     def _look(self) -> bool:
         """Read the names in the folder; True while shards are missing."""
@@ -206,6 +208,15 @@ class Claims:
             if index not in self.mine:
                 self._elsewhere(index)
         return bool(self._left)
+
+    def _tidy(self) -> None:
+        """Remove what dead processes have left of claims of shards that are made."""
+        paths = self._listed()
+        names = {path.name for path in paths}
+        for path in paths:
+            match = _LEFT.fullmatch(path.name)
+            if match and store.shard_path(self._folder, int(match[1])).name in names:
+                _remove(path)
 
     def _listed(self) -> list[epath.Path]:
         return list(self._folder.iterdir()) if self._folder.exists() else []
