@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from fr import distributed, locks, store
+from fr import distributed, locks, store, workdir
 from fr.config import Config, SamplingConfig, TaskConfig
 from fr.errors import UserError
 from fr.runs import stages
@@ -157,19 +157,30 @@ def test_a_process_that_was_only_slow_does_no_harm(tmp_path, heartbeat):
     assert content(several) == whole(tmp_path / "one", 3) and not told
 
 
-def test_two_that_write_a_shard_at_once_leave_one_whole_shard(tmp_path):
-    for index in range(30):
-        holders = [Claim(tmp_path, index, generation) for generation in range(2)]
-        assert all(claim.take() for claim in holders)
-        turns = iter(holders)
-        in_threads(2, lambda: next(turns).write(shard_of(index)))
-        [claim.release() for claim in holders]
-    assert content(tmp_path) == whole(tmp_path.with_name("one"), 30)
+def test_two_that_write_a_shard_at_once_do_not_share_a_file(tmp_path, monkeypatch):
+    folder, together = tmp_path / "several", threading.Barrier(2)
+    folder.mkdir()
+    holders, seen = [take(folder, 0, generation) for generation in range(2)], set()
+
+    def both_are_writing(file):
+        together.wait()
+        seen.update(path.name for path in folder.glob("*.tmp"))
+        together.wait()
+
+    monkeypatch.setattr(workdir, "sync", both_are_writing)
+    turns = iter(holders)
+    in_threads(2, lambda: next(turns).write(shard_of(0)))
+    [claim.release() for claim in holders]
+    assert seen == {".shard-000000.parquet.tmp", ".shard-000000.parquet.1.tmp"}
+    monkeypatch.undo()
+    assert content(folder) == whole(tmp_path / "one", 1)
 
 
 def test_a_claim_is_renewed_while_its_holder_is_at_work(tmp_path, heartbeat):
-    made_by = in_threads(2, lambda: make(tmp_path, 1, seconds=2.5))
-    assert sorted(made_by) == [[], [0]]
+    slow, told = maker(tmp_path, 1, 2.5 * heartbeat, heartbeat), []
+    assert slow.stdout.readline() == "0\n"
+    assert make(tmp_path, 1, elsewhere=told.append) == [] and told == [0]
+    assert slow.wait() == 0
 
 
 def test_the_claim_of_an_idle_process_is_not_renewed(tmp_path, monkeypatch):
