@@ -27,8 +27,7 @@ def diagnose(run: Run) -> dict:
     """Score every failed rollout into `scores/` and write the tables of profiles.
 
     With `diagnosis.statistics` = loop the scores are the statistics that the rollouts
-    were sampled with. Processes claim shards one at a time; process 0 writes the
-    tables, whose rescue rates are still empty.
+    were sampled with. Process 0 writes the tables, whose rescue rates are still empty.
 
     Args:
         run: The run, with finished `rollouts/`.
@@ -39,8 +38,7 @@ def diagnose(run: Run) -> dict:
         the engine's log-prob less ours, which is printed first.
 
     Raises:
-        UserError: There are no rollouts or no failures, or `scores/` is of other
-            rollouts.
+        UserError: There are no rollouts or failures, or `scores/` is of other ones.
     """
     into, rollouts = run.workdir / "scores", run.workdir / "rollouts"
     have, sampled = store.finished(into), complete(rollouts, "scripts/sample.py")

@@ -315,15 +315,15 @@ def attempt_online(run: Run, router: Router) -> epath.Path:
     prompts = (run.specialist.encode(run.task.prompt(p)) for p in run.problems)
     # Room for a whole attempt that is kept, or for a longer prompt.
     longest = 2 * (max(map(len, prompts)) + c.sampling.max_new_tokens)
-    left = sorted(set(range(len(blocks))).difference(store.finished(folder)))
-    total, label = sum(len(blocks[i]) for i in left), distributed.label(router.name)
+    have, label = store.finished(folder), distributed.label(router.name)
+    left = {i: block for i, block in enumerate(blocks) if i not in have}
     with (
-        Bar(total=total, desc=label, unit="problem") as bar,
-        claimed(folder, left, lambda i: bar.update(len(blocks[i]))) as claims,
+        Bar(total=sum(map(len, left.values())), desc=label, unit="problem") as bar,
+        claimed(folder, left, lambda i: bar.update(len(left[i]))) as claims,
     ):
         for claim in claims:
-            block = blocks[claim.index]
-            source = OnlineSource(run, router, block, with_ancestor, bar.update)
+            asked = left[claim.index], with_ancestor, bar.update
+            source = OnlineSource(run, router, *asked)
             run.engine(with_ancestor, steered).run(source, longest)
             made = [(case, a) for case in source.cases for a in case.attempts]
             logged = zip(LOGGED, zip(*(case.logged for case, _ in made)), _LOGGED_TYPES)
