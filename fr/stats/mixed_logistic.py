@@ -114,6 +114,7 @@ def fit_mixed(
     there = attempts > 0
     basis = _contrasts(count)
     pairs = np.tril_indices(count)
+    crossed = basis[:, pairs[0]] * basis[:, pairs[1]]
     apart, together = np.full(width, 0.1), np.full(width, 0.1)
     problem, pair = 1.0, 0.05
     eta = np.log((rates * attempts + 0.5) / ((1 - rates) * attempts + 0.5))
@@ -129,9 +130,8 @@ def fit_mixed(
         whole = (share.sum(axis=1) + 1 / problem)[:, None]
         apply = lambda x: share * (x - (share * x).sum(axis=1, keepdims=True) / whole)
         turned = share @ basis
-        inner = np.einsum("no,oa,ob->nab", share, basis, basis, optimize=True)
-        inner -= turned[:, :, None] * turned[:, None, :] / whole[:, :, None]
-        weighted = mass[:, None] * inner[:, *pairs]
+        inner = share @ crossed - turned[:, pairs[0]] * turned[:, pairs[1]] / whole
+        weighted = mass[:, None] * inner
         # Over basis × columns, so that priors are diagonal; the lower triangle.
         precision = np.zeros((count, len(design.T)) * 2)
         spread = (weighted[:, :, None] * design[:, None, :]).reshape(len(design), -1)
