@@ -140,6 +140,7 @@ def test_splash_is_the_attention_of_all_scores():
         ("tpu", "cudnn", {}, "bfloat16", "runs on a GPU only, and this is tpu"),
         ("gpu", "splash", {}, "bfloat16", "runs on a TPU only, and this is gpu"),
         ("gpu", "cudnn", {}, "float32", "takes bfloat16"),
+        ("cpu", "ragged", {}, "float32", "runs on a TPU or a GPU, and this is cpu"),
         ("gpu", "cudnn", {"attention_softcap": 5.0}, "bfloat16", "a cap of 5.0"),
     ],
 )

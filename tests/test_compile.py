@@ -115,6 +115,18 @@ def test_a_loop_whose_length_is_data_is_marked():
     assert (work.open_loops, work.flops) == (1, 3 * 2 * 8 * 256 * 256)
 
 
+def test_a_kernel_counts_what_it_says_of_itself():
+    said = '"cost_estimate":{"flops":"40","bytes_accessed":"500"}'
+    call = 'custom-call(%a, %a), custom_call_target="tpu_custom_call"'
+    head = "HloModule m\n\nENTRY %main (a: f32[64,64]) -> f32[8] {\n"
+    head += "  %a = f32[64,64]{1,0} parameter(0)\n  ROOT %k = f32[8]{0} " + call
+    config = f', backend_config={{"custom_call_config":{{{said}}}}}'
+    work = read_work(head + config + "\n}\n")
+    assert (work.bytes, work.flops) == (500, 40)
+    # One that says nothing may have read all that it was given.
+    assert read_work(head + "\n}\n").bytes == 2 * 64 * 64 * 4 + 8 * 4
+
+
 def test_tiles_round_up_and_the_chip_is_not_memory():
     text = "ENTRY %m (a: f32[3]) -> f32[3] {\n  ROOT %a = TYPE parameter(0)\n}\n"
     read = lambda kind: parse(text.replace("TYPE", kind))[0]["m"].root.shapes

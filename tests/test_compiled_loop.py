@@ -9,7 +9,7 @@ from fr.compiling.abstract import bytes_of
 from fr.compiling.sampler_programs import Asked, _Engine
 from fr.compiling.slices import open_slice, types_of
 from fr.compiling.traffic import read_work
-from fr.config import SamplingConfig
+from fr.config import ATTENTION, SamplingConfig
 from fr.models.config import ModelConfig
 
 # Weights and arrays of the cache far above logits, states and entries of a chunk.
@@ -40,16 +40,25 @@ KINDS = [
 ]
 
 
+@pytest.mark.parametrize("attention", ["", "ragged"])
 @pytest.mark.parametrize("topology", KINDS)
-def test_a_chunk_copies_neither_cache_nor_weights(topology):
+def test_a_chunk_copies_neither_cache_nor_weights(topology, attention):
     place = open_slice(topology)
+    if (place.platform, attention) == ("cpu", "ragged"):
+        pytest.skip("refused on a CPU")
+    before = ATTENTION.set(attention)
     with types_of(place.platform):
         asked = Asked(SHAPE, 256, 256, statistics=False)
         settings = SamplingConfig(slots=8, chunk=4)
         engine = _Engine(asked, settings, place.sampler("one", 1))
         # As in a run: with less effort a TPU's compiler copies some weights.
-        compiled = engine.decode().lower().compile()
-    work = read_work(compiled.as_text())
+        lowered = engine.decode().lower()
+    ATTENTION.reset(before)
+    compiled = lowered.compile()
+    work = read_work(text := compiled.as_text())
+    kernels = text.count('"tpu_custom_call"') + text.count('"__cudnn$fmhaSoftmax"')
+    each = 1 if place.platform == "tpu" else SHAPE.layers
+    assert kernels == each * (attention == "ragged")
     item = jax.tree.leaves(engine.params)[0].dtype.itemsize
     small = item * SHAPE.width * SHAPE.width
     large = [key for key in work.copies if key[2] >= small]

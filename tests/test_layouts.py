@@ -27,11 +27,12 @@ def _requests(count: int = 7) -> list[Request]:
     ]
 
 
-def _sampled(monkeypatch, platform: str, config, params, **given):
+def sampled(monkeypatch, platform: str, model, params, devices=None, **given):
+    """Rollouts of 7 requests in 4 slots, with caches as on another platform."""
     monkeypatch.setitem(layouts.LAYOUTS, "cpu", layouts.LAYOUTS[platform])
-    model = Transformer(config)
+    devices = devices or Devices("one")
     engine = Engine(
-        model, params, slots=4, chunk=5, prefill=2, devices=Devices("one"), **given
+        model, params, slots=4, chunk=5, prefill=2, devices=devices, **given
     )
     plan = lambda row, tokens: Probe(
         cuts=(0, len(tokens)), cue=(5,), answers={"gold": ((7, 8), (7, 9))}
@@ -52,9 +53,9 @@ def test_every_layout_gives_the_same_rows(
     given = {}
     if with_ancestor:
         given = {"ancestor": Transformer(config), "ancestor_params": tiny_params}
-    args = config, tiny_params
-    wanted = _sampled(monkeypatch, "cpu", *args, **given)
-    found = _sampled(monkeypatch, platform, *args, **given)
+    args = Transformer(config), tiny_params
+    wanted = sampled(monkeypatch, "cpu", *args, **given)
+    found = sampled(monkeypatch, platform, *args, **given)
     for one, other in zip(found, wanted):
         np.testing.assert_array_equal(one.tokens, other.tokens, err_msg=one.row.id)
         np.testing.assert_allclose(one.sample_logp, other.sample_logp, atol=1e-4)

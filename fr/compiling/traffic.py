@@ -1,7 +1,8 @@
 """The work of a compiled program in one call: operations, bytes moved, copies.
 
 The compiler's own count takes a loop's body once and an update in place for a whole
-buffer. Here a loop counts as often as it runs, and an update counts what it writes.
+buffer. Here a loop counts as often as it runs, and an update counts what it writes. A
+kernel counts what it says of itself, if it does: it may read a part of an operand.
 """
 
 import collections
@@ -140,6 +141,8 @@ class _Reader:
             return sum(self._flops(each, inner) for each in inner.instructions.values())
         if one.kind not in ("dot", "convolution", "custom-call"):
             return 0.0
+        if said := _estimate(one, "flops"):
+            return said
         given = [found for name in one.operands if (found := here.get(name))]
         if len(given) < 2:
             return 0.0
@@ -156,6 +159,8 @@ class _Reader:
         return 2.0 * math.prod(made) * math.prod(left[place] for place in places)
 
     def _bytes(self, one: Instruction, here: Computation) -> int:
+        if said := _estimate(one, "bytes_accessed"):
+            return said
         given = [here.get(name) for name in one.operands]
         reads = lambda place: (each := given[place]) and each.bytes or 0
         if one.kind in _PARTS:
@@ -245,6 +250,12 @@ class _Reader:
                 inner = given.operands[int(one.attribute("index"))]
                 return self._value(outer, inner, callers[:-1])
         return None
+
+
+def _estimate(one: Instruction, name: str) -> int:
+    """Work that a kernel says it does; 0 if it says nothing."""
+    said = one.kind == "custom-call" and re.search(rf'"{name}":"(\d+)"', one.rest)
+    return int(said[1]) if said else 0
 
 
 def _dense(one: Instruction) -> int:

@@ -26,8 +26,9 @@ class ModelsConfig:
     attention: str = setting(
         "",
         "xla: scores of whole blocks; chunked: keys in turn; splash (TPU) or cudnn "
-        "(GPU): a kernel; '': chunked above 4,096 tokens",
-        one_of("", "xla", "chunked", "splash", "cudnn"),
+        "(GPU): a kernel; ragged: decoding reads live entries only; '': chunked above "
+        "4,096 tokens",
+        one_of("", "xla", "chunked", "splash", "cudnn", "ragged"),
     )
 
 

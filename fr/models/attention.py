@@ -1,4 +1,4 @@
-"""Attention of one layer: caches, masks, and the three ways to attend."""
+"""Attention of one layer: caches, masks, and the ways to attend."""
 
 import functools
 from collections.abc import Callable
@@ -25,6 +25,14 @@ from fr.models.chunked_attention import attend_chunked, attend_entries
 from fr.models.config import LayerData, ModelConfig
 from fr.models.dense import dense_product
 from fr.models.kv_cache import LayerCache, Recent
+from fr.models.ragged_attention import (
+    Live,
+    Stacked,
+    attend_first,
+    live_entries,
+    sight_of,
+    takes_lengths,
+)
 from fr.models.rope import Rotation, apply_rope
 
 SHORT = 4096  # tokens or entries whose scores may exist at one time
@@ -123,10 +131,13 @@ def _queries_first(q: Float[Array, "B T N H"], groups: int) -> Float[Array, "B K
 
 
 def _attend_parts(
-    q: Float[Array, "B 1 N H"], parts: list[tuple], softcap: float
+    q: Float[Array, "B 1 N H"],
+    parts: list[tuple],
+    softcap: float,
+    before: tuple[Live, ...],
 ) -> Float[Array, "B 1 N H"]:
     """`_attend` of one query a row over several arrays of keys, values and masks,
-    [B, K, S, H] and [B, S]: the softmax is over all of them.
+    [B, K, S, H] and [B, S], and over what `Live` values have: one softmax for all.
     """
     groups, kind = parts[0][0].shape[1], jnp.float32
     product = lambda x, y, axis: jax.lax.dot_general(
@@ -139,14 +150,18 @@ def _attend_parts(
         return jnp.where(mask[:, None, None], found, UNSEEN)
 
     found = [scores(k, mask) for k, _, mask in parts]
-    top = functools.reduce(
-        jnp.maximum, [jnp.max(each, axis=-1, keepdims=True) for each in found]
-    )
+    tops = [jnp.max(each, axis=-1, keepdims=True) for each in found]
+    top = functools.reduce(jnp.maximum, [live.top for live in before] + tops)
     weights = [jnp.exp(each - top) for each in found]
+    less = [jnp.exp(live.top - top) for live in before]
     add = functools.partial(functools.reduce, jnp.add)
-    total = add([jnp.sum(each, axis=-1, keepdims=True) for each in weights])
+    total = add(
+        [live.total * each for live, each in zip(before, less)]
+        + [jnp.sum(each, axis=-1, keepdims=True) for each in weights]
+    )
     out = add(
-        [product(w.astype(v.dtype), v, 2) for w, (_, v, _) in zip(weights, parts)]
+        [live.out * each for live, each in zip(before, less)]
+        + [product(w.astype(v.dtype), v, 2) for w, (_, v, _) in zip(weights, parts)]
     )
     return (out / total).astype(q.dtype).reshape(q.shape)
 
@@ -204,11 +219,17 @@ class Attention(nn.Module):
         """Weighted values, and what becomes of the cache."""
         c = self.config
         window, cap = layer.window if c.window else None, c.attention_softcap
+        if self.attention == "ragged":
+            check_kernel(self.attention, c, self.dtype)
         if tree is None and cache is None:
             out = self._whole(q, k, v, Sight(positions, segments, window))
         elif recent is not None:
+            before: tuple[Live, ...] = ()
+            if isinstance(cache, Stacked):
+                sight = sight_of(positions, recent.step, window)
+                before, cache = (live_entries(q, cache, *sight, cap),), None
             parts, cache = _with_recent(cache, recent, window, positions, k, v)
-            out = _attend_parts(q, parts, cap)
+            out = _attend_parts(q, parts, cap, before)
         elif q.shape[1] > 1 and self._by_chunks(cache.size, tree):
             given = cache, tree, window, positions, k, v
             out, cache = _attend_long(q, *given, cap)
@@ -218,10 +239,24 @@ class Attention(nn.Module):
                 cache = None
             else:
                 own = cache = cache.write(positions, k, v)
+                if self._by_first(q, cache, window):
+                    return attend_first(q, cache, positions[:, 0] + 1), cache
                 entries = _entries(len(q), own.size)
                 mask = attention_mask(positions, entries, window)
             out = _attend(q, own, mask, cap)
         return out, cache
+
+    def _by_first(self, q, cache: LayerCache, window) -> bool:
+        """True if the step of one token reads the live entries of a cache on a GPU.
+
+        Layers are inlined there, so that a window is a number.
+        """
+        return (
+            self.attention == "ragged"
+            and q.shape[1] == 1
+            and takes_lengths(self.config, cache)
+            and (window is None or int(window) >= cache.size)
+        )
 
     def _by_chunks(self, length: int, tree: TreeMask | None = None) -> bool:
         """True if `length` keys come in turn."""
@@ -274,22 +309,21 @@ def _attend_long(q, cache: LayerCache, tree, window, positions, k, v, softcap):
     return out, new if tree.gives else None
 
 
-def _with_recent(cache: LayerCache, recent: Recent, window, positions, k, v):
+def _with_recent(cache: LayerCache | None, recent: Recent, window, positions, k, v):
     """Keys, values and masks of all that one token per row sees: the cache before the
-    chunk, the chunk's entries, and itself; and its own key and value [B, K, 1, H].
+    chunk, if it is given, the chunk's entries, and itself; and its own key and value
+    [B, K, 1, H].
     """
     rows = positions.shape[0]
     start = positions - recent.step
     later = start + jnp.arange(recent.k.shape[-2])
-    before = attention_mask(positions, _entries(rows, cache.size), window)[:, 0]
-    before &= _entries(rows, cache.size) < start
     among = later < positions
     if window is not None:
         among &= later > positions - window
-    k, v = (x.transpose(0, 2, 1, 3).astype(cache.v.dtype) for x in (k, v))
-    parts = [
-        (cache.k, cache.v, before),
-        (recent.k, recent.v, among),
-        (k, v, jnp.ones((rows, 1), bool)),
-    ]
+    k, v = (x.transpose(0, 2, 1, 3).astype(recent.v.dtype) for x in (k, v))
+    parts = [(recent.k, recent.v, among), (k, v, jnp.ones((rows, 1), bool))]
+    if cache is not None:
+        entries = _entries(rows, cache.size)
+        before = attention_mask(positions, entries, window)[:, 0] & (entries < start)
+        parts = [(cache.k, cache.v, before), *parts]
     return parts, (k, v)

@@ -27,7 +27,7 @@ def check_kernel(name: str, config: ModelConfig, dtype) -> None:
     """Refuse a kernel that a platform or a model cannot have.
 
     Args:
-        name: splash or cudnn.
+        name: splash, cudnn or ragged.
         config: The decoder.
         dtype: Type of compute.
 
@@ -35,6 +35,13 @@ def check_kernel(name: str, config: ModelConfig, dtype) -> None:
         UserError: It cannot; the line says what would do.
     """
     platform = PLATFORM.get() or jax.default_backend()
+    if name == "ragged":
+        if platform == "cpu":
+            raise UserError(
+                "config.models.attention = 'ragged' runs on a TPU or a GPU, and this "
+                "is cpu; leave it out, or use chunked"
+            )
+        return
     wanted = "tpu" if name == "splash" else "gpu"
     if platform not in (wanted, "cuda") or (platform, name) == ("cuda", "splash"):
         raise UserError(

@@ -21,6 +21,7 @@ from fr.models.config import (
 )
 from fr.models.dense import dense_product, head_product
 from fr.models.kv_cache import KVCache
+from fr.models.ragged_attention import Stacked, reads_live_entries
 from fr.models.rope import rotation
 from fr.models.row_attention import RowAttention
 from fr.models.row_products import RowNorm, row_logits, row_product
@@ -57,8 +58,11 @@ class Block(nn.Module):
         cache=None,
         tree=None,
         recent=None,
+        stack=None,
     ):
         c = self.config
+        if stack is not None:  # the layer's index came in the cache's place
+            cache = Stacked(stack, cache)
         norm = functools.partial(
             RowNorm if c.by_rows else RMSNorm, c.norm_eps, c.unit_offset
         )
@@ -125,7 +129,7 @@ class Transformer(nn.Module):
             nn.remat(Block, prevent_cse=False) if self.remat else Block,
             variable_axes={"params": 0, "lora": 0, "steer": 0},
             split_rngs={"params": True},
-            in_axes=(0, *[nn.broadcast] * 3, 0, nn.broadcast, 0),
+            in_axes=(0, *[nn.broadcast] * 3, 0, nn.broadcast, 0, nn.broadcast),
             length=c.layers,
         )
         self.blocks = stacked(c, self.dtype, self.attention, self.mesh, name="layers")
@@ -165,9 +169,14 @@ class Transformer(nn.Module):
         if apart or not (cache is None or cache.layout.scanned):
             x, new = self._inlined(x, rope, positions, segments, cache, tree)
         else:
-            (own,), recent = cache.layers if cache else (None,), cache and cache.recent
+            own: Any = cache.layers[0] if cache else None
+            recent = cache and cache.recent
             given = x, layer_data(self.config), rope, positions, segments
-            x, new = self.blocks(*given, own, tree, recent)
+            stack = None
+            if cache and reads_live_entries(self.config, self.attention, cache):
+                # Whole for a kernel: a layer's part of it would be a copy.
+                own, stack = jnp.arange(self.config.layers), own
+            x, new = self.blocks(*given, own, tree, recent, stack)
             gives = tree is not None and tree.gives
             new = (new,) if gives else cache and cache.written(new)
         if tree is not None and not tree.gives:
