@@ -110,6 +110,7 @@ def test_steps_of_the_kernel_are_the_blocks_in_sight():
 
 def test_blocks_are_about_as_large_for_every_shape():
     assert block_of(2, 128, 2, 4096) == 512
+    assert block_of(2, 128, 2, 32768) == 1024
     assert block_of(8, 128, 2, 4096) == 128
     assert block_of(32, 128, 2, 4096) == 128
     assert block_of(3, 64, 2, 4096) == 512

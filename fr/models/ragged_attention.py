@@ -15,9 +15,10 @@ from fr.models.attention_scores import UNSEEN, by_group, by_token, capped
 from fr.models.config import ModelConfig
 from fr.models.kv_cache import KVCache, LayerCache
 
-# Bytes of keys that a step of the kernel reads, about, and bounds of their entries.
-# Fewer would be less than the start of a step takes, more would read past short rows.
-_BYTES, _LEAST, _MOST = 2**18, 128, 512
+# Bytes of keys that a step of the kernel reads, and bounds of their entries. Less would
+# take less time than the start of a step, and more would read past the end of rows: in
+# long caches this counts for little.
+_BYTES, _LONG, _LEAST, _MOST = 2**18, 2**14, 128, 1024
 
 
 @struct.dataclass
@@ -31,11 +32,6 @@ class Stacked:
 
     cache: LayerCache
     index: Int[Array, ""]
-
-    @property
-    def size(self) -> int:
-        """Entries per row, S."""
-        return self.cache.size
 
 
 class Live(NamedTuple):
@@ -221,10 +217,10 @@ def block_of(heads: int, width: int, item: int, size: int) -> int:
         size: Entries per row.
 
     Returns:
-        Entries, a multiple of `_LEAST` unless all of them are fewer.
+        Entries: a power of two, or all if these are fewer.
     """
-    fit = _BYTES // (heads * width * item) // _LEAST * _LEAST
-    return min(max(_LEAST, min(fit, _MOST)), size)
+    fit = max(1, _BYTES * (1 + (size >= _LONG)) // (heads * width * item))
+    return min(max(_LEAST, min(1 << (fit.bit_length() - 1), _MOST)), size)
 
 
 def _schedule(begin: Array, end: Array, block: int, size: int) -> tuple[Array, ...]:
