@@ -26,6 +26,7 @@ from fr.models.ragged_attention import (
     attend_first,
     block_of,
     live_entries,
+    reads_live_entries,
     takes_lengths,
 )
 from fr.models.transformer import Transformer, init_params
@@ -46,6 +47,7 @@ def small_blocks(monkeypatch):
     """Blocks of 16 entries, and kernels that need no TPU."""
     monkeypatch.setattr(ragged_attention, "_LEAST", 16)
     monkeypatch.setattr(ragged_attention, "_MOST", 16)
+    monkeypatch.setattr(ragged_attention, "_WIDTHS", 8)
     run = functools.partial(live_entries, interpret=True)
     monkeypatch.setattr(attention, "live_entries", run)
     monkeypatch.setattr(attention, "check_kernel", lambda *args: None)
@@ -157,6 +159,7 @@ def divided() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ragged_attention, "_LEAST", 16)
         patch.setattr(ragged_attention, "_MOST", 16)
+        patch.setattr(ragged_attention, "_WIDTHS", 8)
         run = functools.partial(live_entries, interpret=True)
         patch.setattr(attention, "check_kernel", lambda *args: None)
         for heads in (2, 1):
@@ -186,6 +189,17 @@ def test_devices_that_share_the_heads_read_their_own():
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
     code = "import test_ragged_attention as test; test.divided()"
     subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=300)
+
+
+def test_heads_that_a_tpu_lays_out_otherwise_are_read_as_before():
+    def reads(width, name="ragged", platform="tpu"):
+        config = dataclasses.replace(SHAPE, head_dim=width)
+        cache = init_cache(config, 2, 32, layout=LAYOUTS[platform])
+        return reads_live_entries(config, name, cache.joined(cache.opened(4)))
+
+    assert reads(128) and reads(256)
+    assert not reads(64) and not reads(96) and not reads(128, "xla")
+    assert not reads(128, platform="gpu")
 
 
 def test_cudnn_gets_each_head_as_a_row_and_its_live_entries(monkeypatch):

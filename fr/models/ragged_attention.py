@@ -19,6 +19,9 @@ from fr.models.kv_cache import KVCache, LayerCache
 # take less time than the start of a step, and more would read past the end of rows: in
 # long caches this counts for little.
 _BYTES, _LONG, _LEAST, _MOST = 2**18, 2**14, 128, 1024
+# Sizes of heads that a TPU keeps innermost. With others entries are, for they need no
+# padding, and the kernel would have a copy of the whole cache.
+_WIDTHS = 128
 
 
 @struct.dataclass
@@ -65,13 +68,14 @@ def reads_live_entries(config: ModelConfig, attention: str, cache: KVCache) -> b
         cache: The cache.
 
     Returns:
-        False where steps write the cache at once, and where heads are not divided as
-        the devices are.
+        False where steps write the cache at once, for heads of another size than a
+        multiple of 128, and where heads are not divided as the devices are.
     """
     return (
         attention == "ragged"
         and cache.recent is not None
         and not cache.layout.entries_last
+        and config.head_dim % _WIDTHS == 0
         and config.kv_heads % parts_of_heads() == 0
     )
 
