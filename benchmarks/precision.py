@@ -29,8 +29,16 @@ from fr.types import Request
 TOLERANCES, WINDOW = (0.0, 1e-4, 1e-2), 8
 
 
-def _noisy(params: dict, share: float) -> dict:
-    """Parameters, each times 1 + `share` * N(0, 1)."""
+def noisy(params: dict, share: float) -> dict:
+    """Make an ancestor: every weight times 1 + `share` * N(0, 1).
+
+    Args:
+        params: weights of a model.
+        share: standard deviation of the noise, relative.
+
+    Returns:
+        The ancestor's weights.
+    """
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     return tree.unflatten(
@@ -90,7 +98,7 @@ def main() -> None:
     flags.add_argument("--out", default="")
     given = flags.parse_args()
     model = load(given.specialist, dtype=jnp.float32)
-    other = _noisy(model.params, given.noise)
+    other = noisy(model.params, given.noise)
     task = tasks.make(
         TaskConfig(name=given.task, shots=2 if given.task == "sums" else 0)
     )

@@ -153,6 +153,22 @@ def precision_spread() -> Table:
     return Table(["tolerance", "loop bf16", "scorer bf16", "scorer float32"], rows)
 
 
+@register("rounded_cache")
+def rounded_cache() -> Table:
+    """Differences of statistics that a rounded cache makes, mean and largest."""
+    found = load("rounded_cache")
+    names = {"entropy": "entropy", "logp": "log-prob", "demotion": "J"}
+    gap = lambda row: f"{row['mean']:.3f}, {row['max']:.2f}"
+    rows = [
+        [kind, *(gap(own[name]) for name in names), number(100 * own["other_top"])]
+        for kind, own in found["kinds"].items()
+    ]
+    spread = [number(found["sd"][name], 2) for name in names]
+    rows.append(["standard deviation over the tokens", *spread, ""])
+    columns = [f"{title}, nats: mean, largest" for title in names.values()]
+    return Table(["cache", *columns, "most probable token differs, %"], rows)
+
+
 @register("tokenizers_small")
 def tokenizers_small() -> Table:
     """Texts with equal ids, small vocabularies."""
