@@ -87,14 +87,13 @@ class Wandb:
         import wandb
 
         place = epath.Path(folder)
-        own = {"dir": str(place)} if is_local(place) else {}
         self._run: Any = wandb.init(
             project=project,
             name="/".join(place.parts[-3:]),
             id=hashlib.sha256(str(place).encode()).hexdigest()[:16],
             resume="allow",
             settings={"console": "off", "silent": True},
-            **own,
+            dir=str(place) if is_local(place) else None,
         )
 
     def write(self, step: int, values: dict[str, float]) -> None:
