@@ -180,6 +180,7 @@ def divided() -> None:
             assert bool(calls) == (heads == 2)
 
 
+@pytest.mark.slow
 def test_devices_that_share_the_heads_read_their_own():
     here = Path(__file__).parent
     flags = (
