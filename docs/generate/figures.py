@@ -103,7 +103,7 @@ def draw_groups(name: str, path: Path) -> None:
     rows = by_group(name)
     arms = list(dict.fromkeys(arm for arm, *_ in rows))
     figure, panels = plt.subplots(
-        1, len(arms), figsize=(max(4.2, 2.6 * len(arms)), 3.0), sharey=True,
+        1, len(arms), figsize=(max(6.4, 2.6 * len(arms)), 3.0), sharey=True,
         layout="constrained", squeeze=False,
     )  # fmt: skip
     metrics = list(dict.fromkeys(metric for _, metric, _ in rows))

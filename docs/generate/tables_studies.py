@@ -109,6 +109,13 @@ def groups(name: str) -> Table:
     return Table(["arm", "metric", *columns], rows)
 
 
+def _natural(item: tuple) -> tuple:
+    """Order of a metric by group: by the group's number, if it has one."""
+    name, _, value = item[0].removesuffix("]").rpartition("=")
+    number = value.removesuffix("+")
+    return (name, float(number), value) if number.isdecimal() else (name, 0.0, value)
+
+
 def by_group(name: str) -> list[tuple[str, str, dict]]:
     """Arm, metric, and the metric's estimates by group, where the arm has them."""
     rows = []
@@ -116,7 +123,7 @@ def by_group(name: str) -> list[tuple[str, str, dict]]:
         for metric in _WORDS[name]["groups"]:
             values = {
                 key.removeprefix(metric)[1:-1]: value
-                for key, value in own["metrics"].items()
+                for key, value in sorted(own["metrics"].items(), key=_natural)
                 if key.startswith(f"{metric}[") and value["value"] is not None
             }
             if values:
