@@ -1,7 +1,7 @@
 """Tables of the power of routing tests, by name."""
 
 from cells import Table, estimate, number
-from registry import load, register
+from registry import load, register, wilson
 
 
 @register("power_interaction")
@@ -67,3 +67,30 @@ def released() -> Table:
         )
     columns = ["cell", "problems", "p", "Holm p", "interaction, sd in logits"]
     return Table([*columns, "headroom, points"], rows)
+
+
+@register("certificates")
+def certificates() -> Table:
+    """Verdicts where the truth is known, in percent; of lifts with an interval."""
+    rows = []
+    for name, row in load("certificates")["landscapes"].items():
+        count = row["tables"]
+        share = lambda kind: number(100 * row[kind] / count)  # noqa: B023
+        lift = estimate(*wilson(row["lift"], count))
+        others = map(share, ("none", "too little data", "leaked"))
+        rows.append([name, f"{count:,}", lift, *others])
+    columns = ["tables", "number", "lift [95 %]", "none", "too little data", "leaked"]
+    return Table(columns, rows)
+
+
+@register("certificates.nulls")
+def certificates_nulls() -> Table:
+    """All tables without a lift together."""
+    found = load("certificates")["landscapes"]
+    nulls = [row for name, row in found.items() if "no lift" in name]
+    count, lifts, leaks = (
+        sum(row[key] for row in nulls) for key in ("tables", "lift", "leaked")
+    )
+    shares = [estimate(*wilson(each, count), 2) for each in (lifts, leaks)]
+    columns = ["tables without a lift", "called a lift, % [95 %]"]
+    return Table([*columns, "called leaked, % [95 %]"], [[f"{count:,}", *shares]])
