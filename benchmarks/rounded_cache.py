@@ -38,9 +38,7 @@ def _whole(bits: int):
 
     def rounded(x):
         scale = jnp.max(jnp.abs(x), -1, keepdims=True) / top
-        return jnp.where(
-            scale > 0, jnp.round(x / jnp.where(scale > 0, scale, 1)), 0
-        ) * (scale)
+        return jnp.round(x / jnp.where(scale > 0, scale, 1)) * scale
 
     return rounded
 

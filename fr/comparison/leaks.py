@@ -146,7 +146,7 @@ def _labels(
     distinct = np.unique(values)
     if len(distinct) > _GROUPS:
         return []
-    found = []
+    tests, found = columns * 2 * len(lines) * (len(distinct) - 1), []
     for cut in distinct[1:]:
         upper = values >= cut
         if min(upper.sum(), (~upper).sum()) < _SIDE:
@@ -158,7 +158,6 @@ def _labels(
                 if low < high:
                     line = sign * (low + high) / 2
                     kept = ndtr(np.abs(seen - line) / spread)
-                    tests = columns * 2 * len(lines) * (len(distinct) - 1)
                     p = min(1.0, float(np.exp(np.log(kept).sum())) * tests)
                     noise = float((kept * (1 - kept)).mean())
                     found.append((p, f"{name} {word} {100 * line:.3g} %", 0.0, noise))
