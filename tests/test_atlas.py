@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -11,8 +12,16 @@ from test_pipeline import _save
 from test_trace_operators import countdown, failure, setting  # noqa: F401
 
 from fr import store
+from fr.atlas import referee
 from fr.atlas.branch_arrays import Branches, rates
-from fr.atlas.referee import Located, average_precision, baselines, judge, solved_within
+from fr.atlas.referee import (
+    Located,
+    against_defects,
+    average_precision,
+    baselines,
+    judge,
+    solved_within,
+)
 from fr.atlas.stage import atlas
 from fr.config import AtlasConfig, Config, RoutingConfig, SamplingConfig, TaskConfig
 from fr.diagnosis.trace_cuts import equal_cuts
@@ -171,6 +180,26 @@ def test_a_localiser_that_knows_the_drop_beats_the_baselines_and_chance_does_not
     # From the cut before the drop nothing is lost; elsewhere half of the traces are.
     assert rows["knows"]["gain"]["interval"]["low"] > -15
     assert rows["random"]["gain"]["interval"]["high"] < -20
+
+
+def test_points_of_no_return_beside_known_defects_by_hand(monkeypatch):
+    # Cuts keep 0, 10, 20, 30 tokens; a trace is its own score of defects.
+    found = branches(np.zeros((6, 4, 1, 2)))
+    at = [12, 10, 9, 25, 3, None]  # tokens of the defects
+    claimed = np.array([2, 1, 1, 3, 3, 2])
+    # before: 10 tokens do not hold token 10; at: 20 hold 12; after: 30, and 3 is at 10.
+    scores = [np.arange(40) == d if d is not None else np.zeros(40) for d in at]
+    traces = [types.SimpleNamespace(attempt=own, written=None) for own in scores]
+    own = types.SimpleNamespace(score=lambda attempt, written, config: attempt)
+    monkeypatch.setattr(referee, "LOCALISERS", {"first_defect": own})
+    record = against_defects(found, traces, claimed, Config())
+    assert (record["traces"], record["both"]) == (5, 5)
+    assert [record[k]["value"] for k in ("before", "at", "after")] == [20, 60, 20]
+    # kept - (d + 1): 7, -1, 0, 4, 26
+    assert record["tokens"]["value"] == 4
+    assert record["tokens"]["low"] <= 0 and record["tokens"]["high"] >= 7
+    without = against_defects(found, traces, np.full(6, -1), Config())
+    assert without is None
 
 
 # ------------------------------------------------------------------- the stage

@@ -10,9 +10,10 @@ import sys
 
 import numpy as np
 import pytest
-from synthetic_profiles import make
+from synthetic_profiles import make, routing_data
 
 from fr.comparison.cell_summary import describe_interaction
+from fr.comparison.certify import gap_closed
 from fr.comparison.leaks import leaking_columns
 from fr.comparison.routes import read_routes
 from fr.comparison.summary import measure_powers
@@ -26,6 +27,7 @@ from fr.config import Config, RoutingConfig
 from fr.errors import UserError
 from fr.profiles import AXES, read_cells, write_profiles
 from fr.profiles.profile import Recorded
+from fr.routing.baselines import values_of
 from fr.routing.dataset import RoutingData
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -50,6 +52,29 @@ def test_a_planted_effect_is_a_lift():
     found = verdict(make(problems=200, attempts=20, effect=0.4))
     assert found["verdict"] == "lift" and found["exit"] == 0
     assert found["lift"]["interval"]["low"] > 3
+
+
+def test_the_gap_closed_is_a_routers_share_of_the_best_possible_lift():
+    profiles = make(problems=400, attempts=64, effect=0.5)
+    data, chance = routing_data(profiles), np.random.default_rng(1)
+    names = ("dense_steer", "sparse_steer", "local_temp")
+    best = np.array([profiles.operators.index(name) for name in names])
+    best = best[profiles.features.argmax(axis=1)]  # mostly: the largest z-score
+    fixed = values_of(data.values, best[:1].repeat(len(best)))
+    routed = values_of(data.values, best)
+    whole = gap_closed(data, routed, fixed, folds=5)
+    assert whole["low"] > 85 and whole["high"] < 106
+    half = np.where(chance.random(len(best)) < 0.5, routed, fixed)
+    found = gap_closed(data, half, fixed, folds=5)
+    assert found["low"] < 50 < found["high"] and found["high"] - found["low"] < 30
+    none = gap_closed(data, fixed, fixed, folds=5)
+    assert none == {"value": 0, "low": 0, "high": 0}
+
+
+def test_without_headroom_there_is_no_gap_to_close():
+    data = routing_data(make(problems=200, attempts=8))
+    retry = values_of(data.values, np.zeros(len(data), int))
+    assert gap_closed(data, retry, retry, folds=5) is None
 
 
 def test_few_problems_are_too_little_data():

@@ -141,7 +141,7 @@ def _share(found: dict | None) -> str:
         return "–"
     if found["low"] is None:
         return number(found["value"])
-    return estimate(found["value"], found["low"], found["high"])
+    return _shown(found)
 
 
 for _name in _WORDS:
@@ -156,13 +156,14 @@ def novelty_coefficients() -> Table:
     found = load("study_novelty")["analyses"]["novelty"]["test"]["coefficients"]
     names = list(next(iter(found.values())))
     rows = [
-        [arm, *(_logits(own[name]) for name in names)] for arm, own in found.items()
+        [arm, *(_shown(own[name], 2, True) for name in names)]
+        for arm, own in found.items()
     ]
     return Table(["arm", *names], rows)
 
 
-def _logits(found: dict) -> str:
-    return estimate(found["value"], found["low"], found["high"], 2, True)
+def _shown(found: dict, digits: int = 1, sign: bool = False) -> str:
+    return estimate(found["value"], found["low"], found["high"], digits, sign)
 
 
 @register("study_novelty.cells")
@@ -196,8 +197,42 @@ def elicit_perplexity() -> Table:
         "new_to_base": "RLVR's right answers, under the ancestor",
         "own": "RLVR's right answers, under the model after RLVR",
     }
-    rows = [
-        [title, estimate(*(found[key][end] for end in ("value", "low", "high")), 2)]
-        for key, title in titles.items()
-    ]
+    rows = [[title, _shown(found[key], 2)] for key, title in titles.items()]
     return Table(["right answers", "perplexity of a token [95 %]"], rows)
+
+
+@register("study_exploration.training")
+def exploration_training() -> Table:
+    """Entropy, its line with held-out accuracy, and what each training ends with."""
+    found = load("study_exploration")
+    rows = []
+    for arm, own in found["analyses"]["exploration"].items():
+        metrics, training = found["arms"][arm]["metrics"], own.get("training", {})
+        spent = [
+            _shown(training[name], 3) if name in training else "–"
+            for name in ("entropy_first", "entropy_last", "a", "r2")
+        ]
+        after = ("sampled:accuracy", "sampled:vote@4", "deep:pass@16")
+        rows.append([arm, *spent, *(_share(metrics.get(name)) for name in after)])
+    columns = ["entropy, first step", "last step", "a", "R²"]
+    return Table(["arm", *columns, "accuracy, %", "vote of 4", "pass@16"], rows)
+
+
+@register("study_exploration.inference")
+def exploration_inference() -> Table:
+    """What forced continuations do, beside a vote that costs as much."""
+    found = load("study_exploration")["analyses"]["exploration"]
+    found = {arm: own["inference"] for arm, own in found.items() if own["inference"]}
+    titles = {
+        "accuracy": ("accuracy, %", 1, False),
+        "answer_entropy": ("entropy of answers, nats", 2, False),
+        "cost": ("forward tokens", 0, False),
+        "vote_ahead": ("vote at that cost − accuracy", 1, True),
+    }
+    rows = [
+        [arm, title, *(_shown(one[name], digits, sign) for one in tests)]
+        for arm, tests in found.items()
+        for name, (title, digits, sign) in titles.items()
+    ]
+    times = [str(one["continuations"]) for one in next(iter(found.values()))]
+    return Table(["arm", "continuations:", *times], rows)

@@ -52,6 +52,8 @@ def atlas_blocks(found: Record) -> list[Block]:
         columns = [Column(f"{p:.2f}", sign=key != "rate") for p in shown]
         blocks += table(name, rows, columns)
     blocks += table("atlas_no_return", found["no_return"])
+    if found.get("defects"):
+        blocks.append(words("atlas_defects", **found["defects"]))
     drops = found["drops"]
     blocks.append(words("atlas_drops", **drops | {"size": number(drops["size"])}))
     shares = found["variance"]["shares"]

@@ -139,6 +139,57 @@ def baselines(
     return [Located.of(RANDOM, chance), Located.of(POSITION, place)]
 
 
+def against_defects(
+    branches: Branches,
+    traces: Sequence[FailedTrace],
+    claimed: Int[np.ndarray, "N"],
+    config: Config,
+) -> dict | None:
+    """Compare claimed points of no return with the first defect of each trace.
+
+    The state at a cut holds the defect's token d if more than d tokens are kept. A
+    claim is before the defect, at the first cut that holds it, or at a later one.
+
+    Args:
+        branches: The branches, for the cuts.
+        traces: The failed traces.
+        claimed: Cut of the claim of each trace; -1 without one.
+        config: All settings.
+
+    Returns:
+        {"traces" with a known defect, "both" of them with a claim; "before", "at" and
+        "after" in percent of these; "tokens", the median of the tokens that the claim's
+        cut keeps less d + 1}, with intervals over problems; None without a trace that
+        has both.
+    """
+    defect, score = np.full(len(traces), -1), LOCALISERS["first_defect"].score
+    for i, trace in enumerate(traces):
+        found = score(trace.attempt, trace.written, config)
+        if found is not None and found.max(initial=0) > 0:
+            defect[i] = found.argmax()
+    both = np.flatnonzero((defect >= 0) & (claimed >= 0))
+    if not len(both):
+        return None
+    kept = branches.cuts[both, claimed[both]] - (defect[both] + 1)
+    holds = branches.known[both] & (branches.cuts[both] > defect[both, None])
+    first = holds.argmax(axis=1) == claimed[both]
+    how = config.routing.bootstrap, config.seed
+    weights = trace_weights(branches, *how)[:, both]
+    problems = len(np.unique(branches.groups[both]))
+    share = lambda which: weighted(1.0 * which, weights, problems).percent().as_dict()
+    order = np.argsort(kept, kind="stable")
+    below = weights[:, order].cumsum(axis=1)
+    middle = kept[order][(2 * below >= below[:, -1:]).argmax(axis=1)]
+    return {
+        "traces": int((defect >= 0).sum()),
+        "both": len(both),
+        "before": share(kept < 0),
+        "at": share((kept >= 0) & first),
+        "after": share((kept >= 0) & ~first),
+        "tokens": estimate(middle.astype(float), problems).plain().as_dict(),
+    }
+
+
 def average_precision(
     scores: Float[np.ndarray, "M"],
     truth: Bool[np.ndarray, "M"],

@@ -156,6 +156,9 @@ def _summary(
         "variance": variance_shares(first, second, found.groups, *how),
         "paired": _paired(found, run),
         "no_return": [_claims(name, each, found) for name, each in lost.items()],
+        "defects": referee.against_defects(
+            found, traces, _cut_of(lost[branches.RETRY]), run.config
+        ),
         "drops": {
             "claimed": int(fallen.selected.sum()),
             "traces": len(traces),
@@ -205,6 +208,10 @@ def _claims(operator: str, each: no_return.NoReturn, found: Branches) -> dict:
         "cannot_tell": words.count(no_return.CANNOT_TELL),
         "median_place": rounded(float(np.median(shares))) if len(own) else None,
     }
+
+
+def _cut_of(each: no_return.NoReturn) -> Int[np.ndarray, "N"]:
+    return np.where(each.selected, each.at, -1)
 
 
 def _mean(values: np.ndarray) -> float | None:
