@@ -220,7 +220,7 @@ def exploration_training() -> Table:
 
 @register("study_exploration.inference")
 def exploration_inference() -> Table:
-    """What forced continuations do, beside a vote that costs as much."""
+    """Effects of forced continuations, beside a vote that costs as much."""
     found = load("study_exploration")["analyses"]["exploration"]
     found = {arm: own["inference"] for arm, own in found.items() if own["inference"]}
     titles = {

@@ -157,10 +157,10 @@ def against_defects(
         config: All settings.
 
     Returns:
-        {"traces" with a known defect, "both" of them with a claim; "before", "at" and
-        "after" in percent of these; "tokens", the median of the tokens that the claim's
-        cut keeps less d + 1}, with intervals over problems; None without a trace that
-        has both.
+        {"traces", "both", "before", "at", "after", "tokens"}: number of traces with a
+        known defect, and with a claim, too. The three shares of the latter are in
+        percent, and `tokens` is the median of the claim's kept tokens less d + 1, with
+        intervals over problems. None without a trace that has both.
     """
     defect, score = np.full(len(traces), -1), LOCALISERS["first_defect"].score
     for i, trace in enumerate(traces):
