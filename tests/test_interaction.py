@@ -10,6 +10,7 @@ from benchmarks.landscapes import Landscape, simulate
 from fr.comparison.cell_summary import describe_interaction
 from fr.config import RoutingConfig
 from fr.profiles import OPERATORS
+from fr.stats import interaction as module
 from fr.stats.interaction import _Null, interaction
 
 
@@ -102,3 +103,21 @@ def test_a_deterministic_operator_is_left_out_and_said_to_be():
 def test_false_positives_over_a_thousand_tables():
     for landscape in (Landscape(), Landscape(problems=120, attempts=5, problem_sd=2.5)):
         assert (p_values(landscape, 1000, seed=1, draws=199) <= 0.05).mean() <= 0.065
+
+
+def test_many_attempts_at_a_problem_do_not_underflow(monkeypatch):
+    rng, stream = np.random.default_rng(0), lambda: np.random.default_rng(1)
+    rates = rng.beta(1, 2, (40, 1)) * np.ones(5)
+    few = rng.binomial(20, rates), np.full((40, 5), 20)
+    plain = interaction(*few, 100, stream())
+    monkeypatch.setattr(module, "_ATTEMPTS", 30)
+    # Given the total, nothing depends on the tilts.
+    tilted = interaction(*few, 100, stream())
+    assert tilted.p == plain.p
+    assert tilted.statistic == pytest.approx(plain.statistic)
+    assert tilted.headroom.high == pytest.approx(plain.headroom.high)
+    monkeypatch.undo()
+    many = rng.binomial(64, rates[:, :1] * np.ones(28))
+    many[0], many[1] = 0, 64  # 1,792 attempts without a right one, and all right
+    found = interaction(many, np.full(many.shape, 64), 50, stream(), headroom=False)
+    assert found.p > 0.05 and 0.8 < found.statistic / found.null < 1.25

@@ -221,18 +221,26 @@ def exploration_training() -> Table:
 @register("study_exploration.inference")
 def exploration_inference() -> Table:
     """Effects of forced continuations, beside a vote that costs as much."""
-    found = load("study_exploration")["analyses"]["exploration"]
-    found = {arm: own["inference"] for arm, own in found.items() if own["inference"]}
+    study = load("study_exploration")
+    found = {
+        arm: own["inference"]
+        for arm, own in study["analyses"]["exploration"].items()
+        if len(own["inference"]) > 1
+    }
     titles = {
         "accuracy": ("accuracy, %", 1, False),
         "answer_entropy": ("entropy of answers, nats", 2, False),
         "cost": ("forward tokens", 0, False),
         "vote_ahead": ("vote at that cost − accuracy", 1, True),
     }
-    rows = [
-        [arm, title, *(_shown(one[name], digits, sign) for one in tests)]
-        for arm, tests in found.items()
-        for name, (title, digits, sign) in titles.items()
-    ]
+    rows = []
+    for arm, tests in found.items():
+        metrics = study["arms"][arm]["metrics"]
+        rows += [
+            [arm, title, *(_shown(one[name], digits, sign) for one in tests)]
+            for name, (title, digits, sign) in titles.items()
+        ]
+        cut = [_share(metrics[f"{one['test']}:truncated"]) for one in tests]
+        rows.append([arm, "cut by the limit, %", *cut])
     times = [str(one["continuations"]) for one in next(iter(found.values()))]
     return Table(["arm", "continuations:", *times], rows)

@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import gammaln
+from scipy.special import expit, gammaln
 
 from fr.stats.bootstrap import Interval
 from fr.stats.paired import apart_within
@@ -16,6 +17,7 @@ _SPLITS = 5  # of the indices over operators that share random keys
 _TABLES = 200  # simulated at each of them
 _STEPS = 20  # of Newton, for the operators' effects
 _LARGEST = 4.0  # logits between an operator and the mean operator
+_ATTEMPTS = 600  # of a problem, whose chances of any total are numbers of float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,21 +131,27 @@ class _Null:
         self, totals: Int[np.ndarray, "N"], draws: int, rng: np.random.Generator
     ) -> Int[np.ndarray, "B N O"]:
         """Right attempts given each problem's total: noncentral hypergeometric."""
-        weights = _weights(self.effects, self.rows)
+        each = [_weights(self.effects + t, self.rows) for t in self.tilts]
         # Operators after o, by their number of right attempts.
-        rest = [np.ones((len(self.rows), 1))]
-        for weight in weights[:0:-1]:
-            rest.append(_convolve(rest[-1], weight))
+        rests = [[np.ones((len(self.rows), 1))] for _ in each]
+        for weights, rest in zip(each, rests):
+            for weight in weights[:0:-1]:
+                rest.append(_convolve(rest[-1], weight))
         left = np.broadcast_to(totals, (draws, len(totals))).copy()
-        found = np.zeros((draws, len(totals), len(weights)), int)
-        for o, (weight, after) in enumerate(zip(weights[:-1], rest[::-1])):
-            count = weight.shape[1]
-            at = np.arange(count + after.shape[1] - 1)[:, None] - np.arange(count)
-            inside = (at >= 0) & (at < after.shape[1])
-            others = after[:, np.clip(at, 0, after.shape[1] - 1)]
-            chance = np.where(inside, others, 0.0) * weight[:, None, :]
-            chance = chance.cumsum(axis=-1)
-            chance /= np.maximum(chance[..., -1:], 1e-300)
+        operators = self.rows.shape[1]
+        found = np.zeros((draws, len(totals), operators), int)
+        for o in range(operators - 1):
+            count = each[0][o].shape[1]
+            chances = []
+            for weights, rest in zip(each, rests):
+                after = rest[operators - 1 - o]
+                at = np.arange(count + after.shape[1] - 1)[:, None] - np.arange(count)
+                inside = (at >= 0) & (at < after.shape[1])
+                others = after[:, np.clip(at, 0, after.shape[1] - 1)]
+                chance = np.where(inside, others, 0.0) * weights[o][:, None, :]
+                chance = chance.cumsum(axis=-1)
+                chances.append(chance / np.maximum(chance[..., -1:], 1e-300))
+            chance = self._by_total(chances, self.rows[:, o:].sum(axis=1))
             uniform = rng.random(left.shape)
             for c in range(count - 1):
                 found[..., o] += uniform > chance[self.group, left, c]
@@ -169,7 +177,46 @@ class _Null:
 
     def moments(self) -> tuple[Float[np.ndarray, "G T O"], Float[np.ndarray, "G T O"]]:
         """Mean and variance of each operator's right attempts, by their total."""
-        weights = _weights(self.effects, self.rows)
+        found = [self._moments(self.effects + tilt) for tilt in self.tilts]
+        made = self.rows.sum(axis=1)
+        mean, variance = (self._by_total(each, made) for each in zip(*found))
+        return mean, variance
+
+    @functools.cached_property
+    def tilts(self) -> Float[np.ndarray, "K"]:
+        """Logits that are added to all effects, so that no chance of a total underflows.
+
+        Given the total nothing depends on them. At the k-th the mean share of right
+        attempts is (k + 1/2) / K.
+        """
+        count = 1 + int(self.rows.sum(axis=1).max()) // _ATTEMPTS
+        if count == 1:
+            return np.zeros(1)
+        shares = (np.arange(count) + 0.5) / count
+        made = self.rows.mean(axis=0)
+        low, high = np.full(count, -50.0), np.full(count, 50.0)
+        for _ in range(60):
+            middle = (low + high) / 2
+            mean = expit(self.effects + middle[:, None]) @ made / made.sum()
+            low = np.where(mean < shares, middle, low)
+            high = np.where(mean < shares, high, middle)
+        return middle
+
+    def _by_total(
+        self, tilted: Sequence[Float[np.ndarray, "G T X"]], made: Int[np.ndarray, "G"]
+    ) -> Float[np.ndarray, "G T X"]:
+        """Take each total's values at the tilt whose mean is nearest to it."""
+        if len(tilted) == 1:
+            return tilted[0]
+        total = np.arange(tilted[0].shape[1])
+        nearest = len(tilted) * total // np.maximum(made, 1)[:, None]
+        nearest = np.minimum(nearest, len(tilted) - 1)
+        return np.stack(tilted)[nearest, np.arange(len(made))[:, None], total]
+
+    def _moments(
+        self, effects: Float[np.ndarray, "O"]
+    ) -> tuple[Float[np.ndarray, "G T O"], Float[np.ndarray, "G T O"]]:
+        weights = _weights(effects, self.rows)
         total = 1 + sum(weight.shape[1] - 1 for weight in weights)
         found = np.zeros((2, len(self.rows), total, len(weights)))
         before = [np.ones((len(self.rows), 1))]
