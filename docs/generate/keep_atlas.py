@@ -3,8 +3,8 @@
     python docs/generate/keep_atlas.py runs/atlas lineage runs/atlas_route
 
 Writes docs/results/data/atlas_NAME.json: atlas.json without its traces, and of the
-folder in which its table was routed (the third, if it is given) the certified lifts,
-the verdict and the rates out of fold. Then run render.py.
+folder in which its table was routed (the third, if it is given) the certified lifts
+and the rates out of fold. Then run render.py.
 """
 
 import json
@@ -21,15 +21,23 @@ def planned(routing: dict) -> dict:
         routing: Content of routing.json.
 
     Returns:
-        Certified lifts, and rates of the policies out of fold over all failures.
+        Certified lifts, rates of the policies out of fold over all failures, and the
+        test of operator x problem of each cell.
     """
-    rows = [
-        row
+    place = ("kfold", "all", "all cells")
+    rates = {
+        row["policy"]: row["interval"] | {"cost": row.get("cost")}
         for row in routing["rows"]
-        if (row["protocol"], row["population"]) == ("kfold", "all")
+        if (row["protocol"], row["population"], row["cell"]) == place
         and "reference" not in row
-    ]
-    return {"certified": routing["certified"], "rates": rows}
+        and not row["policy"].startswith("always_")
+    }
+    headroom = [own["headroom"] for own in routing["interaction"]]
+    return {
+        "certified": routing["certified"],
+        "rates": rates,
+        "headroom": headroom,
+    }
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""Tables of the errors of statistics along a trace, by name."""
+"""Tables of atlases, and of the errors of statistics along a trace, by name."""
+
+import functools
 
 from cells import Table, estimate, number
 from registry import load, register
@@ -155,8 +157,9 @@ def keys() -> Table:
     return Table(["difference of V", "true ratio", *columns], rows)
 
 
-# ---------------------------------------------------------------- a lineage's atlas
-_SHOWN = (0, 2, 4, 6)  # of eight places
+# ---------------------------------------------------------------- measured atlases
+ATLASES = {"lineage": "SFT lineage", "planted": "several defects"}
+_SHOWN = (0.0, 0.27, 0.55, 0.82)  # shares of the reasoning that are kept
 
 
 def _interval(found: dict | None, sign: bool = False) -> str:
@@ -168,12 +171,11 @@ def _interval(found: dict | None, sign: bool = False) -> str:
     return estimate(found["value"], *ends, sign=sign)
 
 
-@register("atlas_lineage_values")
-def lineage_values() -> Table:
+def values(name: str) -> Table:
     """V of retry, and A of the other operators, by place."""
-    found = load("atlas_lineage")
+    found = load(f"atlas_{name}")
     places = sorted({row["place"] for row in found["values"]})
-    shown = [places[i] for i in _SHOWN]
+    shown = [places[round(share * (len(places) - 1))] for share in _SHOWN]
     rows = []
     for operator in found["operators"]:
         own = {r["place"]: r for r in found["values"] if r["operator"] == operator}
@@ -188,19 +190,18 @@ def lineage_values() -> Table:
     return Table(["", *(f"{100 * p:.0f} % kept" for p in shown)], rows)
 
 
-@register("atlas_lineage_variance")
-def lineage_variance() -> Table:
-    """Shares of the variance of V."""
-    shares = load("atlas_lineage")["variance"]["shares"]
-    rows = [[name, _interval(share)] for name, share in shares.items()]
-    return Table(["part", "share of the variance of V, %"], rows)
+@register("atlas_variance")
+def variance() -> Table:
+    """Shares of the variance of V, of each atlas."""
+    each = [load(f"atlas_{name}")["variance"]["shares"] for name in ATLASES]
+    rows = [[part, *(_interval(own[part]) for own in each)] for part in each[0]]
+    return Table(["part, % of the variance of V", *ATLASES.values()], rows)
 
 
-@register("atlas_lineage_referee")
-def lineage_referee() -> Table:
+def judged(name: str) -> Table:
     """Localisers by both scores."""
     rows = []
-    for row in load("atlas_lineage")["referee"]:
+    for row in load(f"atlas_{name}")["referee"]:
         gaps = [row["over_position"], row["gain_over_position"]]
         cells = [_interval(gap["interval"], True) for gap in gaps]
         name = f"`{row['localiser']}`" + " (outside truth)" * row["outside"]
@@ -209,3 +210,46 @@ def lineage_referee() -> Table:
         rows.append([name, *scores])
     columns = ["localiser", "average precision, %", "− position only"]
     return Table([*columns, "gain of restarts", "− position only"], rows)
+
+
+@register("atlas_claims")
+def claims() -> Table:
+    """Points of no return of retry beside the first defects of the traces."""
+    rows = []
+    for name, title in ATLASES.items():
+        found = load(f"atlas_{name}")
+        own = next(r for r in found["no_return"] if r["operator"] == "retry")
+        beside = found["defects"]
+        counts = [f"{own['claimed']} of {found['drops']['traces']}"]
+        counts += [f"{beside['both']} of {beside['traces']}"]
+        shares = [_interval(beside[key]) for key in ("before", "at", "after")]
+        rows.append([title, *counts, *shares, _interval(beside["tokens"], True)])
+    columns = ["claimed", "with a known defect", "before it, %", "at it, %"]
+    return Table(["", *columns, "later, %", "median, tokens"], rows)
+
+
+@register("atlas_planner")
+def planner() -> Table:
+    """Rates of policies that choose an operator and a place, out of fold."""
+    titles = {
+        "retry": "a fresh retry",
+        "best_fixed_per_model": "best fixed action",
+        "posterior": "router in closed form",
+        "learned": "learned router",
+        "random_operator": "a random action",
+    }
+    each = [load(f"atlas_{name}")["planner"] for name in ATLASES]
+    rows = [
+        [title, *(_interval(own["rates"][policy]) for own in each)]
+        for policy, title in titles.items()
+    ]
+    first = [own["certified"][0]["interval"] for own in each]
+    rows.append(["router − best fixed", *(_interval(own, True) for own in first)])
+    most = [own["headroom"][0] for own in each]
+    rows.append(["a perfect router − best fixed", *(_interval(own) for own in most)])
+    return Table(["rescued, %", *ATLASES.values()], rows)
+
+
+for _name in ATLASES:
+    register(f"atlas_{_name}_values")(functools.partial(values, _name))
+    register(f"atlas_{_name}_referee")(functools.partial(judged, _name))
