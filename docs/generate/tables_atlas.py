@@ -198,18 +198,20 @@ def variance() -> Table:
     return Table(["part, % of the variance of V", *ATLASES.values()], rows)
 
 
-def judged(name: str) -> Table:
-    """Localisers by both scores."""
+@register("atlas_referee")
+def judged() -> Table:
+    """Localisers by both scores, in each atlas."""
+    each = [{r["localiser"]: r for r in load(f"atlas_{n}")["referee"]} for n in ATLASES]
     rows = []
-    for row in load(f"atlas_{name}")["referee"]:
-        gaps = [row["over_position"], row["gain_over_position"]]
-        cells = [_interval(gap["interval"], True) for gap in gaps]
-        name = f"`{row['localiser']}`" + " (outside truth)" * row["outside"]
-        scores = [_interval(row["average_precision"])]
-        scores += [cells[0], _interval(row["gain"]["interval"], True), cells[1]]
-        rows.append([name, *scores])
-    columns = ["localiser", "average precision, %", "− position only"]
-    return Table([*columns, "gain of restarts", "− position only"], rows)
+    for name, first in each[0].items():
+        cells = []
+        for row in (own[name] for own in each):
+            gaps = (row["over_position"], row["gain"], row["gain_over_position"])
+            cells += [_interval(gap["interval"], True) for gap in gaps]
+        rows.append([f"`{name}`" + " (outside truth)" * first["outside"], *cells])
+    scores = ("precision − position", "gain", "gain − position")
+    columns = [f"{title}: {score}" for title in ATLASES.values() for score in scores]
+    return Table(["localiser", *columns], rows)
 
 
 @register("atlas_claims")
@@ -252,4 +254,3 @@ def planner() -> Table:
 
 for _name in ATLASES:
     register(f"atlas_{_name}_values")(functools.partial(values, _name))
-    register(f"atlas_{_name}_referee")(functools.partial(judged, _name))

@@ -184,7 +184,7 @@ class _Null:
 
     @functools.cached_property
     def tilts(self) -> Float[np.ndarray, "K"]:
-        """Logits that are added to all effects, so that no chance of a total underflows.
+        """Logits that are added to all effects, so that no total's chance underflows.
 
         Given the total nothing depends on them. At the k-th the mean share of right
         attempts is (k + 1/2) / K.
