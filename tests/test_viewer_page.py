@@ -479,6 +479,33 @@ def test_an_exported_file_needs_no_server(browser, run, hostile, tmp_path):
         browser.click("#clear")
 
 
+def test_the_numbers_of_an_exported_file_are_those_of_the_attempts(
+    browser, run, tmp_path
+):
+    """A file that holds a part of the attempts leaves numbers out and moves none."""
+    export_page(run[0], str(tmp_path / "part.html"), (), 4, 1)
+    browser.size(1280, 800)
+    browser.open(f"file://{tmp_path}/part.html")
+    problems = run[0].problems({"grade": "failed", "limit": "4"})["rows"]
+    seen = set()
+    for place, problem in enumerate(problems, 1):
+        browser.click(f"[aria-posinset='{place}']")
+        name = json.dumps(problem["name"])
+        browser.wait(f"document.querySelector('#problem h2').innerText === {name}")
+        rows = run[0].attempts({"task": problem["task"], "name": problem["name"]})
+        rollouts = [r for r in rows["rows"] if r["operator"] == "rollout"]
+        first = next(r for r in rollouts if r["grade"] != "right")
+        told = browser.run(
+            "[...document.querySelectorAll('#problem tbody tr')].map(tr => "
+            "[tr.querySelector('th').innerText, "
+            "...[...tr.querySelectorAll('td')].map(td => td.innerText !== '')])"
+        )
+        assert [int(row[0]) for row in told if row[1]] == [first["attempt"]]
+        assert [row[0] for row in told if row[2]] == ["0"]
+        seen.add(first["attempt"])
+    assert seen - {0}  # else the number of a row would do
+
+
 def test_a_trace_without_tokens_text_says_so(browser, served, run, tmp_path):
     source = run[0].index.workdir
     one = store.read(source / "rollouts")[0]

@@ -1,4 +1,4 @@
-// A problem's attempts side by side: a column per operator, a row per attempt.
+// A problem's attempts side by side: a column per operator, a row per number.
 
 import { byId, counted, el, plain, visible } from "./dom.js";
 import { GRADES, LABELS } from "./statistics.js";
@@ -41,13 +41,14 @@ export class AttemptTable {
     const key = ({ folder, operator }) => `${folder}\n${operator}`;
     const columns = new Map(this.#columns.map((column) => [key(column), column]));
     for (const row of rows) columns.get(key(row)).rows.push(row);
+    for (const column of this.#columns) column.rows.sort((a, b) => a.attempt - b.attempt);
   }
 
   // What follows the rows of a long table.
   #rest({ next }) {
     if (next === null) return null;
     const all = Math.max(...this.#columns.map(({ made }) => made));
-    const said = `Rows 0 to ${next - 1} of ${all}; the heads count all attempts.`;
+    const said = `The first ${next} rows of ${all}; the heads count all attempts.`;
     const more = el("button", {
       type: "button",
       text: "show more rows",
@@ -65,8 +66,7 @@ export class AttemptTable {
     this.rows.push(...answer.rows);
     this.#sort(answer.rows);
     const room = byId("problem").querySelector(".attempts");
-    const first = room.querySelector("tbody").rows.length;
-    room.querySelector("tbody").append(...this.#lines(first));
+    room.querySelector("tbody").replaceChildren(...this.#lines());
     room.querySelector(".rest").replaceWith(this.#rest(answer) ?? "");
     this.filter(this.#filters);
     this.#regimes(answer.rows);
@@ -175,7 +175,7 @@ export class AttemptTable {
       "table",
       {},
       el("thead", {}, el("tr", {}, el("th", { text: "#" }), head)),
-      el("tbody", {}, this.#lines(0)),
+      el("tbody", {}, this.#lines()),
     );
     table.style.setProperty("--columns", Math.max(1, this.#columns.length));
     return el(
@@ -196,17 +196,33 @@ export class AttemptTable {
     return rest ? el("span", { class: "note", text: `${rows.length} in this file` }) : null;
   }
 
-  #lines(first) {
-    const end = Math.max(0, ...this.#columns.map(({ rows }) => rows.length));
-    return Array.from({ length: Math.max(0, end - first) }, (_, k) => {
-      const cells = this.#columns.map(({ rows }) =>
-        el("td", {}, rows[first + k] ? this.#cell(rows[first + k]) : null),
+  // A row per number of an attempt, which need not be all numbers: an exported file
+  // leaves some out. A number that a column has twice makes a second row.
+  #lines() {
+    const lines = new Map();
+    this.#columns.forEach(({ rows }, at) => {
+      let again = 0;
+      rows.forEach((row, i) => {
+        again = rows[i - 1]?.attempt === row.attempt ? again + 1 : 0;
+        const name = `${row.attempt} ${again}`;
+        const line = lines.get(name) ?? { number: row.attempt, again, cells: [] };
+        line.cells[at] = row;
+        lines.set(name, line);
+      });
+    });
+    const order = [...lines.values()];
+    order.sort((a, b) => a.number - b.number || a.again - b.again);
+    return order.map(({ number, cells }) => {
+      const own = this.#columns.map((_, at) =>
+        el("td", {}, cells[at] ? this.#cell(cells[at]) : null),
       );
-      return el("tr", {}, el("th", { scope: "row", text: String(first + k) }), cells);
+      return el("tr", {}, el("th", { scope: "row", text: String(number) }), own);
     });
   }
 
   #cell(row) {
+    const held = this.#cells.get(row.trace);
+    if (held) return held;
     const grade = GRADES[row.grade] ?? { sign: "·", title: plain(row.grade) };
     const answer =
       row.answer === null ? visible(row.begin || "(no text)") : visible(row.answer);
