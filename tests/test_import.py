@@ -28,7 +28,7 @@ from fr.exchange.matching import Matcher
 from fr.exchange.notes import shown
 from fr.exchange.own_questions import write_questions
 from fr.exchange.sampled import Sampled
-from fr.exchange.token_ids import Reader
+from fr.exchange.token_ids import LOST, Reader
 from fr.models import ModelConfig, save
 from fr.models.transformer import init_params
 from fr.pipeline.diagnose import diagnose
@@ -568,6 +568,61 @@ def test_the_question_that_was_asked_is_the_last_one_of_a_prompt():
     # Tools count samples: such an id is not believed against the prompt.
     assert find(prompt="What else?", ids=("1",))[0] is None
     assert find(ids=("1",))[0].id == "1" and find(ids=("zz",))[0] is None
+
+
+class Chat:
+    """A model of words whose chat has the special tokens 1 and 2."""
+
+    name, stop_tokens = "chat", (2,)
+
+    def __init__(self):
+        self.words = ["<pad>", "<s>", "</s>", "user", "assistant", "3", "+", "4"]
+        self.tokenizer = self  # of which the mark of a beginning is read
+        self.bos_token_id = None
+
+    def encode(self, prompt):
+        if isinstance(prompt, str):
+            return tuple(map(self.words.index, prompt.split()))
+        (said,) = prompt
+        return (1, *self.encode(f"user {said['content']}"), 2, 1, 4)
+
+    def decode(self, ids, special=False):
+        return " ".join(self.words[i] for i in ids if special or i not in (1, 2))
+
+
+def test_a_prompt_decoded_without_special_tokens_is_the_tasks():
+    usual = [{"role": "user", "content": "3 + 4"}]
+    reader, ids = Reader(Chat(), 32), (1, 3, 5, 6, 7, 2, 1, 4)
+    found = lambda text, **more: reader.prompt(
+        Sampled("f:1", prompt=text, **more), usual
+    )
+    plain = "user 3 + 4 assistant"
+    assert found(plain, decoded=True) == (ids, "prompt of the task")
+    other = found("user 4 + 4 assistant", decoded=True)
+    assert other == ((3, 7, 6, 7, 4), LOST)
+    whole = "<s> user 4 + 4 </s> <s> assistant"
+    assert found(whole, decoded=True) == (
+        (1, 3, 7, 6, 7, 2, 1, 4),
+        "prompt retokenised",
+    )
+    # A prompt that a request has is what was asked.
+    assert found(plain) == ((3, 5, 6, 7, 4), "prompt retokenised")
+
+
+def test_prompts_of_ids_and_of_several_texts(run, drawn, tmp_path):
+    first, second = drawn[0], drawn[EACH]
+    body = {"id": "cmpl", "choices": [{"text": f"{i}"} for i in range(4)]}
+    record = {"request": {"prompt": [first[1], second[1]]}, "response": body}
+    one = {"request": {"prompt": second[1]}, "response": body | {"id": "x"}}
+    path = write_lines(tmp_path / "ids.jsonl", [record, one])
+    other = again(run, tmp_path / "run")
+    found = import_rollouts(other, Asked((path,), "openai"))
+    assert found["rollouts"] == 8 and found["other_prompts"] == 0
+    held = store.read(other.workdir / "rollouts")
+    counts = {p.id: [a.text for a in held if a.problem == p.id] for p in run.problems}
+    assert counts[first[0].id] == ["0", "1"] and len(counts[second[0].id]) == 6
+    assert {tuple(a.prompt) for a in held} == {tuple(first[1]), tuple(second[1])}
+    assert "prompt retokenised" not in found["marks"]
 
 
 def test_byte_level_pieces_are_the_ids_that_were_drawn(model):

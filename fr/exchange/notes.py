@@ -7,6 +7,7 @@ from etils import epath
 
 from fr import distributed, store
 from fr.errors import printable
+from fr.exchange.token_ids import LOST
 from fr.files import open_regular
 from fr.layout.tables import REPORTS, Block, Record, register_report, words
 from fr.layout.text import to_text
@@ -26,6 +27,8 @@ def _imported(found: Record) -> list[Block]:
         lines.append(f"  {out['n']} left out: {out['why']}: {', '.join(out['names'])}")
     if found["other_prompts"]:
         lines.append(words("imported_prompts", n=found["other_prompts"]))
+    if marks.get(LOST):
+        lines.append(words("imported_lost"))
     if found["settings"]:
         lines.append(words("imported_settings", names=", ".join(found["settings"])))
     if found["marks"].get("retokenised"):

@@ -45,6 +45,7 @@ def _read(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
         if not isinstance(choice, dict):
             raise UserError(f"{where}: choices[{place}] is not an object")
         name = body.get("id")
+        prompt, ids = _prompt(record, asked, place / len(choices), where)
         yield Sampled(
             where,
             name=f"{name}/{choice.get('index', place)}" if name else "",
@@ -52,9 +53,10 @@ def _read(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
             ids=ids_of(record, ("problem", "problem_id", "custom_id")),
             question=first_text(record, QUESTIONS),
             reference=first_text(record, REFERENCES),
-            prompt=_prompt(record, asked, where),
+            prompt=prompt,
             prompt_tokens=choice.get("prompt_token_ids")
-            or body.get("prompt_token_ids"),
+            or body.get("prompt_token_ids")
+            or ids,
             stopped=choice.get("stop_reason") is not None,
             ended=ended(choice.get("finish_reason")),
             reward=number(record.get("reward")),
@@ -79,13 +81,22 @@ def _body(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return (body, "") if isinstance(body, dict) else ({}, "the response has no body")
 
 
-def _prompt(record: dict, asked: dict, where: str) -> Prompt | None:
+def _prompt(
+    record: dict, asked: dict, share: float, where: str
+) -> tuple[Prompt | None, list[int] | None]:
+    """Prompt and token ids of a choice that stands at a share of all choices."""
     for found in (record, asked):
         if found.get("messages"):
-            return messages_of(found["messages"], where)
-        if isinstance(found.get("prompt"), str):
-            return found["prompt"]
-    return None
+            return messages_of(found["messages"], where), None
+        prompt = found.get("prompt")
+        # Completions of several prompts follow each other, as many of each.
+        if isinstance(prompt, list) and all(isinstance(p, list | str) for p in prompt):
+            prompt = prompt[int(share * len(prompt))] if prompt else None
+        if isinstance(prompt, str):
+            return prompt, None
+        if isinstance(prompt, list):
+            return None, prompt
+    return None, None
 
 
 def _completion(choice: dict[str, Any], where: str) -> dict[str, Any]:

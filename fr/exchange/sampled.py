@@ -24,6 +24,7 @@ class Sampled:
         reference: The file's own answer to it.
         prompt: What was asked: text or messages; None: only ids.
         prompt_tokens: Its token ids; None: the file has none.
+        decoded: A prompt of text was decoded from ids, perhaps without special tokens.
         text: The completion; None: only ids.
         tokens: Token ids, [T]; None: the file has none.
         pieces: The bytes of every token, [T], where there are no ids.
@@ -43,6 +44,7 @@ class Sampled:
     reference: str = ""
     prompt: Prompt | None = None
     prompt_tokens: Sequence[int] | None = None
+    decoded: bool = False
     text: str | None = None
     tokens: Sequence[int] | None = None
     pieces: Sequence[bytes] | None = None

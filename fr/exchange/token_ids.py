@@ -15,6 +15,7 @@ from fr.models import Model
 from fr.models.model import check_ids
 from fr.types import Prompt
 
+LOST = "prompt without its special tokens"
 _CEILING = 1e-3  # nats above 0 that rounding explains
 
 
@@ -56,8 +57,8 @@ class Reader:
             usual: The prompt of the run's own task, where the file has none.
 
         Returns:
-            Ids, and how they were found: `""` (given), `prompt retokenised` or
-            `prompt of the task`.
+            Ids, and how they were found: `""` (given), `prompt retokenised`, `prompt of
+            the task` or LOST.
 
         Raises:
             UserError: An id has no embedding.
@@ -68,11 +69,17 @@ class Reader:
             return tuple(ids), ""
         if sampled.prompt is None or _says(sampled.prompt, usual):
             return self._model.encode(usual), "prompt of the task"
+        own = self._model.encode(usual) if sampled.decoded else ()
+        if own and self._model.decode(own).strip() == str(sampled.prompt).strip():
+            return own, "prompt of the task"
         ids = list(self._model.encode(sampled.prompt))
         begin = self._model.tokenizer.bos_token_id
         # The text may begin with the mark that the tokenizer adds.
         while len(ids) > 1 and ids[0] == ids[1] == begin:
             ids = ids[1:]
+        decode = self._model.decode
+        if any(decode([i]) != decode([i], special=True) for i in {*own} - {*ids}):
+            return tuple(ids), LOST
         return tuple(ids), "prompt retokenised"
 
     def completion(self, sampled: Sampled) -> Read:

@@ -45,6 +45,7 @@ def _of_trl(where: str, row: dict[str, Any]) -> Iterator[Sampled]:
         question=first_text(row, QUESTIONS) or last_turn(prompt),
         reference=first_text(row, REFERENCES),
         prompt=prompt,
+        decoded=isinstance(prompt, str),
         text=text,
         reward=sum(rewards) if rewards else float("nan"),
         unread=unread,
@@ -104,6 +105,7 @@ def _of_verl(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
         question=first_text(record, QUESTIONS) or (turn[1] if turn else asked),
         reference=first_text(record, ("gts", *REFERENCES)),
         prompt=asked,
+        decoded=True,
         text=text,
         reward=number(record.get("score")),
     )
