@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -350,6 +351,11 @@ def test_own_questions_are_what_the_task_reads(tmp_path):
     lines = (tmp_path / "q.jsonl").read_text().splitlines()
     found = [json.loads(line)["id"] for line in lines]
     assert found == ["question-1", "question-2", "question-3", "fine"]
+    for place, opened in enumerate(("", "<think>\n", "<think>\n\n</think>\n\n")):
+        chat = {"input": f"system\nBe\nuser\nWhat?\nassistant\n{opened}"}
+        file = write_lines(tmp_path / f"{place}.jsonl", [records[0] | chat])
+        write_questions([file], "verl", tmp_path / "q.jsonl")
+        assert json.loads((tmp_path / "q.jsonl").read_text())["question"] == "What?"
     file = write_lines(tmp_path / "b.jsonl", [records[0] | {"gts": "a\0b"}])
     with pytest.raises(UserError, match="b.jsonl:1: field 'answer' holds a NUL"):
         write_questions([file], "verl", tmp_path / "r.jsonl")
@@ -475,6 +481,112 @@ def test_rollouts_of_two_models_or_there_twice(run, drawn, tmp_path):
     assert found["rollouts"] == 2
     out = {each["why"]: each["n"] for each in found["left_out"]}
     assert out == {"it is of another model": 2, "it is there twice": 2}
+
+
+def of_records(run, tmp_path, name, records):
+    """Summary, texts and stop marks of an import of some records."""
+    path = str(tmp_path / f"a.{ENDINGS[name]}")
+    if name == "trl":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    elif name == "inspect":
+        path = str(tmp_path / "a.json")
+        log = {"eval": {}, "samples": records}
+        Path(path).write_text(json.dumps(log))
+    else:
+        write_lines(Path(path), records)
+    other = again(run, tmp_path / "run")
+    found = import_rollouts(other, Asked((path,), name))
+    out = {each["why"]: each["n"] for each in found["left_out"]}
+    return out, store.read(other.workdir / "rollouts")
+
+
+CALL = {"role": "assistant", "content": "7", "tool_calls": [{"id": "a"}]}
+CUT, CALLS = "its engine cut it off", "it calls tools"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "why"),
+    [
+        ("vllm", [{"finish_reason": "abort", "text": "7", "token_ids": [7]}], CUT),
+        ("vllm", [{"finish_reason": "error", "text": "", "token_ids": []}], CUT),
+        ("openai", [{"finish_reason": "content_filter", "text": "7"}], CUT),
+        ("openai", [{"finish_reason": "tool_calls", "message": CALL}], CALLS),
+        ("inspect", [{"stop_reason": "content_filter", "message": {}}], CUT),
+        ("inspect", [{"stop_reason": "stop", "message": CALL}], CALLS),
+        ("fr", {"finish_reason": "abort", "text": "7"}, CUT),
+        ("prime", {"completion": [CALL]}, CALLS),
+        ("trl", {"completion": [CALL]}, CALLS),
+    ],
+)
+def test_what_no_token_and_no_budget_ended_is_left_out(run, tmp_path, name, parts, why):
+    asked = run.problems[0].question
+    message = {"role": "assistant", "content": "5"}
+    if name in ("prime", "trl"):
+        other = {"completion": [message]}
+    elif name == "fr":
+        other = {"finish_reason": "stop", "text": "5"}
+    else:
+        ends = {"finish_reason": "stop", "stop_reason": None, "message": message}
+        ids = [run.specialist.encode("5")[-1], run.specialist.stop_tokens[0]]
+        other = [{**ends, "text": "5", "token_ids": ids}]
+        if name == "inspect":
+            other[0]["stop_reason"] = "stop"
+    made = {
+        "vllm": lambda p: {"prompt": asked, "outputs": p},
+        "openai": lambda p: {"prompt": asked, "choices": p},
+        "inspect": lambda p: (
+            {"id": "a", "input": asked, "output": {"choices": p}}
+            | {"messages": [{"role": "user", "content": asked}]}
+        ),
+    }.get(name, lambda p: {"prompt": [{"role": "user", "content": asked}], **p})
+    out, held = of_records(run, tmp_path, name, [made(parts), made(other)])
+    assert out == {why: 1} and len(held) == 1 and not held[0].truncated
+
+
+@pytest.mark.parametrize("name", ["verl", "fr", "openai", "trl"])
+def test_an_empty_completion_is_a_failure(run, tmp_path, name):
+    asked = run.problems[0].question
+    record = {
+        "verl": {"input": asked, "output": ""},
+        "fr": {"prompt": asked, "text": "", "token_ids": []},
+        "openai": {"prompt": asked, "choices": [{"finish_reason": "stop", "text": ""}]},
+        "trl": {"prompt": asked, "completion": ""},
+    }[name]
+    out, (held,) = of_records(run, tmp_path, name, [record])
+    assert not out and held.tokens.tolist() == [run.specialist.stop_tokens[0]]
+    assert held.grade == "unparsed" and not held.truncated
+
+
+def test_a_refusal_is_the_text(run, tmp_path):
+    message = {"role": "assistant", "content": None, "refusal": "answer 5 + 5"}
+    record = {"prompt": run.problems[0].question, "choices": [{"message": message}]}
+    out, (held,) = of_records(run, tmp_path, "openai", [record])
+    assert not out and held.text == "answer 5 + 5"
+
+
+def test_a_name_that_counts_from_0_again_is_another_rollout(run, drawn, tmp_path):
+    groups = [drawn[:2], drawn[2:4], drawn[:2]]
+    records = [vllm_record(run, rows, request_id="0") for rows in groups]
+    other = vllm_record(run, drawn[:1], request_id="0")
+    other["outputs"][0] |= {"token_ids": [5, 2], "logprobs": None, "text": "5 )"}
+    other["outputs"][0]["text"] = run.specialist.decode([5, 2])
+    out, held = of_records(run, tmp_path, "vllm", [*records, other])
+    assert out == {"it is there twice": 2} and len(held) == 5
+
+
+def test_every_choice_of_a_sample_is_a_rollout(run, tmp_path):
+    asked = run.problems[0].question
+    choices = [
+        {"message": {"role": "assistant", "content": text}, "stop_reason": "stop"}
+        for text in ("5", "7", "5")
+    ]
+    messages = [{"role": "user", "content": asked}, choices[0]["message"]]
+    sample = {"id": "a", "epoch": 1, "input": asked, "messages": messages}
+    sample |= {"output": {"choices": choices}, "scores": {"s": {"value": "C"}}}
+    out, held = of_records(run, tmp_path, "inspect", [sample])
+    assert not out and [a.text for a in held] == ["5", "7", "5"]
+    table = pq.read_table(store.shard_path(tmp_path / "run/rollouts", 0))
+    assert table["engine_reward"].to_pylist() == [1.0, None, None]
 
 
 def test_names_of_the_file_are_printable_and_cut(run, drawn, tmp_path):

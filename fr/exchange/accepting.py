@@ -12,7 +12,7 @@ from fr.errors import UserError, printable
 from fr.exchange.matching import Matcher
 from fr.exchange.reading import completions, one_record
 from fr.exchange.record_files import MAX_FILE
-from fr.exchange.sampled import STOP, Sampled
+from fr.exchange.sampled import LENGTH, Sampled
 from fr.exchange.token_ids import Read, Reader
 from fr.exchange.tool_formats import format_of
 from fr.files import open_regular
@@ -95,14 +95,15 @@ class Pass:
         problem, why = None, sampled.unread
         if not why and sampled.tokens is None and sampled.text is None:
             why = "it has no completion"
-        said = sampled.text or sampled.ended == STOP
+        # A text without a character is a stop token alone.
+        said = sampled.text or sampled.ended != LENGTH and not sampled.stopped
         if not why and not (sampled.tokens or sampled.tokens is None and said):
             why = "its completion is empty"
         if not why:
             problem, why = self._matcher.find(sampled)
         if not why and self._asked.model not in ("", sampled.model):
             why = f"it is of another model: {sampled.model}"
-        if not why and sampled.name and not self._is_new(sampled.name):
+        if not why and problem and sampled.name and not self._is_new(sampled, problem):
             why = "it is there twice"
         if why or problem is None:
             kind, _, name = why.partition(": ")
@@ -146,7 +147,10 @@ class Pass:
                 self.example = f"{here[:30]!r} for {there[:30]!r} ({sampled.where})"
         return read
 
-    def _is_new(self, name: str) -> bool:
+    def _is_new(self, sampled: Sampled, problem: Problem) -> bool:
+        """False for a name whose completion is there: tools count from 0 again."""
+        drawn = sampled.text if sampled.tokens is None else sampled.tokens
+        name = repr((sampled.name, problem.id, drawn))
         hashed = hashlib.sha256(name.encode("utf-8", "replace")).digest()[:12]
         new = hashed not in self._names
         self._names.add(hashed)

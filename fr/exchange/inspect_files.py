@@ -23,6 +23,7 @@ from fr.exchange.record_fields import (
     prompt_of,
     settings_of,
     text_of,
+    unread_end,
 )
 from fr.exchange.record_files import DAMAGED, MAX_FILE, MAX_LINE, parsed, whole
 from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
@@ -38,11 +39,16 @@ _APART = "attachment://"  # begins a text that lies in the sample's attachments
 
 
 def _read(where: str, found: tuple[Any, dict[str, Any]]) -> Iterator[Sampled]:
-    """One completion per sample and epoch."""
+    """The choices of every sample and epoch; scores are of the first."""
     sample, log = found
     plan = object_of(object_of(log, "plan", where), "config", where)
     model = first_text(object_of(log, "eval", where), ("model",))
-    yield _of_sample(where, sample, model, settings_of(plan, _SETTINGS, where))
+    settings = settings_of(plan, _SETTINGS, where)
+    if not isinstance(sample, dict):
+        raise UserError(f"{where}: is not an object")
+    choices = list_of(object_of(sample, "output", where), "choices", where)
+    for index, choice in enumerate(choices or [None]):
+        yield _of_choice(where, sample, index, choice, model, settings)
 
 
 def _samples(path: str) -> Iterator[tuple[str, tuple[Any, dict[str, Any]]]]:
@@ -98,21 +104,23 @@ def _member(
     return data
 
 
-def _of_sample(
-    where: str, sample: dict[str, Any], model: str, settings: dict[str, float]
+def _of_choice(
+    where: str,
+    sample: dict[str, Any],
+    index: int,
+    choice: Any,
+    model: str,
+    settings: dict[str, float],
 ) -> Sampled:
-    if not isinstance(sample, dict):
-        raise UserError(f"{where}: is not an object")
     output = object_of(sample, "output", where)
-    choice = next(iter(list_of(output, "choices", where)), None)
     asked, target = sample.get("input"), sample.get("target")
     target = target[0] if isinstance(target, list) and target else target
     known: dict[str, Any] = {
         "where": where,
-        "name": str(sample.get("uuid") or f"{where}/{sample.get('epoch')}"),
+        "name": f"{sample.get('uuid') or where}/{sample.get('epoch')}/{index}",
         "ids": ids_of(sample, ("id",)),
         "reference": first_text({"target": target}, ("target",)),
-        "reward": _value(sample.get("scores")),
+        "reward": math.nan if index else _value(sample.get("scores")),
         "model": first_text(output, ("model",)) or model,
         "settings": settings,
     }
@@ -123,8 +131,10 @@ def _of_sample(
     messages = messages_of(listed, where)
     replies = [place for place, m in enumerate(messages) if m["role"] == "assistant"]
     message = object_of(choice, "message", where)
-    if len(replies) > 1 or message.get("tool_calls"):
-        return Sampled(**known, unread="it has several turns or calls tools")
+    if len(replies) > 1:
+        return Sampled(**known, unread="it has several turns")
+    if unread := unread_end(choice.get("stop_reason"), message):
+        return Sampled(**known, unread=unread)
     _, pieces, logp = pieces_of(choice.get("logprobs"), where)
     return Sampled(
         **known,

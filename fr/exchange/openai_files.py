@@ -16,6 +16,7 @@ from fr.exchange.record_fields import (
     settings_of,
     text_of,
     thought,
+    unread_end,
 )
 from fr.exchange.record_files import json_records, write_line
 from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
@@ -107,10 +108,11 @@ def _completion(choice: dict[str, Any], where: str) -> dict[str, Any]:
         reasoned = message.get("reasoning_content") or message.get("reasoning") or ""
         if not isinstance(reasoned, str):
             raise UserError(f"{where}: its reasoning must be a text")
+        if not text and isinstance(refusal := message.get("refusal"), str):
+            text = refusal
         text = None if text is None else thought(reasoned) + text
-        unread = "it calls tools" if message.get("tool_calls") else ""
     else:
-        text, unread = choice.get("text"), ""
+        text = choice.get("text")
     names, pieces, logp = pieces_of(choice.get("logprobs"), where)
     tokens = choice.get("token_ids")
     if tokens is None and names and all(name.startswith(_TOKEN) for name in names):
@@ -123,7 +125,7 @@ def _completion(choice: dict[str, Any], where: str) -> dict[str, Any]:
         "tokens": tokens,
         "pieces": pieces if tokens is None else None,
         "logp": logp,
-        "unread": unread,
+        "unread": unread_end(choice.get("finish_reason"), message),
     }
 
 

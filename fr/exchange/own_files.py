@@ -4,7 +4,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from fr.errors import UserError
-from fr.exchange.record_fields import first_text, ids_of, number, prompt_of, settings_of
+from fr.exchange.record_fields import (
+    first_text,
+    ids_of,
+    number,
+    prompt_of,
+    settings_of,
+    unread_end,
+)
 from fr.exchange.record_files import json_records, write_line
 from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
 from fr.types import RIGHT, ROLLOUT
@@ -15,7 +22,7 @@ def _read(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
         raise UserError(f"{where}: has neither 'token_ids' nor 'text'")
     operator = record.get("operator", ROLLOUT)
     reason = record.get("finish_reason")
-    prompt = record.get("prompt")
+    prompt, tokens = record.get("prompt"), record.get("token_ids")
     yield Sampled(
         where,
         name=str(record.get("row") or ""),
@@ -25,13 +32,15 @@ def _read(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
         prompt=None if prompt is None else prompt_of(prompt, where),
         prompt_tokens=record.get("prompt_token_ids"),
         text=record.get("text"),
-        tokens=record.get("token_ids"),
+        tokens=None if "text" in record and tokens == [] else tokens,
         logp=record.get("logprobs"),
         ended=reason if reason in (STOP, LENGTH) else "",
         reward=number(record.get("reward")),
         model=first_text(record, ("model",)),
         settings=settings_of(record, ("temperature", "top_p"), where),
-        unread=f"an attempt, not a rollout: {operator}" * (operator != ROLLOUT),
+        unread=f"an attempt, not a rollout: {operator}"
+        if operator != ROLLOUT
+        else unread_end(reason),
     )
 
 

@@ -17,6 +17,7 @@ from fr.exchange.record_fields import (
     object_of,
     prompt_of,
     text_of,
+    unread_end,
 )
 from fr.exchange.record_files import json_records, write_line
 from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
@@ -77,7 +78,7 @@ def _of_trace(where: str, record: dict[str, Any]) -> Sampled:
         tokens=ids[len(ids) - count :] if known_ids else None,
         logp=(list_of(last, "logprobs", where) or None) if known_ids else None,
         ended=reason if reason in (STOP, LENGTH) else "",
-        unread="it calls tools" if message.get("tool_calls") else "",
+        unread=unread_end(reason, message),
     )
 
 
@@ -127,6 +128,7 @@ def _of_output(where: str, record: dict[str, Any]) -> Sampled:
         tokens=ids,
         logp=(logp or None) if ids else None,
         ended="" if cut is None else LENGTH if cut else STOP,
+        unread=unread_end(None, reply),
     )
 
 

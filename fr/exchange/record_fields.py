@@ -13,6 +13,7 @@ from fr.types import Prompt
 IDS = ("problem", "problem_id", "custom_id", "question_id", "id")
 QUESTIONS = ("question", "problem_text")
 REFERENCES = ("reference", "answer", "ground_truth", "solution", "target")
+_CUT = ("abort", "error", "content_filter")  # ends that no token and no budget made
 
 
 def ids_of(record: Mapping[str, Any], names: Sequence[str] = IDS) -> tuple[str, ...]:
@@ -106,6 +107,25 @@ def messages_of(found: Any, where: str) -> list[dict[str, str]]:
             raise UserError(f"{where}: its messages must be objects with role and text")
         messages.append({"role": role, "content": text})
     return messages
+
+
+def unread_end(reason: Any, message: Any = None) -> str:
+    """Why a completion is not one that the model ended or the budget cut.
+
+    Args:
+        reason: The tool's reason for its end.
+        message: Its message, or the messages of which it is the last.
+
+    Returns:
+        The reason to leave it out; "": there is none.
+    """
+    last = message[-1] if isinstance(message, list) and message else message
+    calls = isinstance(last, dict) and (
+        last.get("tool_calls") or last.get("function_call")
+    )
+    if calls or reason in ("tool_calls", "function_call"):
+        return "it calls tools"
+    return f"its engine cut it off: {reason}" if reason in _CUT else ""
 
 
 def prompt_of(found: Any, where: str) -> Prompt:

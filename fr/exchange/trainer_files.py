@@ -17,13 +17,18 @@ from fr.exchange.record_fields import (
     messages_of,
     number,
     prompt_of,
+    unread_end,
 )
 from fr.exchange.record_files import json_records, parquet_records, write_line
 from fr.exchange.sampled import FORMATS, Format, Row, Sampled
 from fr.types import RIGHT
 
-# The last turn of a chat whose special tokens were left out, as verl decodes it.
-_LAST_TURN = re.compile(r"(?:\A|\n)user\n(.*)\n(?:assistant|model)\s*\Z", re.DOTALL)
+# The last turn of a chat whose special tokens were left out, as verl decodes it. A
+# template may open a thought, or open and close it.
+_LAST_TURN = re.compile(
+    r"(?:\A|\n)user\n(.*)\n(?:assistant|model)\s*(?:<(\w+)>\s*(?:</\2>\s*)?)?\Z",
+    re.DOTALL,
+)
 _TABLE = ("step", "prompt", "completion", "advantage")
 _ROWS = 1024  # of a row group that is written
 
@@ -59,7 +64,7 @@ def _reply(found: Any, where: str) -> tuple[str, str]:
     messages = messages_of(found, where)
     if len(messages) != 1:
         return "", "it has several turns"
-    return messages[0]["content"], ""
+    return messages[0]["content"], unread_end(None, found)
 
 
 def _write_trl(rows: Iterable[Row], file: BinaryIO) -> None:

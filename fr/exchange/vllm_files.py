@@ -13,6 +13,7 @@ from fr.exchange.record_fields import (
     ids_of,
     number,
     prompt_of,
+    unread_end,
 )
 from fr.exchange.record_files import json_records, write_line
 from fr.exchange.sampled import FORMATS, LENGTH, STOP, Format, Row, Sampled, exact
@@ -47,7 +48,9 @@ def _read(where: str, record: dict[str, Any]) -> Iterator[Sampled]:
             stopped=output.get("stop_reason") is not None,
             reward=number(record.get("reward")),
             model=first_text(record, ("model",)),
-            unread="" if output.get("finish_reason") else "not finished",
+            unread=unread_end(output["finish_reason"])
+            if output.get("finish_reason")
+            else "not finished",
         )
 
 
