@@ -110,7 +110,7 @@ def messages_of(found: Any, where: str) -> list[dict[str, str]]:
 
 
 def unread_end(reason: Any, message: Any = None) -> str:
-    """Why a completion is not one that the model ended or the budget cut.
+    """The reason to leave out what neither the model ended nor the budget cut.
 
     Args:
         reason: The tool's reason for its end.

@@ -18,8 +18,8 @@ class Sampled:
 
     Attributes:
         where: `file:line`, for messages.
-        name: Name that the tool gave it; "": none. Equal names with equal completions of
-            a problem are one rollout.
+        name: Name that the tool gave it; "": none. Equal names with equal completions
+            of a problem are one rollout.
         ids: Texts that may be the id of its problem, the best first.
         question: The file's own question; "": it has none.
         reference: The file's own answer to it.
