@@ -10,11 +10,13 @@ a CSV with cell, problem_id, and either operator or rate (the share of its own a
 that were right).
 
 The verdict is the exit code: 0 lift, 1 none beyond x points, 3 too little data to tell,
-4 leaked; 2 is bad input. With --declare what will be compared is written down, hashed
-and dated, and no outcome is read.
+4 leaked; 2 is bad input, 70 a fault of the script. With --declare what will be compared
+is written down, hashed and dated, and no outcome is read.
 """
 
+import math
 import sys
+import traceback
 
 from absl import flags
 from etils import epath
@@ -22,6 +24,9 @@ from etils import epath
 from fr import cli
 from fr.comparison.verdict import SMALLEST, declared_of
 from fr.config import Config
+from fr.errors import UserError
+
+_FAULT = 70  # exit code of an error of the script: Python's own, 1, is a verdict
 
 cli.define_flags(model=False, modules=False)
 flags.DEFINE_list("profiles", None, "Profile tables (CSV); default: of --workdir.")
@@ -37,6 +42,8 @@ def main() -> None:
     """Judge, write, print; the exit code is the verdict."""
     given = flags.FLAGS
     cli.require(workdir=given.workdir)
+    if not math.isfinite(given.smallest):
+        raise UserError(f"--smallest={given.smallest} is not a number of points")
     config = cli.frozen_config() if given.config else Config()
     from fr.pipeline.certificate import certify_table
     from fr.report.render import render
@@ -56,4 +63,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    try:
+        cli.run(main)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(_FAULT)
