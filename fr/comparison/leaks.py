@@ -28,7 +28,10 @@ def leaking_columns(
     for k of n attempts, are compared by the logarithm of their ratio, one-sided, by
     Student's t over problems. Real differences beyond the column hide a leak. Operators
     that are deterministic or were tried once are left out. Where attempts of an index
-    share a random key, noise is taken from the attempts themselves.
+    share a random key, noise is taken from the attempts themselves. A measure that
+    varies less than the noise with no column at all has no binomial noise: then the
+    noise is what the measure varies. Without the table's own counts nothing is tested,
+    for a count guessed from a rate in lowest terms is too small, and its noise large.
 
     A label whose values lie on two sides of a line through a measure, without an
     exception, is found although real differences are left within the sides: noise
@@ -44,7 +47,9 @@ def leaking_columns(
         clearest measure: unexplained and binomial variance in points squared, and
         Bonferroni's p over the columns and measures.
     """
-    attempts = profiles.tried
+    attempts = profiles.attempts
+    if attempts is None:
+        return []
     kept = ~profiles.repeats_itself & (attempts.min(axis=0) > 1)
     if kept.sum() < 2 or len(profiles) < _FEWEST:
         return []
@@ -188,6 +193,10 @@ def _unexplained(
     seen: Float[np.ndarray, "M D"], noise: Float[np.ndarray, "M"], groups: np.ndarray
 ) -> tuple[float, float]:
     """Variance within groups, and p that it is less than the noise by chance."""
+    whole, drawn = float(seen.var(axis=0, ddof=1).sum()), float(noise.mean())
+    if whole <= 1e-12 * drawn:  # nothing to explain
+        return whole, 1.0
+    noise = noise * min(1.0, whole / drawn)
     counts = np.bincount(groups)
     sums = np.stack([np.bincount(groups, column) for column in seen.T], axis=1)
     means = sums / counts[:, None]
