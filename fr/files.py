@@ -284,3 +284,32 @@ def parse_number(text: str, where: str) -> float:
     if not math.isfinite(value):
         raise UserError(f"{where}: {text!r} is not finite")
     return value
+
+
+_GAPS = ("", "na", "n/a", "null", "none")  # of the tables of R, pandas, SQL and Python
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+
+
+def parse_signal(text: str, where: str) -> float:
+    """Read a field of a signal, which a row may lack.
+
+    Args:
+      text: of the field; true and false are 1 and 0, in any case.
+      where: file and column, for the error.
+
+    Returns:
+      The number; NaN for a gap: an empty field, NA, N/A, null, None, nan, an infinity.
+
+    Raises:
+      UserError: it is neither a number nor a gap.
+    """
+    word = text.strip().lower()
+    if word in _GAPS:
+        return math.nan
+    if word in _BOOLEANS:
+        return _BOOLEANS[word]
+    try:
+        value = float(word)
+    except ValueError:
+        raise UserError(f"{where}: {text!r} is not a number") from None
+    return value if math.isfinite(value) else math.nan

@@ -318,9 +318,11 @@ def training_runs(data: RoutingData) -> Int[np.ndarray, "N"]:
         The runs; all the same if the column is missing and each cell has one model, for
         a claim about the models at hand is over their questions.
     """
-    told = [profiles.extras.get(RUN) for profiles in data.cells]
-    if all(told):
-        names = [name for column in told for name in column or ()]
+    told = [profiles.extras.get(RUN, ()) for profiles in data.cells]
+    if all(map(any, told)):
+        models = [name for profiles in data.cells for name in profiles.models]
+        runs = [name for column in told for name in column]
+        names = [run or model for run, model in zip(runs, models)]
         return np.unique(names, return_inverse=True)[1]
     mixed = len(np.unique(data.model)) > len(data.cells)
     return data.model if mixed else np.zeros(len(data), int)

@@ -59,6 +59,11 @@ def read_profiles(path: PathLike, others: bool = False) -> list[Profiles]:
     check_fields(header, rows)
     cells: dict[str, list[dict]] = {}
     for row in rows:
+        for name in ("cell", "problem_id"):
+            if others and not row[name].strip():
+                raise UserError(
+                    f"{row['_where']}: {name} is empty; every line needs one"
+                )
         cells.setdefault(row["cell"], []).append(row)
     found = [_cell(path, name, rows, header, others) for name, rows in cells.items()]
     return read_attempts(path, found)
@@ -283,7 +288,8 @@ def _check_operators(
     if "retry" not in operators or len(operators) < 2:
         raise UserError(
             f"{path}: cell {cell!r} needs rates of 'retry' and of one more operator "
-            "(intervene gives them)"
+            "(intervene gives them; an operator NAME of your own is known by a column "
+            "NAME_n, its attempts)"
         )
     counted = [f"{c}_n" in header for c in operators]
     if any(counted) and not all(counted):

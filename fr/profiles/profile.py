@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fr.errors import UserError
-from fr.files import parse_number
+from fr.files import parse_number, parse_signal
 
 FEATURES = ("spread", "concentration", "logit_dispersion")
 OPERATORS = (
@@ -137,24 +137,20 @@ class Profiles:
 
         Args:
             name: of the column.
-            gaps: let single problems lack it; they get NaN.
+            gaps: let single problems lack it (see `parse_signal`); they get NaN.
 
         Returns:
             The numbers; None if the cell lacks the column or leaves it empty.
 
         Raises:
-            UserError: for a field that is not a finite number.
+            UserError: for a field that is not a number.
         """
         if not any(self.extras.get(name, ())):
             return None
+        parse = parse_signal if gaps else parse_number
         where = f"cell {self.cell}, column {name!r}"
-        fields = self.extras[name]
-        return np.array(
-            [
-                np.nan if gaps and not text else parse_number(text, where)
-                for text in fields
-            ]
-        )
+        found = np.array([parse(text, where) for text in self.extras[name]])
+        return None if np.isnan(found).all() else found
 
     @property
     def weights(self) -> Float[np.ndarray, "N"]:
@@ -181,7 +177,7 @@ class Profiles:
         """Column `family` or `task`, or the part of `model|task` after the bar."""
         for name in ("family", "task"):
             if any(self.extras.get(name, ())):
-                return self.extras[name][0]
+                return next(filter(None, self.extras[name]))
         return self.cell.rsplit("|", 1)[-1]
 
     @property
@@ -197,13 +193,13 @@ class Profiles:
     def questions(self) -> list[str]:
         """Name of each row's question, the same within a family."""
         names = self.extras.get(QUESTION, self.problems)
-        return [f"{self.family} {name}" for name in names]
+        return [f"{self.family} {n or own}" for n, own in zip(names, self.problems)]
 
     @property
     def models(self) -> list[str]:
         """Name of each row's model and its family."""
         names = self.extras.get(MODEL, (self.cell,) * len(self))
-        return [f"{self.family} {name}" for name in names]
+        return [f"{self.family} {name or self.cell}" for name in names]
 
     @property
     def tried(self) -> Int[np.ndarray, "N O"]:
