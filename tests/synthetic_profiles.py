@@ -50,6 +50,12 @@ def make(
     )
 
 
+def cell_of(name="model|task", **columns):
+    """Eight problems with further columns, their texts separated by |."""
+    told = {key: np.array(value.split("|")) for key, value in columns.items()}
+    return make(problems=8, cell=name, **told)
+
+
 def routing_data(*cells, routing=RoutingConfig(), seed=0) -> RoutingData:
     """The cells as one table of routing."""
     return RoutingData.build(cells, Config(routing=routing, seed=seed))

@@ -162,12 +162,36 @@ def test_shared_keys_are_no_leak_and_a_leak_among_them_is_found():
     profiles = with_shared_keys()
     harmless = {"harmless": np.random.default_rng(1).normal(size=200)}
     assert leaking_columns(profiles, harmless) == []
+    # Without them the noise is not binomial, with a column or without one.
     unpaired = dataclasses.replace(profiles, recorded=None)
-    assert leaking_columns(unpaired, harmless)  # their noise is not binomial
+    assert leaking_columns(unpaired, harmless) == []
     index = {"best": profiles.rates.argmax(axis=1).astype(float)}
     assert leaking_columns(profiles, index)
     ahead = profiles.rates[:, 1:].max(axis=1) > profiles.rates[:, 0]
     assert leaking_columns(profiles, {"ahead": ahead.astype(float)})
+    assert leaking_columns(unpaired, index)
+
+
+def test_no_column_is_blamed_for_what_a_constant_explains():
+    same = dataclasses.replace(make(problems=120), rates=np.full((120, 5), 0.5))
+    columns = {"harmless": same.features[:, 0], "coin": np.arange(120.0) % 2}
+    assert leaking_columns(same, columns) == []
+    rng = np.random.default_rng(5)
+    nearly = rng.integers(4, 7, size=(120, 5)) / 10  # less than binomial noise
+    nearly = dataclasses.replace(same, rates=nearly)
+    assert leaking_columns(nearly, columns) == []
+    (found,) = leaking_columns(nearly, columns | {"copy": nearly.rates[:, 0]})
+    assert found["column"] == "copy"
+
+
+def test_without_counts_no_leak_is_tested_and_the_verdict_says_so():
+    profiles = make(problems=200)
+    told = {"copy": profiles.rates[:, 0]}
+    assert leaking_columns(profiles, told)
+    guessed = dataclasses.replace(profiles, attempts=None)
+    assert leaking_columns(guessed, told) == []
+    assert verdict(guessed)["uncounted"] == ["model|task"]
+    assert verdict(profiles)["uncounted"] == []
 
 
 def test_routes_by_the_attempts_leak_and_by_the_cause_lift():
@@ -243,9 +267,29 @@ def test_a_table_of_others_needs_no_feature(tmp_path):
     path.write_text("\n".join(lines) + "\n")
     done = run(f"--profiles={path}", f"--workdir={tmp_path / 'out'}")
     assert done.returncode in (1, 3), done.stderr
-    assert "score" in done.stdout
+    assert "columns read: failed_share, score" in done.stdout
+    path.write_text("\n".join([lines[0] + ",note", *(x + ",a" for x in lines[1:])]))
+    done = run(f"--profiles={path}", f"--workdir={tmp_path / 'named'}")
+    assert "columns not read (not numbers): note" in done.stdout
     with pytest.raises(UserError, match="'spread' is missing"):
         read_cells([path])
+
+
+@pytest.mark.parametrize("given", ["nan", "inf"])
+def test_a_smallest_lift_that_is_no_number_is_refused(given, table, tmp_path):
+    done = run(f"--profiles={table}", f"--workdir={tmp_path}", f"--smallest={given}")
+    assert done.returncode == 2
+    assert f"--smallest={given} is not a number" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_fault_of_the_script_ends_with_no_verdicts_code(tmp_path):
+    faulty = "import runpy, fr.cli; fr.cli.run = lambda main: 1 / 0\n"
+    faulty += "runpy.run_path('scripts/certify.py', run_name='__main__')"
+    command = [sys.executable, "-c", faulty]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 70 and done.returncode not in VERDICTS.values()
+    assert "ZeroDivisionError" in done.stderr
 
 
 BAD = {

@@ -7,9 +7,11 @@ import os
 
 import numpy as np
 import pytest
-from synthetic_profiles import make
+from synthetic_profiles import cell_of, make, routing_data
 
+from fr.comparison.certify import training_runs
 from fr.comparison.power import measure_power
+from fr.comparison.unread import rate_columns, unread_columns
 from fr.config import RoutingConfig
 from fr.errors import UserError
 from fr.profiles import (
@@ -163,6 +165,68 @@ def test_bad_tables_are_refused_in_one_line_that_names_file_and_fault(
         and "bad.csv" in str(refusal.value)
         and "\n" not in str(refusal.value)
     )
+
+
+def test_gaps_and_booleans_of_a_signal_are_read():
+    cell = cell_of(sig="1|NA|nan|N/A|null|-inf||2", yes="True|FALSE|true|false|1|0|NA|")
+    assert unread_columns([cell]) == (["sig", "yes"], [])
+    nan = np.nan
+    np.testing.assert_array_equal(cell.numbers("sig", True), [1, *[nan] * 6, 2])
+    np.testing.assert_array_equal(
+        cell.numbers("yes", True), [1, 0, 1, 0, 1, 0, nan, nan]
+    )
+    assert cell_of(sig="NA|" * 7).numbers("sig", True) is None
+    with pytest.raises(UserError, match="'NA' is not a number"):
+        cell.numbers("sig")
+
+
+def test_what_is_read_does_not_depend_on_the_order_of_cells():
+    numbers, empty = cell_of(sig="1|2|3|4|5|6|7|8"), cell_of("b|t", sig="|" * 7)
+    text = cell_of("c|t", sig="1|2|3|x|5|6|7|8")
+    for order in ([numbers, empty], [empty, numbers]):
+        assert unread_columns(order) == (["sig"], [])
+    for order in ([numbers, text], [text, numbers], [empty, text]):
+        assert unread_columns(order) == ([], ["sig"])
+    assert unread_columns([empty]) == ([], [])
+
+
+def test_rates_without_their_attempts_are_told_from_signals():
+    cell = cell_of(
+        cold="0|.1|.2|.3|.4|.5|NA|1",  # shares of its 10 attempts
+        chance=".12|.5|.93|.3|.4|.5|.1|1",
+        flag="0|1|0|1|0|1|0|1",
+        length="3|4|5|6|7|8|9|1",
+    )
+    names, _ = unread_columns([cell])
+    assert rate_columns([cell], names) == ["cold"]
+    guessed = dataclasses.replace(cell, attempts=None)
+    assert rate_columns([guessed], ["cold", "flag", "length"]) == ["cold"]
+    priced = dataclasses.replace(cell, extras=cell.extras | {"cold_cost": ("5",) * 8})
+    with pytest.raises(UserError, match="column 'cold_n' is missing"):
+        rate_columns([priced], names)
+
+
+def test_an_empty_question_model_or_run_is_the_rows_own():
+    named = cell_of(question="a|a||||||", model="m|m||||||n", task="|t|t|t|t|t|t|t")
+    assert named.questions == ["t a", "t a", *(f"t p{i}" for i in range(2, 8))]
+    assert named.models == ["t m"] * 2 + ["t model|task"] * 5 + ["t n"]
+    runs = cell_of(run="x|x|y|y||||", model="m|m|m|m|m|m|n|n")
+    assert training_runs(routing_data(runs)).tolist() == [2, 2, 3, 3, 0, 0, 1, 1]
+    assert not training_runs(routing_data(cell_of(run="|" * 7))).any()
+
+
+@pytest.mark.parametrize(
+    "row, told",
+    [
+        ("c,p1,3,.5,.5", "by a column NAME_n, its attempts"),
+        (",p1,3,.5,.5", "line 2: cell is empty"),
+        ("c, ,3,.5,.5", "line 2: problem_id is empty"),
+    ],
+)
+def test_bad_tables_of_others_are_refused(row, told, tmp_path):
+    header = "cell,problem_id,n_failed_rollouts,retry,hot"
+    with pytest.raises(UserError, match=told):
+        read_cells([write(tmp_path / "p.csv", row, header=header)], others=True)
 
 
 def test_missing_empty_and_repeated_files_are_refused(tmp_path):

@@ -110,6 +110,7 @@ def verdict_of(
         "headroom": headroom,
         "router": router,
         "leaks": leaks,
+        "uncounted": [p.cell for p in data.cells if p.attempts is None],
     }
     splits, certain, left = k_fold_splits(data), False, None
     if splits:

@@ -8,11 +8,10 @@ from etils import epath
 from fr.comparison.cell_summary import describe_cells, describe_interaction
 from fr.comparison.routes import read_routes
 from fr.comparison.summary import UNITS, measure_powers
-from fr.comparison.unread import unread_columns
+from fr.comparison.unread import read_unread
 from fr.comparison.verdict import declared_of, largest_headrooms, verdict_of
 from fr.config import Config
 from fr.profiles import read_cells
-from fr.routing.columns import register_column
 from fr.routing.dataset import RoutingData
 from fr.runs.declaration import declare, record
 from fr.workdir import PathLike, write_json
@@ -30,7 +29,7 @@ def certify_table(
 ) -> dict:
     """Judge a table, write declaration.json and then certificate.json.
 
-    Every column of numbers is read as a signal.
+    Every column of numbers is read as a signal; columns of text are named.
 
     Args:
         files: profile tables.
@@ -50,10 +49,7 @@ def certify_table(
     content = declared_of(files, config, smallest, routes, without)
     declaration = declare(workdir, content, files)
     cells = read_cells(files, without, others=True)
-    for name in unread_columns(cells):
-        # Numbers of a table from elsewhere are its signals.
-        read = lambda profiles, name=name: profiles.numbers(name, gaps=True)
-        register_column(name, "signal", "given")(read)
+    told = read_unread(cells)  # numbers of a table from elsewhere are its signals
     data = RoutingData.build(cells, config, compared=False)
     chosen, outcomes = read_routes(routes, data) if routes else (None, None)
     record(workdir, declaration)
@@ -67,6 +63,7 @@ def certify_table(
         "profiles": content["profiles"],
         "routes": content["routes"],
         "columns": list(data.known_columns),
+        **told,
         "problems": len(data),
         "questions": len(np.unique(data.problem)),
         **verdict_of(data, headrooms, smallest, chosen, outcomes),

@@ -68,7 +68,7 @@ def route(
         without = [*without, *unknown]
         cells = read_cells(files, without)
     data = RoutingData.build(cells, config)
-    if unread := unread_columns(cells):
+    if unread := unread_columns(cells)[0]:
         # A name may be misspelt, or its signal's file was not given.
         names = ", ".join(unread)
         print(

@@ -89,4 +89,7 @@ def _lines(found: Record) -> list[str]:
     if "columns" in found:
         names = ", ".join(found["columns"]) or "none"
         lines.append(words("certificate_reads", columns=names))
+    for key in ("not_read", "like_rates", "uncounted"):
+        if names := ", ".join(found.get(key, ())):
+            lines.append(words(f"certificate_{key}", names=names))
     return lines
