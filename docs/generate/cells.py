@@ -42,6 +42,16 @@ def estimate(
     return f"{number(value, digits, sign)} {interval(low, high, digits)}"
 
 
+def shown(found: dict | None, digits: int = 1, sign: bool = False) -> str:
+    """A measured number with its interval, without one if it has none; – if unknown."""
+    if not found or found["value"] is None:
+        return "–"
+    ends = found["low"], found["high"]
+    if None in ends:
+        return number(found["value"], digits, sign)
+    return estimate(found["value"], *ends, digits, sign)
+
+
 def cell(given) -> str:
     """A cell of stored tables.
 

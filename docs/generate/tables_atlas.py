@@ -2,7 +2,7 @@
 
 import functools
 
-from cells import Table, estimate, number
+from cells import Table, estimate, number, shown
 from registry import load, register
 
 SIZES = (16, 64)  # branches
@@ -162,39 +162,30 @@ ATLASES = {"lineage": "SFT lineage", "planted": "several defects"}
 _SHOWN = (0.0, 0.27, 0.55, 0.82)  # shares of the reasoning that are kept
 
 
-def _interval(found: dict | None, sign: bool = False) -> str:
-    if not found or found["value"] is None:
-        return _NONE
-    ends = (found["low"], found["high"])
-    if None in ends:
-        return number(found["value"], 1, sign)
-    return estimate(found["value"], *ends, sign=sign)
-
-
 def values(name: str) -> Table:
     """V of retry, and A of the other operators, by place."""
     found = load(f"atlas_{name}")
     places = sorted({row["place"] for row in found["values"]})
-    shown = [places[round(share * (len(places) - 1))] for share in _SHOWN]
+    kept = [places[round(share * (len(places) - 1))] for share in _SHOWN]
     rows = []
     for operator in found["operators"]:
         own = {r["place"]: r for r in found["values"] if r["operator"] == operator}
         plain = operator == found["operators"][0]
         cells = [
-            _interval(own[p]["rate"])
+            shown(own[p]["rate"])
             if plain
-            else _interval(own[p]["advantage"]["interval"], True)
-            for p in shown
+            else shown(own[p]["advantage"]["interval"], sign=True)
+            for p in kept
         ]
         rows.append(["V of `retry`, %" if plain else f"A of `{operator}`", *cells])
-    return Table(["", *(f"{100 * p:.0f} % kept" for p in shown)], rows)
+    return Table(["", *(f"{100 * p:.0f} % kept" for p in kept)], rows)
 
 
 @register("atlas_variance")
 def variance() -> Table:
     """Shares of the variance of V, of each atlas."""
     each = [load(f"atlas_{name}")["variance"]["shares"] for name in ATLASES]
-    rows = [[part, *(_interval(own[part]) for own in each)] for part in each[0]]
+    rows = [[part, *(shown(own[part]) for own in each)] for part in each[0]]
     return Table(["part, % of the variance of V", *ATLASES.values()], rows)
 
 
@@ -207,7 +198,7 @@ def judged() -> Table:
         cells = []
         for row in (own[name] for own in each):
             gaps = (row["over_position"], row["gain"], row["gain_over_position"])
-            cells += [_interval(gap["interval"], True) for gap in gaps]
+            cells += [shown(gap["interval"], sign=True) for gap in gaps]
         rows.append([f"`{name}`" + " (outside truth)" * first["outside"], *cells])
     scores = ("precision − position", "gain", "gain − position")
     columns = [f"{title}: {score}" for title in ATLASES.values() for score in scores]
@@ -224,8 +215,8 @@ def claims() -> Table:
         beside = found["defects"]
         counts = [f"{own['claimed']} of {found['drops']['traces']}"]
         counts += [f"{beside['both']} of {beside['traces']}"]
-        shares = [_interval(beside[key]) for key in ("before", "at", "after")]
-        rows.append([title, *counts, *shares, _interval(beside["tokens"], True)])
+        shares = [shown(beside[key]) for key in ("before", "at", "after")]
+        rows.append([title, *counts, *shares, shown(beside["tokens"], sign=True)])
     columns = ["claimed", "with a known defect", "before it, %", "at it, %"]
     return Table(["", *columns, "later, %", "median, tokens"], rows)
 
@@ -242,13 +233,13 @@ def planner() -> Table:
     }
     each = [load(f"atlas_{name}")["planner"] for name in ATLASES]
     rows = [
-        [title, *(_interval(own["rates"][policy]) for own in each)]
+        [title, *(shown(own["rates"][policy]) for own in each)]
         for policy, title in titles.items()
     ]
     first = [own["certified"][0]["interval"] for own in each]
-    rows.append(["router − best fixed", *(_interval(own, True) for own in first)])
+    rows.append(["router − best fixed", *(shown(own, sign=True) for own in first)])
     most = [own["headroom"][0] for own in each]
-    rows.append(["a perfect router − best fixed", *(_interval(own) for own in most)])
+    rows.append(["a perfect router − best fixed", *(shown(own) for own in most)])
     return Table(["rescued, %", *ATLASES.values()], rows)
 
 

@@ -3,7 +3,7 @@
 import functools
 import tomllib
 
-from cells import Table, estimate, number
+from cells import Table, estimate, number, shown
 from registry import DATA, load, register
 
 _WORDS = tomllib.loads((DATA / "failure_modes.toml").read_text())
@@ -70,9 +70,9 @@ def declared(name: str) -> Table:
         pair = row["reference"] if contrast else f"{row['arm']} − {row['reference']}"
         kind = "primary" if row["primary"] else "declared" if row["declared"] else "–"
         p = row.get("p_holm")
-        shown = "–" if p is None else "< 0.001" if p < 0.001 else number(p, 3)
+        p_value = "–" if p is None else "< 0.001" if p < 0.001 else number(p, 3)
         rows.append(
-            [pair, row["metric"], _difference(row, row["primary"]), shown, kind]
+            [pair, row["metric"], _difference(row, row["primary"]), p_value, kind]
         )
     return Table(["difference", "metric", "points [95 %]", "Holm p", ""], rows)
 
@@ -89,7 +89,7 @@ def arms(name: str) -> Table:
         metrics = {metric: None for metric in metrics if "[" not in metric}
     rows = []
     for arm, own in found["arms"].items():
-        cells = [_share(own["metrics"].get(metric)) for metric in metrics]
+        cells = [shown(own["metrics"].get(metric)) for metric in metrics]
         total = sum(own["tokens"].values())
         rows.append([arm, *cells, f"{total / 1e3:,.0f}" if total else "–"])
     columns = ["arm", *metrics, "tokens of its making (thousands)"]
@@ -103,7 +103,7 @@ def groups(name: str) -> Table:
     found = by_group(name)
     columns = dict.fromkeys(k for _, _, values in found for k in values)
     rows = [
-        [arm, metric, *(_share(values.get(group)) for group in columns)]
+        [arm, metric, *(shown(values.get(group)) for group in columns)]
         for arm, metric, values in found
     ]
     return Table(["arm", "metric", *columns], rows)
@@ -136,14 +136,6 @@ def grouped() -> list[str]:
     return [name for name, own in _WORDS.items() if "groups" in own and _studied(name)]
 
 
-def _share(found: dict | None) -> str:
-    if not found or found["value"] is None:
-        return "–"
-    if found["low"] is None:
-        return number(found["value"])
-    return _shown(found)
-
-
 for _name in _WORDS:
     register(f"study_{_name}.declared")(functools.partial(declared, _name))
     register(f"study_{_name}.arms")(functools.partial(arms, _name))
@@ -156,14 +148,10 @@ def novelty_coefficients() -> Table:
     found = load("study_novelty")["analyses"]["novelty"]["test"]["coefficients"]
     names = list(next(iter(found.values())))
     rows = [
-        [arm, *(_shown(own[name], 2, True) for name in names)]
+        [arm, *(shown(own[name], 2, True) for name in names)]
         for arm, own in found.items()
     ]
     return Table(["arm", *names], rows)
-
-
-def _shown(found: dict, digits: int = 1, sign: bool = False) -> str:
-    return estimate(found["value"], found["low"], found["high"], digits, sign)
 
 
 @register("study_novelty.cells")
@@ -174,7 +162,7 @@ def novelty_cells() -> Table:
     for cells in zip(*found.values()):
         one = cells[0]
         where = [number(one["distance"], 0), one["length"], str(one["problems"])]
-        rows.append([*where, *(_share(cell["right"]) for cell in cells)])
+        rows.append([*where, *(shown(cell["right"]) for cell in cells)])
     return Table(["distance", "searches", "problems", *found], rows)
 
 
@@ -182,9 +170,9 @@ def novelty_cells() -> Table:
 def elicit_crossover() -> Table:
     """pass@k of the ancestor and of the model after RLVR, by k."""
     found = load("study_elicit")["analyses"]["crossover"]["deep:rlvr"]["pass"]
-    shown = lambda key: [number(100 * row[key]) for row in found]
+    cells = lambda key: [number(100 * row[key]) for row in found]
     ks = [str(row["k"]) for row in found]
-    rows = [["ancestor", *shown("base")], ["RLVR", *shown("trained")]]
+    rows = [["ancestor", *cells("base")], ["RLVR", *cells("trained")]]
     return Table(["pass@k, %, at k =", *ks], rows)
 
 
@@ -197,7 +185,7 @@ def elicit_perplexity() -> Table:
         "new_to_base": "RLVR's right answers, under the ancestor",
         "own": "RLVR's right answers, under the model after RLVR",
     }
-    rows = [[title, _shown(found[key], 2)] for key, title in titles.items()]
+    rows = [[title, shown(found[key], 2)] for key, title in titles.items()]
     return Table(["right answers", "perplexity of a token [95 %]"], rows)
 
 
@@ -209,11 +197,11 @@ def exploration_training() -> Table:
     for arm, own in found["analyses"]["exploration"].items():
         metrics, training = found["arms"][arm]["metrics"], own.get("training", {})
         spent = [
-            _shown(training[name], 3) if name in training else "–"
+            shown(training.get(name), 3)
             for name in ("entropy_first", "entropy_last", "a", "r2")
         ]
         after = ("sampled:accuracy", "sampled:vote@4", "deep:pass@16")
-        rows.append([arm, *spent, *(_share(metrics.get(name)) for name in after)])
+        rows.append([arm, *spent, *(shown(metrics.get(name)) for name in after)])
     columns = ["entropy, first step", "last step", "a", "R²"]
     return Table(["arm", *columns, "accuracy, %", "vote of 4", "pass@16"], rows)
 
@@ -237,10 +225,10 @@ def exploration_inference() -> Table:
     for arm, tests in found.items():
         metrics = study["arms"][arm]["metrics"]
         rows += [
-            [arm, title, *(_shown(one[name], digits, sign) for one in tests)]
+            [arm, title, *(shown(one[name], digits, sign) for one in tests)]
             for name, (title, digits, sign) in titles.items()
         ]
-        cut = [_share(metrics[f"{one['test']}:truncated"]) for one in tests]
+        cut = [shown(metrics[f"{one['test']}:truncated"]) for one in tests]
         rows.append([arm, "cut by the limit, %", *cut])
     times = [str(one["continuations"]) for one in next(iter(found.values()))]
     return Table(["arm", "continuations:", *times], rows)
